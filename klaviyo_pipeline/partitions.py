@@ -1,0 +1,92 @@
+"""The sync windows: half-open spans [start, end) of time, one for each Dagster partition.
+
+A daily window is a calendar day in the account's zone (23 to 25 hours long where the clocks change), an hourly
+one an hour of it. The open window, whose end lies ahead, is a partition too, so that it can be synced at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
+
+import dagster as dg
+
+from klaviyo_pipeline.settings import Account
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """One sync window: UTC instants, half-open, and the key of its partition."""
+
+    start: datetime
+    end: datetime
+    key: str
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """The windows of one asset: how the account's time is cut.
+
+    `daily` holds for reports whatever the account's window is: a report's days are days of the account.
+    """
+
+    account: Account
+    daily: bool
+
+    @cached_property
+    def definition(self) -> dg.TimeWindowPartitionsDefinition:
+        """Dagster's partitions for these windows; the last one is the open window."""
+        first = self.account.start_date.isoformat()
+        if self.daily:
+            return dg.DailyPartitionsDefinition(first, timezone=self.account.timezone, end_offset=1)
+        return dg.HourlyPartitionsDefinition(f"{first}-00:00", timezone=self.account.timezone, end_offset=1)
+
+    def of_keys(self, keys: Iterable[str]) -> list[Window]:
+        """The windows of these partition keys, in order of time."""
+        return sorted(self._window(key) for key in keys)
+
+    def between(self, first: date, last: date, now: datetime) -> list[Window]:
+        """Every window of the days from `first` to `last`, both inclusive, that has begun by `now`."""
+        start = max(first, self.account.start_date)
+        span = dg.TimeWindow(self._midnight(start), self._midnight(last + timedelta(days=1)))
+        keys = self.definition.get_partition_keys_in_time_window(span) if span.start < span.end else []
+        return [window for window in self.of_keys(keys) if window.start <= now]
+
+    def _window(self, key: str) -> Window:
+        span = self.definition.time_window_for_partition_key(key)
+        return Window(span.start.astimezone(UTC), span.end.astimezone(UTC), key)
+
+    def _midnight(self, day: date) -> datetime:
+        return datetime.combine(day, time(), tzinfo=self.account.zone)
+
+
+def entity_windows(account: Account) -> WindowPlan:
+    """How flows, campaigns, forms and segments are cut: by the account's own window."""
+    return WindowPlan(account, daily=account.sync_window == "daily")
+
+
+def report_windows(account: Account) -> WindowPlan:
+    """How reports and metrics are cut: by day."""
+    return WindowPlan(account, daily=True)
+
+
+def runs_of(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int = 0) -> list[list[Window]]:
+    """Cut `windows` (all, in order) into contiguous runs that hold every wanted one.
+
+    Gaps of at most `join_gaps` unwanted windows are bridged: one request over a small gap costs less than two.
+    """
+    marked = set(wanted)
+    runs: list[list[Window]] = []
+    gap: list[Window] = []
+    for window in windows:
+        if window in marked:
+            if runs and len(gap) <= join_gaps:
+                runs[-1].extend([*gap, window])
+            else:
+                runs.append([window])
+            gap = []
+        else:
+            gap.append(window)
+    return runs

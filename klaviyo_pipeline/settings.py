@@ -1,0 +1,185 @@
+"""What the environment says, checked once, with clear errors.
+
+Belongs here: reading and checking the `KLAVIYO_*` variables. Does not belong here: anything that connects,
+imports Dagster or changes the environment. The API key's *value* is not part of the settings: they name the
+variable that holds it, and only the run that asks Klaviyo reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from dotenv import load_dotenv
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+STATE_DIR = PROJECT_ROOT / ".klaviyo"
+SQL_DIR = PROJECT_ROOT / "sql"
+
+SyncWindow = Literal["daily", "hourly"]
+
+SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
+RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster"})
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names the variable and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One Klaviyo account: where it is asked, how its windows are cut, where its tables live.
+
+    `slug` is the Postgres schema and the asset key prefix. `start_date` is a day in `timezone`, the zone of the
+    sync windows. `api_key_variable` names the environment variable that holds the private key.
+    """
+
+    slug: str = "klaviyo"
+    api_key_variable: str = "KLAVIYO_API_KEY"
+    api_url: str = "https://a.klaviyo.com"
+    revision: str = "2026-07-15"
+    start_date: date = date(2025, 1, 1)
+    timezone: str = "UTC"
+    sync_window: SyncWindow = "daily"
+    lookback_days: int = 7
+    attribution_days: int = 5
+    conversion_metric_id: str | None = None
+    rate_scale: float = 1.0
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    def today(self, now: datetime) -> date:
+        """The account's calendar date at `now`."""
+        return now.astimezone(self.zone).date()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The account, and the database it is kept in; `database_url` None means the embedded server."""
+
+    account: Account
+    database_url: str | None = None
+
+
+def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
+    """Read the project's `.env`; variables that are already set win."""
+    if os.environ.get("KLAVIYO_IGNORE_DOTENV") != "1":
+        load_dotenv(path, override=False)
+
+
+def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | None = None) -> Settings:
+    """Read the settings from `environ` (the process's own, with the project's `.env`, by default).
+
+    Raises `SettingsError` with one line for the first setting that cannot be used.
+    """
+    if environ is None:
+        load_dotenv_file()
+        environ = os.environ
+    read = _Reader(environ)
+    account = Account(
+        slug=read.slug("KLAVIYO_ACCOUNT", "klaviyo"),
+        api_url=read.url("KLAVIYO_API_URL", "https://a.klaviyo.com"),
+        revision=read.revision("KLAVIYO_REVISION", "2026-07-15"),
+        start_date=read.day("KLAVIYO_START_DATE", date(2025, 1, 1)),
+        timezone=read.zone("KLAVIYO_TIMEZONE", "UTC"),
+        sync_window=read.window("KLAVIYO_SYNC_WINDOW", "daily"),
+        lookback_days=read.whole("KLAVIYO_LOOKBACK_DAYS", 7, least=0, most=3650),
+        attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", 5, least=0, most=365),
+        conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
+        rate_scale=read.number("KLAVIYO_RATE_SCALE", 1.0),
+    )
+    if account.start_date > account.today(now or datetime.now(UTC)):
+        raise SettingsError(
+            f"KLAVIYO_START_DATE={account.start_date} lies in the future; set it to the first day to sync."
+        )
+    return Settings(account=account, database_url=read.database_url("KLAVIYO_DATABASE_URL"))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Typed access to one mapping; an empty value counts as not set."""
+
+    environ: Mapping[str, str]
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.environ.get(name, "").strip() or default
+
+    def slug(self, name: str, default: str) -> str:
+        slug = self.text(name, default)
+        if not SLUG.fullmatch(slug) or slug in RESERVED_SLUGS or slug.startswith("pg_"):
+            raise SettingsError(
+                f"{name}={slug!r} cannot name a Postgres schema here; use up to 48 lower-case letters, digits and "
+                "underscores, starting with a letter (not public, dagster or pg_…)."
+            )
+        return slug
+
+    def url(self, name: str, default: str) -> str:
+        url = self.text(name, default).rstrip("/")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {default}.")
+        if parts.username or parts.password:
+            raise SettingsError(f"{name} must not carry a user name or password.")
+        return url.removesuffix("/api")
+
+    def revision(self, name: str, default: str) -> str:
+        revision = self.text(name, default)
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.\w+)?", revision):
+            raise SettingsError(f"{name}={revision!r} is no API revision; write it as {default}.")
+        return revision
+
+    def day(self, name: str, default: date) -> date:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            raise SettingsError(f"{name}={text!r} is no date; write it as YYYY-MM-DD.") from None
+        if day.year < 2000:
+            raise SettingsError(f"{name}={text} lies before anything Klaviyo holds; use 2012-01-01 or later.")
+        return day
+
+    def zone(self, name: str, default: str) -> str:
+        zone = self.text(name, default)
+        if zone not in available_timezones():
+            raise SettingsError(f"{name}={zone!r} is no IANA time zone; write it as America/New_York.")
+        return zone
+
+    def window(self, name: str, default: SyncWindow) -> SyncWindow:
+        window = self.text(name, default)
+        for known in get_args(SyncWindow):
+            if window == known:
+                return known  # type: ignore[no-any-return]
+        raise SettingsError(f"{name}={window!r} is not known; use daily or hourly.")
+
+    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
+        text = self.text(name, str(default))
+        if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
+            raise SettingsError(f"{name}={text!r} must be a whole number from {least} to {most}.")
+        return int(text)
+
+    def number(self, name: str, default: float) -> float:
+        text = self.text(name, str(default))
+        if not re.fullmatch(r"\d+(\.\d+)?", text):
+            raise SettingsError(f"{name}={text!r} must be a number, 0 or more (0 switches pacing off).")
+        return float(text)
+
+    def database_url(self, name: str) -> str | None:
+        url = self.text(name)
+        if not url:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
+            # The URL may hold a password: it is not repeated.
+            raise SettingsError(f"{name} must read postgresql://user:password@host:5432/database.")
+        return url
