@@ -1,0 +1,94 @@
+"""Connections to the warehouse.
+
+One libpq URL (`postgresql://…`) is what people write; SQLAlchemy is given psycopg 3 explicitly. Nothing relies
+on a session: no prepared statements, no session settings, no session locks, so that a pooler in transaction mode
+may stand between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import orjson
+import psycopg
+import sqlalchemy as sa
+from psycopg.types.json import set_json_dumps
+
+from klaviyo_pipeline.settings import STATE_DIR, Settings
+
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+class DatabaseUnreachable(RuntimeError):
+    """The warehouse cannot be reached or refuses the role; one line, without the password."""
+
+
+class NotMigrated(RuntimeError):
+    """The account's schema lacks a table that a migration makes."""
+
+
+def json_text(value: object) -> bytes:
+    """JSON for jsonb columns. orjson, but for integers beyond 64 bits, which it refuses."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        import json
+
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+set_json_dumps(json_text)
+
+
+def warehouse_url(settings: Settings) -> str:
+    """The warehouse's libpq URL; starts the embedded server where no URL is set."""
+    if settings.database_url:
+        return settings.database_url
+    from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+
+    return EmbeddedPostgres(STATE_DIR / "postgres").start()
+
+
+def create_engine(url: str) -> sa.Engine:
+    """An engine over psycopg 3 for a libpq URL."""
+    return sa.create_engine(
+        sa.engine.make_url(url).set(drivername="postgresql+psycopg"),
+        connect_args={
+            "prepare_threshold": None,
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "klaviyo_pipeline",
+        },
+        pool_size=4,
+        max_overflow=4,
+        pool_pre_ping=True,
+        json_serializer=lambda value: json_text(value).decode(),
+    )
+
+
+@contextmanager
+def clear_errors(url: str) -> Iterator[None]:
+    """Turn connection trouble and missing tables into one clear line."""
+    try:
+        yield
+    except (sa.exc.OperationalError, psycopg.OperationalError) as error:
+        cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+        if not isinstance(cause, psycopg.OperationalError) or getattr(cause, "sqlstate", None):
+            raise
+        raise DatabaseUnreachable(_unreachable(url, str(cause))) from None
+    except sa.exc.ProgrammingError as error:
+        if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+            raise NotMigrated(
+                f"{error.orig.diag.message_primary}: the schema is not migrated; run `klaviyo-pipeline migrate`."
+            ) from error
+        raise
+
+
+def _unreachable(url: str, reason: str) -> str:
+    parts = urlsplit(url)
+    where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    first = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+    if parts.password:
+        first = first.replace(parts.password, "***")
+    return f"cannot connect to Postgres at {where}: {first} Check KLAVIYO_DATABASE_URL."

@@ -1,0 +1,51 @@
+"""What an asset hands to the IO manager: frames, page by page, and word of which windows they complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pandas as pd
+
+from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.ledger import Synced
+from klaviyo_pipeline.postgres.merge import DaySpan, Tally
+
+
+@dataclass(frozen=True)
+class Complete:
+    """A window that is complete with this batch: when it was first asked (UTC), and in how many requests."""
+
+    window: Window
+    asked_at: datetime
+    requests: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to be written in one transaction, together with the ledger rows of the windows they complete.
+
+    `frame` has columns of the asset's table and, for a load of several windows, `_window`: the index into the
+    load's windows that each row belongs to. `replaces` names the days that the frame holds as a whole.
+    """
+
+    frame: pd.DataFrame
+    completes: Sequence[Complete] = ()
+    replaces: DaySpan | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """An asset's output: batches, made while they are written, for these windows (none: an unpartitioned load).
+
+    `on_synced` is told of each window once its batch is committed, `on_written` at the end what the load changed.
+    `ranked` is passed on to the merge.
+    """
+
+    batches: Iterable[Batch]
+    windows: Sequence[Window] = ()
+    ranked: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    conversion_metric_id: str | None = None
+    on_synced: Callable[[Synced], None] = lambda synced: None
+    on_written: Callable[[Tally, int], None] = lambda tally, rows: None

@@ -1,0 +1,64 @@
+"""What a migration made, as the writer needs it: columns, key, history.
+
+Nothing here is particular to an entity: any table with a primary key can be written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.postgres.engine import NotMigrated
+
+OBSERVED_AT = "observed_at"
+BOOKKEEPING = frozenset({OBSERVED_AT})
+"""Columns that say when and how a row came, not what it holds: they never make a row differ."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table to write: its columns as Postgres has them, and its history table if there is one."""
+
+    table: sa.Table
+    history: sa.Table | None
+
+    @cached_property
+    def key(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.table.primary_key)
+
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """The columns that a frame may fill: all but the generated ones."""
+        return tuple(column.name for column in self.table.columns if column.computed is None)
+
+    @cached_property
+    def content(self) -> tuple[str, ...]:
+        """The columns whose change makes a row differ."""
+        return tuple(name for name in self.written if name not in {*self.key, *BOOKKEEPING})
+
+    @property
+    def is_observed(self) -> bool:
+        return OBSERVED_AT in self.table.columns
+
+
+def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
+    """Read the table from the catalog. Raises `NotMigrated` where it is not there."""
+    metadata = sa.MetaData()
+    try:
+        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+    except sa.exc.NoSuchTableError:
+        raise NotMigrated(
+            f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.'
+        ) from None
+    if not table.primary_key.columns:
+        raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
+    return Target(table, _history(connection, metadata, schema, name))
+
+
+def _history(connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str) -> sa.Table | None:
+    history = f"{name}_history"
+    if not sa.inspect(connection).has_table(history, schema=schema):
+        return None
+    return sa.Table(history, metadata, schema=schema, autoload_with=connection, resolve_fks=False)

@@ -1,0 +1,127 @@
+"""Writes a load, batch by batch: each batch one transaction, the ledger with the last of a window's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pandas as pd
+import sqlalchemy as sa
+
+from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.loads import Batch, Load
+from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan, Tally, merge
+from klaviyo_pipeline.postgres.tables import Target
+
+
+@dataclass
+class Writer:
+    """One load into one table. After it failed, `open_windows` says which windows are not synced."""
+
+    engine: sa.Engine
+    target: Target
+    ledger: Ledger
+    load: Load
+    run_id: str
+    total: Tally = field(default_factory=Tally)
+    rows_fetched: int = 0
+
+    def __post_init__(self) -> None:
+        self._started_at = datetime.now(UTC)
+        self._index = {window: index for index, window in enumerate(self.load.windows)}
+        self._fetched: dict[int, int] = {}
+        self._tallies: dict[int, Tally] = {}
+        self._synced: set[Window] = set()
+
+    @property
+    def open_windows(self) -> list[Window]:
+        return [window for window in self.load.windows if window not in self._synced]
+
+    def run(self) -> Iterator[Synced]:
+        """Write every batch; yield each window once it is committed as synced."""
+        for batch in self.load.batches:
+            for synced in self.write(batch):
+                self.load.on_synced(synced)
+                yield synced
+        self.load.on_written(self.total, self.rows_fetched)
+
+    def write(self, batch: Batch) -> list[Synced]:
+        """Commit one batch with its ledger rows; nothing of it stays if anything fails."""
+        fetched = _rows_by_window(batch.frame)
+        with self.engine.begin() as connection:
+            frame, span = self._still_newest(connection, batch)
+            tallies = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
+            tallies = {index: self._tallies.get(index, Tally()) + tally for index, tally in tallies.items()}
+            fetched = {index: self._fetched.get(index, 0) + rows for index, rows in fetched.items()}
+            synced = [
+                Synced(
+                    window=complete.window,
+                    asked_at=complete.asked_at,
+                    started_at=self._started_at,
+                    rows_fetched=(self._fetched | fetched).get(self._index[complete.window], 0),
+                    requests=complete.requests,
+                    tally=(self._tallies | tallies).get(self._index[complete.window], Tally()),
+                )
+                for complete in batch.completes
+            ]
+            self.ledger.record_synced(
+                connection,
+                synced,
+                run_id=self.run_id,
+                conversion_metric_id=self.load.conversion_metric_id,
+            )
+        self._tallies.update(tallies)
+        self._fetched.update(fetched)
+        self._synced.update(complete.window for complete in batch.completes)
+        self.rows_fetched = sum(self._fetched.values())
+        self.total = sum(self._tallies.values(), Tally())
+        return synced
+
+    def record_failure(self, error: str) -> None:
+        """Note in the ledger why the windows that are not synced yet were not."""
+        with self.engine.begin() as connection:
+            self.ledger.record_failed(
+                connection, self.open_windows, run_id=self.run_id, started_at=self._started_at, error=error
+            )
+
+    def _still_newest(
+        self, connection: sa.Connection, batch: Batch
+    ) -> tuple[pd.DataFrame, DaySpan | None]:
+        """Leave out the days of a report that another run has asked later and written already.
+
+        A replaced window is deleted from, too, so the guard of single rows is not enough; replacing writers of
+        one table take turns.
+        """
+        span = batch.replaces
+        if span is None or not batch.completes:
+            return batch.frame, span
+        connection.execute(
+            sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname)))
+        )
+        newer = self.ledger.asked_later(connection, [c.window for c in batch.completes], span.asked_at)
+        if not newer:
+            return batch.frame, span
+        stale = {self._index[c.window] for c in batch.completes if c.window.start in newer}
+        days = [day for day, index in span.window_of.items() if index not in stale]
+        frame = batch.frame[~batch.frame[WINDOW].isin(stale)]
+        if not days:
+            return frame, None
+        kept = DaySpan(span.column, min(days), max(days), span.asked_at, span.window_of)
+        if len(days) == (kept.last - kept.first).days + 1:
+            return frame, kept
+        raise ConcurrentReplacement(
+            f"another run is replacing days of {self.target.table.fullname} between {span.first} and "
+            f"{span.last}; run this one again."
+        )
+
+
+class ConcurrentReplacement(RuntimeError):
+    """Two runs replaced overlapping days of a report at once, and neither holds the newer answer for all."""
+
+
+def _rows_by_window(frame: pd.DataFrame) -> dict[int, int]:
+    if WINDOW not in frame.columns:
+        return {0: len(frame)} if len(frame) else {}
+    return {int(index): int(rows) for index, rows in frame[WINDOW].value_counts().items()}
