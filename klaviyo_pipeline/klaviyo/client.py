@@ -1,0 +1,212 @@
+"""The client: an account's data as records, pages and rows."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import httpx
+
+from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.account import Account, read_account
+from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord, blamed_on
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound
+from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
+from klaviyo_pipeline.klaviyo.origin import Origin
+from klaviyo_pipeline.klaviyo.pacing import Pacer
+from klaviyo_pipeline.klaviyo.paging import turns
+from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.report_rows import read_rows
+from klaviyo_pipeline.klaviyo.report_types import Report
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.klaviyo.sender import Sender
+
+BASE_URL = "https://a.klaviyo.com"
+REVISION = "2026-07-15"
+RETRY = RetryPolicy()
+
+# A listing whose cursor expires again and again will not end in this run.
+RESTARTS = 2
+
+_METRIC = (("include", "metric"),)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing, observed at `observed_at` (UTC).
+
+    `number` counts from 1 and goes on over a restart. `restarted` tells that an expired cursor made the
+    listing begin again, so that records may come a second time. `requests` counts the attempts that the
+    page took.
+    """
+
+    records: list[Record]
+    observed_at: datetime
+    number: int
+    requests: int
+    restarted: bool = False
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What a lookup by id found: `record` is None if Klaviyo has no such object, at `observed_at` (UTC)."""
+
+    record: Record | None
+    observed_at: datetime
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """Rows of a report as `read_rows` gives them, with its counts of unknown and missing statistics."""
+
+    rows: list[dict[str, object]]
+    observed_at: datetime
+    number: int
+    requests: int
+    unknown: Counter[str]
+    missing: Counter[str]
+
+
+class KlaviyoClient:
+    """A client of one account. Safe to use from many threads; close it, or use it as a context manager.
+
+    `base_url` is without `/api`; plain http is accepted for loopback addresses only (`InsecureUrl`).
+    `pacer` gives leave for every single attempt. Setting `stop` ends any wait with `Stopped`. `on_request`
+    is told of every attempt, from the thread that made it. Every method raises the errors of `errors`; the
+    key is in none of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str = BASE_URL,
+        revision: str = REVISION,
+        pacer: Pacer,
+        stop: threading.Event | None = None,
+        on_request: Callable[[RequestRecord], None] | None = None,
+        transport: httpx.BaseTransport | None = None,
+        retry: RetryPolicy = RETRY,
+    ) -> None:
+        self._origin = Origin(base_url)
+        self.pacer = pacer
+        self._sender = Sender(
+            api_key=api_key,
+            origin=self._origin,
+            revision=revision,
+            pacer=pacer,
+            retry=retry,
+            stop=stop,
+            on_request=on_request,
+            transport=transport,
+        )
+
+    def __repr__(self) -> str:
+        return f"KlaviyoClient({self._origin.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._sender.close()
+
+    @property
+    def retirement_date(self) -> str | None:
+        """When Klaviyo will stop serving this revision, as its answers say; None until one does."""
+        return self._sender.retirement_date
+
+    def account(self) -> Account:
+        """The account of the key."""
+        call = Call(rates.GET_ACCOUNTS, self._origin.url("/api/accounts"))
+        answer = self._sender.ask(call)
+        with blamed_on(answer, call.endpoint):
+            return read_account(next(iter(_data_list(answer)), None))
+
+    def pages(self, listing: Listing, chain: Chain) -> Iterator[Page]:
+        """The pages of one chain, first to last. An empty listing is one page without records."""
+        first = Call(listing.list_endpoint, self._origin.url(listing.path), chain.params)
+        for turn in turns(self._sender, first, restarts=RESTARTS):
+            answer = turn.answer
+            with blamed_on(answer, first.endpoint):
+                records = [listing.record(one, chain.stamp, clean=answer.clean) for one in _data_list(answer)]
+            yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
+
+    def get(self, listing: Listing, id: str) -> Lookup:
+        """The object of that id.
+
+        Only Klaviyo's own `not_found` counts as its absence: any other 404 raises `NotFound`, or a wrong base
+        URL would read as a delete. Raises `ValueError` for what can be no id.
+        """
+        call = Call(listing.get_endpoint, self._address(listing, id), _include(listing), data_kind=dict)
+        try:
+            answer = self._sender.ask(call)
+        except NotFound as error:
+            if error.code != "not_found" or error.observed_at is None:
+                raise
+            return Lookup(None, error.observed_at)
+        stamp = listing.lookup_stamp(answer.body)
+        with blamed_on(answer, call.endpoint):
+            record = listing.record(answer.body["data"], stamp, clean=answer.clean)
+            if record.id != id:
+                raise MalformedAnswer(
+                    f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}."
+                )
+        return Lookup(record, answer.observed_at)
+
+    def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
+        """The pages of a report, asked with `reports.body`. No rows is a normal answer.
+
+        An expired cursor raises `CursorExpired`: to start again here would bring rows twice.
+        """
+        first = Call(report.endpoint, self._origin.url(report.path), body=body, data_kind=dict, exact=True)
+        for turn in turns(self._sender, first):
+            answer = turn.answer
+            with blamed_on(answer, first.endpoint):
+                found = read_rows(report, answer.body)
+            yield ReportPage(
+                found.rows, answer.observed_at, turn.number, answer.attempts, found.unknown, found.missing
+            )
+
+    def metrics(self) -> Iterator[Metric]:
+        """Every metric of the account."""
+        first = Call(rates.GET_METRICS, self._origin.url("/api/metrics"))
+        for turn in turns(self._sender, first):
+            with blamed_on(turn.answer, first.endpoint):
+                found = [read_metric(one) for one in _data_list(turn.answer)]
+            yield from found
+
+    def mapped_metric(self, name: str = "revenue") -> str | None:
+        """The id of the metric that the account maps to `name`; None if it maps none, or a custom metric."""
+        url = self._origin.url(f"/api/mapped-metrics/{quote(name, safe='')}")
+        try:
+            answer = self._sender.ask(Call(rates.GET_MAPPED_METRIC, url, _METRIC, data_kind=dict))
+        except NotFound:
+            return None
+        return related_metric_id(answer.body)
+
+    def _address(self, listing: Listing, id: str) -> str:
+        # Either would change the path: the listing itself, or a folder above it.
+        if id in ("", ".", ".."):
+            raise ValueError(f"no id of a {listing.resource_type}: {id!r}")
+        return self._origin.url(f"{listing.path}/{quote(id, safe='')}")
+
+
+def _include(listing: Listing) -> tuple[tuple[str, str], ...]:
+    return (("include", ",".join(listing.lookup_include)),) if listing.lookup_include else ()
+
+
+def _data_list(answer: Answer) -> list[object]:
+    data = answer.body["data"]
+    assert isinstance(data, list)
+    return data

@@ -1,0 +1,35 @@
+"""Klaviyo's filter language, as much of it as listings need.
+
+Strings stand in single quotes, booleans and times stand bare, and several conditions are joined by `and(…)`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from klaviyo_pipeline.klaviyo.times import format_bound
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition, such as `equals(archived,false)`."""
+
+    operator: str
+    field: str
+    value: str | bool | datetime
+
+    def __str__(self) -> str:
+        return f"{self.operator}({self.field},{_literal(self.value)})"
+
+
+def all_of(conditions: Sequence[Condition]) -> str | None:
+    """The filter for which all conditions hold; None without any."""
+    if len(conditions) > 1:
+        return f"and({','.join(map(str, conditions))})"
+    return str(conditions[0]) if conditions else None
+
+
+def _literal(value: str | bool | datetime) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return format_bound(value) if isinstance(value, datetime) else f"'{value}'"

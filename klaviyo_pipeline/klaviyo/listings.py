@@ -1,0 +1,234 @@
+"""The four entities as data: where each is listed, by which time it is filtered, and what its columns are.
+
+What differs between flows, campaigns, forms and segments stands here and nowhere else. Filters, operators,
+sorts and page sizes are those of Klaviyo's OpenAPI description (revision 2026-07-15). No request names
+`fields[…]`: answers carry attributes that the description does not list, and all are kept.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.channels import CHANNELS, first_channel
+from klaviyo_pipeline.klaviyo.filters import Condition, all_of
+from klaviyo_pipeline.klaviyo.rates import Endpoint
+from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP, Column, Record, Shape, read_record
+
+# Klaviyo's `greater-than` sometimes returns rows at its bound, and bounds are cut to whole seconds: ask for a
+# little more on both sides and let the caller cut.
+OVERLAP = timedelta(seconds=2)
+
+# A bound within about 5 s of now, or later, is refused with a 400; a minute allows for clocks that disagree.
+NOW_MARGIN = timedelta(seconds=60)
+
+
+def _no_stamp(document: Mapping[str, object]) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the listings that an entity needs, since no single request returns all of its objects.
+
+    `conditions` are fixed; `stamp` is what they say of every row, where the row itself does not.
+    """
+
+    name: str
+    conditions: tuple[Condition, ...] = ()
+    stamp: str | None = None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A listing to be read from first page to last: the first page's query, and the stamp of its rows."""
+
+    entity: str
+    variant: str
+    params: tuple[tuple[str, str], ...]
+    stamp: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An entity of Klaviyo's.
+
+    `time_operators` are those of the lower and the upper bound (None: the endpoint has no upper one).
+    `lookup_include` is what a lookup by id asks for besides, and `lookup_stamp` reads from its document the
+    stamp that a listing knows from its own condition.
+    """
+
+    entity: str
+    path: str
+    page_size: int
+    time_field: str
+    time_operators: tuple[str, str | None]
+    variants: tuple[Variant, ...]
+    shape: Shape
+    list_endpoint: Endpoint
+    get_endpoint: Endpoint
+    lookup_include: tuple[str, ...] = ()
+    lookup_stamp: Callable[[Mapping[str, object]], str | None] = _no_stamp
+
+    @property
+    def resource_type(self) -> str:
+        """The JSON:API type of its resources."""
+        return self.shape.resource_type
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of its records, in the order of the table."""
+        return self.shape.columns
+
+    def chains(self, start: datetime | None, end: datetime | None, now: datetime) -> list[Chain]:
+        """The chains that together show every object whose time lies in [start, end).
+
+        Without bounds they show every object. Bounds are aware datetimes. The answer holds more: an overlap
+        at both ends, everything up to now where the endpoint takes no upper bound or `end` is too close to
+        now, and rows of any time if `start` is. The caller cuts. Raises `ValueError` unless start < end.
+        """
+        if start is not None and end is not None and start >= end:
+            raise ValueError(f"an empty window: {start} to {end}")
+        bounds = self._bounds(start, end, now)
+        return [self._chain(variant, bounds) for variant in self.variants]
+
+    def record(self, resource: object, stamp: str | None, *, clean: bool = False) -> Record:
+        """`resource` as a record of this entity: see `read_record`."""
+        return read_record(resource, self.shape, stamp, clean=clean)
+
+    def _bounds(self, start: datetime | None, end: datetime | None, now: datetime) -> tuple[Condition, ...]:
+        lower, upper = self.time_operators
+        latest = now - NOW_MARGIN
+        bounds = []
+        if start is not None:
+            bounds.append(Condition(lower, self.time_field, min(start - OVERLAP, latest)))
+        if end is not None and upper is not None and end + OVERLAP <= latest:
+            bounds.append(Condition(upper, self.time_field, end + OVERLAP))
+        return tuple(bounds)
+
+    def _chain(self, variant: Variant, bounds: tuple[Condition, ...]) -> Chain:
+        wanted = all_of(variant.conditions + bounds)
+        params = [] if wanted is None else [("filter", wanted)]
+        params += [("sort", self.time_field), ("page[size]", str(self.page_size))]
+        return Chain(self.entity, variant.name, tuple(params), variant.stamp)
+
+
+def _archived(value: bool) -> Condition:
+    return Condition("equals", "archived", value)
+
+
+def _campaign_variants() -> tuple[Variant, ...]:
+    return tuple(
+        Variant(
+            f"{channel}, {'archived' if archived else 'current'}",
+            (Condition("equals", "messages.channel", channel), _archived(archived)),
+            stamp=channel,
+        )
+        for channel in CHANNELS
+        for archived in (False, True)
+    )
+
+
+BETWEEN = ("greater-or-equal", "less-than")
+
+FLOWS = Listing(
+    entity="flows",
+    path="/api/flows",
+    page_size=50,
+    time_field="updated",
+    time_operators=BETWEEN,
+    variants=(Variant("current", (_archived(False),)), Variant("archived", (_archived(True),))),
+    shape=Shape(
+        "flow",
+        (
+            Column("id", ID, "text"),
+            Column("name", "name", "text"),
+            Column("status", "status", "text"),
+            Column("archived", "archived", "bool"),
+            Column("trigger_type", "trigger_type", "text"),
+            Column("created_at", "created", "time"),
+            Column("updated_at", "updated", "time"),
+            Column("raw", RAW, "json"),
+        ),
+    ),
+    list_endpoint=rates.GET_FLOWS,
+    get_endpoint=rates.GET_FLOW,
+)
+
+CAMPAIGNS = Listing(
+    entity="campaigns",
+    path="/api/campaigns",
+    page_size=100,
+    time_field="updated_at",
+    time_operators=BETWEEN,
+    variants=_campaign_variants(),
+    shape=Shape(
+        "campaign",
+        (
+            Column("id", ID, "text"),
+            Column("name", "name", "text"),
+            Column("status", "status", "text"),
+            Column("archived", "archived", "bool"),
+            Column("channel", STAMP, "text"),
+            Column("scheduled_at", "scheduled_at", "time"),
+            Column("send_time", "send_time", "time"),
+            Column("created_at", "created_at", "time"),
+            Column("updated_at", "updated_at", "time"),
+            Column("raw", RAW, "json"),
+        ),
+    ),
+    list_endpoint=rates.GET_CAMPAIGNS,
+    get_endpoint=rates.GET_CAMPAIGN,
+    lookup_include=("campaign-messages",),
+    lookup_stamp=first_channel,
+)
+
+FORMS = Listing(
+    entity="forms",
+    path="/api/forms",
+    page_size=100,
+    time_field="updated_at",
+    time_operators=BETWEEN,
+    variants=(Variant("all"),),
+    shape=Shape(
+        "form",
+        (
+            Column("id", ID, "text"),
+            Column("name", "name", "text"),
+            Column("status", "status", "text"),
+            Column("ab_test", "ab_test", "bool"),
+            Column("created_at", "created_at", "time"),
+            Column("updated_at", "updated_at", "time"),
+            Column("raw", RAW, "json"),
+        ),
+    ),
+    list_endpoint=rates.GET_FORMS,
+    get_endpoint=rates.GET_FORM,
+)
+
+SEGMENTS = Listing(
+    entity="segments",
+    path="/api/segments",
+    page_size=10,
+    time_field="updated",
+    time_operators=("greater-than", None),
+    variants=(Variant("all"),),
+    shape=Shape(
+        "segment",
+        (
+            Column("id", ID, "text"),
+            Column("name", "name", "text"),
+            Column("is_active", "is_active", "bool"),
+            Column("is_processing", "is_processing", "bool"),
+            Column("is_starred", "is_starred", "bool"),
+            Column("definition", "definition", "json"),
+            Column("created_at", "created", "time"),
+            Column("updated_at", "updated", "time"),
+            Column("raw", RAW, "json"),
+        ),
+    ),
+    list_endpoint=rates.GET_SEGMENTS,
+    get_endpoint=rates.GET_SEGMENT,
+)
+
+LISTINGS: dict[str, Listing] = {listing.entity: listing for listing in (FLOWS, CAMPAIGNS, FORMS, SEGMENTS)}

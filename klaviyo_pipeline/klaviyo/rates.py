@@ -1,0 +1,89 @@
+"""The operations that we call, with the rates and scopes that Klaviyo publishes for each.
+
+From `x-klaviyo-ratelimit` and `x-klaviyo-scopes` of Klaviyo's OpenAPI description (revision 2026-07-15);
+the daily limit of the reports stands there too. An endpoint's name is its `operationId`.
+"""
+
+from dataclasses import dataclass
+
+SECOND = 1.0
+MINUTE = 60.0
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """At most `requests` requests in any `seconds` seconds."""
+
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An operation: every rate holds at once, every scope is needed."""
+
+    name: str
+    rates: tuple[Rate, ...]
+    scopes: tuple[str, ...]
+
+
+def _endpoint(name: str, scope: str, *, second: int, minute: int, day: int | None = None) -> Endpoint:
+    rates = (Rate(second, SECOND), Rate(minute, MINUTE))
+    return Endpoint(name, rates if day is None else (*rates, Rate(day, DAY)), (scope,))
+
+
+def _report(name: str, scope: str) -> Endpoint:
+    return _endpoint(name, scope, second=1, minute=2, day=225)
+
+
+GET_ACCOUNTS = _endpoint("get_accounts", "accounts:read", second=1, minute=15)
+GET_FLOWS = _endpoint("get_flows", "flows:read", second=3, minute=60)
+GET_FLOW = _endpoint("get_flow", "flows:read", second=3, minute=60)
+GET_ACTIONS_FOR_FLOW = _endpoint("get_actions_for_flow", "flows:read", second=3, minute=60)
+GET_FLOW_ACTION = _endpoint("get_flow_action", "flows:read", second=3, minute=60)
+GET_FLOW_ACTION_MESSAGES = _endpoint("get_flow_action_messages", "flows:read", second=3, minute=60)
+GET_CAMPAIGNS = _endpoint("get_campaigns", "campaigns:read", second=10, minute=150)
+GET_CAMPAIGN = _endpoint("get_campaign", "campaigns:read", second=10, minute=150)
+GET_FORMS = _endpoint("get_forms", "forms:read", second=3, minute=60)
+GET_FORM = _endpoint("get_form", "forms:read", second=3, minute=60)
+GET_SEGMENTS = _endpoint("get_segments", "segments:read", second=75, minute=750)
+GET_SEGMENT = _endpoint("get_segment", "segments:read", second=75, minute=750)
+GET_METRICS = _endpoint("get_metrics", "metrics:read", second=10, minute=150)
+GET_MAPPED_METRIC = _endpoint("get_mapped_metric", "metrics:read", second=3, minute=60)
+GET_TAGS = _endpoint("get_tags", "tags:read", second=3, minute=60)
+QUERY_FLOW_SERIES = _report("query_flow_series", "flows:read")
+QUERY_FLOW_VALUES = _report("query_flow_values", "flows:read")
+QUERY_CAMPAIGN_VALUES = _report("query_campaign_values", "campaigns:read")
+QUERY_FORM_SERIES = _report("query_form_series", "forms:read")
+QUERY_FORM_VALUES = _report("query_form_values", "forms:read")
+QUERY_SEGMENT_SERIES = _report("query_segment_series", "segments:read")
+QUERY_SEGMENT_VALUES = _report("query_segment_values", "segments:read")
+
+ENDPOINTS: dict[str, Endpoint] = {
+    endpoint.name: endpoint
+    for endpoint in (
+        GET_ACCOUNTS,
+        GET_FLOWS,
+        GET_FLOW,
+        GET_ACTIONS_FOR_FLOW,
+        GET_FLOW_ACTION,
+        GET_FLOW_ACTION_MESSAGES,
+        GET_CAMPAIGNS,
+        GET_CAMPAIGN,
+        GET_FORMS,
+        GET_FORM,
+        GET_SEGMENTS,
+        GET_SEGMENT,
+        GET_METRICS,
+        GET_MAPPED_METRIC,
+        GET_TAGS,
+        QUERY_FLOW_SERIES,
+        QUERY_FLOW_VALUES,
+        QUERY_CAMPAIGN_VALUES,
+        QUERY_FORM_SERIES,
+        QUERY_FORM_VALUES,
+        QUERY_SEGMENT_SERIES,
+        QUERY_SEGMENT_VALUES,
+    )
+}

@@ -1,0 +1,128 @@
+"""From a report's answer to rows."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
+from klaviyo_pipeline.klaviyo.escape import escape
+from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
+
+
+@dataclass(frozen=True)
+class ReportRows:
+    """What an answer held.
+
+    A row is a dict of the report's keys (text), `date` (series only: the account's calendar day) and every
+    declared statistic (Decimal or None). `unknown` counts the results with statistics that the declaration
+    does not know, by name; `missing` counts the results that lack a declared one, by name (None in the
+    row).
+    """
+
+    rows: list[dict[str, object]]
+    unknown: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+
+
+def rows(report: Report, document: Mapping[str, object]) -> list[dict[str, object]]:
+    """The rows of `read_rows` alone."""
+    return read_rows(report, document).rows
+
+
+def read_rows(report: Report, document: Mapping[str, object]) -> ReportRows:
+    """The rows of an answer: one for each result and day, one for each result of a values report.
+
+    No results is a normal answer. Raises `MalformedAnswer` where a figure could land on a wrong day: a
+    series whose length is not that of the days, a day twice or unreadable, a result without its entity's
+    id, a figure that is no number.
+    """
+    attributes = _attributes(report, document)
+    found = ReportRows([])
+    days = _days(report, attributes) if isinstance(report, SeriesReport) else None
+    for result in _results(report, attributes):
+        found.rows.extend(_result_rows(report, result, days, found))
+    return found
+
+
+def _malformed(report: Report, what: str) -> MalformedAnswer:
+    return MalformedAnswer(f"The {report.name} report {what}.")
+
+
+def _attributes(report: Report, document: Mapping[str, object]) -> Mapping[str, object]:
+    data = document.get("data")
+    attributes = data.get("attributes") if isinstance(data, Mapping) else None
+    if not isinstance(attributes, Mapping):
+        raise _malformed(report, "has no attributes")
+    return attributes
+
+
+def _results(report: Report, attributes: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
+    results = attributes.get("results")
+    if not isinstance(results, list) or not all(isinstance(result, Mapping) for result in results):
+        raise _malformed(report, "has no list of results")
+    return results
+
+
+def _days(report: Report, attributes: Mapping[str, object]) -> list[date]:
+    date_times = attributes.get("date_times")
+    if not isinstance(date_times, list):
+        raise _malformed(report, "has no date_times")
+    days = [_day(report, written) for written in date_times]
+    if len(set(days)) != len(days):
+        raise _malformed(report, "shows a day twice")
+    return days
+
+
+def _day(report: Report, written: object) -> date:
+    # As written: the offset shown is not said to be the account's, and a conversion could move the day.
+    try:
+        return date.fromisoformat(str(written)[:10])
+    except ValueError:
+        raise _malformed(report, f"has a day that is none: {written!r}") from None
+
+
+def _result_rows(
+    report: Report, result: Mapping[str, object], days: list[date] | None, found: ReportRows
+) -> Iterable[dict[str, object]]:
+    keys = _keys(report, result.get("groupings"))
+    statistics = result.get("statistics")
+    if not isinstance(statistics, Mapping):
+        raise _malformed(report, f"has no statistics for {keys}")
+    found.unknown.update(name for name in statistics if name not in report.statistics)
+    found.missing.update(name for name in report.statistics if name not in statistics)
+    if days is None:
+        return [keys | {name: _figure(report, statistics.get(name)) for name in report.statistics}]
+    series = {name: _series(report, name, statistics.get(name), len(days)) for name in report.statistics}
+    return [
+        keys | {"date": day} | {name: figures[at] for name, figures in series.items()}
+        for at, day in enumerate(days)
+    ]
+
+
+def _keys(report: Report, groupings: object) -> dict[str, object]:
+    told = groupings if isinstance(groupings, Mapping) else {}
+    # A grouping that an answer leaves out must not cost the figures: they are kept under an empty text.
+    keys: dict[str, object] = {
+        name: "" if told.get(name) is None else escape(str(told[name])) for name in report.keys
+    }
+    if not keys[report.keys[0]]:
+        raise _malformed(report, f"has a result without {report.keys[0]}")
+    return keys
+
+
+def _series(report: Report, name: str, series: object, length: int) -> list[Decimal | None]:
+    if series is None:
+        return [None] * length
+    if not isinstance(series, list) or len(series) != length:
+        raise _malformed(report, f"does not give {name} for each of its {length} days")
+    return [_figure(report, figure) for figure in series]
+
+
+def _figure(report: Report, figure: object) -> Decimal | None:
+    if figure is None or isinstance(figure, Decimal):
+        return figure
+    if isinstance(figure, int | float) and not isinstance(figure, bool):
+        return Decimal(str(figure))
+    raise _malformed(report, f"has a figure that is no number: {figure!r}")

@@ -1,0 +1,69 @@
+"""What a report is made of."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from klaviyo_pipeline.klaviyo.rates import Endpoint
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A report's statistics by what may be done with them.
+
+    `sums` may be added up over messages and days. `uniques` count people: daily ones add up to more than
+    the period's. `rates` and other quotients are computed from sums, never added or averaged. `levels` are
+    the state at a day's end.
+    """
+
+    sums: tuple[str, ...]
+    uniques: tuple[str, ...] = ()
+    rates: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every statistic, in the order of declaration."""
+        return self.sums + self.uniques + self.rates + self.levels
+
+
+@dataclass(frozen=True)
+class Report:
+    """One of Klaviyo's reports.
+
+    `keys` are the groupings that tell its rows apart, the entity's id first. `group_by` is what the request
+    names, empty where the endpoint takes none. `first_day` is the earliest day that Klaviyo has figures
+    for, if it says so.
+    """
+
+    name: str
+    entity: str
+    path: str
+    resource_type: str
+    endpoint: Endpoint
+    keys: tuple[str, ...]
+    group_by: tuple[str, ...]
+    by_use: Statistics
+    needs_conversion_metric: bool
+    first_day: date | None = None
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Every statistic that is asked for, by Klaviyo's name."""
+        return self.by_use.all
+
+    @property
+    def additive(self) -> tuple[str, ...]:
+        """The statistics that may be summed over messages and days."""
+        return self.by_use.sums
+
+
+@dataclass(frozen=True)
+class SeriesReport(Report):
+    """A report with figures for each day."""
+
+    interval: str = "daily"
+
+
+@dataclass(frozen=True)
+class ValuesReport(Report):
+    """A report with one figure for the whole timeframe."""

@@ -1,0 +1,245 @@
+"""Klaviyo's reports as data, and the request for each.
+
+Statistics and groupings are those of Klaviyo's OpenAPI description (revision 2026-07-15). A report's days
+are those of the account's time zone, whatever offset the request writes. Figures are counted by the day of
+the send and go on changing while attribution is open.
+"""
+
+from datetime import date, timedelta
+
+from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.report_rows import ReportRows, read_rows, rows
+from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport, Statistics, ValuesReport
+
+__all__ = [
+    "CAMPAIGN_VALUES",
+    "DAILY_SPAN_DAYS",
+    "FLOW_SERIES",
+    "FLOW_VALUES",
+    "FORM_SERIES",
+    "FORM_VALUES",
+    "REPORTS",
+    "SEGMENT_FIRST_DAY",
+    "SEGMENT_SERIES",
+    "SEGMENT_VALUES",
+    "VALUES_SPAN_DAYS",
+    "Report",
+    "ReportRows",
+    "SeriesReport",
+    "Statistics",
+    "ValuesReport",
+    "body",
+    "read_rows",
+    "rows",
+]
+
+# The description allows 60 days by the day; the end is rounded up to its hour, so stay one short.
+DAILY_SPAN_DAYS = 59
+
+# A timeframe is at most a year.
+VALUES_SPAN_DAYS = 365
+
+# Segment figures begin here; an earlier day is refused.
+SEGMENT_FIRST_DAY = date(2023, 6, 1)
+
+
+_MESSAGE_STATISTICS = Statistics(
+    sums=(
+        "recipients",
+        "delivered",
+        "opens",
+        "clicks",
+        "conversions",
+        "conversion_value",
+        "bounced",
+        "failed",
+        "bounced_or_failed",
+        "unsubscribes",
+        "spam_complaints",
+        "message_segment_count_sum",
+        "text_message_credit_usage_amount",
+        "text_message_spend",
+    ),
+    uniques=("opens_unique", "clicks_unique", "conversion_uniques", "unsubscribe_uniques"),
+    rates=(
+        "open_rate",
+        "click_rate",
+        "click_to_open_rate",
+        "conversion_rate",
+        "revenue_per_recipient",
+        "average_order_value",
+        "bounce_rate",
+        "failed_rate",
+        "bounced_or_failed_rate",
+        "delivery_rate",
+        "unsubscribe_rate",
+        "spam_complaint_rate",
+        "text_message_roi",
+    ),
+)
+
+_FORM_STATISTICS = Statistics(
+    sums=(
+        "viewed_form",
+        "viewed_form_step",
+        "submits",
+        "submitted_form_step",
+        "closed_form",
+        "qualified_form",
+    ),
+    uniques=(
+        "viewed_form_uniques",
+        "viewed_form_step_uniques",
+        "submitted_form_step_uniques",
+        "closed_form_uniques",
+        "qualified_form_uniques",
+    ),
+    rates=("submit_rate",),
+)
+
+_SEGMENT_STATISTICS = Statistics(
+    sums=("members_added", "members_removed", "net_members_changed"), levels=("total_members",)
+)
+
+_FLOW_KEYS = ("flow_id", "flow_message_id", "send_channel")
+_CAMPAIGN_KEYS = ("campaign_id", "campaign_message_id", "send_channel")
+_FORM_KEYS = ("form_id",)
+_SEGMENT_KEYS = ("segment_id",)
+
+FLOW_SERIES = SeriesReport(
+    name="flow series",
+    entity="flows",
+    path="/api/flow-series-reports",
+    resource_type="flow-series-report",
+    endpoint=rates.QUERY_FLOW_SERIES,
+    keys=_FLOW_KEYS,
+    group_by=_FLOW_KEYS,
+    by_use=_MESSAGE_STATISTICS,
+    needs_conversion_metric=True,
+)
+
+FLOW_VALUES = ValuesReport(
+    name="flow values",
+    entity="flows",
+    path="/api/flow-values-reports",
+    resource_type="flow-values-report",
+    endpoint=rates.QUERY_FLOW_VALUES,
+    keys=_FLOW_KEYS,
+    group_by=_FLOW_KEYS,
+    by_use=_MESSAGE_STATISTICS,
+    needs_conversion_metric=True,
+)
+
+CAMPAIGN_VALUES = ValuesReport(
+    name="campaign values",
+    entity="campaigns",
+    path="/api/campaign-values-reports",
+    resource_type="campaign-values-report",
+    endpoint=rates.QUERY_CAMPAIGN_VALUES,
+    keys=_CAMPAIGN_KEYS,
+    group_by=_CAMPAIGN_KEYS,
+    by_use=_MESSAGE_STATISTICS,
+    needs_conversion_metric=True,
+)
+
+FORM_SERIES = SeriesReport(
+    name="form series",
+    entity="forms",
+    path="/api/form-series-reports",
+    resource_type="form-series-report",
+    endpoint=rates.QUERY_FORM_SERIES,
+    keys=_FORM_KEYS,
+    group_by=_FORM_KEYS,
+    by_use=_FORM_STATISTICS,
+    needs_conversion_metric=False,
+)
+
+FORM_VALUES = ValuesReport(
+    name="form values",
+    entity="forms",
+    path="/api/form-values-reports",
+    resource_type="form-values-report",
+    endpoint=rates.QUERY_FORM_VALUES,
+    keys=_FORM_KEYS,
+    group_by=_FORM_KEYS,
+    by_use=_FORM_STATISTICS,
+    needs_conversion_metric=False,
+)
+
+SEGMENT_SERIES = SeriesReport(
+    name="segment series",
+    entity="segments",
+    path="/api/segment-series-reports",
+    resource_type="segment-series-report",
+    endpoint=rates.QUERY_SEGMENT_SERIES,
+    keys=_SEGMENT_KEYS,
+    group_by=(),
+    by_use=_SEGMENT_STATISTICS,
+    needs_conversion_metric=False,
+    first_day=SEGMENT_FIRST_DAY,
+)
+
+SEGMENT_VALUES = ValuesReport(
+    name="segment values",
+    entity="segments",
+    path="/api/segment-values-reports",
+    resource_type="segment-values-report",
+    endpoint=rates.QUERY_SEGMENT_VALUES,
+    keys=_SEGMENT_KEYS,
+    group_by=(),
+    by_use=_SEGMENT_STATISTICS,
+    needs_conversion_metric=False,
+    first_day=SEGMENT_FIRST_DAY,
+)
+
+REPORTS: dict[str, Report] = {
+    report.name: report
+    for report in (
+        FLOW_SERIES,
+        FLOW_VALUES,
+        CAMPAIGN_VALUES,
+        FORM_SERIES,
+        FORM_VALUES,
+        SEGMENT_SERIES,
+        SEGMENT_VALUES,
+    )
+}
+
+
+def body(
+    report: Report,
+    first_day: date,
+    last_day: date,
+    conversion_metric_id: str | None = None,
+    filter: str | None = None,
+) -> dict[str, object]:
+    """The request's body for the account's days from `first_day` to `last_day`, both included.
+
+    Both ends of a timeframe are inclusive and the end is rounded up to its hour, so it runs from the first
+    second of the first day to the last second of the last: two requests must not share a day. Raises
+    `ValueError` for a span that is empty or too long, and for a missing conversion metric.
+    """
+    _check_span(report, first_day, last_day)
+    attributes: dict[str, object] = {
+        "statistics": list(report.statistics),
+        "timeframe": {"start": f"{first_day}T00:00:00+00:00", "end": f"{last_day}T23:59:59+00:00"},
+    }
+    if isinstance(report, SeriesReport):
+        attributes["interval"] = report.interval
+    if report.group_by:
+        attributes["group_by"] = list(report.group_by)
+    if report.needs_conversion_metric:
+        if not conversion_metric_id:
+            raise ValueError(f"{report.name} needs a conversion metric")
+        attributes["conversion_metric_id"] = conversion_metric_id
+    if filter is not None:
+        attributes["filter"] = filter
+    return {"data": {"type": report.resource_type, "attributes": attributes}}
+
+
+def _check_span(report: Report, first_day: date, last_day: date) -> None:
+    longest = DAILY_SPAN_DAYS if isinstance(report, SeriesReport) else VALUES_SPAN_DAYS
+    if last_day < first_day:
+        raise ValueError(f"an empty span of days: {first_day} to {last_day}")
+    if last_day - first_day >= timedelta(days=longest):
+        raise ValueError(f"{report.name} takes at most {longest} days: {first_day} to {last_day}")

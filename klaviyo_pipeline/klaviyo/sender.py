@@ -1,0 +1,222 @@
+"""One request at a time, until it is answered: pacing, attempts, backoff, and the log of both.
+
+Every attempt takes a slot of its own, and the slot's instant is the time of observation of what the answer
+shows.
+"""
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import httpx
+
+from klaviyo_pipeline.klaviyo.answers import (
+    Fault,
+    UnreadableError,
+    fault_of,
+    malformed,
+    no_answer,
+    read_document,
+    request_id,
+)
+from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord
+from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, Stopped, Throttled, Unavailable
+from klaviyo_pipeline.klaviyo.origin import Origin
+from klaviyo_pipeline.klaviyo.pacing import Pacer, quota_spent
+from klaviyo_pipeline.klaviyo.rates import Endpoint
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+
+JSON_API = "application/vnd.api+json"
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """An attempt in the making."""
+
+    number: int
+    because: str | None
+    backed_off: float
+
+
+class Sender:
+    """Sends requests with the key, to one origin. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        origin: Origin,
+        revision: str,
+        pacer: Pacer,
+        retry: RetryPolicy,
+        stop: threading.Event | None,
+        on_request: Callable[[RequestRecord], None] | None,
+        transport: httpx.BaseTransport | None,
+    ) -> None:
+        self.origin = origin
+        self.retirement_date: str | None = None
+        self._key = _checked_key(api_key)
+        self._pacer = pacer
+        self._retry = retry
+        self._stop = stop or threading.Event()
+        self._on_request = on_request
+        self._exhausted = 0
+        self._lock = threading.Lock()
+        self._http = httpx.Client(
+            headers={
+                "Authorization": f"Klaviyo-API-Key {self._key}",
+                "revision": revision,
+                "accept": JSON_API,
+            },
+            timeout=TIMEOUT,
+            follow_redirects=False,
+            transport=transport,
+            # A proxy of the environment would see the key of an unencrypted request.
+            trust_env=origin.encrypted,
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def ask(self, call: Call) -> Answer:
+        """The answer, after as many attempts as the policy allows; raises the error of the tree that fits."""
+        self._refuse_after_too_much_trouble(call.endpoint)
+        attempt = _Try(1, None, 0.0)
+        while True:
+            outcome = self._attempt(call, attempt)
+            if isinstance(outcome, Answer):
+                self._count(exhausted=False)
+                return outcome
+            if not outcome.retried:
+                self._count(exhausted=False)
+                raise outcome.error
+            backed_off = self._back_off(call.endpoint, outcome, attempt.number)
+            if attempt.number == self._retry.attempts:
+                self._count(exhausted=True)
+                raise outcome.error
+            attempt = _Try(attempt.number + 1, outcome.reason, backed_off)
+
+    def _attempt(self, call: Call, attempt: _Try) -> Answer | Fault:
+        slot = self._pacer.reserve(call.endpoint)
+        self._wait(slot.wait)
+        began = time.perf_counter()
+        response: httpx.Response | None = None
+        try:
+            response = self._send(call)
+        except httpx.RequestError as trouble:
+            outcome: Answer | Fault = no_answer(trouble, call.endpoint)
+        else:
+            outcome = self._judge(call, response, slot.at, attempt.number)
+        milliseconds = round((time.perf_counter() - began) * 1000)
+        self._note(
+            RequestRecord(
+                endpoint=call.endpoint.name,
+                method=call.method,
+                status=None if response is None else response.status_code,
+                milliseconds=milliseconds,
+                rows=outcome.rows if isinstance(outcome, Answer) else 0,
+                request_id=None if response is None else request_id(response),
+                attempt=attempt.number,
+                waited_seconds=attempt.backed_off + slot.wait,
+                retried_because=attempt.because,
+            )
+        )
+        return outcome
+
+    def _send(self, call: Call) -> httpx.Response:
+        if call.body is None:
+            return self._http.get(call.url, params=call.params or None)
+        return self._http.post(
+            call.url,
+            params=call.params or None,
+            content=json.dumps(call.body),
+            headers={"content-type": JSON_API},
+        )
+
+    def _judge(self, call: Call, response: httpx.Response, at: datetime, attempt: int) -> Answer | Fault:
+        self.retirement_date = response.headers.get("x-klaviyo-api-retirement-date", self.retirement_date)
+        if response.status_code != httpx.codes.OK:
+            fault = fault_of(response, call.endpoint, self._pacer.now(), self._redact)
+            if isinstance(fault.error, NotFound):
+                fault.error.observed_at = at
+            return fault
+        try:
+            document = read_document(response, call.data_kind, exact=call.exact)
+        except UnreadableError as why:
+            return malformed(response, call.endpoint, str(why))
+        return Answer(document.body, document.clean, document.rows, at, attempt, request_id(response))
+
+    def _note(self, record: RequestRecord) -> None:
+        logger.debug(
+            "%s %s: status %s, %d rows, %d ms, attempt %d, waited %.3f s, request %s",
+            record.method,
+            record.endpoint,
+            record.status,
+            record.rows,
+            record.milliseconds,
+            record.attempt,
+            record.waited_seconds,
+            record.request_id,
+        )
+        if self._on_request is not None:
+            self._on_request(record)
+
+    def _back_off(self, endpoint: Endpoint, fault: Fault, attempt: int) -> float:
+        """Waits as the fault demands; the seconds that were waited here."""
+        if isinstance(fault.error, Throttled):
+            self._obey(endpoint, fault, attempt)
+            return 0.0
+        if attempt == self._retry.attempts:
+            return 0.0
+        asked = min(fault.pause or 0.0, self._retry.longest_retry_after)
+        seconds = max(asked, self._retry.backoff(attempt))
+        self._wait(seconds)
+        return seconds
+
+    def _obey(self, endpoint: Endpoint, fault: Fault, attempt: int) -> None:
+        """Blocks the endpoint for all who share the pacer; the next slot then comes after the block."""
+        seconds = fault.pause or self._retry.backoff(attempt)
+        self._pacer.block(endpoint, seconds)
+        if seconds > self._retry.longest_retry_after:
+            raise quota_spent(
+                endpoint,
+                self._pacer.now() + timedelta(seconds=seconds),
+                status=fault.error.status,
+                request_id=fault.error.request_id,
+            )
+
+    def _wait(self, seconds: float) -> None:
+        if self._stop.wait(max(0.0, seconds)):
+            raise Stopped("The run was asked to stop.")
+
+    def _redact(self, text: str) -> str:
+        return text.replace(self._key, "[API key]")
+
+    def _count(self, *, exhausted: bool) -> None:
+        with self._lock:
+            self._exhausted = self._exhausted + 1 if exhausted else 0
+
+    def _refuse_after_too_much_trouble(self, endpoint: Endpoint) -> None:
+        with self._lock:
+            exhausted = self._exhausted
+        if exhausted >= self._retry.exhausted_in_a_row:
+            raise Unavailable(
+                f"{exhausted} requests in a row used up their attempts, so none is sent any more. Run again.",
+                endpoint=endpoint.name,
+            )
+
+
+def _checked_key(api_key: str) -> str:
+    key = api_key.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise BadKey("The API key is empty or holds characters that no key has. Check KLAVIYO_API_KEY.")
+    return key
