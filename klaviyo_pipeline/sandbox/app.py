@@ -1,0 +1,264 @@
+"""The simulated API as an ASGI application: who may ask what, and how every answer looks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.call import Call
+from klaviyo_pipeline.sandbox.cursors import Cursors
+from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
+from klaviyo_pipeline.sandbox.errors import (
+    ApiError,
+    GoneError,
+    bad_parameter,
+    missing_scope,
+    not_authenticated,
+    not_found,
+)
+from klaviyo_pipeline.sandbox.faults import Fault, Faults
+from klaviyo_pipeline.sandbox.limits import RateLimits
+from klaviyo_pipeline.sandbox.parameters import read_query
+from klaviyo_pipeline.sandbox.request_log import RequestLog, RequestLogEntry
+from klaviyo_pipeline.sandbox.timestamps import Clock
+
+JSON_API = "application/vnd.api+json"
+# The newest revision that the sandbox knows; it never retires here.
+NEWEST_REVISION = date(2026, 7, 15)
+_REVISION = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[.-](?:pre|beta))?\Z", re.ASCII)
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def create_app(
+    account: SandboxAccount | Sequence[SandboxAccount],
+    *,
+    clock: Clock | None = None,
+    rate_scale: float = 1.0,
+    log: RequestLog | None = None,
+    faults: Faults | None = None,
+    timer: Callable[[], float] = time.monotonic,
+) -> Starlette:
+    """An application that serves one account or several, told apart by their keys.
+
+    `clock` (aware UTC) becomes the accounts' clock. The windows of the rate limits last 1/`rate_scale` of
+    their published length, by `timer`; 0 switches them off. `app.state.log` and `app.state.faults` are there
+    for tests.
+    """
+    accounts = [account] if isinstance(account, SandboxAccount) else list(account)
+    if clock is not None:
+        for served in accounts:
+            served.clock = clock
+    desk = _Desk(accounts, RateLimits(rate_scale, timer), log or RequestLog(), faults or Faults())
+    app = Starlette(routes=[Route("/{path:path}", desk.answer, methods=_METHODS)])
+    app.state.log = desk.log
+    app.state.faults = desk.faults
+    return app
+
+
+@dataclass
+class _Admission:
+    """What is found out about a request on its way: told in the headers and in the log, whatever becomes of
+    it."""
+
+    request_id: str
+    endpoint: Endpoint | None = None
+    account: SandboxAccount | None = None
+    revision: date | None = None
+    limit_headers: dict[str, str] | None = None
+
+
+class _Desk:
+    def __init__(
+        self, accounts: Sequence[SandboxAccount], limits: RateLimits, log: RequestLog, faults: Faults
+    ) -> None:
+        if not accounts:
+            raise ValueError("a sandbox needs an account")
+        self.accounts = accounts
+        self.limits = limits
+        self.log = log
+        self.faults = faults
+        self.cursors = Cursors()
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.body()
+        admission = _Admission(str(uuid.uuid4()))
+        fault = self.faults.take(request)
+        if fault is not None:
+            await asyncio.sleep(fault.delay)
+        response = (
+            self._faulty(admission, request, fault)
+            if fault and (fault.replaces or fault.cut_connection)
+            else self._true_answer(admission, request, body)
+        )
+        if fault is not None:
+            response.headers.update(fault.headers)
+        self._note(admission, request, body, response, fault)
+        return _Cut(response, whole=not fault.replaces) if fault and fault.cut_connection else response
+
+    def _faulty(self, admission: _Admission, request: Request, fault: Fault) -> Response:
+        admission.endpoint, _ = _find(request)
+        status = fault.status or 200
+        return Response(fault.payload(admission.request_id), status, media_type=fault.content_type)
+
+    def _true_answer(self, admission: _Admission, request: Request, body: bytes) -> Response:
+        headers: dict[str, str] = {}
+        try:
+            status, document = 200, self._serve(admission, request, body)
+        except ApiError as error:
+            status, document = error.status, error.document(admission.request_id)
+            if error.retry_after is not None:
+                headers["Retry-After"] = str(error.retry_after)
+        except GoneError as gone:
+            status, document = 410, {"message": gone.message}
+        headers |= {"X-Klaviyo-Req-Id": admission.request_id, **(admission.limit_headers or {})}
+        if admission.revision is not None:
+            headers["X-Klaviyo-Api-Revision"] = admission.revision.isoformat()
+            headers["X-Klaviyo-Api-Retirement-Date"] = _two_years_after(admission.revision).isoformat()
+        return Response(json.dumps(document, allow_nan=False), status, headers, JSON_API)
+
+    def _serve(self, admission: _Admission, request: Request, body: bytes) -> dict[str, Any]:
+        if re.match(r"/api/v[12](/|\Z)", request.url.path):
+            raise GoneError("This API version has been retired. Please use a current revision.")
+        endpoint, id = _find(request)
+        admission.endpoint = endpoint
+        admission.account = account = self._account(request.headers.get("authorization", ""))
+        admission.revision = _revision(request.headers.get("revision"), account)
+        slow = endpoint.slow_rates is not None and any(
+            "additional-fields" in name for name in request.query_params
+        )
+        name = f"{endpoint.name} with additional fields" if slow else endpoint.name
+        rates = (endpoint.slow_rates if slow else None) or endpoint.rates
+        quota = self.limits.quota(account.id, name, rates)
+        try:
+            self._check_scopes(request, account, endpoint)
+            quota.spend()
+        finally:
+            admission.limit_headers = quota.headers()
+        with account.lock:
+            return endpoint.handler(
+                Call(
+                    account=account,
+                    cursors=self.cursors,
+                    now=account.clock(),
+                    operation=endpoint.name,
+                    base=f"{request.url.scheme}://{request.url.netloc}",
+                    path=request.url.path,
+                    query=read_query(request.query_params.multi_items(), endpoint.parameters),
+                    id=id,
+                    content_type=request.headers.get("content-type", ""),
+                    body=body,
+                )
+            )
+
+    def _account(self, authorization: str) -> SandboxAccount:
+        scheme, _, key = authorization.partition(" ")
+        for account in self.accounts:
+            if scheme == "Klaviyo-API-Key" and key in account.api_keys:
+                return account
+        raise not_authenticated()
+
+    def _check_scopes(self, request: Request, account: SandboxAccount, endpoint: Endpoint) -> None:
+        key = request.headers["authorization"].partition(" ")[2]
+        if missing := [scope for scope in endpoint.scopes if scope not in account.api_keys[key]]:
+            raise missing_scope(missing)
+
+    def _note(
+        self, admission: _Admission, request: Request, body: bytes, response: Response, fault: Fault | None
+    ) -> None:
+        account = admission.account
+        retry_after = response.headers.get("retry-after")
+        cut = fault is not None and fault.cut_connection
+        self.log.add(
+            RequestLogEntry(
+                method=request.method,
+                path=request.url.path,
+                query=dict(request.query_params),
+                status=None if cut else response.status_code,
+                endpoint=admission.endpoint.name if admission.endpoint else None,
+                at=(account or self.accounts[0]).clock(),
+                account_id=account.id if account else None,
+                request_id=admission.request_id,
+                retry_after=int(retry_after) if retry_after and retry_after.isdigit() else None,
+                body=body.decode(errors="replace"),
+                faulty=fault is not None,
+            )
+        )
+
+
+class _Cut(Response):
+    """An answer whose connection breaks: half way through the body, or before any byte if it was to be
+    `whole`ly lost."""
+
+    def __init__(self, response: Response, whole: bool) -> None:
+        self._response = response
+        self._whole = whole
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        cut = scope.get("extensions", {}).get("sandbox.cut")
+        body = bytes(self._response.body)
+        if not self._whole:
+            headers = self._response.raw_headers
+            await send(
+                {"type": "http.response.start", "status": self._response.status_code, "headers": headers}
+            )
+            await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        if cut is not None:
+            cut()
+
+
+def _find(request: Request) -> tuple[Endpoint, str]:
+    """The endpoint of the path, and the id in it. Raises `ApiError` 404 or 405."""
+    there = [
+        (endpoint, found) for endpoint in ENDPOINTS if (found := endpoint.pattern.match(request.url.path))
+    ]
+    if not there:
+        raise not_found("The path does not exist.")
+    for endpoint, found in there:
+        if endpoint.method == request.method:
+            return endpoint, found.groupdict().get("id", "")
+    allowed = _listed(endpoint.method for endpoint, _ in there)
+    detail = f"Method '{request.method}' is not allowed; allowed: {allowed}."
+    raise ApiError(405, "method_not_allowed", "Method not allowed.", detail)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))
+
+
+def _revision(header: str | None, account: SandboxAccount) -> date:
+    """The revision asked for.
+
+    Raises `ApiError` 400 for none or an unknown one, `GoneError` for one that is two years old.
+    """
+    if header is None:
+        raise bad_parameter("revision", "The 'revision' header is required.")
+    found = _REVISION.match(header)
+    try:
+        revision = date.fromisoformat(found[1] if found else "")
+    except ValueError:
+        raise bad_parameter("revision", f"'{header}' is not a revision (YYYY-MM-DD).") from None
+    if revision > NEWEST_REVISION:
+        raise bad_parameter("revision", f"There is no revision '{header}' yet.")
+    if revision != NEWEST_REVISION and _two_years_after(revision) <= account.clock().date():
+        raise GoneError(f"Revision {revision.isoformat()} has been retired. Please use a current revision.")
+    return revision
+
+
+def _two_years_after(revision: date) -> date:
+    try:
+        return revision.replace(year=revision.year + 2)
+    except ValueError:
+        return revision.replace(year=revision.year + 2, month=3, day=1)

@@ -1,0 +1,59 @@
+"""Opaque cursors: each stands for a place behind the last row that was shown, for one account and one
+question."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from datetime import datetime
+
+from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.errors import bad_cursor
+
+_KEPT = 50_000
+
+
+@dataclass(frozen=True)
+class _Place:
+    question: Hashable
+    after: object
+    issued_at: datetime
+
+
+class Cursors:
+    """The cursors that one server has given out.
+
+    The same place in the same question always gives the same cursor.
+    """
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[tuple[str, str], _Place] = OrderedDict()
+
+    def issue(self, account: SandboxAccount, question: Hashable, after: object) -> str:
+        """A cursor that continues `question` behind `after`."""
+        digest = hashlib.blake2b(
+            repr((account.id, question, after)).encode("utf-8", "surrogatepass"), digest_size=24
+        )
+        token = base64.urlsafe_b64encode(digest.digest()).decode()
+        self._places[account.id, token] = _Place(question, after, account.clock())
+        while len(self._places) > _KEPT:
+            self._places.popitem(last=False)
+        return token
+
+    def redeem(self, account: SandboxAccount, question: Hashable, token: str, parameter: str) -> object:
+        """The `after` behind `token`.
+
+        Raises `ApiError` 400 for a cursor that is unknown, too old or of another question.
+        """
+        place = self._places.get((account.id, token))
+        if place is None or place.question != question:
+            raise bad_cursor(parameter)
+        void_before = account.cursors_void_before
+        if void_before is not None and place.issued_at <= void_before:
+            raise bad_cursor(parameter)
+        if account.clock() - place.issued_at > account.cursor_lifetime:
+            raise bad_cursor(parameter)
+        return place.after

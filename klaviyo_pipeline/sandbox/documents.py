@@ -1,0 +1,184 @@
+"""Objects as JSON:API resources: attributes, relationships and what `include` brings along."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from klaviyo_pipeline.sandbox.account import Message, SandboxObject
+from klaviyo_pipeline.sandbox.call import Call
+from klaviyo_pipeline.sandbox.entities import Entity
+
+Resource = dict[str, Any]
+# The (type, id) of one related resource, or of many.
+Related = list[tuple[str, str]] | tuple[str, str] | None
+
+
+def resource(
+    call: Call,
+    type: str,
+    path: str,
+    id: str,
+    attributes: Mapping[str, Any],
+    related: Mapping[str, Related],
+) -> Resource:
+    """One resource. `related` says what each relationship names, None where only its links are shown."""
+    home = call.url(f"{path}/{id}")
+    relationships: dict[str, Any] = {}
+    for name, target in related.items():
+        links = {"self": f"{home}/relationships/{name}/", "related": f"{home}/{name}/"}
+        relationships[name] = {"links": links}
+        if target is not None:
+            relationships[name] = {"data": _linkage(target), "links": links}
+    shown: Resource = {
+        "type": type,
+        "id": id,
+        "attributes": sparse(attributes, call.query.fields.get(type)),
+        "links": {"self": f"{home}/"},
+    }
+    return {**shown, "relationships": relationships} if relationships else shown
+
+
+def _linkage(target: list[tuple[str, str]] | tuple[str, str]) -> Any:
+    if isinstance(target, tuple):
+        return {"type": target[0], "id": target[1]}
+    return [{"type": type, "id": id} for type, id in target]
+
+
+def sparse(attributes: Mapping[str, Any], names: tuple[str, ...] | None) -> dict[str, Any]:
+    """The attributes that `fields[…]` names, dotted names opened up; all if there is no such parameter."""
+    if names is None:
+        return dict(attributes)
+    kept: dict[str, Any] = {}
+    for name in names:
+        _keep(kept, attributes, name.split("."))
+    return kept
+
+
+def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) -> None:
+    head, *rest = path
+    if head not in attributes:
+        return
+    inner = attributes[head]
+    if rest and isinstance(inner, Mapping):
+        _keep(kept.setdefault(head, {}), inner, rest)
+    else:
+        kept[head] = inner
+
+
+def object_resource(
+    call: Call, entity: Entity, shown: SandboxObject, attributes: Mapping[str, Any]
+) -> Resource:
+    """A flow, campaign, form or segment. Relationship ids are told only for what the request includes."""
+    related: dict[str, Related] = {
+        name: _related(shown, name) if name in call.query.includes else None for name in entity.relationships
+    }
+    asked = {name: _ADDITIONAL[name](shown) for name in call.query.additional}
+    return resource(call, entity.type, entity.name, shown.id, {**attributes, **asked}, related)
+
+
+def _related(shown: SandboxObject, name: str) -> list[tuple[str, str]]:
+    if name == "tags":
+        return [("tag", tag) for tag in shown.tags]
+    if name == "campaign-messages":
+        return [("campaign-message", message.id) for message in shown.messages]
+    if name == "flow-actions":
+        return [("flow-action", _action_id(message)) for message in shown.messages]
+    return []
+
+
+def included(
+    call: Call, entity: Entity, rows: Sequence[tuple[SandboxObject, Mapping[str, Any]]]
+) -> list[Resource]:
+    """What `include` asked for, each resource once, in the order of the rows."""
+    found: dict[tuple[str, str], Resource] = {}
+    for shown, attributes in rows:
+        for name in call.query.includes:
+            for item in _included(call, entity, name, shown, attributes):
+                found.setdefault((item["type"], item["id"]), item)
+    return list(found.values())
+
+
+def _included(
+    call: Call, entity: Entity, name: str, shown: SandboxObject, attributes: Mapping[str, Any]
+) -> list[Resource]:
+    if name == "tags":
+        return [tag_resource(call, tag) for tag in shown.tags]
+    if name == "campaign-messages":
+        return [_campaign_message(call, shown, message, attributes) for message in shown.messages]
+    if name == "flow-actions":
+        return [_flow_action(call, shown, message, attributes) for message in shown.messages]
+    return []
+
+
+def tag_resource(call: Call, tag: str, group: tuple[str, str] | None = None) -> Resource:
+    related: dict[str, Related] = {
+        "tag-group": group,
+        "lists": None,
+        "segments": None,
+        "campaigns": None,
+        "flows": None,
+    }
+    return resource(call, "tag", "tags", tag, {"name": call.account.tags.get(tag, tag)}, related)
+
+
+def _campaign_message(
+    call: Call, campaign: SandboxObject, message: Message, attributes: Mapping[str, Any]
+) -> Resource:
+    sent = attributes.get("send_time") or attributes.get("scheduled_at")
+    shown = {
+        "definition": _DEFINITIONS[message.channel](message, call.account.name),
+        "send_times": [{"datetime": sent, "is_local": False}] if sent else [],
+        "created_at": attributes.get("created_at"),
+        "updated_at": attributes.get("updated_at"),
+    }
+    related: dict[str, Related] = {"campaign": ("campaign", campaign.id), "template": None, "image": None}
+    return resource(call, "campaign-message", "campaign-messages", message.id, shown, related)
+
+
+def _flow_action(
+    call: Call, flow: SandboxObject, message: Message, attributes: Mapping[str, Any]
+) -> Resource:
+    shown = {"definition": None, "created": attributes.get("created"), "updated": attributes.get("updated")}
+    related: dict[str, Related] = {"flow": ("flow", flow.id), "flow-messages": None}
+    return resource(call, "flow-action", "flow-actions", _action_id(message), shown, related)
+
+
+def _action_id(message: Message) -> str:
+    number = int.from_bytes(hashlib.blake2b(message.id.encode(), digest_size=4).digest(), "big")
+    return str(10_000_000 + number % 90_000_000)
+
+
+def _email(message: Message, sender: str) -> dict[str, Any]:
+    content = {
+        "subject": message.name,
+        "preview_text": None,
+        "from_email": "hello@sandbox.example",
+        "from_label": sender,
+        "reply_to_email": None,
+    }
+    return {"channel": "email", "label": message.name, "content": content}
+
+
+def _sms(message: Message, sender: str) -> dict[str, Any]:
+    return {"channel": "sms", "content": {"body": f"{sender}: {message.name}", "media_url": None}}
+
+
+def _push(message: Message, sender: str) -> dict[str, Any]:
+    content = {"title": sender, "body": message.name}
+    return {"channel": "mobile_push", "notification_type": "standard", "content": content}
+
+
+_DEFINITIONS = {"email": _email, "sms": _sms, "mobile_push": _push}
+
+
+def _definition(flow: SandboxObject) -> dict[str, Any]:
+    return {"triggers": [], "profile_filter": None, "actions": [], "entry_action_id": None}
+
+
+def _profile_count(segment: SandboxObject) -> int:
+    return int.from_bytes(hashlib.blake2b(segment.id.encode(), digest_size=2).digest(), "big")
+
+
+_ADDITIONAL: dict[str, Any] = {"definition": _definition, "profile_count": _profile_count}

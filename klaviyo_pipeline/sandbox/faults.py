@@ -1,0 +1,98 @@
+"""Faults on purpose: what a network, an edge or a tired server does to a request."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+Match = Callable[[Request], bool]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens instead of, or to, the true answer.
+
+    - `status` and `body` (bytes, text or JSON) replace the answer. One alone brings the other along: 200, or
+      a JSON:API error.
+    - `headers` are added, to the replaced or to the true answer; 'content-type' may be among them.
+    - `cut_connection` drops the connection: before any byte if nothing replaces the answer, else half way
+      through the body.
+    - `delay`, in seconds, comes first.
+    """
+
+    status: int | None = None
+    body: bytes | str | dict[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut_connection: bool = False
+    delay: float = 0.0
+
+    @property
+    def replaces(self) -> bool:
+        return self.status is not None or self.body is not None
+
+    def payload(self, request_id: str) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        if isinstance(self.body, str):
+            return self.body.encode()
+        if self.body is not None:
+            return json.dumps(self.body).encode()
+        error = {"id": request_id, "code": "error", "title": "A fault.", "detail": "A fault.", "source": {}}
+        return json.dumps({"errors": [{**error, "status": self.status}]}).encode()
+
+    @property
+    def content_type(self) -> str:
+        html = isinstance(self.body, str) and self.body.lstrip().startswith("<")
+        return "text/html" if html else "application/vnd.api+json"
+
+
+@dataclass
+class _Waiting:
+    match: Match
+    fault: Fault
+    times: int
+    skip: int
+
+
+class Faults:
+    """Faults that wait for their requests; the first that matches is taken."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting] = []
+        self._lock = threading.Lock()
+
+    def add(self, match: Match, fault: Fault, times: int = 1, skip: int = 0) -> None:
+        """`fault` befalls `times` requests that `match`, after `skip` of them went well: `skip=2` hits the
+        third page."""
+        with self._lock:
+            self._waiting.append(_Waiting(match, fault, times, skip))
+
+    def clear(self) -> None:
+        with self._lock:
+            self._waiting.clear()
+
+    def take(self, request: Request) -> Fault | None:
+        with self._lock:
+            for waiting in self._waiting:
+                if waiting.match(request) and self._due(waiting):
+                    return waiting.fault
+            return None
+
+    def _due(self, waiting: _Waiting) -> bool:
+        if waiting.skip > 0:
+            waiting.skip -= 1
+            return False
+        waiting.times -= 1
+        if waiting.times == 0:
+            self._waiting.remove(waiting)
+        return True
+
+
+def path_starts(path: str) -> Match:
+    """Matches every request to `path` or below it."""
+    return lambda request: request.url.path.startswith(path)

@@ -1,0 +1,93 @@
+"""Rate limits: sliding windows per account and endpoint, as published."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from klaviyo_pipeline.sandbox.errors import throttled
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many requests in so many seconds."""
+
+    requests: int
+    seconds: int
+
+
+@dataclass
+class Quota:
+    """What one account has spent on one endpoint.
+
+    Windows last `rate.seconds / scale`; scale 0 means no limits.
+    """
+
+    rates: tuple[Rate, ...]
+    scale: float
+    timer: Callable[[], float]
+    spent: deque[float] = field(default_factory=deque)
+
+    def spend(self) -> None:
+        """Count one request. Raises `ApiError` 429, and counts nothing, if a window is full."""
+        if self.scale == 0:
+            return
+        now = self.timer()
+        wait = max(self._wait(rate, now) for rate in self.rates)
+        if wait > 0:
+            raise throttled(wait)
+        self.spent.append(now)
+        longest = max(rate.seconds for rate in self.rates) / self.scale
+        while self.spent[0] <= now - longest:
+            self.spent.popleft()
+
+    def headers(self) -> dict[str, str]:
+        """`ratelimit-remaining` and `-reset` speak of the burst alone; reports tell the day's besides."""
+        burst, daily = self.rates[0], self.rates[-1]
+        windows = ", ".join(f"{rate.requests};w={rate.seconds}" for rate in self.rates)
+        told = {
+            "ratelimit-limit": f"{burst.requests}, {windows}",
+            "ratelimit-remaining": str(self._remaining(burst)),
+            "ratelimit-reset": str(self._reset(burst)),
+        }
+        if daily.seconds == DAY:
+            told["ratelimit-remaining-daily"] = str(self._remaining(daily))
+            told["ratelimit-reset-daily"] = str(self._reset(daily))
+        return told
+
+    def _wait(self, rate: Rate, now: float) -> float:
+        if len(self.spent) < rate.requests:
+            return 0.0
+        return self.spent[-rate.requests] + rate.seconds / self.scale - now
+
+    def _inside(self, rate: Rate) -> list[float]:
+        since = self.timer() - rate.seconds / self.scale if self.scale else 0.0
+        return [moment for moment in self.spent if moment > since]
+
+    def _remaining(self, rate: Rate) -> int:
+        return max(0, rate.requests - len(self._inside(rate)))
+
+    def _reset(self, rate: Rate) -> int:
+        inside = self._inside(rate)
+        return math.ceil(inside[0] + rate.seconds / self.scale - self.timer()) if inside else 0
+
+
+class RateLimits:
+    """The quotas of all accounts of one server."""
+
+    def __init__(self, scale: float, timer: Callable[[], float]) -> None:
+        if scale < 0:
+            raise ValueError("rate_scale must not be negative")
+        self._scale = scale
+        self._timer = timer
+        self._quotas: dict[tuple[str, str], Quota] = {}
+
+    def quota(self, account_id: str, name: str, rates: tuple[Rate, ...]) -> Quota:
+        key = (account_id, name)
+        if key not in self._quotas:
+            self._quotas[key] = Quota(rates, self._scale, self._timer)
+        return self._quotas[key]

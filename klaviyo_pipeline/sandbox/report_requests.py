@@ -1,0 +1,139 @@
+"""The bodies of report requests, read strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from klaviyo_pipeline.sandbox.account import Metric, SandboxAccount
+from klaviyo_pipeline.sandbox.errors import ApiError, bad_body
+from klaviyo_pipeline.sandbox.filters import Test, read_filter
+from klaviyo_pipeline.sandbox.report_kinds import INTERVALS, Report
+from klaviyo_pipeline.sandbox.statistics import STATISTICS
+from klaviyo_pipeline.sandbox.timeframes import Span, read_timeframe
+
+_ATTRIBUTES = "/data/attributes"
+_CONTENT_TYPES = ("application/vnd.api+json", "application/json")
+_MOST_LISTED = 100
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """A checked request. `interval` is None for values; `metric` is None for forms and segments."""
+
+    statistics: tuple[str, ...]
+    group_by: tuple[str, ...]
+    interval: str | None
+    span: Span
+    tests: tuple[Test, ...]
+    metric: Metric | None
+
+
+def read_report_request(
+    body: bytes, content_type: str, report: Report, account: SandboxAccount, today: date, now: datetime
+) -> ReportRequest:
+    """Raises `ApiError`: 415 for another content type, 400 with a pointer for all that the description does
+    not allow."""
+    if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
+        title = "Unsupported media type."
+        detail = f"Unsupported media type '{content_type}' in request."
+        raise ApiError(415, "unsupported_media_type", title, detail)
+    attributes = _attributes(body, report)
+    interval = _one_of(attributes, "interval", INTERVALS) if report.series else None
+    return ReportRequest(
+        statistics=_several(attributes, "statistics", STATISTICS[report.kind.kind]),
+        group_by=_group_by(attributes, report),
+        interval=interval,
+        span=read_timeframe(attributes["timeframe"], interval, today, report.kind.earliest),
+        tests=_tests(attributes.get("filter"), report, now),
+        metric=_metric(attributes, account) if report.kind.needs_conversion_metric else None,
+    )
+
+
+def _attributes(body: bytes, report: Report) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        raise bad_body("/", "The body is not JSON.") from None
+    data = _object(document, "", {"data"}, set())["data"]
+    inner = _object(data, "/data", {"type", "attributes"}, set())
+    if inner["type"] != report.type:
+        raise bad_body("/data/type", f"'{inner['type']}' is not the type '{report.type}'.")
+    required = {"statistics", "timeframe"}
+    optional = {"filter"}
+    if report.series:
+        required.add("interval")
+    if report.kind.needs_conversion_metric:
+        required.add("conversion_metric_id")
+    if report.kind.group_by:
+        optional.add("group_by")
+    return _object(inner["attributes"], _ATTRIBUTES, required, optional)
+
+
+def _object(value: Any, pointer: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise bad_body(pointer or "/", "An object is expected here.")
+    for name in sorted(required - set(value)):
+        raise bad_body(f"{pointer}/{name}", f"'{name}' is a required field.")
+    for name in sorted(set(value) - required - optional):
+        raise bad_body(f"{pointer}/{name}", f"'{name}' is not a valid field.")
+    return value
+
+
+def _one_of(attributes: dict[str, Any], name: str, allowed: Sequence[str]) -> str:
+    value = attributes[name]
+    if value not in allowed:
+        raise bad_body(f"{_ATTRIBUTES}/{name}", f"'{value}' is not one of {', '.join(allowed)}.")
+    return str(value)
+
+
+def _several(attributes: dict[str, Any], name: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    values = attributes[name]
+    if not isinstance(values, list) or not values:
+        raise bad_body(f"{_ATTRIBUTES}/{name}", f"'{name}' must be a list with at least one item.")
+    for value in values:
+        if value not in allowed:
+            raise bad_body(f"{_ATTRIBUTES}/{name}", f"'{value}' is not one of {', '.join(allowed)}.")
+    return tuple(values)
+
+
+def _group_by(attributes: dict[str, Any], report: Report) -> tuple[str, ...]:
+    kind = report.kind
+    if attributes.get("group_by") is None:
+        return kind.default_group_by
+    names = _several(attributes, "group_by", kind.group_by)
+    for required in kind.required_group_by:
+        if required not in names:
+            raise bad_body(f"{_ATTRIBUTES}/group_by", f"The group by '{required}' is required.")
+    for name, beside in kind.prerequisites.items():
+        if name in names and beside not in names:
+            raise bad_body(f"{_ATTRIBUTES}/group_by", f"The group by '{name}' needs '{beside}'.")
+    return names
+
+
+def _tests(text: Any, report: Report, now: datetime) -> tuple[Test, ...]:
+    if text is None:
+        return ()
+    pointer = f"{_ATTRIBUTES}/filter"
+    if not isinstance(text, str):
+        raise bad_body(pointer, "'filter' must be a string.")
+    try:
+        tests = read_filter(text, report.kind.filters, now)
+    except ApiError as refused:
+        raise bad_body(pointer, refused.detail) from refused
+    if len({test.field for test in tests}) < len(tests):
+        raise bad_body(pointer, "Only one filter can be used per attribute.")
+    if any(len(test.values) > _MOST_LISTED for test in tests):
+        raise bad_body(pointer, f"A list filter cannot have more than {_MOST_LISTED} items.")
+    return tuple(tests)
+
+
+def _metric(attributes: dict[str, Any], account: SandboxAccount) -> Metric:
+    metric = account.metrics.get(str(attributes["conversion_metric_id"]))
+    if metric is None or not metric.eligible:
+        detail = "Passed in conversion metric does not support querying for values data"
+        raise bad_body(f"{_ATTRIBUTES}/conversion_metric_id", detail)
+    return metric

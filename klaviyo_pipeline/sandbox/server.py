@@ -1,0 +1,136 @@
+"""The sandbox over real HTTP on the loopback interface: in a thread for tests, or blocking for the command
+line."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.faults import Faults
+from klaviyo_pipeline.sandbox.request_log import RequestLog, RequestLogEntry
+from klaviyo_pipeline.sandbox.timestamps import Clock
+
+_START_SECONDS = 20.0
+
+
+class SandboxServer:
+    """A context manager: the sandbox is served on 127.0.0.1 inside it, on a free port unless `port` is given.
+
+    Give it accounts (then `clock` and `rate_scale` are those of `create_app`), or an application made by
+    `create_app`.
+    """
+
+    def __init__(
+        self,
+        app_or_accounts: Starlette | SandboxAccount | Sequence[SandboxAccount],
+        port: int = 0,
+        *,
+        clock: Clock | None = None,
+        rate_scale: float = 1.0,
+    ) -> None:
+        self.app = (
+            app_or_accounts
+            if isinstance(app_or_accounts, Starlette)
+            else create_app(app_or_accounts, clock=clock, rate_scale=rate_scale)
+        )
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._server = uvicorn.Server(_config(self.app))
+        self._thread = threading.Thread(target=self._serve, name="klaviyo-sandbox", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port, without `/api`."""
+        if self._socket is None:
+            raise RuntimeError("the sandbox is not being served")
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    @property
+    def log(self) -> RequestLog:
+        log: RequestLog = self.app.state.log
+        return log
+
+    @property
+    def faults(self) -> Faults:
+        faults: Faults = self.app.state.faults
+        return faults
+
+    @property
+    def requests(self) -> list[RequestLogEntry]:
+        """What was asked so far, oldest first."""
+        return self.log.entries()
+
+    def count(self, endpoint: str | None = None) -> int:
+        """How many requests were for the operation `endpoint` (`get_flows`); all of them without a name."""
+        return sum(1 for entry in self.requests if endpoint in (None, entry.endpoint))
+
+    def __enter__(self) -> SandboxServer:
+        self._socket = socket.create_server(("127.0.0.1", self._port))
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError("the sandbox did not start")
+            time.sleep(0.005)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _serve(self) -> None:
+        assert self._socket is not None
+        self._server.run(sockets=[self._socket])
+
+
+def run(
+    account: SandboxAccount | Sequence[SandboxAccount],
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    *,
+    rate_scale: float = 1.0,
+) -> None:
+    """Serve until interrupted (Ctrl-C). Raises `SystemExit` if the port is taken."""
+    config = _config(create_app(account, rate_scale=rate_scale), host=host, port=port)
+    uvicorn.Server(config).run()
+
+
+def _config(app: Starlette, **where: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        _with_scissors(app),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="critical",
+        timeout_graceful_shutdown=1,
+        server_header=False,
+        **where,
+    )
+
+
+def _with_scissors(app: Starlette) -> Any:
+    """The application, able to drop its connection: uvicorn's `send` belongs to an object that knows the
+    transport."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        if transport is not None:
+            scope.setdefault("extensions", {})["sandbox.cut"] = transport.abort
+        await app(scope, receive, send)
+
+    return serve
