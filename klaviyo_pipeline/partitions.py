@@ -90,3 +90,11 @@ def runs_of(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int 
         else:
             gap.append(window)
     return runs
+
+
+def range_tags(windows: Sequence[Window]) -> dict[str, str]:
+    """The tags that make one Dagster run out of these contiguous windows."""
+    return {
+        "dagster/asset_partition_range_start": windows[0].key,
+        "dagster/asset_partition_range_end": windows[-1].key,
+    }

@@ -146,9 +146,7 @@ class EmbeddedPostgres:
                 f"Another process has held {self.home / 'lock'} for {LOCK_SECONDS:.0f} s; is it stuck?"
             ) from None
         except OSError as error:
-            raise EmbeddedPostgresError(
-                f"The embedded Postgres in {self.home} cannot be used: {error}"
-            ) from error
+            raise EmbeddedPostgresError(f"The embedded Postgres in {self.home} cannot be used: {error}") from error
 
     def _read(self, path: Path) -> str:
         try:
@@ -236,9 +234,7 @@ class EmbeddedPostgres:
             failure = self._spawn(port, deadline)
             # A killed server's sessions hold its shared memory for a moment; a port may be lost to a rival.
             if failure and "shared memory block" not in failure and _free(port) and not self.running:
-                raise EmbeddedPostgresError(
-                    f"The embedded Postgres did not start: {failure} (log: {self.log_path})"
-                )
+                raise EmbeddedPostgresError(f"The embedded Postgres did not start: {failure} (log: {self.log_path})")
         raise EmbeddedPostgresError(
             f"The embedded Postgres was not ready within {START_SECONDS:.0f} s; see {self.log_path}."
         )

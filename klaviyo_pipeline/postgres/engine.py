@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.types.json import set_json_dumps
 
-from klaviyo_pipeline.settings import STATE_DIR, Settings
+from klaviyo_pipeline.settings import STATE_DIR
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -42,10 +42,10 @@ def json_text(value: object) -> bytes:
 set_json_dumps(json_text)
 
 
-def warehouse_url(settings: Settings) -> str:
-    """The warehouse's libpq URL; starts the embedded server where no URL is set."""
-    if settings.database_url:
-        return settings.database_url
+def warehouse_url(database_url: str | None) -> str:
+    """The warehouse's libpq URL: the given one, or else that of the embedded server, which is started."""
+    if database_url:
+        return database_url
     from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
 
     return EmbeddedPostgres(STATE_DIR / "postgres").start()

@@ -46,9 +46,7 @@ class ServerUser:
         `detached` takes it out of our terminal's reach (Ctrl-C). A program that cannot be run at all counts
         as one that failed, with the reason on its standard error.
         """
-        as_user: dict[str, Any] = (
-            {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
-        )
+        as_user: dict[str, Any] = {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
         try:
             done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - fixed programs, no shell of the caller's
                 command,
@@ -141,9 +139,7 @@ def choose_place(home: Path, user: ServerUser) -> Path:
                 f"remove that folder, or write its path into {home / 'location'} to go on with it."
             )
         (home / "location").write_text(f"{folder}\n", encoding="utf-8")
-        log.warning(
-            "The server's user cannot enter %s (a parent folder is closed): the data go to %s", home, folder
-        )
+        log.warning("The server's user cannot enter %s (a parent folder is closed): the data go to %s", home, folder)
     make_folder(folder)
     return folder
 

@@ -1,12 +1,10 @@
 """The Postgres IO manager: DataFrames into tables that migrations made, and back.
 
 The asset key names the table: `klaviyo/flows` is `klaviyo.flows`. An output is a `Load` (batches of frames) or a
-plain DataFrame, which is merged by the table's primary key. Two metadata keys on the asset steer it:
-`partition_expr` names the column that a window is cut by, for reading a window back and, with
-`replace_windows`, for replacing a window's days as a whole.
+plain DataFrame, which is merged by the table's primary key. Metadata keys on the asset steer it: `partition_expr`
+names the column that a window is cut by, for reading a window back and, with `replace_windows`, for replacing a
+window's days as a whole; `table` names another table of the schema.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -18,62 +16,56 @@ import sqlalchemy as sa
 from dagster import DagsterEvent
 
 from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.postgres.engine import clear_errors, create_engine
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
 from klaviyo_pipeline.postgres.tables import Target, reflect
+from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.writer import Writer
 
 PARTITION_EXPR = "partition_expr"
 REPLACE_WINDOWS = "replace_windows"
+TABLE = "table"
 
 
 class PostgresIOManager(dg.ConfigurableIOManager):
     """Writes and reads the tables of the warehouse.
 
-    `database_url` is a libpq URL. A batch is one transaction; what fails inside it leaves nothing behind, and
-    the ledger then says `failed` with the reason for each window that was not yet synced.
+    A batch is one transaction; what fails inside it leaves nothing behind, and the ledger then says `failed` with
+    the reason for each window that was not yet synced.
     """
 
-    database_url: str
+    warehouse: dg.ResourceDependency[Warehouse]
 
-    def handle_output(self, context: dg.OutputContext, obj: Load | pd.DataFrame) -> Iterator[DagsterEvent]:
+    def handle_output(  # type: ignore[override]  # a generator, so that events of a failing write are kept
+        self, context: dg.OutputContext, obj: Load | pd.DataFrame
+    ) -> Iterator[DagsterEvent]:
         """Write the load. If it fails half way, the windows that are synced are reported as materialized."""
-        schema, name = table_of(context.asset_key)
-        engine = create_engine(self.database_url)
-        synced: list[Synced] = []
-        try:
-            with clear_errors(self.database_url):
-                with engine.connect() as connection:
-                    target = reflect(connection, schema, name)
-                    observed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-                load = obj if isinstance(obj, Load) else _load_of(context, target, obj, observed_at)
-                writer = Writer(engine, target, Ledger(schema, name), load, context.run_id)
-                try:
-                    synced.extend(writer.run())
-                except BaseException as error:
-                    _note_failure(context, writer, error)
-                    for window in synced:
-                        yield _materialization(context, window)
-                    raise
-                context.add_output_metadata(_metadata(engine, target, writer))
-        finally:
-            engine.dispose()
+        schema, name = _table_to_write(context)
+        with self.warehouse.engine() as engine:
+            with engine.connect() as connection:
+                target = reflect(connection, schema, name)
+                observed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            load = obj if isinstance(obj, Load) else _load_of(context, target, obj, observed_at)
+            writer = Writer(engine, target, Ledger(schema, name), load, context.run_id)
+            try:
+                writer.run()
+            except BaseException as error:
+                _note_failure(context, writer, error)
+                for window in writer.synced:
+                    yield _materialization(context, window)
+                raise
+            context.add_output_metadata(_metadata(engine, target, writer))
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The table, or the rows of the input's windows, as a DataFrame with the table's columns."""
         schema, name = table_of(context.asset_key)
-        engine = create_engine(self.database_url)
-        try:
-            with clear_errors(self.database_url), engine.connect() as connection:
-                target = reflect(connection, schema, name)
-                query = sa.select(target.table).order_by(*target.table.primary_key)
-                if context.has_asset_partitions:
-                    query = query.where(_in_windows(context, target))
-                return _frame(connection, query)
-        finally:
-            engine.dispose()
+        with self.warehouse.engine() as engine, engine.connect() as connection:
+            target = reflect(connection, schema, name)
+            query = sa.select(target.table).order_by(*target.table.primary_key)
+            if context.has_asset_partitions:
+                query = query.where(_in_windows(context, target))
+            return _frame(connection, query)
 
 
 def table_of(key: dg.AssetKey) -> tuple[str, str]:
@@ -81,6 +73,11 @@ def table_of(key: dg.AssetKey) -> tuple[str, str]:
     if len(key.path) < 2:
         raise ValueError(f"asset key {key.to_user_string()} names no schema: write it as [schema, table].")
     return key.path[-2], key.path[-1]
+
+
+def _table_to_write(context: dg.OutputContext) -> tuple[str, str]:
+    schema, name = table_of(context.asset_key)
+    return schema, str((context.definition_metadata or {}).get(TABLE, name))
 
 
 def _load_of(context: dg.OutputContext, target: Target, frame: pd.DataFrame, observed_at: datetime) -> Load:
@@ -92,7 +89,7 @@ def _load_of(context: dg.OutputContext, target: Target, frame: pd.DataFrame, obs
         return Load([Batch(frame)])
     column = (context.definition_metadata or {}).get(PARTITION_EXPR)
     if column is not None and WINDOW not in frame.columns:
-        frame = frame.assign(**{WINDOW: _window_index(context, windows, frame[column])})
+        frame = frame.assign(**{WINDOW: _window_index(context, windows, frame[str(column)])})
     replaces = None
     if (context.definition_metadata or {}).get(REPLACE_WINDOWS):
         days = {_first_day(context, window): index for index, window in enumerate(windows)}
@@ -108,12 +105,10 @@ def _windows(context: dg.OutputContext) -> list[Window]:
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return []
     spans = {key: definition.time_window_for_partition_key(key) for key in context.asset_partition_keys}
-    return sorted(
-        Window(span.start.astimezone(UTC), span.end.astimezone(UTC), key) for key, span in spans.items()
-    )
+    return sorted(Window(span.start.astimezone(UTC), span.end.astimezone(UTC), key) for key, span in spans.items())
 
 
-def _window_index(context: dg.OutputContext, windows: Sequence[Window], column: pd.Series[Any]) -> list[int]:
+def _window_index(context: dg.OutputContext, windows: Sequence[Window], column: "pd.Series[Any]") -> list[int]:
     days = {_first_day(context, window): index for index, window in enumerate(windows)}
     starts = [window.start for window in windows]
 
@@ -161,6 +156,7 @@ def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseExceptio
     reason = f"{type(error).__name__}: {error}"
     try:
         writer.record_failure(reason)
+        writer.load.on_failed(reason)
     except Exception as second:  # the first error is the one to tell
         context.log.warning(f"the ledger could not note the failure: {type(second).__name__}")
 
@@ -193,7 +189,5 @@ def window_metadata(synced: Synced) -> dict[str, Any]:
 def _materialization(context: dg.OutputContext, synced: Synced) -> DagsterEvent:
     return DagsterEvent.asset_materialization(
         context.step_context,
-        dg.AssetMaterialization(
-            context.asset_key, partition=synced.window.key, metadata=window_metadata(synced)
-        ),
+        dg.AssetMaterialization(context.asset_key, partition=synced.window.key, metadata=window_metadata(synced)),
     )

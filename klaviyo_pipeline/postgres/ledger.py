@@ -51,11 +51,25 @@ class Ledger:
             "sync_windows",
             *(
                 sa.column(name)
-                for name in (
-                    "entity window_start window_end status asked_at rows_fetched rows_inserted rows_updated "
-                    "rows_unchanged rows_deleted requests attempts run_id started_at finished_at error "
-                    "conversion_metric_id"
-                ).split()
+                for name in [
+                    "entity",
+                    "window_start",
+                    "window_end",
+                    "status",
+                    "asked_at",
+                    "rows_fetched",
+                    "rows_inserted",
+                    "rows_updated",
+                    "rows_unchanged",
+                    "rows_deleted",
+                    "requests",
+                    "attempts",
+                    "run_id",
+                    "started_at",
+                    "finished_at",
+                    "error",
+                    "conversion_metric_id",
+                ]
             ),
             schema=self.schema,
         )
@@ -113,7 +127,13 @@ class Ledger:
         )
 
     def record_failed(
-        self, connection: sa.Connection, windows: Iterable[Window], *, run_id: str, started_at: datetime, error: str
+        self,
+        connection: sa.Connection,
+        windows: Iterable[Window],
+        *,
+        run_id: str,
+        started_at: datetime,
+        error: str,
     ) -> None:
         """Note a failed attempt at these windows; those that were synced before stay synced."""
         table = self.table
@@ -160,9 +180,7 @@ class Ledger:
             query = query.where(table.c.conversion_metric_id == conversion_metric_id)
         return {start.astimezone(UTC): asked.astimezone(UTC) for start, asked in connection.execute(query)}
 
-    def asked_later(
-        self, connection: sa.Connection, windows: Sequence[Window], asked_at: datetime
-    ) -> set[datetime]:
+    def asked_later(self, connection: sa.Connection, windows: Sequence[Window], asked_at: datetime) -> set[datetime]:
         """Starts of these windows that another run has asked after `asked_at`: its answer is the newer one."""
         table = self.table
         query = sa.select(table.c.window_start).where(

@@ -27,25 +27,28 @@ class Batch:
     """Rows to be written in one transaction, together with the ledger rows of the windows they complete.
 
     `frame` has columns of the asset's table and, for a load of several windows, `_window`: the index into the
-    load's windows that each row belongs to. `replaces` names the days that the frame holds as a whole.
+    load's windows that each row belongs to. `replaces` names the days that the frame holds as a whole;
+    `conversion_metric_id` the metric that a report was asked with, for the ledger.
     """
 
     frame: pd.DataFrame
     completes: Sequence[Complete] = ()
     replaces: DaySpan | None = None
+    conversion_metric_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Load:
     """An asset's output: batches, made while they are written, for these windows (none: an unpartitioned load).
 
-    `on_synced` is told of each window once its batch is committed, `on_written` at the end what the load changed.
+    `on_synced` is told of each window once its batch is committed, `on_written` at the end what the load changed
+    and how many rows it brought, `on_failed` why it ended early.
     `ranked` is passed on to the merge.
     """
 
     batches: Iterable[Batch]
     windows: Sequence[Window] = ()
     ranked: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    conversion_metric_id: str | None = None
     on_synced: Callable[[Synced], None] = lambda synced: None
     on_written: Callable[[Tally, int], None] = lambda tally, rows: None
+    on_failed: Callable[[str], None] = lambda reason: None

@@ -47,9 +47,7 @@ class Tally:
     deleted: int = 0
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.inserted + other.inserted, self.updated + other.updated, self.deleted + other.deleted
-        )
+        return Tally(self.inserted + other.inserted, self.updated + other.updated, self.deleted + other.deleted)
 
 
 Tallies = dict[int, Tally]
@@ -115,10 +113,9 @@ def _latest(target: Target, frame: pd.DataFrame, ranked: Mapping[str, Sequence[s
         frame = frame.sort_values(OBSERVED_AT, kind="stable")
     last = frame.drop_duplicates(key, keep="last")
     for column, order in ranked.items():
-        rank = frame[column].map({value: place for place, value in enumerate(order)})
+        rank = [order.index(value) if value in order else len(order) for value in frame[column]]
         best = frame.assign(rank=rank).sort_values("rank", kind="stable").drop_duplicates(key, keep="first")
-        preferred = best.set_index(key)[column]
-        last = last.assign(**{column: last.set_index(key).index.map(preferred)})
+        last = last.drop(columns=column).merge(best[[*key, column]], on=key, how="left")
     return last
 
 
@@ -200,9 +197,7 @@ def _changed_table(connection: sa.Connection, target: Target) -> sa.Table:
     return changed
 
 
-def _upsert(
-    connection: sa.Connection, target: Target, stage: sa.Table, changed: sa.Table, names: Sequence[str]
-) -> int:
+def _upsert(connection: sa.Connection, target: Target, stage: sa.Table, changed: sa.Table, names: Sequence[str]) -> int:
     """Insert what is new and update what differs; note the keys in `changed`; return how many."""
     table, content = target.table, [name for name in target.content if name in names]
     fresh = sa.or_(
@@ -223,9 +218,7 @@ def _upsert(
             set_={name: insert.excluded[name] for name in names if name not in target.key},
             where=sa.and_(
                 later,
-                _differ(
-                    [insert.excluded[name] for name in content], [table.c[name] for name in content]
-                ),
+                _differ([insert.excluded[name] for name in content], [table.c[name] for name in content]),
             ),
         )
     else:
@@ -278,9 +271,7 @@ def _write_history(connection: sa.Connection, target: Target, changed: sa.Table)
     )
 
 
-def _delete_absent(
-    connection: sa.Connection, target: Target, stage: sa.Table, span: DaySpan
-) -> dict[int, int]:
+def _delete_absent(connection: sa.Connection, target: Target, stage: sa.Table, span: DaySpan) -> dict[int, int]:
     """Delete the rows of the span that the answer no longer has; close their history."""
     table, history = target.table, target.history
     gone = connection.execute(
@@ -312,11 +303,7 @@ def _same_key(target: Target, left: sa.FromClause, right: sa.FromClause) -> sa.C
     return sa.and_(*(left.c[name] == right.c[name] for name in target.key))
 
 
-def _differ(
-    left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]
-) -> sa.ColumnElement[bool]:
+def _differ(left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
     if not left:
         return sa.false()
     return sa.tuple_(*left).op("IS DISTINCT FROM")(sa.tuple_(*right))
-
-

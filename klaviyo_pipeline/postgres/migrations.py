@@ -116,9 +116,7 @@ def _connect(dsn: str) -> psycopg.Connection[Any]:
     return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
 
 
-def _apply_next(
-    connection: psycopg.Connection[Any], schema: str, migrations: Sequence[Migration]
-) -> str | None:
+def _apply_next(connection: psycopg.Connection[Any], schema: str, migrations: Sequence[Migration]) -> str | None:
     """Apply the first file that `schema` lacks and return its name; None when it lacks none."""
     with connection.transaction():
         connection.execute(

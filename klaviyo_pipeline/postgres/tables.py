@@ -49,9 +49,7 @@ def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
     try:
         table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
     except sa.exc.NoSuchTableError:
-        raise NotMigrated(
-            f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.'
-        ) from None
+        raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
     return Target(table, _history(connection, metadata, schema, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -33,18 +33,18 @@ class Writer:
         self._index = {window: index for index, window in enumerate(self.load.windows)}
         self._fetched: dict[int, int] = {}
         self._tallies: dict[int, Tally] = {}
-        self._synced: set[Window] = set()
+        self.synced: list[Synced] = []
 
     @property
     def open_windows(self) -> list[Window]:
-        return [window for window in self.load.windows if window not in self._synced]
+        synced = {one.window for one in self.synced}
+        return [window for window in self.load.windows if window not in synced]
 
-    def run(self) -> Iterator[Synced]:
-        """Write every batch; yield each window once it is committed as synced."""
+    def run(self) -> None:
+        """Write every batch; tell the load of each window once it is committed as synced."""
         for batch in self.load.batches:
             for synced in self.write(batch):
                 self.load.on_synced(synced)
-                yield synced
         self.load.on_written(self.total, self.rows_fetched)
 
     def write(self, batch: Batch) -> list[Synced]:
@@ -70,11 +70,11 @@ class Writer:
                 connection,
                 synced,
                 run_id=self.run_id,
-                conversion_metric_id=self.load.conversion_metric_id,
+                conversion_metric_id=batch.conversion_metric_id,
             )
         self._tallies.update(tallies)
         self._fetched.update(fetched)
-        self._synced.update(complete.window for complete in batch.completes)
+        self.synced.extend(synced)
         self.rows_fetched = sum(self._fetched.values())
         self.total = sum(self._tallies.values(), Tally())
         return synced
@@ -86,9 +86,7 @@ class Writer:
                 connection, self.open_windows, run_id=self.run_id, started_at=self._started_at, error=error
             )
 
-    def _still_newest(
-        self, connection: sa.Connection, batch: Batch
-    ) -> tuple[pd.DataFrame, DaySpan | None]:
+    def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, DaySpan | None]:
         """Leave out the days of a report that another run has asked later and written already.
 
         A replaced window is deleted from, too, so the guard of single rows is not enough; replacing writers of
@@ -97,9 +95,7 @@ class Writer:
         span = batch.replaces
         if span is None or not batch.completes:
             return batch.frame, span
-        connection.execute(
-            sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname)))
-        )
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname))))
         newer = self.ledger.asked_later(connection, [c.window for c in batch.completes], span.asked_at)
         if not newer:
             return batch.frame, span
@@ -124,4 +120,4 @@ class ConcurrentReplacement(RuntimeError):
 def _rows_by_window(frame: pd.DataFrame) -> dict[int, int]:
     if WINDOW not in frame.columns:
         return {0: len(frame)} if len(frame) else {}
-    return {int(index): int(rows) for index, rows in frame[WINDOW].value_counts().items()}
+    return dict(Counter(frame[WINDOW].tolist()))

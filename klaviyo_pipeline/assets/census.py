@@ -1,0 +1,175 @@
+"""The census: a full listing of every object of an entity, archived ones too.
+
+It finds what no window can: objects older than the first window, archive flips, null times, deletes. A row that the
+listings did not show is marked deleted only when Klaviyo, asked for it by id, has it no more: an object that was
+archived between two listings is in neither.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import dagster as dg
+
+from klaviyo_pipeline.assets.entities import LISTINGS_SIDE_BY_SIDE, PREFERRED, Pending
+from klaviyo_pipeline.assets.lookup import repository
+from klaviyo_pipeline.assets.reading import read_side_by_side
+from klaviyo_pipeline.klaviyo.client import Page
+from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.postgres.censuses import CensusRecord
+from klaviyo_pipeline.postgres.io_manager import TABLE
+from klaviyo_pipeline.postgres.loads import Batch, Load
+from klaviyo_pipeline.postgres.merge import Tally
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.resources import KlaviyoResource, Session
+from klaviyo_pipeline.settings import Account
+
+SHRINKAGE_SHARE = 0.5
+SHRINKAGE_OBJECTS = 20
+
+
+class ImplausibleShrinkage(RuntimeError):
+    """The listings show far fewer objects than the table holds: nothing is marked deleted."""
+
+
+class CensusConfig(dg.Config):
+    """`accept_deletes` lets a census mark more deletes than is plausible."""
+
+    accept_deletes: bool = False
+
+
+@dataclass
+class Findings:
+    """What a census has come to so far."""
+
+    began: datetime | None = None
+    seen: set[str] = field(default_factory=set)
+    requests: int = 0
+    deleted: int = 0
+
+
+def census_name(listing: Listing) -> str:
+    return f"{listing.entity}_census"
+
+
+def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
+    """The census of one entity in one account."""
+    record = CensusRecord(account.slug, listing.entity)
+
+    @dg.asset(
+        name=census_name(listing),
+        key_prefix=account.slug,
+        group_name=account.slug,
+        io_manager_key="postgres",
+        kinds={"klaviyo", "postgres"},
+        pool=f"{account.slug}_api",
+        metadata={TABLE: listing.entity, "dagster/table_name": f"{account.slug}.{listing.entity}"},
+        description=(
+            f"A full listing of every {listing.resource_type}, archived ones too: adds what the windows missed, "
+            "and marks as deleted what Klaviyo has no more."
+        ),
+    )
+    def census(
+        context: dg.AssetExecutionContext,
+        config: CensusConfig,
+        klaviyo: KlaviyoResource,
+        warehouse: Warehouse,
+    ) -> Load:
+        findings = Findings()
+
+        def batches() -> Iterator[Batch]:
+            with klaviyo.session(account, warehouse) as session:
+                findings.began = session.now()
+                yield from _list_all(context, session, listing, findings)
+                yield from _settle(context, session, listing, findings, config.accept_deletes)
+                context.add_asset_metadata(session.count.metadata())
+
+        def on_written(tally: Tally, listed: int) -> None:
+            assert findings.began is not None
+            with warehouse.engine() as engine, engine.begin() as connection:
+                record.complete(
+                    connection,
+                    began=findings.began,
+                    listed=listed,
+                    tally=tally,
+                    deleted=findings.deleted,
+                    requests=findings.requests,
+                    run_id=context.run_id,
+                )
+            context.add_asset_metadata(
+                {
+                    "objects_listed": len(findings.seen),
+                    "healed_inserted": tally.inserted,
+                    "healed_updated": tally.updated,
+                    "healed_deleted": findings.deleted,
+                }
+            )
+
+        def on_failed(reason: str) -> None:
+            if findings.began is None:
+                return
+            with warehouse.engine() as engine, engine.begin() as connection:
+                record.failed(connection, began=findings.began, run_id=context.run_id, error=reason)
+
+        return Load(
+            batches=batches(),
+            ranked=PREFERRED.get(listing.entity, {}),
+            on_written=on_written,
+            on_failed=on_failed,
+        )
+
+    return census
+
+
+def _list_all(
+    context: dg.AssetExecutionContext, session: Session, listing: Listing, findings: Findings
+) -> Iterator[Batch]:
+    pending = Pending(listing)
+
+    def read(chain: Chain) -> Iterator[Page]:
+        return session.client.pages(listing, chain)
+
+    chains = listing.chains(None, None, session.now())
+    for item in read_side_by_side(chains, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop):
+        if item.page is None:
+            continue
+        findings.requests += item.page.requests
+        for record in item.page.records:
+            for problem in record.problems:
+                context.log.warning(problem)
+            findings.seen.add(record.id)
+            pending.add(record, item.page.observed_at)
+        if pending.is_full:
+            yield pending.batch(windowed=False)
+    yield pending.batch(windowed=False)
+
+
+def _settle(
+    context: dg.AssetExecutionContext,
+    session: Session,
+    listing: Listing,
+    findings: Findings,
+    accept_deletes: bool,
+) -> Iterator[Batch]:
+    """Ask by id for every object that the listings did not show: it is stored, or marked deleted."""
+    assert findings.began is not None
+    record = CensusRecord(session.account.slug, listing.entity)
+    with session.engine.connect() as connection:
+        missing, known = record.unseen(connection, findings.seen, findings.began)
+    if not accept_deletes and len(missing) > SHRINKAGE_OBJECTS and len(missing) > known * SHRINKAGE_SHARE:
+        raise ImplausibleShrinkage(
+            f"the listings of {listing.entity} lack {len(missing)} of {known} known objects; nothing was marked "
+            "deleted. If they were really deleted, run "
+            f"`klaviyo-pipeline sync {census_name(listing)} --accept-deletes`."
+        )
+    store = repository(session, listing)
+    pending = Pending(listing)
+    for id in missing:
+        found = session.client.get(listing, id)
+        findings.requests += 1
+        if found.record is not None:
+            pending.add(found.record, found.observed_at)
+        else:
+            findings.deleted += store.delete([id], found.observed_at)
+            context.log.info(f"{listing.resource_type} {id}: Klaviyo has it no more; marked deleted")
+    yield pending.batch(windowed=False)

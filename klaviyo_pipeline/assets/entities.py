@@ -1,0 +1,194 @@
+"""The four entity assets, from one factory: every object whose `updated` fell in a window, window by window.
+
+A run over a range of windows reads each listing once for the whole range, however many windows it has. Long ranges
+are cut into a few spans, whose windows are done, and stay done, when all listings of the span have ended.
+"""
+
+import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from klaviyo_pipeline.assets.frames import entity_frame
+from klaviyo_pipeline.assets.reading import read_side_by_side
+from klaviyo_pipeline.klaviyo.channels import CHANNELS
+from klaviyo_pipeline.klaviyo.client import Page
+from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.partitions import Window, entity_windows
+from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, window_metadata
+from klaviyo_pipeline.postgres.ledger import Synced
+from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.resources import KlaviyoResource, Session
+from klaviyo_pipeline.settings import Account
+
+BATCH_ROWS = 2_000
+"""Rows in one transaction: a few megabytes of JSON."""
+
+SPAN = timedelta(days=125)
+"""How much of a long range is done at once: a year costs two more pages a listing, and keeps what was finished."""
+
+LISTINGS_SIDE_BY_SIDE = 6
+
+PREFERRED = {"campaigns": {"channel": CHANNELS}}
+"""Columns of which several answers may be true: a campaign stands in the listing of each of its channels."""
+
+
+@dataclass
+class SpanReading:
+    """One span of windows while its listings are read: counts, and when it was first asked."""
+
+    windows: Sequence[Window]
+    chains: list[Chain]
+    first_index: int
+    open_chains: int = 0
+    requests: int = 0
+    asked_at: datetime | None = None
+
+    def index_of(self, updated: datetime | None) -> int | None:
+        """The load-wide index of the window that holds this time; None outside of the span.
+
+        An object whose time cannot be read is kept, and counted in the last window.
+        """
+        if updated is None:
+            return self.first_index + len(self.windows) - 1
+        if not self.windows[0].start <= updated < self.windows[-1].end:
+            return None
+        return self.first_index + bisect.bisect_right([w.start for w in self.windows], updated) - 1
+
+    def complete(self) -> list[Complete]:
+        """Word that every window of the span is done. What one request brought for many counts on the first."""
+        assert self.asked_at is not None
+        return [
+            Complete(window, self.asked_at, self.requests if place == 0 else 0)
+            for place, window in enumerate(self.windows)
+        ]
+
+
+@dataclass
+class Pending:
+    """Rows on their way into the next batch."""
+
+    listing: Listing
+    rows: list[dict[str, object]] = field(default_factory=list)
+    observed: list[datetime] = field(default_factory=list)
+    windows: list[int] = field(default_factory=list)
+
+    def add(self, record: Record, observed_at: datetime, window: int = 0) -> None:
+        self.rows.append(record.values)
+        self.observed.append(observed_at)
+        self.windows.append(window)
+
+    def batch(self, completes: Sequence[Complete] = (), *, windowed: bool = True) -> Batch:
+        frame = entity_frame(self.listing, self.rows, self.observed, self.windows if windowed else None)
+        self.rows, self.observed, self.windows = [], [], []
+        return Batch(frame, completes)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.rows) >= BATCH_ROWS
+
+
+def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
+    """The asset of one entity in one account; its table has the listing's name."""
+    plan = entity_windows(account)
+
+    @dg.asset(
+        name=listing.entity,
+        key_prefix=account.slug,
+        group_name=account.slug,
+        partitions_def=plan.definition,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="postgres",
+        kinds={"klaviyo", "postgres"},
+        pool=f"{account.slug}_api",
+        metadata={
+            PARTITION_EXPR: "updated_at",
+            "dagster/table_name": f"{account.slug}.{listing.entity}",
+        },
+        description=(
+            f"The latest state of every {listing.resource_type}, one row each, by the window that its `updated` fell "
+            f"in; every earlier state is in `{account.slug}.{listing.entity}_history`."
+        ),
+    )
+    def entity(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+        windows = plan.of_keys(context.partition_keys)
+
+        def batches() -> Iterator[Batch]:
+            with klaviyo.session(account, warehouse) as session:
+                if not session.zone_is_right:
+                    context.log.warning(session.zone_remedy)
+                yield from read_windows(context, session, listing, windows)
+                context.add_asset_metadata(session.count.metadata())
+
+        def on_synced(synced: Synced) -> None:
+            context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
+
+        return Load(
+            batches=batches(),
+            windows=windows,
+            ranked=PREFERRED.get(listing.entity, {}),
+            on_synced=on_synced,
+        )
+
+    return entity
+
+
+def read_windows(
+    context: dg.AssetExecutionContext, session: Session, listing: Listing, windows: Sequence[Window]
+) -> Iterator[Batch]:
+    """Batches of every object updated in these contiguous windows; a span's last batch completes its windows."""
+    spans = list(_spans(listing, windows, session.now()))
+    pending = Pending(listing)
+    tasks = [(span, chain) for span in spans for chain in span.chains]
+    context.log.info(
+        f"{listing.entity}: {len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
+        f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listings"
+    )
+
+    def read(task: tuple[SpanReading, Chain]) -> Iterator[Page]:
+        return session.client.pages(listing, task[1])
+
+    for item in read_side_by_side(tasks, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop):
+        span, _ = item.task
+        if item.page is not None:
+            _take(context, span, item.page, pending)
+        else:
+            span.open_chains -= 1
+            if span.open_chains == 0:
+                yield pending.batch(span.complete())
+                context.log.info(
+                    f"{listing.entity}: synced through {span.windows[-1].end:%Y-%m-%d %H:%M} UTC "
+                    f"({span.requests} requests)"
+                )
+        if pending.is_full:
+            yield pending.batch()
+
+
+def _take(context: dg.AssetExecutionContext, span: SpanReading, page: Page, pending: Pending) -> None:
+    span.requests += page.requests
+    span.asked_at = min(span.asked_at or page.observed_at, page.observed_at)
+    for record in page.records:
+        for problem in record.problems:
+            context.log.warning(problem)
+        updated = record.values["updated_at"]
+        assert updated is None or isinstance(updated, datetime)
+        index = span.index_of(updated)
+        if index is not None:
+            pending.add(record, page.observed_at, index)
+
+
+def _spans(listing: Listing, windows: Sequence[Window], now: datetime) -> Iterator[SpanReading]:
+    """Cut the windows into spans. An endpoint without an upper bound lists up to now each time: one span."""
+    first = 0
+    while first < len(windows):
+        last = len(windows)
+        if listing.time_operators[1] is not None:
+            last = bisect.bisect_left([w.start for w in windows], windows[first].start + SPAN)
+        part = windows[first:last]
+        chains = listing.chains(part[0].start, part[-1].end, now)
+        yield SpanReading(part, chains, first, open_chains=len(chains))
+        first = last

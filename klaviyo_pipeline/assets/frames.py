@@ -1,0 +1,47 @@
+"""Records and report rows as DataFrames with typed columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.postgres.merge import WINDOW
+
+UTC_MICROSECONDS = "datetime64[us, UTC]"
+
+_DTYPES = {"text": "object", "json": "object", "bool": "boolean", "time": UTC_MICROSECONDS}
+
+
+def entity_frame(
+    listing: Listing,
+    rows: Sequence[Mapping[str, Any]],
+    observed: Sequence[datetime],
+    windows: Sequence[int] | None,
+) -> pd.DataFrame:
+    """One row for each record, with `observed_at` and, for windowed loads, the index of its window.
+
+    `deleted_at` is empty: what a listing or a lookup shows exists.
+    """
+    columns: dict[str, Any] = {
+        column.name: _series([row[column.name] for row in rows], _DTYPES[column.kind]) for column in listing.columns
+    }
+    columns["deleted_at"] = _series([None] * len(rows), UTC_MICROSECONDS)
+    columns["observed_at"] = _series(list(observed), UTC_MICROSECONDS)
+    if windows is not None:
+        columns[WINDOW] = pd.Series(list(windows), dtype="int32")
+    return pd.DataFrame(columns)
+
+
+def table_frame(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
+    """Rows as a frame of Python objects: figures stay the exact Decimals that they were read as."""
+    return pd.DataFrame([[row[name] for name in names] for row in rows], columns=pd.Index(names), dtype=object)
+
+
+def _series(values: list[Any], dtype: str) -> pd.Series[Any]:
+    if dtype == UTC_MICROSECONDS:
+        return pd.Series(pd.array(values, dtype=pd.DatetimeTZDtype("us", "UTC")))
+    return pd.Series(values, dtype=dtype)

@@ -1,0 +1,93 @@
+"""`flow_metrics`: the performance of each flow by day, computed from Postgres alone."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+import dagster as dg
+import sqlalchemy as sa
+
+from klaviyo_pipeline.assets.frames import table_frame
+from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.partitions import Window, report_windows
+from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, window_metadata
+from klaviyo_pipeline.postgres.ledger import Synced
+from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
+from klaviyo_pipeline.postgres.metrics import FlowMetrics
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.settings import Account
+
+FLOW_METRICS = "flow_metrics"
+DAYS_AT_ONCE = 31
+
+
+def flow_metrics_asset(account: Account) -> dg.AssetsDefinition:
+    """The metrics of one account's flows, by day."""
+    plan = report_windows(account)
+    metrics = FlowMetrics(account.slug)
+
+    @dg.asset(
+        name=FLOW_METRICS,
+        key_prefix=account.slug,
+        group_name=account.slug,
+        partitions_def=plan.definition,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="postgres",
+        kinds={"postgres"},
+        deps=[
+            dg.AssetKey([account.slug, FLOW_REPORT]),
+            # The latest state of a flow, whenever it changed: no window of it in particular.
+            dg.AssetDep([account.slug, "flows"], partition_mapping=dg.LastPartitionMapping()),
+        ],
+        metadata={
+            PARTITION_EXPR: "date",
+            REPLACE_WINDOWS: True,
+            "dagster/table_name": f"{account.slug}.{FLOW_METRICS}",
+        },
+        description=(
+            "One row per flow and day: sums over the flow's messages, rates from those sums, and the flow's latest "
+            "name, status and trigger type."
+        ),
+    )
+    def flow_metrics(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
+        windows = plan.of_keys(context.partition_keys)
+
+        def batches() -> Iterator[Batch]:
+            with warehouse.engine() as engine:
+                with engine.begin() as connection:
+                    renamed = metrics.refresh_names(connection)
+                context.add_asset_metadata({"rows_renamed": renamed})
+                for first in range(0, len(windows), DAYS_AT_ONCE):
+                    yield _compute(context, engine, metrics, windows[first : first + DAYS_AT_ONCE], first)
+
+        def on_synced(synced: Synced) -> None:
+            context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
+
+        return Load(batches=batches(), windows=windows, on_synced=on_synced)
+
+    return flow_metrics
+
+
+def _compute(
+    context: dg.AssetExecutionContext,
+    engine: sa.Engine,
+    metrics: FlowMetrics,
+    span: Sequence[Window],
+    first_index: int,
+) -> Batch:
+    days = {date.fromisoformat(window.key): first_index + place for place, window in enumerate(span)}
+    with engine.connect() as connection:
+        computed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        reported = metrics.reported(connection, span[0].start, span[-1].start)
+        rows = [{**row, WINDOW: days[row["date"]]} for row in metrics.compute(connection, min(days), max(days))]
+        columns = (*metrics.columns(connection), WINDOW)
+    unreported = [window.key for window in span if window.start not in reported]
+    if unreported:
+        context.log.warning(
+            f"{len(unreported)} days have no {FLOW_REPORT} yet ({unreported[0]} to {unreported[-1]}): "
+            "their metrics stay missing until it is synced"
+        )
+    # A day's metrics are as final as the report they were computed from.
+    completes = [Complete(window, reported[window.start], 0) for window in span if window.start in reported]
+    replaces = DaySpan("date", min(days), max(days), computed_at, days)
+    return Batch(table_frame(rows, columns), completes, replaces)

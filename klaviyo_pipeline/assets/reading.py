@@ -1,0 +1,90 @@
+"""Reads several listings side by side.
+
+A listing's pages hang on one another's cursors, so a single one is as slow as its answers; independent ones are
+read by a thread each. Pages arrive through a queue of bounded length, so that fetching runs ahead of writing only so
+far, and memory stays the same however long the listings are.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Task = TypeVar("Task")
+Page = TypeVar("Page")
+
+QUEUED_PAGES = 8
+
+
+@dataclass(frozen=True)
+class Item(Generic[Task, Page]):
+    """A page of a task, or (`page` None) word that the task has ended."""
+
+    task: Task
+    page: Page | None
+
+
+def read_side_by_side(
+    tasks: Sequence[Task],
+    read: Callable[[Task], Iterator[Page]],
+    *,
+    workers: int,
+    stop: threading.Event,
+) -> Iterator[Item[Task, Page]]:
+    """Every page of every task, in order within a task; the first error of any of them ends all.
+
+    `stop` is set when the reading ends early, so that a thread that waits for its turn gives up.
+    """
+    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    arrived: queue.Queue[Item[Task, Page] | BaseException] = queue.Queue(QUEUED_PAGES)
+    abandoned = threading.Event()
+
+    def deliver(what: Item[Task, Page] | BaseException) -> None:
+        while not abandoned.is_set():
+            try:
+                arrived.put(what, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        while not abandoned.is_set():
+            try:
+                task = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                for page in read(task):
+                    deliver(Item(task, page))
+                    if abandoned.is_set():
+                        return
+                deliver(Item(task, None))
+            except BaseException as error:
+                deliver(error)
+                return
+
+    threads = [
+        threading.Thread(target=work, name=f"klaviyo-listing-{number}", daemon=True)
+        for number in range(min(workers, len(tasks)))
+    ]
+    for thread in threads:
+        thread.start()
+    open_tasks = len(tasks)
+    try:
+        while open_tasks:
+            item = arrived.get()
+            if isinstance(item, BaseException):
+                raise item
+            open_tasks -= item.page is None
+            yield item
+    finally:
+        if open_tasks:
+            stop.set()
+        abandoned.set()
+        for thread in threads:
+            thread.join(timeout=30)

@@ -1,0 +1,50 @@
+"""Everything together: the only module that knows all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from klaviyo_pipeline.assets.census import census_asset
+from klaviyo_pipeline.assets.entities import entity_asset
+from klaviyo_pipeline.assets.metrics import flow_metrics_asset
+from klaviyo_pipeline.assets.reports import flow_report_asset
+from klaviyo_pipeline.jobs import account_jobs
+from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.postgres.io_manager import PostgresIOManager
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.resources import KlaviyoResource
+from klaviyo_pipeline.schedules import account_schedules
+from klaviyo_pipeline.settings import Account, load_settings
+
+
+def account_assets(account: Account) -> list[dg.AssetsDefinition]:
+    """The assets of one account."""
+    return [
+        *(entity_asset(account, listing) for listing in LISTINGS.values()),
+        *(census_asset(account, listing) for listing in LISTINGS.values()),
+        flow_report_asset(account),
+        flow_metrics_asset(account),
+    ]
+
+
+def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
+    """The code location of these accounts: assets, jobs, schedules, resources. Connects to nothing."""
+    warehouse = warehouse or Warehouse()
+    jobs = {account.slug: account_jobs(account) for account in accounts}
+    return dg.Definitions(
+        assets=[asset for account in accounts for asset in account_assets(account)],
+        jobs=[job for account in accounts for job in jobs[account.slug]],
+        schedules=[schedule for account in accounts for schedule in account_schedules(account, jobs[account.slug])],
+        resources={
+            "klaviyo": KlaviyoResource(),
+            "warehouse": warehouse,
+            "postgres": PostgresIOManager(warehouse=warehouse),
+        },
+        # A run starts in a tenth of the time in one process, and most runs hold a single asset.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs([load_settings().account])

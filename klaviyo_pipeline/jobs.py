@@ -1,0 +1,68 @@
+"""Jobs over an account's assets, for the UI and the schedules.
+
+A job holds assets of one partitioning, so that a range of windows can be chosen for it. In the jobs of several
+assets the entities run side by side, each in a process of its own; Postgres paces them, so that side by side is not
+faster than Klaviyo allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from klaviyo_pipeline.assets.census import census_name
+from klaviyo_pipeline.assets.metrics import FLOW_METRICS
+from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.partitions import entity_windows, report_windows
+from klaviyo_pipeline.settings import Account
+
+ENTITIES = tuple(LISTINGS)
+REPORTS = (FLOW_REPORT, FLOW_METRICS)
+CENSUSES = tuple(census_name(listing) for listing in LISTINGS.values())
+SIDE_BY_SIDE = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job by the assets it holds."""
+
+    name: str
+    assets: Sequence[str]
+    description: str
+
+
+def job_specs(account: Account) -> list[JobSpec]:
+    """Every job of an account. With hourly windows entities and reports are partitioned differently: no job of all."""
+    slug = account.slug
+    specs = [JobSpec(f"{slug}_{name}", [name], f"{name} alone.") for name in (*ENTITIES, *REPORTS)]
+    specs += [
+        JobSpec(f"{slug}_entities", ENTITIES, "Flows, campaigns, forms and segments, side by side."),
+        JobSpec(f"{slug}_reports", REPORTS, "The flow report, then the metrics computed from it."),
+        JobSpec(f"{slug}_census", CENSUSES, "A full listing of every entity: heals what windows cannot see."),
+    ]
+    if entity_windows(account).daily == report_windows(account).daily:
+        specs.append(
+            JobSpec(
+                f"{slug}_all",
+                (*ENTITIES, *REPORTS),
+                "Entities side by side, then the report and the metrics.",
+            )
+        )
+    return specs
+
+
+def account_jobs(account: Account) -> list[UnresolvedAssetJobDefinition]:
+    """The jobs of `job_specs` as Dagster's."""
+    return [
+        dg.define_asset_job(
+            spec.name,
+            selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)),
+            description=spec.description,
+            executor_def=SIDE_BY_SIDE if len(spec.assets) > len(REPORTS) else dg.in_process_executor,
+        )
+        for spec in job_specs(account)
+    ]

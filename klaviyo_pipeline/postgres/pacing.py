@@ -1,0 +1,111 @@
+"""Request slots that all processes on one account share, kept in Postgres.
+
+One row per endpoint; one statement appends the next free slot by the server's clock and says how long to wait.
+The row lock makes it first come, first served; a process that dies wastes one slot. The slot's time is also the
+observation time of the request that uses it: one clock for all runs and machines.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.klaviyo.pacing import LONGEST_WAIT, Slot, padded_windows, quota_spent
+from klaviyo_pipeline.klaviyo.rates import Endpoint
+
+_ENSURE = "INSERT INTO {table} (endpoint) VALUES (:endpoint) ON CONFLICT DO NOTHING"
+
+# The earliest moment that is not before the present, nor before a block ends, nor (1 µs) before the last slot,
+# nor closer to the n-th last slot than that rate's window allows. A wait beyond the longest reserves nothing.
+_RESERVE = """
+WITH free AS (
+    SELECT
+        endpoint,
+        now.moment AS now,
+        greatest(
+            now.moment,
+            blocked_until,
+            slots[cardinality(slots)] + interval '1 microsecond',
+            (
+                SELECT max(slots[cardinality(slots) - rate.requests + 1] + rate.seconds * interval '1 second')
+                FROM unnest(CAST(:requests AS int[]), CAST(:seconds AS float8[])) AS rate (requests, seconds)
+            )
+        ) AS slot
+    FROM {table}, (SELECT clock_timestamp() AS moment) AS now
+    WHERE endpoint = :endpoint
+    FOR UPDATE OF api_pacing
+)
+UPDATE {table} AS api_pacing
+SET slots = CASE
+    WHEN free.slot - free.now > CAST(:longest AS interval) THEN slots
+    ELSE (slots || free.slot)[greatest(1, cardinality(slots) + 2 - :keep):]
+END
+FROM free
+WHERE api_pacing.endpoint = free.endpoint
+RETURNING free.slot, extract(epoch FROM free.slot - free.now)
+"""
+
+_BLOCK = """
+UPDATE {table}
+SET blocked_until = greatest(blocked_until, clock_timestamp() + CAST(:pause AS interval))
+WHERE endpoint = :endpoint
+"""
+
+
+class PostgresPacer:
+    """The pacing of one account; every process that asks Klaviyo with its key shares the account's schema.
+
+    `scale` multiplies the published rates; 0 switches the rates off, and a 429 is still obeyed.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        schema: str,
+        *,
+        scale: float = 1.0,
+        longest_wait: float = LONGEST_WAIT,
+    ) -> None:
+        self._engine = engine
+        self._scale = scale
+        self._longest = timedelta(seconds=longest_wait)
+        table = sa.table("api_pacing", schema=schema)
+        quoted = engine.dialect.identifier_preparer.format_table(table)
+        self._ensure, self._reserve, self._block = (
+            sa.text(statement.format(table=quoted)) for statement in (_ENSURE, _RESERVE, _BLOCK)
+        )
+        self._ensured: set[str] = set()
+
+    def reserve(self, endpoint: Endpoint) -> Slot:
+        """The next free slot of this endpoint. Raises `QuotaSpent` where it lies beyond the longest wait."""
+        windows = padded_windows(endpoint, self._scale)
+        with self._engine.begin() as connection:
+            if endpoint.name not in self._ensured:
+                connection.execute(self._ensure, {"endpoint": endpoint.name})
+                self._ensured.add(endpoint.name)
+            at, wait = connection.execute(
+                self._reserve,
+                {
+                    "endpoint": endpoint.name,
+                    "requests": [requests for requests, _ in windows],
+                    "seconds": [seconds for _, seconds in windows],
+                    "longest": self._longest,
+                    "keep": max([1, *(requests for requests, _ in windows)]),
+                },
+            ).one()
+        if wait > self._longest.total_seconds():
+            raise quota_spent(endpoint, at)
+        return Slot(wait=max(0.0, float(wait)), at=at)
+
+    def block(self, endpoint: Endpoint, seconds: float) -> None:
+        """Nobody asks this endpoint for so many seconds: Klaviyo answered 429."""
+        with self._engine.begin() as connection:
+            connection.execute(self._ensure, {"endpoint": endpoint.name})
+            connection.execute(self._block, {"endpoint": endpoint.name, "pause": timedelta(seconds=seconds)})
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self._engine.connect() as connection:
+            moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return moment

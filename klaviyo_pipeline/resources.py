@@ -1,0 +1,146 @@
+"""The Klaviyo resource: the way to an account, opened by the run that needs it.
+
+Resource fields show in the UI in plain text, so none holds a secret: an account names the environment variable of
+its key, and the value is read when a run asks for it.
+"""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import dagster as dg
+import sqlalchemy as sa
+
+from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
+from klaviyo_pipeline.klaviyo.calls import RequestRecord
+from klaviyo_pipeline.klaviyo.client import KlaviyoClient
+from klaviyo_pipeline.postgres.account import claim
+from klaviyo_pipeline.postgres.pacing import PostgresPacer
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.settings import Account, SettingsError
+
+IDENTITY_IS_TRUSTED_SECONDS = 600.0
+
+
+@dataclass
+class RequestCount:
+    """What a run asked of Klaviyo; several threads add to it."""
+
+    requests: int = 0
+    throttled: int = 0
+    retried: int = 0
+    waited_seconds: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, record: RequestRecord) -> None:
+        with self._lock:
+            self.requests += 1
+            self.throttled += record.status == 429
+            self.retried += record.attempt > 1
+            self.waited_seconds += record.waited_seconds
+
+    def metadata(self) -> dict[str, float]:
+        """For a materialization."""
+        return {
+            "api_requests": self.requests,
+            "api_throttled": self.throttled,
+            "api_retries": self.retried,
+            "api_waited_seconds": round(self.waited_seconds, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run's way to Klaviyo and to the warehouse, with the account verified as this schema's."""
+
+    account: Account
+    identity: KlaviyoAccount
+    client: KlaviyoClient
+    engine: sa.Engine
+    pacer: PostgresPacer
+    count: RequestCount
+    stop: threading.Event
+
+    def now(self) -> datetime:
+        """The database's clock, which all observations are timed by."""
+        return self.pacer.now()
+
+    @property
+    def zone_is_right(self) -> bool:
+        """Whether the windows are cut in the account's own zone."""
+        return self.identity.timezone == self.account.timezone
+
+    @property
+    def zone_remedy(self) -> str:
+        return (
+            f"KLAVIYO_TIMEZONE is {self.account.timezone}, and the account's own zone is {self.identity.timezone}: "
+            f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account."
+        )
+
+
+class KlaviyoResource(dg.ConfigurableResource[None]):
+    """Klaviyo's API over httpx, paced by the published rates; each account brings its own key, address and scale."""
+
+    @contextmanager
+    def session(self, account: Account, warehouse: Warehouse) -> Iterator[Session]:
+        """Open the way for one run; refuses a key of another account before anything is written."""
+        key = api_key(account.api_key_variable)
+        stop = threading.Event()
+        count = RequestCount()
+        with warehouse.engine() as engine:
+            pacer = PostgresPacer(engine, account.slug, scale=account.rate_scale)
+            client = KlaviyoClient(
+                api_key=key,
+                base_url=account.api_url,
+                revision=account.revision,
+                pacer=pacer,
+                stop=stop,
+                on_request=count.add,
+            )
+            with client:
+                try:
+                    identity = _identity(client, account.api_url, key)
+                    with engine.begin() as connection:
+                        claim(
+                            connection,
+                            account,
+                            account_id=identity.id,
+                            timezone=identity.timezone,
+                            currency=identity.currency,
+                            verified_at=pacer.now(),
+                        )
+                    yield Session(account, identity, client, engine, pacer, count, stop)
+                finally:
+                    stop.set()
+
+
+def api_key(variable: str) -> str:
+    """The private key. Raises `SettingsError` where it is not set."""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise SettingsError(
+            f"{variable} is not set: put a private API key with read scopes there (or into .env), "
+            "or run `klaviyo-pipeline demo` to try without an account."
+        )
+    return key
+
+
+_identities: dict[tuple[str, str], tuple[float, KlaviyoAccount]] = {}
+_identities_lock = threading.Lock()
+
+
+def _identity(client: KlaviyoClient, base_url: str, key: str) -> KlaviyoAccount:
+    """Whose key this is; asked once in a while for a process, since the endpoint allows one request a second."""
+    known_by = (base_url, hashlib.sha256(key.encode()).hexdigest())
+    with _identities_lock:
+        known = _identities.get(known_by)
+        if known is not None and time.monotonic() - known[0] < IDENTITY_IS_TRUSTED_SECONDS:
+            return known[1]
+        identity = client.account()
+        _identities[known_by] = (time.monotonic(), identity)
+        return identity

@@ -1,0 +1,59 @@
+"""Schedules: the trailing windows of an account, asked again as one range run after each window's close.
+
+All are off until switched on in the UI.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, timedelta
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from klaviyo_pipeline.partitions import WindowPlan, entity_windows, range_tags, report_windows
+from klaviyo_pipeline.settings import Account
+
+MINUTES_AFTER_CLOSE = 10
+"""Klaviyo refuses to be asked about the last seconds, and midnight is when everybody asks."""
+
+
+def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
+    """The schedules of one account: entities by their window, reports and the census by day."""
+    by_name = {job.name: job for job in jobs}
+    days = account.lookback_days
+    report_days = max(days, account.attribution_days)
+    return [
+        _trailing(account, by_name[f"{account.slug}_entities"], entity_windows(account), days),
+        _trailing(account, by_name[f"{account.slug}_reports"], report_windows(account), report_days),
+        dg.ScheduleDefinition(
+            name=f"{account.slug}_census_daily",
+            job=by_name[f"{account.slug}_census"],
+            cron_schedule="40 2 * * *",
+            execution_timezone=account.timezone,
+            description="A full listing of every entity once a day.",
+        ),
+    ]
+
+
+def _trailing(
+    account: Account, job: UnresolvedAssetJobDefinition, plan: WindowPlan, days: int
+) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{job.name}_{'daily' if plan.daily else 'hourly'}",
+        job=job,
+        cron_schedule=f"{MINUTES_AFTER_CLOSE} {'0' if plan.daily else '*'} * * *",
+        execution_timezone=account.timezone,
+        description=(
+            f"The last {days} days and the open window as one run: what Klaviyo shows late, or changes after the "
+            "day, comes in."
+        ),
+    )
+    def trailing(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        now = context.scheduled_execution_time.astimezone(UTC)
+        today = account.today(now)
+        windows = plan.between(today - timedelta(days=days), today, now)
+        return dg.RunRequest(
+            run_key=now.isoformat(),
+            tags=range_tags(windows),
+        )
+
+    return trailing
