@@ -58,6 +58,8 @@ def create_app(
     for tests.
     """
     accounts = [account] if isinstance(account, SandboxAccount) else list(account)
+    if len({key for served in accounts for key in served.api_keys}) < sum(len(a.api_keys) for a in accounts):
+        raise ValueError("two accounts of one sandbox cannot share a key")
     if clock is not None:
         for served in accounts:
             served.clock = clock
@@ -81,9 +83,7 @@ class _Admission:
 
 
 class _Desk:
-    def __init__(
-        self, accounts: Sequence[SandboxAccount], limits: RateLimits, log: RequestLog, faults: Faults
-    ) -> None:
+    def __init__(self, accounts: Sequence[SandboxAccount], limits: RateLimits, log: RequestLog, faults: Faults) -> None:
         if not accounts:
             raise ValueError("a sandbox needs an account")
         self.accounts = accounts
@@ -111,7 +111,8 @@ class _Desk:
     def _faulty(self, admission: _Admission, request: Request, fault: Fault) -> Response:
         admission.endpoint, _ = _find(request)
         status = fault.status or 200
-        return Response(fault.payload(admission.request_id), status, media_type=fault.content_type)
+        known = {"X-Klaviyo-Req-Id": admission.request_id} if fault.content_type == JSON_API else None
+        return Response(fault.payload(admission.request_id), status, known, fault.content_type)
 
     def _true_answer(self, admission: _Admission, request: Request, body: bytes) -> Response:
         headers: dict[str, str] = {}
@@ -136,9 +137,7 @@ class _Desk:
         admission.endpoint = endpoint
         admission.account = account = self._account(request.headers.get("authorization", ""))
         admission.revision = _revision(request.headers.get("revision"), account)
-        slow = endpoint.slow_rates is not None and any(
-            "additional-fields" in name for name in request.query_params
-        )
+        slow = endpoint.slow_rates is not None and any("additional-fields" in name for name in request.query_params)
         name = f"{endpoint.name} with additional fields" if slow else endpoint.name
         rates = (endpoint.slow_rates if slow else None) or endpoint.rates
         quota = self.limits.quota(account.id, name, rates)
@@ -211,9 +210,7 @@ class _Cut(Response):
         body = bytes(self._response.body)
         if not self._whole:
             headers = self._response.raw_headers
-            await send(
-                {"type": "http.response.start", "status": self._response.status_code, "headers": headers}
-            )
+            await send({"type": "http.response.start", "status": self._response.status_code, "headers": headers})
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         if cut is not None:
             cut()
@@ -221,9 +218,7 @@ class _Cut(Response):
 
 def _find(request: Request) -> tuple[Endpoint, str]:
     """The endpoint of the path, and the id in it. Raises `ApiError` 404 or 405."""
-    there = [
-        (endpoint, found) for endpoint in ENDPOINTS if (found := endpoint.pattern.match(request.url.path))
-    ]
+    there = [(endpoint, found) for endpoint in ENDPOINTS if (found := endpoint.pattern.match(request.url.path))]
     if not there:
         raise not_found("The path does not exist.")
     for endpoint, found in there:

@@ -43,9 +43,7 @@ class Call:
 
     def question(self, *more: Hashable) -> Hashable:
         """What a cursor belongs to: the request without its place and its page size."""
-        kept = [
-            pair for pair in self.query.pairs if pair[0] not in ("page[cursor]", "page_cursor", "page[size]")
-        ]
+        kept = [pair for pair in self.query.pairs if pair[0] not in ("page[cursor]", "page_cursor", "page[size]")]
         return self.operation, tuple(sorted(kept)), *more
 
     def _link(self, pairs: list[tuple[str, str]]) -> str:

@@ -34,9 +34,7 @@ class Cursors:
 
     def issue(self, account: SandboxAccount, question: Hashable, after: object) -> str:
         """A cursor that continues `question` behind `after`."""
-        digest = hashlib.blake2b(
-            repr((account.id, question, after)).encode("utf-8", "surrogatepass"), digest_size=24
-        )
+        digest = hashlib.blake2b(repr((account.id, question, after)).encode("utf-8", "surrogatepass"), digest_size=24)
         token = base64.urlsafe_b64encode(digest.digest()).decode()
         self._places[account.id, token] = _Place(question, after, account.clock())
         while len(self._places) > _KEPT:

@@ -64,12 +64,12 @@ def _account(call: Call) -> Resource:
 
 def list_metrics(call: Call) -> dict[str, Any]:
     asked = call.query.filter
-    tests = read_filter(asked, METRIC_FILTERS, call.now) if asked is not None else []
+    criteria = read_filter(asked, METRIC_FILTERS, call.now) if asked is not None else []
     fields = {"integration.name": "integration", "integration.category": "category"}
     rows = [
         metric
         for metric in call.account.metrics.values()
-        if all(passes(test, metric.id, getattr(metric, fields[test.field]), True) for test in tests)
+        if all(passes(criterion, metric.id, getattr(metric, fields[criterion.field]), True) for criterion in criteria)
     ]
     page, cursor = cut_page(call, CURSOR, rows, lambda metric: (metric.id,), size=call.query.page_size)
     return _collection(call, [_metric(call, metric) for metric in page], cursor)
@@ -115,14 +115,10 @@ def _mapped_metric(call: Call, name: str, target: MappedMetric) -> Resource:
     asked = call.query.includes
     metric = ("metric", target.metric_id) if target.metric_id and "metric" in asked else None
     custom = (
-        ("custom-metric", target.custom_metric_id)
-        if target.custom_metric_id and "custom-metric" in asked
-        else None
+        ("custom-metric", target.custom_metric_id) if target.custom_metric_id and "custom-metric" in asked else None
     )
     related: dict[str, Related] = {"metric": metric, "custom-metric": custom}
-    return resource(
-        call, "mapped-metric", "mapped-metrics", name, {"updated": write_time(target.updated)}, related
-    )
+    return resource(call, "mapped-metric", "mapped-metrics", name, {"updated": write_time(target.updated)}, related)
 
 
 def _with_targets(call: Call, document: dict[str, Any], targets: Sequence[MappedMetric]) -> dict[str, Any]:
@@ -150,11 +146,11 @@ def _custom_metric(call: Call, id: str, target: MappedMetric) -> Resource:
 
 def list_tags(call: Call) -> dict[str, Any]:
     asked = call.query.filter
-    tests = read_filter(asked, TAG_FILTERS, call.now) if asked is not None else []
+    criteria = read_filter(asked, TAG_FILTERS, call.now) if asked is not None else []
     rows = [
         (id, name)
         for id, name in call.account.tags.items()
-        if all(passes(test, id, name, True) for test in tests)
+        if all(passes(criterion, id, name, True) for criterion in criteria)
     ]
     by_name = call.query.sort is not None and call.query.sort[0] == "name"
     page, cursor = cut_page(

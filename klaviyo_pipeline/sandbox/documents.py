@@ -67,9 +67,7 @@ def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) 
         kept[head] = inner
 
 
-def object_resource(
-    call: Call, entity: Entity, shown: SandboxObject, attributes: Mapping[str, Any]
-) -> Resource:
+def object_resource(call: Call, entity: Entity, shown: SandboxObject, attributes: Mapping[str, Any]) -> Resource:
     """A flow, campaign, form or segment. Relationship ids are told only for what the request includes."""
     related: dict[str, Related] = {
         name: _related(shown, name) if name in call.query.includes else None for name in entity.relationships
@@ -88,9 +86,7 @@ def _related(shown: SandboxObject, name: str) -> list[tuple[str, str]]:
     return []
 
 
-def included(
-    call: Call, entity: Entity, rows: Sequence[tuple[SandboxObject, Mapping[str, Any]]]
-) -> list[Resource]:
+def included(call: Call, entity: Entity, rows: Sequence[tuple[SandboxObject, Mapping[str, Any]]]) -> list[Resource]:
     """What `include` asked for, each resource once, in the order of the rows."""
     found: dict[tuple[str, str], Resource] = {}
     for shown, attributes in rows:
@@ -123,9 +119,7 @@ def tag_resource(call: Call, tag: str, group: tuple[str, str] | None = None) -> 
     return resource(call, "tag", "tags", tag, {"name": call.account.tags.get(tag, tag)}, related)
 
 
-def _campaign_message(
-    call: Call, campaign: SandboxObject, message: Message, attributes: Mapping[str, Any]
-) -> Resource:
+def _campaign_message(call: Call, campaign: SandboxObject, message: Message, attributes: Mapping[str, Any]) -> Resource:
     sent = attributes.get("send_time") or attributes.get("scheduled_at")
     shown = {
         "definition": _DEFINITIONS[message.channel](message, call.account.name),
@@ -137,9 +131,7 @@ def _campaign_message(
     return resource(call, "campaign-message", "campaign-messages", message.id, shown, related)
 
 
-def _flow_action(
-    call: Call, flow: SandboxObject, message: Message, attributes: Mapping[str, Any]
-) -> Resource:
+def _flow_action(call: Call, flow: SandboxObject, message: Message, attributes: Mapping[str, Any]) -> Resource:
     shown = {"definition": None, "created": attributes.get("created"), "updated": attributes.get("updated")}
     related: dict[str, Related] = {"flow": ("flow", flow.id), "flow-messages": None}
     return resource(call, "flow-action", "flow-actions", _action_id(message), shown, related)

@@ -85,9 +85,7 @@ def _by_id(entity: Entity, rates: tuple[Rate, ...], slow_rates: tuple[Rate, ...]
 
 def _report(report: Report) -> Endpoint:
     kind = report.kind.kind
-    parameters = Parameters(
-        fields={report.type: report.fields}, cursor=REPORT_CURSOR if report.kind.paged else None
-    )
+    parameters = Parameters(fields={report.type: report.fields}, cursor=REPORT_CURSOR if report.kind.paged else None)
     return Endpoint(
         name=f"query_{kind}_{'series' if report.series else 'values'}",
         method="POST",
@@ -112,9 +110,7 @@ _ACCOUNT_FIELDS = (
 _METRIC_FIELDS = ("created", "id", "integration", "name", "updated")
 _ACCOUNT = Parameters(fields={"account": _ACCOUNT_FIELDS})
 _METRIC = Parameters(includes=("flow-triggers",), fields={"metric": _METRIC_FIELDS, "flow": FLOW_FIELDS})
-_METRICS = Parameters(
-    filters=directory.METRIC_FILTERS, cursor=CURSOR, includes=_METRIC.includes, fields=_METRIC.fields
-)
+_METRICS = Parameters(filters=directory.METRIC_FILTERS, cursor=CURSOR, includes=_METRIC.includes, fields=_METRIC.fields)
 _MAPPED = Parameters(
     includes=("custom-metric", "metric"),
     fields={
@@ -133,9 +129,7 @@ _TAGS = Parameters(
 )
 
 
-def _directory(
-    name: str, path: str, rates: tuple[Rate, ...], parameters: Parameters, handler: Handler
-) -> Endpoint:
+def _directory(name: str, path: str, rates: tuple[Rate, ...], parameters: Parameters, handler: Handler) -> Endpoint:
     scope = "metrics" if "metrics" in path else path.removesuffix("/{id}")
     return Endpoint(name, "GET", f"/api/{path}", (f"{scope}:read",), rates, parameters, handler)
 

@@ -42,8 +42,9 @@ class Fault:
             return self.body.encode()
         if self.body is not None:
             return json.dumps(self.body).encode()
-        error = {"id": request_id, "code": "error", "title": "A fault.", "detail": "A fault.", "source": {}}
-        return json.dumps({"errors": [{**error, "status": self.status}]}).encode()
+        code = "throttled" if self.status == 429 else "error"
+        error = {"id": request_id, "status": self.status, "code": code, "title": "A fault.", "detail": "A fault."}
+        return json.dumps({"errors": [error]}).encode()
 
     @property
     def content_type(self) -> str:

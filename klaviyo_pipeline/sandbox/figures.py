@@ -101,9 +101,7 @@ class Figures:
     def add(self, kind: str, group: FigureGroup) -> None:
         self.groups[kind].append(group)
 
-    def set_day(
-        self, kind: str, groupings: Mapping[str, str], day: date, statistics: Mapping[str, Any]
-    ) -> None:
+    def set_day(self, kind: str, groupings: Mapping[str, str], day: date, statistics: Mapping[str, Any]) -> None:
         counts = {name: units(value) for name, value in statistics.items()}
         if "bounced" in counts or "failed" in counts:
             counts.setdefault("bounced_or_failed", counts.get("bounced", 0) + counts.get("failed", 0))

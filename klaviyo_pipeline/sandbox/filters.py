@@ -34,7 +34,7 @@ _SEARCH: dict[str, Callable[[str, str], bool]] = {
 
 
 @dataclass(frozen=True)
-class Test:
+class Criterion:
     """A checked condition: `values` are str, bool or datetime (UTC)."""
 
     field: str
@@ -44,7 +44,7 @@ class Test:
     listed: bool
 
 
-def read_filter(text: str, fields: Mapping[str, FilterField], now: datetime) -> list[Test]:
+def read_filter(text: str, fields: Mapping[str, FilterField], now: datetime) -> list[Criterion]:
     """The checked conditions of `text`.
 
     Raises `ApiError` 400 for all that the endpoint's table does not allow.
@@ -53,16 +53,16 @@ def read_filter(text: str, fields: Mapping[str, FilterField], now: datetime) -> 
         conditions = parse_filter(text)
     except MalformedFilterError as malformed:
         raise refused(str(malformed)) from malformed
-    tests = [_checked(condition, fields) for condition in conditions]
-    _check_bounds(tests, now)
-    return tests
+    criteria = [_checked(condition, fields) for condition in conditions]
+    _check_bounds(criteria, now)
+    return criteria
 
 
 def refused(detail: str) -> ApiError:
     return bad_parameter("filter", f"Invalid filter provided. {detail}")
 
 
-def _checked(condition: Condition, fields: Mapping[str, FilterField]) -> Test:
+def _checked(condition: Condition, fields: Mapping[str, FilterField]) -> Criterion:
     declared = fields.get(condition.field)
     if declared is None:
         raise refused(f"'{condition.field}' is not a filterable field for this endpoint.")
@@ -72,7 +72,7 @@ def _checked(condition: Condition, fields: Mapping[str, FilterField]) -> Test:
     if not condition.words:
         raise refused(f"An empty list is not allowed for field '{condition.field}'.")
     values = tuple(_value(word, condition.field, declared) for word in condition.words)
-    return Test(condition.field, condition.operator, declared.kind, values, condition.listed)
+    return Criterion(condition.field, condition.operator, declared.kind, values, condition.listed)
 
 
 def _value(word: Word, field: str, declared: FilterField) -> Any:
@@ -94,34 +94,38 @@ def _value(word: Word, field: str, declared: FilterField) -> Any:
     return moment
 
 
-def _check_bounds(tests: list[Test], now: datetime) -> None:
-    for test in tests:
-        if test.kind == "datetime" and test.values[0] > now - NOW_MARGIN:
-            raise refused(f"The value of '{test.field}' must be in the past.")
-    for field in {test.field for test in tests if test.kind == "datetime"}:
-        lower = [test.values[0] for test in tests if test.field == field and test.operator in _LOWER]
-        upper = [test.values[0] for test in tests if test.field == field and test.operator in _UPPER]
+def _check_bounds(criteria: list[Criterion], now: datetime) -> None:
+    for criterion in criteria:
+        if criterion.kind == "datetime" and criterion.values[0] > now - NOW_MARGIN:
+            raise refused(f"The value of '{criterion.field}' must be in the past.")
+    for field in {criterion.field for criterion in criteria if criterion.kind == "datetime"}:
+        lower = [
+            criterion.values[0] for criterion in criteria if criterion.field == field and criterion.operator in _LOWER
+        ]
+        upper = [
+            criterion.values[0] for criterion in criteria if criterion.field == field and criterion.operator in _UPPER
+        ]
         if lower and upper and max(lower) > min(upper):
             raise refused(f"The lower bound of '{field}' is later than its upper bound.")
 
 
-def passes(test: Test, id: str, value: Any, gt_includes_bound: bool) -> bool:
+def passes(criterion: Criterion, id: str, value: Any, gt_includes_bound: bool) -> bool:
     """Whether an object whose field is `value` matches. A null time matches no time filter."""
-    if test.kind == "datetime":
+    if criterion.kind == "datetime":
         moment = read_time(value)
         if moment is None:
             return False
-        bound = test.values[0]
-        if test.operator == "greater-than" and moment == bound:
+        bound = criterion.values[0]
+        if criterion.operator == "greater-than" and moment == bound:
             return gt_includes_bound and slips_through(id)
-        return _ORDER[test.operator](moment, bound)
-    if test.kind == "boolean":
-        return bool(value) in test.values
+        return _ORDER[criterion.operator](moment, bound)
+    if criterion.kind == "boolean":
+        return bool(value) in criterion.values
     if isinstance(value, list):
-        return any(wanted in value for wanted in test.values)
-    if test.operator in _SEARCH:
-        return value is not None and _SEARCH[test.operator](value, test.values[0])
-    return value in test.values
+        return any(wanted in value for wanted in criterion.values)
+    if criterion.operator in _SEARCH:
+        return value is not None and _SEARCH[criterion.operator](value, criterion.values[0])
+    return value in criterion.values
 
 
 def slips_through(id: str) -> bool:

@@ -95,9 +95,7 @@ class _Maker:
         made = SandboxObject(id, [], channels=channels, tags=_tags(luck))
         made.messages = [
             Message(id if index == 0 and number % 4 == 0 else _id(self.seed, id, index, 26), channel, name)
-            for index, (channel, name) in enumerate(
-                (channel, luck.choice(shop.MESSAGE_NAMES)) for channel in channels
-            )
+            for index, (channel, name) in enumerate((channel, luck.choice(shop.MESSAGE_NAMES)) for channel in channels)
         ]
         created, scheduled, send = self._life(luck, 3)
         base: dict[str, Any] = {"name": f"{luck.choice(shop.CAMPAIGN_NAMES)} {created:%b %d %Y}"}
@@ -128,9 +126,7 @@ class _Maker:
         return made
 
     def segment(self, number: int, id: str, luck: random.Random) -> SandboxObject:
-        name = _numbered(
-            shop.SEGMENT_NAMES[number % len(shop.SEGMENT_NAMES)], number, len(shop.SEGMENT_NAMES)
-        )
+        name = _numbered(shop.SEGMENT_NAMES[number % len(shop.SEGMENT_NAMES)], number, len(shop.SEGMENT_NAMES))
         made = SandboxObject(id, [], tags=_tags(luck))
         condition = {
             "type": "profile-group-membership",

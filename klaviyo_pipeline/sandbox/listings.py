@@ -11,7 +11,7 @@ from klaviyo_pipeline.sandbox.call import Call
 from klaviyo_pipeline.sandbox.documents import included, object_resource
 from klaviyo_pipeline.sandbox.entities import CAMPAIGNS, ENTITIES, Entity
 from klaviyo_pipeline.sandbox.errors import not_found
-from klaviyo_pipeline.sandbox.filters import Test, passes, read_filter, refused
+from klaviyo_pipeline.sandbox.filters import Criterion, passes, read_filter, refused
 from klaviyo_pipeline.sandbox.paging import Place, collection_links, cut_page
 from klaviyo_pipeline.sandbox.timestamps import read_time
 
@@ -22,10 +22,10 @@ Row = tuple[SandboxObject, Mapping[str, Any]]
 def list_objects(call: Call, name: str) -> dict[str, Any]:
     """One page of the listing of the entity `name`."""
     entity = ENTITIES[name]
-    tests = read_filter(call.query.filter, entity.filters, call.now) if call.query.filter is not None else []
-    if entity is CAMPAIGNS and not any(test.field == "messages.channel" for test in tests):
+    criteria = read_filter(call.query.filter, entity.filters, call.now) if call.query.filter is not None else []
+    if entity is CAMPAIGNS and not any(criterion.field == "messages.channel" for criterion in criteria):
         raise refused("A filter on messages.channel is required: equals(messages.channel,'email').")
-    rows = [row for row in _present(call, entity) if _matches(call, row, tests, entity)]
+    rows = [row for row in _present(call, entity) if _matches(call, row, criteria, entity)]
     field, descending = call.query.sort or ("id", False)
     page, cursor = cut_page(
         call,
@@ -35,7 +35,7 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
         size=call.query.page_size,
         descending=descending,
     )
-    if _comes_jumbled(tests):
+    if _comes_jumbled(criteria):
         page = _jumbled(page)
     document: dict[str, Any] = {
         "data": [object_resource(call, entity, shown, attributes) for shown, attributes in page],
@@ -65,13 +65,14 @@ def _present(call: Call, entity: Entity) -> list[Row]:
     return [(shown, attributes) for shown, attributes in seen if attributes is not None]
 
 
-def _matches(call: Call, row: Row, tests: list[Test], entity: Entity) -> bool:
+def _matches(call: Call, row: Row, criteria: list[Criterion], entity: Entity) -> bool:
     shown, attributes = row
-    asks_archived = any(test.field == "archived" for test in tests)
+    asks_archived = any(criterion.field == "archived" for criterion in criteria)
     if not asks_archived and attributes.get("archived"):
         return False
     return all(
-        passes(test, shown.id, _value(row, test.field), call.account.gt_includes_bound) for test in tests
+        passes(criterion, shown.id, _value(row, criterion.field), call.account.gt_includes_bound)
+        for criterion in criteria
     )
 
 
@@ -84,13 +85,15 @@ def _value(row: Row, field: str) -> Any:
 
 def _place(row: Row, field: str, entity: Entity) -> Place:
     value = _value(row, field)
-    if value is not None and field in entity.filters and entity.filters[field].kind == "datetime":
+    if field in entity.filters and entity.filters[field].kind == "datetime":
         value = read_time(value)
+    elif value is not None:
+        value = str(value)
     return value is None, value if value is not None else "", row[0].id
 
 
-def _comes_jumbled(tests: list[Test]) -> bool:
-    asked = {test.field: test.values[0] for test in tests}
+def _comes_jumbled(criteria: list[Criterion]) -> bool:
+    asked = {criterion.field: criterion.values[0] for criterion in criteria}
     return bool(asked.get("archived")) and asked.get("messages.channel") == "email"
 
 

@@ -95,9 +95,7 @@ def _sort(text: str | None, sorts: tuple[str, ...]) -> tuple[str, bool] | None:
     return field, text.startswith("-")
 
 
-def _names(
-    given: Mapping[str, str], parameter: str, allowed: tuple[str, ...], dotted: bool = False
-) -> tuple[str, ...]:
+def _names(given: Mapping[str, str], parameter: str, allowed: tuple[str, ...], dotted: bool = False) -> tuple[str, ...]:
     text = given.get(parameter)
     if text is None:
         return ()

@@ -10,7 +10,7 @@ from typing import Any
 
 from klaviyo_pipeline.sandbox.account import Metric, SandboxAccount
 from klaviyo_pipeline.sandbox.errors import ApiError, bad_body
-from klaviyo_pipeline.sandbox.filters import Test, read_filter
+from klaviyo_pipeline.sandbox.filters import Criterion, read_filter
 from klaviyo_pipeline.sandbox.report_kinds import INTERVALS, Report
 from klaviyo_pipeline.sandbox.statistics import STATISTICS
 from klaviyo_pipeline.sandbox.timeframes import Span, read_timeframe
@@ -28,7 +28,7 @@ class ReportRequest:
     group_by: tuple[str, ...]
     interval: str | None
     span: Span
-    tests: tuple[Test, ...]
+    criteria: tuple[Criterion, ...]
     metric: Metric | None
 
 
@@ -48,7 +48,7 @@ def read_report_request(
         group_by=_group_by(attributes, report),
         interval=interval,
         span=read_timeframe(attributes["timeframe"], interval, today, report.kind.earliest),
-        tests=_tests(attributes.get("filter"), report, now),
+        criteria=_criteria(attributes.get("filter"), report, now),
         metric=_metric(attributes, account) if report.kind.needs_conversion_metric else None,
     )
 
@@ -114,21 +114,21 @@ def _group_by(attributes: dict[str, Any], report: Report) -> tuple[str, ...]:
     return names
 
 
-def _tests(text: Any, report: Report, now: datetime) -> tuple[Test, ...]:
+def _criteria(text: Any, report: Report, now: datetime) -> tuple[Criterion, ...]:
     if text is None:
         return ()
     pointer = f"{_ATTRIBUTES}/filter"
     if not isinstance(text, str):
         raise bad_body(pointer, "'filter' must be a string.")
     try:
-        tests = read_filter(text, report.kind.filters, now)
+        criteria = read_filter(text, report.kind.filters, now)
     except ApiError as refused:
         raise bad_body(pointer, refused.detail) from refused
-    if len({test.field for test in tests}) < len(tests):
+    if len({criterion.field for criterion in criteria}) < len(criteria):
         raise bad_body(pointer, "Only one filter can be used per attribute.")
-    if any(len(test.values) > _MOST_LISTED for test in tests):
+    if any(len(criterion.values) > _MOST_LISTED for criterion in criteria):
         raise bad_body(pointer, f"A list filter cannot have more than {_MOST_LISTED} items.")
-    return tuple(tests)
+    return tuple(criteria)
 
 
 def _metric(attributes: dict[str, Any], account: SandboxAccount) -> Metric:

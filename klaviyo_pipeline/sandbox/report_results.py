@@ -8,7 +8,7 @@ from datetime import date
 
 from klaviyo_pipeline.sandbox.account import Metric, SandboxAccount
 from klaviyo_pipeline.sandbox.figures import UNIT, Counts, FigureGroup, part_of_day
-from klaviyo_pipeline.sandbox.filters import Test
+from klaviyo_pipeline.sandbox.filters import Criterion
 from klaviyo_pipeline.sandbox.report_requests import ReportRequest
 from klaviyo_pipeline.sandbox.statistics import COUNTS, RATES, UNIQUES
 from klaviyo_pipeline.sandbox.timeframes import Span
@@ -24,16 +24,14 @@ class ResultGroup:
     members: tuple[FigureGroup, ...]
 
 
-def result_groups(
-    groups: Iterable[tuple[FigureGroup, list[Dimensions]]], request: ReportRequest
-) -> list[ResultGroup]:
+def result_groups(groups: Iterable[tuple[FigureGroup, list[Dimensions]]], request: ReportRequest) -> list[ResultGroup]:
     """The groups that pass the filter, one for each combination, in the order of their values."""
     found: dict[tuple[str | None, ...], list[FigureGroup]] = {}
     for group, lines in groups:
         for line in lines:
             key = tuple(line.get(name) for name in request.group_by)
             members = found.setdefault(key, [])
-            if group not in members and _passes(request.tests, lines, line):
+            if group not in members and _passes(request.criteria, lines, line):
                 members.append(group)
     return [
         ResultGroup(key, tuple(members))
@@ -46,12 +44,12 @@ def sort_key(key: tuple[str | None, ...]) -> tuple[tuple[bool, str], ...]:
     return tuple((value is None, value or "") for value in key)
 
 
-def _passes(tests: Iterable[Test], lines: list[Dimensions], line: Dimensions) -> bool:
-    for test in tests:
-        if test.operator == "contains-all":
-            if not set(test.values) <= {other.get(test.field) for other in lines}:
+def _passes(criteria: Iterable[Criterion], lines: list[Dimensions], line: Dimensions) -> bool:
+    for criterion in criteria:
+        if criterion.operator == "contains-all":
+            if not set(criterion.values) <= {other.get(criterion.field) for other in lines}:
                 return False
-        elif line.get(test.field) not in test.values:
+        elif line.get(criterion.field) not in criterion.values:
             return False
     return True
 
@@ -87,10 +85,7 @@ class Counter:
         for day, from_hour, to_hour in days:
             for name, value in self._converted(member, day).items():
                 daily[name].append(part_of_day(value, from_hour, to_hour))
-        counts = {
-            name: _period_uniques(values) if name in UNIQUES else sum(values)
-            for name, values in daily.items()
-        }
+        counts = {name: _period_uniques(values) if name in UNIQUES else sum(values) for name, values in daily.items()}
         if "total_members" in counts:
             counts["total_members"] = _level(member, days[-1][0]) if days else 0
         return counts

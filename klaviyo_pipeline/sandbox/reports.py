@@ -39,9 +39,7 @@ def query_report(call: Call, report: Report) -> dict[str, Any]:
     return _document(call, report, request, results, cursor)
 
 
-def _results(
-    account: SandboxAccount, report: Report, request: ReportRequest, counter: Counter
-) -> list[dict[str, Any]]:
+def _results(account: SandboxAccount, report: Report, request: ReportRequest, counter: Counter) -> list[dict[str, Any]]:
     figures = account.figures.groups[report.kind.kind]
     groups = result_groups([(group, _lines(account, report.kind, group)) for group in figures], request)
     shown = []
@@ -49,18 +47,14 @@ def _results(
         if not account.zero_groups and not any(counter.counts(group, request.span).values()):
             continue
         statistics = _statistics(group, request, counter)
-        shown.append(
-            {"groupings": dict(zip(request.group_by, group.key, strict=True)), "statistics": statistics}
-        )
+        shown.append({"groupings": dict(zip(request.group_by, group.key, strict=True)), "statistics": statistics})
     return shown
 
 
 def _statistics(group: ResultGroup, request: ReportRequest, counter: Counter) -> dict[str, Any]:
     if request.interval is None:
         return dict(counter.statistics(group, request.span, request.statistics))
-    parts = [
-        counter.statistics(group, part, request.statistics) for _, part in cut(request.span, request.interval)
-    ]
+    parts = [counter.statistics(group, part, request.statistics) for _, part in cut(request.span, request.interval)]
     return {name: [part[name] for part in parts] for name in request.statistics}
 
 

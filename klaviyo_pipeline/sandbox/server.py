@@ -3,10 +3,11 @@ line."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -103,13 +104,21 @@ def run(
     port: int = 8765,
     *,
     rate_scale: float = 1.0,
+    ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until interrupted (Ctrl-C). Raises `SystemExit` if the port is taken."""
-    config = _config(create_app(account, rate_scale=rate_scale), host=host, port=port)
-    uvicorn.Server(config).run()
+    """Serve until interrupted (Ctrl-C). `ready` gets the URL, without `/api`, once the port is ours.
+
+    Raises `OSError` if the port cannot be had.
+    """
+    server = uvicorn.Server(_config(create_app(account, rate_scale=rate_scale)))
+    with socket.create_server((host, port)) as listening:
+        if ready is not None:
+            ready(f"http://{host}:{listening.getsockname()[1]}")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
 
 
-def _config(app: Starlette, **where: Any) -> uvicorn.Config:
+def _config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         _with_scissors(app),
         http="h11",
@@ -119,7 +128,6 @@ def _config(app: Starlette, **where: Any) -> uvicorn.Config:
         log_level="critical",
         timeout_graceful_shutdown=1,
         server_header=False,
-        **where,
     )
 
 

@@ -73,8 +73,6 @@ RATES: Final[dict[str, dict[str, tuple[str, str]]]] = {
 }
 
 STATISTICS: Final[dict[str, tuple[str, ...]]] = {
-    kind: tuple(
-        sorted((*COUNTS[kind], *RATES[kind], *(("net_members_changed",) if kind == "segment" else ())))
-    )
+    kind: tuple(sorted((*COUNTS[kind], *RATES[kind], *(("net_members_changed",) if kind == "segment" else ()))))
     for kind in COUNTS
 }

@@ -13,9 +13,7 @@ from typing import Any
 from klaviyo_pipeline.sandbox.errors import bad_body
 
 _POINTER = "/data/attributes/timeframe"
-_WRITTEN = re.compile(
-    r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d{1,6})?(?:Z|[+-]\d{2}:\d{2})?\Z", re.ASCII
-)
+_WRITTEN = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d{1,6})?(?:Z|[+-]\d{2}:\d{2})?\Z", re.ASCII)
 _LONGEST = {
     "hourly": (timedelta(days=7), "7 days"),
     "daily": (timedelta(days=60), "60 days"),
@@ -74,9 +72,7 @@ def read_timeframe(value: Any, interval: str | None, today: date, earliest: str 
         raise bad_body(_POINTER, "The timeframe cannot be longer than 1 year.")
     longest = _LONGEST.get(interval or "")
     if longest is not None and span.end - span.start > longest[0]:
-        raise bad_body(
-            _POINTER, f"The timeframe cannot be longer than {longest[1]} for the interval '{interval}'."
-        )
+        raise bad_body(_POINTER, f"The timeframe cannot be longer than {longest[1]} for the interval '{interval}'.")
     if earliest is not None and span.start < datetime.fromisoformat(earliest):
         raise bad_body(_POINTER, "Data is unavailable before June 1st, 2023.")
     return span
@@ -84,9 +80,7 @@ def read_timeframe(value: Any, interval: str | None, today: date, earliest: str 
 
 def _custom(value: dict[str, Any]) -> Span:
     if set(value) != {"start", "end"}:
-        raise bad_body(
-            _POINTER, "'timeframe' must have either 'key', or 'start' and 'end', and nothing else."
-        )
+        raise bad_body(_POINTER, "'timeframe' must have either 'key', or 'start' and 'end', and nothing else.")
     start, end = _wall(value, "start"), _wall(value, "end")
     if start > end:
         raise bad_body(f"{_POINTER}/start", "'start' must not be later than 'end'.")

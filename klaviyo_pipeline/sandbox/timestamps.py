@@ -22,14 +22,14 @@ def write_time(moment: datetime, *, microseconds: bool = False) -> str:
     return moment.isoformat(timespec="microseconds" if microseconds else "seconds")
 
 
-def read_time(text: str | None) -> datetime | None:
-    """The instant (UTC) of a time as an object shows it, `T` or a space between; None for null."""
-    if text is None:
+def read_time(text: object) -> datetime | None:
+    """The instant (UTC) of a time as an object shows it, `T` or a space between; None for null and nonsense."""
+    if not isinstance(text, str) or _ISO.match(text) is None:
         return None
-    found = _ISO.match(text)
-    if found is None:
-        raise ValueError(f"not a time: {text!r}")
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
