@@ -1,0 +1,41 @@
+"""Time that stands still: a pacer and a stop event that note what was waited for, and wait for nothing."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+from klaviyo_pipeline.klaviyo.pacing import Slot
+from klaviyo_pipeline.klaviyo.rates import Endpoint
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+class StillPacer:
+    """Gives slots a second apart, the first at noon, and notes each reservation and block."""
+
+    def __init__(self) -> None:
+        self.reserved: list[str] = []
+        self.blocks: list[tuple[str, float]] = []
+
+    def reserve(self, endpoint: Endpoint) -> Slot:
+        at = NOON + timedelta(seconds=len(self.reserved))
+        self.reserved.append(endpoint.name)
+        return Slot(0.0, at)
+
+    def block(self, endpoint: Endpoint, seconds: float) -> None:
+        self.blocks.append((endpoint.name, seconds))
+
+    def now(self) -> datetime:
+        return NOON
+
+
+class NotedStop(threading.Event):
+    """A stop event that notes every wait of any length, and returns at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout:
+            self.waits.append(timeout)
+        return self.is_set()

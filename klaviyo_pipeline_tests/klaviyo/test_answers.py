@@ -1,0 +1,198 @@
+"""What each answer means to the caller."""
+
+import traceback
+
+import pytest
+
+from klaviyo_pipeline.klaviyo import errors
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError
+
+from .conftest import API_KEY, Bench
+from .resources import flow
+from .scripted_server import Scripted, html, ok, refused
+
+
+def failing(bench: Bench, kind: type[KlaviyoError]) -> KlaviyoError:
+    with pytest.raises(kind) as raised:
+        bench.client.account()
+    assert type(raised.value) is kind
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.BadRequest),
+        (401, errors.BadKey),
+        (403, errors.MissingScope),
+        (404, errors.NotFound),
+        (405, errors.BadRequest),
+        (409, errors.BadRequest),
+        (410, errors.RevisionRetired),
+        (418, errors.BadRequest),
+        (422, errors.BadRequest),
+    ],
+)
+def test_a_permanent_error_is_raised_at_once_as_its_own_class(
+    bench: Bench, status: int, kind: type[KlaviyoError]
+) -> None:
+    bench.server.will(refused(status, "No.", x_klaviyo_req_id="req-header"))
+    error = failing(bench, kind)
+    assert len(bench.server.asked) == 1
+    assert (error.status, error.request_id, error.endpoint) == (status, "req-header", "get_accounts")
+
+
+def test_an_error_is_one_line_with_the_request_id_and_the_remedy(bench: Bench) -> None:
+    bench.server.will(refused(401, "Incorrect\n\tkey."))
+    line = str(failing(bench, errors.BadKey))
+    assert line == (
+        "Klaviyo does not accept the API key: Incorrect key. Check KLAVIYO_API_KEY. "
+        "(get_accounts, HTTP 401, Klaviyo request req-body)"
+    )
+
+
+def test_a_long_detail_does_not_push_the_remedy_out(bench: Bench) -> None:
+    bench.server.will(refused(401, "very " * 1000))
+    line = str(failing(bench, errors.BadKey))
+    assert "Check KLAVIYO_API_KEY." in line
+    assert len(line) < 500
+
+
+def test_a_bad_request_tells_detail_and_pointer(bench: Bench) -> None:
+    error = {"id": "r", "code": "invalid", "detail": "Bad filter.", "source": {"parameter": "filter"}}
+    bench.server.will(Scripted(400, _json({"errors": [error]})))
+    raised = failing(bench, errors.BadRequest)
+    assert isinstance(raised, errors.BadRequest)
+    assert (raised.detail, raised.pointer) == ("Bad filter.", "filter")
+    assert "filter" in str(raised)
+
+
+def test_a_missing_scope_is_the_one_that_the_answer_names(bench: Bench) -> None:
+    bench.server.will(refused(403, "You need lists:read and tags:read."))
+    raised = failing(bench, errors.MissingScope)
+    assert isinstance(raised, errors.MissingScope)
+    assert raised.scopes == ("lists:read", "tags:read")
+    assert "lists:read, tags:read" in str(raised)
+
+
+def test_a_missing_scope_that_is_not_named_is_the_endpoint_s(bench: Bench) -> None:
+    bench.server.will(refused(403, "Permission denied."))
+    raised = failing(bench, errors.MissingScope)
+    assert isinstance(raised, errors.MissingScope)
+    assert raised.scopes == ("accounts:read",)
+
+
+def test_an_old_path_says_that_the_revision_is_retired(bench: Bench) -> None:
+    bench.server.will(Scripted(410, b'{"message": "v1 is gone"}'))
+    assert "v1 is gone" in str(failing(bench, errors.RevisionRetired))
+
+
+def test_an_ineligible_conversion_metric_has_its_own_error(bench: Bench) -> None:
+    detail = "Passed in conversion metric does not support querying for values data"
+    bench.server.will(refused(400, detail))
+    assert "KLAVIYO_CONVERSION_METRIC_ID" in str(failing(bench, errors.ConversionMetricIneligible))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        html(403),
+        refused(403, "Blocked.", cf_mitigated="challenge"),
+        refused(408),
+        refused(500),
+        refused(502),
+        html(503),
+        refused(504),
+        *(html(status) for status in range(520, 525)),
+        Scripted(hang_up=True),
+        Scripted(200, b'{"data": [', cut=True),
+    ],
+    ids=repr,
+)
+def test_passing_trouble_is_asked_again(bench: Bench, answer: Scripted) -> None:
+    bench.server.will(answer, ok({"data": [account()]}))
+    assert bench.client.account().id == "AB12CD"
+    assert len(bench.server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>hello</html>",
+        b"",
+        b'{"data": [',
+        b"[]",
+        b"{}",
+        b'{"data": null}',
+        b'{"data": {}}',
+        b'{"data": [NaN]}',
+        b'{"data": [1e999]}',
+        b'{"data": ["\xff"]}',
+        b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_a_success_that_is_no_document_is_asked_again_and_never_an_empty_page(bench: Bench, body: bytes) -> None:
+    bench.server.will(*[Scripted(200, body)] * 5)
+    assert failing(bench, errors.MalformedAnswer).status == 200
+    assert len(bench.server.asked) == 5
+
+
+def test_a_success_without_a_body_of_its_own_is_malformed(bench: Bench) -> None:
+    bench.server.will(*[Scripted(202)] * 5)
+    failing(bench, errors.MalformedAnswer)
+
+
+def test_the_edge_s_block_is_unavailable_after_all_attempts(bench: Bench) -> None:
+    bench.server.will(*[html(403)] * 5)
+    assert "edge" in str(failing(bench, errors.Unavailable))
+    assert len(bench.server.asked) == 5
+
+
+def test_the_key_is_in_no_exception_log_or_representation(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    echo = f"The key {API_KEY} is wrong."
+    bench.server.will(refused(401, echo), html(302, location="/api/x"), refused(400, echo))
+    shown = [repr(bench.client), repr(bench.client.__dict__)]
+    for _ in range(3):
+        with pytest.raises(KlaviyoError) as raised:
+            bench.client.account()
+        shown += traceback.format_exception(raised.value)
+        shown += [repr(raised.value), str(raised.value.__dict__)]
+    shown += [record.getMessage() for record in caplog.records] + [repr(bench.records)]
+    assert all(API_KEY in asked.headers["authorization"] for asked in bench.server.asked)
+    assert API_KEY not in "\n".join(shown)
+    assert caplog.records
+
+
+def test_the_account_is_read_from_its_resource(bench: Bench) -> None:
+    bench.server.will(ok({"data": [account()]}, x_klaviyo_api_retirement_date="2028-07-15"))
+    read = bench.client.account()
+    assert (read.id, read.timezone, read.currency) == ("AB12CD", "Europe/Berlin", "EUR")
+    assert (read.organization, read.test_account) == ("Shop", False)
+    assert bench.client.retirement_date == "2028-07-15"
+    asked = bench.server.asked[0]
+    assert (asked.method, asked.path) == ("GET", "/api/accounts")
+    assert asked.headers["authorization"] == f"Klaviyo-API-Key {API_KEY}"
+    assert asked.headers["revision"] == "2026-07-15"
+    assert asked.headers["accept"] == "application/vnd.api+json"
+
+
+@pytest.mark.parametrize("data", [[], [{"id": "A"}], [flow()]])
+def test_an_account_without_a_time_zone_is_malformed(bench: Bench, data: list[object]) -> None:
+    bench.server.will(ok({"data": data}, x_klaviyo_req_id="req-7"))
+    assert failing(bench, errors.MalformedAnswer).request_id == "req-7"
+
+
+def account() -> dict[str, object]:
+    attributes = {
+        "timezone": "Europe/Berlin",
+        "preferred_currency": "EUR",
+        "test_account": False,
+        "contact_information": {"organization_name": "Shop"},
+    }
+    return {"type": "account", "id": "AB12CD", "attributes": attributes}
+
+
+def _json(document: object) -> bytes:
+    return ok(document).body

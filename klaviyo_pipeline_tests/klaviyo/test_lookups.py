@@ -1,0 +1,129 @@
+"""One object by its id, and the metrics."""
+
+import pytest
+
+from klaviyo_pipeline.klaviyo import errors
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
+
+from .conftest import Bench
+from .fakes import NOON
+from .resources import campaign, flow, page
+from .scripted_server import html, ok, refused
+
+
+def message(*places: dict[str, object]) -> dict[str, object]:
+    attributes: dict[str, object] = {}
+    for place in places:
+        attributes |= place
+    return {"type": "campaign-message", "id": "M", "attributes": attributes}
+
+
+def test_an_object_is_found_by_its_id(bench: Bench) -> None:
+    bench.server.will(ok({"data": flow("F1")}))
+    lookup = bench.client.get(FLOWS, "F1")
+    assert lookup.record is not None
+    assert lookup.record.values["name"] == "Welcome"
+    assert lookup.observed_at == NOON
+    assert bench.server.asked[0].target == "/api/flows/F1"
+
+
+def test_an_id_is_quoted_into_the_path(bench: Bench) -> None:
+    bench.server.will(ok({"data": flow("a/b?c d")}))
+    bench.client.get(FLOWS, "a/b?c d")
+    assert bench.server.asked[0].target == "/api/flows/a%2Fb%3Fc%20d"
+
+
+@pytest.mark.parametrize("id", ["", ".", ".."])
+def test_what_would_change_the_path_is_no_id(bench: Bench, id: str) -> None:
+    with pytest.raises(ValueError, match="no id of a flow"):
+        bench.client.get(FLOWS, id)
+    assert bench.server.asked == []
+
+
+def test_klaviyo_s_not_found_is_an_absence(bench: Bench) -> None:
+    bench.server.will(refused(404, "A flow with id F1 does not exist.", code="not_found"))
+    lookup = bench.client.get(FLOWS, "F1")
+    assert (lookup.record, lookup.observed_at) == (None, NOON)
+
+
+@pytest.mark.parametrize("answer", [html(404), refused(404, "No route.", code="no_route")])
+def test_a_404_that_is_not_klaviyo_s_is_no_absence(bench: Bench, answer: object) -> None:
+    bench.server.will(answer)  # type: ignore[arg-type]
+    with pytest.raises(errors.NotFound):
+        bench.client.get(FLOWS, "F1")
+
+
+def test_an_answer_about_another_object_is_malformed(bench: Bench) -> None:
+    bench.server.will(ok({"data": flow("F2")}))
+    with pytest.raises(errors.MalformedAnswer, match=r"F1.*F2"):
+        bench.client.get(FLOWS, "F1")
+
+
+@pytest.mark.parametrize(
+    ("included", "channel"),
+    [
+        ([message({"definition": {"channel": "sms"}})], "sms"),
+        ([message({"channel": "email"})], "email"),
+        ([message({"channel": "mobile_push"}), message({"definition": {"channel": "email"}})], "email"),
+        ([message({"definition": None})], None),
+        ([message({"channel": "whatsapp"})], None),
+        ([{"type": "tag", "id": "T", "attributes": {"channel": "sms"}}], None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_a_campaign_s_channel_is_read_from_its_messages(bench: Bench, included: object, channel: str | None) -> None:
+    bench.server.will(ok({"data": campaign("C1"), "included": included}))
+    record = bench.client.get(CAMPAIGNS, "C1").record
+    assert record is not None
+    assert record.values["channel"] == channel
+    assert bench.server.asked[0].query == {"include": "campaign-messages"}
+
+
+def test_an_object_is_the_same_record_by_id_as_in_a_listing(bench: Bench) -> None:
+    messages = {"campaign-messages": {"data": [{"type": "campaign-message", "id": "M"}]}}
+    by_id = campaign("C1") | {"relationships": messages}
+    bench.server.will(ok({"data": by_id, "included": [message({"channel": "email"})]}), ok(page(campaign("C1"))))
+    found = bench.client.get(CAMPAIGNS, "C1").record
+    (listed,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.chains(None, None, NOON)[0])).records
+    assert found == listed
+
+
+def test_metrics_are_listed_over_all_pages(bench: Bench) -> None:
+    shop = {"name": "Placed Order", "integration": {"name": "Shopify", "category": {"name": "eCommerce"}}}
+    bench.server.will(
+        ok(page({"type": "metric", "id": "A", "attributes": shop}, next=f"{bench.server.url}/api/metrics?c=2")),
+        ok(page({"type": "metric", "id": "B", "attributes": {"name": None, "integration": None}})),
+    )
+    first, second = bench.client.metrics()
+    assert (first.id, first.name, first.integration, first.category) == (
+        "A",
+        "Placed Order",
+        "Shopify",
+        "eCommerce",
+    )
+    assert (second.id, second.name, second.integration) == ("B", None, None)
+    assert bench.server.asked[0].target == "/api/metrics"
+
+
+@pytest.mark.parametrize(
+    ("relationships", "included", "found"),
+    [
+        ({"metric": {"data": {"type": "metric", "id": "M1"}}}, None, "M1"),
+        ({"metric": {"links": {}}}, [{"type": "metric", "id": "M2"}], "M2"),
+        ({"custom-metric": {"data": {"type": "custom-metric", "id": "X"}}, "metric": {"data": None}}, None, None),
+        ({}, [{"type": "custom-metric", "id": "X"}], None),
+    ],
+)
+def test_a_mapped_metric_is_the_metric_it_stands_for(
+    bench: Bench, relationships: object, included: object, found: str | None
+) -> None:
+    data = {"type": "mapped-metric", "id": "revenue", "attributes": {}, "relationships": relationships}
+    bench.server.will(ok({"data": data, "included": included}))
+    assert bench.client.mapped_metric() == found
+    assert bench.server.asked[0].target == "/api/mapped-metrics/revenue?include=metric"
+
+
+def test_a_metric_that_is_not_mapped_is_none(bench: Bench) -> None:
+    bench.server.will(refused(404, code="not_found"))
+    assert bench.client.mapped_metric() is None

@@ -1,0 +1,124 @@
+"""Our declarations against Klaviyo's own OpenAPI description, where it is at hand."""
+
+import json
+import re
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from klaviyo_pipeline.klaviyo.listings import LISTINGS, Listing
+from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, MINUTE, SECOND, Endpoint
+from klaviyo_pipeline.klaviyo.reports import REPORTS, Report, SeriesReport, body
+
+from .fakes import NOON
+
+DESCRIPTION = Path(__file__).parents[2].parent / "shared" / "klaviyo-openapi.json"
+UNITS = {"s": SECOND, "m": MINUTE, "d": DAY}
+CONDITION = re.compile(r"([a-z-]+)\(([a-z_.]+),([^()]*)\)")
+
+pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="Klaviyo's OpenAPI description is not at hand")
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    return dict(json.loads(DESCRIPTION.read_text()))
+
+
+def operation(described: dict[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+    return next(
+        (path, one)
+        for path, methods in described["paths"].items()
+        for one in methods.values()
+        if one["operationId"] == name
+    )
+
+
+def parameter(one: dict[str, Any], name: str) -> dict[str, Any]:
+    return dict(next(told["schema"] for told in one["parameters"] if told["name"] == name))
+
+
+def resolved(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        found: Any = described
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        schema = found
+    return schema
+
+
+def report_attributes(described: dict[str, Any], report: Report) -> dict[str, Any]:
+    _, one = operation(described, report.endpoint.name)
+    schema: dict[str, Any] = one["requestBody"]["content"]["application/vnd.api+json"]["schema"]
+    for step in ("data", "attributes"):
+        schema = resolved(described, schema)["properties"][step]
+    return resolved(described, schema)
+
+
+def names_of(described: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    return list(resolved(described, schema["items"])["enum"])
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
+def test_rates_and_scopes_are_the_published_ones(described: dict[str, Any], endpoint: Endpoint) -> None:
+    _, one = operation(described, endpoint.name)
+    published = {
+        (int(count), UNITS[unit]) for count, unit in (rate.split("/") for rate in one["x-klaviyo-ratelimit"].values())
+    }
+    assert {(rate.requests, rate.seconds) for rate in endpoint.rates} == published
+    assert list(endpoint.scopes) == one["x-klaviyo-scopes"]
+
+
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+def test_listings_stand_at_their_paths_with_the_largest_page(described: dict[str, Any], listing: Listing) -> None:
+    path, one = operation(described, listing.list_endpoint.name)
+    assert path == listing.path
+    assert operation(described, listing.get_endpoint.name)[0] == f"{listing.path}/{{id}}"
+    assert parameter(one, "page[size]")["maximum"] == listing.page_size
+    assert listing.time_field in parameter(one, "sort")["enum"]
+
+
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any], listing: Listing) -> None:
+    _, one = operation(described, listing.list_endpoint.name)
+    window = (datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 2, tzinfo=UTC))
+    for chain in listing.chains(*window, NOON) + listing.chains(None, None, NOON):
+        for operator, field, value in CONDITION.findall(dict(chain.params).get("filter", "")):
+            told = one["x-klaviyo-filters"][field]
+            assert operator in told["operators"]["single"]
+            assert value.strip("'") in told["value"].get("enum", [value.strip("'")])
+
+
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+def test_every_column_reads_an_attribute_that_is_described(described: dict[str, Any], listing: Listing) -> None:
+    _, one = operation(described, listing.list_endpoint.name)
+    fields = parameter(one, f"fields[{listing.resource_type}]")["items"]["enum"]
+    assert {column.path for column in listing.columns if not column.path.startswith("@")} <= {*fields, "id"}
+
+
+@pytest.mark.parametrize(
+    "listing", [one for one in LISTINGS.values() if one.lookup_include], ids=lambda one: one.entity
+)
+def test_a_lookup_includes_what_can_be_included(described: dict[str, Any], listing: Listing) -> None:
+    _, one = operation(described, listing.get_endpoint.name)
+    assert set(listing.lookup_include) <= set(parameter(one, "include")["items"]["enum"])
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_a_report_asks_for_every_statistic_there_is(described: dict[str, Any], report: Report) -> None:
+    told = report_attributes(described, report)["properties"]
+    assert sorted(report.statistics) == sorted(names_of(described, told["statistics"]))
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_a_report_s_request_is_the_described_one(described: dict[str, Any], report: Report) -> None:
+    schema = report_attributes(described, report)
+    asked = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]
+    assert isinstance(asked, dict)
+    assert set(schema["required"]) <= set(asked["attributes"]) <= set(schema["properties"])
+    assert operation(described, report.endpoint.name)[0] == report.path
+    if report.group_by:
+        assert set(report.group_by) <= set(names_of(described, schema["properties"]["group_by"]))
+    if isinstance(report, SeriesReport):
+        assert report.interval in resolved(described, schema["properties"]["interval"])["enum"]

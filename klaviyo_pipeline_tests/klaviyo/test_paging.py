@@ -1,0 +1,147 @@
+"""Listings from the first page to the last."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from klaviyo_pipeline.klaviyo import errors, paging
+from klaviyo_pipeline.klaviyo.client import Page
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
+
+from .conftest import Bench
+from .fakes import NOON
+from .resources import campaign, flow, page
+from .scripted_server import Scripted, ok, refused
+
+EXPIRED = refused(400, "Invalid cursor provided.")
+CHAIN = FLOWS.chains(None, None, NOON)[0]
+
+
+def link(bench: Bench, cursor: str) -> str:
+    return f"{bench.server.url}/api/flows?page%5Bcursor%5D={cursor}&sort=updated"
+
+
+def read(bench: Bench) -> list[Page]:
+    return list(bench.client.pages(FLOWS, CHAIN))
+
+
+def ids(pages: list[Page]) -> list[list[str]]:
+    return [[record.id for record in page.records] for page in pages]
+
+
+def test_a_listing_follows_its_links_to_the_end(bench: Bench) -> None:
+    bench.server.will(
+        ok(page(flow("F1"), flow("F2"), next=link(bench, "two%3D%3D"))),
+        ok(page(next=link(bench, "three"))),
+        ok(page(flow("F3"))),
+    )
+    pages = read(bench)
+    assert ids(pages) == [["F1", "F2"], [], ["F3"]]
+    assert [one.number for one in pages] == [1, 2, 3]
+    assert [one.observed_at for one in pages] == [NOON + timedelta(seconds=at) for at in range(3)]
+    first, second, _ = bench.server.asked
+    assert first.query == {"filter": "equals(archived,false)", "sort": "updated", "page[size]": "50"}
+    assert second.target == "/api/flows?page%5Bcursor%5D=two%3D%3D&sort=updated"
+    assert second.query["page[cursor]"] == "two=="
+
+
+def test_a_relative_link_stays_on_the_host(bench: Bench) -> None:
+    bench.server.will(ok(page(flow("F1"), next="/api/flows?page%5Bcursor%5D=b")), ok(page(flow("F2"))))
+    assert ids(read(bench)) == [["F1"], ["F2"]]
+
+
+def test_an_empty_listing_is_one_page_without_records(bench: Bench) -> None:
+    bench.server.will(ok(page()))
+    assert ids(read(bench)) == [[]]
+
+
+def test_a_page_is_asked_for_only_when_it_is_wanted(bench: Bench) -> None:
+    bench.server.will(ok(page(flow("F1"), next=link(bench, "b"))), ok(page()))
+    pages = bench.client.pages(FLOWS, CHAIN)
+    next(pages)
+    assert len(bench.server.asked) == 1
+
+
+def test_a_listing_without_links_ends(bench: Bench) -> None:
+    bench.server.will(ok({"data": [flow("F1")]}))
+    assert ids(read(bench)) == [["F1"]]
+
+
+def test_a_retried_page_tells_its_requests_and_the_time_of_the_good_one(bench: Bench) -> None:
+    bench.server.will(refused(503), ok(page(flow("F1"))))
+    (only,) = read(bench)
+    assert (only.requests, only.observed_at) == (2, NOON + timedelta(seconds=1))
+
+
+def test_an_expired_cursor_starts_the_listing_again_without_loss(bench: Bench) -> None:
+    bench.server.will(
+        ok(page(flow("F1"), next=link(bench, "b"))),
+        EXPIRED,
+        ok(page(flow("F1"), next=link(bench, "b"))),
+        ok(page(flow("F2"))),
+    )
+    pages = read(bench)
+    assert ids(pages) == [["F1"], ["F1"], ["F2"]]
+    assert [one.restarted for one in pages] == [False, True, True]
+    assert [one.number for one in pages] == [1, 2, 3]
+    assert bench.server.asked[2].target == bench.server.asked[0].target
+
+
+def test_a_cursor_that_expires_a_third_time_is_an_error(bench: Bench) -> None:
+    first = ok(page(flow("F1"), next=link(bench, "b")))
+    bench.server.will(*[first, EXPIRED] * 3)
+    with pytest.raises(errors.CursorExpired):
+        read(bench)
+    assert len(bench.server.asked) == 6
+
+
+def test_a_first_page_that_complains_of_its_cursor_is_an_error(bench: Bench) -> None:
+    bench.server.will(EXPIRED)
+    with pytest.raises(errors.CursorExpired):
+        read(bench)
+
+
+@pytest.mark.parametrize("links", [["b", "b"], ["b", "c", "b"]])
+def test_a_listing_that_comes_back_to_a_page_is_endless(bench: Bench, links: list[str]) -> None:
+    bench.server.will(*[ok(page(flow("F1"), next=link(bench, cursor))) for cursor in links])
+    with pytest.raises(errors.EndlessListing, match="get_flows"):
+        read(bench)
+
+
+def test_a_listing_with_new_cursors_for_ever_ends_at_the_cap(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "MOST_PAGES", 4)
+    bench.server.will(*[ok(page(next=link(bench, str(at)))) for at in range(9)])
+    with pytest.raises(errors.EndlessListing):
+        read(bench)
+    assert len(bench.server.asked) == 4
+
+
+def test_a_record_without_an_id_names_the_request_that_brought_it(bench: Bench) -> None:
+    bench.server.will(ok(page({"type": "flow", "attributes": {}}), x_klaviyo_req_id="r9"))
+    with pytest.raises(errors.MalformedAnswer, match="no id") as raised:
+        read(bench)
+    assert (raised.value.endpoint, raised.value.request_id) == ("get_flows", "r9")
+
+
+def test_campaigns_are_stamped_with_the_channel_they_were_listed_by(bench: Bench) -> None:
+    chains = CAMPAIGNS.chains(None, None, NOON)
+    bench.server.will(*[ok(page(campaign("C1"))) for _ in chains])
+    channels = [
+        record.values["channel"]
+        for chain in chains
+        for one in bench.client.pages(CAMPAIGNS, chain)
+        for record in one.records
+    ]
+    assert channels == ["email", "email", "sms", "sms", "mobile_push", "mobile_push"]
+
+
+def test_nul_lone_surrogates_and_lookalikes_are_escaped_on_the_way_in(bench: Bench) -> None:
+    text = json.dumps(page(flow("F1", name="a\0b\ud800c␛u0000\U0001f600"), flow("F2", name="clean")))
+    bench.server.will(Scripted(200, text.encode()))
+    (only,) = read(bench)
+    assert [record.values["name"] for record in only.records] == [
+        "a␛u0000b␛uD800c␛␛u0000\U0001f600",
+        "clean",
+    ]
+    assert [record.escapes for record in only.records] == [2, 0]

@@ -1,0 +1,196 @@
+"""What a report is asked, and what its answer becomes."""
+
+import json
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+
+from klaviyo_pipeline.klaviyo.errors import CursorExpired, MalformedAnswer
+from klaviyo_pipeline.klaviyo.reports import (
+    CAMPAIGN_VALUES,
+    FLOW_SERIES,
+    FLOW_VALUES,
+    FORM_SERIES,
+    REPORTS,
+    SEGMENT_SERIES,
+    Report,
+    body,
+    read_rows,
+    rows,
+)
+
+from .conftest import Bench
+from .fakes import NOON
+from .resources import result, series
+from .scripted_server import Scripted, ok, refused
+
+DAY = date(2026, 6, 1)
+DAYS = ["2026-06-01T00:00:00+00:00", "2026-06-02T00:00:00+00:00"]
+
+
+def attributes(asked: dict[str, object]) -> dict[str, object]:
+    data = asked["data"]
+    assert isinstance(data, dict)
+    told = data["attributes"]
+    assert isinstance(told, dict)
+    return told
+
+
+def test_a_series_is_asked_from_the_first_second_to_the_last_of_its_days() -> None:
+    asked = body(FLOW_SERIES, DAY, DAY + timedelta(days=1), "M1")
+    assert attributes(asked) == {
+        "statistics": list(FLOW_SERIES.statistics),
+        "timeframe": {"start": "2026-06-01T00:00:00+00:00", "end": "2026-06-02T23:59:59+00:00"},
+        "interval": "daily",
+        "group_by": ["flow_id", "flow_message_id", "send_channel"],
+        "conversion_metric_id": "M1",
+    }
+
+
+def test_a_values_report_has_no_interval() -> None:
+    assert "interval" not in attributes(body(CAMPAIGN_VALUES, DAY, DAY, "M1"))
+
+
+def test_a_segment_report_names_no_grouping_and_no_metric() -> None:
+    assert set(attributes(body(SEGMENT_SERIES, DAY, DAY, "M1"))) == {"statistics", "timeframe", "interval"}
+
+
+def test_a_filter_is_passed_on() -> None:
+    assert attributes(body(FORM_SERIES, DAY, DAY, filter='equals(form_id,"X")'))["filter"] == 'equals(form_id,"X")'
+
+
+@pytest.mark.parametrize(
+    ("report", "last", "metric"),
+    [
+        (FLOW_SERIES, DAY - timedelta(days=1), "M1"),
+        (FLOW_SERIES, DAY + timedelta(days=59), "M1"),
+        (FLOW_VALUES, DAY + timedelta(days=365), "M1"),
+        (FLOW_SERIES, DAY, None),
+    ],
+)
+def test_a_request_that_klaviyo_would_refuse_is_not_built(report: Report, last: date, metric: str | None) -> None:
+    with pytest.raises(ValueError):
+        body(report, DAY, last, metric)
+
+
+def test_the_longest_series_is_fifty_nine_days() -> None:
+    body(FLOW_SERIES, DAY, DAY + timedelta(days=58), "M1")
+
+
+def test_a_series_becomes_one_row_for_each_result_and_day() -> None:
+    answer = series([result(2, opens=[1, None]), result(2, "F2")], DAYS)
+    found = rows(FLOW_SERIES, answer)
+    assert [(row["flow_id"], row["date"]) for row in found] == [
+        ("F1", DAY),
+        ("F1", date(2026, 6, 2)),
+        ("F2", DAY),
+        ("F2", date(2026, 6, 2)),
+    ]
+    assert [row["opens"] for row in found[:2]] == [Decimal(1), None]
+    assert set(found[0]) == {*FLOW_SERIES.keys, "date", *FLOW_SERIES.statistics}
+
+
+@pytest.mark.parametrize("written", ["2026-06-01T00:00:00-10:00", "2026-06-01T23:00:00+14:00", "2026-06-01"])
+def test_a_day_is_the_calendar_date_as_written(written: str) -> None:
+    assert rows(FLOW_SERIES, series([result(1)], [written]))[0]["date"] == DAY
+
+
+def test_no_results_are_no_rows() -> None:
+    assert rows(FLOW_SERIES, series([], DAYS)) == []
+
+
+def test_a_values_report_becomes_one_row_for_each_result() -> None:
+    groupings = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "sms"}
+    told: dict[str, object] = {"groupings": groupings, "statistics": {"opens": Decimal("3.0")}}
+    found = read_rows(FLOW_VALUES, {"data": {"attributes": {"results": [told]}}})
+    assert len(found.rows) == 1
+    assert "date" not in found.rows[0]
+    assert found.rows[0]["opens"] == Decimal("3.0")
+
+
+def test_statistics_that_nobody_declared_are_counted_and_do_no_harm() -> None:
+    found = read_rows(FLOW_SERIES, series([result(1, wows=[1]), result(1, wows="odd")], DAYS[:1]))
+    assert found.unknown == {"wows": 2}
+    assert "wows" not in found.rows[0]
+
+
+def test_a_declared_statistic_that_is_missing_is_none_and_counted() -> None:
+    told = result(1)
+    statistics = told["statistics"]
+    assert isinstance(statistics, dict)
+    del statistics["opens"]
+    found = read_rows(FLOW_SERIES, series([told], DAYS[:1]))
+    assert found.rows[0]["opens"] is None
+    assert found.missing == {"opens": 1}
+
+
+def test_a_grouping_that_is_missing_does_not_cost_the_figures() -> None:
+    told = result(1, opens=[5]) | {"groupings": {"flow_id": "F1", "send_channel": None}}
+    (row,) = rows(FLOW_SERIES, series([told], DAYS[:1]))
+    assert (row["flow_message_id"], row["send_channel"], row["opens"]) == ("", "", Decimal(5))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": {}},
+        {"data": {"attributes": {"results": []}}},
+        {"data": {"attributes": {"date_times": []}}},
+        {"data": {"attributes": {"date_times": [], "results": [1]}}},
+        series([result(2, opens=[1])], DAYS),
+        series([result(2, opens=[1, 2, 3])], DAYS),
+        series([result(2, opens=7)], DAYS),
+        series([result(1, opens=["7"])], DAYS[:1]),
+        series([result(1, opens=[True])], DAYS[:1]),
+        series([result(2)], [DAYS[0], DAYS[0]]),
+        series([result(1)], ["soon"]),
+        series([result(1, "")], DAYS[:1]),
+        series([result(1) | {"groupings": None}], DAYS[:1]),
+        series([result(1) | {"statistics": None}], DAYS[:1]),
+    ],
+)
+def test_an_answer_that_could_put_a_figure_on_a_wrong_day_is_malformed(answer: dict[str, object]) -> None:
+    with pytest.raises(MalformedAnswer, match="flow series"):
+        rows(FLOW_SERIES, answer)
+
+
+def test_a_report_is_posted_and_its_pages_are_followed_with_the_same_body(bench: Bench) -> None:
+    following = f"{bench.server.url}/api/flow-series-reports?page_cursor=b"
+    bench.server.will(ok(series([result(1)], DAYS[:1], next=following)), ok(series([result(1, "F2")], DAYS[:1])))
+    asked = body(FLOW_SERIES, DAY, DAY, "M1")
+    first, second = bench.client.report_pages(FLOW_SERIES, asked)
+    assert [row["flow_id"] for page in (first, second) for row in page.rows] == ["F1", "F2"]
+    assert (first.observed_at, second.number) == (NOON, 2)
+    assert [one.target for one in bench.server.asked] == [
+        "/api/flow-series-reports",
+        "/api/flow-series-reports?page_cursor=b",
+    ]
+    for one in bench.server.asked:
+        assert (one.method, one.headers["content-type"]) == ("POST", "application/vnd.api+json")
+        assert json.loads(one.body) == asked
+    assert [record.rows for record in bench.records] == [1, 1]
+
+
+def test_figures_keep_every_digit_that_was_sent(bench: Bench) -> None:
+    text = json.dumps(series([result(1, opens=[0])], DAYS[:1])).replace(
+        '"opens": [0]', '"opens": [1209.80997000000000012345]'
+    )
+    bench.server.will(Scripted(200, text.encode()))
+    (page,) = bench.client.report_pages(FLOW_SERIES, body(FLOW_SERIES, DAY, DAY, "M1"))
+    assert page.rows[0]["opens"] == Decimal("1209.80997000000000012345")
+
+
+def test_a_report_whose_cursor_expires_is_not_started_again(bench: Bench) -> None:
+    following = f"{bench.server.url}/api/flow-series-reports?page_cursor=b"
+    bench.server.will(ok(series([result(1)], DAYS[:1], next=following)), refused(400, "Invalid cursor provided."))
+    with pytest.raises(CursorExpired):
+        list(bench.client.report_pages(FLOW_SERIES, body(FLOW_SERIES, DAY, DAY, "M1")))
+    assert len(bench.server.asked) == 2
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_every_statistic_has_one_use(report: Report) -> None:
+    assert len(set(report.statistics)) == len(report.statistics)
+    assert set(report.additive) <= set(report.statistics)
+    assert not any(name.endswith(("_rate", "_uniques", "_unique")) for name in report.additive)

@@ -1,0 +1,197 @@
+"""How often a request is sent, and how long is waited between."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from klaviyo_pipeline.klaviyo import errors
+from klaviyo_pipeline.klaviyo.client import KlaviyoClient
+from klaviyo_pipeline.klaviyo.listings import FLOWS
+from klaviyo_pipeline.klaviyo.pacing import LocalPacer
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+
+from .conftest import API_KEY, Bench
+from .fakes import NOON, StillPacer
+from .scripted_server import Scripted, ScriptedServer, ok, refused
+
+ACCOUNT = ok({"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]})
+
+
+def test_five_attempts_and_twenty_seconds_are_the_most(bench: Bench) -> None:
+    bench.server.will(*[refused(503)] * 5)
+    with pytest.raises(errors.Unavailable):
+        bench.client.account()
+    assert len(bench.server.asked) == 5
+    assert bench.stop.waits == [1.0, 3.0, 8.0, 8.0]
+    assert sum(bench.stop.waits) == 20
+
+
+def test_backoffs_are_drawn_between_nothing_and_their_ceiling() -> None:
+    assert [RetryPolicy(random=lambda: 0.25).backoff(attempt) for attempt in (1, 2, 3, 4)] == [0.25, 0.75, 2, 2]
+
+
+def test_every_attempt_takes_its_own_slot_and_the_last_one_is_the_observation(bench: Bench) -> None:
+    bench.server.will(refused(503), refused(503), refused(404, "Gone.", code="not_found"))
+    lookup = bench.client.get(FLOWS, "F1")
+    assert bench.pacer.reserved == ["get_flow"] * 3
+    assert lookup.observed_at == NOON + timedelta(seconds=2)
+
+
+def test_a_429_blocks_the_endpoint_for_as_long_as_it_asks(bench: Bench) -> None:
+    bench.server.will(refused(429, "Slow down.", retry_after="7"), ACCOUNT)
+    bench.client.account()
+    assert bench.pacer.blocks == [("get_accounts", 7.0)]
+    assert bench.stop.waits == []
+
+
+def test_a_429_without_a_header_is_obeyed_by_its_words(bench: Bench) -> None:
+    bench.server.will(refused(429, "Request was throttled. Expected available in 12 seconds."), ACCOUNT)
+    bench.client.account()
+    assert bench.pacer.blocks == [("get_accounts", 12.0)]
+
+
+def test_a_429_that_names_a_date_is_waited_for(bench: Bench) -> None:
+    bench.server.will(refused(429, retry_after="Wed, 01 Jul 2026 12:00:30 GMT"), ACCOUNT)
+    bench.client.account()
+    assert bench.pacer.blocks == [("get_accounts", 30.0)]
+
+
+@pytest.mark.parametrize("hint", ["", "0", "soon"])
+def test_a_429_without_a_useful_hint_backs_off(bench: Bench, hint: str) -> None:
+    bench.server.will(refused(429, "Slow.", retry_after=hint), refused(429, "Slow.", retry_after=hint), ACCOUNT)
+    bench.client.account()
+    assert bench.pacer.blocks == [("get_accounts", 1.0), ("get_accounts", 3.0)]
+
+
+def test_a_429_for_ever_is_throttled_and_leaves_the_block_behind(bench: Bench) -> None:
+    bench.server.will(*[refused(429, retry_after="2")] * 5)
+    with pytest.raises(errors.Throttled, match="Another tool"):
+        bench.client.account()
+    assert len(bench.pacer.blocks) == 5
+
+
+def test_a_429_without_a_hint_for_ever_is_throttled_too(bench: Bench) -> None:
+    bench.server.will(*[refused(429)] * 5)
+    with pytest.raises(errors.Throttled):
+        bench.client.account()
+
+
+def test_a_minute_is_waited_for_and_more_is_a_spent_quota(bench: Bench) -> None:
+    bench.server.will(refused(429, retry_after="60"), refused(429, retry_after="61"))
+    with pytest.raises(errors.QuotaSpent) as raised:
+        bench.client.account()
+    assert raised.value.returns_at == NOON + timedelta(seconds=61)
+    assert bench.pacer.blocks == [("get_accounts", 60.0), ("get_accounts", 61.0)]
+    assert "2026-07-01 12:01:01 UTC" in str(raised.value)
+
+
+def test_a_spent_daily_quota_counts_more_than_a_short_retry_after(bench: Bench) -> None:
+    bench.server.will(refused(429, retry_after="1", ratelimit_remaining_daily="0", ratelimit_reset_daily="7200"))
+    with pytest.raises(errors.QuotaSpent) as raised:
+        bench.client.account()
+    assert raised.value.returns_at == NOON + timedelta(hours=2)
+
+
+def test_the_last_request_of_a_day_is_a_success(bench: Bench) -> None:
+    answer = ok(
+        {"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]},
+        ratelimit_remaining_daily="0",
+        ratelimit_reset_daily="7200",
+    )
+    bench.server.will(answer)
+    assert bench.client.account().id == "A"
+
+
+def test_a_503_that_asks_for_more_time_gets_it_up_to_a_minute(bench: Bench) -> None:
+    bench.server.will(refused(503, retry_after="20"), refused(503, retry_after="9000"), ACCOUNT)
+    bench.client.account()
+    assert bench.stop.waits == [20.0, 60.0]
+
+
+def test_after_three_exhausted_requests_in_a_row_no_more_is_sent(bench: Bench) -> None:
+    bench.server.will(*[refused(503)] * 15)
+    for _ in range(4):
+        with pytest.raises(errors.Unavailable):
+            bench.client.account()
+    assert len(bench.server.asked) == 15
+
+
+def test_an_answer_between_exhausted_requests_starts_the_count_again(bench: Bench) -> None:
+    bench.server.will(*[refused(503)] * 10, refused(401), *[refused(503)] * 10, ACCOUNT)
+    for kind in (errors.Unavailable, errors.Unavailable, errors.BadKey, errors.Unavailable, errors.Unavailable):
+        with pytest.raises(kind):
+            bench.client.account()
+    assert bench.client.account().id == "A"
+
+
+def test_each_attempt_is_told_with_what_it_cost(bench: Bench) -> None:
+    bench.server.will(refused(502, x_klaviyo_req_id="r1"), ACCOUNT)
+    bench.client.account()
+    first, second = bench.records
+    assert (first.status, first.attempt, first.retried_because, first.request_id) == (502, 1, None, "r1")
+    assert (first.rows, first.waited_seconds) == (0, 0.0)
+    assert (second.status, second.attempt, second.retried_because) == (200, 2, "HTTP 502")
+    assert (second.rows, second.waited_seconds, second.method) == (1, 1.0, "GET")
+
+
+def test_no_answer_is_told_without_a_status(bench: Bench) -> None:
+    bench.server.will(Scripted(hang_up=True), ACCOUNT)
+    bench.client.account()
+    assert bench.records[0].status is None
+    assert "RemoteProtocolError" in str(bench.records[1].retried_because)
+
+
+def test_a_server_that_is_not_there_is_unavailable(unused_client: KlaviyoClient) -> None:
+    with unused_client, pytest.raises(errors.Unavailable, match="cannot be reached") as raised:
+        unused_client.account()
+    assert raised.value.status is None
+
+
+@pytest.mark.parametrize("trouble", [httpx.ReadTimeout("slow"), httpx.ConnectTimeout("far")])
+def test_a_timeout_is_asked_again(trouble: httpx.TransportError) -> None:
+    client = KlaviyoClient(
+        api_key=API_KEY, pacer=StillPacer(), transport=_trouble_then_account(trouble), retry=RetryPolicy((0,))
+    )
+    with client:
+        assert client.account().id == "A"
+
+
+def test_a_stop_ends_a_wait_for_a_slot(server: ScriptedServer) -> None:
+    stop, pacer = threading.Event(), LocalPacer()
+    client = KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=stop)
+    server.will(refused(429, retry_after="50"))
+    timer = threading.Timer(0.05, stop.set)
+    timer.start()
+    with client, pytest.raises(errors.Stopped):
+        client.account()
+    timer.join()
+    assert len(server.asked) == 1
+
+
+def test_after_a_stop_nothing_is_sent(bench: Bench) -> None:
+    bench.stop.set()
+    with pytest.raises(errors.Stopped):
+        bench.client.account()
+    assert bench.server.asked == []
+
+
+@pytest.fixture
+def unused_client() -> KlaviyoClient:
+    with ScriptedServer() as gone:
+        url = gone.url
+    return KlaviyoClient(api_key=API_KEY, base_url=url, pacer=StillPacer(), retry=RetryPolicy((0, 0)))
+
+
+def _trouble_then_account(trouble: httpx.TransportError) -> httpx.MockTransport:
+    waiting = [trouble]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if waiting:
+            raise waiting.pop()
+        return httpx.Response(200, content=ACCOUNT.body)
+
+    handler: Callable[[httpx.Request], httpx.Response] = answer
+    return httpx.MockTransport(handler)
