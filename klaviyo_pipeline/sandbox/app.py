@@ -214,6 +214,8 @@ class _Cut(Response):
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         if cut is not None:
             cut()
+            # The server hears of the lost connection in its next turn, and then asks for no more of the answer.
+            await asyncio.sleep(0)
 
 
 def _find(request: Request) -> tuple[Endpoint, str]:

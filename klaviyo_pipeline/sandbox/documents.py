@@ -165,6 +165,11 @@ def _push(message: Message, sender: str) -> dict[str, Any]:
 _DEFINITIONS = {"email": _email, "sms": _sms, "mobile_push": _push}
 
 
+def form_definition() -> dict[str, Any]:
+    """What a form by id carries besides the attributes of the listing, always."""
+    return {"definition": {"versions": []}}
+
+
 def _definition(flow: SandboxObject) -> dict[str, Any]:
     return {"triggers": [], "profile_filter": None, "actions": [], "entry_action_id": None}
 

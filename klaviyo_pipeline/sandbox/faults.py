@@ -44,7 +44,7 @@ class Fault:
             return json.dumps(self.body).encode()
         code = "throttled" if self.status == 429 else "error"
         error = {"id": request_id, "status": self.status, "code": code, "title": "A fault.", "detail": "A fault."}
-        return json.dumps({"errors": [error]}).encode()
+        return json.dumps({"errors": [{**error, "source": {"pointer": "/data/"}}]}).encode()
 
     @property
     def content_type(self) -> str:

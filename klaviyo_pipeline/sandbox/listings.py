@@ -8,8 +8,8 @@ from typing import Any
 
 from klaviyo_pipeline.sandbox.account import SandboxObject
 from klaviyo_pipeline.sandbox.call import Call
-from klaviyo_pipeline.sandbox.documents import included, object_resource
-from klaviyo_pipeline.sandbox.entities import CAMPAIGNS, ENTITIES, Entity
+from klaviyo_pipeline.sandbox.documents import form_definition, included, object_resource
+from klaviyo_pipeline.sandbox.entities import CAMPAIGNS, ENTITIES, FORMS, Entity
 from klaviyo_pipeline.sandbox.errors import not_found
 from klaviyo_pipeline.sandbox.filters import Criterion, passes, read_filter, refused
 from klaviyo_pipeline.sandbox.paging import Place, collection_links, cut_page
@@ -53,6 +53,8 @@ def get_object(call: Call, name: str) -> dict[str, Any]:
     attributes = shown.at(call.now) if shown else None
     if shown is None or attributes is None:
         raise not_found(f"A {entity.type} with id {call.id} does not exist.")
+    if entity is FORMS:
+        attributes = {**attributes, **form_definition()}
     document: dict[str, Any] = {"data": object_resource(call, entity, shown, attributes)}
     document["links"] = {"self": call.self_link()}
     if call.query.includes:

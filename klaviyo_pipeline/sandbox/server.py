@@ -3,6 +3,7 @@ line."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -21,6 +22,28 @@ from klaviyo_pipeline.sandbox.request_log import RequestLog, RequestLogEntry
 from klaviyo_pipeline.sandbox.timestamps import Clock
 
 _START_SECONDS = 20.0
+_TICK_SECONDS = 0.01
+
+
+class _QuickServer(uvicorn.Server):
+    """uvicorn takes its time to stop, and a suite of tests stops it hundreds of times: nothing is waited for here."""
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(0)
 
 
 class SandboxServer:
@@ -45,7 +68,7 @@ class SandboxServer:
         )
         self._port = port
         self._socket: socket.socket | None = None
-        self._server = uvicorn.Server(_config(self.app))
+        self._server = _QuickServer(_config(self.app))
         self._thread = threading.Thread(target=self._serve, name="klaviyo-sandbox", daemon=True)
 
     @property
@@ -125,7 +148,8 @@ def _config(app: Starlette) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         access_log=False,
-        log_level="critical",
+        log_level="error",
+        log_config=None,
         timeout_graceful_shutdown=1,
         server_header=False,
     )

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import httpx
+
+from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline_tests.sandbox.conftest import NOW, error_of, ids, walk
+
+
+def test_the_account_tells_its_zone_and_currency(account: SandboxAccount, client: httpx.Client) -> None:
+    account.timezone, account.currency = "Europe/Berlin", "EUR"
+    [shown] = client.get("/api/accounts").json()["data"]
+    assert shown == client.get("/api/accounts/ACC001").json()["data"]
+    assert shown["attributes"]["timezone"] == "Europe/Berlin"
+    assert shown["attributes"]["preferred_currency"] == "EUR"
+
+
+def test_metrics_come_two_hundred_to_a_page(account: SandboxAccount, client: httpx.Client) -> None:
+    placed = account.metrics["RPlacd"]
+    account.metrics = {
+        f"M{number:03}": type(placed)(f"M{number:03}", "Placed Order", "API", "API", NOW) for number in range(401)
+    }
+    assert [len(page) for page in walk(client, "/api/metrics")] == [200, 200, 1]
+
+
+def test_metrics_can_be_filtered_by_integration(client: httpx.Client) -> None:
+    answer = client.get("/api/metrics", params={"filter": "equals(integration.name,'Klaviyo')"})
+    assert ids(answer) == ["RClckd", "ROpend", "RTextd"]
+    assert error_of(client.get("/api/metrics", params={"filter": "equals(name,'Placed Order')"}), 400)
+
+
+def test_a_metric_tells_its_integration(client: httpx.Client) -> None:
+    shown = client.get("/api/metrics/RPlacd").json()["data"]["attributes"]
+    assert (shown["name"], shown["integration"]["name"]) == ("Placed Order", "Shopify")
+
+
+def test_the_mapped_revenue_metric_is_found(client: httpx.Client) -> None:
+    answer = client.get("/api/mapped-metrics/revenue", params={"include": "metric"}).json()
+    assert answer["data"]["relationships"]["metric"]["data"] == {"type": "metric", "id": "RPlacd"}
+    assert [item["id"] for item in answer["included"]] == ["RPlacd"]
+
+
+def test_a_mapping_to_a_custom_metric_names_no_metric(client: httpx.Client) -> None:
+    params = {"include": "metric,custom-metric"}
+    answer = client.get("/api/mapped-metrics/ordered_product", params=params).json()
+    assert "data" not in answer["data"]["relationships"]["metric"]
+    assert [item["type"] for item in answer["included"]] == ["custom-metric"]
+
+
+def test_mapped_metrics_are_listed(client: httpx.Client) -> None:
+    assert "revenue" in ids(client.get("/api/mapped-metrics"))
+
+
+def test_tags_are_listed_sorted_and_searched(account: SandboxAccount, client: httpx.Client) -> None:
+    account.tags = {"1": "b", "2": "a", "3": "ab"}
+    assert ids(client.get("/api/tags")) == ["1", "2", "3"]
+    assert ids(client.get("/api/tags?sort=-name")) == ["1", "3", "2"]
+    assert ids(client.get("/api/tags", params={"filter": "starts-with(name,'a')"})) == ["2", "3"]
+    answer = client.get("/api/tags?include=tag-group").json()
+    assert [item["type"] for item in answer["included"]] == ["tag-group"]
