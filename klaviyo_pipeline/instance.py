@@ -1,0 +1,203 @@
+"""Where Dagster keeps its own things: runs and events in Postgres, files under `.klaviyo/dagster`.
+
+`dagster.yaml` names the three classes below without any configuration. They find their places themselves,
+whatever the working folder, and Dagster rebuilds them in every process that it starts from nothing but their
+names: no URL and no password stand in what the UI shows or in what one process hands to the next.
+
+Dagster's tables never share a schema with an account's. Behind a pooler in transaction mode the warehouse's
+URL does not serve Dagster; `KLAVIYO_DAGSTER_DATABASE_URL` then names the server itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, LiteralString, Self
+
+import psycopg
+from dagster._config.config_schema import UserConfigSchema
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import URL
+
+from klaviyo_pipeline.postgres.embedded import ensure_database, project_server
+from klaviyo_pipeline.settings import PROJECT_ROOT, STATE_DIR, SettingsError, load_dotenv_file
+
+OWN_URL = "KLAVIYO_DAGSTER_DATABASE_URL"
+WAREHOUSE_URL = "KLAVIYO_DATABASE_URL"
+# No account may have this slug, so that no account's tables can meet Dagster's.
+DATABASE = SCHEMA = "dagster"
+DATABASE_SUFFIX = "_dagster"
+NAME_BYTES = 63
+
+HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
+# A schema of that name may be another Dagster's: only one that is our role's own counts.
+HAS_OWN_SCHEMA: LiteralString = """
+SELECT 1 FROM pg_namespace WHERE nspname = %s AND pg_get_userbyid(nspowner) = current_user
+"""
+
+
+def home() -> Path:
+    """The folder whose `dagster.yaml` holds: `DAGSTER_HOME` if it has one, else the project's root."""
+    chosen = os.environ.get("DAGSTER_HOME", "").strip()
+    if chosen and (Path(chosen).expanduser() / "dagster.yaml").is_file():
+        return Path(chosen).expanduser().resolve()
+    return PROJECT_ROOT
+
+
+def use_project_instance() -> Path:
+    """Set `DAGSTER_HOME` for this process and its children to where the configuration of `home()` is found.
+
+    For the project's own that is `.klaviyo/dagster`, with a link to it: the web server makes folders for
+    telemetry in `DAGSTER_HOME`, even when that is switched off, and the project's root is no place for them.
+    """
+    load_dotenv_file()
+    folder = home()
+    if folder == PROJECT_ROOT:
+        folder = _linked_home()
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def _linked_home() -> Path:
+    folder = STATE_DIR / "dagster"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Relative, so that a moved project keeps its configuration.
+        (folder / "dagster.yaml").symlink_to(os.path.relpath(PROJECT_ROOT / "dagster.yaml", folder))
+    except FileExistsError:
+        pass
+    except OSError:
+        return PROJECT_ROOT  # a read-only project, or a system without links
+    return folder
+
+
+def storage_url() -> str:
+    """SQLAlchemy URL (psycopg2, password included) of Dagster's storage; makes what it names.
+
+    In this order: `KLAVIYO_DAGSTER_DATABASE_URL`; on the warehouse's server a database `<warehouse>_dagster`,
+    or a schema `dagster` where the role may not create databases; the database `dagster` of the embedded
+    server, which is started. Raises `SettingsError` or `EmbeddedPostgresError` with one line.
+    """
+    load_dotenv_file()
+    if own := os.environ.get(OWN_URL, "").strip():
+        return _psycopg2_url(own, OWN_URL)
+    if warehouse := os.environ.get(WAREHOUSE_URL, "").strip():
+        return _beside_the_warehouse(warehouse)
+    return _psycopg2_url(ensure_database(project_server().start(), DATABASE), OWN_URL)
+
+
+class ProjectStorage(DagsterPostgresStorage):
+    """Runs, events and schedules in Postgres, at `storage_url()`."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        return cls(postgres_url=storage_url(), inst_data=inst_data)
+
+
+class ProjectArtifacts(LocalArtifactStorage):
+    """Files of runs under `.klaviyo/dagster`."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        return cls(base_dir=str(STATE_DIR / "dagster"), inst_data=inst_data)
+
+
+class ProjectComputeLogs(LocalComputeLogManager):
+    """What steps print, under `.klaviyo/dagster/storage`."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        return cls(base_dir=str(STATE_DIR / "dagster" / "storage"), inst_data=inst_data)
+
+
+def _beside_the_warehouse(warehouse: str) -> str:
+    _psycopg2_url(warehouse, WAREHOUSE_URL)  # a bad URL is told before it is used
+    try:
+        with psycopg.connect(warehouse, autocommit=True, prepare_threshold=None) as connection:
+            database = _database_beside(connection, warehouse)
+    except psycopg.OperationalError as error:
+        raise SettingsError(
+            f"{WAREHOUSE_URL}: the server cannot be reached ({str(error).splitlines()[-1].strip()})."
+        ) from None
+    if database is None:
+        return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
+    return _psycopg2_url(database, WAREHOUSE_URL)
+
+
+def _database_beside(connection: psycopg.Connection[Any], warehouse: str) -> str | None:
+    """URL of Dagster's own database on the warehouse's server; None if a schema of the warehouse must do.
+
+    What is there wins, so that a right that the role is given later does not hide the runs so far.
+    """
+    room = NAME_BYTES - len(DATABASE_SUFFIX)
+    name = connection.info.dbname.encode()[:room].decode(errors="ignore") + DATABASE_SUFFIX
+    if not _exists(connection, HAS_DATABASE, name) and _exists(connection, HAS_OWN_SCHEMA, SCHEMA):
+        return None
+    try:
+        return ensure_database(warehouse, name)
+    except errors.InsufficientPrivilege:
+        _create_schema(connection)
+        return None
+
+
+def _exists(connection: psycopg.Connection[Any], query: LiteralString, name: str) -> bool:
+    return connection.execute(query, [name]).fetchone() is not None
+
+
+def _create_schema(connection: psycopg.Connection[Any]) -> None:
+    try:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+    except (errors.DuplicateSchema, errors.UniqueViolation):
+        return  # another process was quicker
+    except errors.InsufficientPrivilege:
+        raise SettingsError(
+            f"The role {connection.info.user} may create neither a database nor a schema for Dagster; "
+            f"set {OWN_URL} to a database where it may."
+        ) from None
+
+
+def _psycopg2_url(dsn: str, variable: str, *, schema: str | None = None) -> str:
+    """The libpq URL `dsn`, as SQLAlchemy writes it for psycopg2, with tables in `schema` if one is given.
+
+    The driver is named because SQLAlchemy 2.1 takes psycopg 3 for a bare `postgresql://`, whose connections
+    dagster-postgres cannot use.
+    """
+    try:
+        parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+    except psycopg.Error:
+        parts = {"port": "unreadable"}
+    # An unquoted "/" in a password makes a part of it the port, which the driver would quote in its complaint.
+    if not re.fullmatch(r"[0-9,]*", parts.get("port", "")):
+        # The URL may hold a password: neither it nor the parser's complaint is repeated.
+        raise SettingsError(
+            f"{variable} must read postgresql://user:password@host:5432/database, with %-escapes in the password."
+        )
+    if schema is not None:
+        parts["options"] = f"{parts.get('options', '')} -csearch_path={schema}".strip()
+    url = URL.create(
+        "postgresql+psycopg2",
+        username=parts.pop("user", None),
+        password=parts.pop("password", None),
+        database=parts.pop("dbname", None),
+        # Host and port as parameters, which may be several, or a socket's folder.
+        query=parts,
+    )
+    return url.render_as_string(hide_password=False)
