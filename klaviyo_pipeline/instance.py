@@ -135,7 +135,7 @@ def _beside_the_warehouse(warehouse: str) -> str:
             database = _database_beside(connection, warehouse)
     except psycopg.OperationalError as error:
         raise SettingsError(
-            f"{WAREHOUSE_URL}: the server cannot be reached ({str(error).splitlines()[-1].strip()})."
+            f"{WAREHOUSE_URL}: the server cannot be reached ({' '.join(str(error).split())})."
         ) from None
     if database is None:
         return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
