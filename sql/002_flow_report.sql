@@ -241,7 +241,7 @@ COMMENT ON COLUMN flow_metrics.delivery_rate IS 'Deliveries per recipient: deliv
 COMMENT ON COLUMN flow_metrics.unsubscribe_rate IS 'Unsubscribes per delivery: unsubscribe_uniques / delivered, from the sum of the messages'' daily uniques; a fraction of 1, null where the divisor is 0.';
 COMMENT ON COLUMN flow_metrics.spam_complaint_rate IS 'Spam complaints per delivery: spam_complaints / delivered; a fraction of 1, null where the divisor is 0.';
 COMMENT ON COLUMN flow_metrics.conversion_metric_id IS 'The metric that conversions were counted by.';
-COMMENT ON COLUMN flow_metrics.observed_at IS 'When the latest of the figures summed here was asked for.';
+COMMENT ON COLUMN flow_metrics.observed_at IS 'When these sums were computed.';
 CREATE INDEX flow_metrics_date_idx ON flow_metrics (date);
 CREATE INDEX flow_metrics_name_idx ON flow_metrics USING hash (flow_name);
 CREATE INDEX flow_metrics_status_idx ON flow_metrics (flow_status, date);

@@ -145,7 +145,7 @@ def read_windows(
     pending = Pending(listing)
     tasks = [(span, chain) for span in spans for chain in span.chains]
     context.log.info(
-        f"{listing.entity}: {len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
+        f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
         f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listings"
     )
 
@@ -160,10 +160,7 @@ def read_windows(
             span.open_chains -= 1
             if span.open_chains == 0:
                 yield pending.batch(span.complete())
-                context.log.info(
-                    f"{listing.entity}: synced through {span.windows[-1].end:%Y-%m-%d %H:%M} UTC "
-                    f"({span.requests} requests)"
-                )
+                context.log.info(f"synced through {span.windows[-1].end:%Y-%m-%d %H:%M} UTC ({span.requests} requests)")
         if pending.is_full:
             yield pending.batch()
 

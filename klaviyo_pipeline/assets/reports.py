@@ -104,7 +104,7 @@ def _read_spans(
             except CursorExpired:
                 if attempt == ASK_AGAIN:
                     raise
-        context.log.info(f"flow report: {span[0].key} to {span[-1].key}, {len(batch.frame)} rows")
+        context.log.info(f"{span[0].key} to {span[-1].key}, {len(batch.frame)} rows")
         yield batch
 
 
@@ -145,4 +145,4 @@ def _fill_flows(context: dg.AssetExecutionContext, session: Session, batch: Batc
     ids = sorted(set(batch.frame["flow_id"]))
     stored, missed = Lookup(session, FLOWS).fill(ids)
     if stored or missed:
-        context.log.info(f"flow report: {stored} flows were looked up and stored, {missed} Klaviyo has no more")
+        context.log.info(f"{stored} flows were looked up and stored, {missed} Klaviyo has no more")

@@ -81,9 +81,7 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
     return Document(body, not may_need_escape(text), _row_count(body["data"]))
 
 
-def fault_of(
-    response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]
-) -> Fault:
+def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]) -> Fault:
     """What a status other than 200 means. `redact` takes secrets out of the answer's words."""
     first = _first_error(redact(response.text))
     detail = _detail(first)
@@ -126,9 +124,7 @@ def _text(response: httpx.Response) -> str:
 
 def _parsed(text: str, *, exact: bool) -> object:
     try:
-        parsed: object = json.loads(
-            text, parse_float=Decimal if exact else _finite, parse_constant=_no_constant
-        )
+        parsed: object = json.loads(text, parse_float=Decimal if exact else _finite, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         kind = "HTML" if text.lstrip()[:1] == "<" else "no complete JSON"
         raise UnreadableError(f"it is {kind} ({type(error).__name__})") from None

@@ -157,11 +157,9 @@ class KlaviyoClient:
             return Lookup(None, error.observed_at)
         stamp = listing.lookup_stamp(answer.body)
         with blamed_on(answer, call.endpoint):
-            record = listing.record(answer.body["data"], stamp, clean=answer.clean)
+            record = listing.record(_as_listed(listing, answer.body["data"]), stamp, clean=answer.clean)
             if record.id != id:
-                raise MalformedAnswer(
-                    f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}."
-                )
+                raise MalformedAnswer(f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}.")
         return Lookup(record, answer.observed_at)
 
     def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
@@ -174,9 +172,7 @@ class KlaviyoClient:
             answer = turn.answer
             with blamed_on(answer, first.endpoint):
                 found = read_rows(report, answer.body)
-            yield ReportPage(
-                found.rows, answer.observed_at, turn.number, answer.attempts, found.unknown, found.missing
-            )
+            yield ReportPage(found.rows, answer.observed_at, turn.number, answer.attempts, found.unknown, found.missing)
 
     def metrics(self) -> Iterator[Metric]:
         """Every metric of the account."""
@@ -200,6 +196,15 @@ class KlaviyoClient:
         if id in ("", ".", ".."):
             raise ValueError(f"no id of a {listing.resource_type}: {id!r}")
         return self._origin.url(f"{listing.path}/{quote(id, safe='')}")
+
+
+def _as_listed(listing: Listing, resource: object) -> object:
+    """The resource without what only a lookup shows: one object fetched every way is one state."""
+    attributes = resource.get("attributes") if isinstance(resource, dict) else None
+    if not isinstance(resource, dict) or not isinstance(attributes, dict):
+        return resource
+    kept = {name: value for name, value in attributes.items() if name not in listing.lookup_extras}
+    return {**resource, "attributes": kept}
 
 
 def _include(listing: Listing) -> tuple[tuple[str, str], ...]:

@@ -4,8 +4,6 @@ Every error reads as one line: what is wrong, what to do, and Klaviyo's own id o
 support asks for. No error ever carries the API key.
 """
 
-# ruff: noqa: N818 - the names say what happened; all of them end up behind `KlaviyoError`.
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -184,9 +182,7 @@ EDGE_BLOCK = Meaning(
 MALFORMED = Meaning(
     MalformedAnswer, True, "The answer is not what the API promises", "Check KLAVIYO_API_URL, then run again."
 )
-REDIRECTED = Meaning(
-    MalformedAnswer, False, "The answer is a redirect that is not followed", "Check KLAVIYO_API_URL."
-)
+REDIRECTED = Meaning(MalformedAnswer, False, "The answer is a redirect that is not followed", "Check KLAVIYO_API_URL.")
 SERVER_TROUBLE = Meaning(Unavailable, True, "Klaviyo has trouble", "Run again later.")
 REFUSED = Meaning(BadRequest, False, "Klaviyo refuses the request", "Check the settings that it speaks of.")
 OLD_CURSOR = Meaning(CursorExpired, False, "The page cursor is no longer good", "Start the listing again.")
@@ -203,9 +199,7 @@ BY_STATUS: Mapping[int, Meaning] = {
     404: Meaning(NotFound, False, "Klaviyo finds nothing there", "Check the id and KLAVIYO_API_URL."),
     408: SERVER_TROUBLE,
     410: Meaning(RevisionRetired, False, "Klaviyo no longer serves this", "Set a newer KLAVIYO_REVISION."),
-    429: Meaning(
-        Throttled, True, "Klaviyo asks to slow down", "Another tool may be using the account's quota."
-    ),
+    429: Meaning(Throttled, True, "Klaviyo asks to slow down", "Another tool may be using the account's quota."),
 }
 
 

@@ -68,6 +68,7 @@ class Listing:
     list_endpoint: Endpoint
     get_endpoint: Endpoint
     lookup_include: tuple[str, ...] = ()
+    lookup_extras: tuple[str, ...] = ()
     lookup_stamp: Callable[[Mapping[str, object]], str | None] = _no_stamp
 
     @property
@@ -204,6 +205,7 @@ FORMS = Listing(
     ),
     list_endpoint=rates.GET_FORMS,
     get_endpoint=rates.GET_FORM,
+    lookup_extras=("definition",),
 )
 
 SEGMENTS = Listing(

@@ -13,9 +13,7 @@ class Origin:
     def __init__(self, base_url: str) -> None:
         url = _parsed(base_url)
         if not url.host or url.userinfo:
-            raise InsecureUrl(
-                "KLAVIYO_API_URL must be a plain URL such as https://a.klaviyo.com, without a login."
-            )
+            raise InsecureUrl("KLAVIYO_API_URL must be a plain URL such as https://a.klaviyo.com, without a login.")
         if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
             raise InsecureUrl(
                 f"KLAVIYO_API_URL would send the API key unencrypted to {url.host}. Use https; "

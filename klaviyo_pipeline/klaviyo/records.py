@@ -77,21 +77,15 @@ def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: boo
         else _value(column, attributes.get(column.path), problems)
         for column in shape.columns
     }
-    return Record(
-        identifier, values, [f"{shape.resource_type} {identifier}: {odd}" for odd in problems], escapes
-    )
+    return Record(identifier, values, [f"{shape.resource_type} {identifier}: {odd}" for odd in problems], escapes)
 
 
 def _identity(resource: object, shape: Shape) -> tuple[str, dict[str, object]]:
     if not isinstance(resource, Mapping):
-        raise MalformedAnswer(
-            f"A {shape.resource_type} in the answer is no object: {shortened(repr(resource))}."
-        )
+        raise MalformedAnswer(f"A {shape.resource_type} in the answer is no object: {shortened(repr(resource))}.")
     identifier, attributes = resource.get("id"), resource.get("attributes")
     if not isinstance(identifier, str) or not identifier:
-        raise MalformedAnswer(
-            f"A {shape.resource_type} in the answer has no id, but {shortened(repr(identifier))}."
-        )
+        raise MalformedAnswer(f"A {shape.resource_type} in the answer has no id, but {shortened(repr(identifier))}.")
     if not isinstance(attributes, dict):
         raise MalformedAnswer(f"The {shape.resource_type} {identifier} in the answer has no attributes.")
     return identifier, attributes

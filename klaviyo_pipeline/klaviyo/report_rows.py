@@ -96,17 +96,14 @@ def _result_rows(
         return [keys | {name: _figure(report, statistics.get(name)) for name in report.statistics}]
     series = {name: _series(report, name, statistics.get(name), len(days)) for name in report.statistics}
     return [
-        keys | {"date": day} | {name: figures[at] for name, figures in series.items()}
-        for at, day in enumerate(days)
+        keys | {"date": day} | {name: figures[at] for name, figures in series.items()} for at, day in enumerate(days)
     ]
 
 
 def _keys(report: Report, groupings: object) -> dict[str, object]:
     told = groupings if isinstance(groupings, Mapping) else {}
     # A grouping that an answer leaves out must not cost the figures: they are kept under an empty text.
-    keys: dict[str, object] = {
-        name: "" if told.get(name) is None else escape(str(told[name])) for name in report.keys
-    }
+    keys: dict[str, object] = {name: "" if told.get(name) is None else escape(str(told[name])) for name in report.keys}
     if not keys[report.keys[0]]:
         raise _malformed(report, f"has a result without {report.keys[0]}")
     return keys

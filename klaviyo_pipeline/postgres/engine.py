@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.types.json import set_json_dumps
 
-from klaviyo_pipeline.settings import STATE_DIR
+from klaviyo_pipeline.postgres.embedded import project_server
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -46,9 +46,7 @@ def warehouse_url(database_url: str | None) -> str:
     """The warehouse's libpq URL: the given one, or else that of the embedded server, which is started."""
     if database_url:
         return database_url
-    from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
-
-    return EmbeddedPostgres(STATE_DIR / "postgres").start()
+    return project_server().start()
 
 
 def create_engine(url: str) -> sa.Engine:

@@ -71,6 +71,32 @@ class FlowMetrics:
         )
         return {start.astimezone(UTC): asked for start, asked in connection.execute(query)}
 
+    def stale(self, connection: sa.Connection, first: datetime, last: datetime) -> set[datetime]:
+        """Starts of the windows whose report was synced after their metrics were computed, or without any."""
+        names = ("entity", "window_start", "status", "finished_at")
+        ledger = sa.table("sync_windows", *(sa.column(name) for name in names), schema=self.schema)
+        report, metrics = ledger.alias("report"), ledger.alias("metrics")
+        query = (
+            sa.select(report.c.window_start)
+            .select_from(
+                report.outerjoin(
+                    metrics,
+                    sa.and_(
+                        metrics.c.entity == "flow_metrics",
+                        metrics.c.status == "synced",
+                        metrics.c.window_start == report.c.window_start,
+                    ),
+                )
+            )
+            .where(
+                report.c.entity == "flow_report",
+                report.c.status == "synced",
+                report.c.window_start.between(first, last),
+                sa.or_(metrics.c.finished_at.is_(None), metrics.c.finished_at < report.c.finished_at),
+            )
+        )
+        return {start.astimezone(UTC) for start in connection.execute(query).scalars()}
+
     def between(
         self, connection: sa.Connection, first: date, last: date, *, flow_id: str | None = None
     ) -> Iterator[Row]:

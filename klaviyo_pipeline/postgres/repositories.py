@@ -90,7 +90,11 @@ class EntityRepository:
     def absent(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that the table lacks and that Klaviyo was not found to lack within the last day."""
         table, misses = self._target.table, self._misses
-        wanted = sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text))).table_valued("id")
+        wanted = (
+            sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text)))
+            .table_valued("id")
+            .render_derived(name="wanted")
+        )
         query = (
             sa.select(wanted.c.id)
             .where(~sa.exists().where(table.c.id == wanted.c.id))

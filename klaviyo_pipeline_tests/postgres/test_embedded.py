@@ -101,9 +101,7 @@ def test_the_password_is_needed_and_kept_private(home: Path) -> None:
         psycopg.connect(dsn, password="guess")
 
 
-def test_the_server_gets_nothing_of_the_callers_environment(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_gets_nothing_of_the_callers_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_secret")
     monkeypatch.setenv("LC_ALL", "xx_XX.no-such-locale")
     monkeypatch.setenv("PGPORT", "1")
@@ -262,9 +260,7 @@ def test_as_root_the_data_of_a_removed_home_are_neither_taken_nor_hidden(
 
 
 @as_root
-def test_as_root_programs_out_of_reach_are_copied_beside_the_data(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_as_root_programs_out_of_reach_are_copied_beside_the_data(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     spec = real(installation.MODULE)
     assert spec is not None
@@ -275,9 +271,7 @@ def test_as_root_programs_out_of_reach_are_copied_beside_the_data(
     (closed / own.name).symlink_to(own)
     (closed / f"{own.name}.libs").symlink_to(own.with_name(f"{own.name}.libs"))
     spec.origin = str(closed / own.name / "__init__.py")
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: spec if name == installation.MODULE else real(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == installation.MODULE else real(name))
     server(home).start()
     program = Path(psutil.Process(postmaster(server(home))).exe())
     assert home in program.parents

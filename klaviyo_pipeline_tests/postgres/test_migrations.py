@@ -17,9 +17,7 @@ from klaviyo_pipeline.settings import SQL_DIR
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two good files; the second only works after the first."""
-    (tmp_path / "001_people.sql").write_text(
-        "CREATE TABLE people (id int);\nINSERT INTO people VALUES (7);\n"
-    )
+    (tmp_path / "001_people.sql").write_text("CREATE TABLE people (id int);\nINSERT INTO people VALUES (7);\n")
     (tmp_path / "002_age.sql").write_text("-- 100 % sure\nALTER TABLE people ADD age int;\n")
     return tmp_path
 
@@ -30,9 +28,7 @@ def ask(dsn: str, query: Any) -> list[tuple[Any, ...]]:
 
 
 def tables(dsn: str) -> set[tuple[Any, ...]]:
-    return set(
-        ask(dsn, "SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^pg_|^information'")
-    )
+    return set(ask(dsn, "SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^pg_|^information'"))
 
 
 def test_files_are_applied_in_order_and_only_once(database: str, folder: Path) -> None:

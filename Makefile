@@ -1,0 +1,57 @@
+# Everything happens in .venv, from the locks; `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ACCOUNT ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test lint lock stop clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+install: $(VENV)/.installed ## everything that the pipeline needs, into .venv
+
+demo: $(VENV)/.installed ## 90 days of a simulated account, into an embedded Postgres
+	@$(BIN)/klaviyo-pipeline demo
+
+dev: $(VENV)/.installed ## the Dagster UI and daemon on 127.0.0.1:3000 (ACCOUNT=demo for the demo's account)
+	@$(BIN)/klaviyo-pipeline dev $(if $(filter demo,$(ACCOUNT)),--demo)
+
+test: $(VENV)/.installed-dev ## all tests, on a throw-away Postgres of their own
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: $(VENV)/.installed-dev ## write the locks anew from pyproject.toml
+	@$(PIP) uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+stop: ## stop the embedded Postgres
+	@if [ -x $(BIN)/klaviyo-pipeline ]; then $(BIN)/klaviyo-pipeline database stop; fi
+
+clean: stop ## stop it, and remove .venv and every embedded table
+	rm -rf $(VENV) .klaviyo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.12, say" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) …"
+	@$(PIP) -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "installing what the tests need …"
+	@$(PIP) -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,44 @@
+"""Commands that change how the warehouse is set up: `migrate` and `rewindow`."""
+
+import click
+
+from klaviyo_pipeline.cli.shared import settings_of_environment, warehouse
+from klaviyo_pipeline.postgres.account import rewindow as forget_windows
+from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
+from klaviyo_pipeline.postgres.migrations import migrate as apply_migrations
+from klaviyo_pipeline.settings import SQL_DIR
+
+
+@click.command()
+def migrate() -> None:
+    """Create or upgrade the account's schema: the numbered files of sql/, each once, in order.
+
+    `sync`, `demo` and `dev` do this first by themselves.
+    """
+    settings = settings_of_environment()
+    url = warehouse_url(settings.database_url)
+    with clear_errors(url):
+        applied = apply_migrations(url, settings.account.slug, SQL_DIR)
+    for name in applied:
+        click.echo(f"applied {name}")
+    click.echo(f"schema {settings.account.slug} is up to date")
+
+
+@click.command()
+@click.confirmation_option(prompt="Every window will be asked again by the next sync. Go on?")
+def rewindow() -> None:
+    """Cut the windows anew, after KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW changed.
+
+    The ledger is emptied and takes the new settings; every row of the data tables stays. The next sync asks for
+    every window again.
+    """
+    settings = settings_of_environment()
+    with warehouse(settings, migrated=True) as engine, engine.begin() as connection:
+        forgotten = forget_windows(connection, settings.account)
+    click.echo(
+        f"{forgotten} windows forgotten; they are cut {settings.account.sync_window} in "
+        f"{settings.account.timezone} from now on. Run `klaviyo-pipeline sync`."
+    )
+
+
+COMMANDS = (migrate, rewindow)

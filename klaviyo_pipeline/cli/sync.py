@@ -1,0 +1,158 @@
+"""`klaviyo-pipeline sync`."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from klaviyo_pipeline.cli.shared import DAY, console, quiet, settings_of_environment, table, warehouse
+from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.resources import api_key, stop_sessions
+from klaviyo_pipeline.settings import Account, Settings
+
+if TYPE_CHECKING:
+    from klaviyo_pipeline.syncing import AssetResult
+
+ENTITIES = tuple(LISTINGS)
+CENSUSES = tuple(f"{entity}_census" for entity in ENTITIES)
+CENSUS = "census"
+REPORTS = ("flow_report", "flow_metrics")
+NAMES = (*ENTITIES, CENSUS, *CENSUSES, *REPORTS)
+
+RESULT_COLUMNS = {
+    "asset": "asset",
+    "outcome": "outcome",
+    "windows": "windows",
+    "requests": "requests",
+    "rows_fetched": "fetched",
+    "rows_inserted": "inserted",
+    "rows_updated": "updated",
+    "rows_unchanged": "unchanged",
+    "rows_deleted": "deleted",
+    "seconds": "seconds",
+}
+
+
+class AssetName(click.ParamType[str]):
+    """An asset to sync."""
+
+    name = "ASSET"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in NAMES:
+            self.fail(f"there is no asset {value!r}; choose from {', '.join(NAMES)}.", param, ctx)
+        return value
+
+
+@click.command()
+@click.argument("assets", nargs=-1, type=AssetName())
+@click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
+@click.option("--to", "last", type=DAY, help="Last day, inclusive; later than today means until now. [default: now]")
+@click.option("--force", is_flag=True, help="Ask again for what the ledger already has.")
+@click.option("--accept-deletes", is_flag=True, help="Let a census mark more deletes than is plausible.")
+def sync(assets: tuple[str, ...], first: date | None, last: date | None, force: bool, accept_deletes: bool) -> None:
+    """Bring the account into Postgres: what the ledger lacks, and the trailing days that may still change.
+
+    ASSET is one or more of flows, campaigns, forms, segments, census (all four full listings, or one, as
+    flows_census), flow_report and flow_metrics; all of them by default. Days are days of KLAVIYO_TIMEZONE. Each
+    asset's sync is a run in the Dagster UI. One failing asset does not stop the others; the exit code is then 1.
+
+    \b
+    klaviyo-pipeline sync
+    klaviyo-pipeline sync flows campaigns --from 2026-01-01 --to 2026-03-31
+    klaviyo-pipeline sync flow_report flow_metrics --from 2026-01-01 --force
+    """
+    settings = settings_of_environment()
+    days = check_days(settings.account, first, last)
+    failed = run_sync(settings, assets, *days, force=force, accept_deletes=accept_deletes)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+COMMANDS = (sync,)
+
+
+def check_days(account: Account, first: date | None, last: date | None) -> tuple[date, date]:
+    """The days to sync, both ends inclusive. Raises a usage error for days that cannot be."""
+    today = account.today(datetime.now(UTC))
+    if first is not None and first < account.start_date:
+        raise click.UsageError(
+            f"--from {first} lies before KLAVIYO_START_DATE={account.start_date}, the first window: set that earlier."
+        )
+    if first is not None and first > today:
+        raise click.UsageError(f"--from {first} lies in the future; today is {today} in {account.timezone}.")
+    if last is not None and last < account.start_date:
+        raise click.UsageError(f"--to {last} lies before KLAVIYO_START_DATE={account.start_date}.")
+    if first is not None and last is not None and first > last:
+        raise click.UsageError(f"--from {first} lies after --to {last}.")
+    return first or account.start_date, min(last or today, today)
+
+
+def run_sync(
+    settings: Settings,
+    assets: tuple[str, ...],
+    first: date,
+    last: date,
+    *,
+    force: bool = False,
+    accept_deletes: bool = False,
+) -> bool:
+    """Migrate, sync, and print what it came to; return whether an asset failed."""
+    quiet()
+    api_key(settings.account.api_key_variable)
+    shown = console()
+    with warehouse(settings, migrated=True):
+        pass
+    from klaviyo_pipeline.instance import use_project_instance
+    from klaviyo_pipeline.planning import SyncRequest
+    from klaviyo_pipeline.postgres.warehouse import Warehouse
+    from klaviyo_pipeline.syncing import Sync
+
+    use_project_instance()
+
+    def tell(line: str) -> None:
+        shown.print(line, markup=False, soft_wrap=True)
+
+    request = SyncRequest(_expanded(assets), first, last, force, accept_deletes, named=bool(assets))
+    with _stopping_on_signals():
+        results = Sync(settings.account, Warehouse(), tell).run(request)
+    shown.print()
+    shown.print(table([_row(result) for result in results], RESULT_COLUMNS))
+    failed = [result for result in results if result.error]
+    for result in failed:
+        click.echo(f"Error: {result.asset}: {result.error}", err=True)
+    return bool(failed)
+
+
+def _expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
+    named = assets or (*ENTITIES, CENSUS, *REPORTS)
+    every = [one for name in named for one in (CENSUSES if name == CENSUS else (name,))]
+    return tuple(dict.fromkeys(every))
+
+
+def _row(result: "AssetResult") -> dict[str, object]:
+    outcome = "failed" if result.error else result.skipped or "done"
+    return {**vars(result), "outcome": outcome, "seconds": f"{result.seconds:.1f}"}
+
+
+@contextlib.contextmanager
+def _stopping_on_signals() -> Iterator[None]:
+    """End cleanly, within seconds, when told to: batches that are committed stay, open ones roll back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stop_sessions()
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        stop_sessions()
+        for number, handler in before.items():
+            signal.signal(number, handler)

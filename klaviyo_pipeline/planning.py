@@ -1,0 +1,90 @@
+"""What a sync has to ask: the windows that the ledger lacks, and the trailing ones that may still change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.assets.census import census_name
+from klaviyo_pipeline.assets.metrics import FLOW_METRICS
+from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.partitions import Window, WindowPlan, entity_windows, report_windows, runs_of
+from klaviyo_pipeline.postgres.censuses import CensusRecord
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.metrics import FlowMetrics
+from klaviyo_pipeline.settings import Account
+
+ENTITIES = tuple(LISTINGS)
+CENSUSES = {census_name(listing): entity for entity, listing in LISTINGS.items()}
+CENSUS = "census"
+ASSETS = (*ENTITIES, *CENSUSES, FLOW_REPORT, FLOW_METRICS)
+"""Every asset that a sync knows, in the order in which they are reported."""
+
+CENSUS_IS_FRESH = timedelta(hours=20)
+JOINED_GAP_DAYS = 7
+"""Windows between two missing ones that are asked again rather than left out: one listing instead of two."""
+
+
+@dataclass(frozen=True)
+class SyncRequest:
+    """What was asked for: assets by name, days inclusive in the account's zone, and whether to ask again."""
+
+    assets: Sequence[str]
+    first: date
+    last: date
+    force: bool = False
+    accept_deletes: bool = False
+    named: bool = False
+    """Whether the assets were named, rather than all by default: a named census always runs."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans one account's sync from what its ledger says at `now` (UTC, the database's clock)."""
+
+    account: Account
+    now: datetime
+
+    def windows(
+        self, connection: sa.Connection, asset: str, request: SyncRequest, *, conversion_metric_id: str | None = None
+    ) -> list[list[Window]]:
+        """The contiguous ranges of windows that this partitioned asset has to ask, each one run."""
+        plan = self._plan(asset)
+        every = plan.between(request.first, min(request.last, self.account.today(self.now)), self.now)
+        if request.force:
+            wanted = every
+        elif asset == FLOW_METRICS:
+            wanted = self._stale_metrics(connection, every)
+        else:
+            wanted = self._lacking(connection, asset, every, conversion_metric_id)
+        per_day = 1 if plan.daily else 24
+        return runs_of(every, wanted, join_gaps=JOINED_GAP_DAYS * per_day)
+
+    def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
+        """Whether this census is to run: it was named, forced, or the last good one is old."""
+        if request.force or request.named:
+            return True
+        last = CensusRecord(self.account.slug, CENSUSES[asset]).last_complete(connection)
+        return last is None or self.now - last > CENSUS_IS_FRESH
+
+    def _plan(self, asset: str) -> WindowPlan:
+        return entity_windows(self.account) if asset in ENTITIES else report_windows(self.account)
+
+    def _lacking(
+        self, connection: sa.Connection, asset: str, every: Sequence[Window], conversion_metric_id: str | None
+    ) -> list[Window]:
+        done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=conversion_metric_id)
+        days = self.account.lookback_days
+        if asset == FLOW_REPORT:
+            days = max(days, self.account.attribution_days)
+        trailing = self.now - timedelta(days=days)
+        return [window for window in every if window.end > trailing or window.start not in done]
+
+    def _stale_metrics(self, connection: sa.Connection, every: Sequence[Window]) -> list[Window]:
+        """Windows whose report was synced after their metrics, or not computed yet."""
+        if not every:
+            return []
+        stale = FlowMetrics(self.account.slug).stale(connection, every[0].start, every[-1].start)
+        return [window for window in every if window.start in stale]

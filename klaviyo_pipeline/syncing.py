@@ -1,0 +1,355 @@
+"""A sync: runs of Dagster for what the plan says, entities side by side, then the reports, then the metrics.
+
+Every run is recorded in Dagster's instance, with its logs and materializations, as if it had been launched in the
+UI. A failing asset does not stop the others.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+
+from klaviyo_pipeline.assets.metrics import FLOW_METRICS
+from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.definitions import build_defs
+from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
+from klaviyo_pipeline.klaviyo.conversion import find_conversion_metric
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError
+from klaviyo_pipeline.partitions import Window, range_tags
+from klaviyo_pipeline.planning import CENSUSES, ENTITIES, Planner, SyncRequest
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.resources import KlaviyoResource, Session, stop_sessions, trust
+from klaviyo_pipeline.settings import Account
+
+STOP_SECONDS = 10.0
+
+HOST_TAG, PROCESS_TAG = "klaviyo_pipeline/host", "klaviyo_pipeline/process"
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class AssetResult:
+    """What a sync of one asset came to. `error` is one line; `skipped` says why there was nothing to run."""
+
+    asset: str
+    windows: int = 0
+    requests: int = 0
+    rows_fetched: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_unchanged: int = 0
+    rows_deleted: int = 0
+    seconds: float = 0.0
+    run_ids: list[str] = field(default_factory=list)
+    error: str | None = None
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class Sync:
+    """One sync of one account, through the definitions and the instance that the UI uses too."""
+
+    account: Account
+    warehouse: Warehouse
+    tell: Tell
+
+    def run(self, request: SyncRequest) -> list[AssetResult]:
+        """Sync what was asked for; one result for each asset, in the order of the request.
+
+        Raises what makes every asset fail alike: a wrong key, another account's key, an unreachable database.
+        """
+        with DagsterInstance.get() as instance:
+            free_dead_runs(instance)
+        with KlaviyoResource().session(self.account, self.warehouse) as session:
+            identity = session.identity
+            if not session.zone_is_right:
+                self.tell(f"warning: {session.zone_remedy}")
+            metric_id = self._conversion_metric(session, request)
+        chains = [[asset for asset in request.assets if entity in (asset, CENSUSES.get(asset))] for entity in ENTITIES]
+        results = side_by_side(self.account, identity, [chain for chain in chains if chain], request, self.tell)
+        reports = [asset for asset in (FLOW_REPORT, FLOW_METRICS) if asset in request.assets]
+        results += sync_chain(self.account, reports, request, metric_id, self.tell)
+        by_asset = {result.asset: result for result in results}
+        return [by_asset[asset] for asset in request.assets]
+
+    def _conversion_metric(self, session: Session, request: SyncRequest) -> str | None:
+        """The metric that report windows count as asked with; None where the report's own run will tell why not."""
+        if FLOW_REPORT not in request.assets or not session.zone_is_right:
+            return None
+        try:
+            return find_conversion_metric(session.client, self.account.conversion_metric_id).id
+        except KlaviyoError:
+            return None
+
+
+def sync_chain(
+    account: Account, assets: Sequence[str], request: SyncRequest, conversion_metric_id: str | None, tell: Tell
+) -> list[AssetResult]:
+    """Sync these assets one after the other in this process; one result each."""
+    if not assets:
+        return []
+    warehouse = Warehouse()
+    definitions = build_defs([account], warehouse)
+    with warehouse.engine() as engine, DagsterInstance.get() as instance:
+        chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
+        return [chain.sync(asset) for asset in assets]
+
+
+def side_by_side(
+    account: Account, identity: KlaviyoAccount, chains: Sequence[Sequence[str]], request: SyncRequest, tell: Tell
+) -> list[AssetResult]:
+    """Sync several chains of assets at once, each in a process of its own.
+
+    Dagster reconfigures the logging of the whole process whenever a run begins, which deadlocks runs in threads.
+    """
+    if len(chains) <= 1:
+        return [result for chain in chains for result in sync_chain(account, chain, request, None, tell)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    workers: dict[Connection, tuple[BaseProcess, Sequence[str]]] = {}
+    worker: BaseProcess
+    for chain in chains:
+        ours, theirs = context.Pipe(duplex=False)
+        worker = context.Process(target=_work, args=(account, identity, list(chain), request, theirs), daemon=True)
+        worker.start()
+        theirs.close()
+        workers[ours] = worker, chain
+    results: list[AssetResult] = []
+    try:
+        while workers:
+            for ready in wait(list(workers)):
+                assert isinstance(ready, Connection)
+                results += _receive(ready, workers, tell)
+    finally:
+        for worker, _ in workers.values():
+            worker.terminate()
+            worker.join(timeout=STOP_SECONDS)
+    return results
+
+
+def _receive(
+    ready: Connection, workers: dict[Connection, tuple[BaseProcess, Sequence[str]]], tell: Tell
+) -> list[AssetResult]:
+    """A line to tell, or the results of a worker that has ended."""
+    try:
+        message = ready.recv()
+    except EOFError:
+        worker, chain = workers.pop(ready)
+        worker.join()
+        return [AssetResult(asset, error=f"its process ended early (exit code {worker.exitcode})") for asset in chain]
+    if isinstance(message, str):
+        tell(message)
+        return []
+    worker, _ = workers.pop(ready)
+    worker.join()
+    found: list[AssetResult] = message
+    return found
+
+
+def _work(
+    account: Account, identity: KlaviyoAccount, assets: list[str], request: SyncRequest, channel: Connection
+) -> None:
+    """A worker: syncs its chain, telling the parent by lines and at the end by results."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    trust(account, identity)
+    channel.send(sync_chain(account, assets, request, None, channel.send))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    stop_sessions()
+    raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Assets that are synced one after the other, each run recorded in the instance."""
+
+    account: Account
+    engine: sa.Engine
+    definitions: dg.Definitions
+    instance: DagsterInstance
+    request: SyncRequest
+    conversion_metric_id: str | None
+    tell: Tell
+
+    def sync(self, asset: str) -> AssetResult:
+        """Run what the plan says for this asset; an error ends up in the result."""
+        result = AssetResult(asset)
+        started = time.monotonic()
+        try:
+            for tags, config, windows in self._runs(asset):
+                result.windows += windows
+                self._run(asset, tags, config, result)
+                if result.error:
+                    break
+            if not result.run_ids:
+                result.skipped = "nothing to ask" if asset not in CENSUSES else "the last census is fresh"
+            _add_counts(self.engine, self.account.slug, result)
+        except Exception as error:
+            result.error = one_line(error)
+        result.seconds = time.monotonic() - started
+        self.tell(_told(result))
+        return result
+
+    def _runs(self, asset: str) -> Iterator[tuple[dict[str, str], dict[str, Any], int]]:
+        """Tags, run config and number of windows of each run that this asset needs."""
+        with self.engine.connect() as connection:
+            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            planner = Planner(self.account, now)
+            if asset in CENSUSES:
+                if planner.census_is_due(connection, asset, self.request):
+                    yield {}, _census_config(self.account, asset, self.request.accept_deletes), 0
+                return
+            metric_id = self.conversion_metric_id if asset == FLOW_REPORT else None
+            ranges = planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
+        for windows in ranges:
+            self.tell(f"{asset}: {_span(windows)}")
+            yield range_tags(windows), {}, len(windows)
+
+    def _run(self, asset: str, tags: dict[str, str], config: dict[str, Any], result: AssetResult) -> None:
+        """One run of one asset in this process, recorded in the instance."""
+        key = dg.AssetKey([self.account.slug, asset])
+        job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection={key})
+        logger = _progress_logger(lambda line: self.tell(f"{asset}: {line}"))
+        executed = job.with_logger_defs({"progress": logger}).execute_in_process(
+            instance=self.instance,
+            tags={**tags, HOST_TAG: socket.gethostname(), PROCESS_TAG: _process(os.getpid())},
+            run_config={**config, "loggers": {"progress": {}}},
+            raise_on_error=False,
+        )
+        result.run_ids.append(executed.run_id)
+        if not executed.success:
+            result.error = _failure(executed)
+
+
+def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
+    """A run's logger that passes on what an asset says, and leaves out Dagster's own events."""
+
+    class Progress(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            meta = getattr(record, "dagster_meta", {})
+            if not meta.get("dagster_event"):
+                tell(str(meta.get("orig_message", record.getMessage())))
+
+    def make(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("klaviyo_pipeline.sync", logging.INFO)
+        logger.addHandler(Progress())
+        return logger
+
+    return dg.LoggerDefinition(make)
+
+
+def free_dead_runs(instance: DagsterInstance) -> list[str]:
+    """Mark runs of syncs that died on this machine as failed and free their pool slots; return their ids."""
+    dead = []
+    started = instance.get_run_records(
+        RunsFilter(tags={HOST_TAG: socket.gethostname()}, statuses=[DagsterRunStatus.STARTED])
+    )
+    for record in started:
+        run = record.dagster_run
+        if _alive(run.tags.get(PROCESS_TAG, "")):
+            continue
+        instance.report_run_failed(run, "The process that ran this sync died.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        dead.append(run.run_id)
+    return dead
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong at the root of an error, on one line, without SQL."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, sa.exc.DBAPIError) and cause.orig is not None:
+        cause = cause.orig
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(cause).__name__
+
+
+def _failure(executed: dg.ExecuteInProcessResult) -> str:
+    for event in executed.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None:
+                lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+                return lines[0].partition(": ")[2] or lines[0]
+    return "the run failed; its log in the UI says why"
+
+
+def _span(windows: Sequence[Window]) -> str:
+    count = f"{len(windows)} window{'s' if len(windows) > 1 else ''}"
+    return f"{count}, {windows[0].key} to {windows[-1].key}" if len(windows) > 1 else f"{count}, {windows[0].key}"
+
+
+def _told(result: AssetResult) -> str:
+    if result.error:
+        return f"{result.asset}: failed: {result.error}"
+    if result.skipped:
+        return f"{result.asset}: {result.skipped}"
+    return (
+        f"{result.asset}: done in {result.seconds:.1f} s: {result.rows_fetched:,} rows in {result.requests} requests, "
+        f"{result.rows_inserted:,} new, {result.rows_updated:,} changed"
+    )
+
+
+def _census_config(account: Account, asset: str, accept_deletes: bool) -> dict[str, Any]:
+    return {"ops": {f"{account.slug}__{asset}": {"config": {"accept_deletes": accept_deletes}}}}
+
+
+def _add_counts(engine: sa.Engine, schema: str, result: AssetResult) -> None:
+    """What the runs noted in the ledger, or in the record of censuses."""
+    is_census = result.asset in CENSUSES
+    names = ("rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests")
+    fetched = "rows_listed" if is_census else "rows_fetched"
+    table = sa.table(
+        "census_runs" if is_census else "sync_windows",
+        *(sa.column(name) for name in (*names, fetched, "run_id")),
+        schema=schema,
+    )
+    query = sa.select(*(sa.func.coalesce(sa.func.sum(table.c[name]), 0) for name in (fetched, *names))).where(
+        table.c.run_id.in_(result.run_ids)
+    )
+    with engine.connect() as connection:
+        counted = connection.execute(query).one()
+    for name, value in zip(("rows_fetched", *names), counted, strict=True):
+        setattr(result, name, int(value))
+
+
+def _process(pid: int) -> str:
+    """A process by its id and start, so that a recycled id is not taken for it."""
+    try:
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        started = ""
+    return f"{pid}:{started}"
+
+
+def _alive(process: str) -> bool:
+    pid = process.partition(":")[0]
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process == _process(int(pid))
