@@ -31,6 +31,7 @@ from klaviyo_pipeline.klaviyo.conversion import find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.partitions import Window, range_tags
 from klaviyo_pipeline.planning import CENSUSES, ENTITIES, Planner, SyncRequest
+from klaviyo_pipeline.postgres.engine import first_line, reason
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session, stop_sessions, trust
 from klaviyo_pipeline.settings import Account
@@ -202,7 +203,7 @@ class _Chain:
                 result.skipped = "nothing to ask" if asset not in CENSUSES else "the last census is fresh"
             _add_counts(self.engine, self.account.slug, result)
         except Exception as error:
-            result.error = one_line(error)
+            result.error = reason(error)
         result.seconds = time.monotonic() - started
         self.tell(_told(result))
         return result
@@ -271,17 +272,6 @@ def free_dead_runs(instance: DagsterInstance) -> list[str]:
     return dead
 
 
-def one_line(error: BaseException) -> str:
-    """What went wrong at the root of an error, on one line, without SQL."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    if isinstance(cause, sa.exc.DBAPIError) and cause.orig is not None:
-        cause = cause.orig
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[0] if lines else type(cause).__name__
-
-
 def _failure(executed: dg.ExecuteInProcessResult) -> str:
     for event in executed.all_events:
         if event.is_step_failure:
@@ -289,8 +279,8 @@ def _failure(executed: dg.ExecuteInProcessResult) -> str:
             while error is not None and error.cause is not None:
                 error = error.cause
             if error is not None:
-                lines = [line.strip() for line in error.message.splitlines() if line.strip()]
-                return lines[0].partition(": ")[2] or lines[0]
+                # Dagster's message is "module.Kind: text", and the text may have lines of its own.
+                return first_line(error.message.partition(": ")[2]) or first_line(error.message)
     return "the run failed; its log in the UI says why"
 
 

@@ -64,10 +64,8 @@ def clear_line(error: BaseException) -> str:
     """One line for any error; an unexpected one names its kind and how to see more."""
     if isinstance(error, EXPECTED):
         return " ".join(str(error).split())
-    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
-        error = error.orig
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    if isinstance(error, psycopg.Error):
+    text = reason(error)
+    if isinstance(error, psycopg.Error | sa.exc.DBAPIError):
         return f"Postgres: {text}"
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
 

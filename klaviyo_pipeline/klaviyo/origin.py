@@ -51,7 +51,9 @@ def _parsed(base_url: str) -> httpx.URL:
 
 
 def _key(url: httpx.URL) -> tuple[str, str, int]:
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+    # This machine has several names, and a server on it may know itself by another than we call it.
+    host = "localhost" if _is_loopback(url.host) else url.host
+    return url.scheme, host, url.port or (443 if url.scheme == "https" else 80)
 
 
 def _is_loopback(host: str) -> bool:

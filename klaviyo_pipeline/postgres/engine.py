@@ -83,10 +83,25 @@ def clear_errors(url: str) -> Iterator[None]:
         raise
 
 
-def _unreachable(url: str, reason: str) -> str:
+def reason(error: BaseException) -> str:
+    """What went wrong at the root of an error, on one line, without the statement that failed."""
+    cause = error
+    while cause.__cause__ is not None and not isinstance(cause, sa.exc.DBAPIError):
+        cause = cause.__cause__
+    if isinstance(cause, sa.exc.DBAPIError) and cause.orig is not None:
+        cause = cause.orig
+    return first_line(str(cause)) or type(cause).__name__
+
+
+def first_line(text: str) -> str:
+    """The first line of `text` that is not empty."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _unreachable(url: str, told: str) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
-    first = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+    first = first_line(told) or "no reason given"
     if parts.password:
         first = first.replace(parts.password, "***")
     return f"cannot connect to Postgres at {where}: {first} Check KLAVIYO_DATABASE_URL."

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from dagster import DagsterEvent
 
 from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
@@ -153,10 +154,10 @@ def _frame(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
 
 
 def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseException) -> None:
-    reason = f"{type(error).__name__}: {error}"
+    told = reason(error)
     try:
-        writer.record_failure(reason)
-        writer.load.on_failed(reason)
+        writer.record_failure(told)
+        writer.load.on_failed(told)
     except Exception as second:  # the first error is the one to tell
         context.log.warning(f"the ledger could not note the failure: {type(second).__name__}")
 
