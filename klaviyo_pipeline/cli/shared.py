@@ -23,6 +23,7 @@ from klaviyo_pipeline.postgres.engine import (
     NotMigrated,
     clear_errors,
     create_engine,
+    reason,
     warehouse_url,
 )
 from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
