@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ACCOUNT ?=
+# The locks name every package. pip's own resolver, as Python 3.11 brings it, stumbles over hashes and extras.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
@@ -47,11 +48,11 @@ $(BIN)/python:
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV) …"
-	@$(PIP) -r requirements.lock
+	@$(PIP) --no-deps -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@echo "installing what the tests need …"
-	@$(PIP) -r requirements-dev.lock
+	@$(PIP) --no-deps -r requirements-dev.lock
 	@touch $@
