@@ -19,6 +19,9 @@ LONGEST_WAIT = 300.0
 SECOND_PADDING = 1.05
 MINUTE_PADDING = 60.5 / 60
 
+# A thread wakes some milliseconds late: nothing to a second, much to a window that a rate scale has shortened.
+LATE_WAKING = 0.02
+
 Clock = Callable[[], datetime]
 
 
@@ -57,13 +60,14 @@ def padded_windows(endpoint: Endpoint, scale: float) -> list[tuple[int, float]]:
     """
     if scale == 0:
         return []
-    return [(rate.requests, rate.seconds / scale * _padding(rate)) for rate in endpoint.rates]
+    return [(rate.requests, _padded(rate, rate.seconds / scale)) for rate in endpoint.rates]
 
 
-def _padding(rate: Rate) -> float:
-    if rate.seconds <= SECOND:
-        return SECOND_PADDING
-    return MINUTE_PADDING if rate.seconds <= MINUTE else 1.0
+def _padded(rate: Rate, seconds: float) -> float:
+    if rate.seconds > MINUTE:
+        return seconds
+    share = SECOND_PADDING if rate.seconds <= SECOND else MINUTE_PADDING
+    return max(seconds * share, seconds + LATE_WAKING)
 
 
 def quota_spent(
