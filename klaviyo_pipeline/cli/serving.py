@@ -81,7 +81,7 @@ def dev(host: str, port: int, of_demo: bool) -> None:
         use_project_instance()
         click.echo(f"Dagster UI on http://{host}:{port} (account {settings.account.slug}); Ctrl-C to stop.")
         dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
-        arguments = ["dev", "-h", host, "-p", str(port), "-m", "klaviyo_pipeline.definitions"]
+        arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
         code = _run_until_told([dagster, *arguments])
     raise click.exceptions.Exit(code)
 
