@@ -178,8 +178,19 @@ class _Reader:
         url = self.text(name)
         if not url:
             return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
+        if not _names_a_database(url):
             # The URL may hold a password: it is not repeated.
-            raise SettingsError(f"{name} must read postgresql://user:password@host:5432/database.")
+            raise SettingsError(
+                f"{name} must read postgresql://user:password@host:5432/database, with %-escapes in the password."
+            )
         return url
+
+
+def _names_a_database(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        # An unescaped "/" in a password makes a part of it the port, which every parser then quotes in its complaint.
+        usable = parts.port != 0
+    except ValueError:
+        return False
+    return usable and parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/"))
