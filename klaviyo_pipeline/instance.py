@@ -14,6 +14,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, LiteralString, Self
+from urllib.parse import quote, urlsplit
 
 import psycopg
 from dagster._config.config_schema import UserConfigSchema
@@ -92,6 +93,18 @@ def storage_url() -> str:
     return _psycopg2_url(ensure_database(project_server().start(), DATABASE), OWN_URL)
 
 
+def found_storage_url() -> str | None:
+    """`storage_url()` where what it names is there already; None where the first run will make it. Makes nothing."""
+    load_dotenv_file()
+    if own := os.environ.get(OWN_URL, "").strip():
+        return _psycopg2_url(own, OWN_URL)
+    if warehouse := os.environ.get(WAREHOUSE_URL, "").strip():
+        _psycopg2_url(warehouse, WAREHOUSE_URL)
+        return _found_beside(warehouse)
+    server = project_server()
+    return _found_database(server.dsn, DATABASE) if server.running else None
+
+
 class ProjectStorage(DagsterPostgresStorage):
     """Runs, events and schedules in Postgres, at `storage_url()`."""
 
@@ -147,8 +160,7 @@ def _database_beside(connection: psycopg.Connection[Any], warehouse: str) -> str
 
     What is there wins, so that a right that the role is given later does not hide the runs so far.
     """
-    room = NAME_BYTES - len(DATABASE_SUFFIX)
-    name = connection.info.dbname.encode()[:room].decode(errors="ignore") + DATABASE_SUFFIX
+    name = _name_beside(connection)
     if not _exists(connection, HAS_DATABASE, name) and _exists(connection, HAS_OWN_SCHEMA, SCHEMA):
         return None
     try:
@@ -156,6 +168,26 @@ def _database_beside(connection: psycopg.Connection[Any], warehouse: str) -> str
     except errors.InsufficientPrivilege:
         _create_schema(connection)
         return None
+
+
+def _found_beside(warehouse: str) -> str | None:
+    with psycopg.connect(warehouse, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+        name = _name_beside(connection)
+        if not _exists(connection, HAS_DATABASE, name) and _exists(connection, HAS_OWN_SCHEMA, SCHEMA):
+            return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
+    return _found_database(warehouse, name)
+
+
+def _found_database(server: str, name: str) -> str | None:
+    with psycopg.connect(server, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+        if not _exists(connection, HAS_DATABASE, name):
+            return None
+    return _psycopg2_url(urlsplit(server)._replace(path="/" + quote(name, safe="")).geturl(), WAREHOUSE_URL)
+
+
+def _name_beside(connection: psycopg.Connection[Any]) -> str:
+    room = NAME_BYTES - len(DATABASE_SUFFIX)
+    return connection.info.dbname.encode()[:room].decode(errors="ignore") + DATABASE_SUFFIX
 
 
 def _exists(connection: psycopg.Connection[Any], query: LiteralString, name: str) -> bool:

@@ -141,7 +141,7 @@ def read_windows(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, windows: Sequence[Window]
 ) -> Iterator[Batch]:
     """Batches of every object updated in these contiguous windows; a span's last batch completes its windows."""
-    spans = list(_spans(listing, windows, session.now()))
+    spans = list(spans_of(listing, windows, session.now()))
     pending = Pending(listing)
     tasks = [(span, chain) for span in spans for chain in span.chains]
     context.log.info(
@@ -178,7 +178,7 @@ def _take(context: dg.AssetExecutionContext, span: SpanReading, page: Page, pend
             pending.add(record, page.observed_at, index)
 
 
-def _spans(listing: Listing, windows: Sequence[Window], now: datetime) -> Iterator[SpanReading]:
+def spans_of(listing: Listing, windows: Sequence[Window], now: datetime) -> Iterator[SpanReading]:
     """Cut the windows into spans. An endpoint without an upper bound lists up to now each time: one span."""
     first = 0
     while first < len(windows):

@@ -117,7 +117,7 @@ def run_sync(
     def tell(line: str) -> None:
         shown.print(line, markup=False, soft_wrap=True)
 
-    request = SyncRequest(_expanded(assets), first, last, force, accept_deletes, named=bool(assets))
+    request = SyncRequest(expanded(assets), first, last, force, accept_deletes, named=bool(assets))
     with _stopping_on_signals():
         results = Sync(settings.account, Warehouse(), tell).run(request)
     shown.print()
@@ -128,7 +128,8 @@ def run_sync(
     return bool(failed)
 
 
-def _expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
+def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
+    """The assets that these names mean: all without any, four for `census`; each once."""
     named = assets or (*ENTITIES, CENSUS, *REPORTS)
     every = [one for name in named for one in (CENSUSES if name == CENSUS else (name,))]
     return tuple(dict.fromkeys(every))

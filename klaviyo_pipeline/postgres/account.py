@@ -21,6 +21,23 @@ def _table(schema: str) -> sa.TableClause:
     return sa.table("account", *(sa.column(name) for name in names.split()), schema=schema)
 
 
+def verify(connection: sa.Connection, account: Account, account_id: str | None) -> str | None:
+    """The id of the Klaviyo account that the schema holds; None while it is nobody's. Changes nothing.
+
+    Raises `AccountRefused` as `claim` does; without an `account_id` only the windows are compared.
+    """
+    row = connection.execute(sa.select(_table(account.slug))).mappings().first()
+    if row is None:
+        return None
+    if account_id is not None and row["account_id"] != account_id:
+        raise AccountRefused(
+            f"schema {account.slug!r} holds Klaviyo account {row['account_id']}, and {account.api_key_variable} "
+            f"is a key of account {account_id}: set KLAVIYO_ACCOUNT to another name, or use the right key."
+        )
+    _same_windows(connection, account, str(row["window_timezone"]), str(row["sync_window"]))
+    return str(row["account_id"])
+
+
 def claim(
     connection: sa.Connection,
     account: Account,
@@ -35,15 +52,8 @@ def claim(
     `account_id`, `timezone` and `currency` are what Klaviyo says of the key. Raises `AccountRefused` where the
     schema holds another account, or where the ledger has windows of another zone or length.
     """
+    verify(connection, account, account_id)
     table = _table(account.slug)
-    row = connection.execute(sa.select(table)).mappings().first()
-    if row is not None:
-        if row["account_id"] != account_id:
-            raise AccountRefused(
-                f"schema {account.slug!r} holds Klaviyo account {row['account_id']}, and {account.api_key_variable} "
-                f"is a key of account {account_id}: set KLAVIYO_ACCOUNT to another name, or use the right key."
-            )
-        _same_windows(connection, account, str(row["window_timezone"]), str(row["sync_window"]))
     told = {
         "account_id": account_id,
         "timezone": timezone,
@@ -51,6 +61,7 @@ def claim(
         "window_timezone": account.timezone,
         "sync_window": account.sync_window,
         "start_date": account.start_date,
+        "attribution_days": account.attribution_days,
         "verified_at": verified_at,
     }
     insert = pg.insert(table).values(singleton=True, **told)
