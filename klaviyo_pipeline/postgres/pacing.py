@@ -83,7 +83,6 @@ class PostgresPacer:
         with self._engine.begin() as connection:
             if endpoint.name not in self._ensured:
                 connection.execute(self._ensure, {"endpoint": endpoint.name})
-                self._ensured.add(endpoint.name)
             at, wait = connection.execute(
                 self._reserve,
                 {
@@ -94,6 +93,8 @@ class PostgresPacer:
                     "keep": max([1, *(requests for requests, _ in windows)]),
                 },
             ).one()
+        # Only now that the row is committed: another thread that trusted the note sooner would not see the row.
+        self._ensured.add(endpoint.name)
         if wait > self._longest.total_seconds():
             raise quota_spent(endpoint, at)
         return Slot(wait=max(0.0, float(wait)), at=at)
