@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -78,11 +79,11 @@ def dev(host: str, port: int, of_demo: bool) -> None:
             pass
         from klaviyo_pipeline.instance import use_project_instance
 
-        use_project_instance()
+        folder = use_project_instance()
         click.echo(f"Dagster UI on http://{host}:{port} (account {settings.account.slug}); Ctrl-C to stop.")
         dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
         arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
-        code = _run_until_told([dagster, *arguments])
+        code = _run_until_told([dagster, *arguments], folder)
     raise click.exceptions.Exit(code)
 
 
@@ -147,9 +148,12 @@ def demo_environment() -> Iterator[None]:
         yield
 
 
-def _run_until_told(command: list[str]) -> int:
-    """Run a command in the project's root; pass on the signal that ends it, and wait for its end."""
-    process = subprocess.Popen(command, cwd=PROJECT_ROOT)  # noqa: S603 - our own arguments
+def _run_until_told(command: list[str], folder: Path) -> int:
+    """Run a command in this folder; pass on the signal that ends it, and wait for its end.
+
+    In any other folder than `DAGSTER_HOME` Dagster warns of the dagster.yaml there.
+    """
+    process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments
 
     def end(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGINT)
