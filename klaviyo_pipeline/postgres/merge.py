@@ -88,7 +88,8 @@ def merge(
         _keep_preferred(connection, target, stage, column, order)
     changed = _changed_table(connection, target)
     tallies: Tallies = {}
-    if _upsert(connection, target, stage, changed, [c for c in target.written if c in frame.columns]):
+    names = [name for name in target.written if name in frame.columns]
+    if _upsert(connection, target, stage, changed, names, ranked or {}):
         tallies = _count(connection, changed)
         _write_history(connection, target, changed)
     if replaces is not None:
@@ -173,14 +174,18 @@ def _keep_preferred(
     """Let the table's value stand where it is preferred to the frame's."""
     if column not in stage.columns:
         return
-    rank = {value: place for place, value in enumerate(order)}
-    kept = sa.case(rank, value=target.table.c[column], else_=len(rank))
-    offered = sa.case(rank, value=stage.c[column], else_=len(rank))
     connection.execute(
         sa.update(stage)
         .values({column: target.table.c[column]})
-        .where(_same_key(target, target.table, stage), kept < offered)
+        .where(
+            _same_key(target, target.table, stage),
+            _rank(target.table.c[column], order) < _rank(stage.c[column], order),
+        )
     )
+
+
+def _rank(column: sa.ColumnElement[Any], order: Sequence[str]) -> sa.ColumnElement[int]:
+    return sa.case({value: place for place, value in enumerate(order)}, value=column, else_=len(order))
 
 
 def _changed_table(connection: sa.Connection, target: Target) -> sa.Table:
@@ -197,7 +202,14 @@ def _changed_table(connection: sa.Connection, target: Target) -> sa.Table:
     return changed
 
 
-def _upsert(connection: sa.Connection, target: Target, stage: sa.Table, changed: sa.Table, names: Sequence[str]) -> int:
+def _upsert(
+    connection: sa.Connection,
+    target: Target,
+    stage: sa.Table,
+    changed: sa.Table,
+    names: Sequence[str],
+    ranked: Mapping[str, Sequence[str]],
+) -> int:
     """Insert what is new and update what differs; note the keys in `changed`; return how many."""
     table, content = target.table, [name for name in target.content if name in names]
     fresh = sa.or_(
@@ -211,15 +223,12 @@ def _upsert(connection: sa.Connection, target: Target, stage: sa.Table, changed:
         .order_by(*(stage.c[name] for name in target.key))
     )
     insert = pg.insert(table).from_select(list(names), source)
-    later = table.c[OBSERVED_AT] < insert.excluded[OBSERVED_AT] if target.is_observed else sa.true()
     if content:
+        allowed, values = _resolve(target, insert, names, {c: order for c, order in ranked.items() if c in content})
         insert = insert.on_conflict_do_update(
             index_elements=list(target.key),
-            set_={name: insert.excluded[name] for name in names if name not in target.key},
-            where=sa.and_(
-                later,
-                _differ([insert.excluded[name] for name in content], [table.c[name] for name in content]),
-            ),
+            set_=values,
+            where=sa.and_(allowed, _differ([values[name] for name in content], [table.c[name] for name in content])),
         )
     else:
         insert = insert.on_conflict_do_nothing(index_elements=list(target.key))
@@ -232,6 +241,32 @@ def _upsert(connection: sa.Connection, target: Target, stage: sa.Table, changed:
     )
     statement = sa.insert(changed).from_select([*target.key, "inserted", WINDOW], noted, include_defaults=False)
     return connection.execute(statement.add_cte(merged)).rowcount
+
+
+def _resolve(
+    target: Target, insert: pg.Insert, names: Sequence[str], ranked: Mapping[str, Sequence[str]]
+) -> tuple[sa.ColumnElement[bool], dict[str, sa.ColumnElement[Any]]]:
+    """Whether a row that exists may be replaced, and by which values.
+
+    Pages are not always written in the order in which they were observed: a preferred value counts from an earlier
+    observation too, and changes nothing else. That state then follows the row's own by a microsecond, the least
+    that history can tell apart.
+    """
+    old, new = target.table.c, insert.excluded
+    later = old[OBSERVED_AT] < new[OBSERVED_AT] if target.is_observed else sa.true()
+    values: dict[str, sa.ColumnElement[Any]] = {name: new[name] for name in names if name not in target.key}
+    if not ranked:
+        return later, values
+    better = {name: _rank(new[name], order) < _rank(old[name], order) for name, order in ranked.items()}
+    worse = {name: _rank(new[name], order) > _rank(old[name], order) for name, order in ranked.items()}
+    values = {name: sa.case((later, value), else_=old[name]) for name, value in values.items()}
+    for name in ranked:
+        values[name] = sa.case((better[name], new[name]), (worse[name], old[name]), else_=values[name])
+    if target.is_observed:
+        values[OBSERVED_AT] = sa.case(
+            (later, new[OBSERVED_AT]), else_=old[OBSERVED_AT] + sa.text("interval '1 microsecond'")
+        )
+    return sa.or_(later, *better.values()), values
 
 
 def _count(connection: sa.Connection, changed: sa.Table) -> Tallies:
