@@ -1,0 +1,161 @@
+"""What the tests of the store share: a migrated schema, frames to write, and a look at what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.merge import DaySpan, Tallies, Tally, merge
+from klaviyo_pipeline.postgres.tables import Target, reflect
+
+SLUG = "order"
+"""The schema: a word that SQL reserves, so that a name that is left unquoted anywhere fails."""
+
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+FIRST_DAY = date(2025, 3, 1)
+
+
+def minute(number: float) -> datetime:
+    """So many minutes after noon: the time of an observation."""
+    return NOON + timedelta(minutes=number)
+
+
+def day(number: int) -> date:
+    """The n-th day of the reports in these tests, from 0."""
+    return FIRST_DAY + timedelta(days=number)
+
+
+def window(number: int) -> Window:
+    """The UTC day `day(number)`."""
+    start = datetime.combine(day(number), datetime.min.time(), tzinfo=UTC)
+    return Window(start, start + timedelta(days=1), day(number).isoformat())
+
+
+def flow(id: str, observed_at: datetime, name: str | None = "Welcome", **more: Any) -> dict[str, Any]:
+    """One flow as an observation shows it."""
+    shown = {"id": id, "name": name, "status": "live", "archived": False, "deleted_at": None}
+    return {**shown, "raw": {"id": id, "name": name}, "observed_at": observed_at, **more}
+
+
+def campaign(id: str, observed_at: datetime, channel: str, name: str = "Sale") -> dict[str, Any]:
+    """One campaign as the listing of a channel shows it."""
+    return {"id": id, "name": name, "channel": channel, "raw": {"id": id, "name": name}, "observed_at": observed_at}
+
+
+def figures(flow_id: str, on: date, observed_at: datetime, delivered: object = 100, **more: Any) -> dict[str, Any]:
+    """One row of the flow report."""
+    key = {"flow_id": flow_id, "flow_message_id": "M1", "send_channel": "email", "date": on}
+    return {**key, "delivered": Decimal(str(delivered)), "observed_at": observed_at, **more}
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Rows as a frame of plain Python objects; `columns` for an answer without any row."""
+    made = [dict(row) for row in rows]
+    return pd.DataFrame(made, columns=None if columns is None else pd.Index(columns), dtype=object)
+
+
+def days(first: int, last: int, asked_at: datetime) -> DaySpan:
+    """Days to be replaced, each a window of its own, counted from `first`."""
+    span = {day(number): number - first for number in range(first, last + 1)}
+    return DaySpan("date", day(first), day(last), asked_at, span)
+
+
+def synced(number: int, asked_at: datetime, rows: int = 0, requests: int = 1, tally: Tally | None = None) -> Synced:
+    """A window that was asked and has come whole."""
+    return Synced(window(number), asked_at, asked_at, rows, requests, tally or Tally())
+
+
+@dataclass(frozen=True)
+class Store:
+    """One migrated schema, `SLUG`, in a database of its own."""
+
+    dsn: str = field(repr=False)
+    engine: sa.Engine
+
+    def target(self, name: str) -> Target:
+        """The table as the writer sees it."""
+        with self.engine.connect() as connection:
+            return reflect(connection, SLUG, name)
+
+    def merge(
+        self,
+        name: str,
+        rows: pd.DataFrame | Iterable[Mapping[str, Any]],
+        *,
+        ranked: Mapping[str, Sequence[str]] | None = None,
+        replaces: DaySpan | None = None,
+    ) -> Tally:
+        """Merge rows in a transaction of their own; what changed, over all windows."""
+        return sum(self.tallies(name, rows, ranked=ranked, replaces=replaces).values(), Tally())
+
+    def tallies(
+        self,
+        name: str,
+        rows: pd.DataFrame | Iterable[Mapping[str, Any]],
+        *,
+        ranked: Mapping[str, Sequence[str]] | None = None,
+        replaces: DaySpan | None = None,
+    ) -> Tallies:
+        """`merge`, with what changed for each window."""
+        given = rows if isinstance(rows, pd.DataFrame) else frame(rows)
+        with self.engine.begin() as connection:
+            return merge(connection, reflect(connection, SLUG, name), given, ranked=ranked, replaces=replaces)
+
+    def run(self, statement: str, **parameters: Any) -> None:
+        """Execute SQL with the schema on the search path, and commit."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(f'SET LOCAL search_path TO "{SLUG}"'))
+            connection.execute(sa.text(statement), parameters)
+
+    def rows(self, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Rows of a query with the schema on the search path."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(f'SET LOCAL search_path TO "{SLUG}"'))
+            return [tuple(row) for row in connection.execute(sa.text(query), parameters)]
+
+    def values(self, query: str, **parameters: Any) -> list[Any]:
+        """The only column of a query."""
+        return [row[0] for row in self.rows(query, **parameters)]
+
+    def value(self, query: str, **parameters: Any) -> Any:
+        """The only value of a query."""
+        [found] = self.values(query, **parameters)
+        return found
+
+    def versions(self, *tables: str) -> dict[str, list[tuple[Any, ...]]]:
+        """The physical version of every row: any write to a row, even of the same content, changes it."""
+        return {table: self.rows(f"SELECT ctid::text, xmin::text FROM {table} ORDER BY ctid") for table in tables}
+
+    def history(self, id: str, column: str = "name") -> list[tuple[Any, datetime, datetime | None]]:
+        """The states of a flow in order: a column's value, from when, until when."""
+        found = self.rows(
+            f"SELECT {column}, valid_from, valid_to FROM flows_history WHERE id = :id ORDER BY valid_from", id=id
+        )
+        return [(value, since, until) for value, since, until in found]
+
+    def record(self, entity: str, *windows: Synced, metric: str | None = None, run_id: str = "run") -> None:
+        """Note windows as synced in the ledger."""
+        with self.engine.begin() as connection:
+            Ledger(SLUG, entity).record_synced(connection, windows, run_id=run_id, conversion_metric_id=metric)
+
+    def record_failed(self, entity: str, *numbers: int, error: str = "no answer", run_id: str = "bad run") -> None:
+        """Note a failed attempt at these windows."""
+        with self.engine.begin() as connection:
+            Ledger(SLUG, entity).record_failed(
+                connection, [window(number) for number in numbers], run_id=run_id, started_at=NOON, error=error
+            )
+
+    def ledger(self, entity: str, *columns: str) -> list[tuple[Any, ...]]:
+        """These columns of the ledger's rows, in order of time."""
+        names = ", ".join(columns)
+        return self.rows(
+            f"SELECT {names} FROM sync_windows WHERE entity = :entity ORDER BY window_start", entity=entity
+        )
