@@ -226,10 +226,12 @@ class _Chain:
     def _run(self, asset: str, tags: dict[str, str], config: dict[str, Any], result: AssetResult) -> None:
         """One run of one asset in this process, recorded in the instance."""
         key = dg.AssetKey([self.account.slug, asset])
-        job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection={key})
+        job = self.definitions.resolve_implicit_global_asset_job_def()
         logger = _progress_logger(lambda line: self.tell(f"{asset}: {line}"))
         executed = job.with_logger_defs({"progress": logger}).execute_in_process(
             instance=self.instance,
+            # Here rather than as a subset of the job: only this way does the run name its asset in the UI.
+            asset_selection=[key],
             tags={**tags, HOST_TAG: socket.gethostname(), PROCESS_TAG: _process(os.getpid())},
             run_config={**config, "loggers": {"progress": {}}},
             raise_on_error=False,
