@@ -9,11 +9,12 @@ import dagster as dg
 
 from klaviyo_pipeline.assets.census import census_asset
 from klaviyo_pipeline.assets.entities import entity_asset
-from klaviyo_pipeline.assets.metrics import flow_metrics_asset
-from klaviyo_pipeline.assets.reports import flow_report_asset
+from klaviyo_pipeline.assets.metrics import metrics_asset
+from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
 from klaviyo_pipeline.jobs import account_jobs
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.postgres.io_manager import PostgresIOManager
+from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource
 from klaviyo_pipeline.schedules import account_schedules
@@ -25,8 +26,8 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
     return [
         *(entity_asset(account, listing) for listing in LISTINGS.values()),
         *(census_asset(account, listing) for listing in LISTINGS.values()),
-        flow_report_asset(account),
-        flow_metrics_asset(account),
+        *(report_asset(account, spec) for spec in REPORT_ASSETS.values()),
+        *(metrics_asset(account, table) for table in METRICS.values()),
     ]
 
 

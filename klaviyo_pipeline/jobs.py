@@ -14,14 +14,14 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from klaviyo_pipeline.assets.census import census_name
-from klaviyo_pipeline.assets.metrics import FLOW_METRICS
-from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.partitions import entity_windows, report_windows
+from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.settings import Account
 
 ENTITIES = tuple(LISTINGS)
-REPORTS = (FLOW_REPORT, FLOW_METRICS)
+REPORTS = (*REPORT_ASSETS, *METRICS)
 CENSUSES = tuple(census_name(listing) for listing in LISTINGS.values())
 SIDE_BY_SIDE = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
 
@@ -41,7 +41,7 @@ def job_specs(account: Account) -> list[JobSpec]:
     specs = [JobSpec(f"{slug}_{name}", [name], f"{name} alone.") for name in (*ENTITIES, *REPORTS)]
     specs += [
         JobSpec(f"{slug}_entities", ENTITIES, "Flows, campaigns, forms and segments, side by side."),
-        JobSpec(f"{slug}_reports", REPORTS, "The flow report, then the metrics computed from it."),
+        JobSpec(f"{slug}_reports", REPORTS, "Every report, then the metrics computed from it."),
         JobSpec(f"{slug}_census", CENSUSES, "A full listing of every entity: heals what windows cannot see."),
     ]
     if entity_windows(account).daily == report_windows(account).daily:
@@ -49,7 +49,7 @@ def job_specs(account: Account) -> list[JobSpec]:
             JobSpec(
                 f"{slug}_all",
                 (*ENTITIES, *REPORTS),
-                "Entities side by side, then the report and the metrics.",
+                "Entities side by side, then the reports and the metrics.",
             )
         )
     return specs
@@ -62,7 +62,7 @@ def account_jobs(account: Account) -> list[UnresolvedAssetJobDefinition]:
             spec.name,
             selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)),
             description=spec.description,
-            executor_def=SIDE_BY_SIDE if len(spec.assets) > len(REPORTS) else dg.in_process_executor,
+            executor_def=SIDE_BY_SIDE if len(spec.assets) > 1 else dg.in_process_executor,
         )
         for spec in job_specs(account)
     ]

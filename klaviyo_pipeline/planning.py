@@ -7,19 +7,18 @@ from datetime import date, datetime, timedelta
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.census import census_name
-from klaviyo_pipeline.assets.metrics import FLOW_METRICS
-from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.partitions import Window, WindowPlan, entity_windows, report_windows, runs_of
 from klaviyo_pipeline.postgres.censuses import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.metrics import FlowMetrics
+from klaviyo_pipeline.postgres.metrics import METRICS, Metrics
 from klaviyo_pipeline.settings import Account
 
 ENTITIES = tuple(LISTINGS)
 CENSUSES = {census_name(listing): entity for entity, listing in LISTINGS.items()}
 CENSUS = "census"
-ASSETS = (*ENTITIES, *CENSUSES, FLOW_REPORT, FLOW_METRICS)
+ASSETS = (*ENTITIES, *CENSUSES, *REPORT_ASSETS, *METRICS)
 """Every asset that a sync knows, in the order in which they are reported."""
 
 CENSUS_IS_FRESH = timedelta(hours=20)
@@ -55,8 +54,8 @@ class Planner:
         every = plan.between(request.first, min(request.last, self.account.today(self.now)), self.now)
         if request.force:
             wanted = every
-        elif asset == FLOW_METRICS:
-            wanted = self._stale_metrics(connection, every)
+        elif asset in METRICS:
+            wanted = self._stale_metrics(connection, asset, every)
         else:
             wanted = self._lacking(connection, asset, every, conversion_metric_id)
         per_day = 1 if plan.daily else 24
@@ -77,14 +76,14 @@ class Planner:
     ) -> list[Window]:
         done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=conversion_metric_id)
         days = self.account.lookback_days
-        if asset == FLOW_REPORT:
+        if asset in REPORT_ASSETS:
             days = max(days, self.account.attribution_days)
         trailing = self.now - timedelta(days=days)
         return [window for window in every if window.end > trailing or window.start not in done]
 
-    def _stale_metrics(self, connection: sa.Connection, every: Sequence[Window]) -> list[Window]:
+    def _stale_metrics(self, connection: sa.Connection, asset: str, every: Sequence[Window]) -> list[Window]:
         """Windows whose report was synced after their metrics, or not computed yet."""
         if not every:
             return []
-        stale = FlowMetrics(self.account.slug).stale(connection, every[0].start, every[-1].start)
+        stale = Metrics(self.account.slug, METRICS[asset]).stale(connection, every[0].start, every[-1].start)
         return [window for window in every if window.start in stale]

@@ -23,8 +23,7 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
-from klaviyo_pipeline.assets.metrics import FLOW_METRICS
-from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.definitions import build_defs
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.conversion import find_conversion_metric
@@ -32,6 +31,7 @@ from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.partitions import Window, range_tags
 from klaviyo_pipeline.planning import CENSUSES, ENTITIES, Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
+from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session, stop_sessions, trust
 from klaviyo_pipeline.settings import Account
@@ -82,15 +82,18 @@ class Sync:
                 self.tell(f"warning: {session.zone_remedy}")
             metric_id = self._conversion_metric(session, request)
         chains = [[asset for asset in request.assets if entity in (asset, CENSUSES.get(asset))] for entity in ENTITIES]
-        results = side_by_side(self.account, identity, [chain for chain in chains if chain], request, self.tell)
-        reports = [asset for asset in (FLOW_REPORT, FLOW_METRICS) if asset in request.assets]
-        results += sync_chain(self.account, reports, request, metric_id, self.tell)
+        results = side_by_side(self.account, identity, chains, request, None, self.tell)
+        chains = [
+            [asset for asset in (table.report, name) if asset in request.assets] for name, table in METRICS.items()
+        ]
+        results += side_by_side(self.account, identity, chains, request, metric_id, self.tell)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
 
     def _conversion_metric(self, session: Session, request: SyncRequest) -> str | None:
         """The metric that report windows count as asked with; None where the report's own run will tell why not."""
-        if FLOW_REPORT not in request.assets or not session.zone_is_right:
+        asked = [spec for name, spec in REPORT_ASSETS.items() if name in request.assets]
+        if not session.zone_is_right or not any(spec.report.needs_conversion_metric for spec in asked):
             return None
         try:
             return find_conversion_metric(session.client, self.account.conversion_metric_id).id
@@ -112,21 +115,31 @@ def sync_chain(
 
 
 def side_by_side(
-    account: Account, identity: KlaviyoAccount, chains: Sequence[Sequence[str]], request: SyncRequest, tell: Tell
+    account: Account,
+    identity: KlaviyoAccount,
+    chains: Sequence[Sequence[str]],
+    request: SyncRequest,
+    conversion_metric_id: str | None,
+    tell: Tell,
 ) -> list[AssetResult]:
     """Sync several chains of assets at once, each in a process of its own.
 
     Dagster reconfigures the logging of the whole process whenever a run begins, which deadlocks runs in threads.
     """
+    chains = [chain for chain in chains if chain]
     if len(chains) <= 1:
-        return [result for chain in chains for result in sync_chain(account, chain, request, None, tell)]
+        return [
+            result for chain in chains for result in sync_chain(account, chain, request, conversion_metric_id, tell)
+        ]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     workers: dict[Connection, tuple[BaseProcess, Sequence[str]]] = {}
     worker: BaseProcess
     for chain in chains:
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=_work, args=(account, identity, list(chain), request, theirs), daemon=True)
+        worker = context.Process(
+            target=_work, args=(account, identity, list(chain), request, conversion_metric_id, theirs), daemon=True
+        )
         worker.start()
         theirs.close()
         workers[ours] = worker, chain
@@ -163,13 +176,18 @@ def _receive(
 
 
 def _work(
-    account: Account, identity: KlaviyoAccount, assets: list[str], request: SyncRequest, channel: Connection
+    account: Account,
+    identity: KlaviyoAccount,
+    assets: list[str],
+    request: SyncRequest,
+    conversion_metric_id: str | None,
+    channel: Connection,
 ) -> None:
     """A worker: syncs its chain, telling the parent by lines and at the end by results."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     trust(account, identity)
-    channel.send(sync_chain(account, assets, request, None, channel.send))
+    channel.send(sync_chain(account, assets, request, conversion_metric_id, channel.send))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -217,7 +235,8 @@ class _Chain:
                 if planner.census_is_due(connection, asset, self.request):
                     yield {}, _census_config(self.account, asset, self.request.accept_deletes), 0
                 return
-            metric_id = self.conversion_metric_id if asset == FLOW_REPORT else None
+            needs = asset in REPORT_ASSETS and REPORT_ASSETS[asset].report.needs_conversion_metric
+            metric_id = self.conversion_metric_id if needs else None
             ranges = planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
         for windows in ranges:
             self.tell(f"{asset}: {_span(windows)}")

@@ -94,7 +94,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
                     tally=tally,
                     deleted=findings.deleted,
                     requests=findings.requests,
-                    run_id=context.run_id,
+                    run_id=context.run.run_id,
                 )
             context.add_asset_metadata(
                 {
@@ -109,7 +109,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             if findings.began is None:
                 return
             with warehouse.engine() as engine, engine.begin() as connection:
-                record.failed(connection, began=findings.began, run_id=context.run_id, error=reason)
+                record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
 
         return Load(
             batches=batches(),

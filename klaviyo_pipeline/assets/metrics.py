@@ -1,4 +1,4 @@
-"""`flow_metrics`: the performance of each flow by day, computed from Postgres alone."""
+"""The metrics assets, from one factory: performance by object and day, computed from Postgres alone."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -7,27 +7,25 @@ import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.frames import table_frame
-from klaviyo_pipeline.assets.reports import FLOW_REPORT
 from klaviyo_pipeline.partitions import Window, report_windows
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, window_metadata
 from klaviyo_pipeline.postgres.ledger import Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
-from klaviyo_pipeline.postgres.metrics import FlowMetrics
+from klaviyo_pipeline.postgres.metrics import Metrics, MetricsTable
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account
 
-FLOW_METRICS = "flow_metrics"
 DAYS_AT_ONCE = 31
 
 
-def flow_metrics_asset(account: Account) -> dg.AssetsDefinition:
-    """The metrics of one account's flows, by day."""
+def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
+    """One metrics table of one account, by day."""
     plan = report_windows(account)
-    metrics = FlowMetrics(account.slug)
+    metrics = Metrics(account.slug, table)
 
     @dg.asset(
-        name=FLOW_METRICS,
+        name=table.name,
         key_prefix=account.slug,
         group_name=account.slug,
         partitions_def=plan.definition,
@@ -35,21 +33,21 @@ def flow_metrics_asset(account: Account) -> dg.AssetsDefinition:
         io_manager_key="postgres",
         kinds={"postgres"},
         deps=[
-            dg.AssetKey([account.slug, FLOW_REPORT]),
-            # The latest state of a flow, whenever it changed: no window of it in particular.
-            dg.AssetDep([account.slug, "flows"], partition_mapping=dg.LastPartitionMapping()),
+            dg.AssetKey([account.slug, table.report]),
+            # The latest state of an object, whenever it changed: no window of it in particular.
+            dg.AssetDep([account.slug, table.entity], partition_mapping=dg.LastPartitionMapping()),
         ],
         metadata={
             PARTITION_EXPR: "date",
             REPLACE_WINDOWS: True,
-            "dagster/table_name": f"{account.slug}.{FLOW_METRICS}",
+            "dagster/table_name": f"{account.slug}.{table.name}",
         },
         description=(
-            "One row per flow and day: sums over the flow's messages, rates from those sums, and the flow's latest "
-            "name, status and trigger type."
+            f"One row per {table.key} and day from {table.report}: sums, rates from those sums, and the latest "
+            f"{', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
         ),
     )
-    def flow_metrics(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
+    def computed(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
         windows = plan.of_keys(context.partition_keys)
 
         def batches() -> Iterator[Batch]:
@@ -65,13 +63,13 @@ def flow_metrics_asset(account: Account) -> dg.AssetsDefinition:
 
         return Load(batches=batches(), windows=windows, on_synced=on_synced)
 
-    return flow_metrics
+    return computed
 
 
 def _compute(
     context: dg.AssetExecutionContext,
     engine: sa.Engine,
-    metrics: FlowMetrics,
+    metrics: Metrics,
     span: Sequence[Window],
     first_index: int,
 ) -> Batch:
@@ -84,7 +82,7 @@ def _compute(
     unreported = [window.key for window in span if window.start not in reported]
     if unreported:
         context.log.warning(
-            f"{len(unreported)} days have no {FLOW_REPORT} yet ({unreported[0]} to {unreported[-1]}): "
+            f"{len(unreported)} days have no {metrics.table.report} yet ({unreported[0]} to {unreported[-1]}): "
             "their metrics stay missing until it is synced"
         )
     # A day's metrics are as final as the report they were computed from.

@@ -1,12 +1,17 @@
-"""The flow report: Klaviyo's flow series by flow, message, channel and day.
+"""The report assets, from one factory: Klaviyo's own figures by day, as asked.
 
-One request covers up to 59 days, however many windows the run has; its days are replaced as a whole, in one
-transaction. Days on which a message has no figure at all are not stored: whether an answer lists them depends on the
-span that was asked, and the ledger already says that the day was asked.
+One request covers up to 59 days of a series, or a year of values, however many windows the run has; its days are
+replaced as a whole, in one transaction. Days on which nothing has a figure are not stored: whether an answer lists
+them depends on the span that was asked, and the ledger already says that the day was asked.
+
+Campaigns have no series (the API offers values alone). Their figures count by the day of the send, so a campaign's
+values stand on the day that its send began. A send may go on for days: the request reaches past the span's end to
+have all of it, and campaigns whose send began outside of the span are left to the span in which it did.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,8 +21,17 @@ from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.assets.lookup import Lookup
 from klaviyo_pipeline.klaviyo.conversion import find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import CursorExpired
-from klaviyo_pipeline.klaviyo.listings import FLOWS
-from klaviyo_pipeline.klaviyo.reports import DAILY_SPAN_DAYS, FLOW_SERIES, body
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
+from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
+from klaviyo_pipeline.klaviyo.reports import (
+    CAMPAIGN_VALUES,
+    DAILY_SPAN_DAYS,
+    FLOW_SERIES,
+    FORM_SERIES,
+    SEGMENT_SERIES,
+    VALUES_SPAN_DAYS,
+    body,
+)
 from klaviyo_pipeline.partitions import Window, report_windows
 from klaviyo_pipeline.postgres.account import remember_conversion_metric
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, window_metadata
@@ -28,23 +42,50 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
 
-FLOW_REPORT = "flow_report"
 ASK_AGAIN = 2
 """How often a span is asked again when a cursor expires between its pages."""
 
-COLUMNS = (*FLOW_SERIES.keys, "date", *FLOW_SERIES.statistics, "conversion_metric_id", "observed_at", WINDOW)
+LONGEST_SEND = timedelta(days=14)
+"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks."""
+
+
+@dataclass(frozen=True)
+class ReportAsset:
+    """A report asset as data: its table, Klaviyo's report, and the entity that its rows are about."""
+
+    name: str
+    report: Report
+    listing: Listing
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a frame of this report holds."""
+        metric = ("conversion_metric_id",) if self.report.needs_conversion_metric else ()
+        return (*self.report.keys, "date", *self.report.statistics, *metric, "observed_at", WINDOW)
+
+    @property
+    def days_at_once(self) -> int:
+        """The windows of one request."""
+        return DAILY_SPAN_DAYS if isinstance(self.report, SeriesReport) else VALUES_SPAN_DAYS - LONGEST_SEND.days
+
+
+FLOW_REPORT = ReportAsset("flow_report", FLOW_SERIES, FLOWS)
+CAMPAIGN_REPORT = ReportAsset("campaign_report", CAMPAIGN_VALUES, CAMPAIGNS)
+FORM_REPORT = ReportAsset("form_report", FORM_SERIES, FORMS)
+SEGMENT_REPORT = ReportAsset("segment_report", SEGMENT_SERIES, SEGMENTS)
+REPORT_ASSETS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)}
 
 
 class WrongTimezone(RuntimeError):
     """The windows are not days of the account: a report would count figures under the wrong day."""
 
 
-def flow_report_asset(account: Account) -> dg.AssetsDefinition:
-    """The flow report of one account, by day."""
+def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
+    """One report of one account, by day."""
     plan = report_windows(account)
 
     @dg.asset(
-        name=FLOW_REPORT,
+        name=spec.name,
         key_prefix=account.slug,
         group_name=account.slug,
         partitions_def=plan.definition,
@@ -52,97 +93,139 @@ def flow_report_asset(account: Account) -> dg.AssetsDefinition:
         io_manager_key="postgres",
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
-        deps=[dg.AssetKey([account.slug, "flows"])],
+        deps=[
+            # The rows' objects, whenever they last changed: no window of theirs in particular.
+            dg.AssetDep([account.slug, spec.listing.entity], partition_mapping=dg.LastPartitionMapping())
+        ],
         metadata={
             PARTITION_EXPR: "date",
             REPLACE_WINDOWS: True,
-            "dagster/table_name": f"{account.slug}.{FLOW_REPORT}",
+            "dagster/table_name": f"{account.slug}.{spec.name}",
         },
         description=(
-            "Klaviyo's flow series report: every statistic by flow, message, channel and day of the send, as Klaviyo "
-            "states it. Figures change while attribution is open, so the trailing days are asked again."
+            f"Klaviyo's {spec.report.name} report: every statistic by {', '.join(spec.report.keys)} and day, as "
+            "Klaviyo states it. Figures may change for days, so the trailing days are asked again."
         ),
     )
-    def flow_report(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+    def report(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
         windows = plan.of_keys(context.partition_keys)
 
         def batches() -> Iterator[Batch]:
             with klaviyo.session(account, warehouse) as session:
                 if not session.zone_is_right:
                     raise WrongTimezone(session.zone_remedy)
-                metric = find_conversion_metric(session.client, account.conversion_metric_id)
-                context.log.info(f"conversion metric {metric.id}: {metric.how}")
-                with session.engine.begin() as connection:
-                    remember_conversion_metric(connection, account.slug, metric.id)
-                for batch in _read_spans(context, session, windows, metric.id):
-                    _fill_flows(context, session, batch)
-                    yield batch
-                context.add_asset_metadata(
-                    {
-                        **session.count.metadata(),
-                        "conversion_metric": f"{metric.id} ({metric.how})",
-                    }
-                )
+                metric_id = _conversion_metric(context, session) if spec.report.needs_conversion_metric else None
+                reading = _Reading(context, session, spec, windows, metric_id)
+                yield from reading.batches()
+                context.add_asset_metadata(session.count.metadata())
 
         def on_synced(synced: Synced) -> None:
             context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
 
         return Load(batches=batches(), windows=windows, on_synced=on_synced)
 
-    return flow_report
+    return report
 
 
-def _read_spans(
-    context: dg.AssetExecutionContext, session: Session, windows: Sequence[Window], metric_id: str
-) -> Iterator[Batch]:
-    for first in range(0, len(windows), DAILY_SPAN_DAYS):
-        span = windows[first : first + DAILY_SPAN_DAYS]
+def _conversion_metric(context: dg.AssetExecutionContext, session: Session) -> str:
+    metric = find_conversion_metric(session.client, session.account.conversion_metric_id)
+    context.log.info(f"conversion metric {metric.id}: {metric.how}")
+    context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
+    with session.engine.begin() as connection:
+        remember_conversion_metric(connection, session.account.slug, metric.id)
+    return metric.id
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The reading of one report over contiguous windows."""
+
+    context: dg.AssetExecutionContext
+    session: Session
+    spec: ReportAsset
+    windows: Sequence[Window]
+    metric_id: str | None
+
+    def batches(self) -> Iterator[Batch]:
+        """One batch for each request's span of days."""
+        for first in range(0, len(self.windows), self.spec.days_at_once):
+            span = self.windows[first : first + self.spec.days_at_once]
+            days = {date.fromisoformat(window.key): first + place for place, window in enumerate(span)}
+            batch = self._batch(span, days)
+            self.context.log.info(f"{span[0].key} to {span[-1].key}, {len(batch.frame)} rows")
+            yield batch
+
+    def _batch(self, span: Sequence[Window], days: Mapping[date, int]) -> Batch:
+        asked_at, requests, rows = self._answer(min(days), max(days))
+        self._fill([row[self.spec.report.keys[0]] for row in rows])
+        dated = [
+            {
+                **row,
+                "date": day,
+                "conversion_metric_id": self.metric_id,
+                "observed_at": asked_at,
+                WINDOW: days[day],
+            }
+            for row, day in self._dated(rows)
+            if day is not None and day in days
+        ]
+        completes = [Complete(window, asked_at, requests if place == 0 else 0) for place, window in enumerate(span)]
+        return Batch(
+            table_frame(dated, self.spec.columns),
+            completes,
+            DaySpan("date", min(days), max(days), asked_at, days),
+            self.metric_id,
+        )
+
+    def _answer(self, first: date, last: date) -> tuple[datetime, int, list[dict[str, Any]]]:
+        """When it was asked, in how many requests, and every row with a figure."""
+        report = self.spec.report
+        if report.first_day is not None and last < report.first_day:
+            return self.session.now(), 0, []
+        first = max(first, report.first_day or first)
+        if not isinstance(report, SeriesReport):
+            last = min(last + LONGEST_SEND, max(last, self.session.account.today(self.session.now())))
+        request = body(report, first, last, self.metric_id)
         for attempt in range(ASK_AGAIN + 1):
             try:
-                batch = _read_span(context, session, span, first, metric_id)
-                break
+                return self._pages(request)
             except CursorExpired:
                 if attempt == ASK_AGAIN:
                     raise
-        context.log.info(f"{span[0].key} to {span[-1].key}, {len(batch.frame)} rows")
-        yield batch
+        raise AssertionError
 
+    def _pages(self, request: dict[str, object]) -> tuple[datetime, int, list[dict[str, Any]]]:
+        asked_at: datetime | None = None
+        requests, rows = 0, list[dict[str, Any]]()
+        for page in self.session.client.report_pages(self.spec.report, request):
+            asked_at = asked_at or page.observed_at
+            requests += page.requests
+            for name in [*page.unknown, *page.missing]:
+                self.context.log.warning(f"the statistic {name} is not as declared; the rest is kept")
+            rows.extend(row for row in page.rows if self._has_figures(row))
+        assert asked_at is not None
+        return asked_at, requests, rows
 
-def _read_span(
-    context: dg.AssetExecutionContext,
-    session: Session,
-    span: Sequence[Window],
-    first_index: int,
-    metric_id: str,
-) -> Batch:
-    days = {date.fromisoformat(window.key): first_index + place for place, window in enumerate(span)}
-    rows: list[dict[str, Any]] = []
-    requests = 0
-    asked_at: datetime | None = None
-    request = body(FLOW_SERIES, min(days), max(days), metric_id)
-    for page in session.client.report_pages(FLOW_SERIES, request):
-        asked_at = asked_at or page.observed_at
-        requests += page.requests
-        for name in [*page.unknown, *page.missing]:
-            context.log.warning(f"flow report: the statistic {name} is not as declared; the rest is kept")
-        rows.extend(
-            {**row, "conversion_metric_id": metric_id, "observed_at": asked_at, WINDOW: days[day]}
-            for row in page.rows
-            if isinstance(day := row["date"], date) and day in days and _has_figures(row)
-        )
-    assert asked_at is not None
-    completes = [Complete(window, asked_at, requests if place == 0 else 0) for place, window in enumerate(span)]
-    replaces = DaySpan("date", min(days), max(days), asked_at, days)
-    return Batch(table_frame(rows, COLUMNS), completes, replaces, metric_id)
+    def _has_figures(self, row: Mapping[str, object]) -> bool:
+        return any(isinstance(row[name], Decimal) and row[name] != 0 for name in self.spec.report.statistics)
 
+    def _fill(self, ids: Sequence[str]) -> None:
+        """Bring the objects that the report names and the table lacks, so that the metrics know their names."""
+        stored, missed = Lookup(self.session, self.spec.listing).fill(sorted(set(ids)))
+        if stored or missed:
+            self.context.log.info(
+                f"{stored} {self.spec.listing.entity} were looked up and stored, {missed} Klaviyo has no more"
+            )
 
-def _has_figures(row: dict[str, object]) -> bool:
-    return any(isinstance(figure, Decimal) and figure != 0 for figure in (row[name] for name in FLOW_SERIES.statistics))
-
-
-def _fill_flows(context: dg.AssetExecutionContext, session: Session, batch: Batch) -> None:
-    """Bring the flows that the report names and the table lacks, so that the metrics know their names."""
-    ids = sorted(set(batch.frame["flow_id"]))
-    stored, missed = Lookup(session, FLOWS).fill(ids)
-    if stored or missed:
-        context.log.info(f"{stored} flows were looked up and stored, {missed} Klaviyo has no more")
+    def _dated(self, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], date | None]]:
+        """Each row with its day: the series' own, or the day that the campaign's send began."""
+        if isinstance(self.spec.report, SeriesReport):
+            yield from ((row, row["date"]) for row in rows)
+            return
+        key = self.spec.report.keys[0]
+        sent = Lookup(self.session, self.spec.listing).repository.moments("send_time", [row[key] for row in rows])
+        for row in rows:
+            moment = sent.get(row[key])
+            if moment is None:
+                self.context.log.warning(f"campaign {row[key]} has figures but no send time; they have no day")
+            yield row, self.session.account.today(moment) if moment is not None else None

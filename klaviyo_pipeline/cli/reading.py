@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.cli.shared import DAY, console, json_text, number, settings_of_environment, table, warehouse
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
-from klaviyo_pipeline.postgres.metrics import FlowMetrics
+from klaviyo_pipeline.postgres.metrics import flow_metrics_between
 from klaviyo_pipeline.postgres.repositories import Criteria, EntityRepository
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, Settings
@@ -171,7 +171,7 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
 def read_metrics(settings: Settings, first: date, last: date, flow_id: str | None = None) -> list[dict[str, Any]]:
     """One row for each flow over these days, highest revenue first; figures as numbers."""
     with warehouse(settings) as engine, engine.connect() as connection:
-        found = FlowMetrics(settings.account.slug).between(connection, first, last, flow_id=flow_id)
+        found = flow_metrics_between(connection, settings.account.slug, first, last, flow_id=flow_id)
         return [{key: number(value) for key, value in row.items()} for row in found]
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ENTITIES = tuple(LISTINGS)
 CENSUSES = tuple(f"{entity}_census" for entity in ENTITIES)
 CENSUS = "census"
-REPORTS = ("flow_report", "flow_metrics")
+KINDS = ("flow", "campaign", "form", "segment")
+REPORTS = (*(f"{kind}_report" for kind in KINDS), *(f"{kind}_metrics" for kind in KINDS))
 NAMES = (*ENTITIES, CENSUS, *CENSUSES, *REPORTS)
 
 RESULT_COLUMNS = {
@@ -58,7 +59,8 @@ def sync(assets: tuple[str, ...], first: date | None, last: date | None, force: 
     """Bring the account into Postgres: what the ledger lacks, and the trailing days that may still change.
 
     ASSET is one or more of flows, campaigns, forms, segments, census (all four full listings, or one, as
-    flows_census), flow_report and flow_metrics; all of them by default. Days are days of KLAVIYO_TIMEZONE. Each
+    flows_census), the reports (flow_report, campaign_report, form_report, segment_report) and what is computed from
+    them (flow_metrics and so on); all of them by default. Days are days of KLAVIYO_TIMEZONE. Each
     asset's sync is a run in the Dagster UI. One failing asset does not stop the others; the exit code is then 1.
 
     \b

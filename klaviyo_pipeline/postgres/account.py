@@ -16,7 +16,8 @@ class AccountRefused(RuntimeError):
 
 def _table(schema: str) -> sa.TableClause:
     names = (
-        "singleton account_id timezone currency window_timezone sync_window start_date conversion_metric_id verified_at"
+        "singleton account_id timezone currency window_timezone sync_window start_date attribution_days "
+        "conversion_metric_id verified_at"
     )
     return sa.table("account", *(sa.column(name) for name in names.split()), schema=schema)
 

@@ -110,6 +110,16 @@ class EntityRepository:
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
+    def moments(self, column: str, ids: Sequence[str]) -> dict[str, datetime]:
+        """The times in this column of the rows of `ids`, by id; rows without one are left out."""
+        table = self._target.table
+        wanted = sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text)))
+        query = sa.select(table.c.id, self._column(column)).where(
+            table.c.id.in_(sa.select(wanted)), self._column(column).is_not(None)
+        )
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def save(self, frame: pd.DataFrame) -> Tally:
         """Create or update rows from one observation."""
         with self._engine.begin() as connection:

@@ -8,6 +8,7 @@ CREATE TABLE account (
     window_timezone       text NOT NULL,
     sync_window           text NOT NULL CHECK (sync_window IN ('daily', 'hourly')),
     start_date            date NOT NULL,
+    attribution_days      integer NOT NULL DEFAULT 5,
     conversion_metric_id  text,
     verified_at           timestamptz NOT NULL
 );
@@ -19,6 +20,7 @@ COMMENT ON COLUMN account.currency IS 'The account''s preferred currency, as Kla
 COMMENT ON COLUMN account.window_timezone IS 'The time zone that the sync windows are cut in.';
 COMMENT ON COLUMN account.sync_window IS 'How long an entity''s sync window is: daily or hourly. Report windows are days.';
 COMMENT ON COLUMN account.start_date IS 'The day of the first sync window.';
+COMMENT ON COLUMN account.attribution_days IS 'For how many days after it a report day may still change, as configured: no call tells it.';
 COMMENT ON COLUMN account.conversion_metric_id IS 'The conversion metric that reports were last asked with.';
 COMMENT ON COLUMN account.verified_at IS 'When Klaviyo last said whose key this is.';
 
@@ -45,7 +47,7 @@ CREATE TABLE sync_windows (
     CHECK (status <> 'synced' OR asked_at IS NOT NULL)
 );
 COMMENT ON TABLE sync_windows IS 'The ledger: one row per entity and sync window. A synced row was written with the last of its data; "asked, and nothing there" is a row with no rows fetched.';
-COMMENT ON COLUMN sync_windows.entity IS 'The asset''s table: flows, campaigns, forms, segments, flow_report or flow_metrics.';
+COMMENT ON COLUMN sync_windows.entity IS 'The asset''s table, such as flows or flow_report.';
 COMMENT ON COLUMN sync_windows.window_start IS 'Start of the window, inclusive.';
 COMMENT ON COLUMN sync_windows.window_end IS 'End of the window, exclusive.';
 COMMENT ON COLUMN sync_windows.status IS 'synced: every object whose updated fell in the window and still had it when asked is in the table. failed: it was never synced, and the last attempt failed.';
@@ -122,7 +124,9 @@ SELECT
     span.window_end
 FROM account
 CROSS JOIN (VALUES ('flows', true), ('campaigns', true), ('forms', true), ('segments', true),
-                   ('flow_report', false), ('flow_metrics', false)) AS asset (entity, by_account_window)
+                   ('flow_report', false), ('flow_metrics', false),
+                   ('campaign_report', false), ('campaign_metrics', false), ('form_report', false),
+                   ('form_metrics', false), ('segment_report', false), ('segment_metrics', false)) AS asset (entity, by_account_window)
 CROSS JOIN LATERAL (
     SELECT
         edge AS window_start,
@@ -181,6 +185,26 @@ COMMENT ON COLUMN window_states.asked_at IS 'When it was last asked.';
 COMMENT ON COLUMN window_states.finished_at IS 'When the last attempt ended.';
 COMMENT ON COLUMN window_states.error IS 'Why the last attempt failed.';
 
+-- A day of a report that was asked has a row here, with figures or without; a day that never was has none.
+CREATE VIEW report_days AS
+SELECT
+    ledger.entity,
+    (ledger.window_start AT TIME ZONE account.window_timezone)::date AS date,
+    ledger.asked_at,
+    ledger.rows_fetched,
+    ledger.conversion_metric_id,
+    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled
+FROM sync_windows AS ledger
+CROSS JOIN account
+WHERE ledger.entity LIKE '%\_report' AND ledger.status = 'synced';
+COMMENT ON VIEW report_days IS 'Every day that a report was asked for: when last, how many rows came, and whether its figures are final.';
+COMMENT ON COLUMN report_days.entity IS 'The report''s table.';
+COMMENT ON COLUMN report_days.date IS 'Day, in the account''s time zone.';
+COMMENT ON COLUMN report_days.asked_at IS 'When it was last asked.';
+COMMENT ON COLUMN report_days.rows_fetched IS 'Rows with figures; 0 means asked, and nothing there.';
+COMMENT ON COLUMN report_days.conversion_metric_id IS 'The metric it was asked with.';
+COMMENT ON COLUMN report_days.is_settled IS 'Whether the attribution window of the day had closed when it was last asked.';
+
 CREATE VIEW sync_status AS
 SELECT
     asset.entity,
@@ -204,6 +228,12 @@ FROM (
     UNION ALL SELECT 4, 'segments', count(*) FILTER (WHERE deleted_at IS NULL) FROM segments
     UNION ALL SELECT 5, 'flow_report', count(*) FROM flow_report
     UNION ALL SELECT 6, 'flow_metrics', count(*) FROM flow_metrics
+    UNION ALL SELECT 7, 'campaign_report', count(*) FROM campaign_report
+    UNION ALL SELECT 8, 'campaign_metrics', count(*) FROM campaign_metrics
+    UNION ALL SELECT 9, 'form_report', count(*) FROM form_report
+    UNION ALL SELECT 10, 'form_metrics', count(*) FROM form_metrics
+    UNION ALL SELECT 11, 'segment_report', count(*) FROM segment_report
+    UNION ALL SELECT 12, 'segment_metrics', count(*) FROM segment_metrics
 ) AS asset (position, entity, row_count)
 CROSS JOIN LATERAL (
     SELECT
