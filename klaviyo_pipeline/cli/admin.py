@@ -9,7 +9,7 @@ from klaviyo_pipeline.postgres.migrations import migrate as apply_migrations
 from klaviyo_pipeline.settings import SQL_DIR
 
 
-@click.command()
+@click.command(short_help="Create or upgrade the account's schema.")
 def migrate() -> None:
     """Create or upgrade the account's schema: the numbered files of sql/, each once, in order.
 
@@ -24,7 +24,7 @@ def migrate() -> None:
     click.echo(f"schema {settings.account.slug} is up to date")
 
 
-@click.command()
+@click.command(short_help="Cut the windows anew, after a changed zone or window size.")
 @click.confirmation_option(prompt="Every window will be asked again by the next sync. Go on?")
 def rewindow() -> None:
     """Cut the windows anew, after KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW changed.

@@ -85,7 +85,7 @@ def metrics(first: date, last: date, flow_id: str | None, form: str) -> None:
         shown.print(RATES_NOTE if rows else "No figures: sync flow_report and flow_metrics for these days first.")
 
 
-@click.command("list")
+@click.command("list", short_help="List flows, campaigns, forms or segments.")
 @click.argument("asset", type=click.Choice(list(LISTINGS)))
 @click.option("--name", help="Exact name.")
 @click.option("--status", "state", help="Exact status.")
@@ -131,7 +131,7 @@ def list_(
         shown.print(f"More: --after {rows[-1]['id']}", markup=False)
 
 
-@click.command()
+@click.command(short_help="One object by id, as JSON; asked of Klaviyo where Postgres lacks it.")
 @click.argument("asset", type=click.Choice(list(LISTINGS)))
 @click.argument("id")
 def get(asset: str, id: str) -> None:

@@ -27,9 +27,11 @@ DEMO_SEED = 7
 DEMO_RATE_SCALE = 10
 """The demo's Klaviyo allows ten times the published rates, so that nobody has to wait for a minute to pass."""
 TOP_FLOWS = 10
+QUIET_DEV = "ignore:Function `dev_command` is superseded:FutureWarning"
+"""`dagster dev` recommends a successor at every start, which is not part of what we install."""
 
 
-@click.command()
+@click.command(short_help="Try it: 90 days of a simulated account, no settings needed.")
 def demo() -> None:
     """Watch a real backfill without an account: 90 days of a simulated one, into the embedded Postgres.
 
@@ -66,7 +68,7 @@ Next steps
 """
 
 
-@click.command()
+@click.command(short_help="Open the Dagster UI, and run its daemon.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the UI listens: it has no login.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--demo", "of_demo", is_flag=True, help="Open the demo's account, with its sandbox running.")
@@ -87,14 +89,17 @@ def dev(host: str, port: int, of_demo: bool) -> None:
     raise click.exceptions.Exit(code)
 
 
-@click.command()
+@click.command(short_help="Serve a simulated Klaviyo account over HTTP.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--seed", default=DEMO_SEED, show_default=True, help="Another seed is another account.")
 @click.option("--timezone", default="America/New_York", show_default=True, help="The account's zone.")
 @click.option("--rate-scale", default=1.0, show_default=True, help="Multiplies the published rates; 0: no limits.")
 def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -> None:
-    """Serve a simulated Klaviyo account over HTTP, as strict as the real one, until Ctrl-C."""
+    """Serve a simulated Klaviyo account over HTTP, as strict as the real one, until Ctrl-C.
+
+    Prints the settings to put into .env, or into the environment, so that the other commands use it.
+    """
 
     def ready(url: str) -> None:
         click.echo(f"KLAVIYO_API_URL={url}\nKLAVIYO_API_KEY={SANDBOX_KEY}\nKLAVIYO_TIMEZONE={timezone}")
@@ -107,10 +112,13 @@ def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -
         ) from None
 
 
-@click.command()
+@click.command(short_help="Start or stop the embedded Postgres, or print its URL.")
 @click.argument("action", type=click.Choice(["start", "stop", "url"]))
 def database(action: str) -> None:
-    """Start or stop the embedded Postgres, or print its URL for psql and other clients."""
+    """Start or stop the embedded Postgres, or print its URL for psql and other clients.
+
+    `url` starts it too; `start` prints the URL as well.
+    """
     server = project_server()
     if action == "stop":
         server.stop()
@@ -153,6 +161,7 @@ def _run_until_told(command: list[str], folder: Path) -> int:
 
     In any other folder than `DAGSTER_HOME` Dagster warns of the dagster.yaml there.
     """
+    os.environ.setdefault("PYTHONWARNINGS", QUIET_DEV)
     process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -49,8 +49,8 @@ class AssetName(click.ParamType[str]):
         return value
 
 
-@click.command()
-@click.argument("assets", nargs=-1, type=AssetName())
+@click.command(short_help="Bring the account into Postgres.")
+@click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
 @click.option("--to", "last", type=DAY, help="Last day, inclusive; later than today means until now. [default: now]")
 @click.option("--force", is_flag=True, help="Ask again for what the ledger already has.")
@@ -139,7 +139,7 @@ def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
 
 def _row(result: "AssetResult") -> dict[str, object]:
     outcome = "failed" if result.error else result.skipped or "done"
-    return {**vars(result), "outcome": outcome, "seconds": f"{result.seconds:.1f}"}
+    return {**vars(result), "outcome": outcome}
 
 
 @contextlib.contextmanager
