@@ -131,7 +131,7 @@ def list_(
         shown.print(f"More: --after {rows[-1]['id']}", markup=False)
 
 
-@click.command(short_help="One object by id, as JSON; asked of Klaviyo where Postgres lacks it.")
+@click.command(short_help="One object by id, as JSON: from Postgres, or else Klaviyo.")
 @click.argument("asset", type=click.Choice(list(LISTINGS)))
 @click.argument("id")
 def get(asset: str, id: str) -> None:
