@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from klaviyo_pipeline.klaviyo.escape import escape
+
 LONGEST_DETAIL = 300
 
 
@@ -43,7 +45,8 @@ class KlaviyoError(Exception):
             f"Klaviyo request {self.request_id}" if self.request_id else None,
         ]
         told = ", ".join(fact for fact in facts if fact)
-        line = " ".join(super().__str__().split())
+        # Klaviyo's words may hold characters that neither a terminal nor Postgres takes.
+        line = escape(" ".join(super().__str__().split()))
         return f"{line} ({told})" if told else line
 
 
