@@ -62,6 +62,8 @@ def use_project_instance() -> Path:
     if folder == PROJECT_ROOT:
         folder = _linked_home()
     os.environ["DAGSTER_HOME"] = str(folder)
+    # A run over a year writes an event for each of its windows: together, not one by one.
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
     return folder
 
 

@@ -59,9 +59,9 @@ COMMENT ON COLUMN sync_windows.rows_unchanged IS 'Of these, rows that the table 
 COMMENT ON COLUMN sync_windows.rows_deleted IS 'Rows that the window no longer has (reports: a day is replaced as a whole).';
 COMMENT ON COLUMN sync_windows.requests IS 'Requests to Klaviyo. What one request brought for many windows is counted on the first of them, so that the column adds up.';
 COMMENT ON COLUMN sync_windows.attempts IS 'How often the window was asked, failed attempts included.';
-COMMENT ON COLUMN sync_windows.run_id IS 'The Dagster run of the last attempt.';
-COMMENT ON COLUMN sync_windows.started_at IS 'When the last attempt began.';
-COMMENT ON COLUMN sync_windows.finished_at IS 'When the last attempt ended.';
+COMMENT ON COLUMN sync_windows.run_id IS 'The Dagster run that synced it; of a window that was never synced, the run that failed last.';
+COMMENT ON COLUMN sync_windows.started_at IS 'When that run began.';
+COMMENT ON COLUMN sync_windows.finished_at IS 'When that run was done with the window.';
 COMMENT ON COLUMN sync_windows.error IS 'Why the last attempt failed; null when it did not.';
 COMMENT ON COLUMN sync_windows.conversion_metric_id IS 'Reports: the conversion metric it was asked with.';
 CREATE INDEX sync_windows_status_idx ON sync_windows (entity, status, window_start);

@@ -24,18 +24,23 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
 
-SHRINKAGE_SHARE = 0.5
-SHRINKAGE_OBJECTS = 20
-
 
 class ImplausibleShrinkage(RuntimeError):
     """The listings show far fewer objects than the table holds: nothing is marked deleted."""
 
 
 class CensusConfig(dg.Config):
-    """`accept_deletes` lets a census mark more deletes than is plausible."""
+    """When a census is believed: it fails if more than this share of the known objects, and more than so many, are
+    absent from the listings. `accept_deletes` believes it all the same.
+    """
 
+    shrinkage_share: float = 0.5
+    shrinkage_objects: int = 20
     accept_deletes: bool = False
+
+    def is_implausible(self, missing: int, known: int) -> bool:
+        """Whether so many absent objects rather mean that the listings ended early."""
+        return not self.accept_deletes and missing > self.shrinkage_objects and missing > known * self.shrinkage_share
 
 
 @dataclass
@@ -81,7 +86,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             with klaviyo.session(account, warehouse) as session:
                 findings.began = session.now()
                 yield from _list_all(context, session, listing, findings)
-                yield from _settle(context, session, listing, findings, config.accept_deletes)
+                yield from _settle(context, session, listing, findings, config)
                 context.add_asset_metadata(session.count.metadata())
 
         def on_written(tally: Tally, listed: int) -> None:
@@ -149,14 +154,14 @@ def _settle(
     session: Session,
     listing: Listing,
     findings: Findings,
-    accept_deletes: bool,
+    config: CensusConfig,
 ) -> Iterator[Batch]:
     """Ask by id for every object that the listings did not show: it is stored, or marked deleted."""
     assert findings.began is not None
     record = CensusRecord(session.account.slug, listing.entity)
     with session.engine.connect() as connection:
         missing, known = record.unseen(connection, findings.seen, findings.began)
-    if not accept_deletes and len(missing) > SHRINKAGE_OBJECTS and len(missing) > known * SHRINKAGE_SHARE:
+    if config.is_implausible(len(missing), known):
         raise ImplausibleShrinkage(
             f"the listings of {listing.entity} lack {len(missing)} of {known} known objects; nothing was marked "
             "deleted. If they were really deleted, run "

@@ -135,17 +135,19 @@ class Ledger:
         started_at: datetime,
         error: str,
     ) -> None:
-        """Note a failed attempt at these windows; those that were synced before stay synced."""
+        """Note a failed attempt at these windows; those that were synced before stay as they were, with the error."""
         table = self.table
+        kept = table.c.status == "synced"
         insert = pg.insert(table)
         statement = insert.on_conflict_do_update(
             index_elements=["entity", "window_start"],
             set_={
                 "attempts": table.c.attempts + 1,
-                "run_id": insert.excluded.run_id,
-                "started_at": insert.excluded.started_at,
-                "finished_at": insert.excluded.finished_at,
                 "error": insert.excluded.error,
+                **{
+                    name: sa.case((kept, table.c[name]), else_=insert.excluded[name])
+                    for name in ("run_id", "started_at", "finished_at")
+                },
             },
         )
         rows = [

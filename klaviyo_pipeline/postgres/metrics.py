@@ -115,7 +115,7 @@ class Metrics:
 
     def reported(self, connection: sa.Connection, first: datetime, last: datetime) -> dict[datetime, datetime]:
         """Starts of the report's synced windows from `first` to `last`, each with the moment it was asked."""
-        ledger = self._ledger("asked_at")
+        ledger = self._ledger()
         query = sa.select(ledger.c.window_start, ledger.c.asked_at).where(
             ledger.c.entity == self.table.report,
             ledger.c.status == "synced",
@@ -124,8 +124,11 @@ class Metrics:
         return {start.astimezone(UTC): asked for start, asked in connection.execute(query)}
 
     def stale(self, connection: sa.Connection, first: datetime, last: datetime) -> set[datetime]:
-        """Starts of the windows whose report was synced after their metrics were computed, or without any."""
-        ledger = self._ledger("finished_at")
+        """Starts of the windows whose report was asked after the one that their metrics sum up, or without any.
+
+        A metrics window carries the `asked_at` of its report's, so that a failed attempt cannot make it look fresh.
+        """
+        ledger = self._ledger()
         report, metrics = ledger.alias("report"), ledger.alias("metrics")
         query = (
             sa.select(report.c.window_start)
@@ -143,13 +146,13 @@ class Metrics:
                 report.c.entity == self.table.report,
                 report.c.status == "synced",
                 report.c.window_start.between(first, last),
-                sa.or_(metrics.c.finished_at.is_(None), metrics.c.finished_at < report.c.finished_at),
+                sa.or_(metrics.c.asked_at.is_(None), metrics.c.asked_at < report.c.asked_at),
             )
         )
         return {start.astimezone(UTC) for start in connection.execute(query).scalars()}
 
-    def _ledger(self, moment: str) -> sa.TableClause:
-        names = ("entity", "window_start", "status", moment)
+    def _ledger(self) -> sa.TableClause:
+        names = ("entity", "window_start", "status", "asked_at")
         return sa.table("sync_windows", *(sa.column(name) for name in names), schema=self.schema)
 
 

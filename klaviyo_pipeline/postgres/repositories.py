@@ -135,6 +135,7 @@ class EntityRepository:
         query = (
             sa.select(*(table.c[name] for name in self._target.written))
             .where(table.c.id.in_(list(ids)), table.c.deleted_at.is_(None))
+            .order_by(table.c.id)  # as the merge takes them: two writers then never wait for each other in a circle
             .with_for_update()
         )
         with self._engine.begin() as connection:
