@@ -1,0 +1,104 @@
+"""History: every state once, in order, closed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+import sqlalchemy as sa
+
+from klaviyo_pipeline_tests.postgres.store import Store, flow, minute
+
+
+def states(store: Store, id: str = "a") -> Sequence[str]:
+    return [name for name, _, _ in store.history(id)]
+
+
+def assert_contiguous(store: Store, id: str = "a") -> None:
+    """Each state ends when the next begins, and only the last is open and equal to the row."""
+    history = store.history(id)
+    assert all(until == since for (_, _, until), (_, since, _) in pairwise(history))
+    assert [until for _, _, until in history][-1] is None
+    [(name, observed_at)] = store.rows("SELECT name, observed_at FROM flows WHERE id = :id", id=id)
+    assert history[-1][:2] == (name, observed_at)
+
+
+def test_a_state_that_comes_back_is_a_state_of_its_own(store: Store) -> None:
+    for number, name in enumerate(["A", "B", "A"]):
+        store.merge("flows", [flow("a", minute(number), name)])
+    assert store.history("a") == [
+        ("A", minute(0), minute(1)),
+        ("B", minute(1), minute(2)),
+        ("A", minute(2), None),
+    ]
+
+
+def test_a_closed_row_is_never_written_again(store: Store) -> None:
+    for number, name in enumerate(["A", "B"]):
+        store.merge("flows", [flow("a", minute(number), name)])
+    closed = "SELECT ctid::text, xmin::text FROM flows_history WHERE name = 'A'"
+    before = store.rows(closed)
+    store.merge("flows", [flow("a", minute(2), "C")])
+    assert store.rows(closed) == before
+
+
+def test_an_unchanged_observation_adds_no_history(store: Store) -> None:
+    for number in range(3):
+        store.merge("flows", [flow("a", minute(number))])
+    assert states(store) == ["Welcome"]
+
+
+def test_a_change_that_only_the_raw_object_shows_is_a_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), raw={"extra": 1})])
+    store.merge("flows", [flow("a", minute(1), raw={"extra": 2})])
+    assert [value for value, _, _ in store.history("a", "raw->'extra'")] == [1, 2]
+    assert_contiguous(store)
+
+
+def test_a_delete_and_a_return_are_states(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0))])
+    store.merge("flows", [flow("a", minute(1), deleted_at=minute(1))])
+    store.merge("flows", [flow("a", minute(2))])
+    assert store.history("a", "deleted_at") == [
+        (None, minute(0), minute(1)),
+        (minute(1), minute(1), minute(2)),
+        (None, minute(2), None),
+    ]
+    assert store.values("SELECT deleted_at FROM flows") == [None]
+
+
+def test_an_earlier_observation_that_comes_late_leaves_no_trace(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(2), "C")])
+    store.merge("flows", [flow("a", minute(1), "B")])
+    assert states(store) == ["C"]
+
+
+def test_a_duplicate_in_a_batch_is_no_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), "A"), flow("a", minute(1), "B")])
+    assert store.history("a") == [("B", minute(1), None)]
+
+
+def test_history_holds_every_column_of_the_table(store: Store) -> None:
+    for entity in ("flows", "campaigns", "forms", "segments", "flow_report"):
+        target = store.target(entity)
+        assert target.history is not None
+        kept = {column.name: str(column.type) for column in target.table.columns if column.name != "observed_at"}
+        history = {column.name: str(column.type) for column in target.history.columns}
+        assert {**kept, "valid_from": "TIMESTAMP", "valid_to": "TIMESTAMP"} == history
+
+
+def test_the_state_at_a_moment_can_be_asked_for(store: Store) -> None:
+    for number, name in enumerate(["A", "B"]):
+        store.merge("flows", [flow("a", minute(number), name)])
+    query = "SELECT name FROM flows_as_of(CAST(:moment AS timestamptz))"
+    assert store.values(query, moment=minute(-1)) == []
+    assert store.values(query, moment=minute(0)) == ["A"]
+    assert store.values(query, moment=minute(0.99)) == ["A"]
+    assert store.values(query, moment=minute(1)) == ["B"]
+
+
+def test_the_database_itself_refuses_a_second_open_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0))])
+    with pytest.raises(sa.exc.IntegrityError, match="flows_history_open_idx"):
+        store.run("INSERT INTO flows_history (id, raw, valid_from) VALUES ('a', '{}', now())")
