@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, cast
 
 import pandas as pd
@@ -33,6 +34,14 @@ WINDOW = "_window"
 
 STAGING = "klaviyo_staging"
 CHANGED = "klaviyo_changed"
+
+BINARY_TYPES = frozenset(
+    {
+        sa.TEXT, sa.VARCHAR, sa.INTEGER, sa.BIGINT, sa.SMALLINT, sa.NUMERIC, sa.DOUBLE_PRECISION, sa.REAL,
+        sa.BOOLEAN, sa.DATE, pg.TIMESTAMP, pg.JSONB,
+    }
+)  # fmt: skip
+"""Types that psycopg writes in the binary format whatever Python type stands for them; others are copied as text."""
 
 ANALYZE_FROM_ROWS = 1_000
 """Below this, planning by default estimates costs less than gathering statistics."""
@@ -143,10 +152,14 @@ def _stage(connection: sa.Connection, target: Target, frame: pd.DataFrame) -> sa
 
 def _copy(connection: sa.Connection, target: Target, frame: pd.DataFrame, columns: Sequence[str]) -> None:
     raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        sql.Identifier(STAGING), sql.SQL(", ").join(map(sql.Identifier, columns))
+    types = [_type_of(target, name) for name in columns]
+    binary = all(type(one) in BINARY_TYPES for one in types)
+    statement = sql.SQL("COPY {} ({}) FROM STDIN {}").format(
+        sql.Identifier(STAGING),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL("(FORMAT BINARY)" if binary else ""),
     )
-    rows = zip(*(_values(frame[name], target, name) for name in columns), strict=True)
+    rows = zip(*(_values(frame[name], kind) for name, kind in zip(columns, types, strict=True)), strict=True)
     with raw.cursor() as cursor:
         oids = cursor.execute(
             "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
@@ -154,18 +167,31 @@ def _copy(connection: sa.Connection, target: Target, frame: pd.DataFrame, column
         ).fetchall()
         by_name = dict(oids)
         with cursor.copy(statement) as copy:
-            copy.set_types([by_name[name] for name in columns])
+            if binary:
+                copy.set_types([by_name[name] for name in columns])
             for row in rows:
                 copy.write_row(row)
 
 
-def _values(series: pd.Series[Any], target: Target, name: str) -> list[Any]:
-    """A column's values as psycopg takes them: None for every kind of missing value."""
-    if name in target.table.columns and isinstance(target.table.c[name].type, pg.JSONB):
-        return [None if value is None else Jsonb(value, dumps=json_text) for value in series]
+def _type_of(target: Target, name: str) -> sa.types.TypeEngine[Any]:
+    return target.table.c[name].type if name in target.table.columns else sa.INTEGER()
+
+
+def _values(series: pd.Series[Any], kind: sa.types.TypeEngine[Any]) -> list[Any]:
+    """A column's values as psycopg takes them: None for every kind of missing value.
+
+    pandas turns whole numbers with gaps among them, and any figure, into floats: they are given the column's type.
+    """
     if isinstance(series.dtype, pd.DatetimeTZDtype):
         return [None if value is pd.NaT else value.to_pydatetime() for value in series]
-    return series.astype(object).where(series.notna(), None).tolist()
+    values = series.astype(object).where(series.notna(), None).tolist()
+    if isinstance(kind, pg.JSONB):
+        return [None if value is None else Jsonb(value, dumps=json_text) for value in values]
+    if isinstance(kind, sa.Integer):
+        return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+    if isinstance(kind, sa.Numeric) and kind.asdecimal:
+        return [Decimal(repr(float(value))) if isinstance(value, float) else value for value in values]
+    return values
 
 
 def _keep_preferred(
