@@ -23,10 +23,9 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
-from klaviyo_pipeline.assets.reports import REPORT_ASSETS
+from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
 from klaviyo_pipeline.definitions import build_defs
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
-from klaviyo_pipeline.klaviyo.conversion import find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.partitions import Window, range_tags
 from klaviyo_pipeline.planning import CENSUSES, ENTITIES, Planner, SyncRequest
@@ -96,7 +95,7 @@ class Sync:
         if not session.zone_is_right or not any(spec.report.needs_conversion_metric for spec in asked):
             return None
         try:
-            return find_conversion_metric(session.client, self.account.conversion_metric_id).id
+            return chosen_metric(session).id
         except KlaviyoError:
             return None
 

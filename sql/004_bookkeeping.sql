@@ -10,6 +10,7 @@ CREATE TABLE account (
     start_date            date NOT NULL,
     attribution_days      integer NOT NULL DEFAULT 5,
     conversion_metric_id  text,
+    ineligible_metric_ids text[] NOT NULL DEFAULT '{}',
     verified_at           timestamptz NOT NULL
 );
 COMMENT ON TABLE account IS 'The one Klaviyo account that this schema holds, and how its time is cut into windows.';
@@ -22,6 +23,7 @@ COMMENT ON COLUMN account.sync_window IS 'How long an entity''s sync window is: 
 COMMENT ON COLUMN account.start_date IS 'The day of the first sync window.';
 COMMENT ON COLUMN account.attribution_days IS 'For how many days after it a report day may still change, as configured: no call tells it.';
 COMMENT ON COLUMN account.conversion_metric_id IS 'The conversion metric that reports were last asked with.';
+COMMENT ON COLUMN account.ineligible_metric_ids IS 'Metrics that Klaviyo computes no report figures for, as it said when asked; they are passed over.';
 COMMENT ON COLUMN account.verified_at IS 'When Klaviyo last said whose key this is.';
 
 CREATE TABLE sync_windows (
@@ -42,6 +44,8 @@ CREATE TABLE sync_windows (
     finished_at           timestamptz,
     error                 text,
     conversion_metric_id  text,
+    account_timezone      text,
+    account_currency      text,
     PRIMARY KEY (entity, window_start),
     CHECK (window_end > window_start),
     CHECK (status <> 'synced' OR asked_at IS NOT NULL)
@@ -64,6 +68,8 @@ COMMENT ON COLUMN sync_windows.started_at IS 'When that run began.';
 COMMENT ON COLUMN sync_windows.finished_at IS 'When that run was done with the window.';
 COMMENT ON COLUMN sync_windows.error IS 'Why the last attempt failed; null when it did not.';
 COMMENT ON COLUMN sync_windows.conversion_metric_id IS 'Reports: the conversion metric it was asked with.';
+COMMENT ON COLUMN sync_windows.account_timezone IS 'Reports: the account''s time zone when it was asked.';
+COMMENT ON COLUMN sync_windows.account_currency IS 'Reports: the account''s currency when it was asked.';
 CREATE INDEX sync_windows_status_idx ON sync_windows (entity, status, window_start);
 
 CREATE TABLE census_runs (

@@ -19,8 +19,8 @@ import dagster as dg
 
 from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.assets.lookup import Lookup
-from klaviyo_pipeline.klaviyo.conversion import find_conversion_metric
-from klaviyo_pipeline.klaviyo.errors import CursorExpired
+from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
+from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible, CursorExpired
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import (
@@ -33,9 +33,9 @@ from klaviyo_pipeline.klaviyo.reports import (
     body,
 )
 from klaviyo_pipeline.partitions import Window, report_windows
-from klaviyo_pipeline.postgres.account import remember_conversion_metric
+from klaviyo_pipeline.postgres.account import ineligible_metrics, pass_over_metric, remember_conversion_metric
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, window_metadata
-from klaviyo_pipeline.postgres.ledger import Synced
+from klaviyo_pipeline.postgres.ledger import AskedWith, Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -114,9 +114,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
             with klaviyo.session(account, warehouse) as session:
                 if not session.zone_is_right:
                     raise WrongTimezone(session.zone_remedy)
-                metric_id = _conversion_metric(context, session) if spec.report.needs_conversion_metric else None
-                reading = _Reading(context, session, spec, windows, metric_id)
-                yield from reading.batches()
+                yield from _read(context, session, spec, windows)
                 context.add_asset_metadata(session.count.metadata())
 
         def on_synced(synced: Synced) -> None:
@@ -127,13 +125,37 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
     return report
 
 
-def _conversion_metric(context: dg.AssetExecutionContext, session: Session) -> str:
-    metric = find_conversion_metric(session.client, session.account.conversion_metric_id)
-    context.log.info(f"conversion metric {metric.id}: {metric.how}")
-    context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
-    with session.engine.begin() as connection:
-        remember_conversion_metric(connection, session.account.slug, metric.id)
-    return metric.id
+def _read(
+    context: dg.AssetExecutionContext, session: Session, spec: ReportAsset, windows: Sequence[Window]
+) -> Iterator[Batch]:
+    """The report's batches; a metric that turns out to be ineligible is passed over for the next one."""
+    if not spec.report.needs_conversion_metric:
+        yield from _Reading(context, session, spec, windows, None).batches()
+        return
+    override = session.account.conversion_metric_id
+    while True:
+        metric = chosen_metric(session)
+        context.log.info(f"conversion metric {metric.id}: {metric.how}")
+        context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
+        with session.engine.begin() as connection:
+            remember_conversion_metric(connection, session.account.slug, metric.id)
+        try:
+            # The first request tells whether the metric will do: nothing has been written by then.
+            yield from _Reading(context, session, spec, windows, metric).batches()
+            return
+        except ConversionMetricIneligible:
+            if override:
+                raise
+            context.log.warning(f"Klaviyo computes no report figures for metric {metric.id}; it is passed over")
+            with session.engine.begin() as connection:
+                pass_over_metric(connection, session.account.slug, metric.id)
+
+
+def chosen_metric(session: Session) -> ConversionMetric:
+    """The conversion metric that the account's reports are asked with."""
+    with session.engine.connect() as connection:
+        passed_over = ineligible_metrics(connection, session.account.slug)
+    return find_conversion_metric(session.client, session.account.conversion_metric_id, passed_over)
 
 
 @dataclass(frozen=True)
@@ -144,7 +166,11 @@ class _Reading:
     session: Session
     spec: ReportAsset
     windows: Sequence[Window]
-    metric_id: str | None
+    metric: ConversionMetric | None
+
+    @property
+    def metric_id(self) -> str | None:
+        return self.metric.id if self.metric is not None else None
 
     def batches(self) -> Iterator[Batch]:
         """One batch for each request's span of days."""
@@ -174,7 +200,7 @@ class _Reading:
             table_frame(dated, self.spec.columns),
             completes,
             DaySpan("date", min(days), max(days), asked_at, days),
-            self.metric_id,
+            AskedWith(self.metric_id, self.session.identity.timezone, self.session.identity.currency),
         )
 
     def _answer(self, first: date, last: date) -> tuple[datetime, int, list[dict[str, Any]]]:
@@ -202,9 +228,15 @@ class _Reading:
             requests += page.requests
             for name in [*page.unknown, *page.missing]:
                 self.context.log.warning(f"the statistic {name} is not as declared; the rest is kept")
-            rows.extend(row for row in page.rows if self._has_figures(row))
+            rows.extend(row for row in map(self._countable, page.rows) if self._has_figures(row))
         assert asked_at is not None
         return asked_at, requests, rows
+
+    def _countable(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row without figures about conversions where the metric asked with is none of conversions."""
+        if self.metric is None or self.metric.counts:
+            return row
+        return row | dict.fromkeys(self.spec.report.about_conversions)
 
     def _has_figures(self, row: Mapping[str, object]) -> bool:
         return any(isinstance(row[name], Decimal) and row[name] != 0 for name in self.spec.report.statistics)

@@ -14,31 +14,49 @@ _SHOPS = frozenset({"shopify", "woocommerce", "magento", "magento 2", "bigcommer
 
 @dataclass(frozen=True)
 class ConversionMetric:
-    """`how` says in words how it was found; `name` is None where finding it did not tell."""
+    """`how` says in words how it was found; `name` is None where finding it did not tell.
+
+    `counts` is False for a metric that only fills the report's required field: the account has none that counts as
+    a conversion, and the figures about conversions are not to be kept.
+    """
 
     id: str
     name: str | None
     how: str
+    counts: bool = True
 
 
-def find_conversion_metric(client: KlaviyoClient, override: str | None) -> ConversionMetric:
-    """The metric for conversions: the one named, else the mapped revenue metric, else "Placed Order".
+def find_conversion_metric(
+    client: KlaviyoClient, override: str | None, passed_over: frozenset[str] = frozenset()
+) -> ConversionMetric:
+    """The metric for conversions: the one named, else the account's mapped revenue metric, else "Placed Order".
 
-    Several shops may each bring a "Placed Order": one of an e-commerce integration goes first, then the
-    lowest id, so that the choice is the same every time. Raises `NoConversionMetric` if there is none.
+    `passed_over` holds metrics that Klaviyo is known to compute no figures for. Several shops may each bring a
+    "Placed Order": one of an e-commerce integration goes first, then the lowest id, so that the choice is the same
+    every time. An account with none of these still has reports, without figures about conversions. Raises
+    `NoConversionMetric` if it has no metric at all: a report cannot be asked without one.
     """
     if override:
         return ConversionMetric(override, None, "set by KLAVIYO_CONVERSION_METRIC_ID")
     mapped = client.mapped_metric("revenue")
-    if mapped is not None:
+    if mapped is not None and mapped not in passed_over:
         return ConversionMetric(mapped, None, "the account's mapped revenue metric")
-    named = sorted((metric for metric in client.metrics() if metric.name == PLACED_ORDER), key=_rank)
-    if not named:
-        raise NoConversionMetric(
-            f'The account maps no revenue metric and has none named "{PLACED_ORDER}". '
-            "Set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as a conversion."
+    metrics = sorted((metric for metric in client.metrics() if metric.id not in passed_over), key=_rank)
+    named = [metric for metric in metrics if metric.name == PLACED_ORDER]
+    if named:
+        return ConversionMetric(named[0].id, named[0].name, _told(named))
+    if metrics:
+        return ConversionMetric(
+            metrics[0].id,
+            metrics[0].name,
+            "no metric counts as a conversion here, so figures about conversions are left out; set "
+            "KLAVIYO_CONVERSION_METRIC_ID to have them",
+            counts=False,
         )
-    return ConversionMetric(named[0].id, named[0].name, _told(named))
+    raise NoConversionMetric(
+        f'The account maps no revenue metric and has none named "{PLACED_ORDER}", nor any other that Klaviyo computes '
+        "reports for. Set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as a conversion."
+    )
 
 
 def _rank(metric: Metric) -> tuple[bool, str]:

@@ -52,6 +52,12 @@ class Report:
         return self.by_use.all
 
     @property
+    def about_conversions(self) -> tuple[str, ...]:
+        """The statistics that depend on the conversion metric."""
+        derived = ("revenue_per_recipient", "average_order_value", "text_message_roi")
+        return tuple(name for name in self.statistics if name.startswith("conversion") or name in derived)
+
+    @property
     def additive(self) -> tuple[str, ...]:
         """The statistics that may be summed over messages and days."""
         return self.by_use.sums

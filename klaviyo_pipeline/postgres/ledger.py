@@ -7,7 +7,7 @@ batch of its data. A failed attempt leaves its reason, and never takes `synced` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -36,6 +36,15 @@ class Synced:
     @property
     def rows_unchanged(self) -> int:
         return self.rows_fetched - self.tally.inserted - self.tally.updated
+
+
+@dataclass(frozen=True)
+class AskedWith:
+    """What a report's figures depend on, and what the account was set to when it was asked; None for entities."""
+
+    conversion_metric_id: str | None = None
+    account_timezone: str | None = None
+    account_currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class Ledger:
                     "finished_at",
                     "error",
                     "conversion_metric_id",
+                    "account_timezone",
+                    "account_currency",
                 ]
             ),
             schema=self.schema,
@@ -80,7 +91,7 @@ class Ledger:
         windows: Sequence[Synced],
         *,
         run_id: str,
-        conversion_metric_id: str | None = None,
+        asked_with: AskedWith | None = None,
     ) -> None:
         """Write the windows as synced, in the caller's transaction: that of the last batch of their rows.
 
@@ -120,7 +131,7 @@ class Ledger:
                     "started_at": synced.started_at,
                     "finished_at": datetime.now(UTC),
                     "error": None,
-                    "conversion_metric_id": conversion_metric_id,
+                    **asdict(asked_with or AskedWith()),
                 }
                 for synced in windows
             ],

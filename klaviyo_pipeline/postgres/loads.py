@@ -9,7 +9,7 @@ from datetime import datetime
 import pandas as pd
 
 from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.postgres.ledger import Synced
+from klaviyo_pipeline.postgres.ledger import AskedWith, Synced
 from klaviyo_pipeline.postgres.merge import DaySpan, Tally
 
 
@@ -28,13 +28,13 @@ class Batch:
 
     `frame` has columns of the asset's table and, for a load of several windows, `_window`: the index into the
     load's windows that each row belongs to. `replaces` names the days that the frame holds as a whole;
-    `conversion_metric_id` the metric that a report was asked with, for the ledger.
+    `asked_with` is for the ledger: what a report was asked with.
     """
 
     frame: pd.DataFrame
     completes: Sequence[Complete] = ()
     replaces: DaySpan | None = None
-    conversion_metric_id: str | None = None
+    asked_with: AskedWith | None = None
 
 
 @dataclass(frozen=True)

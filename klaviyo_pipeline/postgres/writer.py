@@ -70,7 +70,7 @@ class Writer:
                 connection,
                 synced,
                 run_id=self.run_id,
-                conversion_metric_id=batch.conversion_metric_id,
+                asked_with=batch.asked_with,
             )
         self._tallies.update(tallies)
         self._fetched.update(fetched)

@@ -54,7 +54,20 @@ def test_of_equal_shops_the_lowest_id_is_taken_every_time(bench: Bench) -> None:
     assert [find_conversion_metric(bench.client, None).id for _ in range(2)] == ["S1", "S1"]
 
 
-def test_an_account_without_either_says_what_to_set(bench: Bench) -> None:
+def test_an_account_without_either_has_reports_without_conversions_and_says_so(bench: Bench) -> None:
     bench.server.will(UNMAPPED, ok(page(metric("A", "Opened Email"))))
+    found = find_conversion_metric(bench.client, None)
+    assert (found.id, found.counts) == ("A", False)
+    assert "KLAVIYO_CONVERSION_METRIC_ID" in found.how
+
+
+def test_metrics_that_are_passed_over_leave_the_choice_to_the_next(bench: Bench) -> None:
+    orders = [metric("S1", "Placed Order", "Shopify"), metric("S2", "Placed Order", "WooCommerce")]
+    bench.server.will(UNMAPPED, ok(page(*orders)))
+    assert find_conversion_metric(bench.client, None, frozenset({"S1"})).id == "S2"
+
+
+def test_an_account_without_any_metric_says_what_to_set(bench: Bench) -> None:
+    bench.server.will(UNMAPPED, ok(page()))
     with pytest.raises(NoConversionMetric, match="KLAVIYO_CONVERSION_METRIC_ID"):
         find_conversion_metric(bench.client, None)
