@@ -162,13 +162,16 @@ def _run_until_told(command: list[str], folder: Path) -> int:
     In any other folder than `DAGSTER_HOME` Dagster warns of the dagster.yaml there.
     """
     os.environ.setdefault("PYTHONWARNINGS", QUIET_DEV)
-    process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments
+    process: subprocess.Popen[bytes] | None = None
 
     def end(number: int, frame: FrameType | None) -> None:
-        process.send_signal(signal.SIGINT)
+        if process is not None:
+            process.send_signal(signal.SIGINT)
 
+    # Before the start: a shell's background job ignores SIGINT, and what is ignored stays so in a child.
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments
         code = process.wait()
     finally:
         for number, handler in before.items():
