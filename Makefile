@@ -39,7 +39,10 @@ lock: $(VENV)/.installed-dev ## write the locks anew from pyproject.toml
 stop: ## stop the embedded Postgres
 	@if [ -x $(BIN)/klaviyo-pipeline ]; then $(BIN)/klaviyo-pipeline database stop; fi
 
+# Root's data may lie elsewhere: the embedded server leaves a note where a closed folder kept it out.
 clean: stop ## stop it, and remove .venv and every embedded table
+	@case "$$(cat .klaviyo/postgres/location 2>/dev/null)" in \
+		/var/lib/klaviyo-pipeline-*) rm -rf "$$(cat .klaviyo/postgres/location)" ;; esac
 	rm -rf $(VENV) .klaviyo
 
 $(BIN)/python:
