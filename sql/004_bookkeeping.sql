@@ -145,7 +145,11 @@ CROSS JOIN LATERAL (
         ) AS edge
         WHERE asset.by_account_window AND account.sync_window = 'hourly'
         UNION ALL
-        SELECT day AT TIME ZONE account.window_timezone
+        -- The first of two midnights, where the clocks go back over midnight.
+        SELECT least(
+            day AT TIME ZONE account.window_timezone,
+            (day - interval '1 hour') AT TIME ZONE account.window_timezone + interval '1 hour'
+        )
         FROM generate_series(
             account.start_date::timestamp,
             (now() AT TIME ZONE account.window_timezone)::date + interval '1 day',

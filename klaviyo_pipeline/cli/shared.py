@@ -115,7 +115,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: 
 
 def json_text(value: Any) -> str:
     """JSON with figures as numbers and times in ISO 8601."""
-    return orjson.dumps(value, default=_number, option=orjson.OPT_INDENT_2).decode()
+    return orjson.dumps(value, default=_number, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
 
 
 def number(value: Any) -> Any:
