@@ -1,0 +1,211 @@
+"""A simulated account, a database and the definitions between them: what the end-to-end tests share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any, LiteralString
+
+import dagster as dg
+import psycopg
+import pytest
+
+from klaviyo_pipeline.definitions import build_defs
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
+from klaviyo_pipeline.sandbox.entities import ENTITIES
+from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
+from klaviyo_pipeline.settings import SQL_DIR, Account
+
+SLUG = "shop"
+START = date(2025, 2, 1)
+"""The first window of these accounts: long past, so that nothing here depends on the day."""
+
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+def utc(text: str) -> datetime:
+    """An instant; without an offset it is UTC's."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def empty_shop(timezone: str = "UTC", **options: Any) -> SandboxAccount:
+    """An account with metrics and nothing else. Its key is its own: whose a key is, the process remembers."""
+    shop = SandboxAccount(id="SHOP01", timezone=timezone, metrics=metrics(), mapped_metrics=mapped_metrics(), **options)
+    shop.api_keys = {f"pk_{uuid.uuid4().hex}": set(READ_SCOPES)}
+    return shop
+
+
+def put(shop: SandboxAccount, entity: str, id: str, updated: datetime | None, **attributes: Any) -> None:
+    """Create or change an object that Klaviyo says was updated then."""
+    shop.put(entity, id, **{"name": f"{entity} {id}", ENTITIES[entity].time_field: updated, **attributes})
+
+
+def key_of(shop: SandboxAccount) -> str:
+    """The account's private key."""
+    return next(iter(shop.api_keys))
+
+
+@dataclass
+class Pipeline:
+    """An account served over HTTP, the pipeline's definitions for it, and its migrated schema."""
+
+    shop: SandboxAccount
+    server: SandboxServer
+    account: Account
+    database: str
+    instance: dg.DagsterInstance
+    connection: psycopg.Connection[Any]
+    _definitions: dict[Account, dg.Definitions] = field(default_factory=dict)
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        if self.account not in self._definitions:
+            self._definitions[self.account] = build_defs([self.account])
+        return self._definitions[self.account]
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings of the account, as another environment would."""
+        self.account = replace(self.account, **settings)
+
+    def attempt(
+        self, asset: str, first: str | None = None, last: str | None = None, config: Mapping[str, Any] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """One run of one asset over the windows from `first` to `last`, both included."""
+        key = dg.AssetKey([self.account.slug, asset])
+        job = self.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection={key})
+        tags = dict(zip(RANGE, (first, last or first), strict=True)) if first else {}
+        return job.execute_in_process(
+            instance=self.instance,
+            tags={name: value for name, value in tags.items() if value},
+            run_config={
+                "ops": {f"{self.account.slug}__{asset}": {"config": dict(config)}} if config else {},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            raise_on_error=False,
+        )
+
+    def run(
+        self, asset: str, first: str | None = None, last: str | None = None, **config: Any
+    ) -> dg.ExecuteInProcessResult:
+        """`attempt`, which must succeed."""
+        result = self.attempt(asset, first, last, config)
+        assert result.success, reason(result)
+        return result
+
+    def fail(self, asset: str, first: str | None = None, last: str | None = None, **config: Any) -> str:
+        """`attempt`, which must fail; why it did."""
+        result = self.attempt(asset, first, last, config)
+        assert not result.success, f"{asset} should have failed"
+        return reason(result)
+
+    def rows(self, query: str, *parameters: Any) -> list[Any]:
+        """Rows of a query in the account's schema; plain values where the query has a single column."""
+        cursor = self.connection.execute(_trusted(query), parameters or None)
+        found = cursor.fetchall()
+        return [row[0] for row in found] if cursor.description and len(cursor.description) == 1 else found
+
+    def execute(self, statement: str) -> None:
+        self.connection.execute(_trusted(statement))
+
+    def one(self, query: str, *parameters: Any) -> Any:
+        [found] = self.rows(query, *parameters)
+        return found
+
+    def ids(self, entity: str) -> list[str]:
+        """The ids of the table's rows that are not deleted."""
+        return self.rows(f"SELECT id FROM {entity} WHERE deleted_at IS NULL ORDER BY id")
+
+    def stored(self, entity: str) -> dict[str, Any]:
+        """What the table says of every row that is not deleted, comparable with `truth`."""
+        names = ", ".join(compared(entity))
+        found = self.rows(f"SELECT {names}, raw->'attributes' FROM {entity} WHERE deleted_at IS NULL ORDER BY id")
+        return {row[0]: row[1:] for row in found}
+
+    def ledger(self, entity: str) -> list[Any]:
+        """Day and status of every window in the ledger."""
+        zone = self.account.timezone
+        return self.rows(
+            "SELECT to_char(window_start AT TIME ZONE %s, 'YYYY-MM-DD'), status FROM sync_windows "
+            "WHERE entity = %s ORDER BY window_start",
+            zone,
+            entity,
+        )
+
+    def versions(self, *tables: str) -> dict[str, list[Any]]:
+        """The physical version of every row: any write, even of the same content, changes it."""
+        return {table: self.rows(f"SELECT xmin::text, ctid::text FROM {table} ORDER BY ctid") for table in tables}
+
+    @contextmanager
+    def asked(self) -> Iterator[list[RequestLogEntry]]:
+        """The requests that come while the block runs, in a list that is filled at its end."""
+        before = len(self.server.requests)
+        came: list[RequestLogEntry] = []
+        yield came
+        came.extend(self.server.requests[before:])
+
+
+def compared(entity: str) -> tuple[str, ...]:
+    """The columns that `truth` and `Pipeline.stored` hold beside the attributes."""
+    more = {"flows": ("archived",), "campaigns": ("archived", "channel")}
+    return ("id", "name", "updated_at", *more.get(entity, ()))
+
+
+def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, until: datetime | None = None) -> Any:
+    """What the account holds at its present moment, by id; with bounds, what was updated in [since, until)."""
+    declared = ENTITIES[entity]
+    found = {}
+    for shown in shop.objects[entity].values():
+        attributes = shown.at(shop.clock())
+        if attributes is None:
+            continue
+        told = attributes[declared.time_field]
+        updated = utc(told.replace(" ", "T")) if told else None
+        if since and until and (updated is None or not since <= updated < until):
+            continue
+        values: list[Any] = [attributes["name"], updated]
+        if "archived" in attributes:
+            values.append(attributes["archived"])
+        if entity == "campaigns":
+            values.append(next(c for c in ("email", "sms", "mobile_push") if c in shown.channels))
+        found[shown.id] = (*values, attributes)
+    return dict(sorted(found.items()))
+
+
+def reason(result: dg.ExecuteInProcessResult) -> str:
+    """Why a run failed: the message at the root of its first error."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            return error.message.strip() if error is not None else "no error told"
+    return "no step failed"
+
+
+@contextmanager
+def pipeline_on(
+    database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> Iterator[Pipeline]:
+    """Serve `shop`, migrate its schema in `database`, and put both into the environment."""
+    migrate(database, SLUG, SQL_DIR)
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
+    monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
+    told: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
+    with (
+        SandboxServer(shop, rate_scale=0) as server,
+        dg.DagsterInstance.ephemeral() as instance,
+        psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection,
+    ):
+        account = Account(**{**told, "api_url": server.url, **settings})
+        yield Pipeline(shop, server, account, database, instance, connection)
+
+
+def _trusted(query: str) -> LiteralString:
+    return query
