@@ -1,0 +1,72 @@
+"""Which scopes the key has: one small request for each that the assets need.
+
+The reports are not asked, since their quota is small; their scope is that of the flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok
+from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.client import KlaviyoClient
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError, MissingScope
+from klaviyo_pipeline.klaviyo.listings import LISTINGS, Chain, Listing
+from klaviyo_pipeline.klaviyo.rates import Endpoint
+
+METRICS = rates.GET_MAPPED_METRIC
+
+
+def scope_checks() -> list[str]:
+    """The names of the checks, that of the account first."""
+    return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *_listing_endpoints(), METRICS)]
+
+
+def scope_findings(
+    client: KlaviyoClient, account_refused: MissingScope | None, secrets: Secrets, now: datetime
+) -> list[Finding]:
+    """One finding for each of `scope_checks`; the account's is known to the caller already."""
+    asked: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
+    for listing in LISTINGS.values():
+        asked.append((listing.list_endpoint, _trouble(partial(_first_object, client, listing, now))))
+    asked.append((METRICS, _trouble(client.mapped_metric)))
+    return [_finding(endpoint, trouble, secrets) for endpoint, trouble in asked]
+
+
+def _trouble(probe: Callable[[], object]) -> KlaviyoError | None:
+    try:
+        probe()
+    except KlaviyoError as error:
+        return error
+    return None
+
+
+def _first_object(client: KlaviyoClient, listing: Listing, now: datetime) -> object:
+    return next(client.pages(listing, _smallest(listing, now)))
+
+
+def _smallest(listing: Listing, now: datetime) -> Chain:
+    """The first of the entity's listings, one object a page."""
+    chain = listing.chains(None, None, now)[0]
+    params = tuple((name, "1" if name == "page[size]" else value) for name, value in chain.params)
+    return replace(chain, params=params)
+
+
+def _finding(endpoint: Endpoint, trouble: KlaviyoError | None, secrets: Secrets) -> Finding:
+    if trouble is None:
+        return ok(_check(endpoint), "the key has it")
+    said = secrets.told(trouble)
+    if isinstance(trouble, MissingScope):
+        return failed(_check(endpoint), f"the key lacks it: {said}", f"create a key with {', '.join(endpoint.scopes)}")
+    return failed(_check(endpoint), said)
+
+
+def _listing_endpoints() -> list[Endpoint]:
+    return [listing.list_endpoint for listing in LISTINGS.values()]
+
+
+def _check(endpoint: Endpoint) -> str:
+    return f"scope {', '.join(endpoint.scopes)}"
