@@ -7,8 +7,10 @@ may stand between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -19,6 +21,16 @@ from psycopg.types.json import set_json_dumps
 from klaviyo_pipeline.postgres.embedded import project_server
 
 CONNECT_TIMEOUT_SECONDS = 10
+
+RETRY_PAUSES = (0.5, 2.0, 5.0)
+"""Seconds before the second, third and fourth attempt: a server restarts within these."""
+
+# SQLSTATEs that say nothing against doing the same again: shutting down, crashed, starting up, serialization
+# failure, deadlock; and the class of lost connections.
+PASSING_STATES = frozenset({"57P01", "57P02", "57P03", "40001", "40P01"})
+CONNECTION_TROUBLE = "08"
+
+Result = TypeVar("Result")
 
 
 class DatabaseUnreachable(RuntimeError):
@@ -81,6 +93,32 @@ def clear_errors(url: str) -> Iterator[None]:
                 f"{error.orig.diag.message_primary}: the schema is not migrated; run `klaviyo-pipeline migrate`."
             ) from error
         raise
+
+
+def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
+    """What `work` returns, run in one transaction; run again where the database itself was in trouble.
+
+    A restarted server, a cut connection or a broken deadlock passes: the transaction is gone as a whole, so `work`
+    must be safe to repeat, also after a commit whose answer was lost. Anything else, a full disk or a statement
+    timeout among it, is raised as it is.
+    """
+    for pause in RETRY_PAUSES:
+        try:
+            with engine.begin() as connection:
+                return work(connection)
+        except sa.exc.DBAPIError as error:
+            if not _will_pass(error):
+                raise
+            time.sleep(pause)
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def _will_pass(error: sa.exc.DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
+    return state in PASSING_STATES or state.startswith(CONNECTION_TROUBLE)
 
 
 def reason(error: BaseException) -> str:

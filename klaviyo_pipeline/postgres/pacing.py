@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.pacing import LONGEST_WAIT, Slot, padded_windows, quota_spent
 from klaviyo_pipeline.klaviyo.rates import Endpoint
+from klaviyo_pipeline.postgres.engine import in_transaction
 
 _ENSURE = "INSERT INTO {table} (endpoint) VALUES (:endpoint) ON CONFLICT DO NOTHING"
 
@@ -80,33 +81,41 @@ class PostgresPacer:
     def reserve(self, endpoint: Endpoint) -> Slot:
         """The next free slot of this endpoint. Raises `QuotaSpent` where it lies beyond the longest wait."""
         windows = padded_windows(endpoint, self._scale)
-        with self._engine.begin() as connection:
+        parameters = {
+            "endpoint": endpoint.name,
+            "requests": [requests for requests, _ in windows],
+            "seconds": [seconds for _, seconds in windows],
+            "longest": self._longest,
+            "keep": max([1, *(requests for requests, _ in windows)]),
+        }
+
+        def take(connection: sa.Connection) -> tuple[datetime, float]:
             if endpoint.name not in self._ensured:
                 connection.execute(self._ensure, {"endpoint": endpoint.name})
-            at, wait = connection.execute(
-                self._reserve,
-                {
-                    "endpoint": endpoint.name,
-                    "requests": [requests for requests, _ in windows],
-                    "seconds": [seconds for _, seconds in windows],
-                    "longest": self._longest,
-                    "keep": max([1, *(requests for requests, _ in windows)]),
-                },
-            ).one()
+            at, wait = connection.execute(self._reserve, parameters).one()
+            return at, float(wait)
+
+        at, wait = in_transaction(self._engine, take)
         # Only now that the row is committed: another thread that trusted the note sooner would not see the row.
         self._ensured.add(endpoint.name)
         if wait > self._longest.total_seconds():
             raise quota_spent(endpoint, at)
-        return Slot(wait=max(0.0, float(wait)), at=at)
+        return Slot(wait=max(0.0, wait), at=at)
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
         """Nobody asks this endpoint for so many seconds: Klaviyo answered 429."""
-        with self._engine.begin() as connection:
+
+        def hold(connection: sa.Connection) -> None:
             connection.execute(self._ensure, {"endpoint": endpoint.name})
             connection.execute(self._block, {"endpoint": endpoint.name, "pause": timedelta(seconds=seconds)})
 
+        in_transaction(self._engine, hold)
+
     def now(self) -> datetime:
         """The database's clock."""
-        with self._engine.connect() as connection:
+
+        def read(connection: sa.Connection) -> datetime:
             moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        return moment
+            return moment
+
+        return in_transaction(self._engine, read)

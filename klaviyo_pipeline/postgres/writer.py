@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -10,8 +11,9 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
-from klaviyo_pipeline.postgres.loads import Batch, Load
+from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan, Tally, merge
 from klaviyo_pipeline.postgres.tables import Target
 
@@ -49,31 +51,22 @@ class Writer:
 
     def write(self, batch: Batch) -> list[Synced]:
         """Commit one batch with its ledger rows; nothing of it stays if anything fails."""
-        fetched = _rows_by_window(batch.frame)
-        with self.engine.begin() as connection:
+        fetched = self._fetched | {
+            index: self._fetched.get(index, 0) + rows for index, rows in _rows_by_window(batch.frame).items()
+        }
+
+        def write(connection: sa.Connection) -> tuple[dict[int, Tally], list[Synced]]:
             frame, span = self._still_newest(connection, batch)
-            tallies = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
-            tallies = {index: self._tallies.get(index, Tally()) + tally for index, tally in tallies.items()}
-            fetched = {index: self._fetched.get(index, 0) + rows for index, rows in fetched.items()}
-            synced = [
-                Synced(
-                    window=complete.window,
-                    asked_at=complete.asked_at,
-                    started_at=self._started_at,
-                    rows_fetched=(self._fetched | fetched).get(self._index[complete.window], 0),
-                    requests=complete.requests,
-                    tally=(self._tallies | tallies).get(self._index[complete.window], Tally()),
-                )
-                for complete in batch.completes
-            ]
-            self.ledger.record_synced(
-                connection,
-                synced,
-                run_id=self.run_id,
-                asked_with=batch.asked_with,
-            )
-        self._tallies.update(tallies)
-        self._fetched.update(fetched)
+            changed = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
+            tallies = self._tallies | {
+                index: self._tallies.get(index, Tally()) + tally for index, tally in changed.items()
+            }
+            synced = [self._synced(complete, fetched, tallies) for complete in batch.completes]
+            self.ledger.record_synced(connection, synced, run_id=self.run_id, asked_with=batch.asked_with)
+            return tallies, synced
+
+        self._tallies, synced = in_transaction(self.engine, write)
+        self._fetched = fetched
         self.synced.extend(synced)
         self.rows_fetched = sum(self._fetched.values())
         self.total = sum(self._tallies.values(), Tally())
@@ -81,25 +74,46 @@ class Writer:
 
     def record_failure(self, error: str) -> None:
         """Note in the ledger why the windows that are not synced yet were not."""
-        with self.engine.begin() as connection:
+
+        def note(connection: sa.Connection) -> None:
             self.ledger.record_failed(
                 connection, self.open_windows, run_id=self.run_id, started_at=self._started_at, error=error
             )
+
+        in_transaction(self.engine, note)
+
+    def _synced(self, complete: Complete, fetched: Mapping[int, int], tallies: Mapping[int, Tally]) -> Synced:
+        index = self._index[complete.window]
+        return Synced(
+            window=complete.window,
+            asked_at=complete.asked_at,
+            started_at=self._started_at,
+            rows_fetched=fetched.get(index, 0),
+            requests=complete.requests,
+            tally=tallies.get(index, Tally()),
+        )
 
     def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, DaySpan | None]:
         """Leave out the days of a report that another run has asked later and written already.
 
         A replaced window is deleted from, too, so the guard of single rows is not enough; replacing writers of
-        one table take turns.
+        one table take turns. Metrics carry the `asked_at` of the report that they sum up: a day without one here
+        that the ledger has by now was computed by a run that knows more.
         """
         span = batch.replaces
-        if span is None or not batch.completes:
+        if span is None or not span.window_of:
             return batch.frame, span
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname))))
-        newer = self.ledger.asked_later(connection, [c.window for c in batch.completes], span.asked_at)
-        if not newer:
+        windows = {index: self.load.windows[index] for index in sorted(span.window_of.values())}
+        known = self.ledger.asked(connection, list(windows.values()))
+        ours = {complete.window: complete.asked_at for complete in batch.completes}
+        stale = {
+            index
+            for index, window in windows.items()
+            if window.start in known and (window not in ours or ours[window] < known[window.start])
+        }
+        if not stale:
             return batch.frame, span
-        stale = {self._index[c.window] for c in batch.completes if c.window.start in newer}
         days = [day for day, index in span.window_of.items() if index not in stale]
         frame = batch.frame[~batch.frame[WINDOW].isin(stale)]
         if not days:
