@@ -1,0 +1,62 @@
+"""How many requests listings take, by the rows that the table holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.assets.entities import spans_of
+from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Listing, Variant
+from klaviyo_pipeline.klaviyo.records import STAMP
+from klaviyo_pipeline.partitions import Window
+
+
+def pages_of(rows: int, page_size: int) -> int:
+    """Requests for a listing of so many objects; an empty one takes one too."""
+    return max(1, ceil(rows / page_size))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Counts the pages of one entity's listings; without a connection each counts as empty."""
+
+    connection: sa.Connection | None
+    schema: str
+    listing: Listing
+
+    def of_everything(self) -> int:
+        """Of the full listings, as a census reads them."""
+        return self._pages(None, None)
+
+    def of_range(self, windows: Sequence[Window], now: datetime) -> int:
+        """Of the listings that a run over these contiguous windows reads, span by span."""
+        pages = 0
+        for span in spans_of(self.listing, windows, now):
+            start, end = span.windows[0].start - OVERLAP, span.windows[-1].end + OVERLAP
+            bounded = self.listing.time_operators[1] is not None and end <= now - NOW_MARGIN
+            pages += self._pages(start, end if bounded else None)
+        return pages
+
+    def _pages(self, start: datetime | None, end: datetime | None) -> int:
+        if self.connection is None:
+            return len(self.listing.variants)
+        names = ("deleted_at", *(column.name for column in self.listing.columns))
+        rows = sa.table(self.listing.entity, *(sa.column(name) for name in names), schema=self.schema)
+        listed: list[sa.ColumnElement[bool]] = [rows.c.deleted_at.is_(None)]
+        listed += [] if start is None else [rows.c.updated_at >= start]
+        listed += [] if end is None else [rows.c.updated_at < end]
+        counts = [sa.func.count().filter(*self._shown(rows, variant)) for variant in self.listing.variants]
+        found = self.connection.execute(sa.select(*counts).select_from(rows).where(*listed)).one()
+        return sum(pages_of(count, self.listing.page_size) for count in found)
+
+    def _shown(self, rows: sa.TableClause, variant: Variant) -> list[sa.ColumnElement[bool]]:
+        """What is true of a row that this listing shows. What no column holds is left out: pages are then many."""
+        columns = {column.path: column.name for column in self.listing.columns}
+        conditions = [rows.c[columns[one.field]] == one.value for one in variant.conditions if one.field in columns]
+        if variant.stamp is not None:
+            conditions.append(rows.c[columns[STAMP]] == variant.stamp)
+        return conditions or [sa.true()]
