@@ -193,13 +193,12 @@ class Ledger:
             query = query.where(table.c.conversion_metric_id == conversion_metric_id)
         return {start.astimezone(UTC): asked.astimezone(UTC) for start, asked in connection.execute(query)}
 
-    def asked_later(self, connection: sa.Connection, windows: Sequence[Window], asked_at: datetime) -> set[datetime]:
-        """Starts of these windows that another run has asked after `asked_at`: its answer is the newer one."""
+    def asked(self, connection: sa.Connection, windows: Sequence[Window]) -> dict[datetime, datetime]:
+        """Starts of those of these contiguous windows that are synced, each with the moment it was asked."""
         table = self.table
-        query = sa.select(table.c.window_start).where(
+        query = sa.select(table.c.window_start, table.c.asked_at).where(
             table.c.entity == self.entity,
             table.c.window_start.between(windows[0].start, windows[-1].start),
             table.c.status == "synced",
-            table.c.asked_at > asked_at,
         )
-        return {start.astimezone(UTC) for start in connection.execute(query).scalars()}
+        return {start.astimezone(UTC): asked.astimezone(UTC) for start, asked in connection.execute(query)}
