@@ -12,7 +12,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.ledger import AskedWith, Ledger, Synced
 from klaviyo_pipeline.postgres.merge import DaySpan, Tallies, Tally, merge
 from klaviyo_pipeline.postgres.tables import Target, reflect
 
@@ -144,7 +144,7 @@ class Store:
     def record(self, entity: str, *windows: Synced, metric: str | None = None, run_id: str = "run") -> None:
         """Note windows as synced in the ledger."""
         with self.engine.begin() as connection:
-            Ledger(SLUG, entity).record_synced(connection, windows, run_id=run_id, conversion_metric_id=metric)
+            Ledger(SLUG, entity).record_synced(connection, windows, run_id=run_id, asked_with=AskedWith(metric))
 
     def record_failed(self, entity: str, *numbers: int, error: str = "no answer", run_id: str = "bad run") -> None:
         """Note a failed attempt at these windows."""
