@@ -18,6 +18,7 @@ from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource
 from klaviyo_pipeline.schedules import account_schedules
+from klaviyo_pipeline.sensors import account_sensors, failed_runs
 from klaviyo_pipeline.settings import Account, load_settings
 
 
@@ -46,6 +47,10 @@ def _definitions(accounts: Sequence[Account], warehouse: Warehouse) -> dg.Defini
         assets=[asset for account in accounts for asset in account_assets(account)],
         jobs=[job for account in accounts for job in jobs[account.slug]],
         schedules=[schedule for account in accounts for schedule in account_schedules(account, jobs[account.slug])],
+        sensors=[
+            *(sensor for account in accounts for sensor in account_sensors(account, jobs[account.slug])),
+            failed_runs([job for account in accounts for job in jobs[account.slug]]),
+        ],
         resources={
             "klaviyo": KlaviyoResource(),
             "warehouse": warehouse,

@@ -27,6 +27,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL
 
 from klaviyo_pipeline.postgres.embedded import ensure_database, project_server
+from klaviyo_pipeline.postgres.engine import CONNECT_TIMEOUT_SECONDS
 from klaviyo_pipeline.settings import PROJECT_ROOT, STATE_DIR, SettingsError, load_dotenv_file
 
 OWN_URL = "KLAVIYO_DAGSTER_DATABASE_URL"
@@ -89,7 +90,9 @@ def storage_url() -> str:
     """
     load_dotenv_file()
     if own := os.environ.get(OWN_URL, "").strip():
-        return _psycopg2_url(own, OWN_URL)
+        url = _psycopg2_url(own, OWN_URL)
+        with _reached(own, OWN_URL):
+            return url
     if warehouse := os.environ.get(WAREHOUSE_URL, "").strip():
         return _beside_the_warehouse(warehouse)
     return _psycopg2_url(ensure_database(project_server().start(), DATABASE), OWN_URL)
@@ -145,16 +148,24 @@ class ProjectComputeLogs(LocalComputeLogManager):
 
 def _beside_the_warehouse(warehouse: str) -> str:
     _psycopg2_url(warehouse, WAREHOUSE_URL)  # a bad URL is told before it is used
-    try:
-        with psycopg.connect(warehouse, autocommit=True, prepare_threshold=None) as connection:
-            database = _database_beside(connection, warehouse)
-    except psycopg.OperationalError as error:
-        raise SettingsError(
-            f"{WAREHOUSE_URL}: the server cannot be reached ({' '.join(str(error).split())})."
-        ) from None
+    with _reached(warehouse, WAREHOUSE_URL) as connection:
+        database = _database_beside(connection, warehouse)
     if database is None:
         return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
     return _psycopg2_url(database, WAREHOUSE_URL)
+
+
+@contextmanager
+def _reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection, or `SettingsError` with one line: Dagster itself would try for long and then say much."""
+    try:
+        connection = psycopg.connect(
+            url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT_SECONDS
+        )
+    except psycopg.OperationalError as error:
+        raise SettingsError(f"{variable}: the server cannot be reached ({' '.join(str(error).split())}).") from None
+    with connection:
+        yield connection
 
 
 def _database_beside(connection: psycopg.Connection[Any], warehouse: str) -> str | None:

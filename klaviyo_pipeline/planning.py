@@ -58,8 +58,18 @@ class Planner:
             wanted = self._stale_metrics(connection, asset, every)
         else:
             wanted = self._lacking(connection, asset, every, conversion_metric_id)
-        per_day = 1 if plan.daily else 24
-        return runs_of(every, wanted, join_gaps=JOINED_GAP_DAYS * per_day)
+        return runs_of(every, wanted, join_gaps=self._joined_gap(asset))
+
+    def missing(self, connection: sa.Connection, asset: str) -> list[list[Window]]:
+        """The ranges of windows that have ended and that the ledger lacks: never asked, failed, or asked too early."""
+        today = self.account.today(self.now)
+        every = [w for w in self._plan(asset).between(self.account.start_date, today, self.now) if w.end <= self.now]
+        if asset in METRICS:
+            wanted = self._stale_metrics(connection, asset, every)
+        else:
+            done = Ledger(self.account.slug, asset).done(connection)
+            wanted = [window for window in every if window.start not in done]
+        return runs_of(every, wanted, join_gaps=self._joined_gap(asset))
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
         """Whether this census is to run: it was named, forced, or the last good one is old."""
@@ -70,6 +80,9 @@ class Planner:
 
     def _plan(self, asset: str) -> WindowPlan:
         return entity_windows(self.account) if asset in ENTITIES else report_windows(self.account)
+
+    def _joined_gap(self, asset: str) -> int:
+        return JOINED_GAP_DAYS * (1 if self._plan(asset).daily else 24)
 
     def _lacking(
         self, connection: sa.Connection, asset: str, every: Sequence[Window], conversion_metric_id: str | None

@@ -12,6 +12,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from klaviyo_pipeline.partitions import WindowPlan, entity_windows, range_tags, report_windows
 from klaviyo_pipeline.settings import Account
 
+POLL_MINUTES = 15
+
 MINUTES_AFTER_CLOSE = 10
 """Klaviyo refuses to be asked about the last seconds, and midnight is when everybody asks."""
 
@@ -24,6 +26,7 @@ def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinit
     return [
         _trailing(account, by_name[f"{account.slug}_entities"], entity_windows(account), days),
         _trailing(account, by_name[f"{account.slug}_reports"], report_windows(account), report_days),
+        _open_window(account, by_name[f"{account.slug}_entities"], entity_windows(account)),
         dg.ScheduleDefinition(
             name=f"{account.slug}_census_daily",
             job=by_name[f"{account.slug}_census"],
@@ -32,6 +35,22 @@ def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinit
             description="A full listing of every entity once a day.",
         ),
     ]
+
+
+def _open_window(account: Account, job: UnresolvedAssetJobDefinition, plan: WindowPlan) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{account.slug}_open_window",
+        job=job,
+        cron_schedule=f"*/{POLL_MINUTES} * * * *",
+        execution_timezone=account.timezone,
+        description=f"The open window every {POLL_MINUTES} minutes, for those who want today's changes today.",
+    )
+    def open_window(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        now = context.scheduled_execution_time.astimezone(UTC)
+        today = account.today(now)
+        return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(plan.between(today, today, now)[-1:]))
+
+    return open_window
 
 
 def _trailing(

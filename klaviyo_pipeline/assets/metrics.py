@@ -37,6 +37,13 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             # The latest state of an object, whenever it changed: no window of it in particular.
             dg.AssetDep([account.slug, table.entity], partition_mapping=dg.LastPartitionMapping()),
         ],
+        # Off until the automation sensor is switched on. The object's own changes are left out: each would ask for
+        # every day anew, and names are refreshed by any run.
+        automation_condition=(
+            dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets([account.slug, table.entity]))
+            & ~dg.AutomationCondition.in_progress()
+            & ~dg.AutomationCondition.any_deps_in_progress()
+        ),
         metadata={
             PARTITION_EXPR: "date",
             REPLACE_WINDOWS: True,

@@ -1,0 +1,182 @@
+"""Sensors: what is missing is asked again, and trouble announces itself. All are off until switched on in the UI.
+
+Alerts go to the daemon's log, and as JSON (`{"text": …}`, which Slack and others take) to the address in
+`KLAVIYO_ALERT_WEBHOOK_URL` if that is set.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import httpx
+import sqlalchemy as sa
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from klaviyo_pipeline.jobs import ENTITIES, REPORTS
+from klaviyo_pipeline.partitions import range_tags
+from klaviyo_pipeline.planning import Planner
+from klaviyo_pipeline.postgres.engine import first_line
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.settings import Account
+
+WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
+WEBHOOK_SECONDS = 10.0
+
+ASK_AGAIN_SECONDS = 600
+RUNS_AT_ONCE = 8
+"""Runs that one look at the ledger asks for: after a long outage the rest follows with the next looks."""
+
+STALE_AFTER = timedelta(hours=36)
+LOOK_SECONDS = 3600
+
+REVISION_LIVES = timedelta(days=730)
+REVISION_NOTICE = timedelta(days=90)
+
+
+def account_sensors(account: Account, jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[dg.SensorDefinition]:
+    """The sensors of one account."""
+    return [_missing_windows(account, jobs), _stale_data(account), _revision_retires(account)]
+
+
+def failed_runs(jobs: Sequence[UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
+    """One sensor for the failed runs of all accounts' jobs."""
+
+    @dg.run_failure_sensor(
+        name="failed_runs",
+        monitored_jobs=list(jobs),
+        description=f"Tells of every failed run: in the log, and to {WEBHOOK} if that is set.",
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def sensor(context: dg.RunFailureSensorContext) -> None:
+        _alert(context, failure_text(context))
+
+    return sensor
+
+
+def failure_text(context: dg.RunFailureSensorContext) -> str:
+    """What failed and why, on one line for each failed step."""
+    run = context.dagster_run
+    reasons = []
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        reasons.append(f"{event.step_key}: {first_line(error.message) if error else 'no reason given'}")
+    why = "; ".join(reasons) or first_line(context.failure_event.message or "")
+    return f"{run.job_name} failed (run {run.run_id}): {why}"
+
+
+def _missing_windows(account: Account, jobs: Sequence[UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
+    by_asset = {name: job for job in jobs for name in (*ENTITIES, *REPORTS) if job.name == f"{account.slug}_{name}"}
+
+    @dg.sensor(
+        name=f"{account.slug}_missing_windows",
+        jobs=list(by_asset.values()),
+        minimum_interval_seconds=ASK_AGAIN_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Asks again for windows that have ended and are missing or failed in the ledger, in few runs.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        with warehouse.engine() as engine, engine.connect() as connection:
+            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            planner = Planner(account, now)
+            ranges = [
+                (asset, windows)
+                for asset in by_asset
+                if not _is_running(context, by_asset[asset].name)
+                for windows in planner.missing(connection, asset)
+            ]
+        if not ranges:
+            yield dg.SkipReason("every window that has ended is synced, or is being asked for")
+        for asset, windows in ranges[:RUNS_AT_ONCE]:
+            yield dg.RunRequest(
+                # The same range is asked for again at most once an hour, as long as it stays missing.
+                run_key=f"{asset} {windows[0].key} {windows[-1].key} {now.astimezone(UTC):%Y-%m-%d %H}",
+                job_name=by_asset[asset].name,
+                tags=range_tags(windows),
+            )
+
+    return sensor
+
+
+def _is_running(context: dg.SensorEvaluationContext, job_name: str) -> bool:
+    unfinished = [
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ]
+    return bool(context.instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=unfinished), limit=1))
+
+
+def _stale_data(account: Account) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{account.slug}_stale_data",
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=f"Tells, once a day, of assets that are not synced through the last {STALE_AFTER}.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
+        with warehouse.engine() as engine, engine.connect() as connection:
+            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            stale = stale_assets(connection, account, now)
+        today = account.today(now).isoformat()
+        if not stale:
+            return dg.SkipReason("everything is fresh")
+        if context.cursor == today:
+            return dg.SkipReason("told today already")
+        _alert(context, f"{account.slug}: stale: {', '.join(stale)}; see `klaviyo-pipeline status`.")
+        context.update_cursor(today)
+        return dg.SkipReason(f"told of {len(stale)} stale assets")
+
+    return sensor
+
+
+def stale_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
+    """Assets of which something was synced once, but not through `STALE_AFTER` before now."""
+    status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=account.slug)
+    query = sa.select(status.c.entity).where(status.c.synced_through < now - STALE_AFTER)
+    return list(connection.execute(query).scalars())
+
+
+def _revision_retires(account: Account) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{account.slug}_revision_retires",
+        minimum_interval_seconds=LOOK_SECONDS * 24,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=f"Tells, once a month, that the API revision retires within {REVISION_NOTICE.days} days.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        today = account.today(datetime.now(UTC))
+        retires = retirement_date(account.revision)
+        if today < retires - REVISION_NOTICE:
+            return dg.SkipReason(f"revision {account.revision} is served until {retires}")
+        month = f"{today:%Y-%m}"
+        if context.cursor != month:
+            _alert(
+                context,
+                f"{account.slug}: Klaviyo retires API revision {account.revision} on {retires}; "
+                "upgrade, or set KLAVIYO_REVISION to a later one.",
+            )
+            context.update_cursor(month)
+        return dg.SkipReason(f"revision {account.revision} retires on {retires}")
+
+    return sensor
+
+
+def retirement_date(revision: str) -> date:
+    """When Klaviyo stops to serve a revision: two years after its date."""
+    return date.fromisoformat(revision[:10]) + REVISION_LIVES
+
+
+def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, text: str) -> None:
+    """Log, and post to the webhook if there is one; a webhook that fails is logged without its address."""
+    context.log.error(text)
+    address = os.environ.get(WEBHOOK, "").strip()
+    if not address:
+        return
+    try:
+        httpx.post(address, json={"text": text}, timeout=WEBHOOK_SECONDS).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        context.log.error(f"the alert could not be posted to {WEBHOOK}: {type(error).__name__}")
