@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SIGNS = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "red"), "skipped": ("–", "dim")}
 
 
-@click.command()
+@click.command(short_help="What is right and wrong with this installation.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def doctor(form: str) -> None:
     """Look at everything a sync needs, a line each: what is right, what is wrong, and what to do about it.

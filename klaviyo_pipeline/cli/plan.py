@@ -48,8 +48,8 @@ class Plan:
     quotas: Sequence["Quota"]
 
 
-@click.command()
-@click.argument("assets", nargs=-1, type=AssetName())
+@click.command(short_help="What `sync` would do now, without asking Klaviyo.")
+@click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
 @click.option("--to", "last", type=DAY, help="Last day, inclusive; later than today means until now. [default: now]")
 @click.option("--force", is_flag=True, help="Plan a sync that asks again for what the ledger already has.")
