@@ -92,9 +92,7 @@ def storage_url() -> str:
     """
     load_dotenv_file()
     if own := os.environ.get(OWN_URL, "").strip():
-        url = _psycopg2_url(own, OWN_URL)
-        with _reached(own, OWN_URL):
-            return url
+        return _psycopg2_url(own, OWN_URL)
     if warehouse := os.environ.get(WAREHOUSE_URL, "").strip():
         return _beside_the_warehouse(warehouse)
     return _psycopg2_url(ensure_database(project_server().start(), DATABASE), OWN_URL)
@@ -121,7 +119,11 @@ class ProjectStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        return cls(postgres_url=storage_url(), inst_data=inst_data)
+        url = storage_url()
+        if own := os.environ.get(OWN_URL, "").strip():
+            with _reached(own, OWN_URL):
+                pass
+        return cls(postgres_url=url, inst_data=inst_data)
 
 
 class ProjectArtifacts(LocalArtifactStorage):
