@@ -124,7 +124,10 @@ class _Reader:
 
     def url(self, name: str, default: str) -> str:
         url = self.text(name, default).rstrip("/")
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise SettingsError(f"{name} is no http(s) address; the default is {default}.") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {default}.")
         if parts.username or parts.password:
@@ -187,8 +190,8 @@ class _Reader:
 
 
 def _names_a_database(url: str) -> bool:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         # An unescaped "/" in a password makes a part of it the port, which every parser then quotes in its complaint.
         usable = parts.port != 0
     except ValueError:

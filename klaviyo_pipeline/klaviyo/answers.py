@@ -28,6 +28,9 @@ from klaviyo_pipeline.klaviyo.escape import may_need_escape
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.retry import asked_wait
 
+# Python reads no integer that is much longer.
+MOST_DIGITS = 4_000
+
 _SCOPE = re.compile(r"\b[a-z][a-z-]*:(?:read|write)\b")
 
 
@@ -124,18 +127,23 @@ def _text(response: httpx.Response) -> str:
 
 def _parsed(text: str, *, exact: bool) -> object:
     try:
-        parsed: object = json.loads(text, parse_float=Decimal if exact else _finite, parse_constant=_no_constant)
+        parsed: object = json.loads(
+            text, parse_float=Decimal if exact else _fraction, parse_int=_integer, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError) as error:
         kind = "HTML" if text.lstrip()[:1] == "<" else "no complete JSON"
         raise UnreadableError(f"it is {kind} ({type(error).__name__})") from None
     return parsed
 
 
-def _finite(figure: str) -> float:
+def _fraction(figure: str) -> float | str:
+    # JSON sets no bounds and a float does: a number beyond them must not cost the page, and stays as its text.
     number = float(figure)
-    if math.isinf(number):
-        raise ValueError(f"out of range: {figure}")
-    return number
+    return figure if math.isinf(number) else number
+
+
+def _integer(figure: str) -> int | str:
+    return int(figure) if len(figure) <= MOST_DIGITS else figure
 
 
 def _no_constant(name: str) -> NoReturn:
