@@ -39,11 +39,13 @@ def not_asked(because: str, *known: Finding) -> Told:
     return Told([by_check.get(check) or skipped(check, because) for check in checks])
 
 
-def ask_klaviyo(account: Account, key: str, secrets: Secrets, now: datetime) -> Told:
-    """Ask with the key what it may, and for whom. `now` is aware."""
+def ask_klaviyo(
+    account: Account, key: str, secrets: Secrets, now: datetime, passed_over: frozenset[str] = frozenset()
+) -> Told:
+    """Ask with the key what it may, and for whom. `now` is aware; `passed_over` are no conversion metrics."""
     try:
         with _client(account, key) as client:
-            return _Examination(account, client, secrets, now).told()
+            return _Examination(account, client, secrets, now, passed_over).told()
     except (RevisionRetired, BadRequest) as error:
         remedy = f"set KLAVIYO_REVISION to one that Klaviyo serves, such as {Account.revision}"
         return not_asked(f"the {REVISION} comes first", failed(REVISION, secrets.told(error), remedy))
@@ -67,6 +69,7 @@ class _Examination:
     client: KlaviyoClient
     secrets: Secrets
     now: datetime
+    passed_over: frozenset[str]
 
     def told(self) -> Told:
         """Raises what makes every further question idle: a key or a revision that is refused."""
@@ -118,7 +121,7 @@ class _Examination:
         if scope.verdict != "ok":
             return skipped(METRIC, "the metrics cannot be read")
         try:
-            metric = find_conversion_metric(self.client, self.account.conversion_metric_id)
+            metric = find_conversion_metric(self.client, self.account.conversion_metric_id, self.passed_over)
             name = next((known.name or "" for known in self.client.metrics() if known.id == metric.id), None)
         except KlaviyoError as error:
             return failed(METRIC, self.secrets.told(error))
@@ -132,7 +135,10 @@ class _Examination:
                 "set KLAVIYO_CONVERSION_METRIC_ID to the id of one of its metrics, or leave it unset to have one found",
             )
         known = f' "{name}"' if name else ""
-        return ok(METRIC, self.secrets.redact(f"{metric.id}{known}, {metric.how}"))
+        found = self.secrets.redact(f"{metric.id}{known}, {metric.how}")
+        if metric.counts:
+            return ok(METRIC, found)
+        return warning(METRIC, found, "set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as one")
 
 
 def _in_days(days: int) -> str:

@@ -11,7 +11,7 @@ from klaviyo_pipeline.diagnosis.dagster import CHECK as DAGSTER
 from klaviyo_pipeline.diagnosis.dagster import look_at_dagster
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped
 from klaviyo_pipeline.diagnosis.reaching import reach
-from klaviyo_pipeline.diagnosis.warehouse import look_at_warehouse
+from klaviyo_pipeline.diagnosis.warehouse import look_at_warehouse, passed_over_metrics
 from klaviyo_pipeline.instance import OWN_URL
 from klaviyo_pipeline.resources import api_key
 from klaviyo_pipeline.settings import Account, Settings, SettingsError, load_settings
@@ -40,7 +40,7 @@ def examine(environ: Mapping[str, str], clock: Clock = system_clock) -> list[Fin
 
 def _examine(settings: Settings, environ: Mapping[str, str], secrets: Secrets, clock: Clock) -> list[Finding]:
     reached = reach(settings.account, secrets, clock)
-    told = _told(settings.account, secrets, clock, answers=reached.answers)
+    told = _told(settings, secrets, clock, answers=reached.answers)
     account_id = told.identity.id if told.identity else None
     looked = look_at_warehouse(settings, account_id, secrets, clock)
     # Unless it has a database of its own, Dagster lives on the warehouse's server.
@@ -52,14 +52,14 @@ def _examine(settings: Settings, environ: Mapping[str, str], secrets: Secrets, c
     return [reached.finding, *told.findings, *looked.findings, *dagster, agreement]
 
 
-def _told(account: Account, secrets: Secrets, clock: Clock, *, answers: bool) -> Told:
+def _told(settings: Settings, secrets: Secrets, clock: Clock, *, answers: bool) -> Told:
     try:
-        key = api_key(account.api_key_variable)
+        key = api_key(settings.account.api_key_variable)
     except SettingsError as error:
         return not_asked("there is no API key", failed(KEY, secrets.told(error)))
     if not answers:
         return not_asked("Klaviyo does not answer")
-    return ask_klaviyo(account, key, secrets, clock())
+    return ask_klaviyo(settings.account, key, secrets, clock(), passed_over_metrics(settings))
 
 
 def _summary(account: Account) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
-from klaviyo_pipeline.postgres.account import AccountRefused, verify
+from klaviyo_pipeline.postgres.account import AccountRefused, ineligible_metrics, verify
 from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
 from klaviyo_pipeline.postgres.migrations import pending, read_migrations
 from klaviyo_pipeline.settings import SQL_DIR, Settings
@@ -67,17 +68,32 @@ def look_at_warehouse(settings: Settings, account_id: str | None, secrets: Secre
     """Look, in a transaction that cannot write. `account_id` is whose the key is, None if nobody said."""
     try:
         url = warehouse_url(settings.database_url)
-        with clear_errors(url):
-            engine = create_engine(url).execution_options(postgresql_readonly=True)
-            try:
-                with engine.connect() as connection:
-                    ahead = _ahead(connection, clock)
-                    return Looked(_Look(settings, url, connection, account_id, secrets).findings(), ahead)
-            finally:
-                engine.dispose()
+        with _read_only(url) as connection:
+            ahead = _ahead(connection, clock)
+            return Looked(_Look(settings, url, connection, account_id, secrets).findings(), ahead)
     except Exception as error:
         reached = failed(REACHED, secrets.told(error))
         return Looked([reached, *(skipped(check, "the database cannot be used") for check in AFTER_REACHED)])
+
+
+def passed_over_metrics(settings: Settings) -> frozenset[str]:
+    """Metrics that Klaviyo computed no figures for when a report asked; none where the warehouse cannot tell."""
+    try:
+        with _read_only(warehouse_url(settings.database_url)) as connection:
+            return ineligible_metrics(connection, settings.account.slug)
+    except Exception:
+        # What keeps the warehouse from telling is a finding of its own.
+        return frozenset()
+
+
+@contextmanager
+def _read_only(url: str) -> Iterator[sa.Connection]:
+    engine = create_engine(url).execution_options(postgresql_readonly=True)
+    try:
+        with clear_errors(url), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 @dataclass(frozen=True)
