@@ -1,0 +1,187 @@
+"""Sensors: what they ask for, what they tell, and that they keep quiet when there is nothing to say."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import dagster as dg
+import pytest
+
+from klaviyo_pipeline import sensors
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.sensors import WEBHOOK, retirement_date
+from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
+
+DAY = "2025-02-01"
+# In these tests the account's only windows are few and long past, so that nothing depends on the day they run on.
+ENDED_WINDOWS_ARE_MANY = 30
+
+
+@pytest.fixture
+def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    shop = empty_shop()
+    put(shop, "flows", "f1", utc("2025-02-01T12:00:00"))
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A webhook that takes what is posted to it."""
+    posted: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            posted.append(json.loads(body)["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/hook")
+    yield posted
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def look(pipeline: Pipeline, name: str, cursor: str | None = None) -> dg.SensorExecutionData:
+    """One look of the account's sensor of that name."""
+    sensor = pipeline.definitions.resolve_sensor_def(f"{SLUG}_{name}")
+    context = dg.build_sensor_context(
+        instance=pipeline.instance,
+        cursor=cursor,
+        resources={"warehouse": Warehouse()},
+        definitions=pipeline.definitions,
+    )
+    return sensor.evaluate_tick(context)
+
+
+def requested(data: dg.SensorExecutionData) -> dict[str, tuple[str, str]]:
+    """The ranges that were asked for, by job."""
+    start, end = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    return {str(run.job_name): (run.tags[start], run.tags[end]) for run in data.run_requests or ()}
+
+
+def test_all_windows_that_never_were_asked_are_asked_for_in_one_run_an_asset(pipeline: Pipeline) -> None:
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert set(ranges) >= {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms", f"{SLUG}_segments"}
+    first, last = ranges[f"{SLUG}_flows"]
+    assert first == DAY
+    assert date.fromisoformat(last) - date.fromisoformat(first) > timedelta(days=ENDED_WINDOWS_ARE_MANY)
+
+
+def test_metrics_are_not_asked_for_before_their_report_is_there(pipeline: Pipeline) -> None:
+    assert f"{SLUG}_flow_metrics" not in requested(look(pipeline, "missing_windows"))
+
+
+def test_only_what_the_ledger_lacks_is_asked_for(pipeline: Pipeline) -> None:
+    [newest] = pipeline.definitions.resolve_assets_def(
+        dg.AssetKey([SLUG, "flows"])
+    ).partitions_def.get_partition_keys()[-1:]
+    pipeline.run("flows", "2025-02-02", newest)
+    assert requested(look(pipeline, "missing_windows"))[f"{SLUG}_flows"] == (DAY, DAY)
+    pipeline.run("flows", DAY, DAY)
+    assert f"{SLUG}_flows" not in requested(look(pipeline, "missing_windows"))
+
+
+def test_a_job_that_is_running_is_not_asked_for_again(pipeline: Pipeline) -> None:
+    job = pipeline.definitions.resolve_job_def(f"{SLUG}_flows")
+    pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert f"{SLUG}_flows" not in ranges
+    assert f"{SLUG}_forms" in ranges
+
+
+def test_stale_assets_are_told_once_a_day(pipeline: Pipeline, inbox: list[str]) -> None:
+    pipeline.run("flows", DAY, DAY)
+    told = look(pipeline, "stale_data")
+    assert len(inbox) == 1
+    assert "flows" in inbox[0]
+    assert "campaigns" not in inbox[0], "what was never synced is not stale but missing"
+    look(pipeline, "stale_data", cursor=told.cursor)
+    assert len(inbox) == 1
+
+
+def test_fresh_assets_are_not_told_of(pipeline: Pipeline, inbox: list[str]) -> None:
+    [newest] = pipeline.definitions.resolve_assets_def(
+        dg.AssetKey([SLUG, "flows"])
+    ).partitions_def.get_partition_keys()[-1:]
+    pipeline.run("flows", newest, newest)
+    assert look(pipeline, "stale_data").skip_message == "everything is fresh"
+    assert inbox == []
+
+
+def test_a_revision_is_served_for_two_years(pipeline: Pipeline, inbox: list[str]) -> None:
+    assert retirement_date("2026-07-15") == date(2028, 7, 14)
+    pipeline.configure(revision="2020-01-15")
+    told = look(pipeline, "revision_retires")
+    assert "2020-01-15" in inbox[0]
+    look(pipeline, "revision_retires", cursor=told.cursor)
+    assert len(inbox) == 1
+
+
+def test_a_webhook_that_fails_neither_fails_the_sensor_nor_is_named(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9/secret-path")
+    pipeline.configure(revision="2020-01-15")
+    monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, said))
+    look(pipeline, "revision_retires")
+    assert any("could not be posted" in line for line in said)
+    assert not any("secret-path" in line for line in said)
+
+
+def _recording(alert: object, said: list[str]) -> object:
+    class Log:
+        def error(self, text: str) -> None:
+            said.append(text)
+
+    class Context:
+        log = Log()
+
+    return lambda context, text: alert(Context(), text)  # type: ignore[operator]
+
+
+def test_a_failed_run_is_told_of_with_its_reason_and_without_the_key(
+    pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_API_KEY", "pk_wrong_and_secret")
+    result = pipeline.attempt("flows", DAY, DAY)
+    [failure] = [event for event in result.all_events if event.is_failure and not event.is_step_failure]
+    context = dg.build_run_status_sensor_context(
+        sensor_name="failed_runs",
+        dagster_instance=pipeline.instance,
+        dagster_run=result.dagster_run,
+        dagster_event=failure,
+    ).for_run_failure()
+    sensor = sensors.failed_runs([])
+    sensor(context)
+    assert len(inbox) == 1
+    assert "401" in inbox[0]
+    assert "pk_wrong_and_secret" not in inbox[0]
+
+
+def test_everything_is_off_until_it_is_switched_on(pipeline: Pipeline) -> None:
+    repository = pipeline.definitions.get_repository_def()
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.STOPPED}
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.STOPPED}
+
+
+def test_the_open_window_is_polled_as_the_newest_partition(pipeline: Pipeline) -> None:
+    schedule = pipeline.definitions.resolve_schedule_def(f"{SLUG}_open_window")
+    moment = datetime.fromisoformat("2025-03-05T10:15:00+00:00")
+    context = dg.build_schedule_context(instance=pipeline.instance, scheduled_execution_time=moment)
+    [run] = schedule.evaluate_tick(context).run_requests or ()
+    assert run.tags["dagster/asset_partition_range_start"] == "2025-03-05"
+    assert run.tags["dagster/asset_partition_range_end"] == "2025-03-05"
