@@ -4,6 +4,7 @@ Every run is recorded in Dagster's instance, with its logs and materializations,
 UI. A failing asset does not stop the others.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -75,6 +76,7 @@ class Sync:
         """
         with DagsterInstance.get() as instance:
             free_dead_runs(instance)
+            make_pool(instance, f"{self.account.slug}_api")
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:
@@ -290,6 +292,18 @@ def free_dead_runs(instance: DagsterInstance) -> list[str]:
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         dead.append(run.run_id)
     return dead
+
+
+def make_pool(instance: DagsterInstance, pool: str) -> None:
+    """Make the pool's slots before the first workers ask for one.
+
+    Dagster makes them on demand, and fails the run of all but the quickest when several processes ask at once.
+    """
+    storage = instance.event_log_storage
+    if all(limit.name != pool for limit in storage.get_pool_limits()):
+        # Where another sync is quicker, the pool is there all the same.
+        with contextlib.suppress(sa.exc.DBAPIError):
+            storage.initialize_concurrency_limit_to_default(pool)
 
 
 def _failure(executed: dg.ExecuteInProcessResult) -> str:
