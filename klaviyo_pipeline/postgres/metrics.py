@@ -13,6 +13,12 @@ from klaviyo_pipeline.postgres.tables import OBSERVED_AT, Target, reflect
 
 Row = dict[str, Any]
 
+_BETWEEN = """
+SELECT * FROM {schema}.flow_metrics_between(:first, :last)
+WHERE flow_id = coalesce(CAST(:flow_id AS text), flow_id)
+ORDER BY conversion_value DESC NULLS LAST, flow_id
+"""
+
 
 @dataclass(frozen=True)
 class MetricsTable:
@@ -163,12 +169,9 @@ def flow_metrics_between(
 
     Counts are summed; rates that rest on uniques are the daily ones weighted by deliveries.
     """
-    function = getattr(sa.func, schema).flow_metrics_between(first, last)
-    spans = sa.select(sa.text("*")).select_from(function.alias("span"))
-    if flow_id is not None:
-        spans = spans.where(sa.column("flow_id") == flow_id)
-    spans = spans.order_by(sa.column("conversion_value").desc().nulls_last(), sa.column("flow_id"))
-    for row in connection.execute(spans).mappings():
+    # Not `sa.func`: it leaves a schema unquoted that is named by a word which SQL reserves.
+    function = _BETWEEN.format(schema=connection.dialect.identifier_preparer.quote_identifier(schema))
+    for row in connection.execute(sa.text(function), {"first": first, "last": last, "flow_id": flow_id}).mappings():
         yield dict(row)
 
 
