@@ -26,6 +26,9 @@ SQL_DIR = PROJECT_ROOT / "sql"
 SyncWindow = Literal["daily", "hourly"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
+HALF_HOUR_CHANGES = frozenset({"Australia/Lord_Howe", "Australia/LHI"})
+"""Zones without whole hours on a day of changing clocks: Dagster's hourly partitions leave half an hour out there."""
+
 RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster"})
 
 
@@ -100,6 +103,11 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
     if account.start_date > account.today(now or datetime.now(UTC)):
         raise SettingsError(
             f"KLAVIYO_START_DATE={account.start_date} lies in the future; set it to the first day to sync."
+        )
+    if account.sync_window == "hourly" and account.timezone in HALF_HOUR_CHANGES:
+        raise SettingsError(
+            f"KLAVIYO_SYNC_WINDOW=hourly cannot be used with KLAVIYO_TIMEZONE={account.timezone}, where the clocks "
+            "change by half an hour; use daily."
         )
     return Settings(account=account, database_url=read.database_url("KLAVIYO_DATABASE_URL"))
 
