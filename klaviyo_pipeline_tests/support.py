@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any, LiteralString
+from urllib.parse import urlsplit
 
 import dagster as dg
 import psycopg
 import pytest
+import yaml  # type: ignore[import-untyped]
+from psycopg import sql
 
 from klaviyo_pipeline.definitions import build_defs
 from klaviyo_pipeline.postgres.migrations import migrate
@@ -20,7 +24,7 @@ from klaviyo_pipeline.sandbox.entities import ENTITIES
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
-from klaviyo_pipeline.settings import SQL_DIR, Account
+from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR, Account
 
 SLUG = "shop"
 START = date(2025, 2, 1)
@@ -209,3 +213,40 @@ def pipeline_on(
 
 def _trusted(query: str) -> LiteralString:
     return query
+
+
+@contextmanager
+def throw_away_database(server: str) -> Iterator[str]:
+    """libpq URL of an empty database on the server, for as long as the block runs."""
+    name = f"test_{uuid.uuid4().hex}"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'")
+    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(create.format(sql.Identifier(name)))
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        connection.execute(drop.format(sql.Identifier(name)))
+
+
+def dagster_home(folder: Path) -> Path:
+    """A `DAGSTER_HOME` with the project's own configuration, but for the files, which stay in `folder`."""
+    configuration = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text())
+    for name in ("local_artifact_storage", "compute_logs"):
+        configuration.pop(name, None)
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(configuration))
+    return folder
+
+
+def environment(shop: SandboxAccount, url: str, database: str, home: Path) -> dict[str, str]:
+    """What a shell would hold to sync this account into that database; Dagster's own tables lie beside."""
+    return {
+        "KLAVIYO_ACCOUNT": SLUG,
+        "KLAVIYO_API_KEY": key_of(shop),
+        "KLAVIYO_API_URL": url,
+        "KLAVIYO_DATABASE_URL": database,
+        "KLAVIYO_DAGSTER_DATABASE_URL": database,
+        "KLAVIYO_IGNORE_DOTENV": "1",
+        "KLAVIYO_RATE_SCALE": "0",
+        "KLAVIYO_START_DATE": "2025-03-01",
+        "KLAVIYO_TIMEZONE": shop.timezone,
+        "DAGSTER_HOME": str(dagster_home(home)),
+    }
