@@ -11,6 +11,7 @@ from klaviyo_pipeline.assets.census import census_asset
 from klaviyo_pipeline.assets.entities import entity_asset
 from klaviyo_pipeline.assets.metrics import metrics_asset
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
+from klaviyo_pipeline.checks.assembling import account_checks
 from klaviyo_pipeline.jobs import account_jobs
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.postgres.io_manager import PostgresIOManager
@@ -33,7 +34,7 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
 
 
 def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
-    """The code location of these accounts: assets, jobs, schedules, resources. Connects to nothing."""
+    """The code location of these accounts: assets, checks, jobs, schedules, sensors, resources. Connects to nothing."""
     warehouse = warehouse or Warehouse()
     with warnings.catch_warnings():
         # Single-run backfills are what makes a year one run; that they are beta is no news to who runs this.
@@ -45,6 +46,7 @@ def _definitions(accounts: Sequence[Account], warehouse: Warehouse) -> dg.Defini
     jobs = {account.slug: account_jobs(account) for account in accounts}
     return dg.Definitions(
         assets=[asset for account in accounts for asset in account_assets(account)],
+        asset_checks=[check for account in accounts for check in account_checks(account)],
         jobs=[job for account in accounts for job in jobs[account.slug]],
         schedules=[schedule for account in accounts for schedule in account_schedules(account, jobs[account.slug])],
         sensors=[

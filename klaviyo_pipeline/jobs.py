@@ -15,6 +15,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from klaviyo_pipeline.assets.census import census_name
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
+from klaviyo_pipeline.checks.assembling import asking_check_keys, database_check_keys
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.partitions import entity_windows, report_windows
 from klaviyo_pipeline.postgres.metrics import METRICS
@@ -56,13 +57,31 @@ def job_specs(account: Account) -> list[JobSpec]:
 
 
 def account_jobs(account: Account) -> list[UnresolvedAssetJobDefinition]:
-    """The jobs of `job_specs` as Dagster's."""
+    """The jobs of `job_specs` as Dagster's, each with its assets' checks but for those that ask Klaviyo; and the
+    checks alone."""
+    asking = dg.AssetSelection.checks(*asking_check_keys(account))
     return [
         dg.define_asset_job(
             spec.name,
-            selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)),
+            selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - asking,
             description=spec.description,
             executor_def=SIDE_BY_SIDE if len(spec.assets) > 1 else dg.in_process_executor,
         )
         for spec in job_specs(account)
+    ] + [
+        dg.define_asset_job(
+            f"{account.slug}_checks",
+            selection=dg.AssetSelection.checks(*database_check_keys(account)),
+            description="Every check that reads Postgres alone: whether what is there is whole, plausible and fresh.",
+            executor_def=dg.in_process_executor,
+        ),
+        dg.define_asset_job(
+            f"{account.slug}_reconcile",
+            selection=asking,
+            description=(
+                "The checks that ask Klaviyo: a full listing of every entity, and one request of the daily quota for "
+                "each report."
+            ),
+            executor_def=dg.in_process_executor,
+        ),
     ]

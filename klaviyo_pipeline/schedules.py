@@ -34,6 +34,20 @@ def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinit
             execution_timezone=account.timezone,
             description="A full listing of every entity once a day.",
         ),
+        dg.ScheduleDefinition(
+            name=f"{account.slug}_checks_daily",
+            job=by_name[f"{account.slug}_checks"],
+            cron_schedule="20 3 * * *",
+            execution_timezone=account.timezone,
+            description="Every check that reads Postgres alone, once a day, whether or not an asset ran.",
+        ),
+        dg.ScheduleDefinition(
+            name=f"{account.slug}_reconcile_weekly",
+            job=by_name[f"{account.slug}_reconcile"],
+            cron_schedule="40 3 * * 0",
+            execution_timezone=account.timezone,
+            description="Postgres against what Klaviyo shows now, once a week.",
+        ),
     ]
 
 

@@ -142,5 +142,10 @@ def _cell(value: Any, key: str) -> str:
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    # Names come from the account: control characters must not reach the terminal, nor brackets be markup.
-    return "".join(c if c.isprintable() else "�" for c in str(value)).replace("[", "\\[")
+    # Brackets must not be markup.
+    return printable(str(value)).replace("[", "\\[")
+
+
+def printable(text: str) -> str:
+    """The text without control characters: names come from the account, and must not drive the terminal."""
+    return "".join(c if c.isprintable() else "�" for c in text)

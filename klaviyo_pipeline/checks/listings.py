@@ -1,0 +1,97 @@
+"""A check that asks Klaviyo: whether every object that it lists now is in the table, with its time.
+
+Costs what a census costs: a page of requests for every page of the full listing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.checks.check import Examination, Verdict, counted, error, passed, some
+from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, Listing
+from klaviyo_pipeline.resources import Session
+
+NAME = "listed_objects_are_held"
+DESCRIPTION = (
+    "Every object that a full listing shows is in the table with the same `updated`, as far as it is synced: changes "
+    "since the last census and the last window are left out. Asks Klaviyo for the whole listing."
+)
+
+
+@dataclass(frozen=True)
+class Held:
+    """How far a table is known to go: all times before `census`, and those in [`first`, `through`).
+
+    What changed within the last minute of either is left out: listings may be that late.
+    """
+
+    census: datetime | None
+    first: datetime | None
+    through: datetime | None
+
+    def holds(self, updated: datetime | None) -> bool:
+        """Whether an object with this `updated` has to be in the table. A time that is null tells nothing."""
+        if updated is None:
+            return False
+        if self.census is not None and updated < self.census - NOW_MARGIN:
+            return True
+        if self.first is None or self.through is None:
+            return False
+        return self.first <= updated < self.through - NOW_MARGIN
+
+
+def listed_objects_are_held(look: Examination, session: Session, listing: Listing) -> Verdict:
+    """Compare ids and times with a listing that is read now."""
+    # In this order: what changes in between is then shown with a time that is not required to be held.
+    held = _held(look, listing)
+    table = look.target().table
+    query = sa.select(table.c.id, table.c.updated_at, table.c.deleted_at)
+    stored = {row.id: row for row in look.rows(query)}
+    look.release()
+    shown = _listed(session, listing)
+    required = {id: updated for id, updated in shown.items() if held.holds(updated)}
+    missing = [id for id in required if id not in stored or stored[id].deleted_at is not None]
+    other = [id for id, updated in required.items() if id not in missing and stored[id].updated_at != updated]
+    gone = [id for id, row in stored.items() if row.deleted_at is None and id not in shown]
+    if missing or other:
+        return error(
+            f"of {counted(len(shown), 'listed object')}, {len(missing):,} are not in {look.asset} ({some(missing)}) "
+            f"and {len(other):,} have another time there ({some(other)}). Run "
+            f"`klaviyo-pipeline sync {look.asset}_census`.",
+            listed=len(shown),
+            missing=len(missing),
+            differing=len(other),
+        )
+    return passed(
+        f"all {len(required):,} of the {counted(len(shown), 'listed object')} that are synced are held; "
+        f"{len(gone):,} rows are listed no more, which the next census asks for by id",
+        listed=len(shown),
+        listed_no_more=len(gone),
+    )
+
+
+def _listed(session: Session, listing: Listing) -> dict[str, datetime | None]:
+    """`updated` of every object, by id."""
+    found: dict[str, datetime | None] = {}
+    for chain in listing.chains(None, None, session.now()):
+        for page in session.client.pages(listing, chain):
+            for record in page.records:
+                updated = record.values["updated_at"]
+                assert updated is None or isinstance(updated, datetime)
+                found[record.id] = updated
+    return found
+
+
+def _held(look: Examination, listing: Listing) -> Held:
+    runs = look.view("census_runs", ["entity", "started_at", "status"])
+    complete = sa.and_(runs.c.entity == listing.entity, runs.c.status == "complete")
+    census = look.connection.execute(sa.select(sa.func.max(runs.c.started_at)).where(complete)).scalar_one()
+    status = look.view("sync_status", ["entity", "synced_through"])
+    through = sa.select(status.c.synced_through).where(status.c.entity == listing.entity)
+    windows = look.view("sync_windows", ["entity", "status", "window_start"])
+    synced = sa.and_(windows.c.entity == listing.entity, windows.c.status == "synced")
+    first = look.connection.execute(sa.select(sa.func.min(windows.c.window_start)).where(synced)).scalar_one()
+    return Held(census, first, look.connection.execute(through).scalar_one_or_none())

@@ -1,0 +1,147 @@
+"""A check that asks Klaviyo: whether the days of a report add up to what one values report says of their span.
+
+Costs one request (a page, where the answer has several) of the values report's own quota of 225 a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.assets.reports import LONGEST_SEND, ReportAsset
+from klaviyo_pipeline.checks.check import Examination, Verdict, counted, error, passed, some
+from klaviyo_pipeline.klaviyo.report_types import SeriesReport, ValuesReport
+from klaviyo_pipeline.klaviyo.reports import CAMPAIGN_VALUES, FLOW_VALUES, FORM_VALUES, SEGMENT_VALUES, body
+from klaviyo_pipeline.resources import Session
+
+NAME = "days_add_up"
+DESCRIPTION = (
+    "Over the last settled days, at most 30, the sums of the additive statistics equal Klaviyo's values report of the "
+    "whole span. Asks Klaviyo for that report: one request of its daily quota."
+)
+
+LONGEST_SPAN = 30
+
+NOISE = Decimal("0.005")
+"""Figures arrive as floats with noise, and are summed here and there in another order."""
+
+VALUES: Mapping[str, ValuesReport] = {
+    "flow_report": FLOW_VALUES,
+    "campaign_report": CAMPAIGN_VALUES,
+    "form_report": FORM_VALUES,
+    "segment_report": SEGMENT_VALUES,
+}
+
+Key = tuple[str, ...]
+Figures = Mapping[str, Decimal]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Settled days without a gap, both ends inclusive, and the conversion metric that they were asked with."""
+
+    first: date
+    last: date
+    metric_id: str | None
+
+
+def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdict:
+    """Compare the last settled days with one answer of the values report."""
+    span = settled_span(look, spec)
+    if span is None:
+        return passed("no day is settled yet")
+    kept = _stored(look, spec, span)
+    begun = None if isinstance(spec.report, SeriesReport) else _sent_in(look, spec, span)
+    look.release()
+    told, unknown = _answer(session, spec, span)
+    if begun is not None:
+        told = {key: figures for key, figures in told.items() if key[0] in begun}
+    names = [name for name in spec.report.additive if not kept or any(name in row for row in kept.values())]
+    differing = [
+        f"{name} of {'/'.join(filter(None, key))}: {ours:f} here, {theirs:f} in Klaviyo's"
+        for key in sorted({*kept, *told})
+        for name in names
+        if abs((ours := kept.get(key, {}).get(name, Decimal())) - (theirs := told.get(key, {}).get(name, Decimal())))
+        > NOISE
+    ]
+    days = f"{span.first} to {span.last}"
+    metadata = {"days": (span.last - span.first).days + 1, "groups": len(told), "unknown_statistics": unknown}
+    if differing:
+        metrics = spec.name.replace("_report", "_metrics")
+        return error(
+            f"{counted(len(differing), 'sum')} of {days} differ from the {VALUES[spec.name].name} report: "
+            f"{some(differing)}. Klaviyo has restated settled days: see whether KLAVIYO_ATTRIBUTION_DAYS is the "
+            f"account's, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} --to {span.last} "
+            "--force`.",
+            differing=len(differing),
+            **metadata,
+        )
+    return passed(f"the days {days} add up to the {VALUES[spec.name].name} report", **metadata)
+
+
+def settled_span(look: Examination, spec: ReportAsset) -> Span | None:
+    """The last settled days, unbroken and asked with one metric; None where there are none."""
+    earliest = spec.report.first_day or date.min
+    days = look.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled"])
+    query = (
+        sa.select(days.c.date, days.c.conversion_metric_id)
+        .where(days.c.entity == look.asset, days.c.is_settled, days.c.date >= earliest)
+        .order_by(days.c.date.desc())
+        .limit(LONGEST_SPAN)
+    )
+    settled = look.rows(query)
+    if not settled:
+        return None
+    last, metric_id = settled[0].date, settled[0].conversion_metric_id
+    unbroken = 0
+    for row in settled:
+        if (row.date, row.conversion_metric_id) != (last - timedelta(days=unbroken), metric_id):
+            break
+        unbroken += 1
+    return Span(last - timedelta(days=unbroken - 1), last, metric_id)
+
+
+def _stored(look: Examination, spec: ReportAsset, span: Span) -> dict[Key, Figures]:
+    """The sums of the span by the report's keys; a statistic that is null on every day is left out."""
+    table = look.target().table
+    keys = [table.c[name] for name in spec.report.keys]
+    query = (
+        sa.select(*keys, *(sa.func.sum(table.c[name]).label(name) for name in spec.report.additive))
+        .where(table.c.date.between(span.first, span.last))
+        .group_by(*keys)
+    )
+    return {_key(spec, row._mapping): _figures(spec, row._mapping) for row in look.rows(query)}
+
+
+def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Figures], Sequence[str]]:
+    """Klaviyo's figures of the span by the report's keys, and the statistics that the declarations do not know."""
+    report, last = VALUES[spec.name], span.last
+    if not isinstance(spec.report, SeriesReport):
+        # A campaign's figures stand on the day that its send began, and the send may go on for days.
+        last = min(last + LONGEST_SEND, max(last, session.account.today(session.now())))
+    found: dict[Key, Figures] = {}
+    unknown: set[str] = set()
+    for page in session.client.report_pages(report, body(report, span.first, last, span.metric_id)):
+        unknown.update(page.unknown)
+        found |= {_key(spec, row): _figures(spec, row) for row in page.rows}
+    return found, sorted(unknown)
+
+
+def _sent_in(look: Examination, spec: ReportAsset, span: Span) -> set[str]:
+    """Ids of the objects whose send began within the span."""
+    table = look.target(spec.listing.entity).table
+    query = sa.select(table.c.id).where(look.day_of(table.c.send_time).between(span.first, span.last))
+    return set(look.connection.execute(query).scalars())
+
+
+def _key(spec: ReportAsset, row: Mapping[Any, Any]) -> Key:
+    return tuple(row[name] for name in spec.report.keys)
+
+
+def _figures(spec: ReportAsset, row: Mapping[Any, Any]) -> Figures:
+    return {name: row[name] for name in spec.report.additive if row[name] is not None}
