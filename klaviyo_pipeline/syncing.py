@@ -59,6 +59,8 @@ class AssetResult:
     run_ids: list[str] = field(default_factory=list)
     error: str | None = None
     skipped: str | None = None
+    blocked: bool = False
+    """Whether it was a check that failed: the data came, and nothing should be computed from it."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,10 @@ def sync_chain(
     definitions = build_defs([account], warehouse)
     with warehouse.engine() as engine, DagsterInstance.get() as instance:
         chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
-        return [chain.sync(asset) for asset in assets]
+        results: list[AssetResult] = []
+        for asset in assets:
+            results.append(chain.held_back(asset, results) or chain.sync(asset))
+        return results
 
 
 def side_by_side(
@@ -208,6 +213,15 @@ class _Chain:
     conversion_metric_id: str | None
     tell: Tell
 
+    def held_back(self, asset: str, before: Sequence[AssetResult]) -> AssetResult | None:
+        """The result of metrics whose report came and was found to be wrong; None if there is nothing against them."""
+        report = METRICS[asset].report if asset in METRICS else None
+        if not any(result.asset == report and result.blocked for result in before):
+            return None
+        result = AssetResult(asset, skipped=f"held back by a check of {report}")
+        self.tell(_told(result))
+        return result
+
     def sync(self, asset: str) -> AssetResult:
         """Run what the plan says for this asset; an error ends up in the result."""
         result = AssetResult(asset)
@@ -258,7 +272,9 @@ class _Chain:
         )
         result.run_ids.append(executed.run_id)
         if not executed.success:
-            result.error = _failure(executed)
+            blocking = _failed_checks(executed)
+            result.blocked = bool(blocking)
+            result.error = blocking or _failure(executed)
 
 
 def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
@@ -304,6 +320,15 @@ def make_pool(instance: DagsterInstance, pool: str) -> None:
         # Where another sync is quicker, the pool is there all the same.
         with contextlib.suppress(sa.exc.DBAPIError):
             storage.initialize_concurrency_limit_to_default(pool)
+
+
+def _failed_checks(executed: dg.ExecuteInProcessResult) -> str:
+    """What the blocking checks found that failed, on one line; empty if none did."""
+    return "; ".join(
+        f"check {one.check_name}: {one.description}"
+        for one in executed.get_asset_check_evaluations()
+        if one.blocking and not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
+    )
 
 
 def _failure(executed: dg.ExecuteInProcessResult) -> str:
