@@ -6,6 +6,7 @@ names the column that a window is cut by, for reading a window back and, with `r
 window's days as a whole; `table` names another table of the schema.
 """
 
+import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -114,11 +115,11 @@ def _window_index(context: dg.OutputContext, windows: Sequence[Window], column: 
     starts = [window.start for window in windows]
 
     def index(value: object) -> int:
-        if isinstance(value, datetime):
-            import bisect
-
+        if isinstance(value, datetime) and value.tzinfo is not None:
             return max(0, bisect.bisect_right(starts, value) - 1)
-        return days.get(value, 0) if isinstance(value, date) else 0
+        # pandas holds a day as a time without a zone.
+        day = value.date() if isinstance(value, datetime) and not pd.isna(value) else value
+        return days.get(day, 0) if isinstance(day, date) else 0
 
     return [index(value) for value in column]
 
