@@ -132,14 +132,11 @@ class _Reader:
 
     def url(self, name: str, default: str) -> str:
         url = self.text(name, default).rstrip("/")
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise SettingsError(f"{name} is no http(s) address; the default is {default}.") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {default}.")
-        if parts.username or parts.password:
+        if "@" in url:
+            # It may hold a password: it is not repeated.
             raise SettingsError(f"{name} must not carry a user name or password.")
+        if not _names_a_host(url):
+            raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {default}.")
         return url.removesuffix("/api")
 
     def revision(self, name: str, default: str) -> str:
@@ -195,6 +192,14 @@ class _Reader:
                 f"{name} must read postgresql://user:password@host:5432/database, with %-escapes in the password."
             )
         return url
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _names_a_database(url: str) -> bool:
