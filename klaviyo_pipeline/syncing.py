@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ from klaviyo_pipeline.resources import KlaviyoResource, Session, stop_sessions, 
 from klaviyo_pipeline.settings import Account
 
 STOP_SECONDS = 10.0
+
+INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 HOST_TAG, PROCESS_TAG = "klaviyo_pipeline/host", "klaviyo_pipeline/process"
 
@@ -158,7 +161,9 @@ def side_by_side(
     finally:
         for worker, _ in workers.values():
             worker.terminate()
+        for worker, _ in workers.values():
             worker.join(timeout=STOP_SECONDS)
+            worker.kill()
     return results
 
 
@@ -190,13 +195,24 @@ def _work(
     channel: Connection,
 ) -> None:
     """A worker: syncs its chain, telling the parent by lines and at the end by results."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
-    trust(account, identity)
-    channel.send(sync_chain(account, assets, request, conversion_metric_id, channel.send))
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _interrupt)
+        trust(account, identity)
+        try:
+            results = sync_chain(account, assets, request, conversion_metric_id, channel.send)
+        except Exception as error:
+            results = [AssetResult(asset, error=reason(error)) for asset in assets]
+        channel.send(results)
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Told to stop, or the parent was killed: there is nobody to tell, and a traceback would help nobody.
+        sys.exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Once is enough: a second signal would cut off the noting of why the run ended.
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
     stop_sessions()
     raise KeyboardInterrupt
 
@@ -271,6 +287,9 @@ class _Chain:
             raise_on_error=False,
         )
         result.run_ids.append(executed.run_id)
+        if _interrupted(executed):
+            # A run takes the signals for itself and ends as failed: the next asset must not begin.
+            raise KeyboardInterrupt
         if not executed.success:
             blocking = _failed_checks(executed)
             result.blocked = bool(blocking)
@@ -329,6 +348,16 @@ def _failed_checks(executed: dg.ExecuteInProcessResult) -> str:
         for one in executed.get_asset_check_evaluations()
         if one.blocking and not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
     )
+
+
+def _interrupted(executed: dg.ExecuteInProcessResult) -> bool:
+    for event in executed.all_events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        while error is not None:
+            if error.cls_name in INTERRUPTS:
+                return True
+            error = error.cause
+    return False
 
 
 def _failure(executed: dg.ExecuteInProcessResult) -> str:
