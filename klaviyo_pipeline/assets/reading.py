@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -17,6 +18,9 @@ Task = TypeVar("Task")
 Page = TypeVar("Page")
 
 QUEUED_PAGES = 8
+
+STOP_SECONDS = 3.0
+"""How long readers that are in the middle of a request are waited for; what they still bring is dropped."""
 
 
 @dataclass(frozen=True)
@@ -86,5 +90,6 @@ def read_side_by_side(
         if open_tasks:
             stop.set()
         abandoned.set()
+        deadline = time.monotonic() + STOP_SECONDS
         for thread in threads:
-            thread.join(timeout=30)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
