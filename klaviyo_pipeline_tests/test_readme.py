@@ -1,0 +1,61 @@
+"""The README names what there is: settings, commands, assets, jobs, schedules, links."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from klaviyo_pipeline.cli.main import cli
+from klaviyo_pipeline.cli.sync import NAMES
+from klaviyo_pipeline.definitions import build_defs
+from klaviyo_pipeline.settings import PROJECT_ROOT, Account
+
+README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+VARIABLE = re.compile(r"KLAVIYO_[A-Z_]+[A-Z]")
+
+
+def section(title: str) -> str:
+    """The text under a heading, up to the next one."""
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def first_cells(text: str) -> str:
+    """The first column of the tables in a text."""
+    return "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+
+
+def test_every_setting_of_the_example_is_in_the_readme_and_the_other_way_round() -> None:
+    example = (PROJECT_ROOT / ".env.example").read_text(encoding="utf-8")
+    offered = set(re.findall(r"^#?(KLAVIYO_[A-Z_]+)=", example, re.MULTILINE))
+    assert set(VARIABLE.findall(first_cells(section("Settings")))) == offered
+
+
+def test_every_command_is_in_the_readme() -> None:
+    listed = set(re.findall(r"[a-z]+", first_cells(section("Commands"))))
+    assert set(cli.commands) <= listed
+
+
+def test_every_asset_that_sync_knows_is_in_the_readme() -> None:
+    text = section("Commands")
+    assert [name for name in NAMES if name not in text and not name.endswith("_census")] == []
+
+
+def test_every_schedule_and_sensor_is_in_the_readme() -> None:
+    definitions = build_defs([Account()])
+    named = {one.name for one in [*(definitions.schedules or []), *(definitions.sensors or [])]}
+    assert named - set(re.findall(r"\w+", section("Switch on the schedules"))) == set()
+
+
+def test_the_graphql_line_is_json_and_launches_a_job_that_exists() -> None:
+    body: dict[str, Any] = json.loads(section("Launch over GraphQL").split("-d '")[1].split("'\n")[0])
+    selector = body["variables"]["run"]["selector"]
+    jobs = {job.name for job in build_defs([Account()]).jobs or []}
+    assert selector["jobName"] in jobs
+    assert f"location_name: {selector['repositoryLocationName']}\n" in (PROJECT_ROOT / "workspace.yaml").read_text()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#h][^)]*)\)", README))))
+def test_links_of_the_readme_lead_somewhere(target: str) -> None:
+    assert (Path(PROJECT_ROOT) / target).is_file()
