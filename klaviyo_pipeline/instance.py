@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, LiteralString, Self
 from urllib.parse import quote, urlsplit
 
 import psycopg
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.storage.compute_log_manager import CapturedLogContext
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
@@ -44,6 +46,9 @@ HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
 HAS_OWN_SCHEMA: LiteralString = """
 SELECT 1 FROM pg_namespace WHERE nspname = %s AND pg_get_userbyid(nspowner) = current_user
 """
+
+
+_is_seen: ContextVar[bool] = ContextVar("output_is_seen", default=False)
 
 
 def home() -> Path:
@@ -81,6 +86,19 @@ def _linked_home() -> Path:
     except OSError:
         return PROJECT_ROOT  # a read-only project, or a system without links
     return folder
+
+
+@contextmanager
+def output_is_seen() -> Iterator[None]:
+    """Runs of this block print to the terminal that began them, and their output is not captured besides.
+
+    Capturing costs four processes a run; what the assets say is in the run's own log in any case.
+    """
+    before = _is_seen.set(True)
+    try:
+        yield
+    finally:
+        _is_seen.reset(before)
 
 
 def storage_url() -> str:
@@ -139,7 +157,12 @@ class ProjectArtifacts(LocalArtifactStorage):
 
 
 class ProjectComputeLogs(LocalComputeLogManager):
-    """What steps print, under `.klaviyo/dagster/storage`."""
+    """What steps print, under `.klaviyo/dagster/storage`; nothing where it is seen by whoever runs them."""
+
+    @contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Generator[CapturedLogContext, None, None]:
+        with nullcontext(CapturedLogContext(log_key)) if _is_seen.get() else super().capture_logs(log_key) as context:
+            yield context
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:

@@ -27,6 +27,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
 from klaviyo_pipeline.definitions import build_defs
+from klaviyo_pipeline.instance import output_is_seen
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.partitions import Window, range_tags
@@ -115,7 +116,7 @@ def sync_chain(
         return []
     warehouse = Warehouse()
     definitions = build_defs([account], warehouse)
-    with warehouse.engine() as engine, DagsterInstance.get() as instance:
+    with warehouse.engine() as engine, DagsterInstance.get() as instance, output_is_seen():
         chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
         results: list[AssetResult] = []
         for asset in assets:
