@@ -24,7 +24,6 @@ def entity_checks(listing: Listing) -> tuple[Check, ...]:
             "rows_are_their_objects",
             "Each row's id, texts and flags are those of the object in its `raw`.",
             lambda look: rows_are_their_objects(look, listing),
-            blocking=True,
         ),
         Check(
             "history_is_unbroken",
