@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 
 _EXPECTED_AVAILABLE = re.compile(r"available in (\d+(?:\.\d+)?) second", re.IGNORECASE)
 
+# No published limit looks back on more than a day: a longer wait is a mistake, which must not be kept for years.
+LONGEST_QUOTA = 86_400.0
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -40,14 +43,14 @@ def asked_wait(headers: Mapping[str, str], detail: str | None, now: datetime) ->
 
     `Retry-After` holds seconds or a date; without it Klaviyo's detail says "Expected available in N
     second(s)". A daily quota that is used up (`ratelimit-remaining-daily: 0` on a refusal) outweighs both:
-    it returns after `ratelimit-reset-daily` seconds, not at midnight UTC.
+    it returns after `ratelimit-reset-daily` seconds, not at midnight UTC. No answer is longer than `LONGEST_QUOTA`.
     """
     told = [_header_wait(headers.get("retry-after"), now), _daily_wait(headers)]
     waits = [wait for wait in told if wait is not None]
     if waits:
-        return max(waits)
+        return min(LONGEST_QUOTA, max(waits))
     written = _EXPECTED_AVAILABLE.search(detail or "")
-    return float(written[1]) if written else None
+    return min(LONGEST_QUOTA, float(written[1])) if written else None
 
 
 def _header_wait(value: str | None, now: datetime) -> float | None:

@@ -95,6 +95,15 @@ def test_a_spent_daily_quota_counts_more_than_a_short_retry_after(bench: Bench) 
     assert raised.value.returns_at == NOON + timedelta(hours=2)
 
 
+@pytest.mark.parametrize("hint", ["999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_no_answer_blocks_an_endpoint_for_longer_than_a_day(bench: Bench, hint: str) -> None:
+    bench.server.will(refused(429, retry_after=hint))
+    with pytest.raises(errors.QuotaSpent) as raised:
+        bench.client.account()
+    assert raised.value.returns_at == NOON + timedelta(days=1)
+    assert bench.pacer.blocks == [("get_accounts", 86_400.0)]
+
+
 def test_the_last_request_of_a_day_is_a_success(bench: Bench) -> None:
     answer = ok(
         {"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]},
