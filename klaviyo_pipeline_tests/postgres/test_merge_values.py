@@ -136,10 +136,11 @@ def test_a_table_without_observation_times_takes_every_later_write(goods: Store)
     assert goods.versions('"Odd Goods"') == before
 
 
-def test_a_figure_that_the_scale_rounds_is_no_change_the_second_time(goods: Store) -> None:
+def test_a_figure_that_the_scale_rounds_is_not_written_the_second_time(goods: Store) -> None:
     goods.merge("Odd Goods", [good(price="1.005")])
     assert goods.value('SELECT "Price %" FROM "Odd Goods"') == Decimal("1.01")
     assert goods.merge("Odd Goods", [good(price="1.005")]) == Tally()
+    assert goods.values('SELECT xmax::text FROM "Odd Goods"') == ["0"], "the row was locked"
 
 
 def test_a_generated_column_is_computed_by_the_database(goods: Store) -> None:
