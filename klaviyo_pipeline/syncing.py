@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
-from klaviyo_pipeline.definitions import build_defs
+from klaviyo_pipeline.definitions import sync_defs
 from klaviyo_pipeline.instance import output_is_seen
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
@@ -69,7 +69,7 @@ class AssetResult:
 
 @dataclass(frozen=True)
 class Sync:
-    """One sync of one account, through the definitions and the instance that the UI uses too."""
+    """One sync of one account, through the assets and the instance that the UI has too."""
 
     account: Account
     warehouse: Warehouse
@@ -115,7 +115,7 @@ def sync_chain(
     if not assets:
         return []
     warehouse = Warehouse()
-    definitions = build_defs([account], warehouse)
+    definitions = sync_defs(account, warehouse)
     with warehouse.engine() as engine, DagsterInstance.get() as instance, output_is_seen():
         chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
         results: list[AssetResult] = []

@@ -91,12 +91,10 @@ def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(dg.AssetKey([account.slug, asset]), name)
 
 
-def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
-    """Every check of one account."""
-    return [
-        *(_database_step(account, asset, checks) for asset, checks in database_checks(account).items()),
-        *(_asking_step(account, check) for check in asking_checks()),
-    ]
+def account_checks(account: Account, *, asking: bool = True) -> list[dg.AssetChecksDefinition]:
+    """Every check of one account, those that ask Klaviyo only if `asking`."""
+    steps = [_database_step(account, asset, checks) for asset, checks in database_checks(account).items()]
+    return steps + [_asking_step(account, check) for check in asking_checks() if asking]
 
 
 @contextmanager

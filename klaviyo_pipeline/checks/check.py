@@ -17,6 +17,8 @@ Outcome = Literal["passed", "warning", "error"]
 NAMED = 5
 """How many of the objects at fault a text names."""
 
+NAME_LENGTH = 40
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -55,10 +57,14 @@ class Examination:
     account: Account
     asset: str
     now: datetime
+    _targets: dict[str, Target] = field(default_factory=dict, repr=False)
 
     def target(self, name: str | None = None) -> Target:
         """A table of the account's schema; the asset's own by default."""
-        return reflect(self.connection, self.account.slug, name or self.asset)
+        name = name or self.asset
+        if name not in self._targets:
+            self._targets[name] = reflect(self.connection, self.account.slug, name)
+        return self._targets[name]
 
     def view(self, name: str, columns: Sequence[str]) -> sa.TableClause:
         """A view or table of the account's schema of which these columns are wanted."""
@@ -89,6 +95,12 @@ class Check:
 def counted(number: int, what: str) -> str:
     """ "1 flow", "1,200 flows": `what` is the singular, of which the plural ends in s."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def shortened(name: object) -> str:
+    """The beginning of a name that somebody made long."""
+    text = str(name)
+    return text if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]}…"
 
 
 def some(names: Iterable[object], total: int | None = None) -> str:

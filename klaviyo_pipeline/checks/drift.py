@@ -8,7 +8,18 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.checks.check import NAMED, Check, Examination, Verdict, counted, error, passed, some, warning
+from klaviyo_pipeline.checks.check import (
+    NAMED,
+    Check,
+    Examination,
+    Verdict,
+    counted,
+    error,
+    passed,
+    shortened,
+    some,
+    warning,
+)
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP
 
@@ -51,7 +62,7 @@ def attributes_are_known(look: Examination, listing: Listing) -> Verdict:
     unknown = look.rows(query)
     if not unknown:
         return passed("every attribute is declared")
-    told = some(f"{row.name} (in {row.objects:,}, such as {row.example})" for row in unknown)
+    told = some(f"{shortened(row.name)} (in {row.objects:,}, such as {row.example})" for row in unknown)
     return warning(
         f"Klaviyo shows {counted(len(unknown), 'attribute')} of {look.asset} that the declarations do not know: "
         f"{told}. They are kept in raw->'attributes'; declare a column if you need one.",

@@ -10,7 +10,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.reports import ReportAsset
-from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, some, warning
+from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, shortened, some, warning
 from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.postgres.ledger import Ledger
 
@@ -166,8 +166,8 @@ def parents_have_figures(look: Examination, spec: ReportAsset) -> Verdict:
         return passed(f"everything that should have figures has some since {since}")
     return warning(
         f"{len(silent):,} of the {spec.listing.entity} that should have figures have none since {since}: "
-        f"{some(f'{row.name} ({row.id})' for row in silent)}. Look at them in Klaviyo: nobody may qualify any more, "
-        "or something is broken.",
+        f"{some(f'{shortened(row.name)} ({row.id})' for row in silent)}. Look at them in Klaviyo: nobody may qualify "
+        "any more, or something is broken.",
         silent=len(silent),
     )
 

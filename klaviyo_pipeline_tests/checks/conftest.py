@@ -76,7 +76,7 @@ def sync(pipeline: Pipeline) -> None:
             pipeline.run(asset, FIRST.isoformat(), LAST.isoformat())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def synced(postgres_server: str) -> Iterator[str]:
     """Name of a database that holds the synced account."""
     name = f"synced_{uuid.uuid4().hex}"
