@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.partitions import Window, report_windows
+from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, window_metadata
 from klaviyo_pipeline.postgres.ledger import Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
@@ -59,8 +60,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
 
         def batches() -> Iterator[Batch]:
             with warehouse.engine() as engine:
-                with engine.begin() as connection:
-                    renamed = metrics.refresh_names(connection)
+                renamed = in_transaction(engine, metrics.refresh_names)
                 context.add_asset_metadata({"rows_renamed": renamed})
                 for first in range(0, len(windows), DAYS_AT_ONCE):
                     yield _compute(context, engine, metrics, windows[first : first + DAYS_AT_ONCE], first)

@@ -77,6 +77,8 @@ def claim(
             where=sa.and_(table.c.account_id == account_id, changed),
         )
     )
+    # Two accounts may have found the schema empty at once: the one that came second is refused all the same.
+    verify(connection, account, account_id)
 
 
 def stored_conversion_metric(connection: sa.Connection, schema: str) -> str | None:
