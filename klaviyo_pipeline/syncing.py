@@ -263,13 +263,17 @@ class _Chain:
         with self.engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(self.account, now)
-            if asset in CENSUSES:
-                if planner.census_is_due(connection, asset, self.request):
-                    yield {}, _census_config(self.account, asset, self.request.accept_deletes), 0
-                return
+            # Nothing is yielded in here: the connection would stay in its transaction for as long as the run takes.
+            is_due = asset in CENSUSES and planner.census_is_due(connection, asset, self.request)
             needs = asset in REPORT_ASSETS and REPORT_ASSETS[asset].report.needs_conversion_metric
             metric_id = self.conversion_metric_id if needs else None
-            ranges = planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
+            ranges = (
+                planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
+                if asset not in CENSUSES
+                else []
+            )
+        if is_due:
+            yield {}, _census_config(self.account, asset, self.request.accept_deletes), 0
         for windows in ranges:
             self.tell(f"{asset}: {_span(windows)}")
             yield range_tags(windows), {}, len(windows)
