@@ -11,7 +11,7 @@ from klaviyo_pipeline.assets.census import census_asset
 from klaviyo_pipeline.assets.entities import entity_asset
 from klaviyo_pipeline.assets.metrics import metrics_asset
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
-from klaviyo_pipeline.checks.assembling import account_checks
+from klaviyo_pipeline.checks.assembling import account_checks, blocking_checks
 from klaviyo_pipeline.jobs import account_jobs
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.postgres.io_manager import PostgresIOManager
@@ -43,12 +43,12 @@ def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) 
 
 
 def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
-    """What a sync runs: one account's assets, with the checks that read Postgres alone."""
+    """What a sync runs: one account's assets, with the checks that hold something back; the others have a schedule."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.Definitions(
             assets=account_assets(account),
-            asset_checks=account_checks(account, asking=False),
+            asset_checks=blocking_checks(account),
             resources=_resources(warehouse),
             executor=dg.in_process_executor,
         )

@@ -91,10 +91,18 @@ def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(dg.AssetKey([account.slug, asset]), name)
 
 
-def account_checks(account: Account, *, asking: bool = True) -> list[dg.AssetChecksDefinition]:
-    """Every check of one account, those that ask Klaviyo only if `asking`."""
+def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
+    """Every check of one account."""
     steps = [_database_step(account, asset, checks) for asset, checks in database_checks(account).items()]
-    return steps + [_asking_step(account, check) for check in asking_checks() if asking]
+    return steps + [_asking_step(account, check) for check in asking_checks()]
+
+
+def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
+    """The checks that hold back what is computed from their asset."""
+    blocking = {
+        asset: [check for check in checks if check.blocking] for asset, checks in database_checks(account).items()
+    }
+    return [_database_step(account, asset, checks) for asset, checks in blocking.items() if checks]
 
 
 @contextmanager
