@@ -38,6 +38,8 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session, stop_sessions, trust
 from klaviyo_pipeline.settings import Account
 
+STORAGE_TIMEOUT_MS = 60_000
+
 STOP_SECONDS = 10.0
 
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
@@ -116,7 +118,10 @@ def sync_chain(
         return []
     warehouse = Warehouse()
     definitions = sync_defs(account, warehouse)
+    logging.getLogger().addFilter(_is_news)
     with warehouse.engine() as engine, DagsterInstance.get() as instance, output_is_seen():
+        # Dagster opens two connections for each window of a run unless it is told to keep them.
+        instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
         chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
         results: list[AssetResult] = []
         for asset in assets:
@@ -301,14 +306,21 @@ class _Chain:
             result.error = blocking or _failure(executed)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the root logger is worth a terminal: Dagster tells there of every connection it tries again."""
+    return not record.getMessage().startswith("Retrying failed database")
+
+
 def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
     """A run's logger that passes on what an asset says, and leaves out Dagster's own events."""
 
     class Progress(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             meta = getattr(record, "dagster_meta", {})
-            if not meta.get("dagster_event"):
-                tell(str(meta.get("orig_message", record.getMessage())))
+            line = str(meta.get("orig_message", record.getMessage()))
+            # A check that is left out of a run is no news, and Dagster tells of each.
+            if not meta.get("dagster_event") and "did not yield or return expected outputs" not in line:
+                tell(line)
 
     def make(_: dg.InitLoggerContext) -> logging.Logger:
         logger = logging.Logger("klaviyo_pipeline.sync", logging.INFO)

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from klaviyo_pipeline.assets.entities import LISTINGS_SIDE_BY_SIDE, PREFERRED, Pending
+from klaviyo_pipeline.assets.entities import LISTINGS_SIDE_BY_SIDE, PREFERRED, Oddities, Pending
 from klaviyo_pipeline.assets.lookup import repository
 from klaviyo_pipeline.assets.reading import read_side_by_side
 from klaviyo_pipeline.klaviyo.client import Page
@@ -129,7 +129,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
 def _list_all(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, findings: Findings
 ) -> Iterator[Batch]:
-    pending = Pending(listing)
+    pending, oddities = Pending(listing), Oddities(context)
 
     def read(chain: Chain) -> Iterator[Page]:
         return session.client.pages(listing, chain)
@@ -140,12 +140,12 @@ def _list_all(
             continue
         findings.requests += item.page.requests
         for record in item.page.records:
-            for problem in record.problems:
-                context.log.warning(problem)
+            oddities.tell(record.problems)
             findings.seen.add(record.id)
             pending.add(record, item.page.observed_at)
         if pending.is_full:
             yield pending.batch(windowed=False)
+    oddities.sum_up()
     yield pending.batch(windowed=False)
 
 

@@ -33,6 +33,8 @@ SPAN = timedelta(days=125)
 
 LISTINGS_SIDE_BY_SIDE = 6
 
+ODDITIES_IN_LOG = 10
+
 PREFERRED = {"campaigns": {"channel": CHANNELS}}
 """Columns of which several answers may be true: a campaign stands in the listing of each of its channels."""
 
@@ -48,6 +50,9 @@ class SpanReading:
     requests: int = 0
     asked_at: datetime | None = None
 
+    def __post_init__(self) -> None:
+        self._starts = [window.start for window in self.windows]
+
     def index_of(self, updated: datetime | None) -> int | None:
         """The load-wide index of the window that holds this time; None outside of the span.
 
@@ -57,7 +62,7 @@ class SpanReading:
             return self.first_index + len(self.windows) - 1
         if not self.windows[0].start <= updated < self.windows[-1].end:
             return None
-        return self.first_index + bisect.bisect_right([w.start for w in self.windows], updated) - 1
+        return self.first_index + bisect.bisect_right(self._starts, updated) - 1
 
     def complete(self) -> list[Complete]:
         """Word that every window of the span is done. What one request brought for many counts on the first."""
@@ -66,6 +71,29 @@ class SpanReading:
             Complete(window, self.asked_at, self.requests if place == 0 else 0)
             for place, window in enumerate(self.windows)
         ]
+
+
+@dataclass
+class Oddities:
+    """What was odd about the objects of a run: the first few in its log, the rest as a count.
+
+    An attribute that Klaviyo drops is missing from every object, and each line is an event of Dagster's.
+    """
+
+    context: dg.AssetExecutionContext
+    told: int = 0
+
+    def tell(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self.told += 1
+            if self.told <= ODDITIES_IN_LOG:
+                self.context.log.warning(problem)
+
+    def sum_up(self) -> None:
+        """Say how many there were, in the log and in the materialization."""
+        self.context.add_asset_metadata({"oddities": self.told})
+        if self.told > ODDITIES_IN_LOG:
+            self.context.log.warning(f"{self.told - ODDITIES_IN_LOG} more oddities like these; the rows are stored")
 
 
 @dataclass
@@ -142,7 +170,7 @@ def read_windows(
 ) -> Iterator[Batch]:
     """Batches of every object updated in these contiguous windows; a span's last batch completes its windows."""
     spans = list(spans_of(listing, windows, session.now()))
-    pending = Pending(listing)
+    pending, oddities = Pending(listing), Oddities(context)
     tasks = [(span, chain) for span in spans for chain in span.chains]
     context.log.info(
         f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
@@ -155,7 +183,7 @@ def read_windows(
     for item in read_side_by_side(tasks, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop):
         span, _ = item.task
         if item.page is not None:
-            _take(context, span, item.page, pending)
+            _take(oddities, span, item.page, pending)
         else:
             span.open_chains -= 1
             if span.open_chains == 0:
@@ -163,14 +191,14 @@ def read_windows(
                 context.log.info(f"synced through {span.windows[-1].end:%Y-%m-%d %H:%M} UTC ({span.requests} requests)")
         if pending.is_full:
             yield pending.batch()
+    oddities.sum_up()
 
 
-def _take(context: dg.AssetExecutionContext, span: SpanReading, page: Page, pending: Pending) -> None:
+def _take(oddities: Oddities, span: SpanReading, page: Page, pending: Pending) -> None:
     span.requests += page.requests
     span.asked_at = min(span.asked_at or page.observed_at, page.observed_at)
     for record in page.records:
-        for problem in record.problems:
-            context.log.warning(problem)
+        oddities.tell(record.problems)
         updated = record.values["updated_at"]
         assert updated is None or isinstance(updated, datetime)
         index = span.index_of(updated)

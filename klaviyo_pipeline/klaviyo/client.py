@@ -14,7 +14,7 @@ import httpx
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.account import Account, read_account
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord, blamed_on
-from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound
+from klaviyo_pipeline.klaviyo.errors import EndlessListing, MalformedAnswer, NotFound
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
 from klaviyo_pipeline.klaviyo.origin import Origin
@@ -32,6 +32,9 @@ RETRY = RetryPolicy()
 
 # A listing whose cursor expires again and again will not end in this run.
 RESTARTS = 2
+
+# Pages in a row that repeat the one before, or are empty, under ever new cursors: no listing is like that.
+STALE_PAGES = 100
 
 _METRIC = (("include", "metric"),)
 
@@ -136,10 +139,19 @@ class KlaviyoClient:
     def pages(self, listing: Listing, chain: Chain) -> Iterator[Page]:
         """The pages of one chain, first to last. An empty listing is one page without records."""
         first = Call(listing.list_endpoint, self._origin.url(listing.path), chain.params)
+        shown: set[str] = set()
+        stale = 0
         for turn in turns(self._sender, first, restarts=RESTARTS):
             answer = turn.answer
             with blamed_on(answer, first.endpoint):
                 records = [listing.record(one, chain.stamp, clean=answer.clean) for one in _data_list(answer)]
+            before, shown = shown, {record.id for record in records}
+            stale = stale + 1 if shown <= before else 0
+            if stale > STALE_PAGES:
+                raise EndlessListing(
+                    f"The listing does not end: {stale} pages in a row show nothing new. Run again later.",
+                    endpoint=listing.list_endpoint.name,
+                )
             yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
 
     def get(self, listing: Listing, id: str) -> Lookup:

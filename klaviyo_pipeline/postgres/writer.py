@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -44,9 +45,10 @@ class Writer:
 
     def run(self) -> None:
         """Write every batch; tell the load of each window once it is committed as synced."""
-        for batch in self.load.batches:
-            for synced in self.write(batch):
-                self.load.on_synced(synced)
+        with _closed(self.load.batches) as batches:
+            for batch in batches:
+                for synced in self.write(batch):
+                    self.load.on_synced(synced)
         self.load.on_written(self.total, self.rows_fetched)
 
     def write(self, batch: Batch) -> list[Synced]:
@@ -129,6 +131,16 @@ class Writer:
 
 class ConcurrentReplacement(RuntimeError):
     """Two runs replaced overlapping days of a report at once, and neither holds the newer answer for all."""
+
+
+@contextmanager
+def _closed(batches: Iterable[Batch]) -> Iterator[Iterable[Batch]]:
+    """The batches, whose making ends with the block: what reads ahead of a failed write must not go on."""
+    try:
+        yield batches
+    finally:
+        if isinstance(batches, Generator):
+            batches.close()
 
 
 def _rows_by_window(frame: pd.DataFrame) -> dict[int, int]:
