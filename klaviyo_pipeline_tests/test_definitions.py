@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import difflib
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -15,7 +18,7 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline.definitions import build_defs
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.settings import PROJECT_ROOT, Account
 
 SNAPSHOT = Path(__file__).with_name("asset_graph.txt")
 ACCOUNT = Account(slug="shop", timezone="America/New_York", start_date=date(2025, 1, 1))
@@ -199,6 +202,18 @@ def test_the_same_tick_twice_is_one_run(definitions: dg.Definitions) -> None:
     keys = {request_at(definitions, "shop_entities_daily", moment).run_key for _ in range(2)}
     assert len(keys) == 1
     assert keys != {None}
+
+
+def test_dagsters_own_commands_find_the_definitions_valid_from_the_projects_root(tmp_path: Path) -> None:
+    checked = subprocess.run(
+        [str(Path(sys.executable).with_name("dagster")), "definitions", "validate"],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr[-2000:]
 
 
 if __name__ == "__main__":
