@@ -246,3 +246,12 @@ def test_the_key_of_another_account_is_refused_before_anything_is_written(
     put(shop, "flows", "g", NOON)
     assert "holds Klaviyo account SHOP01" in pipeline.fail("flows", DAY)
     assert pipeline.ids("flows") == ["f"]
+
+
+def test_many_oddities_are_told_as_a_few_lines_and_a_count(shop: SandboxAccount, pipeline: Pipeline) -> None:
+    for number in range(30):
+        put(shop, "forms", f"W{number:02}", utc("2025-02-01T12:00:00"), status=7)
+    result = pipeline.run("forms", "2025-02-01")
+    [event] = result.get_asset_materialization_events()
+    assert event.materialization.metadata["oddities"].value == 30
+    assert len(pipeline.ids("forms")) == 30

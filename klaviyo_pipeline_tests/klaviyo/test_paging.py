@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from klaviyo_pipeline.klaviyo import errors, paging
+from klaviyo_pipeline.klaviyo import client, errors, paging
 from klaviyo_pipeline.klaviyo.client import Page
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
 
@@ -115,6 +115,24 @@ def test_a_listing_with_new_cursors_for_ever_ends_at_the_cap(bench: Bench, monke
     with pytest.raises(errors.EndlessListing):
         read(bench)
     assert len(bench.server.asked) == 4
+
+
+@pytest.mark.parametrize("shown", [(), ("F1", "F2")])
+def test_a_listing_that_shows_nothing_new_under_new_cursors_is_endless(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, shown: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(client, "STALE_PAGES", 3)
+    pages = [ok(page(*map(flow, shown), next=link(bench, str(at)))) for at in range(9)]
+    bench.server.will(*pages)
+    with pytest.raises(errors.EndlessListing, match="nothing new"):
+        read(bench)
+    assert len(bench.server.asked) <= 5
+
+
+def test_some_empty_pages_do_not_end_a_listing(bench: Bench) -> None:
+    empty = [ok(page(next=link(bench, str(at)))) for at in range(3)]
+    bench.server.will(ok(page(flow("F1"), next=link(bench, "a"))), *empty, ok(page(flow("F2"))))
+    assert ids(read(bench)) == [["F1"], [], [], [], ["F2"]]
 
 
 def test_a_record_without_an_id_names_the_request_that_brought_it(bench: Bench) -> None:
