@@ -66,6 +66,8 @@ class Pipeline:
     database: str
     instance: dg.DagsterInstance
     connection: psycopg.Connection[Any]
+    checked: bool = False
+    """Whether a run evaluates the checks of its asset too: they have tests of their own."""
     _definitions: dict[Account, dg.Definitions] = field(default_factory=dict)
 
     @property
@@ -84,8 +86,7 @@ class Pipeline:
         """One run of one asset over the windows from `first` to `last`, both included."""
         key = dg.AssetKey([self.account.slug, asset])
         whole = self.definitions.resolve_implicit_global_asset_job_def()
-        # Checks have tests of their own.
-        job = whole.get_subset(asset_selection={key}, asset_check_selection=set())
+        job = whole.get_subset(asset_selection={key}, asset_check_selection=None if self.checked else set())
         tags = dict(zip(RANGE, (first, last or first), strict=True)) if first else {}
         return job.execute_in_process(
             instance=self.instance,

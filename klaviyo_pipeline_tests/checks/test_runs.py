@@ -75,6 +75,7 @@ def break_a_count(shop: SandboxAccount) -> None:
 @pytest.mark.parametrize("asset", ["flows", "flow_report", "flows_census"])
 def test_an_assets_checks_run_with_it_and_ask_nothing(asset: str, pipeline: Pipeline) -> None:
     windows = () if asset.endswith("_census") else SPAN
+    pipeline.checked = True
     with pipeline.asked() as first:
         result = pipeline.run(asset, *windows)
     names = {check.name for check in database_checks(pipeline.account)[asset]}
@@ -97,6 +98,7 @@ def test_no_job_that_materializes_holds_a_check_that_asks(pipeline: Pipeline) ->
 
 def test_a_check_that_does_not_block_leaves_the_run_a_success(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put(shop, "flows", "F1", OLD, smart=True)
+    pipeline.checked = True
     result = pipeline.run("flows_census")
     assert result.success
     result = pipeline.run("flows", *SPAN)
