@@ -13,17 +13,11 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from klaviyo_pipeline.assets.census import census_name
-from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.checks.assembling import asking_check_keys, database_check_keys
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.partitions import entity_windows, report_windows
-from klaviyo_pipeline.postgres.metrics import METRICS
+from klaviyo_pipeline.planning import CENSUSES, ENTITIES, REPORTS
 from klaviyo_pipeline.settings import Account
 
-ENTITIES = tuple(LISTINGS)
-REPORTS = (*REPORT_ASSETS, *METRICS)
-CENSUSES = tuple(census_name(listing) for listing in LISTINGS.values())
 SIDE_BY_SIDE = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
 
 
@@ -43,7 +37,7 @@ def job_specs(account: Account) -> list[JobSpec]:
     specs += [
         JobSpec(f"{slug}_entities", ENTITIES, "Flows, campaigns, forms and segments, side by side."),
         JobSpec(f"{slug}_reports", REPORTS, "Every report, then the metrics computed from it."),
-        JobSpec(f"{slug}_census", CENSUSES, "A full listing of every entity: heals what windows cannot see."),
+        JobSpec(f"{slug}_census", tuple(CENSUSES), "A full listing of every entity: heals what windows cannot see."),
     ]
     if entity_windows(account).daily == report_windows(account).daily:
         specs.append(

@@ -18,8 +18,9 @@ from klaviyo_pipeline.settings import Account
 ENTITIES = tuple(LISTINGS)
 CENSUSES = {census_name(listing): entity for entity, listing in LISTINGS.items()}
 CENSUS = "census"
-ASSETS = (*ENTITIES, *CENSUSES, *REPORT_ASSETS, *METRICS)
-"""Every asset that a sync knows, in the order in which they are reported."""
+"""All four censuses, on the command line."""
+REPORTS = (*REPORT_ASSETS, *METRICS)
+"""The assets that are partitioned by day in any case: the reports, and what is computed from them."""
 
 CENSUS_IS_FRESH = timedelta(hours=20)
 JOINED_GAP_DAYS = 7

@@ -13,9 +13,8 @@ import httpx
 import sqlalchemy as sa
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from klaviyo_pipeline.jobs import ENTITIES, REPORTS
 from klaviyo_pipeline.partitions import range_tags
-from klaviyo_pipeline.planning import Planner
+from klaviyo_pipeline.planning import ENTITIES, REPORTS, Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account

@@ -167,7 +167,7 @@ def _settle(
             "deleted. If they were really deleted, run "
             f"`klaviyo-pipeline sync {census_name(listing)} --accept-deletes`."
         )
-    store = repository(session, listing)
+    store = repository(session.engine, session.account.slug, listing)
     pending = Pending(listing)
     for id in missing:
         found = session.client.get(listing, id)

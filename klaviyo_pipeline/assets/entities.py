@@ -18,8 +18,7 @@ from klaviyo_pipeline.klaviyo.client import Page
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.partitions import Window, entity_windows
-from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, window_metadata
-from klaviyo_pipeline.postgres.ledger import Synced
+from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, told_by_partition
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
@@ -152,14 +151,11 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
                 yield from read_windows(context, session, listing, windows)
                 context.add_asset_metadata(session.count.metadata())
 
-        def on_synced(synced: Synced) -> None:
-            context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
-
         return Load(
             batches=batches(),
             windows=windows,
             ranked=PREFERRED.get(listing.entity, {}),
-            on_synced=on_synced,
+            on_synced=told_by_partition(context),
         )
 
     return entity

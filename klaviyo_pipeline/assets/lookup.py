@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
 from klaviyo_pipeline.assets.entities import PREFERRED, Pending
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.repositories import EntityRepository, Row
@@ -20,7 +22,7 @@ class Lookup:
 
     @property
     def repository(self) -> EntityRepository:
-        return repository(self.session, self.listing)
+        return repository(self.session.engine, self.session.account.slug, self.listing)
 
     def get(self, id: str) -> Row | None:
         """The row of this id; asked of Klaviyo, and stored, where the table lacks it. None where nobody has it."""
@@ -53,6 +55,6 @@ class Lookup:
         return True
 
 
-def repository(session: Session, listing: Listing) -> EntityRepository:
-    """The repository of this entity in the session's account."""
-    return EntityRepository(session.engine, session.account.slug, listing.entity, PREFERRED.get(listing.entity, {}))
+def repository(engine: sa.Engine, schema: str, listing: Listing) -> EntityRepository:
+    """The repository of this entity in one account's schema."""
+    return EntityRepository(engine, schema, listing.entity, PREFERRED.get(listing.entity, {}))

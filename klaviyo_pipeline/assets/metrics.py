@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.partitions import Window, report_windows
 from klaviyo_pipeline.postgres.engine import in_transaction
-from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, window_metadata
-from klaviyo_pipeline.postgres.ledger import Synced
+from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
 from klaviyo_pipeline.postgres.metrics import Metrics, MetricsTable
@@ -65,10 +64,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
                 for first in range(0, len(windows), DAYS_AT_ONCE):
                     yield _compute(context, engine, metrics, windows[first : first + DAYS_AT_ONCE], first)
 
-        def on_synced(synced: Synced) -> None:
-            context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
-
-        return Load(batches=batches(), windows=windows, on_synced=on_synced)
+        return Load(batches=batches(), windows=windows, on_synced=told_by_partition(context))
 
     return computed
 

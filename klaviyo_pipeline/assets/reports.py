@@ -34,8 +34,8 @@ from klaviyo_pipeline.klaviyo.reports import (
 )
 from klaviyo_pipeline.partitions import Window, report_windows
 from klaviyo_pipeline.postgres.account import ineligible_metrics, pass_over_metric, remember_conversion_metric
-from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, window_metadata
-from klaviyo_pipeline.postgres.ledger import AskedWith, Synced
+from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
+from klaviyo_pipeline.postgres.ledger import AskedWith
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -117,10 +117,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
                 yield from _read(context, session, spec, windows)
                 context.add_asset_metadata(session.count.metadata())
 
-        def on_synced(synced: Synced) -> None:
-            context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
-
-        return Load(batches=batches(), windows=windows, on_synced=on_synced)
+        return Load(batches=batches(), windows=windows, on_synced=told_by_partition(context))
 
     return report
 

@@ -9,11 +9,11 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
+from klaviyo_pipeline.assets.lookup import Lookup, repository
 from klaviyo_pipeline.cli.shared import DAY, console, json_text, number, settings_of_environment, table, warehouse
-from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.postgres.metrics import flow_metrics_between
-from klaviyo_pipeline.postgres.repositories import Criteria, EntityRepository
+from klaviyo_pipeline.postgres.repositories import Criteria
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, Settings
 
@@ -119,7 +119,7 @@ def list_(
         deleted=deleted,
     )
     with warehouse(settings) as engine:
-        rows = repository(engine, settings, asset).page(criteria, limit=limit, after=after)
+        rows = repository(engine, settings.account.slug, LISTINGS[asset]).page(criteria, limit=limit, after=after)
     if form == "json":
         click.echo(json_text(rows))
         return
@@ -138,9 +138,8 @@ def get(asset: str, id: str) -> None:
     """One object by id, as JSON: from Postgres, or else from Klaviyo, and then stored."""
     settings = settings_of_environment()
     with warehouse(settings) as engine:
-        row = repository(engine, settings, asset).get(id)
+        row = repository(engine, settings.account.slug, LISTINGS[asset]).get(id)
     if row is None:
-        from klaviyo_pipeline.assets.lookup import Lookup
         from klaviyo_pipeline.resources import KlaviyoResource
 
         with KlaviyoResource().session(settings.account, Warehouse()) as session:
@@ -173,12 +172,6 @@ def read_metrics(settings: Settings, first: date, last: date, flow_id: str | Non
     with warehouse(settings) as engine, engine.connect() as connection:
         found = flow_metrics_between(connection, settings.account.slug, first, last, flow_id=flow_id)
         return [{key: number(value) for key, value in row.items()} for row in found]
-
-
-def repository(engine: sa.Engine, settings: Settings, asset: str) -> EntityRepository:
-    """The repository of this entity."""
-    preferred = {"channel": CHANNELS} if asset == "campaigns" else {}
-    return EntityRepository(engine, settings.account.slug, asset, preferred)
 
 
 def _midnight(account: Account, day: date) -> datetime:

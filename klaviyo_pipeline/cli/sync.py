@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from klaviyo_pipeline.cli.shared import DAY, console, quiet, settings_of_environment, table, warehouse
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, REPORTS
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import Account, Settings
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.syncing import AssetResult
 
-ENTITIES = tuple(LISTINGS)
-CENSUSES = tuple(f"{entity}_census" for entity in ENTITIES)
-CENSUS = "census"
-KINDS = ("flow", "campaign", "form", "segment")
-REPORTS = (*(f"{kind}_report" for kind in KINDS), *(f"{kind}_metrics" for kind in KINDS))
 NAMES = (*ENTITIES, CENSUS, *CENSUSES, *REPORTS)
 
 RESULT_COLUMNS = {

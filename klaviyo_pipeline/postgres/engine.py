@@ -7,6 +7,7 @@ may stand between.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,8 +47,6 @@ def json_text(value: object) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        import json
-
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
