@@ -11,6 +11,7 @@ from klaviyo_pipeline.assets.census import census_asset
 from klaviyo_pipeline.assets.entities import entity_asset
 from klaviyo_pipeline.assets.metrics import metrics_asset
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
+from klaviyo_pipeline.assets.tags import tags_asset
 from klaviyo_pipeline.checks.assembling import account_checks, blocking_checks
 from klaviyo_pipeline.jobs import account_jobs
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
@@ -28,6 +29,7 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
     return [
         *(entity_asset(account, listing) for listing in LISTINGS.values()),
         *(census_asset(account, listing) for listing in LISTINGS.values()),
+        tags_asset(account),
         *(report_asset(account, spec) for spec in REPORT_ASSETS.values()),
         *(metrics_asset(account, table) for table in METRICS.values()),
     ]

@@ -15,7 +15,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from klaviyo_pipeline.checks.assembling import asking_check_keys, database_check_keys
 from klaviyo_pipeline.partitions import entity_windows, report_windows
-from klaviyo_pipeline.planning import CENSUSES, ENTITIES, REPORTS
+from klaviyo_pipeline.planning import ENTITIES, FULL_LISTINGS, REPORTS
 from klaviyo_pipeline.settings import Account
 
 SIDE_BY_SIDE = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
@@ -37,7 +37,11 @@ def job_specs(account: Account) -> list[JobSpec]:
     specs += [
         JobSpec(f"{slug}_entities", ENTITIES, "Flows, campaigns, forms and segments, side by side."),
         JobSpec(f"{slug}_reports", REPORTS, "Every report, then the metrics computed from it."),
-        JobSpec(f"{slug}_census", tuple(CENSUSES), "A full listing of every entity: heals what windows cannot see."),
+        JobSpec(
+            f"{slug}_census",
+            tuple(FULL_LISTINGS),
+            "A full listing of every entity, and of the tags: heals what windows cannot see.",
+        ),
     ]
     if entity_windows(account).daily == report_windows(account).daily:
         specs.append(

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.census import census_name
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
+from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
 from klaviyo_pipeline.partitions import Window, WindowPlan, entity_windows, report_windows, runs_of
 from klaviyo_pipeline.postgres.censuses import CensusRecord
@@ -21,6 +22,8 @@ CENSUS = "census"
 """All four censuses, on the command line."""
 REPORTS = (*REPORT_ASSETS, *METRICS)
 """The assets that are partitioned by day in any case: the reports, and what is computed from them."""
+FULL_LISTINGS = {**CENSUSES, TAGS: TAGS}
+"""The assets without windows, each with what it lists in full."""
 
 CENSUS_IS_FRESH = timedelta(hours=20)
 JOINED_GAP_DAYS = 7
@@ -73,10 +76,10 @@ class Planner:
         return runs_of(every, wanted, join_gaps=self._joined_gap(asset))
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
-        """Whether this census is to run: it was named, forced, or the last good one is old."""
+        """Whether this census, or that of the tags, is to run: it was named, forced, or the last good one is old."""
         if request.force or request.named:
             return True
-        last = CensusRecord(self.account.slug, CENSUSES[asset]).last_complete(connection)
+        last = CensusRecord(self.account.slug, FULL_LISTINGS[asset]).last_complete(connection)
         return last is None or self.now - last > CENSUS_IS_FRESH
 
     def _plan(self, asset: str) -> WindowPlan:

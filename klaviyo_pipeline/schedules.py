@@ -32,7 +32,7 @@ def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinit
             job=by_name[f"{account.slug}_census"],
             cron_schedule="40 2 * * *",
             execution_timezone=account.timezone,
-            description="A full listing of every entity once a day.",
+            description="A full listing of every entity, and of the tags, once a day.",
         ),
         dg.ScheduleDefinition(
             name=f"{account.slug}_checks_daily",

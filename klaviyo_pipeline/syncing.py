@@ -26,12 +26,13 @@ import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
+from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.definitions import sync_defs
 from klaviyo_pipeline.instance import output_is_seen
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.partitions import Window, range_tags
-from klaviyo_pipeline.planning import CENSUSES, ENTITIES, Planner, SyncRequest
+from klaviyo_pipeline.planning import CENSUSES, ENTITIES, FULL_LISTINGS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
 from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -95,6 +96,8 @@ class Sync:
         chains = [
             [asset for asset in (table.report, name) if asset in request.assets] for name, table in METRICS.items()
         ]
+        # Tags share the listings' rates with the censuses, and the reports' with nobody.
+        chains.append([asset for asset in request.assets if asset == TAGS])
         results += side_by_side(self.account, identity, chains, request, metric_id, self.tell)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
@@ -255,7 +258,7 @@ class _Chain:
                 if result.error:
                     break
             if not result.run_ids:
-                result.skipped = "nothing to ask" if asset not in CENSUSES else "the last census is fresh"
+                result.skipped = "nothing to ask" if asset not in FULL_LISTINGS else "the last census is fresh"
             _add_counts(self.engine, self.account.slug, result)
         except Exception as error:
             result.error = reason(error)
@@ -269,19 +272,26 @@ class _Chain:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(self.account, now)
             # Nothing is yielded in here: the connection would stay in its transaction for as long as the run takes.
-            is_due = asset in CENSUSES and planner.census_is_due(connection, asset, self.request)
+            is_due = asset in FULL_LISTINGS and planner.census_is_due(connection, asset, self.request)
             needs = asset in REPORT_ASSETS and REPORT_ASSETS[asset].report.needs_conversion_metric
             metric_id = self.conversion_metric_id if needs else None
             ranges = (
                 planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
-                if asset not in CENSUSES
+                if asset not in FULL_LISTINGS
                 else []
             )
         if is_due:
-            yield {}, _census_config(self.account, asset, self.request.accept_deletes), 0
+            yield {}, self._config(asset), 0
         for windows in ranges:
             self.tell(f"{asset}: {_span(windows)}")
             yield range_tags(windows), {}, len(windows)
+
+    def _config(self, asset: str) -> dict[str, Any]:
+        """A census takes a word on how many deletes are plausible."""
+        if asset not in CENSUSES:
+            return {}
+        config = {"accept_deletes": self.request.accept_deletes}
+        return {"ops": {f"{self.account.slug}__{asset}": {"config": config}}}
 
     def _run(self, asset: str, tags: dict[str, str], config: dict[str, Any], result: AssetResult) -> None:
         """One run of one asset in this process, recorded in the instance."""
@@ -405,13 +415,9 @@ def _told(result: AssetResult) -> str:
     )
 
 
-def _census_config(account: Account, asset: str, accept_deletes: bool) -> dict[str, Any]:
-    return {"ops": {f"{account.slug}__{asset}": {"config": {"accept_deletes": accept_deletes}}}}
-
-
 def _add_counts(engine: sa.Engine, schema: str, result: AssetResult) -> None:
     """What the runs noted in the ledger, or in the record of censuses."""
-    is_census = result.asset in CENSUSES
+    is_census = result.asset in FULL_LISTINGS
     names = ("rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests")
     fetched = "rows_listed" if is_census else "rows_fetched"
     table = sa.table(

@@ -161,11 +161,12 @@ def test_looking_writes_nothing_into_a_synced_schema(database: str) -> None:
     assert ask(database, "SELECT * FROM shop.api_pacing") == []
 
 
-def test_no_report_is_asked_and_listings_only_for_one_object(server: SandboxServer) -> None:
+def test_no_report_is_asked_and_listings_only_for_one_object_or_a_page_of_tags(server: SandboxServer) -> None:
     look()
     assert not [entry for entry in server.requests if "report" in entry.path]
     listings = [entry for entry in server.requests if entry.endpoint and entry.endpoint.startswith("get_")]
     sized = {entry.endpoint: entry.query["page[size]"] for entry in listings if "page[size]" in entry.query}
+    assert sized.pop("get_tags") == "50"
     assert sized == {"get_flows": "1", "get_campaigns": "1", "get_forms": "1", "get_segments": "1"}
     assert len(listings) < 15
 
@@ -194,7 +195,7 @@ def test_a_key_that_klaviyo_does_not_know_is_red_and_not_shown(
     assert look()["scope flows:read"].verdict == "skipped"
 
 
-@pytest.mark.parametrize("scope", ["accounts", "flows", "campaigns", "forms", "segments", "metrics"])
+@pytest.mark.parametrize("scope", ["accounts", "flows", "campaigns", "forms", "segments", "tags", "metrics"])
 def test_a_scope_that_the_key_lacks_is_red_and_named(scope: str, shop: SandboxAccount, database: str) -> None:
     sync_before(database)
     shop.api_keys = {key_of(shop): set(READ_SCOPES) - {f"{scope}:read"}}

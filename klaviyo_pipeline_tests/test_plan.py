@@ -204,6 +204,20 @@ def test_windows_asked_with_another_conversion_metric_count_as_missing(
     assert (report["already_there"], report["to_ask"]) == (0, 31)
 
 
+def test_tags_are_planned_as_the_full_listings_that_they_take(pipeline: Pipeline, planned: Planned) -> None:
+    for number in range(25):
+        put(pipeline.shop, "segments", f"S{number:02}", utc("2025-03-10") + timedelta(seconds=number))
+    assert planned("tags")["assets"]["tags"]["basis"] == "at least"
+    for entity in ("flows", "campaigns", "segments"):
+        pipeline.run(f"{entity}_census")
+    tags = planned("tags")["assets"]["tags"]
+    with pipeline.asked() as requests:
+        pipeline.run("tags")
+    listings = [one for one in requests if one.endpoint != "get_accounts"]
+    assert (tags["requests"], tags["basis"], tags["endpoint"]) == (len(listings), "estimate", None)
+    assert planned()["assets"]["tags"]["requests"] == 0
+
+
 def test_a_census_is_planned_when_the_last_one_is_old_or_when_it_is_named(pipeline: Pipeline, planned: Planned) -> None:
     assert planned()["assets"]["forms_census"]["ranges"] == 1
     pipeline.run("forms_census")

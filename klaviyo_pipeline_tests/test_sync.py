@@ -218,6 +218,25 @@ def test_a_failing_asset_does_not_stop_the_others(
     assert all("\n" not in result.error for result in results if result.error)
 
 
+def test_tags_are_synced_with_the_rest_and_fail_alone(
+    shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    shop.tags = {"T": "evergreen"}
+    put(shop, "flows", "f0", NOON, tags=["T"])
+    results, _ = synced(pipeline, "flows", "tags", "flow_report")
+    assert [result.asset for result in results if result.error] == []
+    assert (results[1].rows_fetched, results[1].rows_inserted) == (1, 1)
+    planner = Planner(pipeline.account, pipeline.one("SELECT max(started_at) FROM census_runs"))
+    engine = create_engine(pipeline.database)
+    with engine.connect() as connection:
+        assert not planner.census_is_due(connection, "tags", SyncRequest(["tags"], FIRST, LAST))
+    engine.dispose()
+    pipeline.server.faults.add(path_starts("/api/tags"), Fault(status=500), times=5)
+    results, told = synced(pipeline, "flows", "tags", force=True)
+    assert [bool(result.error) for result in results] == [False, True]
+    assert any(line.startswith("tags: failed: ") for line in told)
+
+
 def test_another_zone_than_the_accounts_is_told_as_a_warning_and_fails_the_report_alone(
     pipeline: Pipeline, home: DagsterInstance
 ) -> None:

@@ -5,7 +5,7 @@ listings did not show is marked deleted only when Klaviyo, asked for it by id, h
 archived between two listings is in neither.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -89,41 +89,49 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
                 yield from _settle(context, session, listing, findings, config)
                 context.add_asset_metadata(session.count.metadata())
 
-        def on_written(tally: Tally, listed: int) -> None:
-            assert findings.began is not None
-            with warehouse.engine() as engine, engine.begin() as connection:
-                record.complete(
-                    connection,
-                    began=findings.began,
-                    listed=listed,
-                    tally=tally,
-                    deleted=findings.deleted,
-                    requests=findings.requests,
-                    run_id=context.run.run_id,
-                )
-            context.add_asset_metadata(
-                {
-                    "objects_listed": len(findings.seen),
-                    "healed_inserted": tally.inserted,
-                    "healed_updated": tally.updated,
-                    "healed_deleted": findings.deleted,
-                }
-            )
-
-        def on_failed(reason: str) -> None:
-            if findings.began is None:
-                return
-            with warehouse.engine() as engine, engine.begin() as connection:
-                record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
-
-        return Load(
-            batches=batches(),
-            ranked=PREFERRED.get(listing.entity, {}),
-            on_written=on_written,
-            on_failed=on_failed,
-        )
+        return recorded_load(context, warehouse, record, findings, batches(), ranked=PREFERRED.get(listing.entity, {}))
 
     return census
+
+
+def recorded_load(
+    context: dg.AssetExecutionContext,
+    warehouse: Warehouse,
+    record: CensusRecord,
+    findings: Findings,
+    batches: Iterator[Batch],
+    ranked: Mapping[str, Sequence[str]] | None = None,
+) -> Load:
+    """These batches as a load whose end, good or bad, is noted in the record with what `findings` then hold."""
+
+    def on_written(tally: Tally, listed: int) -> None:
+        assert findings.began is not None
+        with warehouse.engine() as engine, engine.begin() as connection:
+            record.complete(
+                connection,
+                began=findings.began,
+                listed=listed,
+                tally=tally,
+                deleted=findings.deleted,
+                requests=findings.requests,
+                run_id=context.run.run_id,
+            )
+        context.add_asset_metadata(
+            {
+                "objects_listed": len(findings.seen),
+                "healed_inserted": tally.inserted,
+                "healed_updated": tally.updated,
+                "healed_deleted": findings.deleted,
+            }
+        )
+
+    def on_failed(reason: str) -> None:
+        if findings.began is None:
+            return
+        with warehouse.engine() as engine, engine.begin() as connection:
+            record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
+
+    return Load(batches=batches, ranked=ranked or {}, on_written=on_written, on_failed=on_failed)
 
 
 def _list_all(

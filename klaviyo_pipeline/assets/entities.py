@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from klaviyo_pipeline.assets.frames import entity_frame
+from klaviyo_pipeline.assets.children import PendingChildren
+from klaviyo_pipeline.assets.frames import record_frame
 from klaviyo_pipeline.assets.reading import read_side_by_side
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.client import Page
@@ -97,26 +98,31 @@ class Oddities:
 
 @dataclass
 class Pending:
-    """Rows on their way into the next batch."""
+    """Rows on their way into the next batch, and what hangs on them."""
 
     listing: Listing
     rows: list[dict[str, object]] = field(default_factory=list)
     observed: list[datetime] = field(default_factory=list)
     windows: list[int] = field(default_factory=list)
+    children: PendingChildren = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.children = PendingChildren(self.listing.entity, self.listing.children)
 
     def add(self, record: Record, observed_at: datetime, window: int = 0) -> None:
         self.rows.append(record.values)
         self.observed.append(observed_at)
         self.windows.append(window)
+        self.children.add(record, observed_at)
 
     def batch(self, completes: Sequence[Complete] = (), *, windowed: bool = True) -> Batch:
-        frame = entity_frame(self.listing, self.rows, self.observed, self.windows if windowed else None)
+        frame = record_frame(self.listing.columns, self.rows, self.observed, self.windows if windowed else None)
         self.rows, self.observed, self.windows = [], [], []
-        return Batch(frame, completes)
+        return Batch(frame, completes, children=self.children.take())
 
     @property
     def is_full(self) -> bool:
-        return len(self.rows) >= BATCH_ROWS
+        return len(self.rows) + len(self.children) >= BATCH_ROWS
 
 
 def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:

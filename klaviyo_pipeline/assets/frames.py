@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.records import Column
 from klaviyo_pipeline.postgres.merge import WINDOW
 
 UTC_MICROSECONDS = "datetime64[us, UTC]"
@@ -16,24 +16,24 @@ UTC_MICROSECONDS = "datetime64[us, UTC]"
 _DTYPES = {"text": "object", "json": "object", "bool": "boolean", "time": UTC_MICROSECONDS}
 
 
-def entity_frame(
-    listing: Listing,
+def record_frame(
+    columns: Sequence[Column],
     rows: Sequence[Mapping[str, Any]],
     observed: Sequence[datetime],
-    windows: Sequence[int] | None,
+    windows: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """One row for each record, with `observed_at` and, for windowed loads, the index of its window.
 
     `deleted_at` is empty: what a listing or a lookup shows exists.
     """
-    columns: dict[str, Any] = {
-        column.name: _series([row[column.name] for row in rows], _DTYPES[column.kind]) for column in listing.columns
+    series: dict[str, Any] = {
+        column.name: _series([row[column.name] for row in rows], _DTYPES[column.kind]) for column in columns
     }
-    columns["deleted_at"] = _series([None] * len(rows), UTC_MICROSECONDS)
-    columns["observed_at"] = _series(list(observed), UTC_MICROSECONDS)
+    series["deleted_at"] = _series([None] * len(rows), UTC_MICROSECONDS)
+    series["observed_at"] = _series(list(observed), UTC_MICROSECONDS)
     if windows is not None:
-        columns[WINDOW] = pd.Series(list(windows), dtype="int32")
-    return pd.DataFrame(columns)
+        series[WINDOW] = pd.Series(list(windows), dtype="int32")
+    return pd.DataFrame(series)
 
 
 def table_frame(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.assets.children import child_tables
 from klaviyo_pipeline.assets.entities import PREFERRED, Pending
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.repositories import EntityRepository, Row
@@ -51,10 +52,11 @@ class Lookup:
             return False
         pending = Pending(self.listing)
         pending.add(found.record, found.observed_at)
-        self.repository.save(pending.batch(windowed=False).frame)
+        batch = pending.batch(windowed=False)
+        self.repository.save(batch.frame, batch.children)
         return True
 
 
 def repository(engine: sa.Engine, schema: str, listing: Listing) -> EntityRepository:
     """The repository of this entity in one account's schema."""
-    return EntityRepository(engine, schema, listing.entity, PREFERRED.get(listing.entity, {}))
+    return EntityRepository(engine, schema, listing.entity, PREFERRED.get(listing.entity, {}), child_tables(listing))

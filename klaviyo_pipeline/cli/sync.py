@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from klaviyo_pipeline.cli.shared import DAY, console, quiet, settings_of_environment, table, warehouse
-from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, REPORTS
+from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS, REPORTS
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import Account, Settings
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.syncing import AssetResult
 
-NAMES = (*ENTITIES, CENSUS, *CENSUSES, *REPORTS)
+NAMES = (*ENTITIES, CENSUS, *FULL_LISTINGS, *REPORTS)
 
 RESULT_COLUMNS = {
     "asset": "asset",
@@ -54,8 +54,8 @@ def sync(assets: tuple[str, ...], first: date | None, last: date | None, force: 
     """Bring the account into Postgres: what the ledger lacks, and the trailing days that may still change.
 
     ASSET is one or more of flows, campaigns, forms, segments, census (all four full listings, or one, as
-    flows_census), the reports (flow_report, campaign_report, form_report, segment_report) and what is computed from
-    them (flow_metrics and so on); all of them by default. Days are days of KLAVIYO_TIMEZONE. Each
+    flows_census), tags, the reports (flow_report, campaign_report, form_report, segment_report) and what is computed
+    from them (flow_metrics and so on); all of them by default. Days are days of KLAVIYO_TIMEZONE. Each
     asset's sync is a run in the Dagster UI. One failing asset does not stop the others; the exit code is then 1.
 
     \b
@@ -127,7 +127,7 @@ def run_sync(
 
 def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
     """The assets that these names mean: all without any, four for `census`; each once."""
-    named = assets or (*ENTITIES, CENSUS, *REPORTS)
+    named = assets or (*ENTITIES, *FULL_LISTINGS, *REPORTS)
     every = [one for name in named for one in (CENSUSES if name == CENSUS else (name,))]
     return tuple(dict.fromkeys(every))
 

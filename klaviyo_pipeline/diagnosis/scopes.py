@@ -22,7 +22,7 @@ METRICS = rates.GET_MAPPED_METRIC
 
 def scope_checks() -> list[str]:
     """The names of the checks, that of the account first."""
-    return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *_listing_endpoints(), METRICS)]
+    return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *_listing_endpoints(), rates.GET_TAGS, METRICS)]
 
 
 def scope_findings(
@@ -32,6 +32,7 @@ def scope_findings(
     asked: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
     for listing in LISTINGS.values():
         asked.append((listing.list_endpoint, _trouble(partial(_first_object, client, listing, now))))
+    asked.append((rates.GET_TAGS, _trouble(lambda: next(client.tag_pages()))))
     asked.append((METRICS, _trouble(client.mapped_metric)))
     return [_finding(endpoint, trouble, secrets) for endpoint, trouble in asked]
 

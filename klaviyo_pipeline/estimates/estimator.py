@@ -11,10 +11,12 @@ from typing import Literal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, ReportAsset
+from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.estimates.durations import pace
 from klaviyo_pipeline.estimates.pages import Pages
 from klaviyo_pipeline.klaviyo.listings import LISTINGS
-from klaviyo_pipeline.klaviyo.rates import ENDPOINTS
+from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, GET_TAGS
+from klaviyo_pipeline.klaviyo.tags import TAGGED
 from klaviyo_pipeline.partitions import Window, entity_windows, report_windows, runs_of
 from klaviyo_pipeline.planning import CENSUSES, ENTITIES, JOINED_GAP_DAYS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.censuses import CensusRecord
@@ -31,9 +33,9 @@ class Estimate:
 
     `windows` lie in the days that were asked for, and `already_there` of them are in the ledger. `to_ask` will be
     asked, in `ranges` runs: those that lack, the trailing ones, and small gaps between. A census has no windows, and
-    one run or none. `endpoint` is None where Klaviyo is not asked. `basis` says what `requests` is: `exact`; an
-    `estimate` by the rows that the table holds; or `at least`, where the table cannot know how much is there.
-    `seconds` is the least that the published rates allow.
+    one run or none. `endpoint` is None where Klaviyo is not asked, and for the tags, which ask several. `basis` says
+    what `requests` is: `exact`; an `estimate` by the rows that the table holds; or `at least`, where the table cannot
+    know how much is there. `seconds` is the least that the published rates allow.
     """
 
     asset: str
@@ -62,10 +64,12 @@ class Estimator:
 
     def estimates(self, request: SyncRequest) -> list[Estimate]:
         """One for each asset of the request, in its order."""
-        return [
-            self._census(asset, request) if asset in CENSUSES else self._windowed(asset, request)
-            for asset in request.assets
-        ]
+        return [self._estimate(asset, request) for asset in request.assets]
+
+    def _estimate(self, asset: str, request: SyncRequest) -> Estimate:
+        if asset == TAGS:
+            return self._tags(request)
+        return self._census(asset, request) if asset in CENSUSES else self._windowed(asset, request)
 
     def _windowed(self, asset: str, request: SyncRequest) -> Estimate:
         every = self._every(asset, request)
@@ -91,6 +95,16 @@ class Estimator:
         basis: Basis = "at least" if due and not self._all_listed_once(entity) else "estimate"
         endpoint = LISTINGS[entity].list_endpoint.name
         return Estimate(asset, None, None, None, int(due), endpoint, requests, basis, self._seconds(endpoint, requests))
+
+    def _tags(self, request: SyncRequest) -> Estimate:
+        """The listing of the tags, and a full one of everything that carries them; more than 50 tags take more."""
+        due = self.connection is None or self._planner.census_is_due(self.connection, TAGS, request)
+        pages = {TAGGED[entity].list_endpoint.name: self._pages(entity).of_everything() for entity in TAGGED}
+        pages[GET_TAGS.name] = 1
+        seconds = max(self._seconds(endpoint, requests) for endpoint, requests in pages.items())
+        known = all(self._all_listed_once(entity) for entity in TAGGED)
+        basis: Basis = "estimate" if known or not due else "at least"
+        return Estimate(TAGS, None, None, None, int(due), None, sum(pages.values()) * due, basis, seconds * due)
 
     def _cost(
         self, asset: str, ranges: Sequence[Sequence[Window]], there: set[datetime]

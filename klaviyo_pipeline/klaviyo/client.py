@@ -14,17 +14,19 @@ import httpx
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.account import Account, read_account
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord, blamed_on
+from klaviyo_pipeline.klaviyo.children import included_of
 from klaviyo_pipeline.klaviyo.errors import EndlessListing, MalformedAnswer, NotFound
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer
 from klaviyo_pipeline.klaviyo.paging import turns
-from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.records import Record, read_record
 from klaviyo_pipeline.klaviyo.report_rows import read_rows
 from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.klaviyo.sender import Sender
+from klaviyo_pipeline.klaviyo.tags import TAG, TAG_PARAMS, TAG_PATH
 
 BASE_URL = "https://a.klaviyo.com"
 REVISION = "2026-07-15"
@@ -144,7 +146,8 @@ class KlaviyoClient:
         for turn in turns(self._sender, first, restarts=RESTARTS):
             answer = turn.answer
             with blamed_on(answer, first.endpoint):
-                records = [listing.record(one, chain.stamp, clean=answer.clean) for one in _data_list(answer)]
+                included = included_of(answer.body)
+                records = [listing.record(one, chain.stamp, included, clean=answer.clean) for one in _data_list(answer)]
             before, shown = shown, {record.id for record in records}
             stale = stale + 1 if shown <= before else 0
             if stale > STALE_PAGES:
@@ -160,19 +163,28 @@ class KlaviyoClient:
         Only Klaviyo's own `not_found` counts as its absence: any other 404 raises `NotFound`, or a wrong base
         URL would read as a delete. Raises `ValueError` for what can be no id.
         """
-        call = Call(listing.get_endpoint, self._address(listing, id), _include(listing), data_kind=dict)
+        call = Call(listing.get_endpoint, self._address(listing, id), listing.include_params, data_kind=dict)
         try:
             answer = self._sender.ask(call)
         except NotFound as error:
             if error.code != "not_found" or error.observed_at is None:
                 raise
             return Lookup(None, error.observed_at)
-        stamp = listing.lookup_stamp(answer.body)
+        stamp, included = listing.lookup_stamp(answer.body), included_of(answer.body)
         with blamed_on(answer, call.endpoint):
-            record = listing.record(_as_listed(listing, answer.body["data"]), stamp, clean=answer.clean)
+            record = listing.record(_as_listed(listing, answer.body["data"]), stamp, included, clean=answer.clean)
             if record.id != id:
                 raise MalformedAnswer(f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}.")
         return Lookup(record, answer.observed_at)
+
+    def tag_pages(self) -> Iterator[Page]:
+        """Every tag of the account, page by page."""
+        first = Call(rates.GET_TAGS, self._origin.url(TAG_PATH), TAG_PARAMS)
+        for turn in turns(self._sender, first, restarts=RESTARTS):
+            answer = turn.answer
+            with blamed_on(answer, first.endpoint):
+                records = [read_record(one, TAG, None, clean=answer.clean) for one in _data_list(answer)]
+            yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
 
     def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
         """The pages of a report, asked with `reports.body`. No rows is a normal answer.
@@ -217,10 +229,6 @@ def _as_listed(listing: Listing, resource: object) -> object:
         return resource
     kept = {name: value for name, value in attributes.items() if name not in listing.lookup_extras}
     return {**resource, "attributes": kept}
-
-
-def _include(listing: Listing) -> tuple[tuple[str, str], ...]:
-    return (("include", ",".join(listing.lookup_include)),) if listing.lookup_include else ()
 
 
 def _data_list(answer: Answer) -> list[object]:

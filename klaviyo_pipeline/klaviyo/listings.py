@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.channels import CHANNELS, first_channel
+from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, ChildKind, Included, with_children
 from klaviyo_pipeline.klaviyo.filters import Condition, all_of
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP, Column, Record, Shape, read_record
@@ -54,8 +55,10 @@ class Listing:
     """An entity of Klaviyo's.
 
     `time_operators` are those of the lower and the upper bound (None: the endpoint has no upper one).
-    `lookup_include` is what a lookup by id asks for besides, and `lookup_stamp` reads from its document the
-    stamp that a listing knows from its own condition.
+    `include` names the relationships whose objects every request brings along, of which `children` are read: the
+    listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
+    object fetched every way is one state. `lookup_stamp` reads from a lookup's document the stamp that a listing
+    knows from its own condition.
     """
 
     entity: str
@@ -67,7 +70,8 @@ class Listing:
     shape: Shape
     list_endpoint: Endpoint
     get_endpoint: Endpoint
-    lookup_include: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    children: tuple[ChildKind, ...] = ()
     lookup_extras: tuple[str, ...] = ()
     lookup_stamp: Callable[[Mapping[str, object]], str | None] = _no_stamp
 
@@ -93,9 +97,18 @@ class Listing:
         bounds = self._bounds(start, end, now)
         return [self._chain(variant, bounds) for variant in self.variants]
 
-    def record(self, resource: object, stamp: str | None, *, clean: bool = False) -> Record:
-        """`resource` as a record of this entity: see `read_record`."""
-        return read_record(resource, self.shape, stamp, clean=clean)
+    @property
+    def include_params(self) -> tuple[tuple[str, str], ...]:
+        """What every request for its objects asks for besides."""
+        return (("include", ",".join(self.include)),) if self.include else ()
+
+    def record(
+        self, resource: object, stamp: str | None, included: Included | None = None, *, clean: bool = False
+    ) -> Record:
+        """`resource` as a record of this entity, with what `included` holds of its children: see `read_record`."""
+        record = read_record(resource, self.shape, stamp, clean=clean)
+        assert isinstance(resource, Mapping)
+        return with_children(record, resource, self.children, included or {}, clean=clean)
 
     def _bounds(self, start: datetime | None, end: datetime | None, now: datetime) -> tuple[Condition, ...]:
         lower, upper = self.time_operators
@@ -110,7 +123,7 @@ class Listing:
     def _chain(self, variant: Variant, bounds: tuple[Condition, ...]) -> Chain:
         wanted = all_of(variant.conditions + bounds)
         params = [] if wanted is None else [("filter", wanted)]
-        params += [("sort", self.time_field), ("page[size]", str(self.page_size))]
+        params += [("sort", self.time_field), ("page[size]", str(self.page_size)), *self.include_params]
         return Chain(self.entity, variant.name, tuple(params), variant.stamp)
 
 
@@ -151,9 +164,12 @@ FLOWS = Listing(
             Column("updated_at", "updated", "time"),
             Column("raw", RAW, "json"),
         ),
+        relationships=("flow-actions",),
     ),
     list_endpoint=rates.GET_FLOWS,
     get_endpoint=rates.GET_FLOW,
+    include=("flow-actions",),
+    children=(FLOW_ACTIONS,),
 )
 
 CAMPAIGNS = Listing(
@@ -177,10 +193,12 @@ CAMPAIGNS = Listing(
             Column("updated_at", "updated_at", "time"),
             Column("raw", RAW, "json"),
         ),
+        relationships=("campaign-messages",),
     ),
     list_endpoint=rates.GET_CAMPAIGNS,
     get_endpoint=rates.GET_CAMPAIGN,
-    lookup_include=("campaign-messages",),
+    include=("campaign-messages",),
+    children=(CAMPAIGN_MESSAGES,),
     lookup_stamp=first_channel,
 )
 

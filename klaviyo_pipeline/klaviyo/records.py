@@ -4,6 +4,8 @@ No single odd attribute fails a page: what cannot be read becomes None and is to
 keeps it as it came. Only a resource that is nobody (no id) or nothing (no attributes) is refused.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,8 +26,8 @@ RAW = "@raw"
 class Column:
     """A column of a record.
 
-    `path` is the attribute's name in Klaviyo's answer, or one of `ID`, `STAMP` (what the request says of
-    its rows and the rows do not) and `RAW` (the resource itself).
+    `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `STAMP` (what
+    the request says of its rows and the rows do not) and `RAW` (the resource itself).
     """
 
     name: str
@@ -38,22 +40,37 @@ class Record:
     """One object of Klaviyo's as it was seen once.
 
     `values` holds every column of its listing: text, bool, aware UTC datetime, decoded JSON, or None.
-    `problems` says in words what was odd, `escapes` counts the characters that had to be escaped.
+    `problems` says in words what was odd, `escapes` counts the characters that had to be escaped. `children` are the
+    objects that hang on it, by their table; a kind of which the answer tells nothing is not among them.
     """
 
     id: str
     values: dict[str, object]
     problems: list[str] = field(default_factory=list)
     escapes: int = 0
+    children: Mapping[str, Children] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Children:
+    """One object's children of one kind: the ids that it names, and those of them that came along."""
+
+    ids: tuple[str, ...]
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a listing's resources are made of. `relationships` names those whose ids `raw` keeps."""
+    """What a listing's resources are made of.
+
+    `relationships` names those whose ids `raw` keeps, in order of id. `complete` says that every declared attribute
+    is expected in each resource.
+    """
 
     resource_type: str
     columns: tuple[Column, ...]
     relationships: tuple[str, ...] = ()
+    complete: bool = True
 
 
 def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: bool = False) -> Record:
@@ -72,9 +89,7 @@ def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: boo
     problems = _oddities(resource, attributes, shape)
     special = {ID: identifier, STAMP: stamp, RAW: raw}
     values: dict[str, object] = {
-        column.name: special[column.path]
-        if column.path in special
-        else _value(column, attributes.get(column.path), problems)
+        column.name: special[column.path] if column.path in special else _value(column, attributes, problems)
         for column in shape.columns
     }
     return Record(identifier, values, [f"{shape.resource_type} {identifier}: {odd}" for odd in problems], escapes)
@@ -93,9 +108,8 @@ def _identity(resource: object, shape: Shape) -> tuple[str, dict[str, object]]:
 
 def _raw(resource: Resource, shape: Shape) -> dict[str, object]:
     raw = {"id": resource["id"], "type": resource.get("type"), "attributes": resource["attributes"]}
-    if shape.relationships:
-        raw["relationships"] = _related_ids(resource.get("relationships"), shape.relationships)
-    return raw
+    related = _related_ids(resource.get("relationships"), shape.relationships)
+    return {**raw, "relationships": related} if related else raw
 
 
 def _related_ids(relationships: object, names: Sequence[str]) -> dict[str, object]:
@@ -107,7 +121,8 @@ def _related_ids(relationships: object, names: Sequence[str]) -> dict[str, objec
 
 def _ids(data: object) -> object:
     if isinstance(data, list):
-        return [_ids(item) for item in data]
+        # Their order is no content: an object must not differ for it.
+        return sorted((_ids(item) for item in data), key=str)
     return data.get("id") if isinstance(data, Mapping) else None
 
 
@@ -115,21 +130,31 @@ def _oddities(resource: Resource, attributes: Mapping[str, object], shape: Shape
     odd = [
         f"{column.path} is not in the answer"
         for column in shape.columns
-        if column.path not in (ID, STAMP, RAW) and column.path not in attributes
+        if shape.complete and column.path not in (ID, STAMP, RAW) and column.path not in attributes
     ]
     if resource.get("type") != shape.resource_type:
         odd.append(f"its type is {resource.get('type')!r}")
     return odd
 
 
-def _value(column: Column, value: object, problems: list[str]) -> object:
-    if value is None:
-        return None
+def _value(column: Column, attributes: Mapping[str, object], problems: list[str]) -> object:
+    *outer, name = column.path.split(".")
+    value: object = attributes
     try:
-        return _READERS[column.kind](value)
+        for step in outer:
+            value = _object(value).get(step)
+        value = _object(value).get(name)
+        return None if value is None else _READERS[column.kind](value)
     except ValueError:
         problems.append(f"{column.path} is no {column.kind}: {str(value)[:80]!r}")
         return None
+
+
+def _object(value: object) -> Mapping[str, object]:
+    """What is null, or absent, holds nothing."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError
+    return value or {}
 
 
 def _text(value: object) -> object:

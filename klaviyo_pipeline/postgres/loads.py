@@ -9,6 +9,7 @@ from datetime import datetime
 import pandas as pd
 
 from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.children import Children
 from klaviyo_pipeline.postgres.ledger import AskedWith, Synced
 from klaviyo_pipeline.postgres.merge import DaySpan, Tally
 
@@ -28,13 +29,15 @@ class Batch:
 
     `frame` has columns of the asset's table and, for a load of several windows, `_window`: the index into the
     load's windows that each row belongs to. `replaces` names the days that the frame holds as a whole;
-    `asked_with` is for the ledger: what a report was asked with.
+    `asked_with` is for the ledger: what a report was asked with. `children` hang on the frame's rows, and are
+    written after them.
     """
 
     frame: pd.DataFrame
     completes: Sequence[Complete] = ()
     replaces: DaySpan | None = None
     asked_with: AskedWith | None = None
+    children: Sequence[Children] = ()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.postgres.children import Children, ChildTable, ChildWriter
 from klaviyo_pipeline.postgres.merge import Tally, merge
 from klaviyo_pipeline.postgres.tables import Target, reflect
 
@@ -41,13 +42,22 @@ class Criteria:
 
 
 class EntityRepository:
-    """The rows of one entity in one account's schema."""
+    """The rows of one entity in one account's schema; `children` are the tables of what hangs on them."""
 
-    def __init__(self, engine: sa.Engine, schema: str, entity: str, preferred: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        schema: str,
+        entity: str,
+        preferred: Mapping[str, Sequence[str]],
+        children: Sequence[ChildTable] = (),
+    ) -> None:
         self._engine = engine
         self._schema = schema
         self._entity = entity
         self._preferred = preferred
+        self._child_tables = children
+        self._children = ChildWriter(schema)
 
     @cached_property
     def _target(self) -> Target:
@@ -120,23 +130,26 @@ class EntityRepository:
         with self._engine.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def save(self, frame: pd.DataFrame) -> Tally:
-        """Create or update rows from one observation."""
+    def save(self, frame: pd.DataFrame, children: Sequence[Children] = ()) -> Tally:
+        """Create or update rows, and what hangs on them, from one observation."""
         with self._engine.begin() as connection:
             tallies = merge(connection, self._target, frame, ranked=self._preferred)
+            self._children.write(connection, children)
         return sum(tallies.values(), Tally())
 
     def delete(self, ids: Sequence[str], observed_at: datetime) -> int:
         """Mark rows deleted as observed at that moment; rows observed later, or deleted already, stay as they are.
 
-        A delete is an observation too: the next census or lookup puts right what Klaviyo still has.
+        A delete is an observation too: the next census or lookup puts right what Klaviyo still has. What hangs on
+        the rows is deleted with them.
         """
         table = self._target.table
         query = (
             sa.select(*(table.c[name] for name in self._target.written))
             .where(table.c.id.in_(list(ids)), table.c.deleted_at.is_(None))
             .order_by(table.c.id)  # as the merge takes them: two writers then never wait for each other in a circle
-            .with_for_update()
+            # No key changes: a child that refers to the row need not wait.
+            .with_for_update(key_share=True)
         )
         with self._engine.begin() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
@@ -144,6 +157,7 @@ class EntityRepository:
                 return 0
             frame = pd.DataFrame(rows, dtype=object).assign(deleted_at=observed_at, observed_at=observed_at)
             tallies = merge(connection, self._target, frame)
+            self._children.forget(connection, self._child_tables, {row["id"]: observed_at for row in rows})
         return sum(tallies.values(), Tally()).updated
 
     def remember_miss(self, id: str, missed_at: datetime) -> None:

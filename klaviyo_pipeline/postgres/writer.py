@@ -12,6 +12,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.children import ChildWriter
 from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
@@ -37,6 +38,7 @@ class Writer:
         self._fetched: dict[int, int] = {}
         self._tallies: dict[int, Tally] = {}
         self.synced: list[Synced] = []
+        self._children = ChildWriter(self.ledger.schema)
 
     @property
     def open_windows(self) -> list[Window]:
@@ -60,6 +62,7 @@ class Writer:
         def write(connection: sa.Connection) -> tuple[dict[int, Tally], list[Synced]]:
             frame, span = self._still_newest(connection, batch)
             changed = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
+            self._children.write(connection, batch.children)
             tallies = self._tallies | {
                 index: self._tallies.get(index, Tally()) + tally for index, tally in changed.items()
             }

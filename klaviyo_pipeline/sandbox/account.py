@@ -24,12 +24,16 @@ READ_SCOPES = frozenset(
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push."""
+    """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push.
+
+    A campaign's message, or the action of a flow's, is listed without its definition unless it is `shown`.
+    """
 
     id: str
     channel: str
     name: str
     variation: str | None = None
+    shown: bool = True
 
 
 @dataclass

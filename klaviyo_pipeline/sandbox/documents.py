@@ -9,6 +9,7 @@ from typing import Any
 from klaviyo_pipeline.sandbox.account import Message, SandboxObject
 from klaviyo_pipeline.sandbox.call import Call
 from klaviyo_pipeline.sandbox.entities import Entity
+from klaviyo_pipeline.sandbox.flow_actions import actions_of
 
 Resource = dict[str, Any]
 # The (type, id) of one related resource, or of many.
@@ -70,19 +71,20 @@ def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) 
 def object_resource(call: Call, entity: Entity, shown: SandboxObject, attributes: Mapping[str, Any]) -> Resource:
     """A flow, campaign, form or segment. Relationship ids are told only for what the request includes."""
     related: dict[str, Related] = {
-        name: _related(shown, name) if name in call.query.includes else None for name in entity.relationships
+        name: _related(shown, attributes, name) if name in call.query.includes else None
+        for name in entity.relationships
     }
-    asked = {name: _ADDITIONAL[name](shown) for name in call.query.additional}
+    asked = {name: _ADDITIONAL[name](call, shown, attributes) for name in call.query.additional}
     return resource(call, entity.type, entity.name, shown.id, {**attributes, **asked}, related)
 
 
-def _related(shown: SandboxObject, name: str) -> list[tuple[str, str]]:
+def _related(shown: SandboxObject, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
     if name == "tags":
         return [("tag", tag) for tag in shown.tags]
     if name == "campaign-messages":
         return [("campaign-message", message.id) for message in shown.messages]
     if name == "flow-actions":
-        return [("flow-action", _action_id(message)) for message in shown.messages]
+        return [("flow-action", id) for id in actions_of(shown.messages, attributes.get("status"), "")]
     return []
 
 
@@ -104,7 +106,7 @@ def _included(
     if name == "campaign-messages":
         return [_campaign_message(call, shown, message, attributes) for message in shown.messages]
     if name == "flow-actions":
-        return [_flow_action(call, shown, message, attributes) for message in shown.messages]
+        return [_flow_action(call, shown, id, made, attributes) for id, made in _actions(call, shown, attributes)]
     return []
 
 
@@ -122,7 +124,7 @@ def tag_resource(call: Call, tag: str, group: tuple[str, str] | None = None) -> 
 def _campaign_message(call: Call, campaign: SandboxObject, message: Message, attributes: Mapping[str, Any]) -> Resource:
     sent = attributes.get("send_time") or attributes.get("scheduled_at")
     shown = {
-        "definition": _DEFINITIONS[message.channel](message, call.account.name),
+        "definition": _DEFINITIONS[message.channel](message, call.account.name) if message.shown else None,
         "send_times": [{"datetime": sent, "is_local": False}] if sent else [],
         "created_at": attributes.get("created_at"),
         "updated_at": attributes.get("updated_at"),
@@ -131,15 +133,16 @@ def _campaign_message(call: Call, campaign: SandboxObject, message: Message, att
     return resource(call, "campaign-message", "campaign-messages", message.id, shown, related)
 
 
-def _flow_action(call: Call, flow: SandboxObject, message: Message, attributes: Mapping[str, Any]) -> Resource:
-    shown = {"definition": None, "created": attributes.get("created"), "updated": attributes.get("updated")}
+def _actions(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+    return list(actions_of(flow.messages, attributes.get("status"), call.account.name).items())
+
+
+def _flow_action(
+    call: Call, flow: SandboxObject, id: str, definition: dict[str, Any] | None, attributes: Mapping[str, Any]
+) -> Resource:
+    shown = {"definition": definition, "created": attributes.get("created"), "updated": attributes.get("updated")}
     related: dict[str, Related] = {"flow": ("flow", flow.id), "flow-messages": None}
-    return resource(call, "flow-action", "flow-actions", _action_id(message), shown, related)
-
-
-def _action_id(message: Message) -> str:
-    number = int.from_bytes(hashlib.blake2b(message.id.encode(), digest_size=4).digest(), "big")
-    return str(10_000_000 + number % 90_000_000)
+    return resource(call, "flow-action", "flow-actions", id, shown, related)
 
 
 def _email(message: Message, sender: str) -> dict[str, Any]:
@@ -170,11 +173,14 @@ def form_definition() -> dict[str, Any]:
     return {"definition": {"versions": []}}
 
 
-def _definition(flow: SandboxObject) -> dict[str, Any]:
-    return {"triggers": [], "profile_filter": None, "actions": [], "entry_action_id": None}
+def _definition(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    actions = _actions(call, flow, attributes)
+    entry = actions[0][0] if actions else None
+    shown = [definition for _, definition in actions if definition is not None]
+    return {"triggers": [], "profile_filter": None, "actions": shown, "entry_action_id": entry}
 
 
-def _profile_count(segment: SandboxObject) -> int:
+def _profile_count(call: Call, segment: SandboxObject, attributes: Mapping[str, Any]) -> int:
     return int.from_bytes(hashlib.blake2b(segment.id.encode(), digest_size=2).digest(), "big")
 
 

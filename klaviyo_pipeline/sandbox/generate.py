@@ -222,6 +222,8 @@ def _messages(id: str, luck: random.Random, count: int) -> list[Message]:
             channel=luck.choice(("email", "email", "email", "sms", "mobile_push")),
             name=luck.choice(shop.MESSAGE_NAMES),
             variation=f"V{index}" if count == 4 and index > 1 else None,
+            # Now and then the API shows no definition of an action.
+            shown=not (count == 3 and index == 2),
         )
         for index in range(count)
     ]

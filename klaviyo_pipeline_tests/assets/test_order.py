@@ -51,7 +51,7 @@ def coverings(draw: st.DrawFn) -> list[Range]:
 @settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ranges=coverings())
 def test_windows_in_any_order_and_overlapping_come_to_the_same_tables(busy: Pipeline, ranges: list[Range]) -> None:
-    busy.execute(f"TRUNCATE {', '.join(TABLES)}, sync_windows")
+    busy.execute(f"TRUNCATE {', '.join(TABLES)}, sync_windows CASCADE")
     for first, last in ranges:
         for entity in ("flows", "campaigns"):
             busy.run(entity, DAYS[first], DAYS[last])
@@ -64,7 +64,7 @@ def test_windows_in_any_order_and_overlapping_come_to_the_same_tables(busy: Pipe
 def test_windows_one_by_one_backwards_come_to_what_one_run_brings(busy: Pipeline) -> None:
     busy.run("flows", DAYS[0], DAYS[-1])
     at_once = whole(busy, "flows")
-    busy.execute(f"TRUNCATE {', '.join(TABLES)}, sync_windows")
+    busy.execute(f"TRUNCATE {', '.join(TABLES)}, sync_windows CASCADE")
     for day in reversed(DAYS):
         busy.run("flows", day)
     assert whole(busy, "flows") == at_once

@@ -51,7 +51,8 @@ def test_every_chain_asks_for_a_sort_and_a_page_size_and_never_for_fields(listin
     for chain in listing.chains(START, END, NOON):
         params = dict(chain.params)
         assert (params["sort"], params["page[size]"]) == (listing.time_field, str(listing.page_size))
-        assert set(params) <= {"filter", "sort", "page[size]"}
+        assert set(params) <= {"filter", "sort", "page[size]", "include"}
+        assert params.get("include") == {"flows": "flow-actions", "campaigns": "campaign-messages"}.get(listing.entity)
 
 
 def test_the_upper_bound_stays_a_minute_behind_now() -> None:

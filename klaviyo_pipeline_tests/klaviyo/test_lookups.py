@@ -24,13 +24,13 @@ def test_an_object_is_found_by_its_id(bench: Bench) -> None:
     assert lookup.record is not None
     assert lookup.record.values["name"] == "Welcome"
     assert lookup.observed_at == NOON
-    assert bench.server.asked[0].target == "/api/flows/F1"
+    assert (bench.server.asked[0].path, bench.server.asked[0].query) == ("/api/flows/F1", {"include": "flow-actions"})
 
 
 def test_an_id_is_quoted_into_the_path(bench: Bench) -> None:
     bench.server.will(ok({"data": flow("a/b?c d")}))
     bench.client.get(FLOWS, "a/b?c d")
-    assert bench.server.asked[0].target == "/api/flows/a%2Fb%3Fc%20d"
+    assert bench.server.asked[0].path == "/api/flows/a%2Fb%3Fc%20d"
 
 
 @pytest.mark.parametrize("id", ["", ".", ".."])
@@ -81,12 +81,17 @@ def test_a_campaign_s_channel_is_read_from_its_messages(bench: Bench, included: 
 
 
 def test_an_object_is_the_same_record_by_id_as_in_a_listing(bench: Bench) -> None:
-    messages = {"campaign-messages": {"data": [{"type": "campaign-message", "id": "M"}]}}
-    by_id = campaign("C1") | {"relationships": messages}
-    bench.server.will(ok({"data": by_id, "included": [message({"channel": "email"})]}), ok(page(campaign("C1"))))
+    two = [{"type": "campaign-message", "id": id} for id in ("M", "N")]
+    tags = {"links": {"related": "https://x/tags"}}
+    by_id = campaign("C1") | {"relationships": {"campaign-messages": {"data": two}, "tags": tags}}
+    listed = campaign("C1") | {"relationships": {"campaign-messages": {"data": two[::-1]}}}
+    included = [message({"definition": {"channel": "email"}})]
+    bench.server.will(ok({"data": by_id, "included": included}), ok(page(listed) | {"included": included}))
     found = bench.client.get(CAMPAIGNS, "C1").record
-    (listed,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.chains(None, None, NOON)[0])).records
-    assert found == listed
+    (other,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.chains(None, None, NOON)[0])).records
+    assert found == other
+    assert found is not None
+    assert found.children["campaign_messages"].ids == ("M", "N")
 
 
 def test_metrics_are_listed_over_all_pages(bench: Bench) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
 from klaviyo_pipeline.klaviyo.listings import LISTINGS, Listing
-from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, MINUTE, SECOND, Endpoint
+from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, GET_TAGS, MINUTE, SECOND, Endpoint
 from klaviyo_pipeline.klaviyo.reports import REPORTS, Report, SeriesReport, body
+from klaviyo_pipeline.klaviyo.tags import TAG_PARAMS, TAG_PATH, TAGGED
 
 from .fakes import NOON
 
@@ -98,11 +100,44 @@ def test_every_column_reads_an_attribute_that_is_described(described: dict[str, 
 
 
 @pytest.mark.parametrize(
-    "listing", [one for one in LISTINGS.values() if one.lookup_include], ids=lambda one: one.entity
+    "listing", [one for one in (*LISTINGS.values(), *TAGGED.values()) if one.include], ids=lambda one: str(one.include)
 )
-def test_a_lookup_includes_what_can_be_included(described: dict[str, Any], listing: Listing) -> None:
-    _, one = operation(described, listing.get_endpoint.name)
-    assert set(listing.lookup_include) <= set(parameter(one, "include")["items"]["enum"])
+def test_listings_and_lookups_include_what_can_be_included(described: dict[str, Any], listing: Listing) -> None:
+    for endpoint in (listing.list_endpoint, listing.get_endpoint):
+        _, one = operation(described, endpoint.name)
+        assert set(listing.include) <= set(parameter(one, "include")["items"]["enum"])
+
+
+def test_the_tags_are_asked_as_described(described: dict[str, Any]) -> None:
+    path, one = operation(described, GET_TAGS.name)
+    params = dict(TAG_PARAMS)
+    assert path == TAG_PATH
+    assert params["sort"] in parameter(one, "sort")["enum"]
+    assert int(params["page[size]"]) == parameter(one, "page[size]")["maximum"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoint"), [(CAMPAIGN_MESSAGES, GET_CAMPAIGNS), (FLOW_ACTIONS, GET_FLOWS)], ids=lambda one: str(one)[:20]
+)
+def test_every_column_of_a_child_is_an_attribute_that_is_described(
+    described: dict[str, Any], kind: ChildKind, endpoint: Endpoint
+) -> None:
+    _, one = operation(described, endpoint.name)
+    fields = parameter(one, f"fields[{kind.shape.resource_type}]")["items"]["enum"]
+    paths = {column.path for column in kind.shape.columns if not column.path.startswith("@")}
+    assert paths - {"id"} <= {path for field in fields for path in (field, *_heads(field))}
+
+
+def test_a_flow_message_is_read_from_attributes_that_some_action_s_message_has(described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    kinds = ("FlowEmail", "FlowSms", "FlowPushNotification", "FlowWhatsApp", "FlowInternalAlert", "FlowWebhook")
+    known = {name for kind in kinds for name in schemas[kind]["properties"]}
+    assert {column.path for column in FLOW_MESSAGES.shape.columns if not column.path.startswith("@")} <= known
+
+
+def _heads(field: str) -> list[str]:
+    parts = field.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)

@@ -41,7 +41,12 @@ def test_a_listing_follows_its_links_to_the_end(bench: Bench) -> None:
     assert [one.number for one in pages] == [1, 2, 3]
     assert [one.observed_at for one in pages] == [NOON + timedelta(seconds=at) for at in range(3)]
     first, second, _ = bench.server.asked
-    assert first.query == {"filter": "equals(archived,false)", "sort": "updated", "page[size]": "50"}
+    assert first.query == {
+        "filter": "equals(archived,false)",
+        "sort": "updated",
+        "page[size]": "50",
+        "include": "flow-actions",
+    }
     assert second.target == "/api/flows?page%5Bcursor%5D=two%3D%3D&sort=updated"
     assert second.query["page[cursor]"] == "two=="
 

@@ -83,10 +83,10 @@ def test_a_segment_s_definition_is_a_column() -> None:
     assert SEGMENTS.record(resource, None).values["definition"] == definition
 
 
-def test_relationship_ids_are_kept_for_named_relationships_alone() -> None:
+def test_relationship_ids_are_kept_in_order_for_named_relationships_alone() -> None:
     shape = replace(FLOWS.shape, relationships=("tags", "owner", "nobody", "flow-actions"))
     related = {
-        "tags": {"data": [{"type": "tag", "id": "T1"}, {"type": "tag", "id": "T2"}], "links": {}},
+        "tags": {"data": [{"type": "tag", "id": "T2"}, {"type": "tag", "id": "T1"}], "links": {}},
         "owner": {"data": {"type": "user", "id": "U"}},
         "nobody": {"data": None},
         "flow-actions": {"links": {"self": "x"}},

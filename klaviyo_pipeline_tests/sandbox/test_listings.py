@@ -201,11 +201,26 @@ def test_a_row_shows_links_always_and_related_ids_only_when_included(
     assert "included" not in bare
     full = client.get("/api/flows", params={"include": "tags,flow-actions"}).json()
     assert full["data"][0]["relationships"]["tags"]["data"] == [{"type": "tag", "id": "T"}]
-    assert [(item["type"], item["attributes"].get("name")) for item in full["included"]] == [
-        ("tag", "tag"),
-        ("flow-action", None),
-        ("flow-action", None),
+    assert [item["type"] for item in full["included"]] == ["tag", *["flow-action"] * 3]
+    assert full["data"][0]["relationships"]["flow-actions"]["data"] == [
+        {"type": "flow-action", "id": item["id"]} for item in full["included"][1:]
     ]
+
+
+def test_included_flow_actions_carry_the_messages_that_they_send(account: SandboxAccount, client: httpx.Client) -> None:
+    variations = [Message(f"V{number}", "email", "Either", variation=f"V{number}") for number in (1, 2)]
+    messages = [Message("M1", "email", "Hi"), Message("M2", "sms", "Ho", shown=False), *variations]
+    account.put("flows", "F", status="live", messages=messages)
+    answer = client.get("/api/flows/F", params={"include": "flow-actions"}).json()
+    definitions = [item["attributes"]["definition"] for item in answer["included"]]
+    assert [one and one["type"] for one in definitions] == ["send-email", "time-delay", None, "time-delay", "ab-test"]
+    mail, test = definitions[0]["data"], definitions[4]["data"]
+    assert (mail["status"], mail["message"]["id"], mail["message"]["subject_line"]) == ("live", "M1", "Hi")
+    assert definitions[0]["links"]["next"] == definitions[1]["id"] == answer["included"][1]["id"]
+    sent = [action["data"]["message"]["id"] for action in test["current_experiment"]["variations"]]
+    assert (sent, test["main_action"]["data"]["message"]["id"]) == (["V1", "V2"], "V1")
+    by_definition = client.get("/api/flows/F", params={"additional-fields[flow]": "definition"}).json()
+    assert by_definition["data"]["attributes"]["definition"]["actions"] == [one for one in definitions if one]
 
 
 def test_included_campaign_messages_tell_channel_label_and_subject(

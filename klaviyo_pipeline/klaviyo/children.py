@@ -1,0 +1,204 @@
+"""Objects that hang on others and come in the same answer: campaign messages, flow actions and flow messages.
+
+A request that includes a relationship brings the objects behind it in `included`, at no further request. A child is
+what its parent names; whatever else may be in `included` is left alone. Nothing odd about a child fails a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
+from klaviyo_pipeline.klaviyo.escape import escape
+from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP, Children, Column, Record, Resource, Shape, read_record
+
+Included = Mapping[tuple[str, str], Resource]
+"""The resources that came along, by type and id."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a parent shows: the ids that it names, and those of these resources that came, each with its stamp."""
+
+    ids: tuple[str, ...]
+    resources: tuple[tuple[Resource, str | None], ...]
+
+
+Finder = Callable[[Resource, Included], Found | None]
+"""Finds the children of a parent's resource; None where the answer does not tell which they are."""
+
+
+@dataclass(frozen=True)
+class ChildKind:
+    """A kind of child as data: its table, the column that names the parent, and where it is found.
+
+    `inherited` names columns that are the parent's own; `children` are those of the child.
+    """
+
+    table: str
+    parent_column: str
+    shape: Shape
+    find: Finder
+    inherited: tuple[str, ...] = ()
+    children: tuple[ChildKind, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of its records, in the order of the table."""
+        identifier, *others = self.shape.columns
+        parents = (Column(name, STAMP, "text") for name in (self.parent_column, *self.inherited))
+        return (identifier, *parents, *others)
+
+
+def included_of(document: Mapping[str, object]) -> Included:
+    """The `included` of a document; resources without a type and an id are left out."""
+    included = document.get("included")
+    resources = [one for one in included if isinstance(one, Mapping)] if isinstance(included, list) else []
+    return {
+        (one["type"], one["id"]): one
+        for one in resources
+        if isinstance(one.get("type"), str) and isinstance(one.get("id"), str)
+    }
+
+
+def with_children(
+    record: Record, resource: Resource, kinds: tuple[ChildKind, ...], included: Included, *, clean: bool
+) -> Record:
+    """`record` with its children of these kinds. What is odd about a child is told among its parent's problems."""
+    children, problems, escapes = dict[str, Children](), list(record.problems), record.escapes
+    for kind in kinds:
+        found = kind.find(resource, included)
+        if found is None:
+            continue
+        records = []
+        for child, stamp in found.resources:
+            try:
+                read = _read(kind, child, stamp, record, included, clean=clean)
+            except MalformedAnswer as error:
+                problems.append(str(error))
+                continue
+            records.append(read)
+            problems += read.problems
+            escapes += read.escapes
+        children[kind.table] = Children(tuple(escape(id) for id in found.ids), tuple(records))
+    return replace(record, children=children, problems=problems, escapes=escapes)
+
+
+def _read(
+    kind: ChildKind, resource: Resource, stamp: str | None, parent: Record, included: Included, *, clean: bool
+) -> Record:
+    record = read_record(resource, kind.shape, stamp, clean=clean)
+    record.values[kind.parent_column] = parent.id
+    record.values.update({name: parent.values[name] for name in kind.inherited})
+    return with_children(record, resource, kind.children, included, clean=clean)
+
+
+def related(relationship: str, resource_type: str) -> Finder:
+    """Finds the resources that a relationship names; it does so only where the request includes it."""
+
+    def find(resource: Resource, included: Included) -> Found | None:
+        relationships = resource.get("relationships")
+        told = relationships.get(relationship) if isinstance(relationships, Mapping) else None
+        data = told.get("data") if isinstance(told, Mapping) else None
+        if not isinstance(data, list):
+            return None
+        named = {one["id"] for one in data if isinstance(one, Mapping) and isinstance(one.get("id"), str)}
+        keys = [(resource_type, id) for id in sorted(named)]
+        return Found(tuple(sorted(named)), tuple((included[key], None) for key in keys if key in included))
+
+    return find
+
+
+def _messages_of_action(action: Resource, included: Included) -> Found | None:
+    """The messages in an action's definition, which may be null: it then tells nothing about them."""
+    attributes = action.get("attributes")
+    definition = attributes.get("definition") if isinstance(attributes, Mapping) else None
+    if not isinstance(definition, Mapping):
+        return None
+    messages = {resource["id"]: (resource, channel) for resource, channel in _messages(definition)}
+    ids = tuple(sorted(str(id) for id in messages))
+    return Found(ids, tuple(messages[id] for id in ids))
+
+
+def _messages(definition: Mapping[str, object]) -> Iterator[tuple[Resource, str]]:
+    """The message that an action sends, or those of the actions that an experiment chooses from."""
+    data = definition.get("data")
+    if not isinstance(data, Mapping):
+        return
+    message, kind = data.get("message"), definition.get("type")
+    if isinstance(message, Mapping) and isinstance(message.get("id"), str) and isinstance(kind, str):
+        attributes = {name: value for name, value in message.items() if name != "id"}
+        resource = {"type": "flow-message", "id": message["id"], "attributes": attributes}
+        yield resource, kind.removeprefix("send-").replace("-", "_")
+    experiment = data.get("current_experiment")
+    variations = experiment.get("variations") if isinstance(experiment, Mapping) else None
+    for action in [*(variations if isinstance(variations, list) else []), data.get("main_action")]:
+        if isinstance(action, Mapping):
+            yield from _messages(action)
+
+
+CAMPAIGN_MESSAGES = ChildKind(
+    table="campaign_messages",
+    parent_column="campaign_id",
+    find=related("campaign-messages", "campaign-message"),
+    shape=Shape(
+        "campaign-message",
+        (
+            Column("id", ID, "text"),
+            Column("channel", "definition.channel", "text"),
+            Column("label", "definition.label", "text"),
+            Column("subject", "definition.content.subject", "text"),
+            Column("preview_text", "definition.content.preview_text", "text"),
+            Column("from_email", "definition.content.from_email", "text"),
+            Column("from_label", "definition.content.from_label", "text"),
+            Column("send_times", "send_times", "json"),
+            Column("created_at", "created_at", "time"),
+            Column("updated_at", "updated_at", "time"),
+            Column("raw", RAW, "json"),
+        ),
+        complete=False,
+    ),
+)
+
+FLOW_MESSAGES = ChildKind(
+    table="flow_messages",
+    parent_column="action_id",
+    inherited=("flow_id",),
+    find=_messages_of_action,
+    shape=Shape(
+        "flow-message",
+        (
+            Column("id", ID, "text"),
+            Column("channel", STAMP, "text"),
+            Column("name", "name", "text"),
+            Column("subject", "subject_line", "text"),
+            Column("preview_text", "preview_text", "text"),
+            Column("from_email", "from_email", "text"),
+            Column("from_label", "from_label", "text"),
+            Column("template_id", "template_id", "text"),
+            Column("raw", RAW, "json"),
+        ),
+        complete=False,
+    ),
+)
+
+FLOW_ACTIONS = ChildKind(
+    table="flow_actions",
+    parent_column="flow_id",
+    find=related("flow-actions", "flow-action"),
+    shape=Shape(
+        "flow-action",
+        (
+            Column("id", ID, "text"),
+            Column("action_type", "definition.type", "text"),
+            Column("status", "definition.data.status", "text"),
+            Column("definition", "definition", "json"),
+            Column("created_at", "created", "time"),
+            Column("updated_at", "updated", "time"),
+            Column("raw", RAW, "json"),
+        ),
+        complete=False,
+    ),
+    children=(FLOW_MESSAGES,),
+)
