@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from klaviyo_pipeline.assets.census import census_asset
+from klaviyo_pipeline.assets.describing import described
 from klaviyo_pipeline.assets.entities import entity_asset
 from klaviyo_pipeline.assets.metrics import metrics_asset
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
@@ -26,13 +27,14 @@ from klaviyo_pipeline.settings import Account, load_settings
 
 def account_assets(account: Account) -> list[dg.AssetsDefinition]:
     """The assets of one account."""
-    return [
+    assets = [
         *(entity_asset(account, listing) for listing in LISTINGS.values()),
         *(census_asset(account, listing) for listing in LISTINGS.values()),
         tags_asset(account),
         *(report_asset(account, spec) for spec in REPORT_ASSETS.values()),
         *(metrics_asset(account, table) for table in METRICS.values()),
     ]
+    return list(dg.map_asset_specs(lambda spec: described(spec, account), assets))
 
 
 def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
@@ -59,7 +61,7 @@ def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
 def _definitions(accounts: Sequence[Account], warehouse: Warehouse) -> dg.Definitions:
     jobs = {account.slug: account_jobs(account) for account in accounts}
     return dg.Definitions(
-        assets=[asset for account in accounts for asset in account_assets(account)],
+        assets=dg.with_source_code_references([asset for account in accounts for asset in account_assets(account)]),
         asset_checks=[check for account in accounts for check in account_checks(account)],
         jobs=[job for account in accounts for job in jobs[account.slug]],
         schedules=[schedule for account in accounts for schedule in account_schedules(account, jobs[account.slug])],

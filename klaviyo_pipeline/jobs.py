@@ -18,6 +18,12 @@ from klaviyo_pipeline.partitions import entity_windows, report_windows
 from klaviyo_pipeline.planning import ENTITIES, FULL_LISTINGS, REPORTS
 from klaviyo_pipeline.settings import Account
 
+SCHEDULED = {"dagster/priority": "10"}
+"""Tags of a run on a schedule: of the runs that wait for a place it goes first, before any backfill (0)."""
+
+CATCHING_UP = {"dagster/priority": "5"}
+"""Tags of a run that asks for what is missing: after the scheduled ones, before a backfill."""
+
 SIDE_BY_SIDE = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
 
 

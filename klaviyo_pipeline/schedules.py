@@ -9,6 +9,7 @@ from datetime import UTC, timedelta
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from klaviyo_pipeline.jobs import SCHEDULED
 from klaviyo_pipeline.partitions import WindowPlan, entity_windows, range_tags, report_windows
 from klaviyo_pipeline.settings import Account
 
@@ -32,6 +33,7 @@ def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinit
             job=by_name[f"{account.slug}_census"],
             cron_schedule="40 2 * * *",
             execution_timezone=account.timezone,
+            tags=SCHEDULED,
             description="A full listing of every entity, and of the tags, once a day.",
         ),
         dg.ScheduleDefinition(
@@ -62,7 +64,7 @@ def _open_window(account: Account, job: UnresolvedAssetJobDefinition, plan: Wind
     def open_window(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         now = context.scheduled_execution_time.astimezone(UTC)
         today = account.today(now)
-        return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(plan.between(today, today, now)[-1:]))
+        return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(plan.between(today, today, now)[-1:]) | SCHEDULED)
 
     return open_window
 
@@ -84,9 +86,6 @@ def _trailing(
         now = context.scheduled_execution_time.astimezone(UTC)
         today = account.today(now)
         windows = plan.between(today - timedelta(days=days), today, now)
-        return dg.RunRequest(
-            run_key=now.isoformat(),
-            tags=range_tags(windows),
-        )
+        return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(windows) | SCHEDULED)
 
     return trailing

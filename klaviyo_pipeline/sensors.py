@@ -13,6 +13,7 @@ import httpx
 import sqlalchemy as sa
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from klaviyo_pipeline.jobs import CATCHING_UP
 from klaviyo_pipeline.partitions import range_tags
 from klaviyo_pipeline.planning import ENTITIES, REPORTS, Planner
 from klaviyo_pipeline.postgres.engine import first_line
@@ -93,7 +94,7 @@ def _missing_windows(account: Account, jobs: Sequence[UnresolvedAssetJobDefiniti
                 # The same range is asked for again at most once an hour, as long as it stays missing.
                 run_key=f"{asset} {windows[0].key} {windows[-1].key} {now.astimezone(UTC):%Y-%m-%d %H}",
                 job_name=by_asset[asset].name,
-                tags=range_tags(windows),
+                tags=range_tags(windows) | CATCHING_UP,
             )
 
     return sensor

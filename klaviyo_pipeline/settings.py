@@ -29,6 +29,9 @@ SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
 HALF_HOUR_CHANGES = frozenset({"Australia/Lord_Howe", "Australia/LHI"})
 """Zones without whole hours on a day of changing clocks: Dagster's hourly partitions leave half an hour out there."""
 
+OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+"""What Dagster takes for an owner of an asset."""
+
 RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster"})
 
 
@@ -55,6 +58,7 @@ class Account:
     attribution_days: int = 5
     conversion_metric_id: str | None = None
     rate_scale: float = 1.0
+    owners: tuple[str, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -99,6 +103,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", 5, least=0, most=365),
         conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
         rate_scale=read.number("KLAVIYO_RATE_SCALE", 1.0),
+        owners=read.owners("KLAVIYO_OWNERS"),
     )
     if account.start_date > account.today(now or datetime.now(UTC)):
         raise SettingsError(
@@ -181,6 +186,15 @@ class _Reader:
         if not re.fullmatch(r"\d+(\.\d+)?", text):
             raise SettingsError(f"{name}={text!r} must be a number, 0 or more (0 switches pacing off).")
         return float(text)
+
+    def owners(self, name: str) -> tuple[str, ...]:
+        owners = tuple(owner.strip() for owner in self.text(name).split(",") if owner.strip())
+        for owner in owners:
+            if not OWNER.fullmatch(owner):
+                raise SettingsError(
+                    f"{name}: {owner!r} is no owner; write addresses and teams as jo@example.com, team:data."
+                )
+        return owners
 
     def database_url(self, name: str) -> str | None:
         url = self.text(name)

@@ -51,6 +51,7 @@ def _asset(graph: dg.AssetGraph, key: dg.AssetKey) -> Iterator[str]:
     yield key.to_user_string()
     yield f"  group {node.group_name}; kinds {_listed(node.kinds)}; pool {_listed(node.pools or {'none'})}"
     yield f"  deps: {_listed(parent.to_user_string() for parent in node.parent_keys) or 'none'}"
+    yield f"  tags: {_listed(f'{name}={value}' for name, value in node.tags.items() if 'kind/' not in name)}"
     yield f"  partitions: {node.partitions_def or 'none'}"
     if node.backfill_policy:
         yield f"  backfill: {node.backfill_policy.policy_type.value}"
@@ -66,13 +67,12 @@ def _asset(graph: dg.AssetGraph, key: dg.AssetKey) -> Iterator[str]:
 
 
 def _told(value: object) -> str:
-    plain = getattr(value, "value", value)
-    if isinstance(value, dg.TableSchemaMetadataValue):
-        return ", ".join(f"{column.name} {column.type}" for column in value.schema.columns)
-    if isinstance(value, dg.TableColumnLineageMetadataValue):
-        return f"{len(value.column_lineage.deps_by_column)} columns"
+    if isinstance(value, dg.TableSchema):
+        return ", ".join(f"{column.name} {column.type}" for column in value.columns)
+    if isinstance(value, dg.TableColumnLineage):
+        return f"{len(value.deps_by_column)} columns"
     # Where the project lies is no matter of the graph.
-    return type(value).__name__ if "code_references" in type(value).__name__.lower() else str(plain)
+    return "…" if isinstance(value, dg.CodeReferencesMetadataValue) else str(value)
 
 
 def _sensors(repository: dg.RepositoryDefinition) -> Iterator[str]:

@@ -185,3 +185,17 @@ def test_the_open_window_is_polled_as_the_newest_partition(pipeline: Pipeline) -
     [run] = schedule.evaluate_tick(context).run_requests or ()
     assert run.tags["dagster/asset_partition_range_start"] == "2025-03-05"
     assert run.tags["dagster/asset_partition_range_end"] == "2025-03-05"
+
+
+def test_a_scheduled_run_goes_before_one_that_catches_up_and_that_before_a_backfill(pipeline: Pipeline) -> None:
+    moment = datetime.fromisoformat("2025-03-05T10:15:00+00:00")
+    context = dg.build_schedule_context(instance=pipeline.instance, scheduled_execution_time=moment)
+    scheduled = [
+        run.tags["dagster/priority"]
+        for schedule in ("entities_daily", "reports_daily", "open_window", "census_daily")
+        for run in pipeline.definitions.resolve_schedule_def(f"{SLUG}_{schedule}").evaluate_tick(context).run_requests
+        or ()
+    ]
+    caught_up = look(pipeline, "missing_windows").run_requests or ()
+    assert scheduled == ["10"] * 4
+    assert {run.tags["dagster/priority"] for run in caught_up} == {"5"}

@@ -199,3 +199,11 @@ def test_today_is_the_accounts_calendar_day() -> None:
     late = datetime(2025, 6, 15, 23, 30, tzinfo=UTC)
     assert Account(timezone="Europe/Berlin").today(late) == date(2025, 6, 16)
     assert Account(timezone="America/New_York").today(late) == date(2025, 6, 15)
+
+
+def test_owners_are_addresses_and_teams() -> None:
+    assert load().owners == ()
+    assert load(KLAVIYO_OWNERS="jo@example.com, team:data,").owners == ("jo@example.com", "team:data")
+    assert refusal(KLAVIYO_OWNERS="jo@example.com, the data team") == (
+        "KLAVIYO_OWNERS: 'the data team' is no owner; write addresses and teams as jo@example.com, team:data."
+    )

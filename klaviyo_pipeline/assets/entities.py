@@ -41,7 +41,7 @@ PREFERRED = {"campaigns": {"channel": CHANNELS}}
 
 @dataclass
 class SpanReading:
-    """One span of windows while its listings are read: counts, and when it was first asked."""
+    """One span of windows while its listings are read: counts, when it was first asked, the newest time by window."""
 
     windows: Sequence[Window]
     chains: list[Chain]
@@ -49,6 +49,7 @@ class SpanReading:
     open_chains: int = 0
     requests: int = 0
     asked_at: datetime | None = None
+    newest: dict[int, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._starts = [window.start for window in self.windows]
@@ -64,11 +65,23 @@ class SpanReading:
             return None
         return self.first_index + bisect.bisect_right(self._starts, updated) - 1
 
+    def take(self, updated: datetime | None) -> int | None:
+        """`index_of` this time, which is remembered if it is its window's newest."""
+        index = self.index_of(updated)
+        if index is not None and updated is not None:
+            self.newest[index] = max(updated, self.newest.get(index, updated))
+        return index
+
     def complete(self) -> list[Complete]:
         """Word that every window of the span is done. What one request brought for many counts on the first."""
         assert self.asked_at is not None
         return [
-            Complete(window, self.asked_at, self.requests if place == 0 else 0)
+            Complete(
+                window,
+                self.asked_at,
+                self.requests if place == 0 else 0,
+                self.newest.get(self.first_index + place),
+            )
             for place, window in enumerate(self.windows)
         ]
 
@@ -203,7 +216,7 @@ def _take(oddities: Oddities, span: SpanReading, page: Page, pending: Pending) -
         oddities.tell(record.problems)
         updated = record.values["updated_at"]
         assert updated is None or isinstance(updated, datetime)
-        index = span.index_of(updated)
+        index = span.take(updated)
         if index is not None:
             pending.add(record, page.observed_at, index)
 

@@ -172,11 +172,13 @@ def _metadata(engine: sa.Engine, target: Target, writer: Writer) -> Mapping[str,
         "rows_inserted": writer.total.inserted,
         "rows_updated": writer.total.updated,
         "rows_deleted": writer.total.deleted,
+        "seconds": writer.seconds,
     }
 
 
 def window_metadata(synced: Synced) -> dict[str, Any]:
     """What is plotted for a window in the UI."""
+    newest = {"newest_updated": dg.MetadataValue.timestamp(synced.newest)} if synced.newest else {}
     return {
         "dagster/partition_row_count": synced.rows_fetched,
         "rows_fetched": synced.rows_fetched,
@@ -185,6 +187,7 @@ def window_metadata(synced: Synced) -> dict[str, Any]:
         "rows_unchanged": synced.rows_unchanged,
         "rows_deleted": synced.tally.deleted,
         "requests": synced.requests,
+        **newest,
     }
 
 

@@ -24,7 +24,10 @@ ERROR_LENGTH = 2_000
 
 @dataclass(frozen=True)
 class Synced:
-    """A window whose rows are complete: when it was asked (UTC), what came, how many requests it took."""
+    """A window whose rows are complete: when it was asked (UTC), what came, how many requests it took.
+
+    `newest` is the latest time (UTC) that an object of the window was updated at; None without any.
+    """
 
     window: Window
     asked_at: datetime
@@ -32,6 +35,7 @@ class Synced:
     rows_fetched: int
     requests: int
     tally: Tally
+    newest: datetime | None = None
 
     @property
     def rows_unchanged(self) -> int:

@@ -16,11 +16,15 @@ from klaviyo_pipeline.postgres.merge import DaySpan, Tally
 
 @dataclass(frozen=True)
 class Complete:
-    """A window that is complete with this batch: when it was first asked (UTC), and in how many requests."""
+    """A window that is complete with this batch: when it was first asked (UTC), and in how many requests.
+
+    `newest` is the latest time (UTC) that an object of the window was updated at.
+    """
 
     window: Window
     asked_at: datetime
     requests: int
+    newest: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class Writer:
         synced = {one.window for one in self.synced}
         return [window for window in self.load.windows if window not in synced]
 
+    @property
+    def seconds(self) -> float:
+        """How long the load has taken so far, fetching and waiting included."""
+        return round((datetime.now(UTC) - self._started_at).total_seconds(), 1)
+
     def run(self) -> None:
         """Write every batch; tell the load of each window once it is committed as synced."""
         with _closed(self.load.batches) as batches:
@@ -96,6 +101,7 @@ class Writer:
             rows_fetched=fetched.get(index, 0),
             requests=complete.requests,
             tally=tallies.get(index, Tally()),
+            newest=complete.newest,
         )
 
     def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, DaySpan | None]:

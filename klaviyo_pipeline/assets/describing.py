@@ -1,0 +1,105 @@
+"""What the UI tells of every asset besides its own words: columns, lineage, links, owners, tags.
+
+Laid over the assets as a whole, so that no factory repeats it. Columns come from the migrations, whose comments are
+also the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+
+from klaviyo_pipeline.assets.reports import REPORT_ASSETS
+from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.postgres.declarations import Column, declared_tables
+from klaviyo_pipeline.postgres.io_manager import TABLE
+from klaviyo_pipeline.postgres.metrics import METRICS, MetricsTable
+from klaviyo_pipeline.postgres.tables import OBSERVED_AT
+from klaviyo_pipeline.settings import SQL_DIR, Account
+
+KLAVIYO_PAGES = {
+    "flow": "https://www.klaviyo.com/flows",
+    "campaign": "https://www.klaviyo.com/campaigns",
+    "form": "https://www.klaviyo.com/forms",
+    "segment": "https://www.klaviyo.com/lists",
+}
+"""Where a user of Klaviyo sees these objects."""
+
+REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
+
+
+def described(spec: dg.AssetSpec, account: Account) -> dg.AssetSpec:
+    """The asset's spec with its columns, lineage, links, owners and tags."""
+    name = spec.key.path[-1]
+    return spec.merge_attributes(
+        owners=account.owners,
+        tags=_tags(name),
+        metadata={**_columns(spec), **_lineage(account, name), **_links(name)},
+    )
+
+
+def _tags(name: str) -> dict[str, str]:
+    """What to select assets by: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
+    layer = name.partition("_")[2] or "objects"
+    kind = _kind(name)
+    return {"klaviyo/layer": layer, **({"klaviyo/object": f"{kind}s"} if kind else {})}
+
+
+def _columns(spec: dg.AssetSpec) -> dict[str, dg.TableSchema]:
+    table = declared_tables(SQL_DIR).get(str(spec.metadata.get(TABLE, spec.key.path[-1])))
+    if table is None:
+        return {}
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            description=column.comment or None,
+            constraints=dg.TableColumnConstraints(nullable=column.nullable),
+        )
+        for column in table.columns.values()
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns)}
+
+
+def _lineage(account: Account, name: str) -> dict[str, dg.TableColumnLineage]:
+    """Of the metrics: which columns of the report, and of the object, each column comes from."""
+    metrics = METRICS.get(name)
+    if metrics is None:
+        return {}
+    columns = declared_tables(SQL_DIR)[name].columns
+    sources = {column.name: list(_sources(account, metrics, column, columns)) for column in columns.values()}
+    return {"dagster/column_lineage": dg.TableColumnLineage({name: deps for name, deps in sources.items() if deps})}
+
+
+def _sources(
+    account: Account, metrics: MetricsTable, column: Column, columns: Mapping[str, Column]
+) -> Iterator[dg.TableColumnDep]:
+    if column.name in metrics.named:
+        yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.entity]), metrics.named[column.name])
+        return
+    reported = declared_tables(SQL_DIR)[metrics.report].columns.keys() - {OBSERVED_AT}
+    for name in sorted(column.sources & columns.keys()) if column.formula else [column.name]:
+        if name in reported:
+            yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.report]), name)
+
+
+def _links(name: str) -> dict[str, dg.MetadataValue]:
+    kind, endpoint = _kind(name), _endpoint(name)
+    page = {"klaviyo_page": dg.MetadataValue.url(KLAVIYO_PAGES[kind])} if kind else {}
+    reference = {"klaviyo_reference": dg.MetadataValue.url(REFERENCE.format(endpoint=endpoint))} if endpoint else {}
+    return {**page, **reference}
+
+
+def _endpoint(name: str) -> str | None:
+    """The operation that the asset asks, by Klaviyo's name; None for what asks Postgres alone."""
+    if name in REPORT_ASSETS:
+        return REPORT_ASSETS[name].report.endpoint.name
+    listing = LISTINGS.get(name.removesuffix("_census"))
+    return listing.list_endpoint.name if listing else None
+
+
+def _kind(name: str) -> str | None:
+    """The kind of object that an asset is about, by the first word of its name."""
+    kind = name.partition("_")[0].removesuffix("s")
+    return kind if kind in KLAVIYO_PAGES else None
