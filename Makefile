@@ -8,7 +8,7 @@ ACCOUNT ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint lock stop clean
+.PHONY: help install demo dev test lint docs lock stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -28,6 +28,9 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev ## write docs/settings.md and docs/tables.md anew, from the code and the migrations
+	@$(BIN)/python -m klaviyo_pipeline_tests.reference
 
 lock: $(VENV)/.installed-dev ## write the locks anew from pyproject.toml
 	@$(PIP) uv

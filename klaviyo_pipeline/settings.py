@@ -1,8 +1,8 @@
 """What the environment says, checked once, with clear errors.
 
-Belongs here: reading and checking the `KLAVIYO_*` variables. Does not belong here: anything that connects,
-imports Dagster or changes the environment. The API key's *value* is not part of the settings: they name the
-variable that holds it, and only the run that asks Klaviyo reads it.
+Belongs here: reading and checking the `KLAVIYO_*` variables, which `variables.py` declares. Does not belong here:
+anything that connects, imports Dagster or changes the environment. The API key's *value* is not part of the settings:
+they name the variable that holds it, and only the run that asks Klaviyo reads it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import load_dotenv
+
+from klaviyo_pipeline.variables import VARIABLES
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STATE_DIR = PROJECT_ROOT / ".klaviyo"
@@ -93,16 +95,16 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         environ = os.environ
     read = _Reader(environ)
     account = Account(
-        slug=read.slug("KLAVIYO_ACCOUNT", "klaviyo"),
-        api_url=read.url("KLAVIYO_API_URL", "https://a.klaviyo.com"),
-        revision=read.revision("KLAVIYO_REVISION", "2026-07-15"),
-        start_date=read.day("KLAVIYO_START_DATE", date(2025, 1, 1)),
-        timezone=read.zone("KLAVIYO_TIMEZONE", "UTC"),
-        sync_window=read.window("KLAVIYO_SYNC_WINDOW", "daily"),
-        lookback_days=read.whole("KLAVIYO_LOOKBACK_DAYS", 7, least=0, most=3650),
-        attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", 5, least=0, most=365),
+        slug=read.slug("KLAVIYO_ACCOUNT"),
+        api_url=read.url("KLAVIYO_API_URL"),
+        revision=read.revision("KLAVIYO_REVISION"),
+        start_date=read.day("KLAVIYO_START_DATE"),
+        timezone=read.zone("KLAVIYO_TIMEZONE"),
+        sync_window=read.window("KLAVIYO_SYNC_WINDOW"),
+        lookback_days=read.whole("KLAVIYO_LOOKBACK_DAYS", least=0, most=3650),
+        attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", least=0, most=365),
         conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
-        rate_scale=read.number("KLAVIYO_RATE_SCALE", 1.0),
+        rate_scale=read.number("KLAVIYO_RATE_SCALE"),
         owners=read.owners("KLAVIYO_OWNERS"),
     )
     if account.start_date > account.today(now or datetime.now(UTC)):
@@ -119,15 +121,15 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
 
 @dataclass(frozen=True)
 class _Reader:
-    """Typed access to one mapping; an empty value counts as not set."""
+    """Typed access to one mapping; an empty value counts as not set, and stands for the declared default."""
 
     environ: Mapping[str, str]
 
-    def text(self, name: str, default: str = "") -> str:
-        return self.environ.get(name, "").strip() or default
+    def text(self, name: str) -> str:
+        return self.environ.get(name, "").strip() or VARIABLES[name].default
 
-    def slug(self, name: str, default: str) -> str:
-        slug = self.text(name, default)
+    def slug(self, name: str) -> str:
+        slug = self.text(name)
         if not SLUG.fullmatch(slug) or slug in RESERVED_SLUGS or slug.startswith("pg_"):
             raise SettingsError(
                 f"{name}={slug!r} cannot name a Postgres schema here; use up to 48 lower-case letters, digits and "
@@ -135,25 +137,23 @@ class _Reader:
             )
         return slug
 
-    def url(self, name: str, default: str) -> str:
-        url = self.text(name, default).rstrip("/")
+    def url(self, name: str) -> str:
+        url = self.text(name).rstrip("/")
         if "@" in url:
             # It may hold a password: it is not repeated.
             raise SettingsError(f"{name} must not carry a user name or password.")
         if not _names_a_host(url):
-            raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {default}.")
+            raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {VARIABLES[name].default}.")
         return url.removesuffix("/api")
 
-    def revision(self, name: str, default: str) -> str:
-        revision = self.text(name, default)
+    def revision(self, name: str) -> str:
+        revision = self.text(name)
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.\w+)?", revision):
-            raise SettingsError(f"{name}={revision!r} is no API revision; write it as {default}.")
+            raise SettingsError(f"{name}={revision!r} is no API revision; write it as {VARIABLES[name].default}.")
         return revision
 
-    def day(self, name: str, default: date) -> date:
+    def day(self, name: str) -> date:
         text = self.text(name)
-        if not text:
-            return default
         try:
             day = date.fromisoformat(text)
         except ValueError:
@@ -162,27 +162,27 @@ class _Reader:
             raise SettingsError(f"{name}={text} lies before anything Klaviyo holds; use 2012-01-01 or later.")
         return day
 
-    def zone(self, name: str, default: str) -> str:
-        zone = self.text(name, default)
+    def zone(self, name: str) -> str:
+        zone = self.text(name)
         if zone not in available_timezones():
             raise SettingsError(f"{name}={zone!r} is no IANA time zone; write it as America/New_York.")
         return zone
 
-    def window(self, name: str, default: SyncWindow) -> SyncWindow:
-        window = self.text(name, default)
+    def window(self, name: str) -> SyncWindow:
+        window = self.text(name)
         for known in get_args(SyncWindow):
             if window == known:
                 return known  # type: ignore[no-any-return]
         raise SettingsError(f"{name}={window!r} is not known; use daily or hourly.")
 
-    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
-        text = self.text(name, str(default))
+    def whole(self, name: str, *, least: int, most: int) -> int:
+        text = self.text(name)
         if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
             raise SettingsError(f"{name}={text!r} must be a whole number from {least} to {most}.")
         return int(text)
 
-    def number(self, name: str, default: float) -> float:
-        text = self.text(name, str(default))
+    def number(self, name: str) -> float:
+        text = self.text(name)
         if not re.fullmatch(r"\d+(\.\d+)?", text):
             raise SettingsError(f"{name}={text!r} must be a number, 0 or more (0 switches pacing off).")
         return float(text)

@@ -1,0 +1,146 @@
+"""The reference documents, written from the code and from a migrated database.
+
+`python -m klaviyo_pipeline_tests.reference` (or `make docs`) writes `docs/settings.md` and `docs/tables.md` anew.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
+from klaviyo_pipeline.variables import VARIABLES, Variable
+
+SETTINGS = PROJECT_ROOT / "docs" / "settings.md"
+TABLES = PROJECT_ROOT / "docs" / "tables.md"
+SCHEMA = "klaviyo"
+
+WRITTEN = "<!-- Written by `make docs`. What stands here is changed where it comes from: {source}. -->\n"
+
+SETTINGS_HEAD = """# Settings
+
+Every variable is read from the environment, or from `.env` in the project's folder ([the example](../.env.example));
+what is already set wins. An empty value counts as not set. A value that cannot be used ends a command with one line
+that names the variable. `klaviyo-pipeline doctor` says what is right and wrong with all of them together.
+"""
+
+SETTINGS_TAIL = """## Dagster's own
+
+`DAGSTER_HOME`, set to a folder with a `dagster.yaml` of its own, wins over [the project's](../dagster.yaml), which holds
+otherwise, whatever the working folder.
+"""
+
+TABLES_HEAD = """# Tables
+
+Everything is in one schema, named by `KLAVIYO_ACCOUNT` (`klaviyo` unless set). Times are `timestamptz`, figures
+`numeric`, days are days of the account. The same words stand in the database: `\\d+ klaviyo.flows` in psql, or the
+column list of your SQL client. Columns in **bold** are the primary key; all others may be null unless it is said.
+"""
+
+RELATIONS = """
+SELECT c.oid, c.relname, c.relkind = 'v' AS is_view, obj_description(c.oid, 'pg_class')
+FROM pg_class AS c
+WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+ORDER BY c.relkind = 'v', c.relname COLLATE "C"
+"""
+COLUMNS = """
+SELECT
+    a.attname,
+    replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz'),
+    a.attnotnull,
+    coalesce(a.attnum = ANY (key.indkey), false),
+    coalesce(col_description(a.attrelid, a.attnum), '')
+FROM pg_attribute AS a
+LEFT JOIN pg_index AS key ON key.indrelid = a.attrelid AND key.indisprimary
+WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+"""
+FUNCTIONS = """
+SELECT
+    proname,
+    replace(pg_get_function_identity_arguments(oid), 'timestamp with time zone', 'timestamptz'),
+    obj_description(oid, 'pg_proc')
+FROM pg_proc
+WHERE pronamespace = %s::regnamespace AND prorettype <> 'trigger'::regtype
+ORDER BY proname COLLATE "C"
+"""
+
+
+def settings_document() -> str:
+    """`docs/settings.md`."""
+    rows = [("name", "meaning", "allowed", "default"), *map(_setting, VARIABLES.values())]
+    source = WRITTEN.format(source="klaviyo_pipeline/variables.py")
+    return "\n".join([source, SETTINGS_HEAD, *_table(rows), "", SETTINGS_TAIL])
+
+
+def tables_document(connection: psycopg.Connection[Any]) -> str:
+    """`docs/tables.md`, from the catalog of a schema that has had every migration."""
+    relations = connection.execute(RELATIONS, [SCHEMA]).fetchall()
+    tables = [row for row in relations if not row[2]]
+    views = [row for row in relations if row[2]]
+    lines = [WRITTEN.format(source="the comments in sql/"), TABLES_HEAD, *_contents(tables, views)]
+    for title, found in (("Tables", tables), ("Views", views)):
+        lines += [f"## {title}", ""]
+        for oid, name, _, comment in found:
+            lines += [f"### {name}", "", comment or "", "", *_columns(connection, oid), ""]
+    lines += ["## Functions", ""]
+    lines += [*_table([("function", "what it returns"), *_functions(connection)]), ""]
+    return "\n".join(lines)
+
+
+def _setting(variable: Variable) -> tuple[str, str, str, str]:
+    default = f"`{variable.default}`" if variable.default else variable.otherwise
+    return f"`{variable.name}`", variable.meaning, variable.allowed, default
+
+
+def _contents(tables: Iterable[Any], views: Iterable[Any]) -> list[str]:
+    listed = {"Tables": tables, "Views": views}
+    return [f"{title}: {', '.join(f'[{row[1]}](#{row[1]})' for row in rows)}.\n" for title, rows in listed.items()]
+
+
+def _columns(connection: psycopg.Connection[Any], oid: int) -> list[str]:
+    rows = [("column", "type", "meaning")]
+    for name, kind, not_null, in_key, comment in connection.execute(COLUMNS, [oid]):
+        needed = "" if in_key or not not_null else ", not null"
+        rows.append((f"**{name}**" if in_key else name, f"{kind}{needed}", comment))
+    return _table(rows)
+
+
+def _functions(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
+    for name, arguments, comment in connection.execute(FUNCTIONS, [SCHEMA]):
+        yield f"`{name}({arguments})`", comment or ""
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return [_row(head), _row(["---"] * len(head)), *map(_row, body)]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write() -> None:
+    """Write both documents, from a throw-away server."""
+    SETTINGS.write_text(settings_document(), encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="klaviyo-docs-") as folder:
+        # As root the server runs as an unprivileged user, who has to reach its data.
+        Path(folder).chmod(0o711)
+        server = EmbeddedPostgres(Path(folder) / "data")
+        url = server.start()
+        try:
+            migrate(url, SCHEMA, SQL_DIR)
+            with psycopg.connect(url) as connection:
+                TABLES.write_text(tables_document(connection), encoding="utf-8")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    write()
