@@ -15,7 +15,7 @@ from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
 from klaviyo_pipeline.assets.tags import tags_asset
 from klaviyo_pipeline.checks.assembling import account_checks, blocking_checks
 from klaviyo_pipeline.jobs import account_jobs
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.postgres.io_manager import PostgresIOManager
 from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse

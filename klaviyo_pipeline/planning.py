@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.assets.census import census_name
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.assets.tags import TAGS
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.partitions import Window, WindowPlan, entity_windows, report_windows, runs_of
 from klaviyo_pipeline.postgres.censuses import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger

@@ -32,8 +32,8 @@ that names the variable. `klaviyo-pipeline doctor` says what is right and wrong 
 
 SETTINGS_TAIL = """## Dagster's own
 
-`DAGSTER_HOME`, set to a folder with a `dagster.yaml` of its own, wins over [the project's](../dagster.yaml), which holds
-otherwise, whatever the working folder.
+`DAGSTER_HOME`, set to a folder with a `dagster.yaml` of its own, wins over [the project's](../dagster.yaml), which
+holds otherwise, whatever the working folder.
 """
 
 TABLES_HEAD = """# Tables

@@ -22,7 +22,7 @@ from klaviyo_pipeline.checks.entities import census_checks, entity_checks
 from klaviyo_pipeline.checks.ledger import ledger_checks
 from klaviyo_pipeline.checks.metrics import metrics_checks
 from klaviyo_pipeline.checks.reports import report_checks
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session

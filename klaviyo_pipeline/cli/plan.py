@@ -102,7 +102,7 @@ def _quotas(
     connection: sa.Connection | None, account: Account, now: datetime, requests: Mapping[str, int]
 ) -> Iterator["Quota"]:
     from klaviyo_pipeline.estimates.quota import Quota, daily_limit, spent_today
-    from klaviyo_pipeline.klaviyo.rates import ENDPOINTS
+    from klaviyo_pipeline.klaviyo.entities import ENDPOINTS
 
     for name, wanted in requests.items():
         per_day = daily_limit(ENDPOINTS[name])

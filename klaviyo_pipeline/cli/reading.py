@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.lookup import Lookup, repository
 from klaviyo_pipeline.cli.shared import DAY, console, json_text, number, settings_of_environment, table, warehouse
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.postgres.metrics import flow_metrics_between
 from klaviyo_pipeline.postgres.repositories import Criteria
 from klaviyo_pipeline.postgres.warehouse import Warehouse

@@ -13,8 +13,9 @@ from functools import partial
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError, MissingScope
-from klaviyo_pipeline.klaviyo.listings import LISTINGS, Chain, Listing
+from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 
 METRICS = rates.GET_MAPPED_METRIC

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
+from klaviyo_pipeline.klaviyo.entities import ENDPOINTS
 from klaviyo_pipeline.klaviyo.pacing import padded_windows
-from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, Endpoint
+from klaviyo_pipeline.klaviyo.rates import Endpoint
 
 _REPORTS = frozenset(spec.report.endpoint.name for spec in REPORT_ASSETS.values())
 

@@ -14,8 +14,8 @@ from klaviyo_pipeline.assets.reports import REPORT_ASSETS, ReportAsset
 from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.estimates.durations import pace
 from klaviyo_pipeline.estimates.pages import Pages
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
-from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, GET_TAGS
+from klaviyo_pipeline.klaviyo.entities import ENDPOINTS, LISTINGS
+from klaviyo_pipeline.klaviyo.rates import GET_TAGS
 from klaviyo_pipeline.klaviyo.tags import TAGGED
 from klaviyo_pipeline.partitions import Window, entity_windows, report_windows, runs_of
 from klaviyo_pipeline.planning import CENSUSES, ENTITIES, JOINED_GAP_DAYS, Planner, SyncRequest

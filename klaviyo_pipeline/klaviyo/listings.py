@@ -250,5 +250,3 @@ SEGMENTS = Listing(
     list_endpoint=rates.GET_SEGMENTS,
     get_endpoint=rates.GET_SEGMENT,
 )
-
-LISTINGS: dict[str, Listing] = {listing.entity: listing for listing in (FLOWS, CAMPAIGNS, FORMS, SEGMENTS)}

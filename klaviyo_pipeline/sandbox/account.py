@@ -18,7 +18,7 @@ from klaviyo_pipeline.sandbox.timestamps import Clock, utcnow
 
 SANDBOX_KEY = "pk_sandbox_4f9d1c0a7e5b42d8"
 READ_SCOPES = frozenset(
-    f"{what}:read" for what in ("accounts", "campaigns", "flows", "forms", "metrics", "segments", "tags")
+    f"{what}:read" for what in ("accounts", "campaigns", "flows", "forms", "lists", "metrics", "segments", "tags")
 )
 
 
@@ -46,7 +46,7 @@ class State:
 
 @dataclass
 class SandboxObject:
-    """A flow, campaign, form or segment with the states of its life, oldest first."""
+    """A flow, campaign, form, segment or list with the states of its life, oldest first."""
 
     id: str
     states: list[State]

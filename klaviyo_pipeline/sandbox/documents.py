@@ -180,8 +180,8 @@ def _definition(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) 
     return {"triggers": [], "profile_filter": None, "actions": shown, "entry_action_id": entry}
 
 
-def _profile_count(call: Call, segment: SandboxObject, attributes: Mapping[str, Any]) -> int:
-    return int.from_bytes(hashlib.blake2b(segment.id.encode(), digest_size=2).digest(), "big")
+def _profile_count(call: Call, members: SandboxObject, attributes: Mapping[str, Any]) -> int:
+    return int.from_bytes(hashlib.blake2b(members.id.encode(), digest_size=2).digest(), "big")
 
 
 _ADDITIONAL: dict[str, Any] = {"definition": _definition, "profile_count": _profile_count}

@@ -150,5 +150,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _by_id(ENTITIES["forms"], MEDIUM),
     _listing(ENTITIES["segments"], EXTRA_LARGE),
     _by_id(ENTITIES["segments"], EXTRA_LARGE, slow_rates=SMALL),
+    _listing(ENTITIES["lists"], EXTRA_LARGE),
+    _by_id(ENTITIES["lists"], EXTRA_LARGE, slow_rates=SMALL),
     *(_report(report) for report in REPORTS),
 )

@@ -1,4 +1,4 @@
-"""The four entities as data: how a listing of each may be asked, and what its rows carry.
+"""The entities as data: how a listing of each may be asked, and what its rows carry.
 
 The tables are those of the API's own description (revision 2026-07-15): filter operators by field, page-size
 bounds, sort orders, sparse fields and includes.
@@ -241,4 +241,25 @@ SEGMENTS = Entity(
     additional=("profile_count",),
 )
 
-ENTITIES: dict[str, Entity] = {entity.name: entity for entity in (FLOWS, CAMPAIGNS, FORMS, SEGMENTS)}
+LISTS = Entity(
+    name="lists",
+    type="list",
+    time_field="updated",
+    created_field="created",
+    page_size=10,
+    max_page_size=10,
+    sorts=("created", "id", "name", "updated"),
+    attributes={"name": None, "created": None, "updated": None, "opt_in_process": None},
+    filters={
+        "id": FilterField("string", ("equals",), ("any", "equals")),
+        "name": FilterField("string", list=("any", "equals")),
+        "created": FilterField("datetime", ("greater-than",)),
+        "updated": FilterField("datetime", ("greater-than",)),
+    },
+    relationships=("flow-triggers", "profiles", "tags"),
+    includes=("flow-triggers", "tags"),
+    fields={"list": ("created", "id", "name", "opt_in_process", "updated"), "flow": FLOW_FIELDS, "tag": _TAG_FIELDS},
+    additional=("profile_count",),
+)
+
+ENTITIES: dict[str, Entity] = {entity.name: entity for entity in (FLOWS, CAMPAIGNS, FORMS, SEGMENTS, LISTS)}

@@ -34,6 +34,7 @@ def generate_account(
     campaigns: int = 260,
     forms: int = 12,
     segments: int = 45,
+    lists: int = 12,
     timezone: str = "America/New_York",
     start: date = date(2024, 1, 1),
     until: date = UNTIL,
@@ -53,6 +54,7 @@ def generate_account(
     maker.make("campaigns", campaigns, maker.campaign)
     maker.make("forms", forms, maker.form)
     maker.make("segments", segments, maker.segment)
+    maker.make("lists", lists, maker.mailing_list)
     add_oddities(account)
     return account
 
@@ -99,7 +101,7 @@ class _Maker:
         ]
         created, scheduled, send = self._life(luck, 3)
         base: dict[str, Any] = {"name": f"{luck.choice(shop.CAMPAIGN_NAMES)} {created:%b %d %Y}"}
-        base |= {"audiences": {"included": [_id(self.seed, "list", number % 5)], "excluded": []}}
+        base |= {"audiences": {"included": [_id(self.seed, "lists", number % 5)], "excluded": []}}
         planned: dict[str, Any] = {"status": "Scheduled", "scheduled_at": scheduled, "send_time": send}
         planned["send_strategy"] = {"method": "static", "datetime": write_time(send.replace(microsecond=0))}
         steps = [{"status": "Draft"}, planned, {"status": "Cancelled" if number % 23 == 22 else "Sent"}]
@@ -131,7 +133,7 @@ class _Maker:
         condition = {
             "type": "profile-group-membership",
             "is_member": True,
-            "group_ids": [_id(self.seed, "list", 0)],
+            "group_ids": [_id(self.seed, "lists", 0)],
         }
         base: dict[str, Any] = {
             "name": name,
@@ -145,6 +147,13 @@ class _Maker:
         self._grow(made, "segments", base, times, steps)
         traffic = SegmentTraffic(self.seed, id, luck.uniform(3, 60), created.date())
         self.account.figures.add("segment", FigureGroup({"segment_id": id}, traffic))
+        return made
+
+    def mailing_list(self, number: int, id: str, luck: random.Random) -> SandboxObject:
+        name = _numbered(shop.LIST_NAMES[number % len(shop.LIST_NAMES)], number, len(shop.LIST_NAMES))
+        made = SandboxObject(id, [], tags=_tags(luck))
+        opt_in = {"opt_in_process": ("double_opt_in", "single_opt_in", None)[number % 3]}
+        self._grow(made, "lists", opt_in, self._life(luck, 2), [{"name": name}, {"name": f"{name} (all)"}])
         return made
 
     def _life(self, luck: random.Random, count: int) -> list[datetime]:

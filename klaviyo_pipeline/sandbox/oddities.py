@@ -119,6 +119,7 @@ _CHANGES: dict[str, tuple[Change, ...]] = {
     "campaigns": (*_TIMES, *_NAMES),
     "forms": (*_TIMES, *_NAMES[:3]),
     "segments": (_null("name"), _null("definition"), _null("updated"), *_TIMES, *_NAMES),
+    "lists": (_null("name"), _null("updated"), *_TIMES[2:], *_NAMES[:2]),
 }
 
 

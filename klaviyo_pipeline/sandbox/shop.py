@@ -51,6 +51,7 @@ SEGMENT_NAMES = (
     "SMS Subscribers",
     "Cart Abandoners",
 )
+LIST_NAMES = ("Newsletter", "SMS Subscribers", "Early Access", "Wholesale", "Event Guests")
 MESSAGE_NAMES = ("Hello there", "A little reminder", "Still thinking?", "Last call", "Thank you", "A gift")
 TAGS = {
     "5f2c1f3e-1111-4000-8000-000000000001": "evergreen",

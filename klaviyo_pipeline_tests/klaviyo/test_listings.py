@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, LISTINGS, SEGMENTS, Listing
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 
 from .fakes import NOON
 

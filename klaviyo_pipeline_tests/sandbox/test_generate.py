@@ -43,20 +43,21 @@ def test_the_seed_alone_decides() -> None:
 
 
 def test_the_account_is_of_the_size_asked_for() -> None:
-    account = generate_account(flows=60, campaigns=30, forms=4, segments=22)
+    account = generate_account(flows=60, campaigns=30, forms=4, segments=22, lists=11)
     assert {entity: len(objects) for entity, objects in account.objects.items()} == {
         "flows": 59,
         "campaigns": 30,
         "forms": 4,
         "segments": 22,
+        "lists": 11,
     }
     assert len(account.deleted["flows"]) == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 5])
 def test_a_small_account_can_be_had(size: int) -> None:
-    account = generate_account(flows=size, campaigns=size, forms=size, segments=size)
-    assert [len(objects) for objects in account.objects.values()] == [size] * 4
+    account = generate_account(flows=size, campaigns=size, forms=size, segments=size, lists=size)
+    assert [len(objects) for objects in account.objects.values()] == [size] * 5
 
 
 def test_the_timeline_must_run_forwards() -> None:
