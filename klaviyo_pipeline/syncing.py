@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -28,6 +28,8 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
 from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.definitions import sync_defs
+from klaviyo_pipeline.estimates.durations import told_time
+from klaviyo_pipeline.estimates.estimator import Estimate, Estimator
 from klaviyo_pipeline.instance import output_is_seen
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
@@ -280,10 +282,15 @@ class _Chain:
                 if asset not in FULL_LISTINGS
                 else []
             )
+            expected = Estimator(self.account, now, connection, metric_id).estimates(
+                replace(self.request, assets=[asset])
+            )
+        takes = _takes(expected[0])
         if is_due:
+            self.tell(f"{asset}: a full listing{takes}")
             yield {}, self._config(asset), 0
-        for windows in ranges:
-            self.tell(f"{asset}: {_span(windows)}")
+        for number, windows in enumerate(ranges):
+            self.tell(f"{asset}: {_span(windows)}{takes if number == 0 else ''}")
             yield range_tags(windows), {}, len(windows)
 
     def _config(self, asset: str) -> dict[str, Any]:
@@ -402,6 +409,15 @@ def _failure(executed: dg.ExecuteInProcessResult) -> str:
 def _span(windows: Sequence[Window]) -> str:
     count = f"{len(windows)} window{'s' if len(windows) > 1 else ''}"
     return f"{count}, {windows[0].key} to {windows[-1].key}" if len(windows) > 1 else f"{count}, {windows[0].key}"
+
+
+def _takes(expected: Estimate) -> str:
+    """What all runs of the asset ask, and how long the published rates alone make that take."""
+    if not expected.requests:
+        return ""
+    requests = f"{expected.told_requests} request{'s' if expected.requests > 1 else ''}"
+    time = f", {told_time(expected.seconds)} or more at the published rates" if expected.seconds >= 1 else ""
+    return f": {requests}{time}"
 
 
 def _told(result: AssetResult) -> str:

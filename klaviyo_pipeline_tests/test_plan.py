@@ -11,8 +11,7 @@ import psycopg
 import pytest
 
 from klaviyo_pipeline.cli.main import main
-from klaviyo_pipeline.cli.plan import told_time
-from klaviyo_pipeline.estimates.durations import pace, whole_sync
+from klaviyo_pipeline.estimates.durations import pace, told_time, whole_sync
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.klaviyo.rates import Endpoint

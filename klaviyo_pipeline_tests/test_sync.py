@@ -13,6 +13,8 @@ import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
+from klaviyo_pipeline.estimates.durations import time_left
+from klaviyo_pipeline.klaviyo.rates import QUERY_FLOW_SERIES
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.planning import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
@@ -192,6 +194,37 @@ def test_a_result_tells_what_came_and_what_it_changed(
     shop.delete("flows", "f1")
     [census], _ = synced(pipeline, "flows_census")
     assert (census.rows_fetched, census.rows_deleted, census.error) == (2, 1, None)
+
+
+def test_a_sync_tells_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: DagsterInstance) -> None:
+    pipeline.configure(rate_scale=1000.0)
+    told: list[str] = []
+    request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 6, 10), named=True)
+    Sync(pipeline.account, Warehouse(), told.append).run(request)
+    assert "flows: 130 windows, 2025-02-01 to 2025-06-10: at least 4 requests" in told
+    assert any(line.startswith("flows: synced through 2025-06-06 00:00 UTC") for line in told)
+    assert any(line.endswith(": 130 of 130 windows") for line in told)
+    assert "flows_census: a full listing: at least 2 requests" in told
+    assert "flow_report: 130 windows, 2025-02-01 to 2025-06-10: 3 requests" in told
+    days = [line for line in told if line.startswith("flow_report: 2025")]
+    assert [line.partition(", ")[2].split(" days")[0] for line in days] == [
+        "1 rows: 59 of 130",
+        "0 rows: 118 of 130",
+        "0 rows: 130 of 130",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("requests", "scale", "told"),
+    [
+        (0, 1.0, ""),
+        (3, 0.0, ""),
+        (3, 1.0, ", 1 min or more left at the published rates"),
+        (6, 1.0, ", 3 min or more left at the published rates"),
+    ],
+)
+def test_the_time_that_is_left_is_that_of_the_published_rates(requests: int, scale: float, told: str) -> None:
+    assert time_left(QUERY_FLOW_SERIES, requests, scale) == told
 
 
 def test_a_second_sync_asks_for_nothing_that_is_there(pipeline: Pipeline, home: DagsterInstance) -> None:

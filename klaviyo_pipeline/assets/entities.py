@@ -187,6 +187,7 @@ def read_windows(
     spans = list(spans_of(listing, windows, session.now()))
     pending, oddities = Pending(listing), Oddities(context)
     tasks = [(span, chain) for span in spans for chain in span.chains]
+    done = 0
     context.log.info(
         f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
         f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listings"
@@ -203,7 +204,11 @@ def read_windows(
             span.open_chains -= 1
             if span.open_chains == 0:
                 yield pending.batch(span.complete())
-                context.log.info(f"synced through {span.windows[-1].end:%Y-%m-%d %H:%M} UTC ({span.requests} requests)")
+                done += len(span.windows)
+                context.log.info(
+                    f"synced through {span.windows[-1].end:%Y-%m-%d %H:%M} UTC ({span.requests} requests): "
+                    f"{done} of {len(windows)} windows"
+                )
         if pending.is_full:
             yield pending.batch()
     oddities.sum_up()

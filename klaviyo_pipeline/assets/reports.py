@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 import dagster as dg
 
 from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.assets.lookup import Lookup
+from klaviyo_pipeline.estimates.durations import time_left
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible, CursorExpired
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
@@ -175,8 +177,14 @@ class _Reading:
             span = self.windows[first : first + self.spec.days_at_once]
             days = {date.fromisoformat(window.key): first + place for place, window in enumerate(span)}
             batch = self._batch(span, days)
-            self.context.log.info(f"{span[0].key} to {span[-1].key}, {len(batch.frame)} rows")
             yield batch
+            self._tell_progress(span, len(batch.frame), done=first + len(span))
+
+    def _tell_progress(self, span: Sequence[Window], rows: int, done: int) -> None:
+        of = len(self.windows)
+        requests = ceil((of - done) / self.spec.days_at_once)
+        left = time_left(self.spec.report.endpoint, requests, self.session.account.rate_scale)
+        self.context.log.info(f"{span[0].key} to {span[-1].key}, {rows:,} rows: {done} of {of} days{left}")
 
     def _batch(self, span: Sequence[Window], days: Mapping[date, int]) -> Batch:
         asked_at, requests, rows = self._answer(min(days), max(days))

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.cli.shared import DAY, console, json_text, quiet, settings_of_environment, table, warehouse
 from klaviyo_pipeline.cli.sync import AssetName, check_days, expanded
+from klaviyo_pipeline.estimates.durations import told_time
 from klaviyo_pipeline.postgres.account import stored_conversion_metric, verify
 from klaviyo_pipeline.settings import Account
 
@@ -35,7 +36,6 @@ QUOTA_COLUMNS = {
     "spent": "asked in the last 24 hours",
     "days": "days it takes",
 }
-SIGNS = {"exact": "", "estimate": "about ", "at least": "at least "}
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,6 @@ def _quotas(
             yield Quota(name, per_day, spent, wanted)
 
 
-def told_time(seconds: float) -> str:
-    """A span of time as a person says it."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 60:
-        return f"{round(seconds)} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{hours} h" if hours < 48 else f"{round(hours / 24)} days"
-
-
 def _document(account: Account, request: "SyncRequest", made: Plan) -> dict[str, Any]:
     return {
         "from": request.first,
@@ -156,7 +146,7 @@ def _row(estimate: "Estimate") -> dict[str, object]:
     return {
         **vars(estimate),
         "endpoint": estimate.endpoint or "none: from Postgres",
-        "requests": f"{SIGNS[estimate.basis]}{estimate.requests:,}" if asks else "0",
+        "requests": estimate.told_requests if asks else "0",
         "time": told_time(estimate.seconds) if asks else None,
     }
 

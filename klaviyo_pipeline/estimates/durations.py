@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.klaviyo.entities import ENDPOINTS
 from klaviyo_pipeline.klaviyo.pacing import padded_windows
 from klaviyo_pipeline.klaviyo.rates import Endpoint
+from klaviyo_pipeline.klaviyo.reports import REPORTS
 
-_REPORTS = frozenset(spec.report.endpoint.name for spec in REPORT_ASSETS.values())
+_REPORTS = frozenset(report.endpoint.name for report in REPORTS.values())
 
 
 def pace(endpoint: Endpoint, requests: int, scale: float) -> float:
@@ -25,6 +25,22 @@ def whole_sync(requests: Mapping[str, int], scale: float) -> float:
     """Seconds of so many requests by endpoint, as a sync sends them: entities side by side, then reports."""
     entities = _longest((one for one in requests.items() if one[0] not in _REPORTS), scale)
     return entities + _longest((one for one in requests.items() if one[0] in _REPORTS), scale)
+
+
+def told_time(seconds: float) -> str:
+    """A span of time as a person says it."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 60:
+        return f"{round(seconds)} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{hours} h" if hours < 48 else f"{round(hours / 24)} days"
+
+
+def time_left(endpoint: Endpoint, requests: int, scale: float) -> str:
+    """What so many requests take at least after one that was just sent, for a line of progress; empty if nothing."""
+    seconds = pace(endpoint, requests + 1, scale) if requests else 0.0
+    return f", {told_time(seconds)} or more left at the published rates" if seconds else ""
 
 
 def _longest(requests: Iterable[tuple[str, int]], scale: float) -> float:

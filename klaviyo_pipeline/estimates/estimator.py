@@ -25,6 +25,7 @@ from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.settings import Account
 
 Basis = Literal["exact", "estimate", "at least"]
+SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at least "}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Estimate:
     requests: int
     basis: Basis
     seconds: float
+
+    @property
+    def told_requests(self) -> str:
+        """The number of requests, with how sure it is."""
+        return f"{SIGNS[self.basis]}{self.requests:,}"
 
 
 @dataclass(frozen=True)
