@@ -13,7 +13,7 @@ import httpx
 import sqlalchemy as sa
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from klaviyo_pipeline.jobs import CATCHING_UP
+from klaviyo_pipeline.jobs import CATCHING_UP, job_specs
 from klaviyo_pipeline.partitions import range_tags
 from klaviyo_pipeline.planning import ENTITIES, REPORTS, Planner
 from klaviyo_pipeline.postgres.engine import first_line
@@ -24,6 +24,8 @@ WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
 WEBHOOK_SECONDS = 10.0
 
 ASK_AGAIN_SECONDS = 600
+GRACE = timedelta(hours=1)
+"""How long the schedules have for a window that has just ended, before it counts as missing here."""
 RUNS_AT_ONCE = 8
 """Runs that one look at the ledger asks for: after a long outage the rest follows with the next looks."""
 
@@ -80,34 +82,49 @@ def _missing_windows(account: Account, jobs: Sequence[UnresolvedAssetJobDefiniti
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest | dg.SkipReason]:
         with warehouse.engine() as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-            planner = Planner(account, now)
-            ranges = [
-                (asset, windows)
+            planner = Planner(account, now - GRACE)
+            busy = _assets_in_runs(context.instance, account)
+            # The same range is asked for again at most once an hour, as long as it stays missing.
+            hour = f"{now.astimezone(UTC):%Y-%m-%d %H}"
+            asked = _asked_within(context.cursor, hour)
+            ranges = {
+                f"{asset} {windows[0].key} {windows[-1].key} {hour}": (asset, windows)
                 for asset in by_asset
-                if not _is_running(context, by_asset[asset].name)
+                if asset not in busy
                 for windows in planner.missing(connection, asset)
-            ]
-        if not ranges:
-            yield dg.SkipReason("every window that has ended is synced, or is being asked for")
-        for asset, windows in ranges[:RUNS_AT_ONCE]:
-            yield dg.RunRequest(
-                # The same range is asked for again at most once an hour, as long as it stays missing.
-                run_key=f"{asset} {windows[0].key} {windows[-1].key} {now.astimezone(UTC):%Y-%m-%d %H}",
-                job_name=by_asset[asset].name,
-                tags=range_tags(windows) | CATCHING_UP,
-            )
+            }
+        turn = [key for key in ranges if key not in asked][:RUNS_AT_ONCE]
+        if not turn:
+            yield dg.SkipReason("every window that has ended is synced, is being asked for, or was within the hour")
+        for key in turn:
+            asset, windows = ranges[key]
+            yield dg.RunRequest(run_key=key, job_name=by_asset[asset].name, tags=range_tags(windows) | CATCHING_UP)
+        context.update_cursor("\n".join([hour, *asked, *turn]))
 
     return sensor
 
 
-def _is_running(context: dg.SensorEvaluationContext, job_name: str) -> bool:
+def _asked_within(cursor: str | None, hour: str) -> list[str]:
+    """The run keys that were asked for in this hour, by the cursor: those that fail must not hold up the rest."""
+    told, *keys = (cursor or "").split("\n")
+    return keys if told == hour else []
+
+
+def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:
+    """The account's assets that some run is about, or is about to be: a job's, a backfill's or a sync's."""
     unfinished = [
         dg.DagsterRunStatus.QUEUED,
         dg.DagsterRunStatus.NOT_STARTED,
         dg.DagsterRunStatus.STARTING,
         dg.DagsterRunStatus.STARTED,
     ]
-    return bool(context.instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=unfinished), limit=1))
+    of_job = {spec.name: spec.assets for spec in job_specs(account)}
+    found: set[str] = set()
+    for record in instance.get_run_records(dg.RunsFilter(statuses=unfinished)):
+        run = record.dagster_run
+        found.update(of_job.get(run.job_name, ()))
+        found.update(key.path[-1] for key in run.asset_selection or () if key.path[0] == account.slug)
+    return found
 
 
 def _stale_data(account: Account) -> dg.SensorDefinition:

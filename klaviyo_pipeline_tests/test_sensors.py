@@ -102,6 +102,84 @@ def test_a_job_that_is_running_is_not_asked_for_again(pipeline: Pipeline) -> Non
     assert f"{SLUG}_forms" in ranges
 
 
+@pytest.mark.parametrize("job", ["entities", "all"])
+def test_an_asset_that_another_job_is_about_is_not_asked_for(job: str, pipeline: Pipeline) -> None:
+    whole = pipeline.definitions.resolve_job_def(f"{SLUG}_{job}")
+    pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTING)
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert f"{SLUG}_forms" not in ranges
+    assert (f"{SLUG}_flow_report" in ranges) == (job == "entities")
+
+
+def test_an_asset_that_is_being_materialized_by_hand_is_not_asked_for(pipeline: Pipeline) -> None:
+    whole = pipeline.definitions.resolve_implicit_global_asset_job_def()
+    chosen = {dg.AssetKey([SLUG, "forms"])}
+    pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert f"{SLUG}_forms" not in ranges
+    assert f"{SLUG}_flows" in ranges
+
+
+def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pipeline) -> None:
+    outage = ("2025-03-10", "2025-03-14")
+    synced_but(pipeline, *outage)
+    first = requested(look(pipeline, "missing_windows"))
+    entities = ("flows", "campaigns", "forms", "segments")
+    reports = ("flow_report", "campaign_report", "form_report", "segment_report")
+    assert first == {f"{SLUG}_{asset}": outage for asset in (*entities, *reports)}
+    with pipeline.asked() as requests:
+        for asset in (*entities, *reports):
+            pipeline.run(asset, *outage)
+    assert [one.endpoint for one in requests if "query" in str(one.endpoint)] == [
+        "query_flow_series",
+        "query_campaign_values",
+        "query_form_series",
+        "query_segment_series",
+    ]
+    metrics = [name.replace("report", "metrics") for name in reports]
+    assert requested(look(pipeline, "missing_windows")) == {f"{SLUG}_{asset}": outage for asset in metrics}
+    for asset in metrics:
+        pipeline.run(asset, *outage)
+    assert requested(look(pipeline, "missing_windows")) == {}
+    assert pipeline.rows("SELECT DISTINCT windows_missing FROM sync_status") == [0]
+
+
+def test_ranges_that_keep_failing_do_not_hold_up_the_others(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "RUNS_AT_ONCE", 3)
+    first = look(pipeline, "missing_windows")
+    assert set(requested(first)) == {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms"}
+    second = look(pipeline, "missing_windows", cursor=first.cursor)
+    assert f"{SLUG}_segments" in requested(second)
+    assert not set(requested(first)) & set(requested(second))
+    of_an_hour_ago = str(first.cursor).replace(str(first.cursor).partition("\n")[0], "2025-01-01 00")
+    assert requested(look(pipeline, "missing_windows", cursor=of_an_hour_ago)) == requested(first)
+
+
+def test_the_schedules_have_an_hour_for_a_window_that_has_just_ended(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced_but(pipeline, "2025-03-10", "2025-03-10")
+    ended = utc("2025-03-11T00:00:00")
+    since = pipeline.one("SELECT now()") - ended
+    monkeypatch.setattr(sensors, "GRACE", since + timedelta(minutes=1))
+    assert requested(look(pipeline, "missing_windows")) == {}
+    monkeypatch.setattr(sensors, "GRACE", since - timedelta(minutes=1))
+    assert requested(look(pipeline, "missing_windows"))[f"{SLUG}_flows"] == ("2025-03-10", "2025-03-10")
+
+
+def synced_but(pipeline: Pipeline, first: str, last: str) -> None:
+    """Let the ledger say that every window that has ended was synced, but for those of these days."""
+    pipeline.run("flows", DAY)
+    pipeline.execute(
+        "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
+        "SELECT entity, window_start, window_end, 'synced', window_end + interval '1 minute' FROM expected_windows "
+        f"WHERE window_start NOT BETWEEN timestamptz '{first} 00:00+00' AND timestamptz '{last} 00:00+00' "
+        "ON CONFLICT DO NOTHING"
+    )
+
+
 def test_stale_assets_are_told_once_a_day(pipeline: Pipeline, inbox: list[str]) -> None:
     pipeline.run("flows", DAY, DAY)
     told = look(pipeline, "stale_data")
