@@ -17,6 +17,9 @@ from klaviyo_pipeline.checks.assembling import asking_check_keys, database_check
 from klaviyo_pipeline.partitions import entity_windows, report_windows
 from klaviyo_pipeline.planning import ENTITIES, FULL_LISTINGS, REPORTS
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.upkeep.job import prune_job
+
+AccountJob = UnresolvedAssetJobDefinition | dg.JobDefinition
 
 SCHEDULED = {"dagster/priority": "10"}
 """Tags of a run on a schedule: of the runs that wait for a place it goes first, before any backfill (0)."""
@@ -60,9 +63,9 @@ def job_specs(account: Account) -> list[JobSpec]:
     return specs
 
 
-def account_jobs(account: Account) -> list[UnresolvedAssetJobDefinition]:
-    """The jobs of `job_specs` as Dagster's, each with its assets' checks but for those that ask Klaviyo; and the
-    checks alone."""
+def account_jobs(account: Account) -> list[AccountJob]:
+    """The jobs of `job_specs` as Dagster's, each with its assets' checks but for those that ask Klaviyo; the checks
+    alone; and the upkeep."""
     asking = dg.AssetSelection.checks(*asking_check_keys(account))
     return [
         dg.define_asset_job(
@@ -88,4 +91,5 @@ def account_jobs(account: Account) -> list[UnresolvedAssetJobDefinition]:
             ),
             executor_def=dg.in_process_executor,
         ),
+        prune_job(account),
     ]

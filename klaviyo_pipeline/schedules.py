@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from klaviyo_pipeline.jobs import SCHEDULED
+from klaviyo_pipeline.jobs import SCHEDULED, AccountJob
 from klaviyo_pipeline.partitions import WindowPlan, entity_windows, range_tags, report_windows
 from klaviyo_pipeline.settings import Account
 
@@ -19,7 +18,7 @@ MINUTES_AFTER_CLOSE = 10
 """Klaviyo refuses to be asked about the last seconds, and midnight is when everybody asks."""
 
 
-def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[dg.ScheduleDefinition]:
+def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.ScheduleDefinition]:
     """The schedules of one account: entities by their window, reports and the census by day."""
     by_name = {job.name: job for job in jobs}
     days = account.lookback_days
@@ -50,10 +49,17 @@ def account_schedules(account: Account, jobs: Sequence[UnresolvedAssetJobDefinit
             execution_timezone=account.timezone,
             description="Postgres against what Klaviyo shows now, once a week.",
         ),
+        dg.ScheduleDefinition(
+            name=f"{account.slug}_prune_weekly",
+            job=by_name[f"{account.slug}_prune"],
+            cron_schedule="20 4 * * 0",
+            execution_timezone=account.timezone,
+            description=f"Removes logs of runs that are older than {account.retention_days} days, once a week.",
+        ),
     ]
 
 
-def _open_window(account: Account, job: UnresolvedAssetJobDefinition, plan: WindowPlan) -> dg.ScheduleDefinition:
+def _open_window(account: Account, job: AccountJob, plan: WindowPlan) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{account.slug}_open_window",
         job=job,
@@ -69,9 +75,7 @@ def _open_window(account: Account, job: UnresolvedAssetJobDefinition, plan: Wind
     return open_window
 
 
-def _trailing(
-    account: Account, job: UnresolvedAssetJobDefinition, plan: WindowPlan, days: int
-) -> dg.ScheduleDefinition:
+def _trailing(account: Account, job: AccountJob, plan: WindowPlan, days: int) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{job.name}_{'daily' if plan.daily else 'hourly'}",
         job=job,

@@ -11,9 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import httpx
 import sqlalchemy as sa
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from klaviyo_pipeline.jobs import CATCHING_UP, job_specs
+from klaviyo_pipeline.jobs import CATCHING_UP, AccountJob, job_specs
 from klaviyo_pipeline.partitions import range_tags
 from klaviyo_pipeline.planning import ENTITIES, REPORTS, Planner
 from klaviyo_pipeline.postgres.engine import first_line
@@ -36,12 +35,12 @@ REVISION_LIVES = timedelta(days=730)
 REVISION_NOTICE = timedelta(days=90)
 
 
-def account_sensors(account: Account, jobs: Sequence[UnresolvedAssetJobDefinition]) -> list[dg.SensorDefinition]:
+def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.SensorDefinition]:
     """The sensors of one account."""
     return [_missing_windows(account, jobs), _stale_data(account), _revision_retires(account)]
 
 
-def failed_runs(jobs: Sequence[UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
+def failed_runs(jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
     """One sensor for the failed runs of all accounts' jobs."""
 
     @dg.run_failure_sensor(
@@ -69,7 +68,7 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 
 
-def _missing_windows(account: Account, jobs: Sequence[UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
+def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
     by_asset = {name: job for job in jobs for name in (*ENTITIES, *REPORTS) if job.name == f"{account.slug}_{name}"}
 
     @dg.sensor(

@@ -58,6 +58,7 @@ class Account:
     sync_window: SyncWindow = "daily"
     lookback_days: int = 7
     attribution_days: int = 5
+    retention_days: int = 90
     conversion_metric_id: str | None = None
     rate_scale: float = 1.0
     owners: tuple[str, ...] = ()
@@ -103,6 +104,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         sync_window=read.window("KLAVIYO_SYNC_WINDOW"),
         lookback_days=read.whole("KLAVIYO_LOOKBACK_DAYS", least=0, most=3650),
         attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", least=0, most=365),
+        retention_days=read.whole("KLAVIYO_RETENTION_DAYS", least=1, most=36500),
         conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
         rate_scale=read.number("KLAVIYO_RATE_SCALE"),
         owners=read.owners("KLAVIYO_OWNERS"),

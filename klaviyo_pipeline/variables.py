@@ -86,6 +86,12 @@ VARIABLES = _by_name(
             default="5",
         ),
         Variable(
+            "KLAVIYO_RETENTION_DAYS",
+            "How many days of old logs and finished bookkeeping `prune` keeps.",
+            "1 to 36500",
+            default="90",
+        ),
+        Variable(
             "KLAVIYO_CONVERSION_METRIC_ID",
             "The metric that counts as a conversion in the reports of flows and campaigns.",
             "a metric's id",

@@ -36,7 +36,7 @@ def snapshot(definitions: dg.Definitions) -> str:
     for job in sorted(repository.get_all_jobs(), key=lambda job: job.name):
         if not job.name.startswith("__"):
             assets = _listed(key.path[-1] for key in job.asset_layer.executable_asset_keys)
-            lines.append(f"  {job.name} ({job.executor_def.name}): {assets or 'checks alone'}")
+            lines.append(f"  {job.name} ({job.executor_def.name}): {assets or 'no assets'}")
     lines += ["", "schedules, all of them off"]
     for schedule in sorted(repository.schedule_defs, key=lambda schedule: schedule.name):
         told = f"{schedule.cron_schedule} in {schedule.execution_timezone}"
