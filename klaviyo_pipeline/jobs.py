@@ -68,14 +68,15 @@ def account_jobs(account: Account) -> list[AccountJob]:
     alone; and the upkeep."""
     asking = dg.AssetSelection.checks(*asking_check_keys(account))
     return [
-        dg.define_asset_job(
-            spec.name,
-            selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - asking,
-            description=spec.description,
-            executor_def=SIDE_BY_SIDE if len(spec.assets) > 1 else dg.in_process_executor,
-        )
-        for spec in job_specs(account)
-    ] + [
+        *(
+            dg.define_asset_job(
+                spec.name,
+                selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - asking,
+                description=spec.description,
+                executor_def=SIDE_BY_SIDE if len(spec.assets) > 1 else dg.in_process_executor,
+            )
+            for spec in job_specs(account)
+        ),
         dg.define_asset_job(
             f"{account.slug}_checks",
             selection=dg.AssetSelection.checks(*database_check_keys(account)),

@@ -213,6 +213,37 @@ def test_status_as_a_table_has_a_line_for_each_asset(synced: Shell, reader: Here
     assert {*ENTITIES, "flow_report", "flow_metrics"} <= {line.split()[0] for line in outcome.out.splitlines() if line}
 
 
+def test_status_tells_the_bytes_on_disk_of_each_table_and_of_its_history(synced: Shell, reader: Here) -> None:
+    by_asset = {row["entity"]: row for row in json.loads(reader.run("status", "--format", "json").out)}
+    sizes = dict(
+        synced.rows(
+            "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class "
+            "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+        )
+    )
+    for name, row in by_asset.items():
+        assert row["bytes"] == sizes[name] > 0
+        assert row["history_bytes"] == sizes.get(f"{name}_history")
+    assert by_asset["flow_metrics"]["history_bytes"] is None
+
+
+def test_status_of_the_disk_lists_every_table_and_dagsters_own(synced: Shell, reader: Here) -> None:
+    rows = json.loads(reader.run("status", "--disk", "--format", "json").out)
+    ours, dagsters = ({row["table"]: row["bytes"] for row in rows if row["of"] == of} for of in (SLUG, "dagster"))
+    assert {"flows", "flows_history", "sync_windows", "schema_migrations"} <= ours.keys()
+    assert {"event_logs", "runs", "job_ticks"} <= dagsters.keys()
+    assert all(isinstance(row["bytes"], int) for row in rows)
+    told = reader.run("status").out.splitlines()[-1]
+    assert told.startswith("On disk: ")
+    assert f"in schema {SLUG}" in told
+
+
+def test_status_is_told_when_dagsters_storage_is_out_of_reach(reader: Here) -> None:
+    outcome = reader.run("status", KLAVIYO_DAGSTER_DATABASE_URL=REFUSED)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[-1].endswith("none of Dagster's tables within reach.")
+
+
 def test_metrics_as_json_is_one_object_for_each_flow_with_figures_as_numbers(synced: Shell, reader: Here) -> None:
     outcome = reader.run("metrics", *DAYS, "--format", "json")
     assert (outcome.code, outcome.err) == (0, "")

@@ -10,12 +10,23 @@ import click
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.lookup import Lookup, repository
-from klaviyo_pipeline.cli.shared import DAY, console, json_text, number, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.shared import (
+    DAY,
+    console,
+    json_text,
+    number,
+    settings_of_environment,
+    table,
+    told_bytes,
+    warehouse,
+)
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.postgres.metrics import flow_metrics_between
 from klaviyo_pipeline.postgres.repositories import Criteria
+from klaviyo_pipeline.postgres.sizes import table_bytes
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, Settings
+from klaviyo_pipeline.upkeep.sizes import dagster_bytes
 
 STATUS_COLUMNS = {
     "entity": "asset",
@@ -25,9 +36,13 @@ STATUS_COLUMNS = {
     "windows_missing": "missing",
     "windows_failed": "failed",
     "row_count": "rows",
+    "bytes": "on disk",
+    "history_bytes": "history",
     "last_synced_at": "last synced",
     "last_error": "last error",
 }
+
+DISK_COLUMNS = {"of": "of", "table": "table", "bytes": "on disk"}
 
 METRICS_COLUMNS = {
     "flow_id": "flow",
@@ -44,6 +59,9 @@ METRICS_COLUMNS = {
     "conversion_rate": "conversion rate*",
     "revenue_per_recipient": "revenue per recipient",
 }
+DAGSTER = "dagster"
+"""What no account may be called."""
+
 RATES_NOTE = "* daily rates weighted by deliveries; a span's unique opens, clicks and conversions are not known."
 
 SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -51,14 +69,20 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @click.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def status(form: str) -> None:
-    """How far each asset is synced, what is missing, what failed."""
+@click.option("--disk", is_flag=True, help="Instead: every table with its size on disk, Dagster's own too.")
+def status(form: str, disk: bool) -> None:
+    """How far each asset is synced, what is missing, what failed, and how much room it takes.
+
+    Sizes are those of a table with its indexes. In JSON they are bytes.
+    """
     settings = settings_of_environment()
-    rows = read_status(settings)
+    rows = read_disk(settings) if disk else read_status(settings)
     if form == "json":
         click.echo(json_text(rows))
-    else:
-        console().print(status_table(rows))
+        return
+    shown = console()
+    shown.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
+    shown.print(f"\n{_room(rows if disk else read_disk(settings), settings.account.slug)}", markup=False)
 
 
 @click.command()
@@ -153,10 +177,28 @@ COMMANDS = (status, metrics, list_, get)
 
 
 def read_status(settings: Settings) -> list[dict[str, Any]]:
-    """The rows of the view `sync_status`."""
+    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history, if it has one."""
     with warehouse(settings) as engine, engine.connect() as connection:
         view = sa.table("sync_status", schema=settings.account.slug)
-        return [dict(row) for row in connection.execute(sa.select(sa.text("*")).select_from(view)).mappings()]
+        rows = connection.execute(sa.select(sa.text("*")).select_from(view)).mappings().all()
+        room = table_bytes(connection, settings.account.slug)
+    return [
+        {**row, "bytes": room.get(row["entity"]), "history_bytes": room.get(f"{row['entity']}_history")} for row in rows
+    ]
+
+
+def read_disk(settings: Settings) -> list[dict[str, Any]]:
+    """Every table with its bytes on disk: those of the account's schema, and Dagster's own."""
+    with warehouse(settings) as engine, engine.connect() as connection:
+        found = {settings.account.slug: table_bytes(connection, settings.account.slug)}
+    found[DAGSTER] = dagster_bytes()
+    return [{"of": of, "table": name, "bytes": size} for of, sizes in found.items() for name, size in sizes.items()]
+
+
+def _room(rows: Sequence[Mapping[str, Any]], slug: str) -> str:
+    ours, dagsters = (sum(row["bytes"] for row in rows if row["of"] == of) for of in (slug, DAGSTER))
+    own = f"{told_bytes(dagsters)} of Dagster's own" if dagsters else "none of Dagster's tables within reach"
+    return f"On disk: {told_bytes(ours)} in schema {slug}, {own}."
 
 
 def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:

@@ -136,6 +136,8 @@ def _cell(value: Any, key: str) -> str:
         return "–"
     if key.endswith("_rate") and isinstance(value, Decimal | float | int):
         return f"{float(value):.2%}"
+    if key.endswith("bytes"):
+        return told_bytes(value)
     if isinstance(value, Decimal | float):
         return f"{value:,.2f}"
     if isinstance(value, datetime):
@@ -144,6 +146,14 @@ def _cell(value: Any, key: str) -> str:
         return f"{value:,}"
     # Brackets must not be markup.
     return printable(str(value)).replace("[", "\\[")
+
+
+def told_bytes(count: int) -> str:
+    """A size as a person says it, in powers of 1024."""
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:,.0f} {units[0]}" if size >= 10 or units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def printable(text: str) -> str:
