@@ -25,6 +25,7 @@ from klaviyo_pipeline.klaviyo.errors import (
     shortened,
 )
 from klaviyo_pipeline.klaviyo.escape import may_need_escape
+from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS, cut_at
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.retry import asked_wait
 
@@ -75,7 +76,8 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
     `exact` reads figures with a fraction as Decimal. The standard parser is meant: faster ones refuse lone
     surrogates, which names can hold. Raises `UnreadableError` for anything else.
     """
-    text = _text(response)
+    # A resource lies one level deeper in a list: wherever it stands, it is cut at the same level of its own.
+    text = cut_at(_text(response), MOST_LEVELS + (2 if data_kind is list else 1))
     body = _parsed(text, exact=exact)
     if not isinstance(body, dict):
         raise UnreadableError("its JSON is no object")

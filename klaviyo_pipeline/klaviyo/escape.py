@@ -5,11 +5,14 @@ that text which happens to look like that stays itself, a run of ␛ directly be
 hex digits, or before a refused character, is doubled. Reading back: before `uXXXX` an even run of ␛ is half
 as many and the text goes on, an odd one is half of the rest and the character. No two texts have the same
 escape.
+
+What is nested too deep to be read (`nesting`) is a string that begins with `␛json:`, before its JSON text.
 """
 
 import re
 
 ESCAPE = "␛"
+DEEP = f"{ESCAPE}json:"
 
 _SUSPECT = re.compile("[\x00\ud800-\udfff␛]")
 _TO_ESCAPE = re.compile("(␛*)([\x00\ud800-\udfff])|(␛+)(?=u[0-9A-F]{4})")
@@ -28,7 +31,7 @@ def unescape(text: str) -> str:
 
 
 def escape_json(value: object) -> tuple[object, int]:
-    """`value` (decoded JSON) with all its strings and keys escaped, and how many refused characters it held.
+    """`value` (decoded JSON) with its strings and keys escaped, and how many refused characters and cut depths it has.
 
     A value with nothing to escape comes back as the same object.
     """
@@ -50,7 +53,7 @@ def _counted(text: str) -> tuple[str, int]:
     if _SUSPECT.search(text) is None:
         return text, 0
     escaped = _TO_ESCAPE.sub(_replacement, text)
-    refused = sum(1 for char in text if char == "\0" or "\ud800" <= char <= "\udfff")
+    refused = sum(1 for char in text if char == "\0" or "\ud800" <= char <= "\udfff") + text.startswith(DEEP)
     return (text if escaped == text else escaped), refused
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
+from klaviyo_pipeline.klaviyo.escape import DEEP
 from klaviyo_pipeline.klaviyo.listings import FLOWS
+from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS
 
 from .conftest import API_KEY, Bench
 from .resources import flow
@@ -138,7 +140,7 @@ def test_passing_trouble_is_asked_again(bench: Bench, answer: Scripted) -> None:
         b'{"data": {}}',
         b'{"data": [NaN]}',
         b'{"data": ["\xff"]}',
-        b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"data": [' * 100_000,
     ],
     ids=lambda body: repr(body[:20]),
 )
@@ -155,6 +157,46 @@ def test_a_number_that_no_type_holds_stays_as_its_text_and_costs_no_page(bench: 
     [page] = bench.client.pages(FLOWS, FLOWS.chains(None, None, NOW)[0])
     [record] = page.records
     assert record.values["raw"] == {"id": "ODD", "type": "flow", "attributes": {"odd": figure}}
+
+
+def written_flow(id: str, name: str) -> str:
+    """A flow whose name is this JSON, which no writer of JSON would write so deep."""
+    return f'{{"type": "flow", "id": "{id}", "attributes": {{"name": {name}}}}}'
+
+
+def document(data: str) -> Scripted:
+    return Scripted(200, f'{{"data": {data}}}'.encode())
+
+
+@pytest.mark.parametrize("levels", [101, 500, 990, 100_000])
+def test_an_object_that_is_nested_too_deep_costs_no_page_and_keeps_what_lies_deep_as_text(
+    bench: Bench, levels: int
+) -> None:
+    deep = '{"a": ["]", 1, ' * levels + '"\\u0000"' + "]}" * levels
+    plain = written_flow("F", '"N"')
+    bench.server.will(document(f"[{written_flow('DEEP', deep)}, {plain}]"))
+    [page] = bench.client.pages(FLOWS, FLOWS.chains(None, None, NOW)[0])
+    record, neighbour = page.records
+    assert neighbour.values["name"] == "N"
+    assert record.escapes == 1
+    assert record.problems[-1].startswith("flow DEEP: name is no text")
+    # The resource and its attributes are two of its hundred levels, and each of these is two more.
+    raw = record.values["raw"]
+    assert isinstance(raw, dict)
+    value = raw["attributes"]["name"]
+    for _ in range((MOST_LEVELS - 2) // 2):
+        assert value["a"][:2] == ["]", 1]
+        value = value["a"][2]
+    assert value == DEEP + deep[len('{"a": ["]", 1, ') * 49 : len(deep) - 2 * 49]
+
+
+def test_an_object_by_id_is_cut_at_the_same_depth_as_in_a_listing(bench: Bench) -> None:
+    resource = written_flow("F", "[" * 300 + "]" * 300)
+    bench.server.will(document(f"[{resource}]"), document(resource))
+    [page] = bench.client.pages(FLOWS, FLOWS.chains(None, None, NOW)[0])
+    found = bench.client.get(FLOWS, "F").record
+    assert found is not None
+    assert found.values["raw"] == page.records[0].values["raw"]
 
 
 def test_a_success_without_a_body_of_its_own_is_malformed(bench: Bench) -> None:

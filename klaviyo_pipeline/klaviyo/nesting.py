@@ -1,0 +1,49 @@
+"""JSON that is nested deeper than anything here can walk through: what lies too deep becomes its own text.
+
+Python's parser, the writers of JSON and Postgres each give up at some depth of their own, and one such object would
+cost its whole page. So the depth is cut before anything reads it, always at the same level of a resource.
+"""
+
+import json
+import re
+from itertools import accumulate
+
+from klaviyo_pipeline.klaviyo.escape import DEEP
+
+MOST_LEVELS = 100
+"""Levels within one resource. Klaviyo's own definitions of flows and segments have some 20."""
+
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|[\[{{]|[\]}}]", re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def cut_at(json_text: str, levels: int) -> str:
+    """`json_text` with each array or object below this many levels replaced by a string that holds its text.
+
+    Such a string begins with `DEEP`. Text that is nowhere so deep comes back as the same object.
+    """
+    return _cut(json_text, levels) if _depth(json_text) > levels else json_text
+
+
+def _depth(json_text: str) -> int:
+    brackets = _STRING.sub("", json_text).encode().translate(None, _NO_BRACKETS)
+    return max(accumulate(_STEPS[bracket] for bracket in brackets), default=0)
+
+
+def _cut(json_text: str, levels: int) -> str:
+    pieces: list[str] = []
+    depth = began = written = 0
+    for token in _STRING_OR_BRACKET.finditer(json_text):
+        if token[0] in "[{":
+            depth += 1
+            if depth == levels + 1:
+                began = token.start()
+                pieces.append(json_text[written:began])
+        elif token[0] in "]}":
+            depth -= 1
+            if depth == levels:
+                written = token.end()
+                pieces.append(json.dumps(DEEP + json_text[began:written], ensure_ascii=False))
+    return "".join([*pieces, json_text[written:]])
