@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline_tests.support import Pipeline, recorded_pipeline
 
 # Read here because `clean_environment` removes it; CI names an older major version this way.
 GIVEN_SERVER = os.environ.get("KLAVIYO_TEST_DATABASE_URL")
@@ -60,3 +61,10 @@ def database(postgres_server: str) -> Iterator[str]:
         connection.execute(create.format(sql.Identifier(name)))
         yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
         connection.execute(drop.format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def recorded(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    """A pipeline on an empty account, whose runs are recorded where a user's are."""
+    with recorded_pipeline(database, tmp_path, monkeypatch) as pipeline:
+        yield pipeline

@@ -15,6 +15,7 @@ import dagster as dg
 import psycopg
 import pytest
 import yaml  # type: ignore[import-untyped]
+from dagster._core.instance import InstanceRef
 from psycopg import sql
 
 from klaviyo_pipeline.definitions import build_defs
@@ -212,6 +213,20 @@ def pipeline_on(
     ):
         account = Account(**{**told, "api_url": server.url, **settings})
         yield Pipeline(shop, server, account, database, instance, connection)
+
+
+@contextmanager
+def recorded_pipeline(database: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    """A pipeline on an empty account whose runs are recorded as a user's are: in Postgres, in the schema `public`.
+
+    What steps print is kept under `home`, the `DAGSTER_HOME`.
+    """
+    monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
+    ref = InstanceRef.from_dir(str(dagster_home(home)))
+    with pipeline_on(database, empty_shop(), monkeypatch) as pipeline, dg.DagsterInstance.from_ref(ref) as instance:
+        # Else Dagster opens a connection for each thing that it does.
+        instance.optimize_for_webserver(60_000, pool_recycle=3600, max_overflow=4)
+        yield replace(pipeline, instance=instance)
 
 
 def _trusted(query: str) -> LiteralString:

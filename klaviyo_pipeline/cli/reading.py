@@ -15,6 +15,7 @@ from klaviyo_pipeline.cli.shared import (
     console,
     json_text,
     number,
+    printable,
     settings_of_environment,
     table,
     told_bytes,
@@ -64,7 +65,8 @@ DAGSTER = "dagster"
 
 RATES_NOTE = "* daily rates weighted by deliveries; a span's unique opens, clicks and conversions are not known."
 
-SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What spreadsheets take for the beginning of a formula, the wide forms of Asian keyboards among them."""
 
 
 @click.command()
@@ -94,7 +96,8 @@ def metrics(first: date, last: date, flow_id: str | None, form: str) -> None:
     """What each flow did over a span of days, highest revenue first.
 
     Counts are summed. Rates that rest on uniques are the daily rates weighted by deliveries: a span's uniques
-    cannot be had from daily ones.
+    cannot be had from daily ones. In CSV a name that a spreadsheet would run as a formula gets a ' before it; in JSON,
+    and in Postgres, it is as it is.
     """
     if first > last:
         raise click.UsageError(f"--from {first} lies after --to {last}.")
@@ -230,6 +233,7 @@ def _write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _inert(value: Any) -> Any:
     """A name that a spreadsheet would run as a formula is quoted, as spreadsheets do."""
-    if isinstance(value, str) and value.startswith(SPREADSHEET_FORMULA):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    shown = printable(value) if sys.stdout.isatty() else value
+    return f"'{shown}" if value.startswith(SPREADSHEET_FORMULA) else shown

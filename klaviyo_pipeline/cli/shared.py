@@ -1,5 +1,6 @@
 """What several commands need: settings, the warehouse, dates, tables, numbers."""
 
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,8 +65,8 @@ DAY = Day()
 def clear_line(error: BaseException) -> str:
     """One line for any error; an unexpected one names its kind and how to see more."""
     if isinstance(error, EXPECTED):
-        return " ".join(str(error).split())
-    text = reason(error)
+        return printable(" ".join(str(error).split()))
+    text = printable(reason(error))
     if isinstance(error, psycopg.Error | sa.exc.DBAPIError):
         return f"Postgres: {text}"
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
@@ -114,8 +115,11 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: 
 
 
 def json_text(value: Any) -> str:
-    """JSON with figures as numbers and times in ISO 8601."""
-    return orjson.dumps(value, default=_number, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    """JSON with figures as numbers and times in ISO 8601; no character in it drives a terminal."""
+    text = orjson.dumps(value, default=_number, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def number(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klaviyo_pipeline.cli.shared import DAY, console, quiet, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.shared import DAY, console, printable, quiet, settings_of_environment, table, warehouse
 from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS, REPORTS
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import Account, Settings
@@ -112,7 +112,7 @@ def run_sync(
     use_project_instance()
 
     def tell(line: str) -> None:
-        shown.print(line, markup=False, soft_wrap=True)
+        shown.print(printable(line), markup=False, soft_wrap=True)
 
     request = SyncRequest(expanded(assets), first, last, force, accept_deletes, named=bool(assets))
     with _stopping_on_signals():
@@ -121,7 +121,7 @@ def run_sync(
     shown.print(table([_row(result) for result in results], RESULT_COLUMNS))
     failed = [result for result in results if result.error]
     for result in failed:
-        click.echo(f"Error: {result.asset}: {result.error}", err=True)
+        click.echo(f"Error: {result.asset}: {printable(str(result.error))}", err=True)
     return bool(failed)
 
 

@@ -90,7 +90,7 @@ def _result_rows(
     statistics = result.get("statistics")
     if not isinstance(statistics, Mapping):
         raise _malformed(report, f"has no statistics for {keys}")
-    found.unknown.update(name for name in statistics if name not in report.statistics)
+    found.unknown.update(escape(name) for name in statistics if name not in report.statistics)
     found.missing.update(name for name in report.statistics if name not in statistics)
     if days is None:
         return [keys | {name: _figure(report, statistics.get(name)) for name in report.statistics}]
