@@ -12,10 +12,10 @@ from klaviyo_pipeline.assets.describing import described
 from klaviyo_pipeline.assets.entities import entity_asset
 from klaviyo_pipeline.assets.metrics import metrics_asset
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
-from klaviyo_pipeline.assets.tags import tags_asset
 from klaviyo_pipeline.checks.assembling import account_checks, blocking_checks
 from klaviyo_pipeline.jobs import account_jobs
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.postgres.io_manager import PostgresIOManager
 from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -29,8 +29,7 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
     """The assets of one account."""
     assets = [
         *(entity_asset(account, listing) for listing in LISTINGS.values()),
-        *(census_asset(account, listing) for listing in LISTINGS.values()),
-        tags_asset(account),
+        *(census_asset(account, listing) for listing in (*LISTINGS.values(), TAGS)),
         *(report_asset(account, spec) for spec in REPORT_ASSETS.values()),
         *(metrics_asset(account, table) for table in METRICS.values()),
     ]

@@ -14,8 +14,9 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from klaviyo_pipeline.checks.assembling import asking_check_keys, database_check_keys
+from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.partitions import entity_windows, report_windows
-from klaviyo_pipeline.planning import ENTITIES, FULL_LISTINGS, REPORTS
+from klaviyo_pipeline.planning import CENSUSES, ENTITIES, REPORTS
 from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline.upkeep.job import prune_job
 
@@ -42,14 +43,14 @@ class JobSpec:
 def job_specs(account: Account) -> list[JobSpec]:
     """Every job of an account. With hourly windows entities and reports are partitioned differently: no job of all."""
     slug = account.slug
-    specs = [JobSpec(f"{slug}_{name}", [name], f"{name} alone.") for name in (*ENTITIES, *REPORTS)]
+    specs = [JobSpec(f"{slug}_{name}", [name], f"{name} alone.") for name in (*ENTITIES, TAGS.entity, *REPORTS)]
     specs += [
         JobSpec(f"{slug}_entities", ENTITIES, "Flows, campaigns, forms and segments, side by side."),
         JobSpec(f"{slug}_reports", REPORTS, "Every report, then the metrics computed from it."),
         JobSpec(
             f"{slug}_census",
-            tuple(FULL_LISTINGS),
-            "A full listing of every entity, and of the tags: heals what windows cannot see.",
+            tuple(CENSUSES),
+            "A full listing of every entity, with the tags of its objects: heals what windows cannot see.",
         ),
     ]
     if entity_windows(account).daily == report_windows(account).daily:

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.census import census_name
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
-from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.partitions import Window, WindowPlan, entity_windows, report_windows, runs_of
 from klaviyo_pipeline.postgres.censuses import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
@@ -22,7 +22,7 @@ CENSUS = "census"
 """All four censuses, on the command line."""
 REPORTS = (*REPORT_ASSETS, *METRICS)
 """The assets that are partitioned by day in any case: the reports, and what is computed from them."""
-FULL_LISTINGS = {**CENSUSES, TAGS: TAGS}
+FULL_LISTINGS = {census_name(listing): listing for listing in (*LISTINGS.values(), TAGS)}
 """The assets without windows, each with what it lists in full."""
 
 CENSUS_IS_FRESH = timedelta(hours=20)
@@ -79,7 +79,7 @@ class Planner:
         """Whether this census, or that of the tags, is to run: it was named, forced, or the last good one is old."""
         if request.force or request.named:
             return True
-        last = CensusRecord(self.account.slug, FULL_LISTINGS[asset]).last_complete(connection)
+        last = CensusRecord(self.account.slug, FULL_LISTINGS[asset].entity).last_complete(connection)
         return last is None or self.now - last > CENSUS_IS_FRESH
 
     def _plan(self, asset: str) -> WindowPlan:

@@ -33,7 +33,16 @@ def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.S
             cron_schedule="40 2 * * *",
             execution_timezone=account.timezone,
             tags=SCHEDULED,
-            description="A full listing of every entity, and of the tags, once a day.",
+            description="A full listing of every entity, with the tags of its objects, once a day.",
+        ),
+        dg.ScheduleDefinition(
+            # Not with the censuses: the key of an account may lack the scope of the tags.
+            name=f"{account.slug}_tags_daily",
+            job=by_name[f"{account.slug}_tags"],
+            cron_schedule="10 3 * * *",
+            execution_timezone=account.timezone,
+            tags=SCHEDULED,
+            description="Every tag's name, once a day. Needs the scope tags:read.",
         ),
         dg.ScheduleDefinition(
             name=f"{account.slug}_checks_daily",

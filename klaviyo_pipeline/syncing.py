@@ -26,13 +26,13 @@ import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
-from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.definitions import sync_defs
 from klaviyo_pipeline.estimates.durations import told_time
 from klaviyo_pipeline.estimates.estimator import Estimate, Estimator
 from klaviyo_pipeline.instance import output_is_seen
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
-from klaviyo_pipeline.klaviyo.errors import KlaviyoError
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError, MissingScope
+from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.partitions import Window, range_tags
 from klaviyo_pipeline.planning import CENSUSES, ENTITIES, FULL_LISTINGS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
@@ -98,8 +98,8 @@ class Sync:
         chains = [
             [asset for asset in (table.report, name) if asset in request.assets] for name, table in METRICS.items()
         ]
-        # Tags share the listings' rates with the censuses, and the reports' with nobody.
-        chains.append([asset for asset in request.assets if asset == TAGS])
+        # After the censuses: tags that these brought by their ids alone have their names then.
+        chains.append([asset for asset in request.assets if asset == TAGS.entity])
         results += side_by_side(self.account, identity, chains, request, metric_id, self.tell)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
@@ -255,11 +255,14 @@ class _Chain:
         started = time.monotonic()
         try:
             for tags, config, windows in self._runs(asset):
+                result.skipped = self._out_of_scope(asset)
+                if result.skipped:
+                    break
                 result.windows += windows
                 self._run(asset, tags, config, result)
                 if result.error:
                     break
-            if not result.run_ids:
+            if not result.run_ids and not result.skipped:
                 result.skipped = "nothing to ask" if asset not in FULL_LISTINGS else "the last census is fresh"
             _add_counts(self.engine, self.account.slug, result)
         except Exception as error:
@@ -293,9 +296,21 @@ class _Chain:
             self.tell(f"{asset}: {_span(windows)}{takes if number == 0 else ''}")
             yield range_tags(windows), {}, len(windows)
 
+    def _out_of_scope(self, asset: str) -> str | None:
+        """Why the key cannot see the tags, unless they were asked for by name; nothing else is optional."""
+        if asset != TAGS.entity or self.request.named:
+            return None
+        with KlaviyoResource().session(self.account, Warehouse()) as session:
+            try:
+                next(session.client.pages(TAGS, TAGS.chains(None, None, session.now())[0]))
+            except MissingScope as refused:
+                scopes = ", ".join(refused.scopes or TAGS.list_endpoint.scopes)
+                return f"the key lacks the scope {scopes}; create a key with it"
+        return None
+
     def _config(self, asset: str) -> dict[str, Any]:
         """A census takes a word on how many deletes are plausible."""
-        if asset not in CENSUSES:
+        if asset not in FULL_LISTINGS:
             return {}
         config = {"accept_deletes": self.request.accept_deletes}
         return {"ops": {f"{self.account.slug}__{asset}": {"config": config}}}

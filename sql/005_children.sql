@@ -103,8 +103,8 @@ CREATE TABLE tags (
 );
 COMMENT ON TABLE tags IS 'The latest state of every tag, one row each; deleted ones keep their row.';
 COMMENT ON COLUMN tags.id IS 'Klaviyo''s id of the tag.';
-COMMENT ON COLUMN tags.name IS 'Name.';
-COMMENT ON COLUMN tags.deleted_at IS 'When a full listing was found to have it no more; null while it exists.';
+COMMENT ON COLUMN tags.name IS 'Name; null for a tag that an object named and no listing of the tags has shown yet.';
+COMMENT ON COLUMN tags.deleted_at IS 'When Klaviyo, asked for it by id, was found to have it no more; null while it exists.';
 COMMENT ON COLUMN tags.raw IS 'The whole object: id, type and attributes. NUL and lone surrogates stand in a reversible escape.';
 COMMENT ON COLUMN tags.observed_at IS 'When the observation that brought this state was made: the database''s clock, before the request.';
 CREATE INDEX tags_name_idx ON tags USING hash (name);
@@ -127,4 +127,4 @@ CREATE INDEX object_tags_tag_id_idx ON object_tags (tag_id);
 
 COMMENT ON TABLE census_runs IS 'Every full listing of an entity, and of the tags: what it found that the windows had not.';
 COMMENT ON COLUMN census_runs.entity IS 'flows, campaigns, forms, segments or tags.';
-COMMENT ON COLUMN census_runs.rows_deleted IS 'Objects that Klaviyo, asked for them by id, has no more; tags that the full listing has no more.';
+COMMENT ON COLUMN census_runs.rows_deleted IS 'Objects that Klaviyo, asked for them by id, has no more.';

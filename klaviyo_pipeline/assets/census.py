@@ -1,7 +1,7 @@
 """The census: a full listing of every object of an entity, archived ones too.
 
-It finds what no window can: objects older than the first window, archive flips, null times, deletes. A row that the
-listings did not show is marked deleted only when Klaviyo, asked for it by id, has it no more: an object that was
+It finds what no window can: objects older than the first window, archive flips, null times, deletes, tags. A row that
+the listings did not show is marked deleted only when Klaviyo, asked for it by id, has it no more: an object that was
 archived between two listings is in neither.
 """
 
@@ -11,11 +11,10 @@ from datetime import datetime
 
 import dagster as dg
 
-from klaviyo_pipeline.assets.entities import LISTINGS_SIDE_BY_SIDE, PREFERRED, Oddities, Pending
+from klaviyo_pipeline.assets.entities import PREFERRED, Oddities, Pending
+from klaviyo_pipeline.assets.full_listing import LACKING, FullListing
 from klaviyo_pipeline.assets.lookup import repository
-from klaviyo_pipeline.assets.reading import read_side_by_side
-from klaviyo_pipeline.klaviyo.client import Page
-from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.censuses import CensusRecord
 from klaviyo_pipeline.postgres.io_manager import TABLE
 from klaviyo_pipeline.postgres.loads import Batch, Load
@@ -54,11 +53,12 @@ class Findings:
 
 
 def census_name(listing: Listing) -> str:
-    return f"{listing.entity}_census"
+    """The asset's name: that of the entity alone where no windows bring it."""
+    return listing.entity if listing.time_field is None else f"{listing.entity}_census"
 
 
 def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
-    """The census of one entity in one account."""
+    """The census of one entity, or of the tags, in one account."""
     record = CensusRecord(account.slug, listing.entity)
 
     @dg.asset(
@@ -69,10 +69,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
         metadata={TABLE: listing.entity, "dagster/table_name": f"{account.slug}.{listing.entity}"},
-        description=(
-            f"A full listing of every {listing.resource_type}, archived ones too: adds what the windows missed, "
-            "and marks as deleted what Klaviyo has no more."
-        ),
+        description=_description(account, listing),
     )
     def census(
         context: dg.AssetExecutionContext,
@@ -89,18 +86,19 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
                 yield from _settle(context, session, listing, findings, config)
                 context.add_asset_metadata(session.count.metadata())
 
-        return recorded_load(context, warehouse, record, findings, batches(), ranked=PREFERRED.get(listing.entity, {}))
+        ranked = PREFERRED.get(listing.entity, {})
+        return _recorded_load(context, warehouse, record, findings, batches(), ranked)
 
     return census
 
 
-def recorded_load(
+def _recorded_load(
     context: dg.AssetExecutionContext,
     warehouse: Warehouse,
     record: CensusRecord,
     findings: Findings,
     batches: Iterator[Batch],
-    ranked: Mapping[str, Sequence[str]] | None = None,
+    ranked: Mapping[str, Sequence[str]],
 ) -> Load:
     """These batches as a load whose end, good or bad, is noted in the record with what `findings` then hold."""
 
@@ -131,29 +129,38 @@ def recorded_load(
         with warehouse.engine() as engine, engine.begin() as connection:
             record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
 
-    return Load(batches=batches, ranked=ranked or {}, on_written=on_written, on_failed=on_failed)
+    return Load(batches=batches, ranked=ranked, on_written=on_written, on_failed=on_failed)
+
+
+def _description(account: Account, listing: Listing) -> str:
+    if listing.time_field is None:
+        return (
+            f"Every {listing.resource_type}, one row each; which flows, campaigns and segments carry it comes with "
+            f"their censuses, into `{account.slug}.object_tags`."
+        )
+    return (
+        f"A full listing of every {listing.resource_type}, archived ones too: adds what the windows missed, "
+        "and marks as deleted what Klaviyo has no more."
+    )
 
 
 def _list_all(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, findings: Findings
 ) -> Iterator[Batch]:
     pending, oddities = Pending(listing), Oddities(context)
-
-    def read(chain: Chain) -> Iterator[Page]:
-        return session.client.pages(listing, chain)
-
-    chains = listing.chains(None, None, session.now())
-    for item in read_side_by_side(chains, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop):
-        if item.page is None:
-            continue
-        findings.requests += item.page.requests
-        for record in item.page.records:
+    full = FullListing(session, listing)
+    for page in full.pages():
+        findings.requests += page.requests
+        for record in page.records:
             oddities.tell(record.problems)
             findings.seen.add(record.id)
-            pending.add(record, item.page.observed_at)
+            pending.add(record, page.observed_at)
         if pending.is_full:
             yield pending.batch(windowed=False)
     oddities.sum_up()
+    context.add_asset_metadata(full.metadata())
+    if full.tags_are_refused:
+        context.log.warning(f"{LACKING}: the tags of the {listing.entity} were not asked, and stay as they were")
     yield pending.batch(windowed=False)
 
 

@@ -10,7 +10,7 @@ from klaviyo_pipeline.klaviyo.children import ChildKind
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Children as Shown
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.klaviyo.tags import TAGGED
+from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED, TAGS
 from klaviyo_pipeline.postgres.children import Children, ChildTable, Said
 
 
@@ -26,10 +26,13 @@ class PendingChildren:
 
     def add(self, record: Record, observed_at: datetime) -> None:
         """Take the children of this object, and theirs."""
-        for table, shown in record.children.items():
-            before = self._shown[table].get(record.id)
+        for table, parents in self._shown.items():
+            shown = record.children.get(table)
+            if shown is None:
+                continue
+            before = parents.get(record.id)
             if before is None or before[0] <= observed_at:
-                self._shown[table][record.id] = observed_at, shown
+                parents[record.id] = observed_at, shown
             for child in shown.records:
                 self.add(child, observed_at)
 
@@ -47,11 +50,13 @@ class PendingChildren:
 
 def tag_pairs(entity: str) -> ChildTable:
     """Where the tags of this entity's objects stand."""
-    return ChildTable("object_tags", entity, "object_id", "tag_id", {"entity": entity})
+    return ChildTable(OBJECT_TAGS.table, entity, OBJECT_TAGS.parent_column, "tag_id", {"entity": entity})
 
 
 def child_tables(listing: Listing) -> list[ChildTable]:
     """The tables of everything that hangs on this entity's objects, parents before their children."""
+    if listing is TAGS:
+        return [ChildTable(OBJECT_TAGS.table, TAGS.entity, "tag_id", OBJECT_TAGS.parent_column)]
     tags = [tag_pairs(listing.entity)] if listing.entity in TAGGED else []
     return [*(table for _, table in _tables(listing.entity, listing.children)), *tags]
 

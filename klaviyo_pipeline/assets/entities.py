@@ -13,7 +13,8 @@ import dagster as dg
 
 from klaviyo_pipeline.assets.children import PendingChildren
 from klaviyo_pipeline.assets.frames import record_frame
-from klaviyo_pipeline.assets.reading import read_side_by_side
+from klaviyo_pipeline.assets.object_tags import PendingTags
+from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.client import Page
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
@@ -30,8 +31,6 @@ BATCH_ROWS = 2_000
 
 SPAN = timedelta(days=125)
 """How much of a long range is done at once: a year costs two more pages a listing, and keeps what was finished."""
-
-LISTINGS_SIDE_BY_SIDE = 6
 
 ODDITIES_IN_LOG = 10
 
@@ -118,24 +117,27 @@ class Pending:
     observed: list[datetime] = field(default_factory=list)
     windows: list[int] = field(default_factory=list)
     children: PendingChildren = field(init=False)
+    tags: PendingTags = field(init=False)
 
     def __post_init__(self) -> None:
         self.children = PendingChildren(self.listing.entity, self.listing.children)
+        self.tags = PendingTags(self.listing.entity)
 
     def add(self, record: Record, observed_at: datetime, window: int = 0) -> None:
         self.rows.append(record.values)
         self.observed.append(observed_at)
         self.windows.append(window)
         self.children.add(record, observed_at)
+        self.tags.add(record, observed_at)
 
     def batch(self, completes: Sequence[Complete] = (), *, windowed: bool = True) -> Batch:
         frame = record_frame(self.listing.columns, self.rows, self.observed, self.windows if windowed else None)
         self.rows, self.observed, self.windows = [], [], []
-        return Batch(frame, completes, children=self.children.take())
+        return Batch(frame, completes, children=[*self.children.take(), *self.tags.take()])
 
     @property
     def is_full(self) -> bool:
-        return len(self.rows) + len(self.children) >= BATCH_ROWS
+        return len(self.rows) + len(self.children) + len(self.tags) >= BATCH_ROWS
 
 
 def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:

@@ -17,6 +17,8 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Page = TypeVar("Page")
 
+LISTINGS_SIDE_BY_SIDE = 6
+
 QUEUED_PAGES = 8
 
 STOP_SECONDS = 3.0

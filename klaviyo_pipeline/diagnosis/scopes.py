@@ -1,6 +1,7 @@
 """Which scopes the key has: one small request for each that the assets need.
 
-The reports are not asked, since their quota is small; their scope is that of the flows.
+The reports are not asked, since their quota is small; their scope is that of the flows. Without that of the tags
+everything but the tags is synced.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok
+from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, warning
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError, MissingScope
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
+from klaviyo_pipeline.klaviyo.tags import TAGS
 
 METRICS = rates.GET_MAPPED_METRIC
+LISTED = (*LISTINGS.values(), TAGS)
 
 
 def scope_checks() -> list[str]:
     """The names of the checks, that of the account first."""
-    return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *_listing_endpoints(), rates.GET_TAGS, METRICS)]
+    return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *_listing_endpoints(), METRICS)]
 
 
 def scope_findings(
@@ -31,9 +34,8 @@ def scope_findings(
 ) -> list[Finding]:
     """One finding for each of `scope_checks`; the account's is known to the caller already."""
     asked: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
-    for listing in LISTINGS.values():
+    for listing in LISTED:
         asked.append((listing.list_endpoint, _trouble(partial(_first_object, client, listing, now))))
-    asked.append((rates.GET_TAGS, _trouble(lambda: next(client.tag_pages()))))
     asked.append((METRICS, _trouble(client.mapped_metric)))
     return [_finding(endpoint, trouble, secrets) for endpoint, trouble in asked]
 
@@ -62,12 +64,15 @@ def _finding(endpoint: Endpoint, trouble: KlaviyoError | None, secrets: Secrets)
         return ok(_check(endpoint), "the key has it")
     said = secrets.told(trouble)
     if isinstance(trouble, MissingScope):
-        return failed(_check(endpoint), f"the key lacks it: {said}", f"create a key with {', '.join(endpoint.scopes)}")
+        remedy = f"create a key with {', '.join(endpoint.scopes)}"
+        if endpoint is TAGS.list_endpoint:
+            return warning(_check(endpoint), f"the key lacks it, so tags are not synced: {said}", remedy)
+        return failed(_check(endpoint), f"the key lacks it: {said}", remedy)
     return failed(_check(endpoint), said)
 
 
 def _listing_endpoints() -> list[Endpoint]:
-    return [listing.list_endpoint for listing in LISTINGS.values()]
+    return [listing.list_endpoint for listing in LISTED]
 
 
 def _check(endpoint: Endpoint) -> str:

@@ -11,14 +11,12 @@ from typing import Literal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, ReportAsset
-from klaviyo_pipeline.assets.tags import TAGS
 from klaviyo_pipeline.estimates.durations import pace
 from klaviyo_pipeline.estimates.pages import Pages
 from klaviyo_pipeline.klaviyo.entities import ENDPOINTS, LISTINGS
-from klaviyo_pipeline.klaviyo.rates import GET_TAGS
-from klaviyo_pipeline.klaviyo.tags import TAGGED
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.partitions import Window, entity_windows, report_windows, runs_of
-from klaviyo_pipeline.planning import CENSUSES, ENTITIES, JOINED_GAP_DAYS, Planner, SyncRequest
+from klaviyo_pipeline.planning import ENTITIES, FULL_LISTINGS, JOINED_GAP_DAYS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.censuses import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics import METRICS
@@ -34,7 +32,7 @@ class Estimate:
 
     `windows` lie in the days that were asked for, and `already_there` of them are in the ledger. `to_ask` will be
     asked, in `ranges` runs: those that lack, the trailing ones, and small gaps between. A census has no windows, and
-    one run or none. `endpoint` is None where Klaviyo is not asked, and for the tags, which ask several. `basis` says
+    one run or none. `endpoint` is None where Klaviyo is not asked. `basis` says
     what `requests` is: `exact`; an `estimate` by the rows that the table holds; or `at least`, where the table cannot
     know how much is there. `seconds` is the least that the published rates allow.
     """
@@ -73,9 +71,7 @@ class Estimator:
         return [self._estimate(asset, request) for asset in request.assets]
 
     def _estimate(self, asset: str, request: SyncRequest) -> Estimate:
-        if asset == TAGS:
-            return self._tags(request)
-        return self._census(asset, request) if asset in CENSUSES else self._windowed(asset, request)
+        return self._census(asset, request) if asset in FULL_LISTINGS else self._windowed(asset, request)
 
     def _windowed(self, asset: str, request: SyncRequest) -> Estimate:
         every = self._every(asset, request)
@@ -95,22 +91,12 @@ class Estimator:
         )
 
     def _census(self, asset: str, request: SyncRequest) -> Estimate:
-        entity = CENSUSES[asset]
+        listing = FULL_LISTINGS[asset]
         due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
-        requests = self._pages(entity).of_everything() if due else 0
-        basis: Basis = "at least" if due and not self._all_listed_once(entity) else "estimate"
-        endpoint = LISTINGS[entity].list_endpoint.name
+        requests = self._pages(listing).of_everything() if due else 0
+        basis: Basis = "at least" if due and not self._all_listed_once(listing.entity) else "estimate"
+        endpoint = listing.list_endpoint.name
         return Estimate(asset, None, None, None, int(due), endpoint, requests, basis, self._seconds(endpoint, requests))
-
-    def _tags(self, request: SyncRequest) -> Estimate:
-        """The listing of the tags, and a full one of everything that carries them; more than 50 tags take more."""
-        due = self.connection is None or self._planner.census_is_due(self.connection, TAGS, request)
-        pages = {TAGGED[entity].list_endpoint.name: self._pages(entity).of_everything() for entity in TAGGED}
-        pages[GET_TAGS.name] = 1
-        seconds = max(self._seconds(endpoint, requests) for endpoint, requests in pages.items())
-        known = all(self._all_listed_once(entity) for entity in TAGGED)
-        basis: Basis = "estimate" if known or not due else "at least"
-        return Estimate(TAGS, None, None, None, int(due), None, sum(pages.values()) * due, basis, seconds * due)
 
     def _cost(
         self, asset: str, ranges: Sequence[Sequence[Window]], there: set[datetime]
@@ -120,7 +106,7 @@ class Estimator:
         if asset in REPORT_ASSETS:
             spec = REPORT_ASSETS[asset]
             return sum(reports_of(spec, windows) for windows in ranges), "exact", spec.report.endpoint.name
-        requests = sum(self._pages(asset).of_range(windows, self.now) for windows in ranges)
+        requests = sum(self._pages(LISTINGS[asset]).of_range(windows, self.now) for windows in ranges)
         # The open window is never done; what a day brings does not make another page of it.
         asked_before = all(window.start in there for windows in ranges for window in windows if window.end <= self.now)
         known = not ranges or (bool(there) and asked_before) or self._all_listed_once(asset)
@@ -163,8 +149,8 @@ class Estimator:
             return False
         return CensusRecord(self.account.slug, entity).last_complete(self.connection) is not None
 
-    def _pages(self, entity: str) -> Pages:
-        return Pages(self.connection, self.account.slug, LISTINGS[entity])
+    def _pages(self, listing: Listing) -> Pages:
+        return Pages(self.connection, self.account.slug, listing)
 
     def _seconds(self, endpoint: str | None, requests: int) -> float:
         return 0.0 if endpoint is None else pace(ENDPOINTS[endpoint], requests, self.account.rate_scale)

@@ -21,12 +21,11 @@ from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer
 from klaviyo_pipeline.klaviyo.paging import turns
-from klaviyo_pipeline.klaviyo.records import Record, read_record
+from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.report_rows import read_rows
 from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.klaviyo.sender import Sender
-from klaviyo_pipeline.klaviyo.tags import TAG, TAG_PARAMS, TAG_PATH
 
 BASE_URL = "https://a.klaviyo.com"
 REVISION = "2026-07-15"
@@ -176,15 +175,6 @@ class KlaviyoClient:
             if record.id != id:
                 raise MalformedAnswer(f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}.")
         return Lookup(record, answer.observed_at)
-
-    def tag_pages(self) -> Iterator[Page]:
-        """Every tag of the account, page by page."""
-        first = Call(rates.GET_TAGS, self._origin.url(TAG_PATH), TAG_PARAMS)
-        for turn in turns(self._sender, first, restarts=RESTARTS):
-            answer = turn.answer
-            with blamed_on(answer, first.endpoint):
-                records = [read_record(one, TAG, None, clean=answer.clean) for one in _data_list(answer)]
-            yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
 
     def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
         """The pages of a report, asked with `reports.body`. No rows is a normal answer.

@@ -24,6 +24,9 @@ OVERLAP = timedelta(seconds=2)
 NOW_MARGIN = timedelta(seconds=60)
 
 
+BETWEEN = ("greater-or-equal", "less-than")
+
+
 def _no_stamp(document: Mapping[str, object]) -> str | None:
     return None
 
@@ -54,7 +57,8 @@ class Chain:
 class Listing:
     """An entity of Klaviyo's.
 
-    `time_operators` are those of the lower and the upper bound (None: the endpoint has no upper one).
+    `time_field` is what windows are cut by and listings are sorted by; None for what can only be listed in full, by
+    id. `time_operators` are those of the lower and the upper bound (None: the endpoint has no upper one).
     `include` names the relationships whose objects every request brings along, of which `children` are read: the
     listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
     object fetched every way is one state. `lookup_stamp` reads from a lookup's document the stamp that a listing
@@ -64,12 +68,12 @@ class Listing:
     entity: str
     path: str
     page_size: int
-    time_field: str
-    time_operators: tuple[str, str | None]
+    time_field: str | None
     variants: tuple[Variant, ...]
     shape: Shape
     list_endpoint: Endpoint
     get_endpoint: Endpoint
+    time_operators: tuple[str, str | None] = BETWEEN
     include: tuple[str, ...] = ()
     children: tuple[ChildKind, ...] = ()
     lookup_extras: tuple[str, ...] = ()
@@ -90,12 +94,18 @@ class Listing:
 
         Without bounds they show every object. Bounds are aware datetimes. The answer holds more: an overlap
         at both ends, everything up to now where the endpoint takes no upper bound or `end` is too close to
-        now, and rows of any time if `start` is. The caller cuts. Raises `ValueError` unless start < end.
+        now, and rows of any time if `start` is. The caller cuts. Raises `ValueError` unless start < end, and for
+        bounds of what has no time.
         """
         if start is not None and end is not None and start >= end:
             raise ValueError(f"an empty window: {start} to {end}")
         bounds = self._bounds(start, end, now)
         return [self._chain(variant, bounds) for variant in self.variants]
+
+    @property
+    def sort(self) -> str:
+        """The order in which it is listed."""
+        return self.time_field or "id"
 
     @property
     def include_params(self) -> tuple[tuple[str, str], ...]:
@@ -111,6 +121,10 @@ class Listing:
         return with_children(record, resource, self.children, included or {}, clean=clean)
 
     def _bounds(self, start: datetime | None, end: datetime | None, now: datetime) -> tuple[Condition, ...]:
+        if start is None and end is None:
+            return ()
+        if self.time_field is None:
+            raise ValueError(f"{self.entity} have no windows")
         lower, upper = self.time_operators
         latest = now - NOW_MARGIN
         bounds = []
@@ -123,7 +137,7 @@ class Listing:
     def _chain(self, variant: Variant, bounds: tuple[Condition, ...]) -> Chain:
         wanted = all_of(variant.conditions + bounds)
         params = [] if wanted is None else [("filter", wanted)]
-        params += [("sort", self.time_field), ("page[size]", str(self.page_size)), *self.include_params]
+        params += [("sort", self.sort), ("page[size]", str(self.page_size)), *self.include_params]
         return Chain(self.entity, variant.name, tuple(params), variant.stamp)
 
 
@@ -143,14 +157,11 @@ def _campaign_variants() -> tuple[Variant, ...]:
     )
 
 
-BETWEEN = ("greater-or-equal", "less-than")
-
 FLOWS = Listing(
     entity="flows",
     path="/api/flows",
     page_size=50,
     time_field="updated",
-    time_operators=BETWEEN,
     variants=(Variant("current", (_archived(False),)), Variant("archived", (_archived(True),))),
     shape=Shape(
         "flow",
@@ -177,7 +188,6 @@ CAMPAIGNS = Listing(
     path="/api/campaigns",
     page_size=100,
     time_field="updated_at",
-    time_operators=BETWEEN,
     variants=_campaign_variants(),
     shape=Shape(
         "campaign",
@@ -207,7 +217,6 @@ FORMS = Listing(
     path="/api/forms",
     page_size=100,
     time_field="updated_at",
-    time_operators=BETWEEN,
     variants=(Variant("all"),),
     shape=Shape(
         "form",

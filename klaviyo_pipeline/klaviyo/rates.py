@@ -52,6 +52,7 @@ GET_SEGMENT = _endpoint("get_segment", "segments:read", second=75, minute=750)
 GET_METRICS = _endpoint("get_metrics", "metrics:read", second=10, minute=150)
 GET_MAPPED_METRIC = _endpoint("get_mapped_metric", "metrics:read", second=3, minute=60)
 GET_TAGS = _endpoint("get_tags", "tags:read", second=3, minute=60)
+GET_TAG = _endpoint("get_tag", "tags:read", second=3, minute=60)
 QUERY_FLOW_SERIES = _report("query_flow_series", "flows:read")
 QUERY_FLOW_VALUES = _report("query_flow_values", "flows:read")
 QUERY_CAMPAIGN_VALUES = _report("query_campaign_values", "campaigns:read")
@@ -78,6 +79,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         GET_METRICS,
         GET_MAPPED_METRIC,
         GET_TAGS,
+        GET_TAG,
         QUERY_FLOW_SERIES,
         QUERY_FLOW_VALUES,
         QUERY_CAMPAIGN_VALUES,

@@ -1,30 +1,36 @@
 """Tags, and which flows, campaigns and segments carry them.
 
 A tag's own resource does not tell its objects; asking for them costs a request for each tag and kind of object. The
-listings tell the tags of a whole page of objects at once. These listings are not those of the entities: including
-tags may need the scope `tags:read` besides, and a key without it must not lose the entities.
+full listings tell the tags of a whole page of objects at once, at no further request. Windows do not ask: putting a
+tag on an object does not move its `updated`.
 """
 
 from dataclasses import replace
 
+from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.children import ChildKind, related
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, SEGMENTS, Listing
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, SEGMENTS, Listing, Variant
 from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Shape
 
-TAG = Shape("tag", (Column("id", ID, "text"), Column("name", "name", "text"), Column("raw", RAW, "json")))
+TAGS = Listing(
+    entity="tags",
+    path="/api/tags",
+    page_size=50,
+    time_field=None,
+    variants=(Variant("all"),),
+    shape=Shape("tag", (Column("id", ID, "text"), Column("name", "name", "text"), Column("raw", RAW, "json"))),
+    list_endpoint=rates.GET_TAGS,
+    get_endpoint=rates.GET_TAG,
+)
 
-OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TAG, find=related("tags", "tag"))
+OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TAGS.shape, find=related("tags", "tag"))
 """The tags of an object: they hang on it, without being its own."""
-
-TAG_PATH = "/api/tags"
-TAG_PARAMS = (("sort", "id"), ("page[size]", "50"))
 
 
 def _with_tags(listing: Listing) -> Listing:
-    """The same listing, of which nothing but ids and tags is read."""
-    shape = Shape(listing.resource_type, (Column("id", ID, "text"),))
-    return replace(listing, shape=shape, include=("tags",), children=(OBJECT_TAGS,))
+    return replace(listing, include=(*listing.include, "tags"), children=(*listing.children, OBJECT_TAGS))
 
 
 TAGGED: dict[str, Listing] = {listing.entity: _with_tags(listing) for listing in (FLOWS, CAMPAIGNS, SEGMENTS)}
-"""The listings of everything that carries tags and has a table, by entity."""
+"""The listings of everything that carries tags and has a table, by entity, with the tags. A tag is no part of its
+object's state: `raw` holds none. Klaviyo may ask for the scope of `TAGS` besides the entity's own."""

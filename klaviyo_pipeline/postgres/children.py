@@ -39,12 +39,24 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows of a table that hang on nothing."""
+
+    table: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Children:
-    """Children to write: `frame` has columns of their table, `said` is what each of their parents named, by its id."""
+    """Children to write: `frame` has columns of their table, `said` is what each of their parents named, by its id.
+
+    `refers_to` are rows that the children refer to besides their parents: they are written first.
+    """
 
     table: ChildTable
     frame: pd.DataFrame
     said: Mapping[str, Said]
+    refers_to: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class ChildWriter:
 
     def _write(self, connection: sa.Connection, children: Sequence[Children], gone: dict[str, dict[str, Said]]) -> None:
         for one in children:
+            if one.refers_to is not None and len(one.refers_to.frame):
+                merge(connection, self._target(connection, one.refers_to.table), one.refers_to.frame)
             target = self._target(connection, one.table.name)
             if len(one.frame):
                 merge(connection, target, one.frame)

@@ -102,6 +102,7 @@ class SandboxAccount:
     - `cursor_lifetime`: how long a cursor may be used; the real API's live about three days.
     - `report_page_size`: groups on a page of a flow or campaign report.
     - `zero_groups`: report groups whose every figure is zero are shown.
+    - `tags_need_their_scope`: a listing that includes tags is refused to a key without `tags:read`.
     - `report_offset`: `date_times` carry the account's offset (`zone`) or always `+00:00` (`utc`).
     """
 
@@ -127,6 +128,7 @@ class SandboxAccount:
     cursors_void_before: datetime | None = None
     report_page_size: int = 5000
     zero_groups: bool = False
+    tags_need_their_scope: bool = False
     report_offset: Literal["zone", "utc"] = "zone"
 
     def put(self, entity: str, id: str, **attributes: Any) -> SandboxObject:

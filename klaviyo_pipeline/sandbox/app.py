@@ -171,7 +171,10 @@ class _Desk:
 
     def _check_scopes(self, request: Request, account: SandboxAccount, endpoint: Endpoint) -> None:
         key = request.headers["authorization"].partition(" ")[2]
-        if missing := [scope for scope in endpoint.scopes if scope not in account.api_keys[key]]:
+        needed = list(endpoint.scopes)
+        if account.tags_need_their_scope and "tags" in request.query_params.get("include", "").split(","):
+            needed.append("tags:read")
+        if missing := [scope for scope in needed if scope not in account.api_keys[key]]:
             raise missing_scope(missing)
 
     def _note(

@@ -161,12 +161,24 @@ def list_tags(call: Call) -> dict[str, Any]:
         size=call.query.page_size,
         descending=call.query.sort is not None and call.query.sort[1],
     )
-    group = _TAG_GROUP if call.query.includes else None
-    document = _collection(call, [tag_resource(call, id, group) for id, _ in page], cursor)
-    if group is None:
+    return _with_group(call, _collection(call, [tag_resource(call, id, _group(call)) for id, _ in page], cursor))
+
+
+def get_tag(call: Call) -> dict[str, Any]:
+    if call.id not in call.account.tags:
+        raise not_found(f"A tag with id {call.id} does not exist.")
+    return _with_group(call, _single(call, tag_resource(call, call.id, _group(call))))
+
+
+def _group(call: Call) -> tuple[str, str] | None:
+    return _TAG_GROUP if call.query.includes else None
+
+
+def _with_group(call: Call, document: dict[str, Any]) -> dict[str, Any]:
+    if not call.query.includes:
         return document
     attributes = {"name": "Default", "exclusive": False, "default": True}
-    return {**document, "included": [resource(call, group[0], "tag-groups", group[1], attributes, {})]}
+    return {**document, "included": [resource(call, _TAG_GROUP[0], "tag-groups", _TAG_GROUP[1], attributes, {})]}
 
 
 def _collection(call: Call, data: list[Resource], cursor: str | None) -> dict[str, Any]:

@@ -119,13 +119,17 @@ _MAPPED = Parameters(
         "metric": _METRIC_FIELDS,
     },
 )
+_TAG = Parameters(
+    includes=("tag-group",),
+    fields={"tag": ("id", "name"), "tag-group": ("default", "exclusive", "id", "name")},
+)
 _TAGS = Parameters(
     filters=directory.TAG_FILTERS,
     cursor=CURSOR,
     page_size=(50, 50),
     sorts=("id", "name"),
-    includes=("tag-group",),
-    fields={"tag": ("id", "name"), "tag-group": ("default", "exclusive", "id", "name")},
+    includes=_TAG.includes,
+    fields=_TAG.fields,
 )
 
 
@@ -142,6 +146,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _directory("get_mapped_metrics", "mapped-metrics", MEDIUM, _MAPPED, directory.list_mapped_metrics),
     _directory("get_mapped_metric", "mapped-metrics/{id}", MEDIUM, _MAPPED, directory.get_mapped_metric),
     _directory("get_tags", "tags", MEDIUM, _TAGS, directory.list_tags),
+    _directory("get_tag", "tags/{id}", MEDIUM, _TAG, directory.get_tag),
     _listing(ENTITIES["flows"], MEDIUM),
     _by_id(ENTITIES["flows"], MEDIUM),
     _listing(ENTITIES["campaigns"], LARGE),

@@ -1,14 +1,11 @@
-"""Campaign messages, flow actions, flow messages and tags: in tables of their own, joined by id, in few requests."""
+"""Campaign messages, flow actions and flow messages: in tables of their own, joined by id, in few requests."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-import pytest
-
-from klaviyo_pipeline.sandbox.account import READ_SCOPES, Message, SandboxAccount
-from klaviyo_pipeline_tests.support import Pipeline, key_of, put, utc
+from klaviyo_pipeline.sandbox.account import Message, SandboxAccount
+from klaviyo_pipeline_tests.support import Pipeline, put, utc
 
 DAY = "2025-03-10"
 NOON = utc("2025-03-10T12:00:00")
@@ -159,110 +156,3 @@ def test_a_batch_that_fails_leaves_neither_parents_nor_children(shop: SandboxAcc
     assert "none_is_good" in pipeline.fail("flows", DAY)
     assert [pipeline.one(f"SELECT count(*) FROM {table}") for table in ("flows", "flow_actions")] == [0, 0]
     assert pipeline.ledger("flows") == [(DAY, "failed")]
-
-
-def tagged(pipeline: Pipeline) -> Any:
-    return pipeline.rows(
-        "SELECT o.entity, o.object_id, t.name FROM object_tags o JOIN tags t ON t.id = o.tag_id "
-        "WHERE o.deleted_at IS NULL AND t.deleted_at IS NULL ORDER BY 1, 2, 3"
-    )
-
-
-@pytest.fixture
-def tags(shop: SandboxAccount) -> None:
-    shop.tags = {"T1": "evergreen", "T2": "Q4 🎁", "T3": "on nothing"}
-    put(shop, "flows", "F", NOON, tags=["T1", "T2"])
-    put(shop, "flows", "A", NOON, tags=["T1"], archived=True)
-    put(shop, "campaigns", "C", NOON, tags=["T2"], channels=["email", "sms"])
-    put(shop, "segments", "S", None, tags=["T1"])
-    put(shop, "segments", "bare", NOON)
-
-
-@pytest.mark.usefixtures("tags")
-def test_tags_are_joined_to_archived_and_current_objects(pipeline: Pipeline) -> None:
-    pipeline.run("tags")
-    assert pipeline.rows("SELECT id, name FROM tags ORDER BY id") == [
-        ("T1", "evergreen"),
-        ("T2", "Q4 🎁"),
-        ("T3", "on nothing"),
-    ]
-    assert tagged(pipeline) == [
-        ("campaigns", "C", "Q4 🎁"),
-        ("flows", "A", "evergreen"),
-        ("flows", "F", "Q4 🎁"),
-        ("flows", "F", "evergreen"),
-        ("segments", "S", "evergreen"),
-    ]
-
-
-@pytest.mark.usefixtures("tags")
-def test_tags_cost_a_full_listing_of_each_kind_of_object_and_one_of_their_own(
-    shop: SandboxAccount, pipeline: Pipeline
-) -> None:
-    for number in range(30):
-        put(shop, "segments", f"S{number:02}", NOON + timedelta(seconds=number), tags=["T1"])
-    with pipeline.asked() as requests:
-        pipeline.run("tags")
-    asked = [one.endpoint for one in requests if one.endpoint != "get_accounts"]
-    assert {endpoint: asked.count(endpoint) for endpoint in asked} == {
-        "get_tags": 1,
-        "get_flows": 2,
-        "get_campaigns": 6,
-        "get_segments": 4,
-    }
-    assert pipeline.rows("SELECT requests, rows_listed, status FROM census_runs WHERE entity = 'tags'") == [
-        (13, 3, "complete")
-    ]
-
-
-@pytest.mark.usefixtures("tags")
-def test_the_same_tags_again_write_nothing(pipeline: Pipeline) -> None:
-    pipeline.run("tags")
-    before = pipeline.versions("tags", "object_tags")
-    pipeline.run("tags")
-    assert pipeline.versions("tags", "object_tags") == before
-
-
-@pytest.mark.usefixtures("tags")
-def test_tags_that_are_taken_off_renamed_deleted_and_put_on_again(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    pipeline.run("tags")
-    shop.put("flows", "F", tags=["T2"])
-    shop.put("segments", "S", tags=[])
-    shop.put("flows", "A", tags=[])
-    shop.tags = {"T2": "Q1", "T4": "new"}
-    shop.put("segments", "bare", tags=["T4"])
-    pipeline.run("tags")
-    assert pipeline.ids("tags") == ["T2", "T4"]
-    assert tagged(pipeline) == [("campaigns", "C", "Q1"), ("flows", "F", "Q1"), ("segments", "bare", "new")]
-    shop.tags["T1"] = "evergreen"
-    shop.put("segments", "S", tags=["T1"])
-    pipeline.run("tags")
-    assert ("segments", "S", "evergreen") in tagged(pipeline)
-
-
-@pytest.mark.usefixtures("tags")
-def test_a_deleted_object_carries_its_tags_no_more(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    pipeline.run("flows_census")
-    pipeline.run("tags")
-    shop.delete("flows", "F")
-    pipeline.run("flows_census")
-    assert [row[1] for row in tagged(pipeline) if row[0] == "flows"] == ["A"]
-
-
-@pytest.mark.usefixtures("tags")
-def test_a_tag_that_is_younger_than_the_listing_of_tags_comes_with_its_object(
-    shop: SandboxAccount, pipeline: Pipeline
-) -> None:
-    shop.put("flows", "F", tags=["T9"])
-    pipeline.run("tags")
-    assert ("flows", "F", "T9") in tagged(pipeline)
-
-
-@pytest.mark.usefixtures("tags")
-def test_a_key_without_the_scope_of_tags_loses_the_tags_alone(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    shop.api_keys[key_of(shop)] = set(READ_SCOPES) - {"tags:read"}
-    why = pipeline.fail("tags")
-    assert "tags:read" in why
-    assert "get_tags" in why
-    pipeline.run("flows", DAY)
-    assert pipeline.rows("SELECT status FROM census_runs WHERE entity = 'tags'") == ["failed"]

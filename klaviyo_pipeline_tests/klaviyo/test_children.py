@@ -7,6 +7,7 @@ import pytest
 from klaviyo_pipeline.klaviyo.children import included_of
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
 from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.tags import TAGS
 
 from .conftest import Bench
 from .fakes import NOON
@@ -224,6 +225,6 @@ def test_a_page_brings_the_children_of_each_of_its_objects(bench: Bench) -> None
 def test_the_tags_are_listed_over_all_pages(bench: Bench) -> None:
     tags = [{"type": "tag", "id": id, "attributes": {"name": f"tag {id}"}} for id in ("T1", "T2")]
     bench.server.will(ok(page(tags[0], next=f"{bench.server.url}/api/tags?c=2")), ok(page(tags[1])))
-    pages = list(bench.client.tag_pages())
+    pages = list(bench.client.pages(TAGS, TAGS.chains(None, None, NOON)[0]))
     assert [record.values["name"] for one in pages for record in one.records] == ["tag T1", "tag T2"]
     assert bench.server.asked[0].query == {"sort": "id", "page[size]": "50"}

@@ -51,7 +51,7 @@ def test_a_census_without_fixed_conditions_has_no_filter(listing: Listing) -> No
 def test_every_chain_asks_for_a_sort_and_a_page_size_and_never_for_fields(listing: Listing) -> None:
     for chain in listing.chains(START, END, NOON):
         params = dict(chain.params)
-        assert (params["sort"], params["page[size]"]) == (listing.time_field, str(listing.page_size))
+        assert (params["sort"], params["page[size]"]) == (listing.sort, str(listing.page_size))
         assert set(params) <= {"filter", "sort", "page[size]", "include"}
         assert params.get("include") == {"flows": "flow-actions", "campaigns": "campaign-messages"}.get(listing.entity)
 

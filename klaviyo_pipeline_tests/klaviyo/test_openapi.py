@@ -11,9 +11,9 @@ import pytest
 from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, GET_TAGS, MINUTE, SECOND, Endpoint
+from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, MINUTE, SECOND, Endpoint
 from klaviyo_pipeline.klaviyo.reports import REPORTS, Report, SeriesReport, body
-from klaviyo_pipeline.klaviyo.tags import TAG_PARAMS, TAG_PATH, TAGGED
+from klaviyo_pipeline.klaviyo.tags import TAGGED, TAGS
 
 from .fakes import NOON
 
@@ -73,13 +73,13 @@ def test_rates_and_scopes_are_the_published_ones(described: dict[str, Any], endp
     assert list(endpoint.scopes) == one["x-klaviyo-scopes"]
 
 
-@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
 def test_listings_stand_at_their_paths_with_the_largest_page(described: dict[str, Any], listing: Listing) -> None:
     path, one = operation(described, listing.list_endpoint.name)
     assert path == listing.path
     assert operation(described, listing.get_endpoint.name)[0] == f"{listing.path}/{{id}}"
     assert parameter(one, "page[size]")["maximum"] == listing.page_size
-    assert listing.time_field in parameter(one, "sort")["enum"]
+    assert listing.sort in parameter(one, "sort")["enum"]
 
 
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
@@ -93,7 +93,7 @@ def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any
             assert value.strip("'") in told["value"].get("enum", [value.strip("'")])
 
 
-@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
 def test_every_column_reads_an_attribute_that_is_described(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     fields = parameter(one, f"fields[{listing.resource_type}]")["items"]["enum"]
@@ -107,14 +107,6 @@ def test_listings_and_lookups_include_what_can_be_included(described: dict[str, 
     for endpoint in (listing.list_endpoint, listing.get_endpoint):
         _, one = operation(described, endpoint.name)
         assert set(listing.include) <= set(parameter(one, "include")["items"]["enum"])
-
-
-def test_the_tags_are_asked_as_described(described: dict[str, Any]) -> None:
-    path, one = operation(described, GET_TAGS.name)
-    params = dict(TAG_PARAMS)
-    assert path == TAG_PATH
-    assert params["sort"] in parameter(one, "sort")["enum"]
-    assert int(params["page[size]"]) == parameter(one, "page[size]")["maximum"]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def test_an_unknown_path_is_not_found(client: httpx.Client, path: str) -> None:
     assert error_of(client.get(path), 404)["code"] == "not_found"
 
 
-@pytest.mark.parametrize("path", ["flows", "campaigns", "forms", "segments", "metrics", "mapped-metrics", "accounts"])
+@pytest.mark.parametrize(
+    "path", ["flows", "campaigns", "forms", "segments", "metrics", "mapped-metrics", "accounts", "tags"]
+)
 def test_an_unknown_id_is_not_found(client: httpx.Client, path: str) -> None:
     assert error_of(client.get(f"/api/{path}/nobody"), 404)["code"] == "not_found"
 

@@ -50,6 +50,16 @@ def test_mapped_metrics_are_listed(client: httpx.Client) -> None:
     assert "revenue" in ids(client.get("/api/mapped-metrics"))
 
 
+def test_a_tag_by_id_is_the_one_of_the_listing_and_another_is_not_found(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
+    account.tags = {"1": "b"}
+    assert client.get("/api/tags/1").json()["data"] == client.get("/api/tags").json()["data"][0]
+    assert client.get("/api/tags/1?include=tag-group").json()["included"][0]["type"] == "tag-group"
+    missing = client.get("/api/tags/2")
+    assert (missing.status_code, missing.json()["errors"][0]["code"]) == (404, "not_found")
+
+
 def test_tags_are_listed_sorted_and_searched(account: SandboxAccount, client: httpx.Client) -> None:
     account.tags = {"1": "b", "2": "a", "3": "ab"}
     assert ids(client.get("/api/tags")) == ["1", "2", "3"]

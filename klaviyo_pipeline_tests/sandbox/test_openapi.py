@@ -91,7 +91,7 @@ def shop() -> Iterator[httpx.Client]:
 def first_ids(shop: httpx.Client) -> dict[str, str]:
     """An id for each path that takes one."""
     found = {}
-    for path in ("accounts", "metrics", "mapped-metrics", "flows", "forms", "segments", "lists"):
+    for path in ("accounts", "metrics", "mapped-metrics", "flows", "forms", "segments", "lists", "tags"):
         found[f"/api/{path}/{{id}}"] = shop.get(f"/api/{path}").json()["data"][0]["id"]
     campaigns = shop.get("/api/campaigns", params={"filter": "equals(messages.channel,'email')"})
     found["/api/campaigns/{id}"] = campaigns.json()["data"][0]["id"]

@@ -1,0 +1,77 @@
+"""The full listings of an entity, page by page, with the tags of its objects where the key may see them.
+
+Including tags may need the scope `tags:read` besides the entity's own; a key without it must not lose the entity.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
+from klaviyo_pipeline.klaviyo.client import Page
+from klaviyo_pipeline.klaviyo.errors import MissingScope
+from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED, TAGS
+from klaviyo_pipeline.resources import Session
+
+LACKING = f"the key lacks {', '.join(TAGS.list_endpoint.scopes)}"
+
+Chains = tuple[Chain, Chain]
+"""The same chain without tags and with them."""
+
+
+@dataclass
+class FullListing:
+    """One reading of everything that an entity's listings show. `untold` counts objects without a word on tags."""
+
+    session: Session
+    listing: Listing
+    untold: int = 0
+    _refused: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def tags_are_refused(self) -> bool:
+        return self._refused.is_set()
+
+    def pages(self) -> Iterator[Page]:
+        """Every page of every listing; the listings side by side. Raises `MissingScope` for the entity's own scope."""
+        tagged, now = self._tagged, self.session.now()
+        chains = list(zip(self.listing.chains(None, None, now), tagged.chains(None, None, now), strict=True))
+        for item in read_side_by_side(chains, self._read, workers=LISTINGS_SIDE_BY_SIDE, stop=self.session.stop):
+            if item.page is not None:
+                self.untold += sum(map(self._is_untold, item.page.records))
+                yield item.page
+
+    def metadata(self) -> Mapping[str, str]:
+        """What became of the tags, for a materialization; nothing where the objects carry none."""
+        if self._tagged is self.listing:
+            return {}
+        if self.tags_are_refused:
+            return {"tags": f"not asked: {LACKING}"}
+        return {"tags": f"not told of {self.untold} objects: theirs stay as they were" if self.untold else "asked"}
+
+    @property
+    def _tagged(self) -> Listing:
+        return TAGGED.get(self.listing.entity, self.listing)
+
+    def _read(self, chains: Chains) -> Iterator[Page]:
+        plain, tagged = chains
+        if not self.tags_are_refused:
+            try:
+                yield from self.session.client.pages(self._tagged, tagged)
+                return
+            except MissingScope:
+                if plain == tagged:
+                    raise
+        pages = self.session.client.pages(self.listing, plain)
+        # Only an answer without tags tells that it was the tags that were refused.
+        first = next(pages)
+        self._refused.set()
+        yield first
+        yield from pages
+
+    def _is_untold(self, record: Record) -> bool:
+        return OBJECT_TAGS.table not in record.children
