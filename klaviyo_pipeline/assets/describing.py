@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
-from klaviyo_pipeline.klaviyo.listings import LISTINGS
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.postgres.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.io_manager import TABLE
 from klaviyo_pipeline.postgres.metrics import METRICS, MetricsTable

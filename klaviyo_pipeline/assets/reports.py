@@ -24,7 +24,7 @@ from klaviyo_pipeline.estimates.durations import time_left
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible, CursorExpired
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
-from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
+from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import (
     CAMPAIGN_VALUES,
     DAILY_SPAN_DAYS,
@@ -63,7 +63,7 @@ class ReportAsset:
     def columns(self) -> tuple[str, ...]:
         """What a frame of this report holds."""
         metric = ("conversion_metric_id",) if self.report.needs_conversion_metric else ()
-        return (*self.report.keys, "date", *self.report.statistics, *metric, "observed_at", WINDOW)
+        return (*self.report.keys, "date", *self.report.statistics, OTHER_STATISTICS, *metric, "observed_at", WINDOW)
 
     @property
     def days_at_once(self) -> int:
@@ -232,7 +232,7 @@ class _Reading:
             asked_at = asked_at or page.observed_at
             requests += page.requests
             for name in [*page.unknown, *page.missing]:
-                self.context.log.warning(f"the statistic {name} is not as declared; the rest is kept")
+                self.context.log.warning(f"the statistic {name} is not as declared; what there is is kept")
             rows.extend(row for row in map(self._countable, page.rows) if self._has_figures(row))
         assert asked_at is not None
         return asked_at, requests, rows
@@ -243,8 +243,10 @@ class _Reading:
             return row
         return row | dict.fromkeys(self.spec.report.about_conversions)
 
-    def _has_figures(self, row: Mapping[str, object]) -> bool:
-        return any(isinstance(row[name], Decimal) and row[name] != 0 for name in self.spec.report.statistics)
+    def _has_figures(self, row: Mapping[str, Any]) -> bool:
+        others = row[OTHER_STATISTICS]
+        figures = [*(row[name] for name in self.spec.report.statistics), *(others.values() if others else ())]
+        return any(isinstance(figure, Decimal | int) and figure != 0 for figure in figures)
 
     def _fill(self, ids: Sequence[str]) -> None:
         """Bring the objects that the report names and the table lacks, so that the metrics know their names."""

@@ -17,7 +17,7 @@ from klaviyo_pipeline.assets.census import census_name
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.checks import listings, reconciliation
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict
-from klaviyo_pipeline.checks.drift import drift_checks
+from klaviyo_pipeline.checks.drift import drift_checks, report_drift_checks
 from klaviyo_pipeline.checks.entities import census_checks, entity_checks
 from klaviyo_pipeline.checks.ledger import ledger_checks
 from klaviyo_pipeline.checks.metrics import metrics_checks
@@ -47,7 +47,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
         found[listing.entity] = (*entity_checks(listing), *drift_checks(listing), *ledger_checks(hourly=hourly))
         found[census_name(listing)] = census_checks(listing)
     for spec in REPORT_ASSETS.values():
-        found[spec.name] = (*report_checks(spec), *ledger_checks(hourly=False))
+        found[spec.name] = (*report_checks(spec), *report_drift_checks(spec.report), *ledger_checks(hourly=False))
     for table in METRICS.values():
         found[table.name] = (*metrics_checks(table), *ledger_checks(hourly=False))
     return found

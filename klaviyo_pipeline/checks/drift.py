@@ -1,6 +1,7 @@
-"""Schema drift: attributes that Klaviyo shows and the declarations do not know, and the other way round.
+"""Schema drift: attributes and statistics that Klaviyo shows and the declarations do not know, and the other way round.
 
-Nothing is lost by drift: `raw` keeps every attribute of every object. It tells that there is something to declare.
+Nothing is lost by drift: `raw` keeps every attribute of every object, `other_statistics` every statistic of every row.
+It tells that there is something to declare.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from klaviyo_pipeline.checks.check import (
 )
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP
+from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report
 
 KEPT_IN_RAW = {"campaigns": ("audiences", "send_options", "send_strategy", "tracking_options")}
 """Attributes that Klaviyo's OpenAPI description (revision 2026-07-15) lists and that have no column of their own."""
@@ -39,6 +41,17 @@ def drift_checks(listing: Listing) -> tuple[Check, ...]:
             "attributes_are_there",
             "Each object has every attribute that a column is read from; without it the column is null.",
             lambda look: attributes_are_there(look, listing),
+        ),
+    )
+
+
+def report_drift_checks(report: Report) -> tuple[Check, ...]:
+    """The check of what one report's rows are made of."""
+    return (
+        Check(
+            "statistics_are_known",
+            f"Klaviyo shows no statistic that the declarations do not know; a new one is kept in `{OTHER_STATISTICS}`.",
+            lambda look: statistics_are_known(look, report),
         ),
     )
 
@@ -67,6 +80,34 @@ def attributes_are_known(look: Examination, listing: Listing) -> Verdict:
         f"Klaviyo shows {counted(len(unknown), 'attribute')} of {look.asset} that the declarations do not know: "
         f"{told}. They are kept in raw->'attributes'; declare a column if you need one.",
         unknown={row.name: row.objects for row in unknown},
+    )
+
+
+def statistics_are_known(look: Examination, report: Report) -> Verdict:
+    table = look.target().table
+    shown = sa.func.jsonb_object_keys(table.c[OTHER_STATISTICS]).table_valued("name").render_derived(name="shown")
+    query = (
+        sa.select(
+            shown.c.name,
+            sa.func.count().label("rows"),
+            sa.func.min(table.c[report.keys[0]]).label("example"),
+            sa.func.max(table.c.date).label("last"),
+        )
+        .select_from(table.join(shown, sa.true()))
+        .group_by(shown.c.name)
+        .order_by(shown.c.name)
+    )
+    unknown = look.rows(query)
+    if not unknown:
+        return passed("every statistic is declared")
+    told = some(
+        f"{shortened(row.name)} (in {counted(row.rows, 'row')}, such as of {row.example}, last on {row.last})"
+        for row in unknown
+    )
+    return warning(
+        f"Klaviyo shows {counted(len(unknown), 'statistic')} of {look.asset} that the declarations do not know: {told}"
+        f". They are kept in {OTHER_STATISTICS}; declare a column if you need one.",
+        unknown={row.name: row.rows for row in unknown},
     )
 
 

@@ -7,18 +7,18 @@ from datetime import date
 from decimal import Decimal
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
-from klaviyo_pipeline.klaviyo.escape import escape
-from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
+from klaviyo_pipeline.klaviyo.escape import escape, escape_json
+from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
 
 
 @dataclass(frozen=True)
 class ReportRows:
     """What an answer held.
 
-    A row is a dict of the report's keys (text), `date` (series only: the account's calendar day) and every
-    declared statistic (Decimal or None). `unknown` counts the results with statistics that the declaration
-    does not know, by name; `missing` counts the results that lack a declared one, by name (None in the
-    row).
+    A row is a dict of the report's keys (text), `date` (series only: the account's calendar day), every
+    declared statistic (Decimal or None) and `OTHER_STATISTICS`: those that the declaration does not know, by
+    name, as JSON, the day's own where there is one for each day. `unknown` counts the results with such
+    statistics, by name; `missing` counts the results that lack a declared one, by name (None in the row).
     """
 
     rows: list[dict[str, object]]
@@ -90,14 +90,26 @@ def _result_rows(
     statistics = result.get("statistics")
     if not isinstance(statistics, Mapping):
         raise _malformed(report, f"has no statistics for {keys}")
-    found.unknown.update(escape(name) for name in statistics if name not in report.statistics)
+    others = {name: value for name, value in statistics.items() if name not in report.statistics}
+    found.unknown.update(escape(name) for name in others)
     found.missing.update(name for name in report.statistics if name not in statistics)
     if days is None:
-        return [keys | {name: _figure(report, statistics.get(name)) for name in report.statistics}]
+        figures = {name: _figure(report, statistics.get(name)) for name in report.statistics}
+        return [keys | figures | {OTHER_STATISTICS: escape_json(others)[0] or None}]
     series = {name: _series(report, name, statistics.get(name), len(days)) for name in report.statistics}
+    by_day = [escape_json(_others(others, at, len(days)))[0] or None for at in range(len(days))]
     return [
-        keys | {"date": day} | {name: figures[at] for name, figures in series.items()} for at, day in enumerate(days)
+        keys | {"date": day} | {name: figures[at] for name, figures in series.items()} | {OTHER_STATISTICS: by_day[at]}
+        for at, day in enumerate(days)
     ]
+
+
+def _others(statistics: Mapping[str, object], at: int, length: int) -> dict[str, object]:
+    """The undeclared statistics of one day. One that does not give a figure for each day is kept whole."""
+    return {
+        name: value[at] if isinstance(value, list) and len(value) == length else value
+        for name, value in statistics.items()
+    }
 
 
 def _keys(report: Report, groupings: object) -> dict[str, object]:

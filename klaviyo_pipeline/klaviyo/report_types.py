@@ -5,6 +5,9 @@ from datetime import date
 
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 
+OTHER_STATISTICS = "other_statistics"
+"""In a row, the statistics that the report's declaration does not know; None where there are none."""
+
 
 @dataclass(frozen=True)
 class Statistics:

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -43,11 +44,17 @@ class NotMigrated(RuntimeError):
 
 
 def json_text(value: object) -> bytes:
-    """JSON for jsonb columns. orjson, but for integers beyond 64 bits, which it refuses."""
+    """JSON for jsonb columns, Decimals digit for digit. orjson, but for integers beyond 64 bits, which it refuses."""
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, default=_exact)
     except TypeError:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=float).encode()
+
+
+def _exact(value: object) -> orjson.Fragment:
+    if not isinstance(value, Decimal):
+        raise TypeError(f"no JSON: {type(value).__name__}")
+    return orjson.Fragment(str(value))
 
 
 set_json_dumps(json_text)

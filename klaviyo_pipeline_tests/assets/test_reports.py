@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -12,10 +13,13 @@ import httpx
 import pytest
 
 from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES, body
+from klaviyo_pipeline.sandbox import reports
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.figures import UNIT
 from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.report_requests import ReportRequest
+from klaviyo_pipeline.sandbox.report_results import Counter, ResultGroup
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, utc
 
 DAY = "2025-03-10"
@@ -335,3 +339,45 @@ def test_todays_figures_are_asked_too_and_are_not_settled(shop: SandboxAccount, 
         "SELECT state FROM window_states WHERE entity = 'flow_report' AND state <> 'missing' ORDER BY window_start"
     )
     assert states == ["synced", "open"]
+
+
+@pytest.fixture
+def undeclared(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Statistics that the account's answers carry besides, by name: a figure for each day, written as it is sent."""
+    shown: dict[str, str] = {}
+    true_statistics = reports._statistics
+
+    def statistics(group: ResultGroup, request: ReportRequest, counter: Counter) -> dict[str, Any]:
+        found = true_statistics(group, request, counter)
+        days = len(found["recipients"])
+        return {**found, **{name: [json.loads(figure)] * days for name, figure in shown.items()}}
+
+    monkeypatch.setattr(reports, "_statistics", statistics)
+    return shown
+
+
+def test_statistics_that_have_no_column_are_kept_and_their_changes_are_in_the_history(
+    shop: SandboxAccount, pipeline: Pipeline, undeclared: dict[str, str]
+) -> None:
+    kept = "SELECT other_statistics::text FROM flow_report_history ORDER BY valid_from"
+    pipeline.run("flow_report", DAY)
+    pipeline.run("flow_report", DAY)
+    assert pipeline.rows(kept) == [None]
+    for figure in ("0.125", "0.125", "2.5"):
+        undeclared["wow_rate"] = figure
+        pipeline.run("flow_report", DAY)
+    assert pipeline.rows(kept) == [None, '{"wow_rate": 0.125}', '{"wow_rate": 2.5}']
+    assert pipeline.rows("SELECT other_statistics::text FROM flow_report") == ['{"wow_rate": 2.5}']
+    assert pipeline.rows("SELECT statistic FROM flow_report_restatements") == []
+    pipeline.run("flow_metrics", DAY)
+    assert pipeline.one("SELECT recipients FROM flow_metrics") == 100
+
+
+def test_a_figure_that_has_no_column_makes_a_row_too(
+    shop: SandboxAccount, pipeline: Pipeline, undeclared: dict[str, str]
+) -> None:
+    shop.zero_groups = True
+    undeclared["wows"] = "3"
+    set_day(shop, recipients=0)
+    pipeline.run("flow_report", DAY)
+    assert pipeline.rows("SELECT recipients, other_statistics FROM flow_report") == [(0, {"wows": 3})]

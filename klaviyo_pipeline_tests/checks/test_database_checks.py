@@ -138,6 +138,15 @@ def test_what_a_deleted_object_was_made_of_is_no_drift(stored: Stored) -> None:
     assert stored.check("flows", "attributes_are_there").outcome == "passed"
 
 
+def test_a_statistic_that_nobody_declared_is_a_warning_that_names_it(stored: Stored) -> None:
+    assert stored.check("form_report", "statistics_are_known").outcome == "passed"
+    stored.run("UPDATE form_report SET other_statistics = '{\"wows\": 1, \"wow_rate\": null}' WHERE form_id = 'W1'")
+    verdict = stored.check("form_report", "statistics_are_known")
+    assert verdict.outcome == "warning"
+    assert "wows (in 41 rows, such as of W1, last on 2025-04-10)" in verdict.found
+    assert verdict.metadata["unknown"] == {"wows": 41, "wow_rate": 41}
+
+
 # The ledger.
 
 

@@ -88,7 +88,8 @@ def test_a_series_becomes_one_row_for_each_result_and_day() -> None:
         ("F2", date(2026, 6, 2)),
     ]
     assert [row["opens"] for row in found[:2]] == [Decimal(1), None]
-    assert set(found[0]) == {*FLOW_SERIES.keys, "date", *FLOW_SERIES.statistics}
+    assert set(found[0]) == {*FLOW_SERIES.keys, "date", *FLOW_SERIES.statistics, "other_statistics"}
+    assert found[0]["other_statistics"] is None
 
 
 @pytest.mark.parametrize("written", ["2026-06-01T00:00:00-10:00", "2026-06-01T23:00:00+14:00", "2026-06-01"])
@@ -109,10 +110,23 @@ def test_a_values_report_becomes_one_row_for_each_result() -> None:
     assert found.rows[0]["opens"] == Decimal("3.0")
 
 
-def test_statistics_that_nobody_declared_are_counted_and_do_no_harm() -> None:
-    found = read_rows(FLOW_SERIES, series([result(1, wows=[1]), result(1, wows="odd")], DAYS[:1]))
-    assert found.unknown == {"wows": 2}
+def test_statistics_that_nobody_declared_are_counted_and_kept_by_day() -> None:
+    told = series([result(2, wows=[1, 2], **{"a\0": None}), result(2, "F2", wows="odd")], DAYS)
+    found = read_rows(FLOW_SERIES, told)
+    assert found.unknown == {"wows": 2, "a\0": 1}
     assert "wows" not in found.rows[0]
+    assert [row["other_statistics"] for row in found.rows] == [
+        {"wows": 1, "a␛u0000": None},
+        {"wows": 2, "a␛u0000": None},
+        {"wows": "odd"},
+        {"wows": "odd"},
+    ]
+
+
+def test_statistics_of_a_values_report_that_nobody_declared_are_kept_whole() -> None:
+    told: dict[str, object] = {"groupings": {"flow_id": "F1"}, "statistics": {"wows": [Decimal("0.10")]}}
+    [row] = rows(FLOW_VALUES, {"data": {"attributes": {"results": [told]}}})
+    assert row["other_statistics"] == {"wows": [Decimal("0.10")]}
 
 
 def test_a_declared_statistic_that_is_missing_is_none_and_counted() -> None:
