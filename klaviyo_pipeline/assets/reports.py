@@ -9,10 +9,9 @@ values stand on the day that its send began. A send may go on for days: the requ
 have all of it, and campaigns whose send began outside of the span are left to the span in which it did.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import date
 from math import ceil
 from typing import Any
 
@@ -20,9 +19,10 @@ import dagster as dg
 
 from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.assets.lookup import Lookup
+from klaviyo_pipeline.assets.report_answers import LONGEST_SEND, Answer, Asking, named
 from klaviyo_pipeline.estimates.durations import time_left
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
-from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible, CursorExpired
+from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import (
@@ -32,9 +32,8 @@ from klaviyo_pipeline.klaviyo.reports import (
     FORM_SERIES,
     SEGMENT_SERIES,
     VALUES_SPAN_DAYS,
-    body,
 )
-from klaviyo_pipeline.partitions import Window, report_windows
+from klaviyo_pipeline.partitions import Window, report_windows, runs_of
 from klaviyo_pipeline.postgres.account import ineligible_metrics, pass_over_metric, remember_conversion_metric
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.ledger import AskedWith
@@ -43,12 +42,6 @@ from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
-
-ASK_AGAIN = 2
-"""How often a span is asked again when a cursor expires between its pages."""
-
-LONGEST_SEND = timedelta(days=14)
-"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +69,10 @@ CAMPAIGN_REPORT = ReportAsset("campaign_report", CAMPAIGN_VALUES, CAMPAIGNS)
 FORM_REPORT = ReportAsset("form_report", FORM_SERIES, FORMS)
 SEGMENT_REPORT = ReportAsset("segment_report", SEGMENT_SERIES, SEGMENTS)
 REPORT_ASSETS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)}
+
+
+class DaysLeftOut(RuntimeError):
+    """Klaviyo's answers lack days that were asked for."""
 
 
 class WrongTimezone(RuntimeError):
@@ -172,13 +169,22 @@ class _Reading:
         return self.metric.id if self.metric is not None else None
 
     def batches(self) -> Iterator[Batch]:
-        """One batch for each request's span of days."""
+        """The batches of each request's span: one, unless the answer leaves days out. Raises `DaysLeftOut` at the end
+        for those."""
+        asking = Asking(self.context, self.session, self.spec.report, self.metric)
+        left_out = frozenset[date]()
         for first in range(0, len(self.windows), self.spec.days_at_once):
             span = self.windows[first : first + self.spec.days_at_once]
-            days = {date.fromisoformat(window.key): first + place for place, window in enumerate(span)}
-            batch = self._batch(span, days)
-            yield batch
-            self._tell_progress(span, len(batch.frame), done=first + len(span))
+            answer = asking.answer(_day(span[0]), _day(span[-1]))
+            left_out |= answer.left_out
+            yield from self._batches(span, answer)
+            self._tell_progress(span, len(answer.rows), done=first + len(span))
+        if left_out:
+            raise DaysLeftOut(
+                f"Klaviyo's {self.spec.report.name} report leaves out {named(left_out)}, asked again too; they "
+                "stay missing, and the other days are stored. Run again later; if the account is younger than these "
+                "days, set KLAVIYO_START_DATE."
+            )
 
     def _tell_progress(self, span: Sequence[Window], rows: int, done: int) -> None:
         of = len(self.windows)
@@ -186,67 +192,25 @@ class _Reading:
         left = time_left(self.spec.report.endpoint, requests, self.session.account.rate_scale)
         self.context.log.info(f"{span[0].key} to {span[-1].key}, {rows:,} rows: {done} of {of} days{left}")
 
-    def _batch(self, span: Sequence[Window], days: Mapping[date, int]) -> Batch:
-        asked_at, requests, rows = self._answer(min(days), max(days))
-        self._fill([row[self.spec.report.keys[0]] for row in rows])
-        dated = [
-            {
-                **row,
-                "date": day,
-                "conversion_metric_id": self.metric_id,
-                "observed_at": asked_at,
-                WINDOW: days[day],
-            }
-            for row, day in self._dated(rows)
-            if day is not None and day in days
-        ]
-        completes = [Complete(window, asked_at, requests if place == 0 else 0) for place, window in enumerate(span)]
-        return Batch(
-            table_frame(dated, self.spec.columns),
-            completes,
-            DaySpan("date", min(days), max(days), asked_at, days),
-            AskedWith(self.metric_id, self.session.identity.timezone, self.session.identity.currency),
-        )
-
-    def _answer(self, first: date, last: date) -> tuple[datetime, int, list[dict[str, Any]]]:
-        """When it was asked, in how many requests, and every row with a figure."""
-        report = self.spec.report
-        if report.first_day is not None and last < report.first_day:
-            return self.session.now(), 0, []
-        first = max(first, report.first_day or first)
-        if not isinstance(report, SeriesReport):
-            last = min(last + LONGEST_SEND, max(last, self.session.account.today(self.session.now())))
-        request = body(report, first, last, self.metric_id)
-        for attempt in range(ASK_AGAIN + 1):
-            try:
-                return self._pages(request)
-            except CursorExpired:
-                if attempt == ASK_AGAIN:
-                    raise
-        raise AssertionError
-
-    def _pages(self, request: dict[str, object]) -> tuple[datetime, int, list[dict[str, Any]]]:
-        asked_at: datetime | None = None
-        requests, rows = 0, list[dict[str, Any]]()
-        for page in self.session.client.report_pages(self.spec.report, request):
-            asked_at = asked_at or page.observed_at
-            requests += page.requests
-            for name in [*page.unknown, *page.missing]:
-                self.context.log.warning(f"the statistic {name} is not as declared; what there is is kept")
-            rows.extend(row for row in map(self._countable, page.rows) if self._has_figures(row))
-        assert asked_at is not None
-        return asked_at, requests, rows
-
-    def _countable(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row without figures about conversions where the metric asked with is none of conversions."""
-        if self.metric is None or self.metric.counts:
-            return row
-        return row | dict.fromkeys(self.spec.report.about_conversions)
-
-    def _has_figures(self, row: Mapping[str, Any]) -> bool:
-        others = row[OTHER_STATISTICS]
-        figures = [*(row[name] for name in self.spec.report.statistics), *(others.values() if others else ())]
-        return any(isinstance(figure, Decimal | int) and figure != 0 for figure in figures)
+    def _batches(self, span: Sequence[Window], answer: Answer) -> Iterator[Batch]:
+        """A batch for each unbroken run of days that the answer is for: only these are replaced."""
+        self._fill([row[self.spec.report.keys[0]] for row in answer.rows])
+        dated = list(self._dated(answer.rows))
+        requests = answer.requests
+        for run in runs_of(span, [window for window in span if _day(window) in answer.days]):
+            days = {_day(window): self.windows.index(window) for window in run}
+            asked = {"conversion_metric_id": self.metric_id, "observed_at": answer.asked_at}
+            rows = [{**row, "date": day, **asked, WINDOW: days[day]} for row, day in dated if day in days]
+            completes = [
+                Complete(window, answer.asked_at, requests if place == 0 else 0) for place, window in enumerate(run)
+            ]
+            requests = 0
+            yield Batch(
+                table_frame(rows, self.spec.columns),
+                completes,
+                DaySpan("date", min(days), max(days), answer.asked_at, days),
+                AskedWith(self.metric_id, self.session.identity.timezone, self.session.identity.currency),
+            )
 
     def _fill(self, ids: Sequence[str]) -> None:
         """Bring the objects that the report names and the table lacks, so that the metrics know their names."""
@@ -268,3 +232,7 @@ class _Reading:
             if moment is None:
                 self.context.log.warning(f"campaign {row[key]} has figures but no send time; they have no day")
             yield row, self.session.account.today(moment) if moment is not None else None
+
+
+def _day(window: Window) -> date:
+    return date.fromisoformat(window.key)

@@ -13,10 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets.reports import LONGEST_SEND, ReportAsset
+from klaviyo_pipeline.assets.report_answers import LONGEST_SEND
+from klaviyo_pipeline.assets.reports import ReportAsset
 from klaviyo_pipeline.checks.check import Examination, Verdict, counted, error, passed, some
-from klaviyo_pipeline.klaviyo.report_types import SeriesReport, ValuesReport
-from klaviyo_pipeline.klaviyo.reports import CAMPAIGN_VALUES, FLOW_VALUES, FORM_VALUES, SEGMENT_VALUES, body
+from klaviyo_pipeline.klaviyo.report_types import SeriesReport
+from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.resources import Session
 
 NAME = "days_add_up"
@@ -29,13 +30,6 @@ LONGEST_SPAN = 30
 
 NOISE = Decimal("0.005")
 """Figures arrive as floats with noise, and are summed here and there in another order."""
-
-VALUES: Mapping[str, ValuesReport] = {
-    "flow_report": FLOW_VALUES,
-    "campaign_report": CAMPAIGN_VALUES,
-    "form_report": FORM_VALUES,
-    "segment_report": SEGMENT_VALUES,
-}
 
 Key = tuple[str, ...]
 Figures = Mapping[str, Decimal]
@@ -74,14 +68,14 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
     if differing:
         metrics = spec.name.replace("_report", "_metrics")
         return error(
-            f"{counted(len(differing), 'sum')} of {days} differ from the {VALUES[spec.name].name} report: "
+            f"{counted(len(differing), 'sum')} of {days} differ from the {VALUES[spec.report.entity].name} report: "
             f"{some(differing)}. Klaviyo has restated settled days: see whether KLAVIYO_ATTRIBUTION_DAYS is the "
             f"account's, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} --to {span.last} "
             "--force`.",
             differing=len(differing),
             **metadata,
         )
-    return passed(f"the days {days} add up to the {VALUES[spec.name].name} report", **metadata)
+    return passed(f"the days {days} add up to the {VALUES[spec.report.entity].name} report", **metadata)
 
 
 def settled_span(look: Examination, spec: ReportAsset) -> Span | None:
@@ -120,7 +114,7 @@ def _stored(look: Examination, spec: ReportAsset, span: Span) -> dict[Key, Figur
 
 def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Figures], Sequence[str]]:
     """Klaviyo's figures of the span by the report's keys, and the statistics that the declarations do not know."""
-    report, last = VALUES[spec.name], span.last
+    report, last = VALUES[spec.report.entity], span.last
     if not isinstance(spec.report, SeriesReport):
         # A campaign's figures stand on the day that its send began, and the send may go on for days.
         last = min(last + LONGEST_SEND, max(last, session.account.today(session.now())))

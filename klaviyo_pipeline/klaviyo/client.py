@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -66,7 +66,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """Rows of a report as `read_rows` gives them, with its counts of unknown and missing statistics."""
+    """Rows of a report as `read_rows` gives them, with its counts of unknown and missing statistics and its days."""
 
     rows: list[dict[str, object]]
     observed_at: datetime
@@ -74,6 +74,7 @@ class ReportPage:
     requests: int
     unknown: Counter[str]
     missing: Counter[str]
+    days: frozenset[date]
 
 
 class KlaviyoClient:
@@ -186,7 +187,8 @@ class KlaviyoClient:
             answer = turn.answer
             with blamed_on(answer, first.endpoint):
                 found = read_rows(report, answer.body)
-            yield ReportPage(found.rows, answer.observed_at, turn.number, answer.attempts, found.unknown, found.missing)
+            counts = found.unknown, found.missing
+            yield ReportPage(found.rows, answer.observed_at, turn.number, answer.attempts, *counts, found.days)
 
     def metrics(self) -> Iterator[Metric]:
         """Every metric of the account."""

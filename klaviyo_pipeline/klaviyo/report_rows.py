@@ -19,11 +19,13 @@ class ReportRows:
     declared statistic (Decimal or None) and `OTHER_STATISTICS`: those that the declaration does not know, by
     name, as JSON, the day's own where there is one for each day. `unknown` counts the results with such
     statistics, by name; `missing` counts the results that lack a declared one, by name (None in the row).
+    `days` are those that a series shows, whether or not there are results; a values report has none.
     """
 
     rows: list[dict[str, object]]
     unknown: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
+    days: frozenset[date] = frozenset()
 
 
 def rows(report: Report, document: Mapping[str, object]) -> list[dict[str, object]]:
@@ -39,8 +41,8 @@ def read_rows(report: Report, document: Mapping[str, object]) -> ReportRows:
     id, a figure that is no number.
     """
     attributes = _attributes(report, document)
-    found = ReportRows([])
     days = _days(report, attributes) if isinstance(report, SeriesReport) else None
+    found = ReportRows([], days=frozenset(days or ()))
     for result in _results(report, attributes):
         found.rows.extend(_result_rows(report, result, days, found))
     return found

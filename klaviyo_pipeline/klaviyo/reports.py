@@ -22,6 +22,7 @@ __all__ = [
     "SEGMENT_FIRST_DAY",
     "SEGMENT_SERIES",
     "SEGMENT_VALUES",
+    "VALUES",
     "VALUES_SPAN_DAYS",
     "Report",
     "ReportRows",
@@ -204,6 +205,11 @@ REPORTS: dict[str, Report] = {
         SEGMENT_VALUES,
     )
 }
+
+VALUES: dict[str, ValuesReport] = {
+    report.entity: report for report in (FLOW_VALUES, CAMPAIGN_VALUES, FORM_VALUES, SEGMENT_VALUES)
+}
+"""The values report of each entity."""
 
 
 def body(
