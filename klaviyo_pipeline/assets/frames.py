@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from klaviyo_pipeline.klaviyo.records import Column
-from klaviyo_pipeline.postgres.merge import WINDOW
+from klaviyo_pipeline.postgres.staging import WINDOW
 
 UTC_MICROSECONDS = "datetime64[us, UTC]"
 

@@ -11,8 +11,9 @@ from klaviyo_pipeline.partitions import Window, report_windows
 from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
+from klaviyo_pipeline.postgres.merge import DaySpan
 from klaviyo_pipeline.postgres.metrics import Metrics, MetricsTable
+from klaviyo_pipeline.postgres.staging import WINDOW
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account
 

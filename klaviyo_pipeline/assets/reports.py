@@ -38,7 +38,8 @@ from klaviyo_pipeline.postgres.account import ineligible_metrics, pass_over_metr
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.ledger import AskedWith
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
+from klaviyo_pipeline.postgres.merge import DaySpan
+from klaviyo_pipeline.postgres.staging import WINDOW
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account

@@ -20,7 +20,8 @@ from klaviyo_pipeline.partitions import Window
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan
+from klaviyo_pipeline.postgres.merge import DaySpan
+from klaviyo_pipeline.postgres.staging import WINDOW
 from klaviyo_pipeline.postgres.tables import Target, reflect
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.writer import Writer

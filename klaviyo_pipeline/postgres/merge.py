@@ -16,35 +16,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
 import pandas as pd
-import psycopg
 import sqlalchemy as sa
-from psycopg import sql
-from psycopg.types.json import Jsonb
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.engine import json_text
+from klaviyo_pipeline.postgres.staging import STAGING, WINDOW, stage
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT, Target
 
-WINDOW = "_window"
-"""A frame's column, not a table's: the index of the sync window that the row was read for."""
-
-STAGING = "klaviyo_staging"
 CHANGED = "klaviyo_changed"
 
-BINARY_TYPES = frozenset(
-    {
-        sa.TEXT, sa.VARCHAR, sa.INTEGER, sa.BIGINT, sa.SMALLINT, sa.NUMERIC, sa.DOUBLE_PRECISION, sa.REAL,
-        sa.BOOLEAN, sa.DATE, pg.TIMESTAMP, pg.JSONB,
-    }
-)  # fmt: skip
-"""Types that psycopg writes in the binary format whatever Python type stands for them; others are copied as text."""
-
-ANALYZE_FROM_ROWS = 1_000
-"""Below this, planning by default estimates costs less than gathering statistics."""
+Ranked = tuple[tuple[str, tuple[str, ...]], ...]
+"""`ranked` of `merge`, hashable."""
 
 
 @dataclass
@@ -89,27 +74,29 @@ def merge(
     answers may be true at once, with the values in order of preference: the first preferred one is kept.
     `replaces` deletes the rows of these days that `frame` lacks.
     """
-    frame = _latest(target, frame, ranked or {})
+    preferences = tuple((column, tuple(order)) for column, order in (ranked or {}).items() if column in frame.columns)
+    frame = _latest(target, frame, preferences)
     if frame.empty and replaces is None:
         return {}
-    stage = _stage(connection, target, frame)
-    for column, order in (ranked or {}).items():
-        _keep_preferred(connection, target, stage, column, order)
-    changed = _changed_table(connection, target)
+    staged, changed = stage(connection, target, frame), _changed_table(target)
+    for column, order in preferences:
+        _keep_preferred(connection, target, staged, column, order)
+    changed.create(connection)
     tallies: Tallies = {}
-    names = [name for name in target.written if name in frame.columns]
-    if _upsert(connection, target, stage, changed, names, ranked or {}):
+    # SQLAlchemy tells no row count of an INSERT … SELECT unless it is asked to.
+    upsert = _upsert(target, staged, preferences).execution_options(preserve_rowcount=True)
+    if connection.execute(upsert).rowcount:
         tallies = _count(connection, changed)
-        _write_history(connection, target, changed)
+        for statement in _history_statements(target):
+            connection.execute(statement)
     if replaces is not None:
-        for index, deleted in _delete_absent(connection, target, stage, replaces).items():
+        for index, deleted in _delete_absent(connection, target, staged, replaces).items():
             tallies[index] = tallies.get(index, Tally()) + Tally(deleted=deleted)
-    changed.drop(connection)
-    stage.drop(connection)
+    connection.exec_driver_sql(f"DROP TABLE {CHANGED}, {STAGING}")
     return tallies
 
 
-def _latest(target: Target, frame: pd.DataFrame, ranked: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def _latest(target: Target, frame: pd.DataFrame, ranked: Ranked) -> pd.DataFrame:
     key = list(target.key)
     unknown = set(frame.columns) - set(target.written) - {WINDOW}
     missing = set(key) - set(frame.columns)
@@ -122,84 +109,17 @@ def _latest(target: Target, frame: pd.DataFrame, ranked: Mapping[str, Sequence[s
     if target.is_observed:
         frame = frame.sort_values(OBSERVED_AT, kind="stable")
     last = frame.drop_duplicates(key, keep="last")
-    for column, order in ranked.items():
+    for column, order in ranked:
         rank = [order.index(value) if value in order else len(order) for value in frame[column]]
         best = frame.assign(rank=rank).sort_values("rank", kind="stable").drop_duplicates(key, keep="first")
         last = last.drop(columns=column).merge(best[[*key, column]], on=key, how="left")
     return last
 
 
-def _stage(connection: sa.Connection, target: Target, frame: pd.DataFrame) -> sa.Table:
-    """A temporary table with the frame's rows; its columns have the target's own types and scales."""
-    names = [name for name in target.written if name in frame.columns]
-    stage = sa.Table(
-        STAGING,
-        sa.MetaData(),
-        *(sa.Column(name, target.table.c[name].type) for name in names),
-        sa.Column(WINDOW, sa.Integer),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DROP",
-    )
-    stage.create(connection)
-    if len(frame):
-        columns = [*names, WINDOW] if WINDOW in frame.columns else names
-        _copy(connection, target, frame, columns)
-        if len(frame) >= ANALYZE_FROM_ROWS:
-            keys = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in target.key)
-            connection.execute(sa.text(f"ANALYZE {STAGING} ({keys})"))
-    return stage
-
-
-def _copy(connection: sa.Connection, target: Target, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    types = [_type_of(target, name) for name in columns]
-    binary = all(type(one) in BINARY_TYPES for one in types)
-    statement = sql.SQL("COPY {} ({}) FROM STDIN {}").format(
-        sql.Identifier(STAGING),
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
-        sql.SQL("(FORMAT BINARY)" if binary else ""),
-    )
-    rows = zip(*(_values(frame[name], kind) for name, kind in zip(columns, types, strict=True)), strict=True)
-    with raw.cursor() as cursor:
-        oids = cursor.execute(
-            "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
-            [f"pg_temp.{STAGING}"],
-        ).fetchall()
-        by_name = dict(oids)
-        with cursor.copy(statement) as copy:
-            if binary:
-                copy.set_types([by_name[name] for name in columns])
-            for row in rows:
-                copy.write_row(row)
-
-
-def _type_of(target: Target, name: str) -> sa.types.TypeEngine[Any]:
-    return target.table.c[name].type if name in target.table.columns else sa.INTEGER()
-
-
-def _values(series: pd.Series[Any], kind: sa.types.TypeEngine[Any]) -> list[Any]:
-    """A column's values as psycopg takes them: None for every kind of missing value.
-
-    pandas turns whole numbers with gaps among them, and any figure, into floats: they are given the column's type.
-    """
-    if isinstance(series.dtype, pd.DatetimeTZDtype):
-        return [None if value is pd.NaT else value.to_pydatetime() for value in series]
-    values = series.astype(object).where(series.notna(), None).tolist()
-    if isinstance(kind, pg.JSONB):
-        return [None if value is None else Jsonb(value, dumps=json_text) for value in values]
-    if isinstance(kind, sa.Integer):
-        return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
-    if isinstance(kind, sa.Numeric) and kind.asdecimal:
-        return [Decimal(repr(float(value))) if isinstance(value, float) else value for value in values]
-    return values
-
-
 def _keep_preferred(
     connection: sa.Connection, target: Target, stage: sa.Table, column: str, order: Sequence[str]
 ) -> None:
     """Let the table's value stand where it is preferred to the frame's."""
-    if column not in stage.columns:
-        return
     connection.execute(
         sa.update(stage)
         .values({column: target.table.c[column]})
@@ -214,8 +134,9 @@ def _rank(column: sa.ColumnElement[Any], order: Sequence[str]) -> sa.ColumnEleme
     return sa.case({value: place for place, value in enumerate(order)}, value=column, else_=len(order))
 
 
-def _changed_table(connection: sa.Connection, target: Target) -> sa.Table:
-    changed = sa.Table(
+@lru_cache(maxsize=64)
+def _changed_table(target: Target) -> sa.Table:
+    return sa.Table(
         CHANGED,
         sa.MetaData(),
         *(sa.Column(name, target.table.c[name].type) for name in target.key),
@@ -224,20 +145,14 @@ def _changed_table(connection: sa.Connection, target: Target) -> sa.Table:
         prefixes=["TEMPORARY"],
         postgresql_on_commit="DROP",
     )
-    changed.create(connection)
-    return changed
 
 
-def _upsert(
-    connection: sa.Connection,
-    target: Target,
-    stage: sa.Table,
-    changed: sa.Table,
-    names: Sequence[str],
-    ranked: Mapping[str, Sequence[str]],
-) -> int:
-    """Insert what is new and update what differs; note the keys in `changed`; return how many."""
-    table, content = target.table, [name for name in target.content if name in names]
+@lru_cache(maxsize=64)
+def _upsert(target: Target, stage: sa.Table, ranked: Ranked) -> sa.Insert:
+    """Insert what is new and update what differs, and note the keys as changed."""
+    table, changed = target.table, _changed_table(target)
+    names = [name for name in target.written if name in stage.columns]
+    content = [name for name in target.content if name in names]
     fresh = sa.or_(
         table.c[target.key[0]].is_(None),
         _differ([stage.c[name] for name in content], [table.c[name] for name in content]),
@@ -250,7 +165,7 @@ def _upsert(
     )
     insert = pg.insert(table).from_select(list(names), source)
     if content:
-        allowed, values = _resolve(target, insert, names, {c: order for c, order in ranked.items() if c in content})
+        allowed, values = _resolve(target, insert, names, dict(ranked))
         insert = insert.on_conflict_do_update(
             index_elements=list(target.key),
             set_=values,
@@ -266,7 +181,7 @@ def _upsert(
         merged, stage, _same_key(target, merged, stage)
     )
     statement = sa.insert(changed).from_select([*target.key, "inserted", WINDOW], noted, include_defaults=False)
-    return connection.execute(statement.add_cte(merged)).rowcount
+    return statement.add_cte(merged)
 
 
 def _resolve(
@@ -306,12 +221,13 @@ def _count(connection: sa.Connection, changed: sa.Table) -> Tallies:
     return {index: Tally(inserted, updated) for index, inserted, updated in rows}
 
 
-def _write_history(connection: sa.Connection, target: Target, changed: sa.Table) -> None:
-    """Close the open row of every changed key and add the new state; both times are the observation's."""
-    history, table = target.history, target.table
+@lru_cache(maxsize=64)
+def _history_statements(target: Target) -> Sequence[sa.Executable]:
+    """Close the open row of every changed key, then add the new state; both times are the observation's."""
+    history, table, changed = target.history, target.table, _changed_table(target)
     if history is None:
-        return
-    connection.execute(
+        return ()
+    close = (
         sa.update(history)
         .values(valid_to=table.c[OBSERVED_AT])
         .where(
@@ -322,14 +238,13 @@ def _write_history(connection: sa.Connection, target: Target, changed: sa.Table)
         )
     )
     kept = [column.name for column in history.columns if column.name not in ("valid_from", "valid_to")]
-    connection.execute(
-        sa.insert(history).from_select(
-            [*kept, "valid_from"],
-            sa.select(*(table.c[name] for name in kept), table.c[OBSERVED_AT]).join_from(
-                table, changed, _same_key(target, table, changed)
-            ),
-        )
+    add = sa.insert(history).from_select(
+        [*kept, "valid_from"],
+        sa.select(*(table.c[name] for name in kept), table.c[OBSERVED_AT]).join_from(
+            table, changed, _same_key(target, table, changed)
+        ),
     )
+    return close, add
 
 
 def _delete_absent(connection: sa.Connection, target: Target, stage: sa.Table, span: DaySpan) -> dict[int, int]:

@@ -16,7 +16,8 @@ from klaviyo_pipeline.postgres.children import ChildWriter
 from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.merge import WINDOW, DaySpan, Tally, merge
+from klaviyo_pipeline.postgres.merge import DaySpan, Tally, merge
+from klaviyo_pipeline.postgres.staging import WINDOW
 from klaviyo_pipeline.postgres.tables import Target
 
 
@@ -65,6 +66,9 @@ class Writer:
         }
 
         def write(connection: sa.Connection) -> tuple[dict[int, Tally], list[Synced]]:
+            if self.load.windows and not batch.completes:
+                # Nothing rests on these rows before the ledger's do, whose commit makes all earlier ones durable.
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             frame, span = self._still_newest(connection, batch)
             changed = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
             self._children.write(connection, batch.children)

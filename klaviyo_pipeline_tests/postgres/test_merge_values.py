@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pandas as pd
+import psycopg
 import pytest
-import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.escape import escape, unescape
 from klaviyo_pipeline.postgres.engine import NotMigrated
@@ -176,7 +176,7 @@ def test_pandas_own_types_are_written_as_the_columns_type(goods: Store) -> None:
 
 
 def test_a_fraction_is_no_whole_number(goods: Store) -> None:
-    with pytest.raises((TypeError, sa.exc.DBAPIError)):
+    with pytest.raises((TypeError, psycopg.DataError)):
         goods.merge("Odd Goods", [good(pieces=1.5)])
     assert goods.rows('SELECT * FROM "Odd Goods"') == []
 
