@@ -11,6 +11,7 @@ from klaviyo_pipeline.assets.census import census_asset
 from klaviyo_pipeline.assets.describing import described
 from klaviyo_pipeline.assets.entities import entity_asset
 from klaviyo_pipeline.assets.metrics import metrics_asset
+from klaviyo_pipeline.assets.performance_report import performance_report_asset
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
 from klaviyo_pipeline.checks.assembling import account_checks, blocking_checks
 from klaviyo_pipeline.jobs import account_jobs
@@ -32,6 +33,7 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
         *(census_asset(account, listing) for listing in (*LISTINGS.values(), TAGS)),
         *(report_asset(account, spec) for spec in REPORT_ASSETS.values()),
         *(metrics_asset(account, table) for table in METRICS.values()),
+        performance_report_asset(account),
     ]
     return list(dg.map_asset_specs(lambda spec: described(spec, account), assets))
 

@@ -8,13 +8,16 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.partitions import Window, report_windows
-from klaviyo_pipeline.postgres.engine import in_transaction
+from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.merge import DaySpan
+from klaviyo_pipeline.postgres.merge import DaySpan, Tally
 from klaviyo_pipeline.postgres.metrics import Metrics, MetricsTable
 from klaviyo_pipeline.postgres.staging import WINDOW
 from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.reporting.period import Period
+from klaviyo_pipeline.reporting.queries import Reader
+from klaviyo_pipeline.reporting.subjects import SUBJECTS
 from klaviyo_pipeline.settings import Account
 
 DAYS_AT_ONCE = 31
@@ -65,9 +68,39 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
                 for first in range(0, len(windows), DAYS_AT_ONCE):
                     yield _compute(context, engine, metrics, windows[first : first + DAYS_AT_ONCE], first)
 
-        return Load(batches=batches(), windows=windows, on_synced=told_by_partition(context))
+        def written(tally: Tally, rows: int) -> None:
+            if not rows:
+                return
+            try:
+                _show(context, warehouse, metrics, windows)
+            except Exception as error:  # the rows are there, and no picture is worth a failed run
+                context.log.warning(f"this run cannot be shown: {reason(error)}")
+
+        return Load(batches=batches(), windows=windows, on_synced=told_by_partition(context), on_written=written)
 
     return computed
+
+
+def _show(context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metrics, windows: Sequence[Window]) -> None:
+    """Tell what the run computed, as a table and a chart.
+
+    Metadata of a run is stored again with each of its partitions: a picture goes to the last one alone, which is the
+    one that the UI shows first.
+    """
+    # Drawing takes a second to import, and a code location should not wait for it.
+    from klaviyo_pipeline.reporting.preview import chart, top_table
+
+    subject = SUBJECTS[metrics.table.name]
+    period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))
+    with warehouse.engine() as engine, snapshot(engine) as connection:
+        reader = Reader(connection, metrics.schema)
+        shown = {
+            f"top_{metrics.table.entity}": top_table(reader, subject, period),
+            "by_day": chart(reader, subject, period),
+        }
+    context.add_asset_metadata(
+        {name: dg.MetadataValue.md(text) for name, text in shown.items() if text}, partition_key=windows[-1].key
+    )
 
 
 def _compute(

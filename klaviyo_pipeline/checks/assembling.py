@@ -23,6 +23,7 @@ from klaviyo_pipeline.checks.ledger import ledger_checks
 from klaviyo_pipeline.checks.metrics import metrics_checks
 from klaviyo_pipeline.checks.reports import report_checks
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.postgres.engine import snapshot
 from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
@@ -108,8 +109,7 @@ def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 @contextmanager
 def examining(engine: sa.Engine, account: Account, asset: str) -> Iterator[Examination]:
     """One asset in one snapshot of the database, in a transaction that cannot write."""
-    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with engine.connect().execution_options(**options) as connection:
+    with snapshot(engine) as connection:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
         yield Examination(connection, account, asset, now)
 

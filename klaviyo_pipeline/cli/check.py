@@ -7,9 +7,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from klaviyo_pipeline.cli.shared import console, json_text, printable, quiet, settings_of_environment, warehouse
+from klaviyo_pipeline.cli.shared import console, json_text, quiet, settings_of_environment, warehouse
 from klaviyo_pipeline.postgres.account import verify
 from klaviyo_pipeline.resources import api_key
+from klaviyo_pipeline.text import printable
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.checks.running import Checked

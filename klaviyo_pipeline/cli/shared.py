@@ -30,6 +30,7 @@ from klaviyo_pipeline.postgres.engine import (
 from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
 from klaviyo_pipeline.postgres.repositories import UnknownFilter
 from klaviyo_pipeline.settings import SQL_DIR, Settings, SettingsError, load_settings
+from klaviyo_pipeline.text import printable
 
 WIDE = 200
 
@@ -158,8 +159,3 @@ def told_bytes(count: int) -> str:
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]
     return f"{size:,.0f} {units[0]}" if size >= 10 or units[0] == "B" else f"{size:.1f} {units[0]}"
-
-
-def printable(text: str) -> str:
-    """The text without control characters: names come from the account, and must not drive the terminal."""
-    return "".join(c if c.isprintable() else "�" for c in text)

@@ -101,6 +101,14 @@ def clear_errors(url: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection that sees one moment of the database, in a transaction that cannot write."""
+    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect().execution_options(**options) as connection:
+        yield connection
+
+
 def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
     """What `work` returns, run in one transaction; run again where the database itself was in trouble.
 

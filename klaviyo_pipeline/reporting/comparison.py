@@ -1,0 +1,58 @@
+"""The key figures of a period beside those of the period before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from klaviyo_pipeline.reporting.figures import Sending, added, ratio
+from klaviyo_pipeline.reporting.subjects import Column
+from klaviyo_pipeline.reporting.tables import Row, Table
+from klaviyo_pipeline.reporting.writing import count, money, points, rate, round_money, signed_rate
+
+KEY_FIGURES = (
+    Column("Revenue", "conversion_value", round_money),
+    Column("Recipients", "recipients", count),
+    Column("Delivered", "delivered", count),
+    Column("Open rate*", "open_rate", rate),
+    Column("Click rate*", "click_rate", rate),
+    Column("Conversion rate*", "conversion_rate", rate),
+    Column("Unsubscribe rate*", "unsubscribe_rate", rate),
+    Column("Revenue per delivery", "revenue_per_recipient", money),
+)
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A figure of the period, that of the period before, and the change; both empty where they cannot be compared."""
+
+    label: str
+    value: str
+    before: str
+    change: str
+    direction: str
+    """up, down or even, for the reader; not a judgement."""
+
+
+def key_figures(now: Sending, before: Sending | None) -> list[KeyFigure]:
+    """Every key figure; without a period before, without comparison."""
+    return [_key_figure(column, now, before) for column in KEY_FIGURES]
+
+
+def by_source(period: str, sources: Sequence[tuple[str, Sending]]) -> Table:
+    """The key figures of each source of messages, and of all together."""
+    together = ("Together", added(Sending, [figures for _, figures in sources]))
+    rows = [Row(label, [column.of(figures) for column in KEY_FIGURES]) for label, figures in [*sources, together]]
+    return Table(f"Key figures of flows and campaigns, {period}", ["From", *(c.heading for c in KEY_FIGURES)], rows)
+
+
+def _key_figure(column: Column, now: Sending, before: Sending | None) -> KeyFigure:
+    value: Decimal | None = getattr(now, column.figure)
+    earlier: Decimal | None = getattr(before, column.figure) if before else None
+    change, direction = "", ""
+    if value is not None and earlier is not None:
+        difference = value - earlier
+        direction = "up" if difference > 0 else "down" if difference < 0 else "even"
+        change = points(difference) if column.form is rate else signed_rate(ratio(difference, earlier))
+    return KeyFigure(column.heading, column.of(now), column.form(earlier) if before else "", change, direction)

@@ -1,0 +1,46 @@
+"""How figures are written, for people who read English."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+NONE = "–"
+Form = Callable[[Decimal | None], str]
+
+
+def count(value: Decimal | None) -> str:
+    """A whole number; Klaviyo's counts may carry a fraction."""
+    return NONE if value is None else f"{_whole(value):,}"
+
+
+def signed_count(value: Decimal | None) -> str:
+    return NONE if value is None else f"{_whole(value):+,}"
+
+
+def money(value: Decimal | None) -> str:
+    """An amount in the account's currency, without its name."""
+    return NONE if value is None else f"{value:,.2f}"
+
+
+def round_money(value: Decimal | None) -> str:
+    """An amount without its cents, for where it has to be read at a glance."""
+    return money(value) if value is not None and abs(value) < 1_000 else count(value)
+
+
+def rate(value: Decimal | None) -> str:
+    """A fraction of 1 as a percentage."""
+    return NONE if value is None else f"{value:.2%}"
+
+
+def signed_rate(value: Decimal | None) -> str:
+    return NONE if value is None else f"{value:+.1%}"
+
+
+def points(value: Decimal | None) -> str:
+    """The difference of two rates, in percentage points."""
+    return NONE if value is None else f"{value * 100:+.2f} points"
+
+
+def _whole(value: Decimal) -> int:
+    return int(value.to_integral_value())
