@@ -338,6 +338,32 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
 REFUSED = "postgresql://nobody:hidden@127.0.0.1:9/w"
 
 
+def test_report_writes_a_page_and_says_which_days_are_not_there(reader: Here, tmp_path: Path) -> None:
+    page = tmp_path / "march.html"
+    outcome = reader.run("report", "--from", "2025-03-01", "--to", "2025-03-20", "--out", str(page))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[0].startswith(f"1 Mar 2025 to 20 Mar 2025: {page} (")
+    assert "Flows, campaigns, forms, segments: not synced for 6 days (15 Mar 2025 to 20 Mar 2025)." in outcome.out
+    shown = page.read_text()
+    [revenue] = reader.shell.rows(
+        "SELECT sum(value) FROM (SELECT conversion_value FROM flow_metrics UNION ALL "
+        "SELECT conversion_value FROM campaign_metrics) AS every (value)"
+    )
+    assert f'<dd class="value">{revenue[0]:,.0f}</dd>' in shown
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_report_shows_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
+    outcome = reader.run("report", "--out", str(tmp_path / "r.html"))
+    assert outcome.out.startswith("13 Feb 2025 to 14 Mar 2025: ")
+
+
+def test_report_of_a_schema_that_is_not_there_says_what_to_run(here: Here, tmp_path: Path) -> None:
+    outcome = here.run("report", "--out", str(tmp_path / "r.html"))
+    assert (outcome.code, list(tmp_path.glob("*.html"))) == (1, [])
+    assert "klaviyo-pipeline migrate" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "changed", "code", "line"),
     [
@@ -361,6 +387,12 @@ REFUSED = "postgresql://nobody:hidden@127.0.0.1:9/w"
         (["sync", "--from", TOMORROW], {}, 2, "lies in the future"),
         (["metrics", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
         (["metrics", "--from", "2025-03-10"], {}, 2, "--to"),
+        (["report", "--out", "r.html", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
+        (["report", "--out", "r.html", "--from", TOMORROW], {}, 2, "lies in the future"),
+        (["report", "--out", "r.html", "--to", "2025-02-30"], {}, 2, "is no date"),
+        (["report"], {}, 2, "--out"),
+        (["report", "--out", "/dev/null"], {}, 2, "is no file"),
+        (["report", "--out", "/nowhere/r.html"], {}, 2, "there is no folder /nowhere"),
         (["sync", "flow"], {}, 2, "there is no asset 'flow'"),
         (["list", "profiles"], {}, 2, "profiles"),
         (["status", "--format", "xml"], {}, 2, "xml"),

@@ -1,0 +1,16 @@
+"""A claimed schema without any figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from klaviyo_pipeline_tests.postgres.conftest import migrated_template, store  # noqa: F401 - fixtures
+from klaviyo_pipeline_tests.postgres.store import Store
+from klaviyo_pipeline_tests.reporting.books import Books
+
+
+@pytest.fixture
+def books(store: Store) -> Books:  # noqa: F811
+    made = Books(store)
+    made.open()
+    return made
