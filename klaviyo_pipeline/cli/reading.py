@@ -15,7 +15,6 @@ from klaviyo_pipeline.cli.shared import (
     console,
     json_text,
     number,
-    printable,
     settings_of_environment,
     table,
     told_bytes,
@@ -27,6 +26,7 @@ from klaviyo_pipeline.postgres.repositories import Criteria
 from klaviyo_pipeline.postgres.sizes import table_bytes
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, Settings
+from klaviyo_pipeline.text import printable
 from klaviyo_pipeline.upkeep.sizes import dagster_bytes
 
 STATUS_COLUMNS = {

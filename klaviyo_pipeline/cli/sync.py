@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klaviyo_pipeline.cli.shared import DAY, console, printable, quiet, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.shared import DAY, console, quiet, settings_of_environment, table, warehouse
 from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS, REPORTS
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import Account, Settings
+from klaviyo_pipeline.text import printable
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.syncing import AssetResult
