@@ -18,13 +18,13 @@ from klaviyo_pipeline.postgres.metrics import METRICS, MetricsTable
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT
 from klaviyo_pipeline.settings import SQL_DIR, Account
 
-KLAVIYO_PAGES = {
+PAGES = {
     "flow": "https://www.klaviyo.com/flows",
     "campaign": "https://www.klaviyo.com/campaigns",
     "form": "https://www.klaviyo.com/forms",
     "segment": "https://www.klaviyo.com/lists",
 }
-"""Where a user of Klaviyo sees these objects."""
+"""Where a user of Klaviyo sees these objects, by their kind."""
 
 REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
 
@@ -86,7 +86,7 @@ def _sources(
 
 def _links(name: str) -> dict[str, dg.MetadataValue]:
     kind, endpoint = _kind(name), _endpoint(name)
-    page = {"klaviyo_page": dg.MetadataValue.url(KLAVIYO_PAGES[kind])} if kind else {}
+    page = {"klaviyo_page": dg.MetadataValue.url(PAGES[kind])} if kind else {}
     reference = {"klaviyo_reference": dg.MetadataValue.url(REFERENCE.format(endpoint=endpoint))} if endpoint else {}
     return {**page, **reference}
 
@@ -102,4 +102,4 @@ def _endpoint(name: str) -> str | None:
 def _kind(name: str) -> str | None:
     """The kind of object that an asset is about, by the first word of its name."""
     kind = name.partition("_")[0].removesuffix("s")
-    return kind if kind in KLAVIYO_PAGES else None
+    return kind if kind in PAGES else None
