@@ -10,7 +10,7 @@ have all of it, and campaigns whose send began outside of the span are left to t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from math import ceil
 from typing import Any
@@ -164,6 +164,8 @@ class _Reading:
     spec: ReportAsset
     windows: Sequence[Window]
     metric: ConversionMetric | None
+    without_day: set[str] = field(default_factory=set)
+    """Campaigns that have figures and no send time."""
 
     @property
     def metric_id(self) -> str | None:
@@ -228,11 +230,12 @@ class _Reading:
             return
         key = self.spec.report.keys[0]
         sent = Lookup(self.session, self.spec.listing).repository.moments("send_time", [row[key] for row in rows])
+        for id in sorted({row[key] for row in rows} - sent.keys() - self.without_day):
+            self.context.log.warning(f"campaign {id} has figures but no send time; they have no day")
+            self.without_day.add(id)
+        self.context.add_asset_metadata({"campaigns_without_day": sorted(self.without_day)})
         for row in rows:
-            moment = sent.get(row[key])
-            if moment is None:
-                self.context.log.warning(f"campaign {row[key]} has figures but no send time; they have no day")
-            yield row, self.session.account.today(moment) if moment is not None else None
+            yield row, self.session.account.today(sent[row[key]]) if row[key] in sent else None
 
 
 def _day(window: Window) -> date:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.report_answers import LONGEST_SEND
 from klaviyo_pipeline.assets.reports import ReportAsset
-from klaviyo_pipeline.checks.check import Examination, Verdict, counted, error, passed, some
+from klaviyo_pipeline.checks.check import Examination, Verdict, counted, error, passed, some, warning
 from klaviyo_pipeline.klaviyo.report_types import SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.resources import Session
@@ -50,11 +50,14 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
     if span is None:
         return passed("no day is settled yet")
     kept = _stored(look, spec, span)
-    begun = None if isinstance(spec.report, SeriesReport) else _sent_in(look, spec, span)
+    sent = {} if isinstance(spec.report, SeriesReport) else _sent_on(look, spec)
     look.release()
     told, unknown = _answer(session, spec, span)
-    if begun is not None:
-        told = {key: figures for key, figures in told.items() if key[0] in begun}
+    dayless: dict[Key, Figures] = {}
+    if not isinstance(spec.report, SeriesReport):
+        dayless = {key: figures for key, figures in told.items() if key[0] not in sent and any(figures.values())}
+        # The answer reaches past the span.
+        told = {key: one for key, one in told.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last}
     names = [name for name in spec.report.additive if not kept or any(name in row for row in kept.values())]
     differing = [
         f"{name} of {'/'.join(filter(None, key))}: {ours:f} here, {theirs:f} in Klaviyo's"
@@ -64,7 +67,13 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
         > NOISE
     ]
     days = f"{span.first} to {span.last}"
-    metadata = {"days": (span.last - span.first).days + 1, "groups": len(told), "unknown_statistics": unknown}
+    ids = sorted({key[0] for key in dayless})
+    metadata = {
+        "days": (span.last - span.first).days + 1,
+        "groups": len(told),
+        "unknown_statistics": unknown,
+        "without_day": ids,
+    }
     if differing:
         metrics = spec.name.replace("_report", "_metrics")
         return error(
@@ -73,6 +82,14 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
             f"account's, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} --to {span.last} "
             "--force`.",
             differing=len(differing),
+            **metadata,
+        )
+    if dayless:
+        revenue = sum((figures.get("conversion_value", Decimal()) for figures in dayless.values()), Decimal())
+        return warning(
+            f"the days {days} add up to the {VALUES[spec.report.entity].name} report, but for "
+            f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: {some(ids)}. Their "
+            f"figures, {revenue:f} in conversion_value, are in no table: look at them in Klaviyo.",
             **metadata,
         )
     return passed(f"the days {days} add up to the {VALUES[spec.report.entity].name} report", **metadata)
@@ -126,11 +143,11 @@ def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, 
     return found, sorted(unknown)
 
 
-def _sent_in(look: Examination, spec: ReportAsset, span: Span) -> set[str]:
-    """Ids of the objects whose send began within the span."""
+def _sent_on(look: Examination, spec: ReportAsset) -> dict[str, date]:
+    """The day on which each object's send began, by id; those that tell none are left out."""
     table = look.target(spec.listing.entity).table
-    query = sa.select(table.c.id).where(look.day_of(table.c.send_time).between(span.first, span.last))
-    return set(look.connection.execute(query).scalars())
+    day = look.day_of(table.c.send_time).label("day")
+    return {row.id: row.day for row in look.rows(sa.select(table.c.id, day).where(table.c.send_time.is_not(None)))}
 
 
 def _key(spec: ReportAsset, row: Mapping[Any, Any]) -> Key:

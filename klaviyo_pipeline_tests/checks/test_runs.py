@@ -14,6 +14,7 @@ from klaviyo_pipeline.checks.assembling import asking_checks, database_checks
 from klaviyo_pipeline.planning import SyncRequest
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline.syncing import Sync
 from klaviyo_pipeline_tests.checks.conftest import EMAIL, FIRST, LAST, OLD, sound_shop, sync
 from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, pipeline_on, put, utc
@@ -210,6 +211,63 @@ def test_an_object_that_is_held_as_deleted_and_is_listed_is_an_error(pipeline: P
     pipeline.run("flows_census")
     pipeline.execute("UPDATE flows SET deleted_at = now() WHERE id = 'F2'")
     assert not reconciled(pipeline, "flows", "listed_objects_are_held").passed
+
+
+def test_an_object_that_changed_while_the_listing_was_read_is_no_fault(
+    shop: SandboxAccount, pipeline: Pipeline
+) -> None:
+    pipeline.run("flows_census")
+    # As if it had been changed before the check, and once more after the current ones were listed.
+    pipeline.execute("UPDATE flows SET updated_at = updated_at - interval '1 s' WHERE id = 'F1'")
+
+    def change(request: Any) -> bool:
+        if "archived,true" in request.query_params.get("filter", ""):
+            put(shop, "flows", "F1", datetime.now(UTC) + timedelta(hours=1))
+        return False
+
+    pipeline.server.faults.add(change, Fault())
+    with pipeline.asked() as came:
+        assert reconciled(pipeline, "flows", "listed_objects_are_held").passed
+    assert [entry.path for entry in came if entry.endpoint == "get_flow"] == ["/api/flows/F1"]
+
+
+def test_a_time_that_was_set_back_since_the_last_sync_is_no_fault(shop: SandboxAccount, pipeline: Pipeline) -> None:
+    pipeline.run("flows_census")
+    put(shop, "flows", "F1", OLD - timedelta(days=1))
+    found = reconciled(pipeline, "flows", "listed_objects_are_held")
+    assert found.passed
+    assert found.metadata["set_back"].value == 1
+
+
+def test_many_objects_that_differ_are_an_error_without_a_lookup_of_each(
+    shop: SandboxAccount, pipeline: Pipeline
+) -> None:
+    for number in range(21):
+        put(shop, "forms", f"lost{number}", utc("2025-03-20T10:00:00"))
+    pipeline.run("forms_census")
+    pipeline.execute("DELETE FROM forms WHERE id LIKE 'lost%'")
+    with pipeline.asked() as came:
+        assert not reconciled(pipeline, "forms", "listed_objects_are_held").passed
+    assert not [entry for entry in came if entry.endpoint == "get_form"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_figures_of_a_campaign_without_a_send_time_are_told_with_their_value(
+    known: bool, shop: SandboxAccount, pipeline: Pipeline
+) -> None:
+    put(shop, "campaigns", "odd", OLD, status="Sent", send_time=None, created_at=OLD)
+    groups = {"campaign_id": "odd", "campaign_message_id": "M", **EMAIL}
+    shop.set_figures("campaign", groups, date(2025, 3, 20), {"recipients": 5, "conversion_value": 77.5})
+    if not known:
+        shop.delete("campaigns", "odd")
+    result = pipeline.run("campaign_report", *SPAN)
+    [made] = result.get_asset_materialization_events()[:1]
+    assert made.materialization.metadata["campaigns_without_day"].value == ["odd"]
+    found = reconciled(pipeline, "campaign_report", "days_add_up")
+    assert not found.passed
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert "odd" in (found.description or "")
+    assert "77.5" in (found.description or "")
 
 
 def test_changes_and_deletes_since_the_last_sync_are_no_fault(shop: SandboxAccount, pipeline: Pipeline) -> None:
