@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +20,7 @@ import psycopg
 import pytest
 
 from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, utc
 
 LAUNCH = """
@@ -36,7 +39,18 @@ query Run($id: ID!) {
   runOrError(runId: $id) { ... on Run { status assetMaterializations { partition } } }
 }
 """
+BACKFILL = """
+query Backfill($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }
+}
+"""
 PATIENCE = 120.0
+
+
+def documented_bodies() -> list[dict[str, Any]]:
+    """The bodies that `docs/backfill.md` posts: a backfill's, and a run's."""
+    document = (PROJECT_ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
+    return [json.loads(body) for body in re.findall(r"^curl [^\n]* -d '(.*?)'$", document, re.MULTILINE | re.DOTALL)]
 
 
 def launch_of(first: str, last: str) -> dict[str, Any]:
@@ -100,6 +114,45 @@ def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
             return dict(run)
         time.sleep(0.3)
     raise AssertionError(f"run {run_id} does not end: {run}")
+
+
+def finished(client: httpx.Client, backfill_id: str) -> dict[str, Any]:
+    """The backfill, once the daemon has brought it to its end."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        backfill = ask(client, {"query": BACKFILL, "variables": {"id": backfill_id}})["partitionBackfillOrError"]
+        if backfill["status"] in ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"):
+            return dict(backfill)
+        time.sleep(0.3)
+    raise AssertionError(f"backfill {backfill_id} does not end: {backfill}")
+
+
+@pytest.mark.timeout(400)
+def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(database: str, tmp_path: Path) -> None:
+    shop = empty_shop("America/New_York")
+    for day in range(9, 14):
+        put(shop, "flows", f"f{day:02}", utc(f"2025-03-{day:02}T12:00:00"))
+    backfill_body, run_body = documented_bodies()
+    log = tmp_path / "webserver.log"
+    with SandboxServer(shop, rate_scale=0) as server:
+        variables = environment(shop, server.url, database, tmp_path) | {"KLAVIYO_ACCOUNT": "klaviyo"}
+        with dev_server(variables, log) as client:
+            launched = ask(client, backfill_body)["launchPartitionBackfill"]
+            assert launched["__typename"] == "LaunchBackfillSuccess", launched
+            backfill = finished(client, launched["backfillId"])
+            assert backfill["status"] == "COMPLETED_SUCCESS", log.read_text(errors="replace")[-4000:]
+            [run] = backfill["runs"]
+            asked = [one for one in server.requests if one.path == "/api/flows"]
+            again = ask(client, run_body)["launchRun"]
+            assert ended(client, again["run"]["runId"])["status"] == "SUCCESS"
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert tags["dagster/asset_partition_range_start"] == "2025-03-10"
+    assert tags["dagster/asset_partition_range_end"] == "2025-03-12"
+    assert len(asked) == 2, "current and archived, a page each"
+    with psycopg.connect(database, options="-csearch_path=klaviyo") as connection:
+        assert connection.execute("SELECT id FROM flows ORDER BY id").fetchall() == [("f10",), ("f11",), ("f12",)]
+        synced = connection.execute("SELECT status, attempts, run_id FROM sync_windows").fetchall()
+    assert synced == [("synced", 2, again["run"]["runId"])] * 3
 
 
 @pytest.mark.timeout(300)
