@@ -1,9 +1,7 @@
 """The README names what there is: settings, commands, assets, jobs, schedules, links."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -46,14 +44,6 @@ def test_every_schedule_and_sensor_is_in_the_readme() -> None:
     definitions = build_defs([Account()])
     named = {one.name for one in [*(definitions.schedules or []), *(definitions.sensors or [])]}
     assert named - set(re.findall(r"\w+", section("Switch on the schedules"))) == set()
-
-
-def test_the_graphql_line_is_json_and_launches_a_job_that_exists() -> None:
-    body: dict[str, Any] = json.loads(section("Launch over GraphQL").split("-d '")[1].split("'\n")[0])
-    selector = body["variables"]["run"]["selector"]
-    jobs = {job.name for job in build_defs([Account()]).jobs or []}
-    assert selector["jobName"] in jobs
-    assert f"location_name: {selector['repositoryLocationName']}\n" in (PROJECT_ROOT / "workspace.yaml").read_text()
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#h][^)]*)\)", README))))
