@@ -12,6 +12,8 @@ from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.settings import PROJECT_ROOT
 
 TESTS = PROJECT_ROOT / "klaviyo_pipeline_tests"
+RUN = {PROJECT_ROOT / "docs" / "extend.md"}
+"""Its commands name an asset that is not there before; `test_extend.py` runs them."""
 DOCUMENTS = sorted([*(PROJECT_ROOT / "docs").glob("*.md"), PROJECT_ROOT / "README.md"])
 
 
@@ -52,7 +54,7 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("line", sorted({line for document in DOCUMENTS for line in commands_of(document)}))
+@pytest.mark.parametrize("line", sorted({line for one in DOCUMENTS if one not in RUN for line in commands_of(one)}))
 def test_every_command_that_a_document_shows_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line, comments=True)
     command = cli.commands[name]

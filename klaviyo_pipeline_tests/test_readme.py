@@ -1,9 +1,6 @@
-"""The README names what there is: settings, commands, assets, jobs, schedules, links."""
+"""The README names what there is: settings, commands, assets, schedules."""
 
 import re
-from pathlib import Path
-
-import pytest
 
 from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.cli.sync import NAMES
@@ -44,8 +41,3 @@ def test_every_schedule_and_sensor_is_in_the_readme() -> None:
     definitions = build_defs([Account()])
     named = {one.name for one in [*(definitions.schedules or []), *(definitions.sensors or [])]}
     assert named - set(re.findall(r"\w+", section("Switch on the schedules"))) == set()
-
-
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#h][^)]*)\)", README))))
-def test_links_of_the_readme_lead_somewhere(target: str) -> None:
-    assert (Path(PROJECT_ROOT) / target).is_file()
