@@ -173,6 +173,21 @@ def test_a_daily_schedule_asks_for_the_trailing_days_and_the_open_window_as_one_
     assert request.partition_key is None
 
 
+@pytest.mark.parametrize("name", ["entities_daily", "reports_daily", "open_window", "census_daily"])
+def test_what_a_schedule_asks_for_goes_before_a_backfill(name: str, definitions: dg.Definitions) -> None:
+    request = request_at(definitions, f"shop_{name}", new_york("2025-03-10T00:15:00"))
+    told = {**(schedule(definitions, f"shop_{name}").tags or {}), **request.tags}
+    assert int(told["dagster/priority"]) > 0
+
+
+@pytest.mark.parametrize("name", ["census_daily", "checks_daily", "reconcile_weekly"])
+def test_a_schedule_of_what_has_no_windows_asks_for_one_run_of_its_job(name: str, definitions: dg.Definitions) -> None:
+    request = request_at(definitions, f"shop_{name}", new_york("2025-03-09T03:40:00"))
+    assert request.partition_key is None
+    assert "dagster/asset_partition_range_start" not in request.tags
+    assert schedule(definitions, f"shop_{name}").job_name == f"shop_{name.partition('_')[0]}"
+
+
 def test_the_days_of_a_schedule_are_the_accounts_own(definitions: dg.Definitions) -> None:
     # 23:50 in New York, and the next day in UTC.
     request = request_at(definitions, "shop_entities_daily", new_york("2025-11-02T23:50:00"))
