@@ -44,8 +44,8 @@ PATIENCE = 120.0
 
 def test_the_document_tells_of_every_schedule_and_sensor_and_of_no_other() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE))
-    definitions = build_defs([Account()])
-    there = {one.name for one in [*(definitions.schedules or []), *(definitions.sensors or [])]}
+    repository = build_defs([Account()]).get_repository_def()
+    there = {one.name for one in (*repository.schedule_defs, *repository.sensor_defs)}
     assert told == there
     assert {shlex.split(command)[3] for command in COMMANDS} <= there
 

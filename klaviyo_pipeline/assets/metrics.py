@@ -42,9 +42,12 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             dg.AssetDep([account.slug, table.entity], partition_mapping=dg.LastPartitionMapping()),
         ],
         # Off until the automation sensor is switched on. The object's own changes are left out: each would ask for
-        # every day anew, and names are refreshed by any run.
+        # every day anew, and names are refreshed by any run. A report that came while another run was about it stays
+        # to be handled.
         automation_condition=(
-            dg.AutomationCondition.any_deps_updated().ignore(dg.AssetSelection.assets([account.slug, table.entity]))
+            dg.AutomationCondition.any_deps_updated()
+            .ignore(dg.AssetSelection.assets([account.slug, table.entity]))
+            .since_last_handled()
             & ~dg.AutomationCondition.in_progress()
             & ~dg.AutomationCondition.any_deps_in_progress()
         ),
