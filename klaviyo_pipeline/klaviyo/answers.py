@@ -88,7 +88,7 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
 
 def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]) -> Fault:
     """What a status other than 200 means. `redact` takes secrets out of the answer's words."""
-    first = _first_error(redact(response.text))
+    first = _first_error(response.text, redact)
     detail = _detail(first)
     if response.is_redirect:
         detail = redact(f"to {response.headers['location']}")
@@ -160,10 +160,11 @@ def _row_count(data: object) -> int:
     return len(results) if isinstance(results, list) else 1
 
 
-def _first_error(text: str) -> Mapping[str, object] | None:
+def _first_error(text: str, redact: Callable[[str], str]) -> Mapping[str, object] | None:
     """The first of the JSON:API errors; an empty one for other JSON objects, None if there is no JSON."""
     try:
-        body = json.loads(text)
+        # Before and after: JSON may write the letters of a secret in other ways.
+        body = _redacted(json.loads(redact(text)), redact)
     except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict):
@@ -172,6 +173,14 @@ def _first_error(text: str) -> Mapping[str, object] | None:
     if isinstance(told, list) and told and isinstance(told[0], dict):
         return told[0]
     return {"detail": body["message"]} if isinstance(body.get("message"), str) else {}
+
+
+def _redacted(value: object, redact: Callable[[str], str]) -> object:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {name: _redacted(item, redact) for name, item in value.items()}
+    return [_redacted(item, redact) for item in value] if isinstance(value, list) else value
 
 
 def _string(first: Mapping[str, object] | None, name: str) -> str | None:

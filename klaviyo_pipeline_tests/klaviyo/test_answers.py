@@ -226,6 +226,14 @@ def test_the_key_is_in_no_exception_log_or_representation(bench: Bench, caplog: 
     assert caplog.records
 
 
+def test_a_key_that_json_writes_in_another_way_is_redacted_too(bench: Bench) -> None:
+    written = "".join(f"\\u{ord(letter):04x}" for letter in API_KEY)
+    bench.server.will(Scripted(401, f'{{"errors": [{{"detail": "The key {written} is wrong."}}]}}'.encode()))
+    line = str(failing(bench, errors.BadKey))
+    assert "[API key] is wrong" in line
+    assert API_KEY not in line
+
+
 def test_the_account_is_read_from_its_resource(bench: Bench) -> None:
     bench.server.will(ok({"data": [account()]}, x_klaviyo_api_retirement_date="2028-07-15"))
     read = bench.client.account()
