@@ -199,9 +199,9 @@ def read_windows(
         return session.client.pages(listing, task[1])
 
     for item in read_side_by_side(tasks, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop):
-        span, _ = item.task
+        span, chain = item.task
         if item.page is not None:
-            _take(oddities, span, item.page, pending)
+            _take(oddities, span, chain, item.page, pending)
         else:
             span.open_chains -= 1
             if span.open_chains == 0:
@@ -216,14 +216,14 @@ def read_windows(
     oddities.sum_up()
 
 
-def _take(oddities: Oddities, span: SpanReading, page: Page, pending: Pending) -> None:
+def _take(oddities: Oddities, span: SpanReading, chain: Chain, page: Page, pending: Pending) -> None:
     span.requests += page.requests
     span.asked_at = min(span.asked_at or page.observed_at, page.observed_at)
     for record in page.records:
+        if not chain.covers(record.updated_at):
+            continue
         oddities.tell(record.problems)
-        updated = record.values["updated_at"]
-        assert updated is None or isinstance(updated, datetime)
-        index = span.take(updated)
+        index = span.take(record.updated_at)
         if index is not None:
             pending.add(record, page.observed_at, index)
 

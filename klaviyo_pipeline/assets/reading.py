@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Page = TypeVar("Page")
 
-LISTINGS_SIDE_BY_SIDE = 6
+LISTINGS_SIDE_BY_SIDE = 8
 
 QUEUED_PAGES = 8
 

@@ -18,6 +18,7 @@ from klaviyo_pipeline.klaviyo.children import included_of
 from klaviyo_pipeline.klaviyo.errors import EndlessListing, MalformedAnswer, NotFound
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
+from klaviyo_pipeline.klaviyo.order import OrderWatch
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer
 from klaviyo_pipeline.klaviyo.paging import turns
@@ -139,8 +140,12 @@ class KlaviyoClient:
             return read_account(next(iter(_data_list(answer)), None))
 
     def pages(self, listing: Listing, chain: Chain) -> Iterator[Page]:
-        """The pages of one chain, first to last. An empty listing is one page without records."""
+        """The pages of one chain, first to last, or to where it is past its end.
+
+        An empty listing is one page without records.
+        """
         first = Call(listing.list_endpoint, self._origin.url(listing.path), chain.params)
+        order = OrderWatch(chain.until)
         shown: set[str] = set()
         stale = 0
         for turn in turns(self._sender, first, restarts=RESTARTS):
@@ -156,6 +161,8 @@ class KlaviyoClient:
                     endpoint=listing.list_endpoint.name,
                 )
             yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
+            if order.is_passed([record.updated_at for record in records]):
+                return
 
     def get(self, listing: Listing, id: str) -> Lookup:
         """The object of that id.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, shortened
@@ -49,6 +50,13 @@ class Record:
     problems: list[str] = field(default_factory=list)
     escapes: int = 0
     children: Mapping[str, Children] = field(default_factory=dict)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When Klaviyo says it was last changed; None where it does not say."""
+        told = self.values.get("updated_at")
+        assert told is None or isinstance(told, datetime)
+        return told
 
 
 @dataclass(frozen=True)

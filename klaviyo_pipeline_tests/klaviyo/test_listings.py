@@ -95,3 +95,22 @@ def test_the_columns_are_those_of_the_tables() -> None:
         "forms": ["id", "name", "status", "ab_test", *times],
         "segments": ["id", "name", "is_active", "is_processing", "is_starred", "definition", *times],
     }
+
+
+def test_a_long_listing_without_an_upper_bound_is_cut_into_spans_that_leave_nothing_out() -> None:
+    chains = SEGMENTS.chains(NOON - timedelta(days=365), NOON, NOON)
+    assert len(chains) == 8
+    assert chains[0].since == NOON - timedelta(days=365)
+    assert [chain.until for chain in chains] == [*(chain.since for chain in chains[1:]), None]
+    asked = [dict(chain.params)["filter"] for chain in chains]
+    assert asked[1] == f"greater-than(updated,{(chains[1].since - timedelta(seconds=2)):%Y-%m-%dT%H:%M:%SZ})"  # type: ignore[operator]
+    border = chains[0].until
+    assert border is not None
+    assert [chain.covers(border) for chain in chains[:3]] == [False, True, False]
+    assert [chain.covers(border - timedelta(microseconds=1)) for chain in chains[:3]] == [True, False, False]
+
+
+def test_only_long_listings_without_an_upper_bound_are_cut() -> None:
+    assert len(SEGMENTS.chains(NOON - timedelta(days=89), NOON, NOON)) == 1
+    assert len(SEGMENTS.chains(None, None, NOON)) == 1
+    assert len(FORMS.chains(NOON - timedelta(days=365), NOON, NOON)) == 1
