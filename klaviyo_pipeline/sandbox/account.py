@@ -100,6 +100,7 @@ class SandboxAccount:
 
     - `gt_includes_bound`: `greater-than` lets about half of the rows equal to its bound through.
     - `cursor_lifetime`: how long a cursor may be used; the real API's live about three days.
+    - `largest_page`: objects on a page of a listing, however many are asked for; None keeps to what is asked.
     - `report_page_size`: groups on a page of a flow or campaign report.
     - `zero_groups`: report groups whose every figure is zero are shown.
     - `tags_need_their_scope`: a listing that includes tags is refused to a key without `tags:read`.
@@ -126,6 +127,7 @@ class SandboxAccount:
     gt_includes_bound: bool = True
     cursor_lifetime: timedelta = timedelta(days=3)
     cursors_void_before: datetime | None = None
+    largest_page: int | None = None
     report_page_size: int = 5000
     zero_groups: bool = False
     tags_need_their_scope: bool = False

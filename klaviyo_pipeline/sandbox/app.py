@@ -112,7 +112,7 @@ class _Desk:
         admission.endpoint, _ = _find(request)
         status = fault.status or 200
         known = {"X-Klaviyo-Req-Id": admission.request_id} if fault.content_type == JSON_API else None
-        return Response(fault.payload(admission.request_id), status, known, fault.content_type)
+        return Response(fault.payload(request, admission.request_id), status, known, fault.content_type)
 
     def _true_answer(self, admission: _Admission, request: Request, body: bytes) -> Response:
         headers: dict[str, str] = {}

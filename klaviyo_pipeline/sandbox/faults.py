@@ -17,8 +17,8 @@ Match = Callable[[Request], bool]
 class Fault:
     """What happens instead of, or to, the true answer.
 
-    - `status` and `body` (bytes, text or JSON) replace the answer. One alone brings the other along: 200, or
-      a JSON:API error.
+    - `status` and `body` (bytes, text, JSON, or what makes JSON of the request) replace the answer. One alone
+      brings the other along: 200, or a JSON:API error.
     - `headers` are added, to the replaced or to the true answer; 'content-type' may be among them.
     - `cut_connection` drops the connection: before any byte if nothing replaces the answer, else half way
       through the body.
@@ -26,7 +26,7 @@ class Fault:
     """
 
     status: int | None = None
-    body: bytes | str | dict[str, Any] | None = None
+    body: bytes | str | dict[str, Any] | Callable[[Request], dict[str, Any]] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_connection: bool = False
     delay: float = 0.0
@@ -35,7 +35,9 @@ class Fault:
     def replaces(self) -> bool:
         return self.status is not None or self.body is not None
 
-    def payload(self, request_id: str) -> bytes:
+    def payload(self, request: Request, request_id: str) -> bytes:
+        if callable(self.body):
+            return json.dumps(self.body(request)).encode()
         if isinstance(self.body, bytes):
             return self.body
         if isinstance(self.body, str):

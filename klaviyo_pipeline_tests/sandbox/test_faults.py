@@ -94,3 +94,8 @@ def test_faults_can_be_taken_back(server: SandboxServer, client: httpx.Client) -
     server.faults.add(FLOWS, Fault(status=503), times=5)
     server.faults.clear()
     assert client.get("/api/flows").status_code == 200
+
+
+def test_a_body_can_be_made_of_the_request(server: SandboxServer, client: httpx.Client) -> None:
+    server.faults.add(FLOWS, Fault(body=lambda request: {"asked": request.query_params["sort"]}))
+    assert client.get("/api/flows?sort=updated").json() == {"asked": "updated"}

@@ -268,3 +268,12 @@ def test_a_form_carries_its_definition_by_id_and_not_in_the_listing(
 def test_text_that_json_can_only_escape_is_shown_all_the_same(account: SandboxAccount, client: httpx.Client) -> None:
     account.put("flows", "F", name="nul \x00 lone \ud800 emoji 🎁")
     assert client.get("/api/flows/F").json()["data"]["attributes"]["name"] == "nul \x00 lone \ud800 emoji 🎁"
+
+
+def test_an_account_can_have_small_pages_whatever_is_asked(account: SandboxAccount, client: httpx.Client) -> None:
+    account.largest_page = 2
+    for number in range(3):
+        account.put("flows", f"F{number}")
+    first = client.get("/api/flows?page[size]=50").json()
+    assert [one["id"] for one in first["data"]] == ["F0", "F1"]
+    assert [one["id"] for one in client.get(first["links"]["next"]).json()["data"]] == ["F2"]
