@@ -23,7 +23,8 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, RunsFilter
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
 from klaviyo_pipeline.definitions import sync_defs
@@ -365,10 +366,11 @@ def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
 def free_dead_runs(instance: DagsterInstance) -> list[str]:
     """Mark runs of syncs that died on this machine as failed and free their pool slots; return their ids."""
     dead = []
-    started = instance.get_run_records(
-        RunsFilter(tags={HOST_TAG: socket.gethostname()}, statuses=[DagsterRunStatus.STARTED])
+    # One that was killed right after its birth has not even started.
+    open_runs = instance.get_run_records(
+        RunsFilter(tags={HOST_TAG: socket.gethostname()}, statuses=NOT_FINISHED_STATUSES)
     )
-    for record in started:
+    for record in open_runs:
         run = record.dagster_run
         if _alive(run.tags.get(PROCESS_TAG, "")):
             continue

@@ -293,10 +293,10 @@ def idle() -> None:
     """A job of nothing."""
 
 
-def started(home: DagsterInstance, process: str) -> str:
+def started(home: DagsterInstance, process: str, status: DagsterRunStatus = DagsterRunStatus.STARTED) -> str:
     """A run that says it is going on in this process of this machine."""
     tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: process}
-    return home.create_run_for_job(idle, tags=tags, status=DagsterRunStatus.STARTED).run_id
+    return home.create_run_for_job(idle, tags=tags, status=status).run_id
 
 
 def test_a_run_whose_process_died_is_marked_as_failed_and_a_living_one_is_left_alone(home: DagsterInstance) -> None:
@@ -309,3 +309,10 @@ def test_a_run_whose_process_died_is_marked_as_failed_and_a_living_one_is_left_a
         dead: DagsterRunStatus.FAILURE,
         recycled: DagsterRunStatus.FAILURE,
     }
+
+
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "CANCELING"])
+def test_a_run_that_died_before_or_after_its_work_is_marked_as_failed_too(status: str, home: DagsterInstance) -> None:
+    dead = started(home, "4194304:1", DagsterRunStatus[status])
+    assert free_dead_runs(home) == [dead]
+    assert home.get_run_by_id(dead).status is DagsterRunStatus.FAILURE  # type: ignore[union-attr]

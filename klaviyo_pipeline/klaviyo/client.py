@@ -15,7 +15,7 @@ from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.account import Account, read_account
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord, blamed_on
 from klaviyo_pipeline.klaviyo.children import included_of
-from klaviyo_pipeline.klaviyo.errors import EndlessListing, MalformedAnswer, NotFound
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
 from klaviyo_pipeline.klaviyo.order import OrderWatch
@@ -34,9 +34,6 @@ RETRY = RetryPolicy()
 
 # A listing whose cursor expires again and again will not end in this run.
 RESTARTS = 2
-
-# Pages in a row that repeat the one before, or are empty, under ever new cursors: no listing is like that.
-STALE_PAGES = 100
 
 _METRIC = (("include", "metric"),)
 
@@ -146,20 +143,11 @@ class KlaviyoClient:
         """
         first = Call(listing.list_endpoint, self._origin.url(listing.path), chain.params)
         order = OrderWatch(chain.until)
-        shown: set[str] = set()
-        stale = 0
         for turn in turns(self._sender, first, restarts=RESTARTS):
             answer = turn.answer
             with blamed_on(answer, first.endpoint):
                 included = included_of(answer.body)
                 records = [listing.record(one, chain.stamp, included, clean=answer.clean) for one in _data_list(answer)]
-            before, shown = shown, {record.id for record in records}
-            stale = stale + 1 if shown <= before else 0
-            if stale > STALE_PAGES:
-                raise EndlessListing(
-                    f"The listing does not end: {stale} pages in a row show nothing new. Run again later.",
-                    endpoint=listing.list_endpoint.name,
-                )
             yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
             if order.is_passed([record.updated_at for record in records]):
                 return

@@ -18,6 +18,7 @@ from klaviyo_pipeline.klaviyo.rates import MINUTE, SECOND, Endpoint, Rate
 LONGEST_WAIT = 300.0
 SECOND_PADDING = 1.05
 MINUTE_PADDING = 60.5 / 60
+DAY_PADDING_SECONDS = 1.0
 
 # A thread wakes some milliseconds late: nothing to a second, much to a window that a rate scale has shortened.
 LATE_WAKING = 0.02
@@ -29,11 +30,13 @@ Clock = Callable[[], datetime]
 class Slot:
     """Leave to send one request: `wait` seconds from now, at the UTC instant `at` of the pacer's clock.
 
-    `at` is never later than the sending, and so is the time of observation of whatever the answer shows.
+    `at` is never later than the sending, and so is the time of observation of whatever the answer shows. `blocked`
+    seconds of the wait are not the pace of the published rates: Klaviyo has asked for them.
     """
 
     wait: float
     at: datetime
+    blocked: float = 0.0
 
 
 class Pacer(Protocol):
@@ -44,7 +47,7 @@ class Pacer(Protocol):
         ...
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
-        """Klaviyo said 429: nobody asks this endpoint for that many seconds."""
+        """Klaviyo said 429, or that this was the day's last: nobody asks this endpoint for that many seconds."""
         ...
 
     def now(self) -> datetime:
@@ -65,7 +68,7 @@ def padded_windows(endpoint: Endpoint, scale: float) -> list[tuple[int, float]]:
 
 def _padded(rate: Rate, seconds: float) -> float:
     if rate.seconds > MINUTE:
-        return seconds
+        return seconds + DAY_PADDING_SECONDS
     share = SECOND_PADDING if rate.seconds <= SECOND else MINUTE_PADDING
     return max(seconds * share, seconds + LATE_WAKING)
 
@@ -137,7 +140,8 @@ class LocalPacer:
             if wait > self._longest_wait:
                 raise quota_spent(endpoint, at)
             log.slots.append(at)
-        return Slot(wait, at)
+            blocked = max(0.0, ((log.blocked_until or now) - now).total_seconds())
+        return Slot(wait, at, blocked)
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
         """See `Pacer.block`. A shorter block never ends a longer one."""

@@ -1,7 +1,7 @@
 """From a first page to the last, along `links.next`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, blamed_on
 from klaviyo_pipeline.klaviyo.errors import CursorExpired, EndlessListing
@@ -9,6 +9,11 @@ from klaviyo_pipeline.klaviyo.sender import Sender
 
 # At the published rates this many pages take more than a day: no account is that large, a loop is likelier.
 MOST_PAGES = 100_000
+
+# Pages in a row that show nothing new, or nothing at all, under ever new cursors: no listing is like that. A report's
+# page costs half a minute and a part of the day's quota.
+STALE_PAGES = 100
+STALE_REPORT_PAGES = 3
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,10 @@ def turns(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
 
     A cursor lives about three days. If one expires midway, the listing starts again from its first page, at
     most `restarts` times: pages come twice then, and none is lost. Raises `EndlessListing` for a link that
-    was followed before, and for more than `MOST_PAGES` pages.
+    was followed before, for page after page that shows nothing new, and for more than `MOST_PAGES` pages.
     """
     call, followed, restarted = first, set[str](), 0
+    novelty = _Novelty(STALE_PAGES if first.data_kind is list else STALE_REPORT_PAGES)
     number = 0
     while True:
         try:
@@ -36,8 +42,10 @@ def turns(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
             if call is first or restarted == restarts:
                 raise
             call, followed, restarted = first, set(), restarted + 1
+            novelty = _Novelty(novelty.most)
             continue
         number += 1
+        novelty.look(answer.body, first.endpoint.name)
         yield Turn(answer, number, restarted > 0)
         link = next_link(answer.body)
         if link is None:
@@ -51,6 +59,34 @@ def turns(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
             )
         followed.add(url)
         call = first.at(url)
+
+
+@dataclass
+class _Novelty:
+    """Notices pages that show nothing that was not shown before: `most` of them in a row may come."""
+
+    most: int
+    stale: int = 0
+    shown: set[str] = field(default_factory=set)
+
+    def look(self, document: Mapping[str, object], endpoint: str) -> None:
+        """Raises `EndlessListing` for one stale page too many."""
+        here = set(_names(document.get("data")))
+        self.stale = 0 if here - self.shown else self.stale + 1
+        self.shown |= here
+        if self.stale > self.most:
+            raise EndlessListing(
+                f"The listing does not end: {self.stale} pages in a row show nothing new. Run again later.",
+                endpoint=endpoint,
+            )
+
+
+def _names(data: object) -> Iterator[str]:
+    """What tells the resources of a listing, or the results of a report, apart."""
+    attributes = data.get("attributes") if isinstance(data, Mapping) else None
+    results = attributes.get("results") if isinstance(attributes, Mapping) else None
+    for one in data if isinstance(data, list) else results if isinstance(results, list) else []:
+        yield repr((one.get("id"), one.get("groupings")) if isinstance(one, Mapping) else one)
 
 
 def next_link(document: Mapping[str, object]) -> object:

@@ -29,7 +29,7 @@ from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, Stopped, Throttled
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer, quota_spent
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.klaviyo.retry import LostTime, RetryPolicy, daily_wait
 
 JSON_API = "application/vnd.api+json"
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -68,7 +68,9 @@ class Sender:
         self._retry = retry
         self._stop = stop or threading.Event()
         self._on_request = on_request
+        self._lost = LostTime(retry.clock)
         self._exhausted = 0
+        self._last_reason = ""
         self._lock = threading.Lock()
         self._http = httpx.Client(
             headers={
@@ -101,13 +103,15 @@ class Sender:
                 raise outcome.error
             backed_off = self._back_off(call.endpoint, outcome, attempt.number)
             if attempt.number == self._retry.attempts:
-                self._count(exhausted=True)
+                self._count(exhausted=True, reason=outcome.reason)
                 raise outcome.error
             attempt = _Try(attempt.number + 1, outcome.reason, backed_off)
 
     def _attempt(self, call: Call, attempt: _Try) -> Answer | Fault:
         slot = self._pacer.reserve(call.endpoint)
+        self._refuse_to_lose(slot.blocked, call.endpoint, attempt.because or "another request was told to slow down")
         self._wait(slot.wait)
+        self._lost.add(slot.blocked)
         began = time.perf_counter()
         response: httpx.Response | None = None
         try:
@@ -116,13 +120,15 @@ class Sender:
             outcome: Answer | Fault = no_answer(trouble, call.endpoint)
         else:
             outcome = self._judge(call, response, slot.at, attempt.number)
-        milliseconds = round((time.perf_counter() - began) * 1000)
+        elapsed = time.perf_counter() - began
+        if isinstance(outcome, Fault):
+            self._lost.add(elapsed)
         self._note(
             RequestRecord(
                 endpoint=call.endpoint.name,
                 method=call.method,
                 status=None if response is None else response.status_code,
-                milliseconds=milliseconds,
+                milliseconds=round(elapsed * 1000),
                 rows=outcome.rows if isinstance(outcome, Answer) else 0,
                 request_id=None if response is None else request_id(response),
                 attempt=attempt.number,
@@ -144,6 +150,8 @@ class Sender:
 
     def _judge(self, call: Call, response: httpx.Response, at: datetime, attempt: int) -> Answer | Fault:
         self.retirement_date = response.headers.get("x-klaviyo-api-retirement-date", self.retirement_date)
+        if (spent := daily_wait(response.headers)) is not None:
+            self._pacer.block(call.endpoint, spent)
         if response.status_code != httpx.codes.OK:
             fault = fault_of(response, call.endpoint, self._pacer.now(), self._redact)
             if isinstance(fault.error, NotFound):
@@ -179,7 +187,9 @@ class Sender:
             return 0.0
         asked = min(fault.pause or 0.0, self._retry.longest_retry_after)
         seconds = max(asked, self._retry.backoff(attempt))
+        self._refuse_to_lose(seconds, endpoint, fault.reason)
         self._wait(seconds)
+        self._lost.add(seconds)
         return seconds
 
     def _obey(self, endpoint: Endpoint, fault: Fault, attempt: int) -> None:
@@ -198,19 +208,30 @@ class Sender:
         if self._stop.wait(max(0.0, seconds)):
             raise Stopped("The run was asked to stop.")
 
+    def _refuse_to_lose(self, seconds: float, endpoint: Endpoint, why: str) -> None:
+        """A run that Klaviyo keeps from working for long is better run again than kept waiting."""
+        if seconds > 0 and self._lost.seconds + seconds > self._retry.longest_trouble:
+            raise Unavailable(
+                f"This run has lost {self._lost.seconds / 60:.0f} minutes to failures and waits for no more of them; "
+                f"the last: {why}. Run again later.",
+                endpoint=endpoint.name,
+            )
+
     def _redact(self, text: str) -> str:
         return text.replace(self._key, "[API key]")
 
-    def _count(self, *, exhausted: bool) -> None:
+    def _count(self, *, exhausted: bool, reason: str = "") -> None:
         with self._lock:
             self._exhausted = self._exhausted + 1 if exhausted else 0
+            self._last_reason = reason
 
     def _refuse_after_too_much_trouble(self, endpoint: Endpoint) -> None:
         with self._lock:
-            exhausted = self._exhausted
+            exhausted, reason = self._exhausted, self._last_reason
         if exhausted >= self._retry.exhausted_in_a_row:
             raise Unavailable(
-                f"{exhausted} requests in a row used up their attempts, so none is sent any more. Run again.",
+                f"{exhausted} requests to Klaviyo in a row used up their attempts, so none is sent any more; "
+                f"the last: {reason}. Run again later.",
                 endpoint=endpoint.name,
             )
 

@@ -24,6 +24,7 @@ WITH free AS (
     SELECT
         endpoint,
         now.moment AS now,
+        coalesce(blocked_until, now.moment) AS blocked_until,
         greatest(
             now.moment,
             blocked_until,
@@ -33,7 +34,7 @@ WITH free AS (
                 FROM unnest(CAST(:requests AS int[]), CAST(:seconds AS float8[])) AS rate (requests, seconds)
             )
         ) AS slot
-    FROM {table}, (SELECT clock_timestamp() AS moment) AS now
+    FROM {table}, (SELECT {clock} AS moment) AS now
     WHERE endpoint = :endpoint
     FOR UPDATE OF api_pacing
 )
@@ -44,20 +45,26 @@ SET slots = CASE
 END
 FROM free
 WHERE api_pacing.endpoint = free.endpoint
-RETURNING free.slot, extract(epoch FROM free.slot - free.now)
+RETURNING free.slot, extract(epoch FROM free.slot - free.now), extract(epoch FROM free.blocked_until - free.now)
 """
 
 _BLOCK = """
 UPDATE {table}
-SET blocked_until = greatest(blocked_until, clock_timestamp() + CAST(:pause AS interval))
+SET blocked_until = greatest(blocked_until, {clock} + CAST(:pause AS interval))
 WHERE endpoint = :endpoint
 """
+
+
+_NOW = "SELECT {clock}"
+
+SERVER_CLOCK = "clock_timestamp()"
 
 
 class PostgresPacer:
     """The pacing of one account; every process that asks Klaviyo with its key shares the account's schema.
 
-    `scale` multiplies the published rates; 0 switches the rates off, and a 429 is still obeyed.
+    `scale` multiplies the published rates; 0 switches the rates off, and a 429 is still obeyed. `clock` is the SQL of
+    the present moment: tests simulate one.
     """
 
     def __init__(
@@ -67,14 +74,15 @@ class PostgresPacer:
         *,
         scale: float = 1.0,
         longest_wait: float = LONGEST_WAIT,
+        clock: str = SERVER_CLOCK,
     ) -> None:
         self._engine = engine
         self._scale = scale
         self._longest = timedelta(seconds=longest_wait)
         table = sa.table("api_pacing", schema=schema)
         quoted = engine.dialect.identifier_preparer.format_table(table)
-        self._ensure, self._reserve, self._block = (
-            sa.text(statement.format(table=quoted)) for statement in (_ENSURE, _RESERVE, _BLOCK)
+        self._ensure, self._reserve, self._block, self._now = (
+            sa.text(statement.format(table=quoted, clock=clock)) for statement in (_ENSURE, _RESERVE, _BLOCK, _NOW)
         )
         self._ensured: set[str] = set()
 
@@ -89,21 +97,21 @@ class PostgresPacer:
             "keep": max([1, *(requests for requests, _ in windows)]),
         }
 
-        def take(connection: sa.Connection) -> tuple[datetime, float]:
+        def take(connection: sa.Connection) -> tuple[datetime, float, float]:
             if endpoint.name not in self._ensured:
                 connection.execute(self._ensure, {"endpoint": endpoint.name})
-            at, wait = connection.execute(self._reserve, parameters).one()
-            return at, float(wait)
+            at, wait, blocked = connection.execute(self._reserve, parameters).one()
+            return at, float(wait), float(blocked)
 
-        at, wait = in_transaction(self._engine, take)
+        at, wait, blocked = in_transaction(self._engine, take)
         # Only now that the row is committed: another thread that trusted the note sooner would not see the row.
         self._ensured.add(endpoint.name)
         if wait > self._longest.total_seconds():
             raise quota_spent(endpoint, at)
-        return Slot(wait=max(0.0, wait), at=at)
+        return Slot(wait=max(0.0, wait), at=at, blocked=max(0.0, blocked))
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
-        """Nobody asks this endpoint for so many seconds: Klaviyo answered 429."""
+        """See `Pacer.block`. A shorter block never ends a longer one."""
 
         def hold(connection: sa.Connection) -> None:
             connection.execute(self._ensure, {"endpoint": endpoint.name})
@@ -115,7 +123,7 @@ class PostgresPacer:
         """The database's clock."""
 
         def read(connection: sa.Connection) -> datetime:
-            moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            moment: datetime = connection.execute(self._now).scalar_one()
             return moment
 
         return in_transaction(self._engine, read)

@@ -28,6 +28,11 @@ class Call:
     content_type: str = ""
     body: bytes = b""
 
+    @property
+    def page_size(self) -> int:
+        """What was asked for, or as much of it as the account has on a page."""
+        return min(self.query.page_size, self.account.largest_page or self.query.page_size)
+
     def url(self, path: str) -> str:
         return f"{self.base}/api/{path}"
 

@@ -71,7 +71,7 @@ def list_metrics(call: Call) -> dict[str, Any]:
         for metric in call.account.metrics.values()
         if all(passes(criterion, metric.id, getattr(metric, fields[criterion.field]), True) for criterion in criteria)
     ]
-    page, cursor = cut_page(call, CURSOR, rows, lambda metric: (metric.id,), size=call.query.page_size)
+    page, cursor = cut_page(call, CURSOR, rows, lambda metric: (metric.id,), size=call.page_size)
     return _collection(call, [_metric(call, metric) for metric in page], cursor)
 
 
@@ -158,7 +158,7 @@ def list_tags(call: Call) -> dict[str, Any]:
         CURSOR,
         rows,
         lambda tag: (tag[1], tag[0]) if by_name else (tag[0],),
-        size=call.query.page_size,
+        size=call.page_size,
         descending=call.query.sort is not None and call.query.sort[1],
     )
     return _with_group(call, _collection(call, [tag_resource(call, id, _group(call)) for id, _ in page], cursor))

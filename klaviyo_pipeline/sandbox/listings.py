@@ -32,7 +32,7 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
         CURSOR,
         rows,
         lambda row: _place(row, field, entity),
-        size=min(call.query.page_size, call.account.largest_page or call.query.page_size),
+        size=call.page_size,
         descending=descending,
     )
     if _comes_jumbled(criteria):

@@ -82,7 +82,7 @@ def test_endpoints_do_not_share_their_rates(clock: Clock) -> None:
 
 def test_windows_are_padded_by_their_length() -> None:
     assert padded_windows(GET_FLOWS, 1) == [(3, 1.05), (60, 60.5)]
-    assert padded_windows(QUERY_FLOW_SERIES, 1) == [(1, 1.05), (2, 60.5), (225, 86_400.0)]
+    assert padded_windows(QUERY_FLOW_SERIES, 1) == [(1, 1.05), (2, 60.5), (225, 86_401.0)]
     assert padded_windows(GET_FLOWS, 2) == [(3, 0.525), (60, 30.25)]
     assert padded_windows(GET_FLOWS, 0) == []
 
@@ -96,7 +96,7 @@ def test_a_day_s_quota_is_not_waited_for_and_takes_no_slot(clock: Clock) -> None
     for _ in range(2):
         with pytest.raises(QuotaSpent) as raised:
             pacer.reserve(QUERY_FLOW_SERIES)
-        assert raised.value.returns_at == NOON + timedelta(seconds=61, days=1)
+        assert raised.value.returns_at == NOON + timedelta(seconds=62, days=1)
     clock.pass_by(86_400)
     assert pacer.reserve(QUERY_FLOW_SERIES).wait == 0
 

@@ -2,16 +2,18 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from klaviyo_pipeline.klaviyo import client, errors, paging
+from klaviyo_pipeline.klaviyo import errors, paging
 from klaviyo_pipeline.klaviyo.client import Page
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
+from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
 
 from .conftest import Bench
 from .fakes import NOON
-from .resources import campaign, flow, page
+from .resources import campaign, flow, page, result, series
 from .scripted_server import Scripted, ok, refused
 
 EXPIRED = refused(400, "Invalid cursor provided.")
@@ -126,12 +128,20 @@ def test_a_listing_with_new_cursors_for_ever_ends_at_the_cap(bench: Bench, monke
 def test_a_listing_that_shows_nothing_new_under_new_cursors_is_endless(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, shown: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(client, "STALE_PAGES", 3)
+    monkeypatch.setattr(paging, "STALE_PAGES", 3)
     pages = [ok(page(*map(flow, shown), next=link(bench, str(at)))) for at in range(9)]
     bench.server.will(*pages)
     with pytest.raises(errors.EndlessListing, match="nothing new"):
         read(bench)
     assert len(bench.server.asked) <= 5
+
+
+@pytest.mark.parametrize("results", [[], [result(1)]])
+def test_a_report_that_shows_nothing_new_under_new_cursors_is_endless(bench: Bench, results: list[Any]) -> None:
+    bench.server.will(*[ok(series(results, ["2026-07-01"], next=link(bench, str(at)))) for at in range(9)])
+    with pytest.raises(errors.EndlessListing, match="nothing new"):
+        list(bench.client.report_pages(FLOW_SERIES, {"data": {}}))
+    assert len(bench.server.asked) <= paging.STALE_REPORT_PAGES + 2
 
 
 def test_some_empty_pages_do_not_end_a_listing(bench: Bench) -> None:

@@ -1,7 +1,8 @@
 """How often a request is sent, and how long is waited between."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx
@@ -11,13 +12,14 @@ from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
-from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.klaviyo.retry import LostTime, RetryPolicy
 
 from .conftest import API_KEY, Bench
-from .fakes import NOON, StillPacer
+from .fakes import NOON, NotedStop, StillPacer
 from .scripted_server import Scripted, ScriptedServer, ok, refused
 
-ACCOUNT = ok({"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]})
+ACCOUNT_BODY: dict[str, object] = {"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]}
+ACCOUNT = ok(ACCOUNT_BODY)
 
 
 def test_five_attempts_and_twenty_seconds_are_the_most(bench: Bench) -> None:
@@ -105,13 +107,28 @@ def test_no_answer_blocks_an_endpoint_for_longer_than_a_day(bench: Bench, hint: 
 
 
 def test_the_last_request_of_a_day_is_a_success(bench: Bench) -> None:
-    answer = ok(
-        {"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]},
-        ratelimit_remaining_daily="0",
-        ratelimit_reset_daily="7200",
-    )
+    answer = ok(ACCOUNT_BODY, ratelimit_remaining_daily="0", ratelimit_reset_daily="7200")
     bench.server.will(answer)
     assert bench.client.account().id == "A"
+    assert bench.pacer.blocks == [("get_accounts", 7200.0)]
+
+
+def test_a_day_whose_last_request_somebody_else_took_is_not_tried(server: ScriptedServer) -> None:
+    spent = ok(ACCOUNT_BODY, ratelimit_remaining_daily="0", ratelimit_reset_daily="7200")
+    server.will(spent, ACCOUNT)
+    clock = LocalPacer(clock=lambda: NOON)
+    with KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=clock) as client:
+        assert client.account().id == "A"
+        with pytest.raises(errors.QuotaSpent, match="2026-07-01 14:00:00 UTC"):
+            client.account()
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("left", [{"ratelimit_remaining_daily": "1"}, {}, {"ratelimit_remaining_daily": "0"}])
+def test_a_day_that_may_have_something_left_is_gone_on_with(bench: Bench, left: dict[str, str]) -> None:
+    bench.server.will(ok(ACCOUNT_BODY, **left))
+    bench.client.account()
+    assert bench.pacer.blocks == []
 
 
 def test_a_503_that_asks_for_more_time_gets_it_up_to_a_minute(bench: Bench) -> None:
@@ -126,6 +143,86 @@ def test_after_three_exhausted_requests_in_a_row_no_more_is_sent(bench: Bench) -
         with pytest.raises(errors.Unavailable):
             bench.client.account()
     assert len(bench.server.asked) == 15
+
+
+def test_who_is_refused_after_that_is_told_the_last_reason(bench: Bench) -> None:
+    bench.server.will(*[refused(503)] * 15)
+    for _ in range(3):
+        with pytest.raises(errors.Unavailable):
+            bench.client.account()
+    with pytest.raises(errors.Unavailable, match="the last: HTTP 503"):
+        bench.client.account()
+
+
+@dataclass
+class Hours:
+    """A clock that a wait moves on."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Patience:
+    """A client whose waits move a clock, and which may lose 100 seconds."""
+
+    server: ScriptedServer
+    client: KlaviyoClient
+    hours: Hours
+
+
+@pytest.fixture
+def patience(server: ScriptedServer) -> Iterator[Patience]:
+    hours, pacer = Hours(), LocalPacer(scale=0, clock=lambda: NOON + timedelta(seconds=hours.now))
+
+    class MovingStop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            hours.now += timeout or 0.0
+            return False
+
+    policy = RetryPolicy(random=lambda: 1.0, longest_trouble=100.0, exhausted_in_a_row=99, clock=hours)
+    client = KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=MovingStop(), retry=policy)
+    with client:
+        yield Patience(server, client, hours)
+
+
+@pytest.mark.parametrize(("status", "asked"), [(503, None), (429, "30"), (503, "30"), (429, None)])
+def test_all_that_a_run_waits_for_failures_is_bounded(patience: Patience, status: int, asked: str | None) -> None:
+    patience.server.will(*[refused(status, retry_after=asked or ""), ACCOUNT] * 200)
+    with pytest.raises(errors.Unavailable, match="This run has lost 2 minutes") as raised:
+        for _ in range(200):
+            patience.client.account()
+    assert f"HTTP {status}" in str(raised.value)
+    assert 60 < patience.hours.now <= 100
+    before = patience.hours.now
+    with pytest.raises(errors.Unavailable):
+        patience.client.account()
+        patience.client.account()
+    assert patience.hours.now == pytest.approx(before, abs=0.1)
+
+
+def test_the_pace_of_the_published_rates_is_no_lost_time(server: ScriptedServer) -> None:
+    hours, lost = Hours(), RetryPolicy(longest_trouble=1.0)
+    pacer = LocalPacer(clock=lambda: NOON + timedelta(seconds=hours.now))
+    server.will(*[ACCOUNT] * 40)
+    with KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=NotedStop(), retry=lost) as client:
+        for _ in range(40):
+            client.account()
+    assert len(server.asked) == 40
+
+
+def test_what_threads_lose_at_the_same_time_is_lost_once() -> None:
+    hours = Hours()
+    lost = LostTime(hours)
+    hours.now = 60.0
+    for _ in range(6):
+        lost.add(60.0)
+    assert lost.seconds == 60.0
+    hours.now = 70.0
+    lost.add(5.0)
+    assert lost.seconds == 65.0
 
 
 def test_an_answer_between_exhausted_requests_starts_the_count_again(bench: Bench) -> None:
