@@ -1,0 +1,288 @@
+"""Every fault on every listing and report, at its first, middle and last page, once and for good.
+
+A cell is a run of the asset with the fault, and another one without it. It ends *right* (the first run succeeded and
+the tables equal an undisturbed run's) or *healed* (the first run failed with a reason, no window is called synced
+without its rows, and after the second run the tables are equal). Anything else is a defect.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import dagster as dg
+import httpx
+import pytest
+import sqlalchemy as sa
+from starlette.requests import Request
+
+from klaviyo_pipeline.planning import FULL_LISTINGS, Planner, SyncRequest
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline_tests.support import RANGE, Pipeline, key_of, pipeline_on, reason
+from klaviyo_pipeline_tests.torture.faults import ALWAYS, TROUBLES, Document, Trouble, broken_network
+from klaviyo_pipeline_tests.torture.shop import FIRST, LAST, small_shop, small_steps
+from klaviyo_pipeline_tests.torture.snapshot import State, Tables, difference
+
+Place = Literal["first", "middle", "last"]
+PLACES: tuple[Place, ...] = ("first", "middle", "last")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked when the fault strikes: requests of this asset's run to this path, or below it.
+
+    `fills` names the asset whose rows are there before.
+    """
+
+    name: str
+    asset: str
+    path: str
+    fills: str | None = None
+    below: bool = False
+
+    def meets(self, path: str) -> bool:
+        return path.startswith(f"{self.path}/") if self.below else path == self.path
+
+
+ENTITIES = ("flows", "campaigns", "forms", "segments")
+TARGETS = (
+    *(Target(entity, entity, f"/api/{entity}") for entity in ENTITIES),
+    *(Target(f"{entity}_census", f"{entity}_census", f"/api/{entity}") for entity in ENTITIES),
+    Target("tags", "tags", "/api/tags"),
+    Target("flow_report", "flow_report", "/api/flow-series-reports", "flows_census"),
+    Target("campaign_report", "campaign_report", "/api/campaign-values-reports", "campaigns_census"),
+    Target("form_report", "form_report", "/api/form-series-reports", "forms_census"),
+    Target("segment_report", "segment_report", "/api/segment-series-reports", "segments_census"),
+    Target("lookup of flows", "flow_report", "/api/flows", below=True),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination."""
+
+    trouble: Trouble
+    target: Target
+    place: Place
+    lasting: bool
+
+    def __str__(self) -> str:
+        return f"{self.trouble.name}, {self.target.name}, {self.place} page, {'lasting' if self.lasting else 'once'}"
+
+
+CELLS = [
+    Cell(trouble, target, place, lasting)
+    for trouble in TROUBLES
+    for target in TARGETS
+    for place in PLACES
+    for lasting in (False, True)
+]
+
+
+def sample(one_in: int) -> list[Cell]:
+    """Always the same part of the cells, in which every fault and every target, place and duration has its turn."""
+    # Steps that no number of targets, places or durations divides.
+    return [cell for number, cell in enumerate(CELLS) if number % one_in == (number // (one_in * 7)) % one_in]
+
+
+@dataclass
+class _Strike:
+    """Which of the requests to a target are struck: from the `skip`th on, so many."""
+
+    target: Target
+    skip: int
+    times: int
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, request: Request | httpx.Request) -> bool:
+        if not self.target.meets(request.url.path):
+            return False
+        with self._lock:
+            self.skip -= 1
+            if self.skip >= 0:
+                return False
+            self.times -= 1
+            return self.times >= 0
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run of the target comes to when nothing happens: the tables, their rows, and the number of requests."""
+
+    state: State
+    rows: list[tuple[str, str, str]]
+    requests: int
+    document: Document
+
+
+class Defect(AssertionError):
+    """A cell that ended neither right nor healed."""
+
+
+@dataclass
+class Matrix:
+    """The torture of one account."""
+
+    pipeline: Pipeline
+    tables: Tables
+    _undisturbed: dict[Target, Undisturbed] = field(default_factory=dict)
+    _jobs: dict[str, dg.JobDefinition] = field(default_factory=dict)
+    _filled: str | None = None
+
+    def outcome(self, cell: Cell) -> Literal["right", "healed"]:
+        """Run the cell. Raises `Defect`."""
+        expected = self.undisturbed(cell.target)
+        self._start_over(cell.target)
+        with self._struck(cell, expected):
+            first = self._run(cell.target.asset)
+        self.pipeline.server.faults.clear()
+        if first.success:
+            self._same(cell, expected)
+            if cell.lasting:
+                raise Defect(f"{cell}: nobody noticed")
+            return "right"
+        self._check_failure(cell, first, expected)
+        self._heal(cell)
+        self._same(cell, expected)
+        if cell.trouble.passes and not cell.lasting and not cell.trouble.uncertain:
+            raise Defect(f"{cell}: a fault that passes failed the run: {reason(first)}")
+        return "healed"
+
+    def undisturbed(self, target: Target) -> Undisturbed:
+        """A run of this target, asked for once."""
+        if target not in self._undisturbed:
+            self._start_over(target)
+            with self.pipeline.asked() as asked:
+                result = self._run(target.asset)
+            assert result.success, reason(result)
+            met = [entry for entry in asked if target.meets(entry.path)]
+            assert len(met) >= 3, f"{target.name} has only {len(met)} pages"
+            document = self._document(met[0].method, met[0].path, met[0].query, met[0].body)
+            state = self.tables.state()
+            assert state
+            self._undisturbed[target] = Undisturbed(state, self.tables.rows_of_windows(), len(met), document)
+        return self._undisturbed[target]
+
+    def _document(self, method: str, path: str, query: dict[str, str], body: str) -> Document:
+        headers = {
+            "Authorization": f"Klaviyo-API-Key {key_of(self.pipeline.shop)}",
+            "revision": self.pipeline.account.revision,
+            "content-type": "application/vnd.api+json",
+        }
+        url = self.pipeline.server.url + path
+        answer = httpx.request(method, url, params=query, content=body or None, headers=headers)
+        document: Document = answer.raise_for_status().json()
+        return document
+
+    def _start_over(self, target: Target) -> None:
+        """Empty tables; for a census, with an object that Klaviyo has no more; for a report, with its objects."""
+        if target.fills != self._filled:
+            self.tables.clear("census_runs", "api_pacing", *self.tables.names)
+            if target.fills is not None:
+                result = self._run(target.fills)
+                assert result.success, reason(result)
+            self._filled = target.fills
+        kept = () if target.fills is None else self.tables.of_entity(target.fills)
+        self.tables.clear("census_runs", "api_pacing", *(name for name in self.tables.names if name not in kept))
+        if target.asset.endswith("_census"):
+            entity = target.path.rpartition("/")[2]
+            gone = "'gone', '{}', '2025-01-01T00:00Z'"
+            self.pipeline.execute(f"INSERT INTO {entity} (id, raw, observed_at) VALUES ({gone})")
+            self.pipeline.execute(f"INSERT INTO {entity}_history (id, raw, valid_from) VALUES ({gone})")
+
+    @contextmanager
+    def _struck(self, cell: Cell, expected: Undisturbed) -> Iterator[None]:
+        skip = {"first": 0, "middle": expected.requests // 2, "last": expected.requests - 1}[cell.place]
+        strike = _Strike(cell.target, skip, ALWAYS if cell.lasting else 1)
+        trouble = cell.trouble
+        if trouble.make is not None:
+            self.pipeline.server.faults.add(strike, trouble.make(expected.document), times=ALWAYS)
+        with broken_network(strike, trouble.network) if trouble.network else nullcontext():
+            yield
+
+    def _run(self, asset: str, first: str = str(FIRST), last: str = str(LAST)) -> dg.ExecuteInProcessResult:
+        key = dg.AssetKey([self.pipeline.account.slug, asset])
+        if asset not in self._jobs:
+            whole = self.pipeline.definitions.resolve_implicit_global_asset_job_def()
+            self._jobs[asset] = whole.get_subset(asset_selection={key}, asset_check_selection=set())
+        return self._jobs[asset].execute_in_process(
+            instance=self.pipeline.instance,
+            tags={} if asset in FULL_LISTINGS else dict(zip(RANGE, (first, last), strict=True)),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+
+    def _check_failure(self, cell: Cell, first: dg.ExecuteInProcessResult, expected: Undisturbed) -> None:
+        """A failure has a reason, which the ledger knows too, and takes nothing for done that is not."""
+        told = reason(first)
+        if "Klaviyo" not in told and "listing" not in told and "answer" not in told:
+            raise Defect(f"{cell}: no clear reason: {told}")
+        if "day's quota" in cell.trouble.name and "UTC" not in told:
+            raise Defect(f"{cell}: it is not told when the quota returns: {told}")
+        if hollow := self.tables.hollow_windows(expected.rows):
+            raise Defect(f"{cell}: synced without their rows: {hollow[:3]}")
+        if cell.target.asset in FULL_LISTINGS:
+            noted = self.pipeline.rows("SELECT status, error FROM census_runs")
+        else:
+            noted = [(status, error) for _, status, error in self.tables.windows()]
+            if len(noted) != (LAST - FIRST).days + 1:
+                raise Defect(f"{cell}: {len(noted)} windows in the ledger")
+        if not any(status == "failed" for status, _ in noted):
+            raise Defect(f"{cell}: the ledger does not know of the failure")
+        if any(status == "failed" and not error for status, error in noted):
+            raise Defect(f"{cell}: a failure without its reason")
+
+    def _heal(self, cell: Cell) -> None:
+        """The next run: of what the plan says is missing, once the quota is back."""
+        self.pipeline.execute("UPDATE api_pacing SET blocked_until = NULL")
+        for windows in self._missing(cell.target.asset):
+            second = self._run(cell.target.asset, *windows)
+            if not second.success:
+                raise Defect(f"{cell}: the next run fails too: {reason(second)}")
+
+    def _missing(self, asset: str) -> Sequence[tuple[str, ...]]:
+        """First and last window of each run that the asset needs, as a sync would plan it."""
+        if asset in FULL_LISTINGS:
+            return [()]
+        with self._engine.connect() as connection:
+            now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            ranges = Planner(self.pipeline.account, now).windows(connection, asset, SyncRequest([asset], FIRST, LAST))
+        return [(windows[0].key, windows[-1].key) for windows in ranges]
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        return create_engine(self.pipeline.database)
+
+    def _same(self, cell: Cell, expected: Undisturbed) -> None:
+        if told := difference(self.tables.state(), expected.state):
+            raise Defect(f"{cell}: {told}")
+        if repeated := self.tables.repeated_states():
+            raise Defect(f"{cell}: states twice in the history: {repeated[:3]}")
+        if cell.target.asset not in FULL_LISTINGS and self._missing(cell.target.asset):
+            raise Defect(f"{cell}: windows are still missing")
+
+
+@contextmanager
+def matrix_on(database: str) -> Iterator[Matrix]:
+    """The matrix, on this empty database."""
+    with small_steps() as patch, _pipeline(database, patch) as pipeline:
+        yield Matrix(pipeline, Tables(pipeline.connection))
+
+
+@contextmanager
+def _pipeline(database: str, patch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    with pipeline_on(database, small_shop(), patch, lookback_days=0, attribution_days=0) as pipeline:
+        yield pipeline
+
+
+def counted(outcomes: Sequence[tuple[Cell, Any]]) -> dict[str, dict[str, dict[str, int]]]:
+    """How often each outcome was seen, by fault and target."""
+    table: dict[str, dict[str, dict[str, int]]] = {}
+    for cell, outcome in outcomes:
+        counts = table.setdefault(cell.trouble.name, {}).setdefault(cell.target.name, {})
+        counts[outcome] = counts.get(outcome, 0) + 1
+    return table

@@ -1,0 +1,87 @@
+"""The account that is tortured: few objects, on many pages, in six windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from klaviyo_pipeline.assets import entities, reports
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.postgres import children, io_manager, repositories
+from klaviyo_pipeline.postgres.tables import Target, reflect
+from klaviyo_pipeline.sandbox.account import Message, SandboxAccount
+from klaviyo_pipeline_tests.support import empty_shop, put, utc
+
+FIRST, LAST = date(2025, 3, 3), date(2025, 3, 8)
+DAYS = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
+
+PAGE = 2
+"""Objects of a listing's page, and groups of a report's."""
+
+
+def small_shop() -> SandboxAccount:
+    """An account in which every listing has several pages, and every report several groups."""
+    shop = empty_shop(largest_page=PAGE, report_page_size=PAGE)
+    shop.tags = {"T1": "evergreen", "T2": "sale", "T3": "unused", "T4": "unused too", "T5": "old"}
+    for number in range(8):
+        told: dict[str, Any] = {"tags": ["T1"] if number % 3 else ["T1", "T2"]}
+        at = utc("2025-03-03T06:00:00") + timedelta(hours=17 * number)
+        message = Message(f"M{number}", "email", f"message {number}")
+        archived = {"archived": number in (2, 5, 6)}
+        put(shop, "flows", f"F{number}", at, messages=[message], **archived, **told)
+        channels = [("email",), ("sms",), ("email", "sms")][number % 3]
+        put(
+            shop, "campaigns", f"C{number}", at, send_time=at, messages=[message], channels=channels, **archived, **told
+        )
+        put(shop, "segments", f"S{number}", at, **told)
+        if number < 6:
+            put(shop, "forms", f"O{number}", at)
+    put(shop, "flows", "F8", None, archived=False)
+    _set_figures(shop)
+    return shop
+
+
+def _set_figures(shop: SandboxAccount) -> None:
+    for number in range(6):
+        day = DAYS[number]
+        for later in (day, min(day + timedelta(days=2), LAST)):
+            sent = {"recipients": 10 + number, "delivered": 9, "opens_unique": 3, "conversion_value": 12.5 * number}
+            flow = {"flow_id": f"F{number}", "flow_message_id": f"M{number}", "send_channel": "email"}
+            shop.set_figures("flow", flow, later, sent)
+            shop.set_figures("form", {"form_id": f"O{number}"}, later, {"viewed_form": 7 + number, "submits": 2})
+            members = {"members_added": 3, "members_removed": 1, "total_members": 40 + number}
+            shop.set_figures("segment", {"segment_id": f"S{number}"}, later, members)
+        campaign = {"campaign_id": f"C{number}", "campaign_message_id": f"M{number}", "send_channel": "email"}
+        shop.set_figures("campaign", campaign, (utc("2025-03-03T06:00:00") + timedelta(hours=17 * number)).date(), sent)
+
+
+def cached_reflection() -> Callable[[sa.Connection, str, str], Target]:
+    found: dict[tuple[str, str], Target] = {}
+
+    def reflected(connection: sa.Connection, schema: str, name: str) -> Target:
+        if (schema, name) not in found:
+            found[schema, name] = reflect(connection, schema, name)
+        return found[schema, name]
+
+    return reflected
+
+
+@contextmanager
+def small_steps() -> Iterator[pytest.MonkeyPatch]:
+    """Everything that is done in portions is done in small ones, and nobody waits between attempts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+        patch.setattr(entities, "BATCH_ROWS", 6)
+        patch.setattr(entities, "SPAN", timedelta(days=3))
+        patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
+        patch.setattr(reports, "VALUES_SPAN_DAYS", reports.LONGEST_SEND.days + 2)
+        # The tables stay as they are, and thousands of runs need not look them up.
+        known = cached_reflection()
+        for module in (io_manager, children, repositories):
+            patch.setattr(module, "reflect", known)
+        yield patch
