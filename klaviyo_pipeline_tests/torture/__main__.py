@@ -8,19 +8,22 @@ With `--write` the figures go into the document, between the marks of their sect
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
 from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import GIVEN_SERVER, THROW_AWAY
-from klaviyo_pipeline_tests.support import throw_away_database
-from klaviyo_pipeline_tests.torture.matrix import CELLS, TARGETS, Defect, counted, matrix_on
+from klaviyo_pipeline_tests.torture.faults import TROUBLES
+from klaviyo_pipeline_tests.torture.matrix import CELLS, TARGETS, counted, outcomes_of
 from klaviyo_pipeline_tests.torture.report import Section, measured, table
 
 Run = Callable[[str, int], Section]
@@ -28,22 +31,18 @@ Run = Callable[[str, int], Section]
 
 
 def matrix(server: str, seed: int) -> Section:
-    """Every cell of the fault matrix."""
+    """Every cell of the fault matrix, in a process for each core."""
     outcomes, defects, began = [], list[str](), time.monotonic()
-    with throw_away_database(server) as database, matrix_on(database) as torture:
-        for number, cell in enumerate(CELLS):
-            try:
-                outcomes.append((cell, torture.outcome(cell)))
-            except Defect as defect:
-                outcomes.append((cell, "defect"))
-                defects.append(str(defect))
-                progress(str(defect)[:300])
-            if number % 100 == 99:
-                progress(f"{number + 1} of {len(CELLS)} cells, {len(defects)} defects")
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        for part in as_completed([pool.submit(outcomes_of, server, number) for number in range(len(TARGETS))]):
+            found, wrong = part.result()
+            outcomes += found
+            defects += wrong
+            progress(f"{len(outcomes)} of {len(CELLS)} cells, {len(defects)} defects")
     counts = counted(outcomes)
     names = [target.name for target in TARGETS]
-    rows = [[fault, *(_cell(by_target[name]) for name in names)] for fault, by_target in counts.items()]
-    right, healed = (sum(outcome == what for _, outcome in outcomes) for what in ("right", "healed"))
+    rows = [[trouble.name, *(_cell(counts[trouble.name, name]) for name in names)] for trouble in TROUBLES]
+    right, healed = (sum(outcome == what for *_, outcome in outcomes) for what in ("right", "healed"))
     told = (
         f"{len(CELLS):,} cells: {right:,} right, {healed:,} failed loudly and healed by the next run, "
         f"{len(defects)} defects. {measured(began)}"
@@ -51,9 +50,9 @@ def matrix(server: str, seed: int) -> Section:
     return Section(f"{told}\n\n{table(['fault', *names], rows)}", defects)
 
 
-def _cell(counts: dict[str, int]) -> str:
-    told = f"{counts.get('right', 0)} / {counts.get('healed', 0)}"
-    return f"{told} / **{counts['defect']} defects**" if "defect" in counts else told
+def _cell(counts: Counter[str]) -> str:
+    told = f"{counts['right']} / {counts['healed']}"
+    return f"{told} / **{counts['defect']} defects**" if counts["defect"] else told
 
 
 SECTIONS: dict[str, Run] = {"matrix": matrix}

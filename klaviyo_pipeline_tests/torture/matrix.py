@@ -8,11 +8,12 @@ without its rows, and after the second run the tables are equal). Anything else 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import dagster as dg
 import httpx
@@ -22,7 +23,7 @@ from starlette.requests import Request
 
 from klaviyo_pipeline.planning import FULL_LISTINGS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline_tests.support import RANGE, Pipeline, key_of, pipeline_on, reason
+from klaviyo_pipeline_tests.support import RANGE, Pipeline, key_of, pipeline_on, reason, throw_away_database
 from klaviyo_pipeline_tests.torture.faults import ALWAYS, TROUBLES, Document, Trouble, broken_network
 from klaviyo_pipeline_tests.torture.shop import FIRST, LAST, small_shop, small_steps
 from klaviyo_pipeline_tests.torture.snapshot import State, Tables, difference
@@ -279,10 +280,24 @@ def _pipeline(database: str, patch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
         yield pipeline
 
 
-def counted(outcomes: Sequence[tuple[Cell, Any]]) -> dict[str, dict[str, dict[str, int]]]:
+def outcomes_of(server: str, number: int) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Fault, target and outcome of every cell of one target, and the defects."""
+    outcomes, defects = [], []
+    with throw_away_database(server) as database, matrix_on(database) as torture:
+        for cell in [cell for cell in CELLS if cell.target == TARGETS[number]]:
+            outcome: str
+            try:
+                outcome = torture.outcome(cell)
+            except Defect as defect:
+                outcome = "defect"
+                defects.append(str(defect))
+            outcomes.append((cell.trouble.name, cell.target.name, outcome))
+    return outcomes, defects
+
+
+def counted(outcomes: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], Counter[str]]:
     """How often each outcome was seen, by fault and target."""
-    table: dict[str, dict[str, dict[str, int]]] = {}
-    for cell, outcome in outcomes:
-        counts = table.setdefault(cell.trouble.name, {}).setdefault(cell.target.name, {})
-        counts[outcome] = counts.get(outcome, 0) + 1
-    return table
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for fault, target, outcome in outcomes:
+        counts.setdefault((fault, target), Counter())[outcome] += 1
+    return counts

@@ -75,13 +75,19 @@ def cached_reflection() -> Callable[[sa.Connection, str, str], Target]:
 def small_steps() -> Iterator[pytest.MonkeyPatch]:
     """Everything that is done in portions is done in small ones, and nobody waits between attempts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
-        patch.setattr(entities, "BATCH_ROWS", 6)
-        patch.setattr(entities, "SPAN", timedelta(days=3))
-        patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
-        patch.setattr(reports, "VALUES_SPAN_DAYS", reports.LONGEST_SEND.days + 2)
+        take_small_steps(patch)
         # The tables stay as they are, and thousands of runs need not look them up.
         known = cached_reflection()
         for module in (io_manager, children, repositories):
             patch.setattr(module, "reflect", known)
         yield patch
+
+
+def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
+    """`small_steps`, for as long as the patch or this process lives."""
+    patch = patch or pytest.MonkeyPatch()
+    patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+    patch.setattr(entities, "BATCH_ROWS", 6)
+    patch.setattr(entities, "SPAN", timedelta(days=3))
+    patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
+    patch.setattr(reports, "VALUES_SPAN_DAYS", reports.LONGEST_SEND.days + 2)

@@ -14,10 +14,25 @@ from psycopg import sql
 BOOKKEEPING = ("account", "api_pacing", "census_runs", "schema_migrations")
 
 # When and by whom something was done or seen, and how often: every run has its own answer.
-PASSING = (
-    "asked_at attempts finished_at missed_at observed_at requests rows_deleted rows_fetched rows_inserted rows_unchanged "
-    "rows_updated run_id started_at valid_from valid_to deleted_at refreshed_at"
-).split()
+PASSING = [
+    "asked_at",
+    "attempts",
+    "finished_at",
+    "missed_at",
+    "observed_at",
+    "requests",
+    "rows_deleted",
+    "rows_fetched",
+    "rows_inserted",
+    "rows_unchanged",
+    "rows_updated",
+    "run_id",
+    "started_at",
+    "valid_from",
+    "valid_to",
+    "deleted_at",
+    "refreshed_at",
+]
 
 # The column that says which window of the ledger a row belongs to.
 TIMED = {"flows": "updated_at", "campaigns": "updated_at", "forms": "updated_at", "segments": "updated_at"}
@@ -39,7 +54,8 @@ class Tables:
     def names(self) -> list[str]:
         """Every table that a sync writes, but for `BOOKKEEPING`."""
         found = self.connection.execute(
-            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace ORDER BY 1"
+            "SELECT relname FROM pg_class "
+            "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace ORDER BY relname"
         )
         return [name for (name,) in found if name not in BOOKKEEPING]
 
@@ -54,8 +70,9 @@ class Tables:
         """
         between = ["channel", "over"] if name == "campaigns_history" else []
         return sql.SQL(
-            "SELECT {distinct} {name}, ((to_jsonb(t) || jsonb_build_object('over', to_jsonb(t) ->> 'valid_to' IS NOT NULL, "
-            "'deleted', to_jsonb(t) ->> 'deleted_at' IS NOT NULL)) - {passing}::text[])::text FROM {table} AS t"
+            "SELECT {distinct} {name}, ((to_jsonb(t) || jsonb_build_object("
+            "'over', to_jsonb(t) ->> 'valid_to' IS NOT NULL, 'deleted', to_jsonb(t) ->> 'deleted_at' IS NOT NULL"
+            ")) - {passing}::text[])::text FROM {table} AS t"
         ).format(
             distinct=sql.SQL("DISTINCT" if between else ""),
             name=sql.Literal(name),
@@ -116,8 +133,9 @@ class Tables:
                 continue
             key = sql.SQL(", ").join(map(sql.Identifier, self._key(name)))
             query = sql.SQL(
-                "SELECT {name}, told FROM (SELECT told, lag(told) OVER (PARTITION BY {key} ORDER BY valid_from) AS before "
-                "FROM (SELECT *, (to_jsonb(t) - %s::text[] || jsonb_build_object('deleted', to_jsonb(t) -> 'deleted_at'))"
+                "SELECT {name}, told FROM ("
+                "SELECT told, lag(told) OVER (PARTITION BY {key} ORDER BY valid_from) AS before FROM ("
+                "SELECT *, ((to_jsonb(t) || jsonb_build_object('deleted', to_jsonb(t) -> 'deleted_at')) - %s::text[])"
                 "::text AS told FROM {table} AS t) AS s) AS r WHERE told = before"
             ).format(name=sql.Literal(name), key=key, table=sql.Identifier(name))
             found += self.connection.execute(query, [PASSING]).fetchall()
