@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.klaviyo.escape import unescape
+from klaviyo_pipeline.sandbox import listings
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline.sandbox.filters import slips_through
@@ -57,16 +58,27 @@ def test_neighbouring_windows_count_an_object_on_their_border_once(
     assert pipeline.rows("SELECT rows_fetched FROM sync_windows ORDER BY window_start") == [0, 1]
 
 
-def test_a_day_on_which_the_clocks_change_has_its_own_length(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = empty_shop("America/New_York")
-    put(shop, "flows", "before", utc("2025-03-09T04:59:59"))
-    put(shop, "flows", "first", utc("2025-03-09T05:00:00"))
-    put(shop, "flows", "last", utc("2025-03-10T03:59:59"))
-    put(shop, "flows", "after", utc("2025-03-10T04:00:00"))
+@pytest.mark.parametrize(
+    ("zone", "day", "start", "hours"),
+    [
+        ("America/New_York", "2025-03-09", "2025-03-09T05:00:00", 23),
+        ("America/New_York", "2025-11-02", "2025-11-02T04:00:00", 25),
+        ("Pacific/Auckland", "2025-09-28", "2025-09-27T12:00:00", 23),
+        ("Pacific/Auckland", "2025-04-06", "2025-04-05T11:00:00", 25),
+    ],
+)
+def test_a_day_on_which_the_clocks_change_has_its_own_length(
+    zone: str, day: str, start: str, hours: int, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = empty_shop(zone)
+    begin, second = utc(start), timedelta(seconds=1)
+    end = begin + timedelta(hours=hours)
+    for id, moment in {"before": begin - second, "first": begin, "last": end - second, "after": end}.items():
+        put(shop, "flows", id, moment)
     with pipeline_on(database, shop, monkeypatch) as pipeline:
-        pipeline.run("flows", "2025-03-09")
+        pipeline.run("flows", day)
         assert pipeline.ids("flows") == ["first", "last"]
-        assert pipeline.one("SELECT window_end - window_start FROM sync_windows") == timedelta(hours=23)
+        assert pipeline.one("SELECT window_end - window_start FROM sync_windows") == timedelta(hours=hours)
 
 
 def test_an_hourly_window_holds_its_hour(pipeline: Pipeline, shop: SandboxAccount) -> None:
@@ -109,6 +121,26 @@ def test_an_object_that_moves_to_a_later_page_while_pages_are_read_is_stored_as_
     pipeline.run("flows", DAY)
     assert pipeline.stored("flows") == truth(shop, "flows")
     assert pipeline.stored("flows")["f00"][0] == "moved"
+
+
+def test_a_row_that_two_pages_show_is_one_row(
+    shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(120):
+        put(shop, "flows", f"f{number:03}", NOON + timedelta(seconds=number), archived=False)
+    shown: list[Any] = []
+    true_page = listings.cut_page
+
+    def overlapping(*asked: Any, **options: Any) -> Any:
+        page, cursor = true_page(*asked, **options)
+        repeated = shown[-3:]
+        shown.extend(page)
+        return [*repeated, *page], cursor
+
+    monkeypatch.setattr(listings, "cut_page", overlapping)
+    pipeline.run("flows_census")
+    assert pipeline.stored("flows") == truth(shop, "flows")
+    assert pipeline.one("SELECT count(*) FROM flows_history") == 120
 
 
 def test_greater_than_that_includes_its_bound_brings_no_row_twice_and_none_too_many(
