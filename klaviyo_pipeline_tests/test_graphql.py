@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ query Backfill($id: String!) {
   partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }
 }
 """
+DAYS = ("2025-03-10", "2025-03-11", "2025-03-12")
 PATIENCE = 120.0
 
 
@@ -51,6 +52,13 @@ def documented_bodies() -> list[dict[str, Any]]:
     """The bodies that `docs/backfill.md` posts: a backfill's, and a run's."""
     document = (PROJECT_ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
     return [json.loads(body) for body in re.findall(r"^curl [^\n]* -d '(.*?)'$", document, re.MULTILINE | re.DOTALL)]
+
+
+def as_the_ui_launches(slug: str, assets: Sequence[str], days: Sequence[str]) -> dict[str, Any]:
+    """The body that the UI posts for selected assets and a range of partitions: every day by its name."""
+    [query] = [body["query"] for body in documented_bodies() if "launchPartitionBackfill" in body["query"]]
+    params = {"assetSelection": [{"path": [slug, asset]} for asset in assets], "partitionNames": list(days)}
+    return {"query": query, "variables": {"params": params}}
 
 
 def launch_of(first: str, last: str) -> dict[str, Any]:
@@ -143,6 +151,8 @@ def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(databa
             assert backfill["status"] == "COMPLETED_SUCCESS", log.read_text(errors="replace")[-4000:]
             [run] = backfill["runs"]
             asked = [one for one in server.requests if one.path == "/api/flows"]
+            from_the_ui = ask(client, as_the_ui_launches("klaviyo", ("flow_report", "flow_metrics"), DAYS))
+            [both] = finished(client, from_the_ui["launchPartitionBackfill"]["backfillId"])["runs"]
             again = ask(client, run_body)["launchRun"]
             assert ended(client, again["run"]["runId"])["status"] == "SUCCESS"
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
@@ -151,8 +161,14 @@ def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(databa
     assert len(asked) == 2, "current and archived, a page each"
     with psycopg.connect(database, options="-csearch_path=klaviyo") as connection:
         assert connection.execute("SELECT id FROM flows ORDER BY id").fetchall() == [("f10",), ("f11",), ("f12",)]
-        synced = connection.execute("SELECT status, attempts, run_id FROM sync_windows").fetchall()
-    assert synced == [("synced", 2, again["run"]["runId"])] * 3
+        synced = connection.execute(
+            "SELECT entity, attempts, run_id FROM sync_windows WHERE status = 'synced'"
+        ).fetchall()
+    assert sorted(synced) == [
+        *[("flow_metrics", 1, both["id"])] * 3,
+        *[("flow_report", 1, both["id"])] * 3,
+        *[("flows", 2, again["run"]["runId"])] * 3,
+    ]
 
 
 @pytest.mark.timeout(300)
