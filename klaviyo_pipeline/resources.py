@@ -5,27 +5,32 @@ its key, and the value is read when a run asks for it.
 """
 
 import hashlib
+import logging
 import os
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
 import sqlalchemy as sa
 
+from klaviyo_pipeline.counting import RequestCount
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
-from klaviyo_pipeline.klaviyo.calls import RequestRecord
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.postgres.account import claim
+from klaviyo_pipeline.postgres.api_calls import remember_calls
+from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.pacing import PostgresPacer
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, SettingsError
 
 IDENTITY_IS_TRUSTED_SECONDS = 600.0
+
+logger = logging.getLogger(__name__)
 
 _open_sessions: weakref.WeakSet[threading.Event] = weakref.WeakSet()
 
@@ -34,33 +39,6 @@ def stop_sessions() -> None:
     """End the waits of every session of this process: their runs fail within a second, cleanly."""
     for stop in list(_open_sessions):
         stop.set()
-
-
-@dataclass
-class RequestCount:
-    """What a run asked of Klaviyo; several threads add to it."""
-
-    requests: int = 0
-    throttled: int = 0
-    retried: int = 0
-    waited_seconds: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, record: RequestRecord) -> None:
-        with self._lock:
-            self.requests += 1
-            self.throttled += record.status == 429
-            self.retried += record.attempt > 1
-            self.waited_seconds += record.waited_seconds
-
-    def metadata(self) -> dict[str, float]:
-        """For a materialization."""
-        return {
-            "api_requests": self.requests,
-            "api_throttled": self.throttled,
-            "api_retries": self.retried,
-            "api_waited_seconds": round(self.waited_seconds, 1),
-        }
 
 
 @dataclass(frozen=True)
@@ -96,8 +74,11 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
     """Klaviyo's API over httpx, paced by the published rates; each account brings its own key, address and scale."""
 
     @contextmanager
-    def session(self, account: Account, warehouse: Warehouse) -> Iterator[Session]:
-        """Open the way for one run; refuses a key of another account before anything is written."""
+    def session(self, account: Account, warehouse: Warehouse, run_id: str | None = None) -> Iterator[Session]:
+        """Open the way for one run; refuses a key of another account before anything is written.
+
+        What was asked is noted under `run_id`, if there is one, however the run ends.
+        """
         key = api_key(account.api_key_variable)
         stop = threading.Event()
         _open_sessions.add(stop)
@@ -127,6 +108,17 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
                     yield Session(account, identity, client, engine, pacer, count, stop)
                 finally:
                     stop.set()
+                    if run_id is not None:
+                        _note_calls(engine, account.slug, run_id, count)
+
+
+def _note_calls(engine: sa.Engine, schema: str, run_id: str, count: RequestCount) -> None:
+    """A record for people: that it cannot be written is no reason for a run to fail, or to fail with this."""
+    try:
+        with engine.begin() as connection:
+            remember_calls(connection, schema, run_id, count.by_endpoint)
+    except sa.exc.SQLAlchemyError as error:
+        logger.warning("what run %s asked of Klaviyo could not be noted: %s", run_id, reason(error))
 
 
 def api_key(variable: str) -> str:

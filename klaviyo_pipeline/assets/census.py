@@ -80,7 +80,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         findings = Findings()
 
         def batches() -> Iterator[Batch]:
-            with klaviyo.session(account, warehouse) as session:
+            with klaviyo.session(account, warehouse, context.run.run_id) as session:
                 findings.began = session.now()
                 yield from _list_all(context, session, listing, findings)
                 yield from _settle(context, session, listing, findings, config)

@@ -166,7 +166,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         windows = plan.of_keys(context.partition_keys)
 
         def batches() -> Iterator[Batch]:
-            with klaviyo.session(account, warehouse) as session:
+            with klaviyo.session(account, warehouse, context.run.run_id) as session:
                 if not session.zone_is_right:
                     context.log.warning(session.zone_remedy)
                 yield from read_windows(context, session, listing, windows)

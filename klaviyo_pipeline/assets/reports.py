@@ -111,7 +111,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
         windows = plan.of_keys(context.partition_keys)
 
         def batches() -> Iterator[Batch]:
-            with klaviyo.session(account, warehouse) as session:
+            with klaviyo.session(account, warehouse, context.run.run_id) as session:
                 if not session.zone_is_right:
                     raise WrongTimezone(session.zone_remedy)
                 yield from _read(context, session, spec, windows)

@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -11,12 +11,16 @@ import click
 
 from klaviyo_pipeline.cli.shared import DAY, console, quiet, settings_of_environment, table, warehouse
 from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS, REPORTS
+from klaviyo_pipeline.postgres.api_calls import waits
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import Account, Settings
 from klaviyo_pipeline.text import printable
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.syncing import AssetResult
+
+MOST_OF_THE_TIME = 0.5
+WORTH_A_WORD_SECONDS = 5.0
 
 NAMES = (*ENTITIES, CENSUS, *FULL_LISTINGS, *REPORTS)
 
@@ -120,10 +124,28 @@ def run_sync(
         results = Sync(settings.account, Warehouse(), tell).run(request)
     shown.print()
     shown.print(table([_row(result) for result in results], RESULT_COLUMNS))
+    if explained := _waiting(settings, results):
+        tell(explained)
     failed = [result for result in results if result.error]
     for result in failed:
         click.echo(f"Error: {result.asset}: {printable(str(result.error))}", err=True)
     return bool(failed)
+
+
+def _waiting(settings: Settings, results: Sequence["AssetResult"]) -> str | None:
+    """What the sync waited for, if that took most of its time."""
+    run_ids = [run_id for result in results for run_id in result.run_ids]
+    with warehouse(settings) as engine, engine.connect() as connection:
+        found = waits(connection, settings.account.slug, run_ids)
+    waited, took = sum(one.waited_seconds for one in found), sum(result.seconds for result in results)
+    if not found or waited < max(took * MOST_OF_THE_TIME, WORTH_A_WORD_SECONDS):
+        return None
+    slowest = found[0]
+    throttled = f", {slowest.throttled} of them throttled" if slowest.throttled else ""
+    return (
+        f"Klaviyo's rates set the pace: most of the time was waiting, {slowest.waited_seconds:,.0f} s of it for "
+        f"{slowest.endpoint} ({slowest.requests:,} requests{throttled}); table api_calls has the rest."
+    )
 
 
 def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ KINDS = {
     "check_results": "check results that later ones replaced",
     "ticks": "ticks of schedules and sensors",
     "compute_logs": "captured outputs of steps",
+    "api_calls": "counts of requests, by run and endpoint",
     "census_runs": "censuses",
     "lookup_misses": "ids that Klaviyo did not know",
 }

@@ -35,7 +35,9 @@ def _finished(schema: str, before: datetime) -> list[tuple[sa.TableClause, sa.Co
         .where(newer.c.entity == runs.c.entity, newer.c.status == runs.c.status, newer.c.started_at > runs.c.started_at)
     )
     misses = _table(schema, "lookup_misses", "missed_at")
+    calls = _table(schema, "api_calls", "last_at")
     return [
+        (calls, calls.c.last_at < before),
         (runs, sa.and_(runs.c.started_at < before, has_newer)),
         (misses, misses.c.missed_at < before),
     ]

@@ -38,6 +38,7 @@ def age(pipeline: Pipeline, days: int) -> None:
     pipeline.execute(f"UPDATE public.runs SET update_timestamp = update_timestamp - interval '{days} days'")
     pipeline.execute(f"UPDATE public.job_ticks SET timestamp = timestamp - interval '{days} days'")
     pipeline.execute(f"UPDATE census_runs SET started_at = started_at - interval '{days} days'")
+    pipeline.execute(f"UPDATE api_calls SET last_at = last_at - interval '{days} days'")
     pipeline.execute(f"UPDATE lookup_misses SET missed_at = missed_at - interval '{days} days'")
 
 
@@ -134,7 +135,10 @@ def test_a_dry_run_counts_what_would_go_and_removes_nothing(lived_in: Pipeline) 
     assert sizes(lived_in) == before
     assert told == pruned(lived_in).counts()
     assert told["runs"] == 1
-    assert min(told[kind] for kind in ("events", "check_results", "ticks", "census_runs", "lookup_misses")) > 0
+    assert (
+        min(told[kind] for kind in ("events", "check_results", "ticks", "api_calls", "census_runs", "lookup_misses"))
+        > 0
+    )
     again = pruned(lived_in).counts()
     assert again == {**dict.fromkeys(told, 0), "thinned": told["thinned"]}
 

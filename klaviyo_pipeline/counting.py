@@ -1,0 +1,66 @@
+"""What a run asked of Klaviyo, counted as it asks. Knows no Dagster and no Postgres."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from klaviyo_pipeline.klaviyo.calls import RequestRecord
+
+
+@dataclass
+class EndpointCount:
+    """The requests to one endpoint; `first` and `last` are moments of `time.monotonic`, at the end of a request."""
+
+    first: float
+    last: float
+    requests: int = 0
+    throttled: int = 0
+    retries: int = 0
+    rows: int = 0
+    waited_seconds: float = 0.0
+    read_seconds: float = 0.0
+
+    def add(self, record: RequestRecord, now: float) -> None:
+        self.last = now
+        self.requests += 1
+        self.throttled += record.status == 429
+        self.retries += record.attempt > 1
+        self.rows += record.rows
+        self.waited_seconds += record.waited_seconds
+        self.read_seconds += record.milliseconds / 1000
+
+
+@dataclass
+class RequestCount:
+    """The requests of one run, by endpoint; several threads add to it."""
+
+    _by_endpoint: dict[str, EndpointCount] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, record: RequestRecord) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._by_endpoint.setdefault(record.endpoint, EndpointCount(now, now)).add(record, now)
+
+    @property
+    def by_endpoint(self) -> Mapping[str, EndpointCount]:
+        """The counts so far."""
+        with self._lock:
+            return dict(self._by_endpoint)
+
+    @property
+    def requests(self) -> int:
+        """All requests so far."""
+        return sum(count.requests for count in self.by_endpoint.values())
+
+    def metadata(self) -> dict[str, float]:
+        """For a materialization: the sums over all endpoints."""
+        counts = self.by_endpoint.values()
+        return {
+            "api_requests": self.requests,
+            "api_throttled": sum(count.throttled for count in counts),
+            "api_retries": sum(count.retries for count in counts),
+            "api_waited_seconds": round(sum(count.waited_seconds for count in counts), 1),
+            "api_read_seconds": round(sum(count.read_seconds for count in counts), 1),
+        }

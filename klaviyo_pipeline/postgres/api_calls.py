@@ -1,0 +1,69 @@
+"""The record of what each run asked of Klaviyo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.counting import EndpointCount
+
+COUNTS = ("requests", "throttled", "retries", "rows", "waited_seconds", "read_seconds")
+
+
+@dataclass(frozen=True)
+class EndpointWait:
+    """What runs waited for one endpoint, with their counts of it."""
+
+    endpoint: str
+    requests: int
+    throttled: int
+    waited_seconds: float
+
+
+def _table(schema: str) -> sa.TableClause:
+    names = ("run_id", "endpoint", *COUNTS, "first_at", "last_at")
+    return sa.table("api_calls", *(sa.column(name) for name in names), schema=schema)
+
+
+def remember_calls(connection: sa.Connection, schema: str, run_id: str, counts: Mapping[str, EndpointCount]) -> None:
+    """Add these counts to those of the run: its assets have a session each."""
+    table, now = _table(schema), time.monotonic()
+    for endpoint, count in sorted(counts.items()):
+        insert = pg.insert(table).values(
+            run_id=run_id,
+            endpoint=endpoint,
+            first_at=_ago(now - count.first),
+            last_at=_ago(now - count.last),
+            **{name: getattr(count, name) for name in COUNTS},
+        )
+        added = {name: table.c[name] + insert.excluded[name] for name in COUNTS}
+        first = sa.func.least(table.c.first_at, insert.excluded.first_at)
+        last = sa.func.greatest(table.c.last_at, insert.excluded.last_at)
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["run_id", "endpoint"], set_={**added, "first_at": first, "last_at": last}
+            )
+        )
+
+
+def waits(connection: sa.Connection, schema: str, run_ids: Sequence[str]) -> list[EndpointWait]:
+    """What these runs waited for each endpoint, longest first."""
+    table = _table(schema)
+    waited = sa.func.sum(table.c.waited_seconds)
+    query = (
+        sa.select(table.c.endpoint, sa.func.sum(table.c.requests), sa.func.sum(table.c.throttled), waited)
+        .where(table.c.run_id.in_(run_ids))
+        .group_by(table.c.endpoint)
+        .order_by(waited.desc(), table.c.endpoint)
+    )
+    rows = connection.execute(query)
+    return [EndpointWait(name, int(asked), int(late), float(seconds)) for name, asked, late, seconds in rows]
+
+
+def _ago(seconds: float) -> sa.ColumnElement[object]:
+    return sa.func.clock_timestamp() - timedelta(seconds=seconds)

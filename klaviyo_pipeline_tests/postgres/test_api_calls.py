@@ -1,0 +1,106 @@
+"""What each run asked of Klaviyo stands in a table, whether the run failed or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline_tests.support import SLUG, Pipeline, dagster_home, empty_shop, pipeline_on, put, utc
+
+DAY = "2025-03-10"
+COLUMNS = "endpoint, requests, throttled, retries, rows"
+
+
+@pytest.fixture
+def shop() -> SandboxAccount:
+    shop = empty_shop()
+    for id in ("f1", "f2"):
+        put(shop, "flows", id, utc("2025-03-10T12:00:00"))
+    return shop
+
+
+def test_a_run_leaves_a_row_for_each_endpoint_that_it_asked(
+    shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.05)
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        flows = path_starts("/api/flows")
+        pipeline.server.faults.add(flows, Fault(status=429, headers={"retry-after": "1"}))
+        pipeline.server.faults.add(flows, Fault(status=503), skip=1)
+        run = pipeline.run("flows", DAY)
+        accounts, asked = calls_of(pipeline, run.run_id)
+        assert accounts == ("get_accounts", 1, 0, 0, 1)
+        assert asked == ("get_flows", 4, 1, 2, 2)
+        [event] = run.get_asset_materialization_events()
+        metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+        assert [metadata[f"api_{name}"] for name in ("requests", "throttled", "retries")] == [5, 1, 2]
+        waited, read = pipeline.rows("SELECT waited_seconds, read_seconds FROM api_calls WHERE endpoint = 'get_flows'")[
+            0
+        ]
+        assert waited > 0.9
+        assert read > 0
+        assert pipeline.one("SELECT bool_and(first_at <= last_at AND last_at <= now()) FROM api_calls")
+
+
+def test_a_failed_run_leaves_its_rows_too_and_two_sessions_of_a_run_add_up(
+    shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        pipeline.server.faults.add(path_starts("/api/flows"), Fault(status=400))
+        with pipeline.asked() as requests:
+            result = pipeline.attempt("flows", DAY)
+        assert not result.success
+        assert calls_of(pipeline, result.run_id)[-1] == ("get_flows", asked_for(requests, "get_flows"), 0, 0, 0)
+        with pipeline.asked() as requests:
+            run = pipeline.definitions.resolve_job_def(f"{SLUG}_census").execute_in_process(instance=pipeline.instance)
+        noted = {row[0]: row[1] for row in calls_of(pipeline, run.run_id)}
+        assert noted["get_flows"] == asked_for(requests, "get_flows") == 4
+
+
+def test_a_record_that_cannot_be_written_fails_no_run(
+    shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        pipeline.execute("DROP TABLE api_calls")
+        pipeline.run("flows", DAY)
+        assert pipeline.ids("flows") == ["f1", "f2"]
+
+
+def test_a_sync_that_mostly_waits_says_for_what(
+    shop: SandboxAccount,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        told = {"KLAVIYO_ACCOUNT": SLUG, "KLAVIYO_API_URL": pipeline.server.url, "KLAVIYO_RATE_SCALE": "0"}
+        told |= {"KLAVIYO_DAGSTER_DATABASE_URL": database, "DAGSTER_HOME": str(dagster_home(tmp_path))}
+        for name, value in {**told, "KLAVIYO_START_DATE": DAY}.items():
+            monkeypatch.setenv(name, value)
+        lines = []
+        for wait in (None, Fault(status=429, headers={"retry-after": "12"})):
+            if wait is not None:
+                pipeline.server.faults.add(path_starts("/api/flows"), wait)
+            with pytest.raises(SystemExit) as ended:
+                main(["sync", "flows", "--from", DAY, "--to", DAY, "--force"])
+            assert ended.value.code == 0
+            lines.append([line for line in capfd.readouterr().out.splitlines() if "set the pace" in line])
+        assert lines[0] == []
+        [line] = lines[1]
+        assert "for get_flows (" in line
+        assert ", 1 of them throttled)" in line
+
+
+def asked_for(requests: list[RequestLogEntry], endpoint: str) -> int:
+    return sum(one.endpoint == endpoint for one in requests)
+
+
+def calls_of(pipeline: Pipeline, run_id: str) -> list[tuple[object, ...]]:
+    return pipeline.rows(f"SELECT {COLUMNS} FROM api_calls WHERE run_id = %s ORDER BY endpoint", run_id)
