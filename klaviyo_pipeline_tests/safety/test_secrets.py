@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -123,6 +124,18 @@ class Watched:
                 yield str(path), path.read_text(errors="replace")
 
 
+def listening_on(pid: int) -> set[str]:
+    """The addresses beyond this machine that a process below this one can be reached at."""
+    listening = [
+        connection.laddr.ip
+        for process in psutil.Process(pid).children(recursive=True)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    return {address for address in listening if not ip_address(address).is_loopback}
+
+
 def _around(text: str, secret: str) -> str:
     at = text.index(secret)
     return text[max(0, at - 200) : at + 50]
@@ -180,7 +193,7 @@ def test_no_command_shows_or_keeps_a_secret_whether_it_fails_or_not(watched: Wat
 
 
 @pytest.mark.timeout(500)
-def test_the_web_server_and_its_runs_show_no_secret(watched: Watched) -> None:
+def test_the_web_server_listens_on_this_machine_alone_and_shows_no_secret(watched: Watched) -> None:
     log = watched.folder / "webserver.log"
     with dev_server(watched.variables, log) as client, watched.arguments_of(os.getpid()):
         for fault in (None, Fault(status=401)):
@@ -192,6 +205,7 @@ def test_the_web_server_and_its_runs_show_no_secret(watched: Watched) -> None:
             assert run["status"] == ("SUCCESS" if fault is None else "FAILURE")
             events = ask(client, {"query": EVENTS, "variables": {"id": run_id}})
             watched.shown[f"events of {run_id}"] = str(events)
+        assert listening_on(os.getpid()) == set()
         answer: dict[str, Any] = client.post("/graphql", json={"query": INTROSPECTION}).json()
         watched.shown["GraphQL"] = str(answer)
         assert "warehouse" in str(answer), answer

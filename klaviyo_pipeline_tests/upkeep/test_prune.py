@@ -183,3 +183,11 @@ def test_the_job_prunes_too_and_leaves_its_own_run(lived_in: Pipeline) -> None:
     assert lived_in.one("SELECT count(*) FROM public.event_logs WHERE run_id = %s", result.run_id) > 5
     assert set(pruned(lived_in).counts().values()) - {0} == {pruned(lived_in).counts()["thinned"]}
     assert key_of(lived_in.shop) not in str(lived_in.rows("SELECT event FROM public.event_logs"))
+
+
+def test_runs_that_are_kept_elsewhere_are_left_alone_and_the_bookkeeping_is_pruned(recorded: Pipeline) -> None:
+    recorded.execute("INSERT INTO lookup_misses VALUES ('flows', 'gone', now() - interval '91 days')")
+    with dg.DagsterInstance.ephemeral() as elsewhere:
+        told = pruned(replace(recorded, instance=elsewhere))
+    assert told.runs is None
+    assert told.rows["lookup_misses"] == 1
