@@ -8,7 +8,7 @@ ACCOUNT ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint docs lock stop clean
+.PHONY: help install demo dev test torture lint docs lock stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -23,6 +23,9 @@ dev: $(VENV)/.installed ## the Dagster UI and daemon on 127.0.0.1:3000 (ACCOUNT=
 
 test: $(VENV)/.installed-dev ## all tests, on a throw-away Postgres of their own
 	@$(BIN)/python -m pytest
+
+torture: $(VENV)/.installed-dev ## every fault, a hundred kills, the database's trouble, pacing: the figures of docs/reliability.md
+	@$(BIN)/python -m klaviyo_pipeline_tests.torture
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -153,7 +153,7 @@ def first_line(text: str) -> str:
 def _unreachable(url: str, told: str) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
-    first = first_line(told) or "no reason given"
+    first = (first_line(told) or "no reason given").rstrip(".")
     if parts.password:
         first = first.replace(parts.password, "***")
-    return f"cannot connect to Postgres at {where}: {first} Check KLAVIYO_DATABASE_URL."
+    return f"cannot connect to Postgres at {where}: {first}. Check KLAVIYO_DATABASE_URL."

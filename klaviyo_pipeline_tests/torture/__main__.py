@@ -15,39 +15,50 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from klaviyo_pipeline.klaviyo.rates import DAY, MINUTE, SECOND
 from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import GIVEN_SERVER, THROW_AWAY
+from klaviyo_pipeline_tests.support import throw_away_database
+from klaviyo_pipeline_tests.torture.database import CASES, cut_connections, quick_retries, restart_server
+from klaviyo_pipeline_tests.torture.database import TROUBLES as DATABASE_TROUBLES
+from klaviyo_pipeline_tests.torture.database import outcome as database_outcome
 from klaviyo_pipeline_tests.torture.faults import TROUBLES
-from klaviyo_pipeline_tests.torture.matrix import CELLS, TARGETS, counted, outcomes_of
+from klaviyo_pipeline_tests.torture.kills import ASSETS, Slaughter, slaughter_on
+from klaviyo_pipeline_tests.torture.matrix import CELLS, TARGETS, Defect, counted, matrix_on, outcomes_of
+from klaviyo_pipeline_tests.torture.pacing import TIERS, excesses, race
 from klaviyo_pipeline_tests.torture.report import Section, measured, table
 
-Run = Callable[[str, int], Section]
-"""Runs a section on this server, with this seed."""
+Run = Callable[[str, int], Iterator[Section]]
+"""Runs a section on this server, with this seed; what it tells last is all of it."""
 
 
-def matrix(server: str, seed: int) -> Section:
-    """Every cell of the fault matrix, in a process for each core."""
-    outcomes, defects, began = [], list[str](), time.monotonic()
+def matrix(server: str, seed: int) -> Iterator[Section]:
+    """Every cell of the fault matrix, in a process for each core; told anew with each target."""
+    outcomes, defects, began = list[tuple[str, str, str]](), list[str](), time.monotonic()
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         for part in as_completed([pool.submit(outcomes_of, server, number) for number in range(len(TARGETS))]):
             found, wrong = part.result()
             outcomes += found
             defects += wrong
             progress(f"{len(outcomes)} of {len(CELLS)} cells, {len(defects)} defects")
+            yield Section(_matrix_text(outcomes, began), defects)
+
+
+def _matrix_text(outcomes: Sequence[tuple[str, str, str]], began: float) -> str:
     counts = counted(outcomes)
-    names = [target.name for target in TARGETS]
+    names = [target.name for target in TARGETS if (TROUBLES[0].name, target.name) in counts]
     rows = [[trouble.name, *(_cell(counts[trouble.name, name]) for name in names)] for trouble in TROUBLES]
-    right, healed = (sum(outcome == what for *_, outcome in outcomes) for what in ("right", "healed"))
-    told = (
-        f"{len(CELLS):,} cells: {right:,} right, {healed:,} failed loudly and healed by the next run, "
-        f"{len(defects)} defects. {measured(began)}"
+    every = Counter(outcome for *_, outcome in outcomes)
+    return (
+        f"{len(outcomes):,} of {len(CELLS):,} cells: {every['right']:,} right, {every['healed']:,} failed loudly and "
+        f"healed by the next run, {every['defect']} defects. {measured(began)}\n\n{table(['fault', *names], rows)}"
     )
-    return Section(f"{told}\n\n{table(['fault', *names], rows)}", defects)
 
 
 def _cell(counts: Counter[str]) -> str:
@@ -55,7 +66,87 @@ def _cell(counts: Counter[str]) -> str:
     return f"{told} / **{counts['defect']} defects**" if counts["defect"] else told
 
 
-SECTIONS: dict[str, Run] = {"matrix": matrix}
+def kills(server: str, seed: int) -> Iterator[Section]:
+    """A hundred kills of real syncs, and two syncs at once of each kind."""
+    defects, rounds, began = list[str](), 0, time.monotonic()
+    with (
+        throw_away_database(server) as database,
+        tempfile.TemporaryDirectory() as folder,
+        slaughter_on(database, Path(folder), seed) as slaughter,
+    ):
+        while sum(slaughter.kills.values()) < KILLS:
+            defects += _defect_of(partial(slaughter.round, ASSETS[rounds % len(ASSETS)], KILLS_IN_A_ROW))
+            rounds += 1
+            progress(f"{sum(slaughter.kills.values())} of {KILLS} kills, {len(defects)} defects")
+        for assets in ASSETS:
+            defects += _defect_of(partial(slaughter.at_once, assets))
+    yield Section(_kills_text(slaughter, rounds, defects, began), defects)
+
+
+def _kills_text(slaughter: Slaughter, rounds: int, defects: Sequence[str], began: float) -> str:
+    told = ", ".join(f"{number} {how}" for how, number in slaughter.kills.items())
+    return (
+        f"{sum(slaughter.kills.values())} kills ({told}), after which {rounds} syncs came to their end; "
+        f"{len(ASSETS)} times two syncs at once: {len(defects)} defects. {measured(began)}"
+    )
+
+
+def _defect_of(torture: Callable[[], None]) -> list[str]:
+    try:
+        torture()
+    except AssertionError as defect:
+        progress(str(defect)[:500])
+        return [str(defect)]
+    return []
+
+
+def pacing(server: str, seed: int) -> Iterator[Section]:
+    """Two and four processes on every published tier."""
+    defects, rows, began = list[str](), [], time.monotonic()
+    for endpoint, seconds in TIERS.items():
+        for processes in (2, 4):
+            with throw_away_database(server) as database:
+                found = race(database, endpoint, processes, seconds, seed)
+            defects += excesses(found)
+            most = ", ".join(
+                f"{found.most(rate)} of {rate.requests} in {UNITS[rate.seconds]}" for rate in found.endpoint.rates
+            )
+            rows.append([endpoint, processes, len(found.all), most, f"{found.reached:.1%}", f"{found.fairness:.2f}"])
+            progress(" | ".join(map(str, rows[-1])))
+    heads = ["endpoint", "processes", "requests", "most at once", "of the tightest rate", "least / most busy process"]
+    yield Section(f"{table(heads, rows)}\n\n{measured(began)}", defects)
+
+
+def database(server: str, seed: int) -> Iterator[Section]:
+    """Every trouble of the database in every place, connections that are cut, and a server that is restarted."""
+    defects, counts, began = list[str](), dict[tuple[str, str], Counter[str]](), time.monotonic()
+    with throw_away_database(server) as url, matrix_on(url) as torture, quick_retries():
+        for case in CASES:
+            outcome: str
+            try:
+                outcome = database_outcome(torture, case)
+            except Defect as defect:
+                outcome = "defect"
+                defects.append(str(defect))
+                progress(str(defect)[:300])
+            counts.setdefault((case.trouble.name, case.table), Counter())[outcome] += 1
+        for target in TARGETS:
+            defects += _defect_of(partial(cut_connections, torture, target))
+    with _own_server() as own, matrix_on(own.start()) as torture:
+        for target in TARGETS:
+            defects += _defect_of(partial(restart_server, torture, target, own))
+    places = sorted({place for _, place in counts})
+    rows = [[one.name, *(_cell(counts[one.name, place]) for place in places)] for one in DATABASE_TROUBLES]
+    told = (
+        f"{len(CASES)} cases; all connections cut, and the server restarted, once during a run of each of "
+        f"{len(TARGETS)} targets: {len(defects)} defects. {measured(began)}"
+    )
+    yield Section(f"{told}\n\n{table(['trouble in', *places], rows)}", defects)
+
+
+SECTIONS: dict[str, Run] = {"matrix": matrix, "database": database, "kills": kills, "pacing": pacing}
+UNITS = {SECOND: "a second", MINUTE: "a minute", DAY: "a day"}
+KILLS, KILLS_IN_A_ROW = 100, 5
 
 
 def progress(line: str) -> None:
@@ -68,12 +159,19 @@ def _server() -> Iterator[str]:
     if GIVEN_SERVER:
         yield GIVEN_SERVER
         return
+    with _own_server() as server:
+        yield server.start()
+
+
+@contextmanager
+def _own_server() -> Iterator[EmbeddedPostgres]:
+    """A throw-away Postgres that may be stopped."""
     with tempfile.TemporaryDirectory(prefix="klaviyo-torture-", ignore_cleanup_errors=True) as folder:
         # When root tortures, the server's unprivileged user must pass through.
         Path(folder).chmod(0o711)
         server = EmbeddedPostgres(Path(folder) / "shared", settings=THROW_AWAY)
         try:
-            yield server.start()
+            yield server
         finally:
             server.stop()
 
@@ -101,12 +199,13 @@ def main() -> int:
     with _server() as server:
         for name in chosen.sections or SECTIONS:
             progress(f"{name} …")
-            section = SECTIONS[name](server, chosen.seed)
+            section = Section("nothing", [])
+            for section in SECTIONS[name](server, chosen.seed):
+                if chosen.write:
+                    write(chosen.write, name, section)
             print(f"\n{name}: {section.text}\n", flush=True)
             for defect in section.defects:
                 print(f"DEFECT: {defect}", flush=True)
-            if chosen.write:
-                write(chosen.write, name, section)
             defects += len(section.defects)
     return 1 if defects else 0
 

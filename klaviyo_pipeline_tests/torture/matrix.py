@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import dagster as dg
 import httpx
@@ -120,6 +120,13 @@ class Undisturbed:
     document: Document
 
 
+class Case(Protocol):
+    """What a run was tortured with, told by its text, and the target of that run."""
+
+    @property
+    def target(self) -> Target: ...
+
+
 class Defect(AssertionError):
     """A cell that ended neither right nor healed."""
 
@@ -137,18 +144,18 @@ class Matrix:
     def outcome(self, cell: Cell) -> Literal["right", "healed"]:
         """Run the cell. Raises `Defect`."""
         expected = self.undisturbed(cell.target)
-        self._start_over(cell.target)
+        self.start_over(cell.target)
         with self._struck(cell, expected):
-            first = self._run(cell.target.asset)
+            first = self.run(cell.target.asset)
         self.pipeline.server.faults.clear()
         if first.success:
-            self._same(cell, expected)
+            self.same(cell, expected)
             if cell.lasting:
                 raise Defect(f"{cell}: nobody noticed")
             return "right"
         self._check_failure(cell, first, expected)
-        self._heal(cell)
-        self._same(cell, expected)
+        self.heal(cell)
+        self.same(cell, expected)
         if cell.trouble.passes and not cell.lasting and not cell.trouble.uncertain:
             raise Defect(f"{cell}: a fault that passes failed the run: {reason(first)}")
         return "healed"
@@ -156,9 +163,9 @@ class Matrix:
     def undisturbed(self, target: Target) -> Undisturbed:
         """A run of this target, asked for once."""
         if target not in self._undisturbed:
-            self._start_over(target)
+            self.start_over(target)
             with self.pipeline.asked() as asked:
-                result = self._run(target.asset)
+                result = self.run(target.asset)
             assert result.success, reason(result)
             met = [entry for entry in asked if target.meets(entry.path)]
             assert len(met) >= 3, f"{target.name} has only {len(met)} pages"
@@ -179,12 +186,12 @@ class Matrix:
         document: Document = answer.raise_for_status().json()
         return document
 
-    def _start_over(self, target: Target) -> None:
+    def start_over(self, target: Target) -> None:
         """Empty tables; for a census, with an object that Klaviyo has no more; for a report, with its objects."""
         if target.fills != self._filled:
             self.tables.clear("census_runs", "api_pacing", *self.tables.names)
             if target.fills is not None:
-                result = self._run(target.fills)
+                result = self.run(target.fills)
                 assert result.success, reason(result)
             self._filled = target.fills
         kept = () if target.fills is None else self.tables.of_entity(target.fills)
@@ -205,7 +212,8 @@ class Matrix:
         with broken_network(strike, trouble.network) if trouble.network else nullcontext():
             yield
 
-    def _run(self, asset: str, first: str = str(FIRST), last: str = str(LAST)) -> dg.ExecuteInProcessResult:
+    def run(self, asset: str, first: str = str(FIRST), last: str = str(LAST)) -> dg.ExecuteInProcessResult:
+        """One run of the asset, over these windows if it has any."""
         key = dg.AssetKey([self.pipeline.account.slug, asset])
         if asset not in self._jobs:
             whole = self.pipeline.definitions.resolve_implicit_global_asset_job_def()
@@ -237,11 +245,11 @@ class Matrix:
         if any(status == "failed" and not error for status, error in noted):
             raise Defect(f"{cell}: a failure without its reason")
 
-    def _heal(self, cell: Cell) -> None:
+    def heal(self, cell: Case) -> None:
         """The next run: of what the plan says is missing, once the quota is back."""
         self.pipeline.execute("UPDATE api_pacing SET blocked_until = NULL")
         for windows in self._missing(cell.target.asset):
-            second = self._run(cell.target.asset, *windows)
+            second = self.run(cell.target.asset, *windows)
             if not second.success:
                 raise Defect(f"{cell}: the next run fails too: {reason(second)}")
 
@@ -258,7 +266,8 @@ class Matrix:
     def _engine(self) -> sa.Engine:
         return create_engine(self.pipeline.database)
 
-    def _same(self, cell: Cell, expected: Undisturbed) -> None:
+    def same(self, cell: Case, expected: Undisturbed) -> None:
+        """The tables are those of an undisturbed run, and the plan has nothing left."""
         if told := difference(self.tables.state(), expected.state):
             raise Defect(f"{cell}: {told}")
         if repeated := self.tables.repeated_states():

@@ -1,0 +1,150 @@
+"""Processes that share one account's rates in Postgres, on a clock that jumps from one sending to the next.
+
+Each process reserves a slot, waits for it, sends, and reserves again, as the client does. The clock stands still while
+anybody reserves; when all wait, it moves to the first slot, and a little beyond, as a thread wakes a little late: all
+whose slots have come by then send at that moment, and race for the next ones.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from klaviyo_pipeline.klaviyo.pacing import LATE_WAKING
+from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, MINUTE, Endpoint, Rate
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.postgres.pacing import PostgresPacer
+from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline_tests.support import SLUG, utc
+
+BEGAN = utc("2026-07-01T12:00:00")
+CLOCK = f'(SELECT moment FROM "{SLUG}".simulated_clock)'
+NEVER = 1e9
+PATIENCE_SECONDS = 120.0
+
+TIERS = {
+    "get_flows": 10 * MINUTE,
+    "get_campaigns": 6 * MINUTE,
+    "get_segments": 3 * MINUTE,
+    "query_flow_series": 3.1 * DAY,
+}
+"""One endpoint of each published tier, and for how long it is asked."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """When the requests were sent, in seconds since the beginning, by process."""
+
+    endpoint: Endpoint
+    sent: list[list[float]]
+
+    @property
+    def all(self) -> list[float]:
+        return sorted(moment for one in self.sent for moment in one)
+
+    def most(self, rate: Rate) -> int:
+        """The most requests in any span of the rate's length."""
+        sent, first, most = self.all, 0, 0
+        for last, moment in enumerate(sent):
+            while moment - sent[first] >= rate.seconds:
+                first += 1
+            most = max(most, last - first + 1)
+        return most
+
+    @property
+    def tightest(self) -> Rate:
+        return min(self.endpoint.rates, key=lambda rate: rate.requests / rate.seconds)
+
+    @property
+    def reached(self) -> float:
+        """The share of the tightest rate that was used, over whole spans of it."""
+        sent, rate = self.all, self.tightest
+        spans = (len(sent) - 1) // rate.requests
+        return spans * rate.seconds / (sent[spans * rate.requests] - sent[0])
+
+    @property
+    def fairness(self) -> float:
+        """Requests of the process that had least, by those of the one that had most."""
+        counts = [len(one) for one in self.sent]
+        return min(counts) / max(counts)
+
+
+def race(database: str, endpoint: str, processes: int, seconds: float, seed: int = 1) -> Race:
+    """So many processes ask this endpoint for so long as they may, into an empty database."""
+    migrate(database, SLUG, SQL_DIR)
+    with psycopg.connect(database, autocommit=True) as connection:
+        table = sql.Identifier(SLUG, "simulated_clock")
+        connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (moment timestamptz)").format(table))
+        connection.execute(sql.SQL("TRUNCATE {}, {}").format(table, sql.Identifier(SLUG, "api_pacing")))
+        connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), [BEGAN])
+    context = multiprocessing.get_context("spawn")
+    shared = _Shared(context.Barrier(processes), context.Array("d", processes), context.Value("d", 0.0))
+    answers = context.SimpleQueue()
+    racers = [
+        context.Process(target=_run, args=(database, endpoint, number, seconds, seed, shared, answers), daemon=True)
+        for number in range(processes)
+    ]
+    for racer in racers:
+        racer.start()
+    sent = [answers.get() for _ in racers]
+    for racer in racers:
+        racer.join()
+    return Race(ENDPOINTS[endpoint], sent)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the processes tell each other; times are seconds since the beginning."""
+
+    barrier: Any
+    wakes: Any
+    now: Any
+
+
+def _run(database: str, endpoint: str, number: int, seconds: float, seed: int, shared: _Shared, answers: Any) -> None:
+    engine, chance = create_engine(database), random.Random(seed * 1_000 + number)
+    pacer = PostgresPacer(engine, SLUG, longest_wait=NEVER, clock=CLOCK)
+    sent: list[float] = []
+    waiting = False
+    while shared.now.value < seconds:
+        if not waiting:
+            shared.wakes[number] = _since(pacer.reserve(ENDPOINTS[endpoint]).at)
+            waiting = True
+        if shared.barrier.wait(PATIENCE_SECONDS) == 0:
+            moment = max(shared.now.value, min(shared.wakes)) + chance.uniform(0.0, LATE_WAKING)
+            with engine.begin() as connection:
+                connection.exec_driver_sql(
+                    f'UPDATE "{SLUG}".simulated_clock SET moment = %s', (BEGAN + timedelta(seconds=moment),)
+                )
+            shared.now.value = moment
+        shared.barrier.wait(PATIENCE_SECONDS)
+        if shared.wakes[number] <= shared.now.value:
+            sent.append(shared.now.value)
+            waiting = False
+    answers.put(sent)
+    engine.dispose()
+
+
+def _since(moment: datetime) -> float:
+    return (moment - BEGAN).total_seconds()
+
+
+def excesses(found: Race) -> list[str]:
+    """The rates that were exceeded, and a share or a fairness that is too small."""
+    told = [
+        f"{found.endpoint.name}: {found.most(rate)} requests in {rate.seconds:.0f} s, {rate.requests} are allowed"
+        for rate in found.endpoint.rates
+        if found.most(rate) > rate.requests
+    ]
+    if found.reached < 0.95:
+        told.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
+    if found.fairness < 0.8:
+        told.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")
+    return told
