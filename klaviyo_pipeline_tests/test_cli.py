@@ -448,7 +448,10 @@ def test_an_asset_that_fails_does_not_stop_the_others_and_the_exit_code_tells(fr
     ]
 
 
-def test_a_sync_that_is_told_to_stop_ends_in_seconds_and_the_next_one_takes_up_the_rest(fresh: Shell) -> None:
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_sync_that_is_told_to_stop_ends_in_seconds_and_the_next_one_takes_up_the_rest(
+    told: signal.Signals, fresh: Shell
+) -> None:
     assert fresh.run("sync", "forms", *DAYS).code == 0
     fresh.server.faults.add(path_starts("/api/flows"), Fault(delay=25.0), times=10)
     asked = fresh.server.count()
@@ -457,7 +460,7 @@ def test_a_sync_that_is_told_to_stop_ends_in_seconds_and_the_next_one_takes_up_t
     while time.monotonic() < deadline and not _forms_came_again(fresh):
         time.sleep(0.1)
     assert fresh.server.count() > asked
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(told)
     began = time.monotonic()
     outcome = fresh.end(process)
     assert time.monotonic() - began < STOPS_WITHIN_SECONDS

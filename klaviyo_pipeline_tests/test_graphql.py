@@ -19,6 +19,7 @@ import httpx
 import psycopg
 import pytest
 
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, utc
@@ -45,7 +46,11 @@ query Backfill($id: String!) {
 }
 """
 DAYS = ("2025-03-10", "2025-03-11", "2025-03-12")
+TERMINATE = """
+mutation Terminate($id: String!) { terminateRun(runId: $id) { __typename } }
+"""
 PATIENCE = 120.0
+STOPS_WITHIN_SECONDS = 20.0
 
 
 def documented_bodies() -> list[dict[str, Any]]:
@@ -190,3 +195,29 @@ def test_a_range_of_windows_is_launched_over_graphql_as_one_run(database: str, t
         synced = connection.execute("SELECT status, run_id FROM sync_windows").fetchall()
     assert synced == [("synced", launched["run"]["runId"])] * 2
     assert key_of(shop) not in log.read_text(errors="replace")
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_is_cancelled_while_it_waits_for_klaviyo_ends_within_seconds(database: str, tmp_path: Path) -> None:
+    shop = empty_shop()
+    put(shop, "flows", "f10", utc("2025-03-10T12:00:00"))
+    log = tmp_path / "webserver.log"
+    with SandboxServer(shop, rate_scale=0) as server:
+        variables = environment(shop, server.url, database, tmp_path)
+        with dev_server(variables, log) as client:
+            server.faults.add(path_starts("/api/flows"), Fault(delay=55.0), times=10)
+            launched = ask(client, launch_of("2025-03-10", "2025-03-11"))["launchRun"]
+            deadline = time.monotonic() + PATIENCE
+            while not server.faults.taken and time.monotonic() < deadline:
+                time.sleep(0.1)
+            began = time.monotonic()
+            id = launched["run"]["runId"]
+            assert ask(client, {"query": TERMINATE, "variables": {"id": id}})["terminateRun"]["__typename"] == (
+                "TerminateRunSuccess"
+            )
+            run = ended(client, id)
+            took = time.monotonic() - began
+    assert run["status"] == "CANCELED", log.read_text(errors="replace")[-4000:]
+    assert took < STOPS_WITHIN_SECONDS
+    with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
+        assert connection.execute("SELECT status FROM sync_windows WHERE status = 'synced'").fetchall() == []

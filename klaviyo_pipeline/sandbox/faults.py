@@ -63,9 +63,10 @@ class _Waiting:
 
 
 class Faults:
-    """Faults that wait for their requests; the first that matches is taken."""
+    """Faults that wait for their requests; the first that matches is taken. `taken` counts those that were."""
 
     def __init__(self) -> None:
+        self.taken = 0
         self._waiting: list[_Waiting] = []
         self._lock = threading.Lock()
 
@@ -83,6 +84,7 @@ class Faults:
         with self._lock:
             for waiting in self._waiting:
                 if waiting.match(request) and self._due(waiting):
+                    self.taken += 1
                     return waiting.fault
             return None
 
