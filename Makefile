@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ACCOUNT ?=
+BENCH ?=
+WRITE ?=
 # The locks name every package. pip's own resolver, as Python 3.11 brings it, stumbles over hashes and extras.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test torture lint docs lock stop clean
+.PHONY: help install demo dev test torture bench lint docs lock stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -26,6 +28,15 @@ test: $(VENV)/.installed-dev ## all tests, on a throw-away Postgres of their own
 
 torture: $(VENV)/.installed-dev ## every fault, a hundred kills, the database's trouble, pacing: the figures of docs/reliability.md
 	@$(BIN)/python -m klaviyo_pipeline_tests.torture
+
+# dlt is what the fetch path is compared with. It has an environment of its own: nothing of the project's rests on it.
+bench: $(VENV)/.installed-dev $(VENV)-bench/.installed ## all benchmarks (BENCH=names of some, WRITE=1 into docs/performance.md)
+	@$(BIN)/python -m benchmarks $(BENCH) $(if $(WRITE),--write)
+
+$(VENV)-bench/.installed: Makefile
+	@$(PYTHON) -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check install --quiet 'dlt[postgres]==1.31.0'
+	@touch $@
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -49,7 +60,7 @@ stop: ## stop the embedded Postgres
 clean: stop ## stop it, and remove .venv and every embedded table
 	@case "$$(cat .klaviyo/postgres/location 2>/dev/null)" in \
 		/var/lib/klaviyo-pipeline-*) rm -rf "$$(cat .klaviyo/postgres/location)" ;; esac
-	rm -rf $(VENV) .klaviyo
+	rm -rf $(VENV) $(VENV)-bench .klaviyo
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.12, say" if sys.version_info < (3, 11) else 0)'

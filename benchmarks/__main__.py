@@ -1,0 +1,54 @@
+"""`python -m benchmarks [NAME…] [--quick] [--write]`: run benchmarks, print each figure as a line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from benchmarks import fetch, growth, memory, reading, request_counts, startup, write_path
+from benchmarks.results import Figure, as_table
+from benchmarks.server import throw_away_server
+from klaviyo_pipeline.settings import PROJECT_ROOT
+
+BENCHMARKS: Mapping[str, Callable[..., Iterator[Figure]]] = {
+    "write_path": write_path.run,
+    "request_counts": request_counts.run,
+    "fetch": fetch.run,
+    "growth": growth.run,
+    "memory": memory.run,
+    "reading": reading.run,
+    "startup": startup.run,
+}
+PAGE = PROJECT_ROOT / "docs" / "performance.md"
+
+
+def main() -> None:
+    """Run what is named, or all."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="all by default")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether they run, not how fast")
+    parser.add_argument("--write", action="store_true", help="write each benchmark's table into docs/performance.md")
+    given = parser.parse_args()
+    for name in given.names or BENCHMARKS:
+        figures = []
+        with throw_away_server() as url:
+            for figure in BENCHMARKS[name](url, quick=given.quick):
+                print(figure.as_line(), flush=True)
+                figures.append(figure)
+        if given.write:
+            write_table(PAGE, name, figures)
+
+
+def write_table(page: Path, name: str, figures: list[Figure]) -> None:
+    """Replace the table between the page's two marks of this benchmark."""
+    between = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    text, found = between.subn(lambda marks: f"{marks[1]}{as_table(figures)}\n{marks[2]}", page.read_text())
+    if not found:
+        raise SystemExit(f"{page.name} has no place for {name}")
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

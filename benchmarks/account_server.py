@@ -1,0 +1,109 @@
+"""A simulated account in a process of its own, whose every answer takes as long as it would over the internet.
+
+Answers are kept: what a second reader asks alike costs the machine nothing, so that waiting, and not the simulation,
+is what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline.settings import PROJECT_ROOT
+
+SEED = 7
+FIRST_DAY, LAST_DAY = date(2025, 7, 1), date(2026, 6, 30)
+KEY = "pk_benchmark"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many objects the account has."""
+
+    flows: int
+    campaigns: int
+    forms: int
+    segments: int
+
+    @property
+    def total(self) -> int:
+        return self.flows + self.campaigns + self.forms + self.segments
+
+
+MIDDLING = Size(300, 4_000, 200, 1_500)
+LARGE = Size(2_000, 20_000, 1_000, 5_000)
+SMALL = Size(8, 12, 4, 25)
+
+
+class Kept:
+    """An application's answers to GETs, after a delay; each made once."""
+
+    def __init__(self, app: ASGIApp, delay: float) -> None:
+        self._app = app
+        self._delay = delay
+        self._answers: dict[tuple[bytes, bytes], list[Message]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self._app(scope, receive, send)
+            return
+        asked = (scope["raw_path"], scope["query_string"])
+        if asked not in self._answers:
+            made: list[Message] = []
+
+            async def keep(message: Message) -> None:
+                made.append(message)
+
+            await self._app(scope, receive, keep)
+            self._answers[asked] = made
+        await asyncio.sleep(self._delay)
+        for message in self._answers[asked]:
+            await send(message)
+
+
+@contextmanager
+def served(size: Size, delay: float) -> Iterator[str]:
+    """URL of the account, served by another process for as long as the block runs."""
+    sizes = [str(size.flows), str(size.campaigns), str(size.forms), str(size.segments)]
+    command = [sys.executable, "-m", __name__, "--delay", str(delay), *sizes]
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    """Serve until standard input ends or the process is told to stop."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, required=True)
+    parser.add_argument("sizes", type=int, nargs=4)
+    given = parser.parse_args()
+    size = Size(*given.sizes)
+    account = generate_account(SEED, **vars(size), timezone="UTC", start=FIRST_DAY, until=LAST_DAY)
+    (scopes,) = account.api_keys.values()
+    account.api_keys = {KEY: scopes}
+    server: Any = SandboxServer(create_app(account, rate_scale=0))
+    server._server.config.app = Kept(server._server.config.app, given.delay)
+    with server:
+        print(server.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The same entities by dlt's own rest_api source, merged into Postgres: what the fetch path is compared with.
+
+Run by an interpreter that has `dlt[postgres]`; the arguments are the account's URL and key, and the database's URL.
+Every listing that the pipeline reads is a resource of its own, read side by side as dlt does it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from typing import Any
+
+CHANNELS = ("email", "sms", "mobile_push")
+
+
+def resources() -> list[dict[str, Any]]:
+    """The listings, as dlt wants them described."""
+    made = [
+        _resource("flows", f"equals(archived,{archived})", 50, "updated", {"include": "flow-actions"})
+        for archived in ("false", "true")
+    ]
+    made += [
+        _resource(
+            "campaigns",
+            f"and(equals(messages.channel,'{channel}'),equals(archived,{archived}))",
+            100,
+            "updated_at",
+            {"include": "campaign-messages"},
+        )
+        for channel in CHANNELS
+        for archived in ("false", "true")
+    ]
+    return [*made, _resource("forms", None, 100, "updated_at", {}), _resource("segments", None, 10, "updated", {})]
+
+
+def _resource(entity: str, filters: str | None, size: int, sort: str, more: dict[str, str]) -> dict[str, Any]:
+    params = {"sort": sort, "page[size]": size, **more, **({"filter": filters} if filters else {})}
+    name = f"{entity}_{abs(hash(filters)) % 10**6}"
+    return {
+        "name": name,
+        "table_name": entity,
+        "primary_key": "id",
+        "write_disposition": "merge",
+        "max_table_nesting": 0,
+        "parallelized": True,
+        "endpoint": {"path": f"api/{entity}", "params": params, "data_selector": "data"},
+    }
+
+
+def main() -> None:
+    """Sync, and print the seconds after dlt was imported as JSON."""
+    url, key, database = sys.argv[1:]
+    import dlt
+    from dlt.sources.rest_api import rest_api_source
+
+    began = time.perf_counter()
+    source = rest_api_source(
+        {
+            "client": {
+                "base_url": url,
+                "headers": {"Authorization": f"Klaviyo-API-Key {key}", "revision": "2026-07-15"},
+                "paginator": {"type": "json_link", "next_url_path": "links.next"},
+            },
+            "resources": resources(),
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = dlt.pipeline(
+            "benchmark",
+            pipelines_dir=folder,
+            destination=dlt.destinations.postgres(database),
+            dataset_name="by_dlt",
+        )
+        pipeline.run(source)
+    print(json.dumps({"seconds": time.perf_counter() - began}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A full sync of the entities against dlt's rest_api source with merge, of the same account into the same server.
+
+Each is a process of its own into an empty database, in turns. What it costs to start is taken off both: for the
+pipeline the same command with nothing left to ask, for dlt the import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from benchmarks.account_server import FIRST_DAY, KEY, LARGE, LAST_DAY, MIDDLING, SMALL, Size, served
+from benchmarks.results import Figure
+from klaviyo_pipeline.settings import PROJECT_ROOT
+
+DLT_PYTHON = Path(os.environ.get("BENCH_DLT_PYTHON", PROJECT_ROOT / ".venv-bench" / "bin" / "python"))
+OVER_THE_INTERNET = 0.15
+SYNC = ("sync", "flows", "campaigns", "forms", "segments")
+
+
+@dataclass
+class Seconds:
+    """What each repetition took, without the start."""
+
+    pipeline: list[float] = field(default_factory=list)
+    dlt: list[float] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)
+
+    @property
+    def times_faster(self) -> float:
+        return statistics.median(self.dlt) / statistics.median(self.pipeline)
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """How many times faster the pipeline is, with answers as over the internet and with answers at once."""
+    cases = [("150 ms an answer, middling account", MIDDLING, OVER_THE_INTERNET, 5.0)]
+    cases += [("answers at once, large account", LARGE, 0.0, 2.0)]
+    if quick:
+        cases = [("answers at once, tiny account", SMALL, 0.0, 2.0)]
+    for name, size, delay, mark in cases:
+        seconds = _measure(url, size, delay, repetitions=1 if quick else 3)
+        yield Figure("fetch", f"{name}: faster than dlt", seconds.times_faster, "ratio", mark)
+        share = statistics.median(seconds.start) / statistics.median(seconds.pipeline)
+        yield Figure("fetch", f"{name}: start-up, of the sync", share)
+
+
+def _measure(server: str, size: Size, delay: float, repetitions: int) -> Seconds:
+    seconds = Seconds()
+    with served(size, delay) as account:
+        _warm_up(server, account)
+        for _ in range(repetitions):
+            whole, start = _by_pipeline(account, _empty_database(server))
+            seconds.pipeline.append(whole - start)
+            seconds.start.append(start)
+            seconds.dlt.append(_by_dlt(account, _empty_database(server)))
+    return seconds
+
+
+def _warm_up(server: str, account: str) -> None:
+    """Let the account make its answers once; from then on it serves what it keeps."""
+    _by_pipeline(account, _empty_database(server))
+    _by_dlt(account, _empty_database(server))
+
+
+def _empty_database(server: str) -> str:
+    name = f"fetch_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+def _by_pipeline(account: str, database: str) -> tuple[float, float]:
+    """Seconds of a first sync, and of one with nothing left to ask."""
+    with tempfile.TemporaryDirectory() as home:
+        environment = _environment(account, database, Path(home))
+        command = [str(Path(sys.executable).parent / "klaviyo-pipeline"), *SYNC]
+        command += ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]
+        return _timed(command, environment), _timed(command, environment)
+
+
+def _environment(account: str, database: str, home: Path) -> Mapping[str, str]:
+    (home / "dagster.yaml").write_text((PROJECT_ROOT / "dagster.yaml").read_text())
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "KLAVIYO_IGNORE_DOTENV": "1",
+        "KLAVIYO_API_KEY": KEY,
+        "KLAVIYO_API_URL": account,
+        "KLAVIYO_DATABASE_URL": database,
+        "KLAVIYO_DAGSTER_DATABASE_URL": database,
+        "KLAVIYO_RATE_SCALE": "0",
+        "KLAVIYO_START_DATE": FIRST_DAY.isoformat(),
+        "KLAVIYO_TIMEZONE": "UTC",
+    }
+
+
+def _timed(command: list[str], environment: Mapping[str, str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def _by_dlt(account: str, database: str) -> float:
+    if not DLT_PYTHON.exists():
+        raise SystemExit(f"{DLT_PYTHON} is not there: `make bench` makes it, with dlt[postgres] inside")
+    command = [str(DLT_PYTHON), str(Path(__file__).with_name("dlt_sync.py")), account, KEY, database]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(json.loads(told)["seconds"])

@@ -1,0 +1,79 @@
+"""Peak memory of the write path by the number of rows, each number in a process of its own."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+
+from benchmarks.results import Figure
+from klaviyo_pipeline.assets.entities import BATCH_ROWS
+from klaviyo_pipeline.assets.frames import record_frame
+from klaviyo_pipeline.klaviyo.listings import FORMS
+from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.postgres.tables import reflect
+from klaviyo_pipeline.postgres.writer import Writer
+from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """The peak with more rows over that with the fewest."""
+    few, *more = (100, 3_000) if quick else (10_000, 100_000, 1_000_000)
+    least = _peak(url, few)
+    for count in more:
+        name = f"peak, {count:,} rows against {few:,}"
+        yield Figure("memory", name, _peak(url, count) / least, "ratio", 1.5, "at most")
+
+
+def _peak(url: str, count: int) -> int:
+    command = [sys.executable, "-m", __name__, url, str(count)]
+    return int(subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+def _batches(count: int, window: Window) -> Iterator[Batch]:
+    for first in range(0, count, BATCH_ROWS):
+        numbers = range(first, min(first + BATCH_ROWS, count))
+        done = [Complete(window, window.end + timedelta(days=1), 1)] if numbers.stop == count else []
+        yield Batch(_frame(numbers), done)
+
+
+def _frame(numbers: range) -> pd.DataFrame:
+    rows = [
+        {
+            **dict.fromkeys(column.name for column in FORMS.columns),
+            "id": f"{number:08}",
+            "name": f"Form {number}",
+            "updated_at": START,
+            "raw": {"id": f"{number:08}", "attributes": {"name": f"Form {number}"}},
+        }
+        for number in numbers
+    ]
+    return record_frame(FORMS.columns, rows, [START] * len(rows), [0] * len(rows))
+
+
+def main() -> None:
+    """Write so many rows into a schema of their own, and print the most memory that it took."""
+    url, count = sys.argv[1], int(sys.argv[2])
+    schema = f"memory_{count}"
+    migrate(url, schema, SQL_DIR)
+    engine = create_engine(url)
+    window = Window(START, START + timedelta(days=1), START.date().isoformat())
+    with engine.connect() as connection:
+        target = reflect(connection, schema, "forms")
+    Writer(engine, target, Ledger(schema, "forms"), Load(_batches(count, window), [window]), "bench").run()
+    engine.dispose()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+if __name__ == "__main__":
+    main()

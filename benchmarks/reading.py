@@ -1,0 +1,64 @@
+"""The read path on five years of metrics: what people ask for, against a sequential scan of the whole table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from typing import Any, LiteralString
+
+import psycopg
+
+from benchmarks.results import Figure
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.settings import SQL_DIR
+
+SCHEMA = "reading"
+MAKE: LiteralString = """
+    INSERT INTO flow_metrics (flow_id, date, flow_name, flow_status, trigger_type, messages, recipients, delivered,
+        opens, opens_unique, clicks, clicks_unique, conversions, conversion_uniques, conversion_value, bounced,
+        unsubscribe_uniques, spam_complaints, observed_at)
+    SELECT 'F' || flow, day, 'Flow ' || flow, 'live', 'Metric', 3, 900, 880, 500, 400, 60, 50, 5, 5, 250.5, 20, 1, 0,
+        now()
+    FROM generate_series(1, %s) AS flow, generate_series(date '2022-01-01', date '2026-12-31' - %s, '1 day') AS day
+"""
+LEDGER: LiteralString = """
+    INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at, rows_fetched, rows_inserted,
+        rows_updated, rows_unchanged, rows_deleted, requests, attempts, run_id, started_at, finished_at)
+    SELECT entity, day, day + interval '1 day', 'synced', day + interval '2 days', 1, 1, 0, 0, 0, 1, 1, 'run', day, day
+    FROM unnest(ARRAY['flows', 'campaigns', 'forms', 'segments', 'flow_report', 'flow_metrics']) AS entity,
+        generate_series(timestamptz '2022-01-01 00:00+00', timestamptz '2026-12-31 00:00+00', '1 day') AS day
+"""
+SCAN: LiteralString = "SELECT sum(recipients), sum(conversion_value), sum(opens), sum(clicks) FROM flow_metrics"
+ONE_FLOW: LiteralString = """
+    SELECT date, recipients, conversion_value, open_rate FROM flow_metrics
+    WHERE flow_id = 'F1' AND date BETWEEN '2025-01-01' AND '2025-12-31' ORDER BY date
+"""
+EVERY_FLOW: LiteralString = "SELECT * FROM flow_metrics_between('2025-01-01', '2025-12-31')"
+STATUS: LiteralString = "SELECT * FROM sync_status"
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """Each query's time as a share of the scan's, by the server's own measurement."""
+    flows, cut_days = (5, 1_700) if quick else (1_000, 0)
+    migrate(url, SCHEMA, SQL_DIR)
+    with psycopg.connect(url, autocommit=True, options=f"-csearch_path={SCHEMA}") as connection:
+        connection.execute(MAKE, [flows, cut_days])
+        connection.execute(LEDGER)
+        connection.execute("VACUUM ANALYZE flow_metrics")
+        connection.execute("VACUUM ANALYZE sync_windows")
+        scan = _milliseconds(connection, SCAN)
+        for name, query, mark in (
+            ("one flow's metrics over a year", ONE_FLOW, 0.05),
+            ("every flow's metrics over a year", EVERY_FLOW, 0.05),
+            ("status", STATUS, None),
+        ):
+            share = _milliseconds(connection, query) / scan
+            yield Figure("reading", f"{name}, of a scan of five years", share, "share", mark, "at most")
+
+
+def _milliseconds(connection: psycopg.Connection[Any], query: LiteralString, repetitions: int = 5) -> float:
+    times = []
+    for _ in range(repetitions):
+        [[[plan]]] = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}").fetchall()
+        times.append(float(plan["Execution Time"]))
+    return statistics.median(times)

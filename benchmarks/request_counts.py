@@ -1,0 +1,81 @@
+"""Requests for 1, 30, 365 and 730 windows of each entity and of a series report, against what holds the rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+
+import pytest
+
+from benchmarks.results import Figure
+from klaviyo_pipeline.assets.entities import spans_of
+from klaviyo_pipeline.klaviyo.listings import LISTINGS, Listing
+from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline_tests.support import Pipeline, pipeline_on
+
+FIRST_DAY, LAST_DAY = date(2024, 7, 1), date(2026, 6, 30)
+MOST_CHAINS = 8
+SPARE_PER_CHAIN = 2
+REPORT = "flow_report"
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """A figure for each asset and number of windows."""
+    size = {"flows": 12, "campaigns": 20, "forms": 5, "segments": 20} if quick else {}
+    size = size or {"flows": 300, "campaigns": 2_000, "forms": 200, "segments": 1_500}
+    shop = generate_account(7, **size, timezone="UTC", start=FIRST_DAY, until=LAST_DAY)
+    counts = (1, 30) if quick else (1, 30, 365, 730)
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        pipeline_on(url, shop, environment, start_date=FIRST_DAY) as pipeline,
+    ):
+        for listing in LISTINGS.values():
+            for count in counts:
+                yield _entity(pipeline, listing, count)
+        for count in counts[:3]:
+            asked = _asked(pipeline, REPORT, count, "query_flow_series")
+            yield Figure("requests", f"{REPORT}, {count} windows", asked, "requests", math.ceil(count / 59), "at most")
+
+
+def _entity(pipeline: Pipeline, listing: Listing, count: int) -> Figure:
+    entity = listing.entity
+    asked = _asked(pipeline, entity, count, f"get_{entity}")
+    now, windows = datetime.now(UTC), _windows(count)
+    chains = sum(len(span.chains) for span in spans_of(listing, windows, now)) // len(listing.variants)
+    spare = SPARE_PER_CHAIN * len(listing.variants) * min(chains, MOST_CHAINS)
+    most = lower_bound(pipeline.shop, listing, windows) + spare
+    return Figure("requests", f"{entity}, {count} windows", asked, "requests", most, "at most")
+
+
+def _asked(pipeline: Pipeline, asset: str, count: int, endpoint: str) -> int:
+    windows = _windows(count)
+    with pipeline.asked() as requests:
+        pipeline.run(asset, windows[0].key, windows[-1].key)
+    return Counter(request.endpoint for request in requests)[endpoint]
+
+
+def _windows(count: int) -> Sequence[Window]:
+    midnight = datetime.combine(LAST_DAY, time(), UTC)
+    starts = [midnight - timedelta(days=back) for back in reversed(range(count))]
+    return [Window(start, start + timedelta(days=1), start.date().isoformat()) for start in starts]
+
+
+def lower_bound(shop: SandboxAccount, listing: Listing, windows: Sequence[Window]) -> int:
+    """The pages that hold the rows of these windows, one at least for each listing; without an upper bound the pages
+    from the first window to now.
+    """
+    end = windows[-1].end if listing.time_operators[1] is not None else datetime.max.replace(tzinfo=UTC)
+    rows: Counter[tuple[str, bool]] = Counter()
+    for shown in shop.objects[listing.entity].values():
+        attributes = shown.at(shop.clock())
+        told = attributes.get(listing.time_field) if attributes else None
+        if attributes is None or not told:
+            continue
+        if windows[0].start <= datetime.fromisoformat(told.replace(" ", "T")) < end:
+            rows.update((channel, bool(attributes.get("archived"))) for channel in shown.channels or [""])
+    pages = sum(math.ceil(count / listing.page_size) for count in rows.values())
+    return pages + max(0, len(listing.variants) - len(rows))

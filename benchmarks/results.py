@@ -1,0 +1,63 @@
+"""A figure as it is printed, kept and compared: one JSON line each, and the table of docs/performance.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Sense = Literal["at least", "at most"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure: a ratio or a count, with the mark that it should keep, if it has one."""
+
+    benchmark: str
+    name: str
+    value: float
+    unit: str = "ratio"
+    mark: float | None = None
+    sense: Sense = "at least"
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the mark is kept; None without a mark."""
+        if self.mark is None:
+            return None
+        return self.value >= self.mark if self.sense == "at least" else self.value <= self.mark
+
+    def as_line(self) -> str:
+        """The figure as one line of JSON."""
+        return json.dumps({**asdict(self), "met": self.is_met})
+
+
+def as_table(figures: Iterable[Figure]) -> str:
+    """The figures as a table in Markdown, one row each."""
+    rows = [[one.benchmark, one.name, _value(one), _mark(one), _verdict(one)] for one in figures]
+    return "\n".join(map(_row, [["benchmark", "figure", "measured", "mark", ""], ["---"] * 5, *rows]))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _value(figure: Figure) -> str:
+    return _shown(figure, figure.value)
+
+
+def _mark(figure: Figure) -> str:
+    return "" if figure.mark is None else f"{figure.sense} {_shown(figure, figure.mark)}"
+
+
+def _shown(figure: Figure, value: float) -> str:
+    if figure.unit == "share":
+        return f"{value:.1%}"
+    if figure.unit == "ratio":
+        return f"{value:.2f} ×"
+    return f"{value:,.0f} {figure.unit}"
+
+
+def _verdict(figure: Figure) -> str:
+    return {True: "kept", False: "**missed**", None: ""}[figure.is_met]

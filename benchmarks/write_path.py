@@ -1,0 +1,222 @@
+"""The write path against a bare binary COPY of the same rows into an unlogged table, from frame to commit.
+
+Both are given what the other is given: the COPY takes Python rows and encodes them with psycopg, the writer takes a
+frame and merges it with its history and ledger. They take turns, and medians are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from benchmarks import rows
+from benchmarks.results import Figure
+from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.engine import create_engine, json_text
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.merge import DaySpan
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.postgres.tables import Target, reflect
+from klaviyo_pipeline.postgres.writer import Writer
+from klaviyo_pipeline.settings import SQL_DIR
+
+SCHEMA = "bench"
+WINDOWS = 59
+CHANGED = 0.1
+
+Frames = Callable[[int, float], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is written: a table, its frame for a round and a share of changed rows, and how a load cuts it."""
+
+    name: str
+    table: str
+    batch_rows: int
+    frame: Frames
+    replaces_days: bool
+    first_mark: float
+    unchanged_mark: float
+
+
+@dataclass
+class Timings:
+    """Seconds of each repetition, by phase: on the clock, and of this process and the server's on the processor."""
+
+    postmaster: psutil.Process
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    busy: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, phase: str) -> Iterator[None]:
+        began, busy = time.perf_counter(), self._busy()
+        yield
+        self.seconds.setdefault(phase, []).append(time.perf_counter() - began)
+        self.busy.setdefault(phase, []).append(self._busy() - busy)
+
+    def rate(self, phase: str) -> float:
+        """The bare COPY's time over the phase's: 1 is as fast as the COPY."""
+        return statistics.median(self.seconds["copy"]) / statistics.median(self.seconds[phase])
+
+    def work(self, phase: str) -> float:
+        """The phase's processor time over the bare COPY's; a machine that others use too moves it less."""
+        return statistics.median(self.busy[phase]) / statistics.median(self.busy["copy"])
+
+    def _busy(self) -> float:
+        server = [process.cpu_times() for process in self.postmaster.children()]
+        return time.process_time() + sum(float(times.user + times.system) for times in server)
+
+
+def subjects(*, quick: bool) -> Sequence[Subject]:
+    """Entities in batches of their asset, report rows as the one batch that a request's span of days is."""
+    entity_rows, report_rows = (200, 300) if quick else (10_000, 30_000)
+    return (
+        Subject(
+            "entities", "flows", 2_000,
+            lambda round_, changed: rows.entities(entity_rows, WINDOWS, round_, changed),
+            replaces_days=False, first_mark=0.60, unchanged_mark=0.60,
+        ),
+        Subject(
+            "report rows", "flow_report", report_rows,
+            lambda round_, changed: rows.report_rows(report_rows, WINDOWS, round_, changed),
+            replaces_days=True, first_mark=0.55, unchanged_mark=0.90,
+        ),
+    )  # fmt: skip
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """The figures of both kinds of rows."""
+    migrate(url, SCHEMA, SQL_DIR)
+    engine = create_engine(url)
+    try:
+        for subject in subjects(quick=quick):
+            yield from _measure(engine, subject, repetitions=1 if quick else 5)
+    finally:
+        engine.dispose()
+
+
+def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[Figure]:
+    first, unchanged, changed = subject.frame(0, 0), subject.frame(1, 0), subject.frame(2, CHANGED)
+    with engine.connect() as connection:
+        target = reflect(connection, SCHEMA, subject.table)
+    timings, wal, dead = Timings(_postmaster(engine)), dict[str, list[int]](), list[int]()
+    for _ in range(repetitions):
+        _truncate(engine, subject.table)
+        for phase, frame in {"first": first, "unchanged": unchanged, "changed": changed}.items():
+            _copy(engine, target, frame, timings)
+            dead_before, wal_before = _dead_tuples(engine, subject.table), _wal_position(engine)
+            with timings.of(phase):
+                _write(engine, target, subject, frame)
+            wal.setdefault(phase, []).append(_wal_position(engine) - wal_before)
+            if phase == "unchanged":
+                dead.append(_dead_tuples(engine, subject.table) - dead_before)
+    name = f"write path, {subject.name}"
+    yield Figure(name, "first load, of a bare COPY's rate", timings.rate("first"), "share", subject.first_mark)
+    yield Figure(name, "unchanged", timings.rate("unchanged"), "share", subject.unchanged_mark)
+    yield Figure(name, "a tenth changed", timings.rate("changed"), "share")
+    for phase in ("first", "unchanged", "changed"):
+        yield Figure(name, f"{phase}: processor time, of a bare COPY's", timings.work(phase))
+    share = statistics.median(wal["unchanged"]) / statistics.median(wal["first"])
+    yield Figure(name, "unchanged: WAL, of the first load's", share, "share", 0.01, "at most")
+    yield Figure(name, "unchanged: dead tuples", max(dead), "tuples", 0, "at most")
+
+
+def _postmaster(engine: sa.Engine) -> psutil.Process:
+    with engine.connect() as connection:
+        backend = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+    postmaster = psutil.Process(backend).parent()
+    assert postmaster is not None
+    return postmaster
+
+
+def _windows() -> list[Window]:
+    starts = [datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in range(WINDOWS)]
+    return [Window(start, start + timedelta(days=1), start.date().isoformat()) for start in starts]
+
+
+def _write(engine: sa.Engine, target: Target, subject: Subject, frame: pd.DataFrame) -> None:
+    windows = _windows()
+    load = Load(list(_batches(subject, frame, windows)), windows)
+    Writer(engine, target, Ledger(SCHEMA, subject.table), load, "bench").run()
+
+
+def _batches(subject: Subject, frame: pd.DataFrame, windows: Sequence[Window]) -> Iterator[Batch]:
+    asked_at = frame["observed_at"].iloc[0]
+    days = {window.start.date(): index for index, window in enumerate(windows)}
+    replaces = DaySpan("date", min(days), max(days), asked_at, days) if subject.replaces_days else None
+    for start in range(0, len(frame), subject.batch_rows):
+        part = frame.iloc[start : start + subject.batch_rows]
+        is_last = start + subject.batch_rows >= len(frame)
+        completes = [Complete(window, asked_at, 1) for window in windows] if is_last else []
+        yield Batch(part, completes, replaces)
+
+
+def _copy(engine: sa.Engine, target: Target, frame: pd.DataFrame, timings: Timings) -> None:
+    """The measure: a binary COPY of the frame's rows, from Python values, into an unlogged table without any index."""
+    names = [name for name in target.written if name in frame.columns]
+    values = [_python_values(frame[name]) for name in names]
+    table = sql.Identifier("bare")
+    with engine.connect() as pooled:
+        raw: psycopg.Connection[Any] = pooled.connection.driver_connection  # type: ignore[assignment]
+        like = sql.Identifier(SCHEMA, target.table.name)
+        raw.execute(sql.SQL("CREATE UNLOGGED TABLE IF NOT EXISTS {} AS SELECT {} FROM {} LIMIT 0").format(
+            table, sql.SQL(", ").join(map(sql.Identifier, names)), like))  # fmt: skip
+        raw.commit()
+        oids = raw.execute(
+            "SELECT atttypid FROM pg_attribute WHERE attrelid = 'bare'::regclass AND attnum > 0 ORDER BY attnum"
+        ).fetchall()
+        with timings.of("copy"):
+            with raw.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(table)) as to:
+                to.set_types([oid for (oid,) in oids])
+                for row in zip(*values, strict=True):
+                    to.write_row([Jsonb(one, dumps=json_text) if isinstance(one, dict) else one for one in row])
+            raw.commit()
+        raw.execute(sql.SQL("DROP TABLE {}").format(table))
+        raw.commit()
+
+
+def _python_values(series: pd.Series[Any]) -> list[Any]:
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        return [None if value is pd.NaT else value.to_pydatetime() for value in series]
+    return series.astype(object).where(series.notna(), None).tolist()
+
+
+def _truncate(engine: sa.Engine, table: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(f"TRUNCATE {SCHEMA}.{table}, {SCHEMA}.{table}_history, {SCHEMA}.sync_windows CASCADE")
+        )
+
+
+def _wal_position(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        position = connection.execute(sa.text("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")).scalar_one()
+    return int(position)
+
+
+def _dead_tuples(engine: sa.Engine, table: str) -> int:
+    """Row versions of the table and its history that no row needs. Sessions tell of theirs when they end."""
+    engine.dispose()
+    with engine.connect() as connection:
+        dead = connection.execute(
+            sa.text(
+                "SELECT sum(n_dead_tup) FROM pg_stat_user_tables "
+                "WHERE schemaname = :schema AND relname IN (:table, :history)"
+            ),
+            {"schema": SCHEMA, "table": table, "history": f"{table}_history"},
+        ).scalar_one()
+    return int(dead)
