@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -31,6 +33,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether they run, not how fast")
     parser.add_argument("--write", action="store_true", help="write each benchmark's table into docs/performance.md")
     given = parser.parse_args()
+    # A benchmark that is told to stop takes its servers along.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     for name in given.names or BENCHMARKS:
         figures = []
         with throw_away_server() as url:

@@ -9,12 +9,14 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
+from klaviyo_pipeline.klaviyo.listings import MOST_CUTS
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
 FIRST, LAST = "2025-02-01", "2026-01-31"
 DAYS = 365
 FLOWS = 260
 HANDFUL = 8
+SEGMENTS = 400
 
 pytestmark = pytest.mark.skipif(date.today() <= date.fromisoformat(LAST), reason="the clock is before the test's year")
 
@@ -53,6 +55,17 @@ def test_a_year_of_windows_is_one_run_that_asks_a_handful_of_pages_more_than_a_s
     in_one_window = listings(year, "2025-06-15", "2025-06-15")
     assert in_one_window >= FLOWS // 50
     assert over_the_year <= in_one_window + HANDFUL
+
+
+def test_a_year_of_segments_is_whole_and_costs_two_pages_a_chain_at_most(year: Pipeline) -> None:
+    for number in range(SEGMENTS):
+        put(year.shop, "segments", f"s{number:03}", utc("2025-02-01") + timedelta(days=DAYS) * number / SEGMENTS)
+    with year.asked() as requests:
+        year.run("segments", FIRST, LAST)
+    assert year.stored("segments") == truth(year.shop, "segments")
+    assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
+    asked = Counter(request.endpoint for request in requests)["get_segments"]
+    assert SEGMENTS // 10 < asked <= SEGMENTS // 10 + 2 * MOST_CUTS
 
 
 def test_a_year_of_the_flow_report_is_seven_requests(year: Pipeline) -> None:
