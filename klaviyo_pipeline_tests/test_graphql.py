@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +16,9 @@ import pytest
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline_tests.dev_server import PATIENCE, ask, dev_server, ended, launch_of
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, utc
 
-LAUNCH = """
-mutation Launch($run: ExecutionParams!) {
-  launchRun(executionParams: $run) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
-    ... on InvalidSubsetError { message }
-    ... on RunConfigValidationInvalid { errors { message } }
-  }
-}
-"""
-RUN = """
-query Run($id: ID!) {
-  runOrError(runId: $id) { ... on Run { status assetMaterializations { partition } } }
-}
-"""
 BACKFILL = """
 query Backfill($id: String!) {
   partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }
@@ -49,7 +28,6 @@ DAYS = ("2025-03-10", "2025-03-11", "2025-03-12")
 TERMINATE = """
 mutation Terminate($id: String!) { terminateRun(runId: $id) { __typename } }
 """
-PATIENCE = 120.0
 STOPS_WITHIN_SECONDS = 20.0
 
 
@@ -64,69 +42,6 @@ def as_the_ui_launches(slug: str, assets: Sequence[str], days: Sequence[str]) ->
     [query] = [body["query"] for body in documented_bodies() if "launchPartitionBackfill" in body["query"]]
     params = {"assetSelection": [{"path": [slug, asset]} for asset in assets], "partitionNames": list(days)}
     return {"query": query, "variables": {"params": params}}
-
-
-def launch_of(first: str, last: str) -> dict[str, Any]:
-    """The body that launches one run of the flows' job over these windows, both included."""
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    run = {
-        "selector": {
-            "repositoryLocationName": "klaviyo_pipeline",
-            "repositoryName": "__repository__",
-            "jobName": f"{SLUG}_flows",
-        },
-        "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
-    }
-    return {"query": LAUNCH, "variables": {"run": run}}
-
-
-@contextmanager
-def dev_server(variables: dict[str, str], log: Path) -> Iterator[httpx.Client]:
-    """Web server and daemon on a free loopback port, and a client of them once they answer."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("klaviyo-pipeline")), "dev", "--port", str(port)]
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                _wait_for(client, server, log)
-                yield client
-        finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
-def _wait_for(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            client.get("/server_info").raise_for_status()
-        except httpx.HTTPError:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError(f"the web server does not answer:\n{log.read_text(errors='replace')[-4000:]}")
-
-
-def ask(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
-    answer = client.post("/graphql", json=body).raise_for_status().json()
-    assert "errors" not in answer, answer["errors"]
-    return dict(answer["data"])
-
-
-def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
-    """The run, once it is over."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        run = ask(client, {"query": RUN, "variables": {"id": run_id}})["runOrError"]
-        if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
-            return dict(run)
-        time.sleep(0.3)
-    raise AssertionError(f"run {run_id} does not end: {run}")
 
 
 def finished(client: httpx.Client, backfill_id: str) -> dict[str, Any]:

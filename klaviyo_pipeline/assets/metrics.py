@@ -99,7 +99,7 @@ def _show(context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metr
         reader = Reader(connection, metrics.schema)
         shown = {
             f"top_{metrics.table.entity}": top_table(reader, subject, period),
-            "by_day": chart(reader, subject, period),
+            "chart": chart(reader, subject, period),
         }
     context.add_asset_metadata(
         {name: dg.MetadataValue.md(text) for name, text in shown.items() if text}, partition_key=windows[-1].key

@@ -53,6 +53,13 @@ def _key_figure(column: Column, now: Sending, before: Sending | None) -> KeyFigu
     change, direction = "", ""
     if value is not None and earlier is not None:
         difference = value - earlier
-        direction = "up" if difference > 0 else "down" if difference < 0 else "even"
         change = points(difference) if column.form is rate else signed_rate(ratio(difference, earlier))
+        direction = _direction(change)
     return KeyFigure(column.heading, column.of(now), column.form(earlier) if before else "", change, direction)
+
+
+def _direction(change: str) -> str:
+    """Where a change leads as it is written: what is rounded to nothing leads nowhere."""
+    if not any(digit in change for digit in "123456789"):
+        return "even"
+    return "up" if change.startswith("+") else "down"

@@ -14,11 +14,14 @@ from klaviyo_pipeline.reporting.subjects import Subject
 from klaviyo_pipeline.reporting.tables import Row, Table, markdown, ranking
 
 TOP = 5
+RATES_NOTE = "\\* daily rates weighted by deliveries"
 
 
 def top_table(reader: Reader, subject: Subject[Kind], period: Period) -> str:
-    """The top objects of the period."""
-    return markdown(ranking(subject, reader.by_object(subject, period), period, TOP))
+    """The top objects of the period. The UI shows less than 1,000 characters at once, and more on a click."""
+    table = markdown(ranking(subject, reader.by_object(subject, period), period, TOP))
+    starred = any(column.heading.endswith("*") for column in subject.columns)
+    return f"{table}\n\n{RATES_NOTE}" if starred else table
 
 
 def chart(reader: Reader, subject: Subject[Kind], period: Period) -> str | None:

@@ -80,7 +80,6 @@ REVENUE = Column("Revenue", "conversion_value", money)
 SENDING_COLUMNS = (
     REVENUE,
     Column("Recipients", "recipients", count),
-    Column("Delivered", "delivered", count),
     Column("Open rate*", "open_rate", rate),
     Column("Click rate*", "click_rate", rate),
     Column("Conversion rate*", "conversion_rate", rate),

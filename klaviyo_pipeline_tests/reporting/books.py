@@ -25,6 +25,13 @@ WEEK = Period(FIRST_DAY + timedelta(days=7), FIRST_DAY + timedelta(days=13))
 LONG_SETTLED = timedelta(days=60)
 
 
+HOSTILE = (
+    "</title><script>alert(1)</script>",
+    '"><img src=x onerror="alert(2)">',
+    "{{ 7 * 7 }} &amp; \u202egnp.exe \x07 \x1b[31m",
+)
+
+
 @dataclass(frozen=True)
 class Books:
     """A schema that is claimed, with days that are booked one by one."""
@@ -67,3 +74,16 @@ class Books:
         """A key figure: now, before, and the change."""
         [found] = [one for one in self.content(period).key_figures if one.label == label]
         return found.value, found.before, found.change
+
+    def fill(self) -> None:
+        """Figures of every kind on every day of both weeks, of objects with hostile names."""
+        days = [*WEEK.before.days, *WEEK.days]
+        self.sync(days)
+        sent = {"recipients": 100, "delivered": 95, "opens_unique": 40, "clicks_unique": 4, "conversion_uniques": 1}
+        members = {"total_members": 100, "members_added": 3, "members_removed": 1, "net_members_changed": 2}
+        for number, name in enumerate(HOSTILE):
+            for on in days:
+                self.book("flow_metrics", f"F{number}", on, name, **sent, conversion_value=9)
+                self.book("campaign_metrics", f"C{number}", on, name, **sent, conversion_value=on.day)
+                self.book("form_metrics", f"W{number}", on, name, viewed_form=50, submits=5, closed_form=12)
+                self.book("segment_metrics", f"S{number}", on, name, **members)

@@ -14,3 +14,9 @@ def books(store: Store) -> Books:  # noqa: F811
     made = Books(store)
     made.open()
     return made
+
+
+@pytest.fixture
+def filled(books: Books) -> Books:
+    books.fill()
+    return books

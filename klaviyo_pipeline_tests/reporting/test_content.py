@@ -57,6 +57,14 @@ def test_the_period_before_is_compared_in_percent_and_rates_in_points(books: Boo
     assert books.content().compared_with == "Compared with 1 Mar 2025 to 7 Mar 2025."
 
 
+def test_a_change_that_is_rounded_to_nothing_leads_nowhere(books: Books) -> None:
+    books.sync(FORTNIGHT.days)
+    books.book("flow_metrics", "F1", WEEK.before.first, conversion_value=100_000, recipients=100)
+    books.book("flow_metrics", "F1", WEEK.first, conversion_value=100_001, recipients=99)
+    directions = {one.label: one.direction for one in books.content().key_figures}
+    assert (directions["Revenue"], directions["Recipients"]) == ("even", "down")
+
+
 @pytest.mark.parametrize("lacking", [WEEK.before.last, WEEK.first])
 def test_nothing_is_compared_where_a_day_of_either_period_is_missing(lacking: date, books: Books) -> None:
     books.sync([on for on in FORTNIGHT.days if on != lacking], "flow_metrics")

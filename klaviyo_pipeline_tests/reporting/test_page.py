@@ -20,11 +20,6 @@ from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.reporting.books import WEEK, Books
 
-HOSTILE = (
-    "</title><script>alert(1)</script>",
-    '"><img src=x onerror="alert(2)">',
-    "{{ 7 * 7 }} &amp; \u202egnp.exe \x07 \x1b[31m",
-)
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -51,22 +46,6 @@ class Outline(HTMLParser):
 
     def all(self, *tags: str) -> list[dict[str, str]]:
         return [attributes for tag, attributes in self.elements if tag in tags]
-
-
-@pytest.fixture
-def filled(books: Books) -> Books:
-    """Figures of every kind on every day, of objects with hostile names."""
-    days = [*WEEK.before.days, *WEEK.days]
-    books.sync(days)
-    sent = {"recipients": 100, "delivered": 95, "opens_unique": 40, "clicks_unique": 4, "conversion_uniques": 1}
-    members = {"total_members": 100, "members_added": 3, "members_removed": 1, "net_members_changed": 2}
-    for number, name in enumerate(HOSTILE):
-        for on in days:
-            books.book("flow_metrics", f"F{number}", on, name, **sent, conversion_value=9)
-            books.book("campaign_metrics", f"C{number}", on, name, **sent, conversion_value=on.day)
-            books.book("form_metrics", f"W{number}", on, name, viewed_form=50, submits=5, closed_form=12)
-            books.book("segment_metrics", f"S{number}", on, name, **members)
-    return books
 
 
 def test_no_name_becomes_markup_or_drives_the_reader(filled: Books) -> None:

@@ -1,0 +1,99 @@
+"""What `klaviyo-pipeline dev` starts, for tests that talk to it: web server and daemon, as a user has them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from klaviyo_pipeline_tests.support import SLUG
+
+LAUNCH = """
+mutation Launch($run: ExecutionParams!) {
+  launchRun(executionParams: $run) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on InvalidSubsetError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}
+"""
+RUN = """
+query Run($id: ID!) {
+  runOrError(runId: $id) { ... on Run { status assetMaterializations { partition } } }
+}
+"""
+PATIENCE = 120.0
+
+
+@contextmanager
+def dev_server(variables: dict[str, str], log: Path) -> Iterator[httpx.Client]:
+    """Web server and daemon on a free loopback port, and a client of them once they answer."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("klaviyo-pipeline")), "dev", "--port", str(port)]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                _wait_for(client, server, log)
+                yield client
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _wait_for(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            client.get("/server_info").raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(f"the web server does not answer:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def ask(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    answer = client.post("/graphql", json=body).raise_for_status().json()
+    assert "errors" not in answer, answer["errors"]
+    return dict(answer["data"])
+
+
+def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
+    """The run, once it is over."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        run = ask(client, {"query": RUN, "variables": {"id": run_id}})["runOrError"]
+        if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
+            return dict(run)
+        time.sleep(0.3)
+    raise AssertionError(f"run {run_id} does not end: {run}")
+
+
+def launch_of(first: str, last: str) -> dict[str, Any]:
+    """The body that launches one run of the flows' job over these windows, both included."""
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    run = {
+        "selector": {
+            "repositoryLocationName": "klaviyo_pipeline",
+            "repositoryName": "__repository__",
+            "jobName": f"{SLUG}_flows",
+        },
+        "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
+    }
+    return {"query": LAUNCH, "variables": {"run": run}}

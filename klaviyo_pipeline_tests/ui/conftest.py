@@ -1,0 +1,37 @@
+"""One browser, and one account in the UI, for all of these tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from klaviyo_pipeline_tests.support import throw_away_database
+from klaviyo_pipeline_tests.ui.browser import CHROMIUM, MISSING, chromium
+from klaviyo_pipeline_tests.ui.site import Site, site
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip(MISSING)
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def dagster_ui(browser: Browser, postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Flows and their report are synced, the metrics are not."""
+    with pytest.MonkeyPatch.context() as patch, throw_away_database(postgres_server) as database:
+        patch.delenv("DAGSTER_HOME", raising=False)
+        folder = tmp_path_factory.mktemp("dagster")
+        with site(database, folder, ["flows", "flow_report"], flows=12, campaigns=0, forms=0, segments=0) as opened:
+            yield opened
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """Where a test leaves what it saw; pytest keeps the folders of the last three sessions."""
+    return tmp_path

@@ -1,0 +1,87 @@
+"""The Dagster UI as its users see it, in a real browser, with a real daemon behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from klaviyo_pipeline.postgres.metrics import METRICS
+from klaviyo_pipeline_tests.dev_server import ask
+from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS, new_page
+from klaviyo_pipeline_tests.ui.site import Site
+from klaviyo_pipeline_tests.ui.tour import GRAPH, SHOW, backfill, open_chart, open_check, open_graph, open_partition
+
+RUNS = """
+query Runs($backfill: String!) {
+  runsOrError(filter: {tags: [{key: "dagster/backfill", value: $backfill}]}) {
+    ... on Runs { results { runId status } }
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A backfill of flow_metrics that was launched by clicks."""
+
+    id: str
+    first: date
+    last: date
+
+
+@pytest.fixture(scope="module")
+def launched(dagster_ui: Site, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    page = new_page(browser)
+    last = dagster_ui.today - timedelta(days=2)
+    first = last - timedelta(days=29)
+    id = backfill(page, dagster_ui, "flow_metrics", first, last)
+    page.screenshot(path=tmp_path_factory.mktemp("shots") / "launched.png")
+    page.context.close()
+    return Launched(id, first, last)
+
+
+# Launched first: the daemon looks for backfills twice a minute, and the tests between need not wait for it.
+def test_a_range_is_backfilled_by_clicks(launched: Launched) -> None:
+    assert launched.id
+
+
+def test_the_graph_shows_every_asset(dagster_ui: Site, browser: Browser, shots: Path) -> None:
+    page = new_page(browser, GRAPH)
+    graph = open_graph(page, dagster_ui)
+    page.screenshot(path=shots / "graph.png")
+    for name in ("flows", "campaigns", "forms_census", "tags", "segment_report", *METRICS, "performance_report"):
+        expect(graph.get_by_text(name, exact=True).first).to_be_visible()
+
+
+def test_the_backfill_is_one_run_whose_last_day_shows_a_table_and_a_chart(
+    dagster_ui: Site, launched: Launched, browser: Browser, shots: Path
+) -> None:
+    page = new_page(browser, (1440, 1200))
+    page.goto(dagster_ui.url(f"runs/b/{launched.id}?tab=runs"))
+    expect(page.get_by_text("Success").first).to_be_visible(timeout=2 * PATIENCE_MS)
+    page.screenshot(path=shots / "backfill.png")
+    runs = ask(dagster_ui.client, {"query": RUNS, "variables": {"backfill": launched.id}})["runsOrError"]["results"]
+    assert [run["status"] for run in runs] == ["SUCCESS"], dagster_ui.log.read_text(errors="replace")[-4000:]
+    told = open_partition(page, dagster_ui, "flow_metrics", launched.last)
+    expect(told.get_by_text("flows by revenue")).to_be_visible()
+    expect(told.get_by_role("columnheader", name="Revenue")).to_be_visible()
+    page.screenshot(path=shots / "materialization.png")
+    picture = open_chart(page, told)
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 600
+    page.screenshot(path=shots / "chart.png")
+    earlier = open_partition(page, dagster_ui, "flow_metrics", launched.last - timedelta(days=1))
+    expect(earlier).to_be_visible()
+    expect(earlier.get_by_text(SHOW)).to_have_count(0)
+
+
+def test_a_checks_result_says_what_it_found(
+    dagster_ui: Site, launched: Launched, browser: Browser, shots: Path
+) -> None:
+    page = new_page(browser)
+    open_check(page, dagster_ui, "flow_metrics", "sums_are_the_reports")
+    expect(page.get_by_text("Passed", exact=True)).to_be_visible()
+    page.screenshot(path=shots / "check.png")
