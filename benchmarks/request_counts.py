@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.results import Figure
 from klaviyo_pipeline.assets.entities import spans_of
-from klaviyo_pipeline.klaviyo.listings import LISTINGS, Listing
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.partitions import Window
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.generate import generate_account
@@ -72,7 +73,7 @@ def lower_bound(shop: SandboxAccount, listing: Listing, windows: Sequence[Window
     rows: Counter[tuple[str, bool]] = Counter()
     for shown in shop.objects[listing.entity].values():
         attributes = shown.at(shop.clock())
-        told = attributes.get(listing.time_field) if attributes else None
+        told = attributes.get(listing.sort) if attributes else None
         if attributes is None or not told:
             continue
         if windows[0].start <= datetime.fromisoformat(told.replace(" ", "T")) < end:

@@ -26,8 +26,8 @@ from psycopg import sql
 from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, utc
 from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of
+from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, utc
 
 PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 KEY = "pk_k3y'\"$%40{}[]\\&?=+/#;|<>~^odd"
