@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS
 from klaviyo_pipeline_tests.ui.site import Site
 
-GRAPH = (1640, 1500)
+GRAPH = (1640, 1740)
 """A window in which the whole graph is drawn with details."""
 
 SHOW = "[Show Markdown]"
