@@ -1,13 +1,14 @@
 """The same entities by dlt's own rest_api source, merged into Postgres: what the fetch path is compared with.
 
-Run by an interpreter that has `dlt[postgres]`; the arguments are the account's URL and key, and the database's URL.
+Run by an interpreter that has `dlt[postgres]`; the account's URL and key and the database's URL stand in the
+environment, as `BENCH_ACCOUNT_URL`, `BENCH_ACCOUNT_KEY` and `BENCH_DATABASE_URL`.
 Every listing that the pipeline reads is a resource of its own, read side by side as dlt does it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 import tempfile
 import time
 from typing import Any
@@ -37,9 +38,8 @@ def resources() -> list[dict[str, Any]]:
 
 def _resource(entity: str, filters: str | None, size: int, sort: str, more: dict[str, str]) -> dict[str, Any]:
     params = {"sort": sort, "page[size]": size, **more, **({"filter": filters} if filters else {})}
-    name = f"{entity}_{abs(hash(filters)) % 10**6}"
     return {
-        "name": name,
+        "name": f"{entity}_{abs(hash(filters)) % 10**6}",
         "table_name": entity,
         "primary_key": "id",
         "write_disposition": "merge",
@@ -51,7 +51,7 @@ def _resource(entity: str, filters: str | None, size: int, sort: str, more: dict
 
 def main() -> None:
     """Sync, and print the seconds after dlt was imported as JSON."""
-    url, key, database = sys.argv[1:]
+    url, key, database = (os.environ[f"BENCH_{name}"] for name in ("ACCOUNT_URL", "ACCOUNT_KEY", "DATABASE_URL"))
     import dlt
     from dlt.sources.rest_api import rest_api_source
 

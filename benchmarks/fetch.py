@@ -116,6 +116,7 @@ def _timed(command: list[str], environment: Mapping[str, str]) -> float:
 def _by_dlt(account: str, database: str) -> float:
     if not DLT_PYTHON.exists():
         raise SystemExit(f"{DLT_PYTHON} is not there: `make bench` makes it, with dlt[postgres] inside")
-    command = [str(DLT_PYTHON), str(Path(__file__).with_name("dlt_sync.py")), account, KEY, database]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [str(DLT_PYTHON), str(Path(__file__).with_name("dlt_sync.py"))]
+    given = {"BENCH_ACCOUNT_URL": account, "BENCH_ACCOUNT_KEY": KEY, "BENCH_DATABASE_URL": database}
+    told = subprocess.run(command, env={**os.environ, **given}, check=True, capture_output=True, text=True).stdout
     return float(json.loads(told)["seconds"])

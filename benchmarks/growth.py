@@ -1,19 +1,29 @@
-"""What windows cost: the same rows in a year of windows, and in a single one."""
+"""What windows cost: the same rows in a year of windows, and in a single one; as a run, and in the writer alone."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from benchmarks import rows
 from benchmarks.results import Figure
+from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.postgres.tables import reflect
+from klaviyo_pipeline.postgres.writer import Writer
+from klaviyo_pipeline.settings import SQL_DIR
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, utc
 
 FIRST, LAST, ONE = "2025-02-01", "2026-01-31", "2026-02-01"
 DAYS = 365
+SCHEMA = "growth"
 
 
 def run(url: str, *, quick: bool) -> Iterator[Figure]:
@@ -30,8 +40,34 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
             for number in range(flows):
                 put(shop, "flows", f"f{number:05}", utc(f"{ONE}T12:00:00"), status=f"again {round_}")
             seconds["day"].append(_timed(pipeline, ONE, ONE))
+    yield _written(url, flows, repetitions)
     ratio = statistics.median(seconds["year"]) / statistics.median(seconds["day"])
     yield Figure("growth", f"a backfill of {DAYS} windows, of one with the same rows", ratio, "ratio", 1.3, "at most")
+
+
+def _written(url: str, flows: int, repetitions: int) -> Figure:
+    """The writer's and the ledger's part of it: what is left without Dagster's events for each partition."""
+    migrate(url, SCHEMA, SQL_DIR)
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        target = reflect(connection, SCHEMA, "flows")
+    seconds: dict[int, list[float]] = {DAYS: [], 1: []}
+    for round_ in range(repetitions):
+        for count, spent in seconds.items():
+            frame = rows.entities(flows, count, 1 + 2 * round_ + (count == 1), changed=1)
+            windows = [Window(start, start + timedelta(days=1), start.date().isoformat()) for start in _starts(count)]
+            done = [Complete(window, frame["observed_at"].iloc[0], 1) for window in windows]
+            writer = Writer(engine, target, Ledger(SCHEMA, "flows"), Load([Batch(frame, done)], windows), "bench")
+            began = time.perf_counter()
+            writer.run()
+            spent.append(time.perf_counter() - began)
+    engine.dispose()
+    ratio = statistics.median(seconds[DAYS]) / statistics.median(seconds[1])
+    return Figure("growth", "the same without Dagster: the writer and the ledger", ratio, "ratio", 1.3, "at most")
+
+
+def _starts(count: int) -> list[datetime]:
+    return [utc(FIRST) + timedelta(days=day) for day in range(count)]
 
 
 def _timed(pipeline: Pipeline, first: str, last: str) -> float:
