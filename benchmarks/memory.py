@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -37,8 +38,8 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
 
 
 def _peak(url: str, count: int) -> int:
-    command = [sys.executable, "-m", __name__, url, str(count)]
-    return int(subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True, text=True).stdout)
+    command, environment = [sys.executable, "-m", __name__, str(count)], {**os.environ, "BENCH_DATABASE_URL": url}
+    return int(subprocess.check_output(command, env=environment, cwd=PROJECT_ROOT, text=True))
 
 
 def _batches(count: int, window: Window) -> Iterator[Batch]:
@@ -64,7 +65,7 @@ def _frame(numbers: range) -> pd.DataFrame:
 
 def main() -> None:
     """Write so many rows into a schema of their own, and print the most memory that it took."""
-    url, count = sys.argv[1], int(sys.argv[2])
+    url, count = os.environ["BENCH_DATABASE_URL"], int(sys.argv[1])
     schema = f"memory_{count}"
     migrate(url, schema, SQL_DIR)
     engine = create_engine(url)
