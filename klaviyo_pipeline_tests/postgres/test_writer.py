@@ -54,6 +54,27 @@ def test_counts_add_up_by_window_over_all_batches(store: Store) -> None:
     assert writer.open_windows == []
 
 
+def test_only_the_commits_that_complete_a_window_wait_for_the_disk(store: Store) -> None:
+    store.run(
+        """
+        CREATE TABLE noted (id text, waits text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO "order".noted VALUES (NEW.id, current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER INSERT ON flows FOR EACH ROW EXECUTE FUNCTION note();
+        """
+    )
+    store.run(f'ALTER DATABASE "{store.engine.url.database}" SET synchronous_commit TO on')
+    store.engine.dispose()
+    writer_of(store, batch(("a", 0)), batch(("b", 0), completes=[0]), batch(("c", 1)), batch(completes=[1, 2])).run()
+    Writer(store.engine, store.target("flows"), Ledger(SLUG, "flows"), Load([batch(("d", 0))]), "run 8").run()
+    assert store.rows("SELECT id, waits FROM noted ORDER BY id") == [
+        ("a", "off"),
+        ("b", "on"),
+        ("c", "off"),
+        ("d", "on"),
+    ]
+
+
 def test_a_window_is_told_once_it_is_committed(store: Store) -> None:
     seen: list[tuple[str, int]] = []
 
