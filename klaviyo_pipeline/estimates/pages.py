@@ -10,7 +10,7 @@ from math import ceil
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.entities import spans_of
-from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Listing, Variant
+from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Chain, Listing, Variant
 from klaviyo_pipeline.klaviyo.records import STAMP
 from klaviyo_pipeline.partitions import Window
 
@@ -36,22 +36,38 @@ class Pages:
         """Of the listings that a run over these contiguous windows reads, span by span."""
         pages = 0
         for span in spans_of(self.listing, windows, now):
+            cut = [chain for chain in span.chains if chain.since is not None]
+            if cut:
+                pages += sum(map(self._of_cut, cut))
+                continue
             start, end = span.windows[0].start - OVERLAP, span.windows[-1].end + OVERLAP
             bounded = self.listing.time_operators[1] is not None and end <= now - NOW_MARGIN
             pages += self._pages(start, end if bounded else None)
         return pages
 
+    def _of_cut(self, chain: Chain) -> int:
+        """Of a chain that ends with the first page that lies beyond its end, if it is not the last page before."""
+        assert chain.since is not None
+        to_the_last = self._pages(chain.since - OVERLAP, None)
+        if chain.until is None:
+            return to_the_last
+        own = sum(self._rows(chain.since - OVERLAP, chain.until))
+        return min(to_the_last, 1 + pages_of(own, self.listing.page_size) if own else 1)
+
     def _pages(self, start: datetime | None, end: datetime | None) -> int:
+        return sum(pages_of(count, self.listing.page_size) for count in self._rows(start, end))
+
+    def _rows(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
+        """The rows that each of its listings shows of that time."""
         if self.connection is None:
-            return len(self.listing.variants)
+            return [0] * len(self.listing.variants)
         names = ("deleted_at", *(column.name for column in self.listing.columns))
         rows = sa.table(self.listing.entity, *(sa.column(name) for name in names), schema=self.schema)
         listed: list[sa.ColumnElement[bool]] = [rows.c.deleted_at.is_(None)]
         listed += [] if start is None else [rows.c.updated_at >= start]
         listed += [] if end is None else [rows.c.updated_at < end]
         counts = [sa.func.count().filter(*self._shown(rows, variant)) for variant in self.listing.variants]
-        found = self.connection.execute(sa.select(*counts).select_from(rows).where(*listed)).one()
-        return sum(pages_of(count, self.listing.page_size) for count in found)
+        return self.connection.execute(sa.select(*counts).select_from(rows).where(*listed)).one()
 
     def _shown(self, rows: sa.TableClause, variant: Variant) -> list[sa.ColumnElement[bool]]:
         """What is true of a row that this listing shows. What no column holds is left out: pages are then many."""
