@@ -40,9 +40,6 @@ def _report(name: str, scope: str) -> Endpoint:
 GET_ACCOUNTS = _endpoint("get_accounts", "accounts:read", second=1, minute=15)
 GET_FLOWS = _endpoint("get_flows", "flows:read", second=3, minute=60)
 GET_FLOW = _endpoint("get_flow", "flows:read", second=3, minute=60)
-GET_ACTIONS_FOR_FLOW = _endpoint("get_actions_for_flow", "flows:read", second=3, minute=60)
-GET_FLOW_ACTION = _endpoint("get_flow_action", "flows:read", second=3, minute=60)
-GET_FLOW_ACTION_MESSAGES = _endpoint("get_flow_action_messages", "flows:read", second=3, minute=60)
 GET_CAMPAIGNS = _endpoint("get_campaigns", "campaigns:read", second=10, minute=150)
 GET_CAMPAIGN = _endpoint("get_campaign", "campaigns:read", second=10, minute=150)
 GET_FORMS = _endpoint("get_forms", "forms:read", second=3, minute=60)
@@ -67,9 +64,6 @@ ENDPOINTS: dict[str, Endpoint] = {
         GET_ACCOUNTS,
         GET_FLOWS,
         GET_FLOW,
-        GET_ACTIONS_FOR_FLOW,
-        GET_FLOW_ACTION,
-        GET_FLOW_ACTION_MESSAGES,
         GET_CAMPAIGNS,
         GET_CAMPAIGN,
         GET_FORMS,

@@ -17,7 +17,7 @@ from klaviyo_pipeline.postgres.migrations import read_migrations
 
 _TABLE = re.compile(r"^CREATE TABLE (\w+) \(\n(.*?)^\);", re.MULTILINE | re.DOTALL)
 _ADDED = re.compile(r"^ALTER TABLE (\w+)\s+((?:ADD COLUMN [^;]+?)(?:,\s*ADD COLUMN [^;]+?)*);", re.MULTILINE)
-_COLUMN = re.compile(r"(?P<name>[a-z_]+)\s+(?P<type>[a-z]+(?: precision)?(?:\[\])?)(?P<rest>[^\n]*)")
+_COLUMN = re.compile(r"(?P<name>[a-z_]+)\s+(?P<type>[a-z]+(?: precision|\(\d+, ?\d+\))?(?:\[\])?)(?P<rest>[^\n]*)")
 _FORMULA = re.compile(r"GENERATED ALWAYS AS \((.*)\) STORED")
 _TABLE_COMMENT = re.compile(r"^COMMENT ON TABLE (\w+) IS '((?:[^']|'')*)';", re.MULTILINE)
 _COLUMN_COMMENT = re.compile(r"^COMMENT ON COLUMN (\w+)\.(\w+) IS '((?:[^']|'')*)';", re.MULTILINE)
@@ -80,4 +80,4 @@ def _columns(body: str) -> Iterator[Column]:
         rest = match["rest"]
         formula = _FORMULA.search(rest)
         nullable = "NOT NULL" not in rest and "PRIMARY KEY" not in rest
-        yield Column(match["name"], match["type"], nullable, formula[1] if formula else None)
+        yield Column(match["name"], match["type"].replace(", ", ","), nullable, formula[1] if formula else None)

@@ -11,7 +11,7 @@ from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
-from klaviyo_pipeline_tests.support import SLUG, Pipeline, dagster_home, empty_shop, pipeline_on, put, utc
+from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, dagster_home, empty_shop, pipeline_on, put, utc
 
 DAY = "2025-03-10"
 COLUMNS = "endpoint, requests, throttled, retries, rows"
@@ -58,9 +58,11 @@ def test_a_failed_run_leaves_its_rows_too_and_two_sessions_of_a_run_add_up(
         assert not result.success
         assert calls_of(pipeline, result.run_id)[-1] == ("get_flows", asked_for(requests, "get_flows"), 0, 0, 0)
         with pipeline.asked() as requests:
-            run = pipeline.definitions.resolve_job_def(f"{SLUG}_census").execute_in_process(instance=pipeline.instance)
+            job = pipeline.definitions.resolve_job_def(f"{SLUG}_reports")
+            run = job.execute_in_process(instance=pipeline.instance, tags=dict.fromkeys(RANGE, DAY))
         noted = {row[0]: row[1] for row in calls_of(pipeline, run.run_id)}
-        assert noted["get_flows"] == asked_for(requests, "get_flows") == 4
+        # The reports of flows and of campaigns each ask for the conversion metric, in a session of their own.
+        assert noted["get_mapped_metric"] == asked_for(requests, "get_mapped_metric") == 2
 
 
 def test_a_record_that_cannot_be_written_fails_no_run(

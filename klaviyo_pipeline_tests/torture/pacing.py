@@ -145,6 +145,7 @@ def excesses(found: Race) -> list[str]:
     ]
     if found.reached < 0.95:
         told.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
-    if found.fairness < 0.8:
+    # Who of several gets the row's lock first is up to the system; none may starve.
+    if found.fairness < 0.5:
         told.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")
     return told

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-BOOKKEEPING = ("account", "api_pacing", "census_runs", "schema_migrations")
+BOOKKEEPING = ("account", "api_calls", "api_pacing", "census_runs", "schema_migrations")
 
 # When and by whom something was done or seen, and how often: every run has its own answer.
 PASSING = [
