@@ -120,7 +120,7 @@ def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -
         try:
             with engine.begin() as connection:
                 return work(connection)
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, psycopg.Error) as error:  # what a COPY meets comes as psycopg's own
             if not _will_pass(error):
                 raise
             time.sleep(pause)
@@ -128,10 +128,12 @@ def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -
         return work(connection)
 
 
-def _will_pass(error: sa.exc.DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
+def _will_pass(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    state = getattr(cause, "sqlstate", None)
     if state is None:
-        return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
+        lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+        return lost or isinstance(cause, psycopg.OperationalError)
     return state in PASSING_STATES or state.startswith(CONNECTION_TROUBLE)
 
 

@@ -148,12 +148,13 @@ class Matrix:
         with self._struck(cell, expected):
             first = self.run(cell.target.asset)
         self.pipeline.server.faults.clear()
-        if first.success:
+        if first.success and not _went_without_tags(first):
             self.same(cell, expected)
             if cell.lasting:
                 raise Defect(f"{cell}: nobody noticed")
             return "right"
-        self._check_failure(cell, first, expected)
+        if not first.success:
+            self._check_failure(cell, first, expected)
         self.heal(cell)
         self.same(cell, expected)
         if cell.trouble.passes and not cell.lasting and not cell.trouble.uncertain:
@@ -310,3 +311,9 @@ def counted(outcomes: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], C
     for fault, target, outcome in outcomes:
         counts.setdefault((fault, target), Counter())[outcome] += 1
     return counts
+
+
+def _went_without_tags(run: dg.ExecuteInProcessResult) -> bool:
+    """Whether a census took a refusal for a lacking scope, and says that it asked on without the tags."""
+    told = [event.materialization.metadata.get("tags") for event in run.get_asset_materialization_events()]
+    return any("not asked" in str(tags.value) for tags in told if tags is not None)

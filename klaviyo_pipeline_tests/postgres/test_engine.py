@@ -1,0 +1,55 @@
+"""A transaction is done again where the database itself was in trouble, and only there."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from klaviyo_pipeline.postgres import engine as engines
+from klaviyo_pipeline.postgres.engine import create_engine, in_transaction
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "RETRY_PAUSES", (0.0, 0.0, 0.0))
+
+
+def test_a_connection_that_is_cut_in_a_copy_costs_another_attempt(database: str) -> None:
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE numbers (number integer)")
+    attempts = []
+
+    def work(connection: sa.Connection) -> int:
+        attempts.append(connection)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        with driver.cursor() as cursor, cursor.copy("COPY numbers FROM STDIN") as copy:
+            copy.write_row([1])
+            if len(attempts) == 1:
+                with psycopg.connect(database, autocommit=True) as other:
+                    other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
+        return connection.exec_driver_sql("SELECT count(*)::int FROM numbers").scalar_one()
+
+    assert in_transaction(engine, work) == 1
+    assert len(attempts) == 2
+    engine.dispose()
+
+
+def test_what_a_copy_refuses_is_raised_at_once(database: str) -> None:
+    engine = create_engine(database)
+    attempts = []
+
+    def work(connection: sa.Connection) -> None:
+        attempts.append(connection)
+        connection.exec_driver_sql("CREATE TABLE numbers (number integer)")
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        with driver.cursor() as cursor, cursor.copy("COPY numbers FROM STDIN") as copy:
+            copy.write("no number\n")
+
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        in_transaction(engine, work)
+    assert len(attempts) == 1
+    engine.dispose()
