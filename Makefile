@@ -23,8 +23,9 @@ demo: $(VENV)/.installed ## 90 days of a simulated account, into an embedded Pos
 dev: $(VENV)/.installed ## the Dagster UI and daemon on 127.0.0.1:3000 (ACCOUNT=demo for the demo's account)
 	@$(BIN)/klaviyo-pipeline dev $(if $(filter demo,$(ACCOUNT)),--demo)
 
+# Two processes, each with a Postgres of its own: most tests wait for a server or a worker process half of the time.
 test: $(VENV)/.installed-dev ## all tests, on a throw-away Postgres of their own
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 torture: $(VENV)/.installed-dev ## every fault, a hundred kills, the database's trouble, pacing: the figures of docs/reliability.md
 	@$(BIN)/python -m klaviyo_pipeline_tests.torture
