@@ -22,6 +22,9 @@ from klaviyo_pipeline.upkeep.job import prune_job
 
 AccountJob = UnresolvedAssetJobDefinition | dg.JobDefinition
 
+ACCOUNT_TAG = "klaviyo/account"
+"""Tag of every run, by which the queue keeps one account from taking every place."""
+
 SCHEDULED = {"dagster/priority": "10"}
 """Tags of a run on a schedule: of the runs that wait for a place it goes first, before any backfill (0)."""
 
@@ -40,10 +43,20 @@ class JobSpec:
     description: str
 
 
-def job_specs(account: Account) -> list[JobSpec]:
-    """Every job of an account. With hourly windows entities and reports are partitioned differently: no job of all."""
+def own_job(account: Account, asset: str) -> str:
+    """The name of the job of this asset alone."""
+    return f"{account.slug}_{asset}"
+
+
+def job_specs(account: Account, *, alone: bool = True) -> list[JobSpec]:
+    """Every job of an account. With hourly windows entities and reports are partitioned differently: no job of all.
+
+    An account that is not `alone` has no job for a single asset but the tags, which have a schedule: the others are
+    most of all jobs, whose making is most of what many accounts cost. A run of a job may be of one of its assets.
+    """
     slug = account.slug
-    specs = [JobSpec(f"{slug}_{name}", [name], f"{name} alone.") for name in (*ENTITIES, TAGS.entity, *REPORTS)]
+    single = (*ENTITIES, TAGS.entity, *REPORTS) if alone else (TAGS.entity,)
+    specs = [JobSpec(own_job(account, name), [name], f"{name} alone.") for name in single]
     specs += [
         JobSpec(f"{slug}_entities", ENTITIES, "Flows, campaigns, forms and segments, side by side."),
         JobSpec(f"{slug}_reports", REPORTS, "Every report, then the metrics computed from it."),
@@ -64,9 +77,10 @@ def job_specs(account: Account) -> list[JobSpec]:
     return specs
 
 
-def account_jobs(account: Account) -> list[AccountJob]:
+def account_jobs(account: Account, *, alone: bool = True) -> list[AccountJob]:
     """The jobs of `job_specs` as Dagster's, each with its assets' checks but for those that ask Klaviyo; the checks
     alone; and the upkeep."""
+    tags = {ACCOUNT_TAG: account.slug}
     asking = dg.AssetSelection.checks(*asking_check_keys(account))
     return [
         *(
@@ -74,14 +88,16 @@ def account_jobs(account: Account) -> list[AccountJob]:
                 spec.name,
                 selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - asking,
                 description=spec.description,
+                tags=tags,
                 executor_def=SIDE_BY_SIDE if len(spec.assets) > 1 else dg.in_process_executor,
             )
-            for spec in job_specs(account)
+            for spec in job_specs(account, alone=alone)
         ),
         dg.define_asset_job(
             f"{account.slug}_checks",
             selection=dg.AssetSelection.checks(*database_check_keys(account)),
             description="Every check that reads Postgres alone: whether what is there is whole, plausible and fresh.",
+            tags=tags,
             executor_def=dg.in_process_executor,
         ),
         dg.define_asset_job(
@@ -91,7 +107,8 @@ def account_jobs(account: Account) -> list[AccountJob]:
                 "The checks that ask Klaviyo: a full listing of every entity, and one request of the daily quota for "
                 "each report."
             ),
+            tags=tags,
             executor_def=dg.in_process_executor,
         ),
-        prune_job(account),
+        prune_job(account, tags),
     ]

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sa
 
+from klaviyo_pipeline.accounts import errors_in_terms_of, in_terms_of
 from klaviyo_pipeline.counting import RequestCount
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
@@ -33,6 +35,13 @@ IDENTITY_IS_TRUSTED_SECONDS = 600.0
 logger = logging.getLogger(__name__)
 
 _open_sessions: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+
+
+def told_to_stop() -> threading.Event:
+    """An event that is set when the sessions of this process are told to stop."""
+    stop = threading.Event()
+    _open_sessions.add(stop)
+    return stop
 
 
 def stop_sessions() -> None:
@@ -64,9 +73,10 @@ class Session:
 
     @property
     def zone_remedy(self) -> str:
-        return (
+        return in_terms_of(
+            self.account,
             f"KLAVIYO_TIMEZONE is {self.account.timezone}, and the account's own zone is {self.identity.timezone}: "
-            f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account."
+            f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account.",
         )
 
 
@@ -80,10 +90,9 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
         What was asked is noted under `run_id`, if there is one, however the run ends.
         """
         key = api_key(account.api_key_variable)
-        stop = threading.Event()
-        _open_sessions.add(stop)
+        stop = told_to_stop()
         count = RequestCount()
-        with warehouse.engine() as engine:
+        with errors_in_terms_of(account), warehouse.engine(account.slug) as engine:
             pacer = PostgresPacer(engine, account.slug, scale=account.rate_scale)
             client = KlaviyoClient(
                 api_key=key,
@@ -133,13 +142,15 @@ def api_key(variable: str) -> str:
 
 
 _identities: dict[tuple[str, str], tuple[float, KlaviyoAccount]] = {}
-_identities_lock = threading.Lock()
+# One for each key: an account that is slow to answer keeps no other waiting.
+_identity_locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
 
 def trust(account: Account, identity: KlaviyoAccount) -> None:
     """Take over what another process of ours has just asked: whose the key in the environment is."""
-    with _identities_lock:
-        _identities[_known_by(account.api_url, api_key(account.api_key_variable))] = (time.monotonic(), identity)
+    known_by = _known_by(account.api_url, api_key(account.api_key_variable))
+    with _identity_locks[known_by]:
+        _identities[known_by] = (time.monotonic(), identity)
 
 
 def _known_by(base_url: str, key: str) -> tuple[str, str]:
@@ -149,7 +160,7 @@ def _known_by(base_url: str, key: str) -> tuple[str, str]:
 def _identity(client: KlaviyoClient, base_url: str, key: str) -> KlaviyoAccount:
     """Whose key this is; asked once in a while for a process, since the endpoint allows one request a second."""
     known_by = _known_by(base_url, key)
-    with _identities_lock:
+    with _identity_locks[known_by]:
         known = _identities.get(known_by)
         if known is not None and time.monotonic() - known[0] < IDENTITY_IS_TRUSTED_SECONDS:
             return known[1]

@@ -12,7 +12,7 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
-from klaviyo_pipeline.jobs import CATCHING_UP, AccountJob, job_specs
+from klaviyo_pipeline.jobs import CATCHING_UP, AccountJob, job_specs, own_job
 from klaviyo_pipeline.partitions import range_tags
 from klaviyo_pipeline.planning import ENTITIES, REPORTS, Planner
 from klaviyo_pipeline.postgres.engine import first_line
@@ -69,17 +69,17 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
 
 
 def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
-    by_asset = {name: job for job in jobs for name in (*ENTITIES, *REPORTS) if job.name == f"{account.slug}_{name}"}
+    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *REPORTS)}
 
     @dg.sensor(
         name=f"{account.slug}_missing_windows",
-        jobs=list(by_asset.values()),
+        jobs=list({job.name: job for job in by_asset.values()}.values()),
         minimum_interval_seconds=ASK_AGAIN_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description="Asks again for windows that have ended and are missing or failed in the ledger, in few runs.",
     )
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        with warehouse.engine() as engine, engine.connect() as connection:
+        with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(account, now - GRACE)
             busy = _assets_in_runs(context.instance, account)
@@ -97,10 +97,23 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             yield dg.SkipReason("every window that has ended is synced, is being asked for, or was within the hour")
         for key in turn:
             asset, windows = ranges[key]
-            yield dg.RunRequest(run_key=key, job_name=by_asset[asset].name, tags=range_tags(windows) | CATCHING_UP)
+            job = by_asset[asset].name
+            yield dg.RunRequest(
+                run_key=key,
+                job_name=job,
+                asset_selection=None if job == own_job(account, asset) else [dg.AssetKey([account.slug, asset])],
+                tags=range_tags(windows) | CATCHING_UP,
+            )
         context.update_cursor("\n".join([hour, *asked, *turn]))
 
     return sensor
+
+
+def _job_of(account: Account, asset: str, jobs: Sequence[AccountJob]) -> AccountJob:
+    """The asset's own job, or else the one of its kind."""
+    by_name = {job.name: job for job in jobs}
+    kind = "entities" if asset in ENTITIES else "reports"
+    return by_name.get(own_job(account, asset)) or by_name[f"{account.slug}_{kind}"]
 
 
 def _asked_within(cursor: str | None, hour: str) -> list[str]:
@@ -121,8 +134,10 @@ def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:
     found: set[str] = set()
     for record in instance.get_run_records(dg.RunsFilter(statuses=unfinished)):
         run = record.dagster_run
-        found.update(of_job.get(run.job_name, ()))
-        found.update(key.path[-1] for key in run.asset_selection or () if key.path[0] == account.slug)
+        if run.asset_selection:
+            found.update(key.path[-1] for key in run.asset_selection if key.path[0] == account.slug)
+        else:
+            found.update(of_job.get(run.job_name, ()))
     return found
 
 
@@ -134,7 +149,7 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
         description=f"Tells, once a day, of assets that are not synced through the last {STALE_AFTER}.",
     )
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
-        with warehouse.engine() as engine, engine.connect() as connection:
+        with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             stale = stale_assets(connection, account, now)
         today = account.today(now).isoformat()

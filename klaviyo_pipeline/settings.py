@@ -34,7 +34,10 @@ HALF_HOUR_CHANGES = frozenset({"Australia/Lord_Howe", "Australia/LHI"})
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 """What Dagster takes for an owner of an asset."""
 
-RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster"})
+OVERVIEW_SCHEMA = "klaviyo_overview"
+"""Holds views over all accounts, and no account."""
+
+RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster", OVERVIEW_SCHEMA})
 
 
 class SettingsError(ValueError):
@@ -46,7 +49,9 @@ class Account:
     """One Klaviyo account: where it is asked, how its windows are cut, where its tables live.
 
     `slug` is the Postgres schema and the asset key prefix. `start_date` is a day in `timezone`, the zone of the
-    sync windows. `api_key_variable` names the environment variable that holds the private key.
+    sync windows. `api_key_variable` names the environment variable that holds the private key, and
+    `database_url_variable` that of the warehouse's URL. `described_in` names the file with the account's settings;
+    None means the environment.
     """
 
     slug: str = "klaviyo"
@@ -62,6 +67,8 @@ class Account:
     conversion_metric_id: str | None = None
     rate_scale: float = 1.0
     owners: tuple[str, ...] = ()
+    database_url_variable: str = "KLAVIYO_DATABASE_URL"
+    described_in: str | None = None
 
     @property
     def zone(self) -> ZoneInfo:

@@ -31,6 +31,7 @@ from klaviyo_pipeline.definitions import sync_defs
 from klaviyo_pipeline.estimates.durations import told_time
 from klaviyo_pipeline.estimates.estimator import Estimate, Estimator
 from klaviyo_pipeline.instance import output_is_seen
+from klaviyo_pipeline.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -39,12 +40,14 @@ from klaviyo_pipeline.planning import CENSUSES, ENTITIES, FULL_LISTINGS, Planner
 from klaviyo_pipeline.postgres.engine import first_line, reason
 from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.resources import KlaviyoResource, Session, stop_sessions, trust
+from klaviyo_pipeline.resources import KlaviyoResource, Session, stop_sessions, told_to_stop, trust
 from klaviyo_pipeline.settings import Account
 
 STORAGE_TIMEOUT_MS = 60_000
 
 STOP_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+"""How often it is seen whether the sync was told to stop: only the main thread is interrupted by a signal."""
 
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
@@ -80,28 +83,32 @@ class Sync:
     account: Account
     warehouse: Warehouse
     tell: Tell
+    workers: int | None = None
+    """How many processes work at once, none of them this one; by default as many as there is to do side by side."""
 
     def run(self, request: SyncRequest) -> list[AssetResult]:
         """Sync what was asked for; one result for each asset, in the order of the request.
 
         Raises what makes every asset fail alike: a wrong key, another account's key, an unreachable database.
         """
-        with DagsterInstance.get() as instance:
-            free_dead_runs(instance)
-            make_pool(instance, f"{self.account.slug}_api")
+        prepare_instance([self.account])
+        return self.sync(request)
+
+    def sync(self, request: SyncRequest) -> list[AssetResult]:
+        """`run`, on an instance that is prepared for the account."""
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:
                 self.tell(f"warning: {session.zone_remedy}")
             metric_id = self._conversion_metric(session, request)
         chains = [[asset for asset in request.assets if entity in (asset, CENSUSES.get(asset))] for entity in ENTITIES]
-        results = side_by_side(self.account, identity, chains, request, None, self.tell)
+        results = side_by_side(self.account, identity, chains, request, None, self.tell, self.workers)
         chains = [
             [asset for asset in (table.report, name) if asset in request.assets] for name, table in METRICS.items()
         ]
         # After the censuses: tags that these brought by their ids alone have their names then.
         chains.append([asset for asset in request.assets if asset == TAGS.entity])
-        results += side_by_side(self.account, identity, chains, request, metric_id, self.tell)
+        results += side_by_side(self.account, identity, chains, request, metric_id, self.tell, self.workers)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
 
@@ -122,10 +129,10 @@ def sync_chain(
     """Sync these assets one after the other in this process; one result each."""
     if not assets:
         return []
-    warehouse = Warehouse()
+    warehouse = Warehouse.of([account])
     definitions = sync_defs(account, warehouse)
     logging.getLogger().addFilter(_is_news)
-    with warehouse.engine() as engine, DagsterInstance.get() as instance, output_is_seen():
+    with warehouse.engine(account.slug) as engine, DagsterInstance.get() as instance, output_is_seen():
         # Dagster opens two connections for each window of a run unless it is told to keep them.
         instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
         chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
@@ -142,34 +149,32 @@ def side_by_side(
     request: SyncRequest,
     conversion_metric_id: str | None,
     tell: Tell,
+    at_once: int | None = None,
 ) -> list[AssetResult]:
     """Sync several chains of assets at once, each in a process of its own.
 
     Dagster reconfigures the logging of the whole process whenever a run begins, which deadlocks runs in threads.
     """
     chains = [chain for chain in chains if chain]
-    if len(chains) <= 1:
+    if at_once is None and len(chains) <= 1:
         return [
             result for chain in chains for result in sync_chain(account, chain, request, conversion_metric_id, tell)
         ]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    waiting = list(reversed(chains))
     workers: dict[Connection, tuple[BaseProcess, Sequence[str]]] = {}
-    worker: BaseProcess
-    for chain in chains:
-        ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(
-            target=_work, args=(account, identity, list(chain), request, conversion_metric_id, theirs), daemon=True
-        )
-        worker.start()
-        theirs.close()
-        workers[ours] = worker, chain
     results: list[AssetResult] = []
+    stop = told_to_stop()
     try:
-        while workers:
-            for ready in wait(list(workers)):
+        while waiting or workers:
+            while waiting and len(workers) < (at_once or len(chains)):
+                chain = waiting.pop()
+                ours, worker = _start(account, identity, list(chain), request, conversion_metric_id)
+                workers[ours] = worker, chain
+            for ready in wait(list(workers), timeout=LOOK_SECONDS):
                 assert isinstance(ready, Connection)
                 results += _receive(ready, workers, tell)
+            if stop.is_set():
+                raise KeyboardInterrupt
     finally:
         for worker, _ in workers.values():
             worker.terminate()
@@ -177,6 +182,17 @@ def side_by_side(
             worker.join(timeout=STOP_SECONDS)
             worker.kill()
     return results
+
+
+def _start(*arguments: Any) -> tuple[Connection, BaseProcess]:
+    """A worker at its work, with these arguments of `_work`, and the channel on which it tells."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    ours, theirs = context.Pipe(duplex=False)
+    worker = context.Process(target=_work, args=(*arguments, theirs), daemon=True)
+    worker.start()
+    theirs.close()
+    return ours, worker
 
 
 def _receive(
@@ -301,7 +317,7 @@ class _Chain:
         """Why the key cannot see the tags, unless they were asked for by name; nothing else is optional."""
         if asset != TAGS.entity or self.request.named:
             return None
-        with KlaviyoResource().session(self.account, Warehouse()) as session:
+        with KlaviyoResource().session(self.account, Warehouse.of([self.account])) as session:
             try:
                 next(session.client.pages(TAGS, TAGS.chains(None, None, session.now())[0]))
             except MissingScope as refused:
@@ -325,7 +341,12 @@ class _Chain:
             instance=self.instance,
             # Here rather than as a subset of the job: only this way does the run name its asset in the UI.
             asset_selection=[key],
-            tags={**tags, HOST_TAG: socket.gethostname(), PROCESS_TAG: _process(os.getpid())},
+            tags={
+                **tags,
+                ACCOUNT_TAG: self.account.slug,
+                HOST_TAG: socket.gethostname(),
+                PROCESS_TAG: _process(os.getpid()),
+            },
             run_config={**config, "loggers": {"progress": {}}},
             raise_on_error=False,
         )
@@ -361,6 +382,14 @@ def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
         return logger
 
     return dg.LoggerDefinition(make)
+
+
+def prepare_instance(accounts: Sequence[Account]) -> None:
+    """Free what died in earlier syncs on this machine, and make the accounts' pools."""
+    with DagsterInstance.get() as instance:
+        free_dead_runs(instance)
+        for account in accounts:
+            make_pool(instance, f"{account.slug}_api")
 
 
 def free_dead_runs(instance: DagsterInstance) -> list[str]:

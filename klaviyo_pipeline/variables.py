@@ -64,8 +64,14 @@ VARIABLES = _by_name(
             "KLAVIYO_ACCOUNT",
             "Schema of the tables, and prefix of the assets.",
             "up to 48 lower-case letters, digits and underscores, a letter first; not `public`, `dagster`, "
-            "`information_schema` or `pg_…`",
+            "`information_schema`, `klaviyo_overview` or `pg_…`",
             default="klaviyo",
+        ),
+        Variable(
+            "KLAVIYO_ACCOUNTS_FILE",
+            "Where several accounts are described. Their fields stand there, and `KLAVIYO_ACCOUNT` chooses among them.",
+            "a file, relative to the project",
+            otherwise="`accounts.yaml`, if there is one; else the environment describes the one account",
         ),
         Variable(
             "KLAVIYO_SYNC_WINDOW",

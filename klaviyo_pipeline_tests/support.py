@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 import psycopg
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from dagster._core.instance import InstanceRef
 from psycopg import sql
 

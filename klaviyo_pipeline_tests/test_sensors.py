@@ -12,8 +12,10 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline import sensors
+from klaviyo_pipeline.definitions import build_defs
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sensors import WEBHOOK, retirement_date
+from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
 
 DAY = "2025-02-01"
@@ -54,14 +56,17 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     server.server_close()
 
 
-def look(pipeline: Pipeline, name: str, cursor: str | None = None) -> dg.SensorExecutionData:
+def look(
+    pipeline: Pipeline, name: str, cursor: str | None = None, definitions: dg.Definitions | None = None
+) -> dg.SensorExecutionData:
     """One look of the account's sensor of that name."""
-    sensor = pipeline.definitions.resolve_sensor_def(f"{SLUG}_{name}")
+    definitions = definitions or pipeline.definitions
+    sensor = definitions.resolve_sensor_def(f"{SLUG}_{name}")
     context = dg.build_sensor_context(
         instance=pipeline.instance,
         cursor=cursor,
         resources={"warehouse": Warehouse()},
-        definitions=pipeline.definitions,
+        definitions=definitions,
     )
     return sensor.evaluate_tick(context)
 
@@ -118,6 +123,26 @@ def test_an_asset_that_is_being_materialized_by_hand_is_not_asked_for(pipeline: 
     ranges = requested(look(pipeline, "missing_windows"))
     assert f"{SLUG}_forms" not in ranges
     assert f"{SLUG}_flows" in ranges
+
+
+def test_an_account_among_several_asks_its_common_jobs_for_single_assets(pipeline: Pipeline) -> None:
+    several = build_defs([pipeline.account, Account(slug="another")])
+    runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
+    asked = {tuple(run.asset_selection or ()): run.job_name for run in runs}
+    assert asked[(dg.AssetKey([SLUG, "forms"]),)] == f"{SLUG}_entities"
+    assert asked[(dg.AssetKey([SLUG, "flow_report"]),)] == f"{SLUG}_reports"
+    assert all(len(selection) == 1 for selection in asked)
+
+
+def test_an_asset_of_a_job_that_runs_for_another_of_its_assets_is_asked_for(pipeline: Pipeline) -> None:
+    several = build_defs([pipeline.account, Account(slug="another")])
+    job = several.resolve_job_def(f"{SLUG}_entities")
+    chosen = {dg.AssetKey([SLUG, "forms"])}
+    pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
+    runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
+    asked = {key.path[-1] for run in runs for key in run.asset_selection or ()}
+    assert "forms" not in asked
+    assert {"flows", "campaigns", "segments"} <= asked
 
 
 def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pipeline) -> None:

@@ -104,7 +104,7 @@ def _recorded_load(
 
     def on_written(tally: Tally, listed: int) -> None:
         assert findings.began is not None
-        with warehouse.engine() as engine, engine.begin() as connection:
+        with warehouse.engine(record.schema) as engine, engine.begin() as connection:
             record.complete(
                 connection,
                 began=findings.began,
@@ -126,7 +126,7 @@ def _recorded_load(
     def on_failed(reason: str) -> None:
         if findings.began is None:
             return
-        with warehouse.engine() as engine, engine.begin() as connection:
+        with warehouse.engine(record.schema) as engine, engine.begin() as connection:
             record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
 
     return Load(batches=batches, ranked=ranked, on_written=on_written, on_failed=on_failed)

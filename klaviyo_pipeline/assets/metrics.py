@@ -65,7 +65,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         windows = plan.of_keys(context.partition_keys)
 
         def batches() -> Iterator[Batch]:
-            with warehouse.engine() as engine:
+            with warehouse.engine(account.slug) as engine:
                 renamed = in_transaction(engine, metrics.refresh_names)
                 context.add_asset_metadata({"rows_renamed": renamed})
                 for first in range(0, len(windows), DAYS_AT_ONCE):
@@ -95,7 +95,7 @@ def _show(context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metr
 
     subject = SUBJECTS[metrics.table.name]
     period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))
-    with warehouse.engine() as engine, snapshot(engine) as connection:
+    with warehouse.engine(metrics.schema) as engine, snapshot(engine) as connection:
         reader = Reader(connection, metrics.schema)
         shown = {
             f"top_{metrics.table.entity}": top_table(reader, subject, period),

@@ -48,7 +48,7 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         from klaviyo_pipeline.reporting.page import render, write
         from klaviyo_pipeline.reporting.preview import key_figures_table
 
-        with warehouse.engine() as engine, snapshot(engine) as connection:
+        with warehouse.engine(account.slug) as engine, snapshot(engine) as connection:
             reader = Reader(connection, account.slug)
             content = gather(reader, last_days(reader, account.zone, config.days), account.zone)
         file = FOLDER / account.slug / f"performance-{content.period.first}-to-{content.period.last}.html"

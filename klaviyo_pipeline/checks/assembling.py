@@ -124,7 +124,7 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
     @dg.multi_asset_check(name=f"{account.slug}__{asset}_checks", specs=specs, can_subset=True)
     def examined(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
-        with warehouse.engine() as engine, examining(engine, account, asset) as look:
+        with warehouse.engine(account.slug) as engine, examining(engine, account, asset) as look:
             for check in checks:
                 if check.name in selected:
                     yield _result(key, check.name, check.examine(look))

@@ -2,20 +2,35 @@
 
 import click
 
-from klaviyo_pipeline.cli.shared import settings_of_environment, warehouse
+from klaviyo_pipeline.cli.shared import (
+    account_option,
+    accounts_option,
+    chosen_accounts,
+    one_account,
+    refresh_views,
+    warehouse,
+)
 from klaviyo_pipeline.postgres.account import rewindow as forget_windows
 from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
 from klaviyo_pipeline.postgres.migrations import migrate as apply_migrations
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.settings import SQL_DIR, Settings
 
 
 @click.command(short_help="Create or upgrade the account's schema.")
-def migrate() -> None:
+@accounts_option
+def migrate(slugs: tuple[str, ...]) -> None:
     """Create or upgrade the account's schema: the numbered files of sql/, each once, in order.
 
-    `sync`, `demo` and `dev` do this first by themselves.
+    `sync`, `demo` and `dev` do this first by themselves. Where there are several accounts, the views over all of them
+    are made anew.
     """
-    settings = settings_of_environment()
+    with chosen_accounts(slugs) as chosen:
+        chosen.each(_migrate)
+        if chosen.several:
+            refresh_views(chosen.every)
+
+
+def _migrate(settings: Settings) -> None:
     url = warehouse_url(settings.database_url)
     with clear_errors(url):
         applied = apply_migrations(url, settings.account.slug, SQL_DIR)
@@ -25,15 +40,19 @@ def migrate() -> None:
 
 
 @click.command(short_help="Cut the windows anew, after a changed zone or window size.")
+@account_option
 @click.confirmation_option(prompt="Every window will be asked again by the next sync. Go on?")
-def rewindow() -> None:
+def rewindow(slug: str | None) -> None:
     """Cut the windows anew, after KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW changed.
 
     The ledger is emptied and takes the new settings; every row of the data tables stays. The next sync asks for
     every window again.
     """
-    settings = settings_of_environment()
-    with warehouse(settings, migrated=True) as engine, engine.begin() as connection:
+    with (
+        one_account(slug) as settings,
+        warehouse(settings, migrated=True) as engine,
+        engine.begin() as connection,
+    ):
         forgotten = forget_windows(connection, settings.account)
     click.echo(
         f"{forgotten} windows forgotten; they are cut {settings.account.sync_window} in "

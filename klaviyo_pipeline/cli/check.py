@@ -7,9 +7,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from klaviyo_pipeline.cli.shared import console, json_text, quiet, settings_of_environment, warehouse
+from klaviyo_pipeline.cli.shared import accounts_option, chosen_accounts, console, json_text, quiet, warehouse
 from klaviyo_pipeline.postgres.account import verify
 from klaviyo_pipeline.resources import api_key
+from klaviyo_pipeline.settings import Settings
 from klaviyo_pipeline.text import printable
 
 if TYPE_CHECKING:
@@ -19,19 +20,37 @@ SIGNS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "error": ("✘"
 
 
 @click.command(short_help="Is what is in Postgres whole, plausible and fresh?")
+@accounts_option
 @click.option("--ask", is_flag=True, help="Also compare with what Klaviyo shows now; costs requests.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def check(ask: bool, form: str) -> None:
+def check(slugs: tuple[str, ...], ask: bool, form: str) -> None:
     """Run every asset check and print a line for each: what was found and, where something is wrong, what to do.
 
     The checks read Postgres alone. With --ask, others compare it with what Klaviyo shows now: a full listing of every
     entity, and one request of the daily quota for each report. The results stand in the Dagster UI too. Exit code 1
     if a check comes to an error; a warning (!) is none.
     """
-    settings = settings_of_environment()
+    quiet()
+    with chosen_accounts(slugs) as chosen:
+        by_account = chosen.each(lambda settings: _checked(settings, ask=ask))
+        if form == "json":
+            told = [
+                {"account": settings.account.slug, **vars(one)} if chosen.several else vars(one)
+                for settings, found in by_account
+                for one in found
+            ]
+            click.echo(json_text(told))
+        for settings, found in by_account if form == "table" else ():
+            if chosen.several:
+                console().print(f"[bold]{settings.account.slug}[/bold]")
+            console().print(checks_table(found))
+        if any(one.outcome == "error" for _, found in by_account for one in found):
+            raise click.exceptions.Exit(1)
+
+
+def _checked(settings: Settings, *, ask: bool) -> "list[Checked]":
     if ask:
         api_key(settings.account.api_key_variable)
-    quiet()
     with warehouse(settings) as engine, engine.connect() as connection:
         verify(connection, settings.account, None)
     from klaviyo_pipeline.checks.running import CheckBroken, run_checks
@@ -39,15 +58,9 @@ def check(ask: bool, form: str) -> None:
 
     use_project_instance()
     try:
-        found = run_checks(settings.account, ask=ask)
+        return run_checks(settings.account, ask=ask)
     except CheckBroken as error:
         raise click.ClickException(str(error)) from None
-    if form == "json":
-        click.echo(json_text([vars(one) for one in found]))
-    else:
-        console().print(checks_table(found))
-    if any(one.outcome == "error" for one in found):
-        raise click.exceptions.Exit(1)
 
 
 COMMANDS = (check,)

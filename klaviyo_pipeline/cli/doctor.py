@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from klaviyo_pipeline.cli.shared import console, json_text, quiet
+from klaviyo_pipeline.cli.shared import accounts_option, console, json_text, quiet
 from klaviyo_pipeline.settings import load_dotenv_file
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ SIGNS = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "
 
 
 @click.command(short_help="What is right and wrong with this installation.")
+@accounts_option
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def doctor(form: str) -> None:
+def doctor(slugs: tuple[str, ...], form: str) -> None:
     """Look at everything a sync needs, a line each: what is right, what is wrong, and what to do about it.
 
     Settings, key and scopes, revision, time zone, conversion metric, database, role, migrations, Dagster, clocks.
@@ -30,7 +31,7 @@ def doctor(form: str) -> None:
     load_dotenv_file()
     from klaviyo_pipeline.diagnosis.doctor import examine
 
-    findings = examine(os.environ)
+    findings = examine(os.environ, chosen=slugs)
     if form == "json":
         click.echo(json_text([vars(finding) for finding in findings]))
     else:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from klaviyo_pipeline.cli import admin, check, doctor, plan, reading, report, serving, sync, upkeep
+from klaviyo_pipeline.cli import accounts, admin, check, doctor, plan, reading, report, serving, sync, upkeep
 from klaviyo_pipeline.cli.shared import clear_line
 
 
@@ -20,7 +20,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (sync, plan, reading, report, check, admin, upkeep, doctor, serving):
+for module in (sync, plan, reading, report, check, accounts, admin, upkeep, doctor, serving):
     for command in module.COMMANDS:
         cli.add_command(command)
 

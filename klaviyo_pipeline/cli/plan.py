@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 import sqlalchemy as sa
 
-from klaviyo_pipeline.cli.shared import DAY, console, json_text, quiet, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.shared import (
+    DAY,
+    accounts_option,
+    chosen_accounts,
+    console,
+    json_text,
+    quiet,
+    table,
+    warehouse,
+)
 from klaviyo_pipeline.cli.sync import AssetName, check_days, expanded
 from klaviyo_pipeline.estimates.durations import told_time
 from klaviyo_pipeline.postgres.account import stored_conversion_metric, verify
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.settings import Account, Settings
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.estimates.estimator import Estimate
@@ -50,11 +59,14 @@ class Plan:
 
 @click.command(short_help="What `sync` would do now, without asking Klaviyo.")
 @click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
+@accounts_option
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
 @click.option("--to", "last", type=DAY, help="Last day, inclusive; later than today means until now. [default: now]")
 @click.option("--force", is_flag=True, help="Plan a sync that asks again for what the ledger already has.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def plan(assets: tuple[str, ...], first: date | None, last: date | None, force: bool, form: str) -> None:
+def plan(
+    assets: tuple[str, ...], slugs: tuple[str, ...], first: date | None, last: date | None, force: bool, form: str
+) -> None:
     """Say what `sync` would do now with the same arguments, without asking Klaviyo: windows, requests, time, quota.
 
     Requests are exact for reports. For listings they are estimated by the rows that the tables hold; where a table
@@ -62,17 +74,28 @@ def plan(assets: tuple[str, ...], first: date | None, last: date | None, force: 
     scaled by KLAVIYO_RATE_SCALE; answers take theirs besides. No API key is needed.
     """
     quiet()
-    settings = settings_of_environment()
-    days = check_days(settings.account, first, last)
     from klaviyo_pipeline.planning import SyncRequest
 
-    request = SyncRequest(expanded(assets), *days, force=force, named=bool(assets))
-    with warehouse(settings) as engine, engine.connect() as connection:
-        made = make_plan(connection, settings.account, request)
-    if form == "json":
-        click.echo(json_text(_document(settings.account, request, made)))
-    else:
-        _print(settings.account, request, made)
+    with chosen_accounts(slugs) as chosen:
+
+        def planned(settings: Settings) -> tuple[SyncRequest, Plan]:
+            days = check_days(settings.account, first, last, clipped=chosen.several)
+            request = SyncRequest(expanded(assets), *days, force=force, named=bool(assets))
+            with warehouse(settings) as engine, engine.connect() as connection:
+                return request, make_plan(connection, settings.account, request)
+
+        made = chosen.each(planned)
+        if form == "json":
+            documents = [_document(settings.account, *one) for settings, one in made]
+            named = [
+                {"account": settings.account.slug, **document}
+                for (settings, _), document in zip(made, documents, strict=True)
+            ]
+            click.echo(json_text(named if chosen.several else documents[0]))
+        for settings, one in made if form == "table" else ():
+            if chosen.several:
+                console().print(f"[bold]{settings.account.slug}[/bold]")
+            _print(settings.account, *one)
 
 
 COMMANDS = (plan,)

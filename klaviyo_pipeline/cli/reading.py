@@ -11,11 +11,16 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.lookup import Lookup, repository
 from klaviyo_pipeline.cli.shared import (
+    DAGSTER,
     DAY,
+    Chosen,
+    account_option,
+    accounts_option,
+    chosen_accounts,
     console,
     json_text,
     number,
-    settings_of_environment,
+    one_account,
     table,
     told_bytes,
     warehouse,
@@ -60,8 +65,9 @@ METRICS_COLUMNS = {
     "conversion_rate": "conversion rate*",
     "revenue_per_recipient": "revenue per recipient",
 }
-DAGSTER = "dagster"
-"""What no account may be called."""
+Read = Sequence[tuple[Settings, list[dict[str, Any]]]]
+"""Rows by the account that they are of."""
+
 
 RATES_NOTE = "* daily rates weighted by deliveries; a span's unique opens, clicks and conversions are not known."
 
@@ -70,29 +76,33 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－"
 
 
 @click.command()
+@accounts_option
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--disk", is_flag=True, help="Instead: every table with its size on disk, Dagster's own too.")
-def status(form: str, disk: bool) -> None:
+def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
     """How far each asset is synced, what is missing, what failed, and how much room it takes.
 
     Sizes are those of a table with its indexes. In JSON they are bytes.
     """
-    settings = settings_of_environment()
-    rows = read_disk(settings) if disk else read_status(settings)
-    if form == "json":
-        click.echo(json_text(rows))
-        return
-    shown = console()
-    shown.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
-    shown.print(f"\n{_room(rows if disk else read_disk(settings), settings.account.slug)}", markup=False)
+    with chosen_accounts(slugs) as chosen:
+        found = chosen.each(read_disk if disk else read_status)
+        rows = _disk_rows(found) if disk else _status_rows(chosen, found)
+        if form == "json":
+            click.echo(json_text(rows))
+            return
+        shown = console()
+        shown.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
+        room = rows if disk else _disk_rows([(settings, read_disk(settings)) for settings, _ in found])
+        shown.print(f"\n{_room(room, [settings.account.slug for settings, _ in found])}", markup=False)
 
 
 @click.command()
+@account_option
 @click.option("--from", "first", type=DAY, required=True, help="First day, inclusive, in the account's zone.")
 @click.option("--to", "last", type=DAY, required=True, help="Last day, inclusive.")
 @click.option("--flow", "flow_id", help="One flow, by its id.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-def metrics(first: date, last: date, flow_id: str | None, form: str) -> None:
+def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form: str) -> None:
     """What each flow did over a span of days, highest revenue first.
 
     Counts are summed. Rates that rest on uniques are the daily rates weighted by deliveries: a span's uniques
@@ -101,7 +111,8 @@ def metrics(first: date, last: date, flow_id: str | None, form: str) -> None:
     """
     if first > last:
         raise click.UsageError(f"--from {first} lies after --to {last}.")
-    rows = read_metrics(settings_of_environment(), first, last, flow_id)
+    with one_account(slug) as settings:
+        rows = read_metrics(settings, first, last, flow_id)
     if form == "json":
         click.echo(json_text(rows))
     elif form == "csv":
@@ -113,6 +124,7 @@ def metrics(first: date, last: date, flow_id: str | None, form: str) -> None:
 
 
 @click.command("list", short_help="List flows, campaigns, forms or segments.")
+@account_option
 @click.argument("asset", type=click.Choice(list(LISTINGS)))
 @click.option("--name", help="Exact name.")
 @click.option("--status", "state", help="Exact status.")
@@ -124,6 +136,7 @@ def metrics(first: date, last: date, flow_id: str | None, form: str) -> None:
 @click.option("--after", help="Begin behind this id: the last one of the page before.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def list_(
+    slug: str | None,
     asset: str,
     name: str | None,
     state: str | None,
@@ -136,16 +149,15 @@ def list_(
     form: str,
 ) -> None:
     """List flows, campaigns, forms or segments from Postgres, in order of id."""
-    settings = settings_of_environment()
-    criteria = Criteria(
-        name=name,
-        status=state,
-        trigger_type=trigger_type,
-        since=_midnight(settings.account, first) if first else None,
-        before=_midnight(settings.account, last + timedelta(days=1)) if last else None,
-        deleted=deleted,
-    )
-    with warehouse(settings) as engine:
+    with one_account(slug) as settings, warehouse(settings) as engine:
+        criteria = Criteria(
+            name=name,
+            status=state,
+            trigger_type=trigger_type,
+            since=_midnight(settings.account, first) if first else None,
+            before=_midnight(settings.account, last + timedelta(days=1)) if last else None,
+            deleted=deleted,
+        )
         rows = repository(engine, settings.account.slug, LISTINGS[asset]).page(criteria, limit=limit, after=after)
     if form == "json":
         click.echo(json_text(rows))
@@ -159,18 +171,19 @@ def list_(
 
 
 @click.command(short_help="One object by id, as JSON: from Postgres, or else Klaviyo.")
+@account_option
 @click.argument("asset", type=click.Choice(list(LISTINGS)))
 @click.argument("id")
-def get(asset: str, id: str) -> None:
+def get(slug: str | None, asset: str, id: str) -> None:
     """One object by id, as JSON: from Postgres, or else from Klaviyo, and then stored."""
-    settings = settings_of_environment()
-    with warehouse(settings) as engine:
-        row = repository(engine, settings.account.slug, LISTINGS[asset]).get(id)
-    if row is None:
-        from klaviyo_pipeline.resources import KlaviyoResource
+    with one_account(slug) as settings:
+        with warehouse(settings) as engine:
+            row = repository(engine, settings.account.slug, LISTINGS[asset]).get(id)
+        if row is None:
+            from klaviyo_pipeline.resources import KlaviyoResource
 
-        with KlaviyoResource().session(settings.account, Warehouse()) as session:
-            row = Lookup(session, LISTINGS[asset]).get(id)
+            with KlaviyoResource().session(settings.account, Warehouse.of([settings.account])) as session:
+                row = Lookup(session, LISTINGS[asset]).get(id)
     if row is None:
         raise click.ClickException(f"neither Postgres nor Klaviyo has {asset} {id}.")
     click.echo(json_text(row))
@@ -191,22 +204,38 @@ def read_status(settings: Settings) -> list[dict[str, Any]]:
 
 
 def read_disk(settings: Settings) -> list[dict[str, Any]]:
-    """Every table with its bytes on disk: those of the account's schema, and Dagster's own."""
+    """Every table of the account's schema, with its bytes on disk."""
     with warehouse(settings) as engine, engine.connect() as connection:
-        found = {settings.account.slug: table_bytes(connection, settings.account.slug)}
-    found[DAGSTER] = dagster_bytes()
-    return [{"of": of, "table": name, "bytes": size} for of, sizes in found.items() for name, size in sizes.items()]
+        return _sizes(settings.account.slug, table_bytes(connection, settings.account.slug))
 
 
-def _room(rows: Sequence[Mapping[str, Any]], slug: str) -> str:
-    ours, dagsters = (sum(row["bytes"] for row in rows if row["of"] == of) for of in (slug, DAGSTER))
+def _sizes(of: str, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [{"of": of, "table": name, "bytes": size} for name, size in sizes.items()]
+
+
+def _disk_rows(found: Read) -> list[dict[str, Any]]:
+    """The accounts' tables, and Dagster's own, which they share."""
+    return [*(row for _, rows in found for row in rows), *_sizes(DAGSTER, dagster_bytes())]
+
+
+def _status_rows(chosen: Chosen, found: Read) -> list[dict[str, Any]]:
+    return [
+        {"account": settings.account.slug, **row} if chosen.several else row for settings, rows in found for row in rows
+    ]
+
+
+def _room(rows: Sequence[Mapping[str, Any]], slugs: Sequence[str]) -> str:
+    dagsters = sum(row["bytes"] for row in rows if row["of"] == DAGSTER)
+    ours = sum(row["bytes"] for row in rows) - dagsters
+    where = f"schema {slugs[0]}" if len(slugs) == 1 else f"{len(slugs)} schemas"
     own = f"{told_bytes(dagsters)} of Dagster's own" if dagsters else "none of Dagster's tables within reach"
-    return f"On disk: {told_bytes(ours)} in schema {slug}, {own}."
+    return f"On disk: {told_bytes(ours)} in {where}, {own}."
 
 
 def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
     """The status as a table; the column of errors only where there is one."""
-    columns = {key: heading for key, heading in STATUS_COLUMNS.items() if key != "last_error"}
+    columns = {"account": "account"} if any("account" in row for row in rows) else {}
+    columns |= {key: heading for key, heading in STATUS_COLUMNS.items() if key != "last_error"}
     if any(row["last_error"] for row in rows):
         columns["last_error"] = STATUS_COLUMNS["last_error"]
     return table(rows, columns)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from klaviyo_pipeline.cli.shared import DAY, settings_of_environment, warehouse
+from klaviyo_pipeline.cli.shared import DAY, account_option, one_account, warehouse
 from klaviyo_pipeline.postgres.engine import snapshot
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
 from klaviyo_pipeline.reporting.period import Period
@@ -28,10 +28,11 @@ class HtmlFile(click.ParamType[Path]):
 
 
 @click.command(short_help="One page of figures, tables and charts, to look at.")
+@account_option
 @click.option("--from", "first", type=DAY, help=f"First day, inclusive. [default: {DAYS} days up to --to]")
 @click.option("--to", "last", type=DAY, help="Last day, inclusive. [default: the last day whose figures are final]")
 @click.option("--out", "file", type=HtmlFile(), required=True, help="The page, one HTML file.")
-def report(first: date | None, last: date | None, file: Path) -> None:
+def report(slug: str | None, first: date | None, last: date | None, file: Path) -> None:
     """Write one HTML page: key figures, charts, top flows, campaigns, forms, segments, and how fresh the data is.
 
     Reads Postgres alone. The page needs no network, and says which of its days are missing or may still change.
@@ -41,11 +42,11 @@ def report(first: date | None, last: date | None, file: Path) -> None:
     klaviyo-pipeline report --out report.html
     klaviyo-pipeline report --from 2026-10-01 --to 2026-10-31 --out october.html
     """
-    settings = settings_of_environment()
-    _check_days(settings.account, first, last)
-    with warehouse(settings) as engine, snapshot(engine) as connection:
-        reader = Reader(connection, settings.account.slug)
-        content = gather(reader, _period(reader, settings.account, first, last), settings.account.zone)
+    with one_account(slug) as settings:
+        _check_days(settings.account, first, last)
+        with warehouse(settings) as engine, snapshot(engine) as connection:
+            reader = Reader(connection, settings.account.slug)
+            content = gather(reader, _period(reader, settings.account, first, last), settings.account.zone)
     # matplotlib takes a second to import: no other command should wait for it.
     from klaviyo_pipeline.reporting.page import render, write
 

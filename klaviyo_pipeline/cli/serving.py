@@ -12,9 +12,10 @@ from types import FrameType
 
 import click
 
+from klaviyo_pipeline.accounts import errors_in_terms_of, load_accounts
 from klaviyo_pipeline.cli.reading import METRICS_COLUMNS, RATES_NOTE, read_metrics, read_status, status_table
-from klaviyo_pipeline.cli.shared import console, quiet, settings_of_environment, table, warehouse
-from klaviyo_pipeline.cli.sync import run_sync
+from klaviyo_pipeline.cli.shared import console, quiet, refresh_views, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.sync import run_sync, sync_request
 from klaviyo_pipeline.postgres.embedded import project_server
 from klaviyo_pipeline.sandbox.account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.generate import generate_account
@@ -44,7 +45,7 @@ def demo() -> None:
         settings = settings_of_environment()
         today = settings.account.today(datetime.now(UTC))
         first = settings.account.start_date
-        failed = run_sync(settings, (), first, today)
+        failed = run_sync(settings, sync_request((), first, today))
         shown.print()
         shown.print(status_table(read_status(settings)))
         top = read_metrics(settings, first, today)[:TOP_FLOWS]
@@ -76,13 +77,20 @@ def dev(host: str, port: int, of_demo: bool) -> None:
     """Open the Dagster UI, and run its daemon, on the same database; migrates first. Ctrl-C ends both."""
     quiet()
     with demo_environment() if of_demo else contextlib.nullcontext():
-        settings = settings_of_environment()
-        with warehouse(settings, migrated=True):
-            pass
+        accounts = load_accounts(now=datetime.now(UTC))
+        for line in accounts.errors:
+            click.echo(f"Error: {line}", err=True)
+        for settings in accounts.every:
+            with errors_in_terms_of(settings.account), warehouse(settings, migrated=True):
+                pass
+        if len(accounts.every) > 1:
+            refresh_views(accounts.every)
         from klaviyo_pipeline.instance import use_project_instance
 
         folder = use_project_instance()
-        click.echo(f"Dagster UI on http://{host}:{port} (account {settings.account.slug}); Ctrl-C to stop.")
+        one = f"account {accounts.every[0].account.slug}"
+        told = one if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
+        click.echo(f"Dagster UI on http://{host}:{port} ({told}); Ctrl-C to stop.")
         dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
         arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
         code = _run_until_told([dagster, *arguments], folder)

@@ -3,11 +3,12 @@
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import orjson
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
+from klaviyo_pipeline.accounts import errors_in_terms_of, load_accounts
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.postgres.account import AccountRefused
 from klaviyo_pipeline.postgres.embedded import EmbeddedPostgresError
@@ -28,11 +30,17 @@ from klaviyo_pipeline.postgres.engine import (
     warehouse_url,
 )
 from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
+from klaviyo_pipeline.postgres.overview import OverviewRefused, refresh_overview
 from klaviyo_pipeline.postgres.repositories import UnknownFilter
-from klaviyo_pipeline.settings import SQL_DIR, Settings, SettingsError, load_settings
+from klaviyo_pipeline.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
 from klaviyo_pipeline.text import printable
 
 WIDE = 200
+
+DAGSTER = "dagster"
+"""Of whom things are that no account has for itself; no account may be called so."""
+
+Result = TypeVar("Result")
 
 EXPECTED = (
     SettingsError,
@@ -41,6 +49,7 @@ EXPECTED = (
     DatabaseUnreachable,
     NotMigrated,
     MigrationError,
+    OverviewRefused,
     EmbeddedPostgresError,
     UnknownFilter,
 )
@@ -91,6 +100,92 @@ def warehouse(settings: Settings, *, migrated: bool = False) -> Iterator[sa.Engi
             yield engine
         finally:
             engine.dispose()
+
+
+@dataclass
+class Chosen:
+    """The accounts that a command works on, one after the other; one that fails does not stop the others."""
+
+    every: Sequence[Settings]
+    failed: bool = False
+
+    @property
+    def several(self) -> bool:
+        return len(self.every) > 1
+
+    def each(self, work: Callable[[Settings], Result]) -> list[tuple[Settings, Result]]:
+        """What `work` came to for each account. With several, an error is told, and the command fails in the end."""
+        if not self.several:
+            return [(settings, work(settings)) for settings in self.every]
+        done = []
+        for settings in self.every:
+            try:
+                with errors_in_terms_of(settings.account):
+                    done.append((settings, work(settings)))
+            except click.UsageError as error:
+                self.tell(f"{settings.account.slug}: {error.format_message()}")
+            except Exception as error:
+                self.tell(f"{settings.account.slug}: {clear_line(error)}")
+        return done
+
+    def tell(self, line: str) -> None:
+        """Say what failed; the command goes on, and fails in the end."""
+        click.echo(f"Error: {printable(line)}", err=True)
+        self.failed = True
+
+
+@contextmanager
+def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
+    """The accounts of these slugs, or every one. Tells of entries that are wrong; fails in the end if anything did."""
+    found = load_accounts(chosen=slugs, now=datetime.now(UTC))
+    chosen = Chosen(found.every)
+    for error in found.errors:
+        chosen.tell(error)
+    if chosen.several:
+        yield chosen
+    else:
+        with errors_in_terms_of(found.every[0].account):
+            yield chosen
+    if chosen.failed:
+        raise click.exceptions.Exit(1)
+
+
+def refresh_views(settings: Iterable[Settings]) -> None:
+    """Make the views over all accounts anew, in the database that they share; what keeps them away is a warning.
+
+    The role of one account's own URL reads that account alone, and makes none.
+    """
+    variable = Account.database_url_variable
+    shared = os.environ.get(variable, "").strip()
+    if not shared and all(one.account.database_url_variable != variable for one in settings):
+        return
+    url = warehouse_url(shared)
+    try:
+        with clear_errors(url):
+            refresh_overview(url)
+    except (OverviewRefused, DatabaseUnreachable) as error:
+        click.echo(f"warning: {clear_line(error)}", err=True)
+
+
+@contextmanager
+def one_account(slug: str | None) -> Iterator[Settings]:
+    """The one account that a command works on. Raises a usage error where there are several to choose from."""
+    found = load_accounts(chosen=[slug] if slug else [], now=datetime.now(UTC))
+    if len(found.every) > 1:
+        known = ", ".join(settings.account.slug for settings in found.every)
+        raise click.UsageError(f"which account? Give --account with one of {known}.")
+    with errors_in_terms_of(found.every[0].account):
+        yield found.every[0]
+
+
+accounts_option = click.option(
+    "--account",
+    "slugs",
+    multiple=True,
+    metavar="SLUG",
+    help="An account of accounts.yaml; several times for several. [default: all of them]",
+)
+account_option = click.option("--account", "slug", metavar="SLUG", help="The account, where accounts.yaml has several.")
 
 
 def settings_of_environment() -> Settings:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from klaviyo_pipeline.accounts import in_terms_of, load_accounts
 from klaviyo_pipeline.diagnosis import clocks
 from klaviyo_pipeline.diagnosis.account import KEY, Told, ask_klaviyo, not_asked
 from klaviyo_pipeline.diagnosis.dagster import CHECK as DAGSTER
@@ -14,7 +16,7 @@ from klaviyo_pipeline.diagnosis.reaching import reach
 from klaviyo_pipeline.diagnosis.warehouse import look_at_warehouse, passed_over_metrics
 from klaviyo_pipeline.instance import OWN_URL
 from klaviyo_pipeline.resources import api_key
-from klaviyo_pipeline.settings import Account, Settings, SettingsError, load_settings
+from klaviyo_pipeline.settings import Account, Settings, SettingsError
 
 SETTINGS = "settings"
 
@@ -25,31 +27,49 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def examine(environ: Mapping[str, str], clock: Clock = system_clock) -> list[Finding]:
+def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: Sequence[str] = ()) -> list[Finding]:
     """One finding for each check. Raises nothing that a setting, a server or a database can cause.
 
-    `environ` is the process's own environment: what starts Dagster and the embedded server reads that.
+    `environ` is the process's own environment: what starts Dagster and the embedded server reads that. Of several
+    accounts, all or those `chosen` by slug, each has its own findings, whose checks begin with its slug.
     """
-    secrets = Secrets.of(environ)
     try:
-        settings = load_settings(environ, now=clock())
+        accounts = load_accounts(environ, chosen=chosen, now=clock())
     except SettingsError as error:
-        return [failed(SETTINGS, secrets.told(error)), skipped("everything else", f"the {SETTINGS} come first")]
-    return [ok(SETTINGS, _summary(settings.account)), *_examine(settings, environ, secrets, clock)]
+        told = Secrets.of(environ).told(error)
+        return [failed(SETTINGS, told), skipped("everything else", f"the {SETTINGS} come first")]
+    secrets = Secrets.of(environ, (settings.account for settings in accounts.every))
+    findings = [failed(SETTINGS, secrets.redact(error)) for error in accounts.errors]
+    for place, settings in enumerate(accounts.every):
+        found = _examine(settings, environ, secrets, clock, with_dagster=place == 0)
+        slug = settings.account.slug
+        findings += [replace(one, check=f"{slug}: {one.check}") for one in found] if len(accounts.every) > 1 else found
+    return findings
 
 
-def _examine(settings: Settings, environ: Mapping[str, str], secrets: Secrets, clock: Clock) -> list[Finding]:
+def _examine(
+    settings: Settings, environ: Mapping[str, str], secrets: Secrets, clock: Clock, *, with_dagster: bool
+) -> list[Finding]:
+    """One account's findings; those of Dagster's instance, which serves all accounts, on request."""
     reached = reach(settings.account, secrets, clock)
     told = _told(settings, secrets, clock, answers=reached.answers)
     account_id = told.identity.id if told.identity else None
     looked = look_at_warehouse(settings, account_id, secrets, clock)
     # Unless it has a database of its own, Dagster lives on the warehouse's server.
-    if looked.reached or environ.get(OWN_URL, "").strip():
+    if not with_dagster:
+        dagster = []
+    elif looked.reached or environ.get(OWN_URL, "").strip():
         dagster = guarded(DAGSTER, secrets, look_at_dagster)
     else:
         dagster = [skipped(DAGSTER, "it is kept on the database's server")]
     agreement = clocks.compare(database=looked.ahead, klaviyo=reached.ahead)
-    return [reached.finding, *told.findings, *looked.findings, *dagster, agreement]
+    found = [ok(SETTINGS, _summary(settings.account)), reached.finding, *told.findings, *looked.findings]
+    return [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]
+
+
+def _in_terms_of(account: Account, finding: Finding) -> Finding:
+    remedy = finding.remedy and in_terms_of(account, finding.remedy)
+    return replace(finding, found=in_terms_of(account, finding.found), remedy=remedy)
 
 
 def _told(settings: Settings, secrets: Secrets, clock: Clock, *, answers: bool) -> Told:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import psycopg
 import sqlalchemy as sa
+
+from klaviyo_pipeline.settings import Account
 
 Verdict = Literal["ok", "warning", "failed", "skipped"]
 
@@ -48,14 +50,20 @@ def skipped(check: str, because: str) -> Finding:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What no finding may show: the key, and the passwords of the URLs."""
+    """What no finding may show: the keys, and the passwords of the URLs."""
 
     values: frozenset[str] = field(repr=False)
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Secrets:
-        passwords = [_password(environ.get(name, "")) for name in SECRET_URLS]
-        keys = [environ.get(name, "").strip() for name in SECRET_KEYS]
+    def of(cls, environ: Mapping[str, str], accounts: Iterable[Account] = ()) -> Secrets:
+        """The secrets of this environment, those that the accounts name among them."""
+        accounts = list(accounts)
+        urls = {*SECRET_URLS, *(account.database_url_variable for account in accounts)}
+        passwords = [_password(environ.get(name, "")) for name in urls]
+        keys = [
+            environ.get(name, "").strip()
+            for name in {*SECRET_KEYS, *(account.api_key_variable for account in accounts)}
+        ]
         found = {*keys, *passwords, *(unquote(password) for password in passwords)}
         return cls(frozenset(found - {""}))
 

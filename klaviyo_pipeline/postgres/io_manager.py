@@ -45,7 +45,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
     ) -> Iterator[DagsterEvent]:
         """Write the load. If it fails half way, the windows that are synced are reported as materialized."""
         schema, name = _table_to_write(context)
-        with self.warehouse.engine() as engine:
+        with self.warehouse.engine(schema) as engine:
             with engine.connect() as connection:
                 target = reflect(connection, schema, name)
                 observed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -63,7 +63,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The table, or the rows of the input's windows, as a DataFrame with the table's columns."""
         schema, name = table_of(context.asset_key)
-        with self.warehouse.engine() as engine, engine.connect() as connection:
+        with self.warehouse.engine(schema) as engine, engine.connect() as connection:
             target = reflect(connection, schema, name)
             query = sa.select(target.table).order_by(*target.table.primary_key)
             if context.has_asset_partitions:

@@ -51,6 +51,15 @@ class AskedWith:
     account_currency: str | None = None
 
 
+def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
+    """When a window of any asset of this account was last synced; None if none ever was."""
+    ledger = sa.table("sync_windows", sa.column("status"), sa.column("finished_at"), schema=schema)
+    moment: datetime | None = connection.execute(
+        sa.select(sa.func.max(ledger.c.finished_at)).where(ledger.c.status == "synced")
+    ).scalar_one()
+    return moment
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The ledger of one entity (an asset's table name) in one account's schema."""

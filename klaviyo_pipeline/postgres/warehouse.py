@@ -1,28 +1,42 @@
 """The warehouse as a Dagster resource."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
+from klaviyo_pipeline.settings import Account
 
 
 class Warehouse(dg.ConfigurableResource[None]):
-    """The Postgres that holds the tables: a URL from the environment, or else the embedded server."""
+    """The Postgres that holds the tables: a URL from the environment, or else the embedded server.
 
-    database_url_variable: str = "KLAVIYO_DATABASE_URL"
+    `own_variables` names, by slug, the variable of an account that reaches Postgres by a URL of its own: as another
+    role, or on another server.
+    """
 
-    def url(self) -> str:
-        """The libpq URL; starts the embedded server where none is set."""
-        return warehouse_url(os.environ.get(self.database_url_variable))
+    database_url_variable: str = Account.database_url_variable
+    own_variables: dict[str, str] = {}  # noqa: RUF012 - a pydantic field, copied for each instance
+
+    @classmethod
+    def of(cls, accounts: Sequence[Account]) -> Self:
+        """The warehouse of these accounts."""
+        default = Account.database_url_variable
+        own = {one.slug: one.database_url_variable for one in accounts if one.database_url_variable != default}
+        return cls(own_variables=own)
+
+    def url(self, slug: str) -> str:
+        """The libpq URL for this account; starts the embedded server where none is set."""
+        return warehouse_url(os.environ.get(self.own_variables.get(slug, self.database_url_variable)))
 
     @contextmanager
-    def engine(self) -> Iterator[sa.Engine]:
-        """An engine for one run."""
-        url = self.url()
+    def engine(self, slug: str) -> Iterator[sa.Engine]:
+        """An engine for one run on this account's schema."""
+        url = self.url(slug)
         engine = create_engine(url)
         try:
             with clear_errors(url):

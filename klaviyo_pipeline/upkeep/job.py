@@ -1,5 +1,7 @@
 """The job that prunes, for the UI and its schedule."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -7,7 +9,7 @@ from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline.upkeep.prune import prune
 
 
-def prune_job(account: Account) -> dg.JobDefinition:
+def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
     """A job of one step, `<slug>_prune`: what `klaviyo-pipeline prune` does."""
 
     @dg.op(
@@ -15,7 +17,7 @@ def prune_job(account: Account) -> dg.JobDefinition:
         description=f"Remove what is older than {account.retention_days} days and nothing needs.",
     )
     def step(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
-        with warehouse.engine() as engine:
+        with warehouse.engine(account.slug) as engine:
             pruned = prune(account, engine, context.instance, context.log.info, days=account.retention_days)
         context.add_output_metadata(dict(pruned.counts()))
 
@@ -25,6 +27,7 @@ def prune_job(account: Account) -> dg.JobDefinition:
             f"Remove logs of runs that ended {account.retention_days} days ago or earlier, and finished bookkeeping. "
             "Data, history, the ledger and what the UI shows of each window stay."
         ),
+        tags=tags,
         executor_def=dg.in_process_executor,
     )
     def job() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -39,13 +39,22 @@ def prune(
 
     Dagster's storage is pruned for all accounts in it, the bookkeeping for this one.
     """
+    pruned = prune_account(account, engine, days=days, dry_run=dry_run)
+    return replace(pruned, runs=prune_runs(instance, pruned.before, tell, dry_run=dry_run))
+
+
+def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bool = False) -> Pruned:
+    """`prune` of the account's bookkeeping alone."""
     with engine.begin() as connection:
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         before = now - timedelta(days=days)
-        rows = prune_bookkeeping(connection, account.slug, before, dry_run=dry_run)
+        return Pruned(before, None, prune_bookkeeping(connection, account.slug, before, dry_run=dry_run))
+
+
+def prune_runs(instance: DagsterInstance, before: datetime, tell: Tell, *, dry_run: bool = False) -> PrunedRuns | None:
+    """Remove what Dagster keeps of runs from before this moment; None where it is left alone, and `tell` says why."""
     try:
-        runs = RunStorage(instance).prune(before, tell, dry_run=dry_run)
+        return RunStorage(instance).prune(before, tell, dry_run=dry_run)
     except ForeignStorage as foreign:
         tell(str(foreign))
-        runs = None
-    return Pruned(before, runs, rows)
+        return None

@@ -1,0 +1,64 @@
+"""`klaviyo-pipeline accounts`."""
+
+import os
+from datetime import datetime
+from typing import Any
+
+import click
+import sqlalchemy as sa
+
+from klaviyo_pipeline.cli.shared import chosen_accounts, console, json_text, table, warehouse
+from klaviyo_pipeline.postgres.ledger import last_synced
+from klaviyo_pipeline.settings import Settings
+
+COLUMNS = {
+    "account": "account",
+    "timezone": "zone",
+    "sync_window": "window",
+    "start_date": "start",
+    "key": "key",
+    "last_synced_at": "last synced",
+}
+
+
+@click.command(short_help="Which accounts there are, and what is wrong with their entries.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def accounts(form: str) -> None:
+    """Which accounts there are: those of accounts.yaml, or else the environment's own one.
+
+    Whether the variable with the key is set is told, never what it holds. An entry that is wrong is told in one line,
+    and the exit code is then 1; the other accounts work all the same.
+    """
+    with chosen_accounts(()) as chosen:
+        synced = {settings.account.slug: moment for settings, moment in chosen.each(_last_synced)}
+        rows = [_row(settings, synced.get(settings.account.slug)) for settings in chosen.every]
+        if form == "json":
+            click.echo(json_text(rows))
+        else:
+            shown = [
+                {**row, "key": f"{row['key_variable']}{'' if row['key_is_set'] else ' (not set)'}"} for row in rows
+            ]
+            console().print(table(shown, COLUMNS))
+
+
+COMMANDS = (accounts,)
+
+
+def _last_synced(settings: Settings) -> datetime | None:
+    with warehouse(settings) as engine, engine.connect() as connection:
+        if not sa.inspect(connection).has_table("sync_windows", schema=settings.account.slug):
+            return None
+        return last_synced(connection, settings.account.slug)
+
+
+def _row(settings: Settings, synced: datetime | None) -> dict[str, Any]:
+    account = settings.account
+    return {
+        "account": account.slug,
+        "timezone": account.timezone,
+        "sync_window": account.sync_window,
+        "start_date": account.start_date,
+        "key_variable": account.api_key_variable,
+        "key_is_set": bool(os.environ.get(account.api_key_variable, "").strip()),
+        "last_synced_at": synced,
+    }
