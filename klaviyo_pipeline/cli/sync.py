@@ -111,15 +111,16 @@ def check_days(account: Account, first: date | None, last: date | None, *, clipp
     `clipped` begins with the account's first day where `first` lies before it: several accounts begin on several days.
     """
     today = account.today(datetime.now(UTC))
-    start = in_terms_of(account, f"KLAVIYO_START_DATE={account.start_date}")
     if first is not None and clipped:
         first = max(first, account.start_date)
     if first is not None and first < account.start_date:
-        raise click.UsageError(f"--from {first} lies before {start}, the first window: set that earlier.")
+        why = f"--from {first} lies before KLAVIYO_START_DATE={account.start_date}, the first window: set that earlier."
+        raise click.UsageError(in_terms_of(account, why))
     if first is not None and first > today:
         raise click.UsageError(f"--from {first} lies in the future; today is {today} in {account.timezone}.")
     if last is not None and last < account.start_date:
-        raise click.UsageError(f"--to {last} lies before {start}.")
+        why = f"--to {last} lies before KLAVIYO_START_DATE={account.start_date}."
+        raise click.UsageError(in_terms_of(account, why))
     if first is not None and last is not None and first > last:
         raise click.UsageError(f"--from {first} lies after --to {last}.")
     return first or account.start_date, min(last or today, today)
