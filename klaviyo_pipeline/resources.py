@@ -76,7 +76,8 @@ class Session:
         return in_terms_of(
             self.account,
             f"KLAVIYO_TIMEZONE is {self.account.timezone}, and the account's own zone is {self.identity.timezone}: "
-            f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account.",
+            f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account. "
+            "If windows were synced in the other zone, run `klaviyo-pipeline rewindow` then.",
         )
 
 

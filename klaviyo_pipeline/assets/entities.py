@@ -49,6 +49,7 @@ class SpanReading:
     requests: int = 0
     asked_at: datetime | None = None
     newest: dict[int, datetime] = field(default_factory=dict)
+    shown: set[tuple[str, datetime | None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._starts = [window.start for window in self.windows]
@@ -63,6 +64,15 @@ class SpanReading:
         if not self.windows[0].start <= updated < self.windows[-1].end:
             return None
         return self.first_index + bisect.bisect_right(self._starts, updated) - 1
+
+    def has_shown(self, chain: Chain, record: Record) -> bool:
+        """Whether the overlap of two chains has brought this state of the object before."""
+        if chain.since is None:
+            return False
+        state = record.id, record.updated_at
+        is_known = state in self.shown
+        self.shown.add(state)
+        return is_known
 
     def take(self, updated: datetime | None) -> int | None:
         """`index_of` this time, which is remembered if it is its window's newest."""
@@ -208,7 +218,7 @@ def read_windows(
                 yield pending.batch(span.complete())
                 done += len(span.windows)
                 context.log.info(
-                    f"synced through {span.windows[-1].end:%Y-%m-%d %H:%M} UTC ({span.requests} requests): "
+                    f"{span.windows[0].key} to {span.windows[-1].key} synced ({span.requests} requests): "
                     f"{done} of {len(windows)} windows"
                 )
         if pending.is_full:
@@ -220,7 +230,7 @@ def _take(oddities: Oddities, span: SpanReading, chain: Chain, page: Page, pendi
     span.requests += page.requests
     span.asked_at = min(span.asked_at or page.observed_at, page.observed_at)
     for record in page.records:
-        if not chain.covers(record.updated_at):
+        if not chain.covers(record.updated_at) or span.has_shown(chain, record):
             continue
         oddities.tell(record.problems)
         index = span.take(record.updated_at)

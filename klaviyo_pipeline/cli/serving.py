@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,7 @@ Next steps
 def dev(host: str, port: int, of_demo: bool) -> None:
     """Open the Dagster UI, and run its daemon, on the same database; migrates first. Ctrl-C ends both."""
     quiet()
+    _check_free(host, port)
     with demo_environment() if of_demo else contextlib.nullcontext():
         accounts = load_accounts(now=datetime.now(UTC))
         for line in accounts.errors:
@@ -95,6 +97,17 @@ def dev(host: str, port: int, of_demo: bool) -> None:
         arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
         code = _run_until_told([dagster, *arguments], folder)
     raise click.exceptions.Exit(code)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Dagster's web server would end alone where the port is taken, and leave a second daemon running."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {error.strerror}; end what runs there, or choose another --port."
+        ) from None
 
 
 @click.command(short_help="Serve a simulated Klaviyo account over HTTP.")

@@ -5,7 +5,7 @@ sorts and page sizes are those of Klaviyo's OpenAPI description (revision 2026-0
 `fields[…]`: answers carry attributes that the description does not list, and all are kept.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -25,9 +25,11 @@ OVERLAP = timedelta(seconds=2)
 NOW_MARGIN = timedelta(seconds=60)
 
 # An endpoint without an upper bound has one long chain of small pages, each hanging on the one before: it is cut into
-# chains to be read side by side, each of which costs up to two pages more.
+# chains to be read side by side, each of which costs up to two pages more. A row may come later than its place: each
+# chain begins a day before its cut, so that one that the chain before has ended without is still in its listing.
 SHORTEST_CUT = timedelta(days=45)
 MOST_CUTS = 8
+CUT_OVERLAP = timedelta(days=1)
 
 
 BETWEEN = ("greater-or-equal", "less-than")
@@ -53,8 +55,8 @@ class Variant:
 class Chain:
     """A listing to be read from first page to last: the first page's query, and the stamp of its rows.
 
-    Where one is cut into several, each is there for the times in [since, until) alone, and need not be read on once it
-    has come past `until` in order.
+    Where one is cut into several, each is there for the times in [since, until) alone, `since` a day before the cut,
+    and need not be read on once it has come past `until` in order.
     """
 
     entity: str
@@ -124,7 +126,7 @@ class Listing:
         return [
             replace(self._chain(variant, self._bounds(since, end, now)), since=since, until=until)
             for variant in self.variants
-            for since, until in pairwise(cuts)
+            for since, until in _overlapping(cuts)
         ]
 
     def _cuts(self, start: datetime | None, end: datetime) -> list[datetime]:
@@ -171,6 +173,12 @@ class Listing:
         params = [] if wanted is None else [("filter", wanted)]
         params += [("sort", self.sort), ("page[size]", str(self.page_size)), *self.include_params]
         return Chain(self.entity, variant.name, tuple(params), variant.stamp)
+
+
+def _overlapping(cuts: Sequence[datetime | None]) -> Iterator[tuple[datetime | None, datetime | None]]:
+    """The spans between cuts, each but the first from a day before its cut."""
+    for place, (since, until) in enumerate(pairwise(cuts)):
+        yield since - CUT_OVERLAP if place and since is not None else since, until
 
 
 def _archived(value: bool) -> Condition:

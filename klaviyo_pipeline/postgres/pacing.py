@@ -94,7 +94,8 @@ class PostgresPacer:
             "requests": [requests for requests, _ in windows],
             "seconds": [seconds for _, seconds in windows],
             "longest": self._longest,
-            "keep": max([1, *(requests for requests, _ in windows)]),
+            # With the rates off, too: the day's count is there when they are on again.
+            "keep": max(requests for requests, _ in padded_windows(endpoint, self._scale or 1.0)),
         }
 
         def take(connection: sa.Connection) -> tuple[datetime, float, float]:

@@ -81,7 +81,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
         sections=[
             Section(
                 "Top flows",
-                "By revenue; figures count on the day on which they happened.",
+                "By revenue; figures count on the day of the send.",
                 ranking(FLOWS, reader.by_object(FLOWS, period), period, TOP),
             ),
             _campaigns(reader, period),

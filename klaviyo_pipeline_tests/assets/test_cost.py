@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from klaviyo_pipeline.klaviyo.listings import MOST_CUTS
+from klaviyo_pipeline.sandbox import listings as listing_pages
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
 FIRST, LAST = "2025-02-01", "2026-01-31"
@@ -66,6 +68,25 @@ def test_a_year_of_segments_is_whole_and_costs_two_pages_a_chain_at_most(year: P
     assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
     asked = Counter(request.endpoint for request in requests)["get_segments"]
     assert SEGMENTS // 10 < asked <= SEGMENTS // 10 + 2 * MOST_CUTS
+
+
+def test_a_segment_that_comes_late_at_a_cut_is_brought_by_the_chain_behind_it(
+    year: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(SEGMENTS):
+        put(year.shop, "segments", f"s{number:03}", utc("2025-02-01") + timedelta(days=DAYS) * number / SEGMENTS)
+    middle = SEGMENTS // 2
+    late, place = f"s{middle - 1:03}", listing_pages._place
+    shifted = utc("2025-02-01") + timedelta(days=DAYS) * (middle + 30) / SEGMENTS
+
+    def placed(row: Any, field: str, entity: Any) -> Any:
+        found = place(row, field, entity)
+        return (found[0], shifted, found[2]) if row[0].id == late and field == "updated" else found
+
+    monkeypatch.setattr(listing_pages, "_place", placed)
+    year.run("segments", FIRST, LAST)
+    assert year.stored("segments") == truth(year.shop, "segments")
+    assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
 
 
 def test_a_year_of_the_flow_report_is_seven_requests(year: Pipeline) -> None:

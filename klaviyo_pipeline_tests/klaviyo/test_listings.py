@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, CUT_OVERLAP, FLOWS, FORMS, SEGMENTS, Listing
 
 from .fakes import NOON
 
@@ -101,13 +101,15 @@ def test_a_long_listing_without_an_upper_bound_is_cut_into_spans_that_leave_noth
     chains = SEGMENTS.chains(NOON - timedelta(days=365), NOON, NOON)
     assert len(chains) == 8
     assert chains[0].since == NOON - timedelta(days=365)
-    assert [chain.until for chain in chains] == [*(chain.since for chain in chains[1:]), None]
+    cuts = [chain.since + CUT_OVERLAP for chain in chains[1:] if chain.since is not None]
+    assert [chain.until for chain in chains] == [*cuts, None]
     asked = [dict(chain.params)["filter"] for chain in chains]
     assert asked[1] == f"greater-than(updated,{(chains[1].since - timedelta(seconds=2)):%Y-%m-%dT%H:%M:%SZ})"  # type: ignore[operator]
     border = chains[0].until
     assert border is not None
     assert [chain.covers(border) for chain in chains[:3]] == [False, True, False]
-    assert [chain.covers(border - timedelta(microseconds=1)) for chain in chains[:3]] == [True, False, False]
+    assert [chain.covers(border - timedelta(microseconds=1)) for chain in chains[:3]] == [True, True, False]
+    assert [chain.covers(border - timedelta(days=2)) for chain in chains[:3]] == [True, False, False]
 
 
 def test_only_long_listings_without_an_upper_bound_are_cut() -> None:
