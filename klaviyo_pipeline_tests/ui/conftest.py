@@ -1,4 +1,4 @@
-"""One browser, and one account in the UI, for all of these tests."""
+"""A browser, and an account in the UI, for the tests of a module."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from klaviyo_pipeline_tests.ui.browser import CHROMIUM, MISSING, chromium
 from klaviyo_pipeline_tests.ui.site import Site, site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # While it is open an event loop runs in this thread, in which Dagster could start none of its own.
     if CHROMIUM is None:
         pytest.skip(MISSING)
     with chromium() as found:
