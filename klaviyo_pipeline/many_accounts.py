@@ -14,7 +14,9 @@ from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import SQL_DIR, Account
-from klaviyo_pipeline.syncing import AssetResult, Sync, Tell, prepare_instance
+from klaviyo_pipeline.syncing.chain import AssetResult, Tell
+from klaviyo_pipeline.syncing.instance import prepare_instance
+from klaviyo_pipeline.syncing.sync import Sync
 
 WORKERS = 8
 """Processes of all accounts together, of some 80 MB each; so many accounts are synced at once."""

@@ -21,7 +21,9 @@ from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
-from klaviyo_pipeline.syncing import HOST_TAG, PROCESS_TAG, AssetResult, Sync, free_dead_runs
+from klaviyo_pipeline.syncing.chain import AssetResult
+from klaviyo_pipeline.syncing.instance import HOST_TAG, PROCESS_TAG, free_dead_runs
+from klaviyo_pipeline.syncing.sync import Sync
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
 FIRST, LAST = date(2025, 3, 1), date(2025, 3, 31)

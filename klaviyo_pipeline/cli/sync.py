@@ -29,7 +29,7 @@ from klaviyo_pipeline.text import printable
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.planning import SyncRequest
-    from klaviyo_pipeline.syncing import AssetResult
+    from klaviyo_pipeline.syncing.chain import AssetResult
 
 MOST_OF_THE_TIME = 0.5
 WORTH_A_WORD_SECONDS = 5.0
@@ -143,7 +143,7 @@ def run_sync(settings: Settings, request: "SyncRequest") -> bool:
         pass
     from klaviyo_pipeline.instance import use_project_instance
     from klaviyo_pipeline.postgres.warehouse import Warehouse
-    from klaviyo_pipeline.syncing import Sync
+    from klaviyo_pipeline.syncing.sync import Sync
 
     use_project_instance()
     shown = console()

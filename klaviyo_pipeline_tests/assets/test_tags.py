@@ -13,7 +13,7 @@ from klaviyo_pipeline.planning import SyncRequest
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
-from klaviyo_pipeline.syncing import Sync
+from klaviyo_pipeline.syncing.sync import Sync
 from klaviyo_pipeline_tests.support import Pipeline, key_of, put, utc
 
 DAY = "2025-03-10"

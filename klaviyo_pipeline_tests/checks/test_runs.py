@@ -15,7 +15,7 @@ from klaviyo_pipeline.planning import SyncRequest
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault
-from klaviyo_pipeline.syncing import Sync
+from klaviyo_pipeline.syncing.sync import Sync
 from klaviyo_pipeline_tests.checks.conftest import EMAIL, FIRST, LAST, OLD, sound_shop, sync
 from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, pipeline_on, put, utc
 

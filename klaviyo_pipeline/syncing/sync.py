@@ -1,0 +1,62 @@
+"""One sync of one account: which assets wait for which, and which go side by side."""
+
+from dataclasses import dataclass
+
+from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError
+from klaviyo_pipeline.klaviyo.tags import TAGS
+from klaviyo_pipeline.planning import CENSUSES, ENTITIES, SyncRequest
+from klaviyo_pipeline.postgres.metrics import METRICS
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.resources import KlaviyoResource, Session
+from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.syncing.chain import AssetResult, Tell
+from klaviyo_pipeline.syncing.instance import prepare_instance
+from klaviyo_pipeline.syncing.workers import side_by_side
+
+
+@dataclass(frozen=True)
+class Sync:
+    """One sync of one account, through the assets and the instance that the UI has too."""
+
+    account: Account
+    warehouse: Warehouse
+    tell: Tell
+    workers: int | None = None
+    """How many processes work at once, none of them this one; by default as many as there is to do side by side."""
+
+    def run(self, request: SyncRequest) -> list[AssetResult]:
+        """Sync what was asked for; one result for each asset, in the order of the request.
+
+        Raises what makes every asset fail alike: a wrong key, another account's key, an unreachable database.
+        """
+        prepare_instance([self.account])
+        return self.sync(request)
+
+    def sync(self, request: SyncRequest) -> list[AssetResult]:
+        """`run`, on an instance that is prepared for the account."""
+        with KlaviyoResource().session(self.account, self.warehouse) as session:
+            identity = session.identity
+            if not session.zone_is_right:
+                self.tell(f"warning: {session.zone_remedy}")
+            metric_id = self._conversion_metric(session, request)
+        chains = [[asset for asset in request.assets if entity in (asset, CENSUSES.get(asset))] for entity in ENTITIES]
+        results = side_by_side(self.account, identity, chains, request, None, self.tell, self.workers)
+        chains = [
+            [asset for asset in (table.report, name) if asset in request.assets] for name, table in METRICS.items()
+        ]
+        # After the censuses: tags that these brought by their ids alone have their names then.
+        chains.append([asset for asset in request.assets if asset == TAGS.entity])
+        results += side_by_side(self.account, identity, chains, request, metric_id, self.tell, self.workers)
+        by_asset = {result.asset: result for result in results}
+        return [by_asset[asset] for asset in request.assets]
+
+    def _conversion_metric(self, session: Session, request: SyncRequest) -> str | None:
+        """The metric that report windows count as asked with; None where the report's own run will tell why not."""
+        asked = [spec for name, spec in REPORT_ASSETS.items() if name in request.assets]
+        if not session.zone_is_right or not any(spec.report.needs_conversion_metric for spec in asked):
+            return None
+        try:
+            return chosen_metric(session).id
+        except KlaviyoError:
+            return None
