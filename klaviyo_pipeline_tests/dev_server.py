@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from klaviyo_pipeline.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.support import SLUG
 
 LAUNCH = """
@@ -42,18 +43,27 @@ def dev_server(variables: dict[str, str], log: Path) -> Iterator[httpx.Client]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [str(Path(sys.executable).with_name("klaviyo-pipeline")), "dev", "--port", str(port)]
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT)
+    with (
+        running(command, {**os.environ, **variables}, log) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        _wait_for(client, server, log)
+        yield client
+
+
+@contextmanager
+def running(command: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A service in the project's folder, which writes to `log`, and ends as systemd would end it."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-                _wait_for(client, server, log)
-                yield client
-        finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                server.kill()
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _wait_for(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:

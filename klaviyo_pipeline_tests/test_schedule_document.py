@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pytest
 from klaviyo_pipeline.definitions import build_defs
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.settings import PROJECT_ROOT, Account
+from klaviyo_pipeline_tests.dev_server import running
 from klaviyo_pipeline_tests.support import empty_shop, environment
 
 DOCUMENT = (PROJECT_ROOT / "docs" / "schedule.md").read_text(encoding="utf-8")
@@ -62,21 +61,6 @@ def local(line: str, port: int) -> list[str]:
     """A service's command, in this project and at a free port."""
     words = shlex.split(line.replace(INSTALLED, str(PROJECT_ROOT)).replace("-p 3000", f"-p {port}"))
     return [str(Path(sys.executable).with_name(Path(words[0]).name)), *words[1:]]
-
-
-@contextmanager
-def running(command: list[str], variables: Mapping[str, str], log: Path) -> Iterator[None]:
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        # As systemd stops a service.
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 @pytest.mark.timeout(400)

@@ -19,15 +19,15 @@ from klaviyo_pipeline.cli.shared import (
     table,
     warehouse,
 )
-from klaviyo_pipeline.cli.sync import AssetName, check_days, expanded
+from klaviyo_pipeline.cli.sync import AssetName, check_days, sync_request
 from klaviyo_pipeline.estimates.durations import told_time
+from klaviyo_pipeline.planning import SyncRequest
 from klaviyo_pipeline.postgres.account import stored_conversion_metric, verify
 from klaviyo_pipeline.settings import Account, Settings
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.estimates.estimator import Estimate
     from klaviyo_pipeline.estimates.quota import Quota
-    from klaviyo_pipeline.planning import SyncRequest
 
 COLUMNS = {
     "asset": "asset",
@@ -74,13 +74,11 @@ def plan(
     scaled by KLAVIYO_RATE_SCALE; answers take theirs besides. No API key is needed.
     """
     quiet()
-    from klaviyo_pipeline.planning import SyncRequest
-
     with chosen_accounts(slugs) as chosen:
 
         def planned(settings: Settings) -> tuple[SyncRequest, Plan]:
             days = check_days(settings.account, first, last, clipped=chosen.several)
-            request = SyncRequest(expanded(assets), *days, force=force, named=bool(assets))
+            request = sync_request(assets, *days, force=force)
             with warehouse(settings) as engine, engine.connect() as connection:
                 return request, make_plan(connection, settings.account, request)
 
@@ -101,7 +99,7 @@ def plan(
 COMMANDS = (plan,)
 
 
-def make_plan(connection: sa.Connection, account: Account, request: "SyncRequest") -> Plan:
+def make_plan(connection: sa.Connection, account: Account, request: SyncRequest) -> Plan:
     """The plan by what the warehouse says now. Raises `AccountRefused` where a sync would refuse the windows."""
     from klaviyo_pipeline.estimates.durations import whole_sync
     from klaviyo_pipeline.estimates.estimator import Estimator
@@ -134,7 +132,7 @@ def _quotas(
             yield Quota(name, per_day, spent, wanted)
 
 
-def _document(account: Account, request: "SyncRequest", made: Plan) -> dict[str, Any]:
+def _document(account: Account, request: SyncRequest, made: Plan) -> dict[str, Any]:
     return {
         "from": request.first,
         "to": request.last,
@@ -147,7 +145,7 @@ def _document(account: Account, request: "SyncRequest", made: Plan) -> dict[str,
     }
 
 
-def _print(account: Account, request: "SyncRequest", made: Plan) -> None:
+def _print(account: Account, request: SyncRequest, made: Plan) -> None:
     shown = console()
     if not made.migrated:
         shown.print(

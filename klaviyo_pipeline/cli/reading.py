@@ -16,6 +16,7 @@ from klaviyo_pipeline.cli.shared import (
     Chosen,
     account_option,
     accounts_option,
+    check_order,
     chosen_accounts,
     console,
     json_text,
@@ -32,7 +33,6 @@ from klaviyo_pipeline.postgres.sizes import table_bytes
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, Settings
 from klaviyo_pipeline.text import printable
-from klaviyo_pipeline.upkeep.sizes import dagster_bytes
 
 STATUS_COLUMNS = {
     "entity": "asset",
@@ -109,8 +109,7 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
     cannot be had from daily ones. In CSV a name that a spreadsheet would run as a formula gets a ' before it; in JSON,
     and in Postgres, it is as it is.
     """
-    if first > last:
-        raise click.UsageError(f"--from {first} lies after --to {last}.")
+    check_order(first, last)
     with one_account(slug) as settings:
         rows = read_metrics(settings, first, last, flow_id)
     if form == "json":
@@ -215,6 +214,9 @@ def _sizes(of: str, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
 
 def _disk_rows(found: Read) -> list[dict[str, Any]]:
     """The accounts' tables, and Dagster's own, which they share."""
+    # It imports Dagster's storage: no other command should wait for that.
+    from klaviyo_pipeline.upkeep.sizes import dagster_bytes
+
     return [*(row for _, rows in found for row in rows), *_sizes(DAGSTER, dagster_bytes())]
 
 

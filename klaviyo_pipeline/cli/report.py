@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from klaviyo_pipeline.cli.shared import DAY, account_option, one_account, warehouse
+from klaviyo_pipeline.cli.shared import DAY, account_option, check_begun, check_order, one_account, warehouse
 from klaviyo_pipeline.postgres.engine import snapshot
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
 from klaviyo_pipeline.reporting.period import Period
@@ -43,7 +43,8 @@ def report(slug: str | None, first: date | None, last: date | None, file: Path) 
     klaviyo-pipeline report --from 2026-10-01 --to 2026-10-31 --out october.html
     """
     with one_account(slug) as settings:
-        _check_days(settings.account, first, last)
+        check_begun(settings.account, first)
+        check_order(first, last)
         with warehouse(settings) as engine, snapshot(engine) as connection:
             reader = Reader(connection, settings.account.slug)
             content = gather(reader, _period(reader, settings.account, first, last), settings.account.zone)
@@ -61,14 +62,6 @@ def report(slug: str | None, first: date | None, last: date | None, file: Path) 
 
 
 COMMANDS = (report,)
-
-
-def _check_days(account: Account, first: date | None, last: date | None) -> None:
-    today = account.today(datetime.now(UTC))
-    if first is not None and first > today:
-        raise click.UsageError(f"--from {first} lies in the future; today is {today} in {account.timezone}.")
-    if first is not None and last is not None and first > last:
-        raise click.UsageError(f"--from {first} lies after --to {last}.")
 
 
 def _period(reader: Reader, account: Account, first: date | None, last: date | None) -> Period:

@@ -72,6 +72,19 @@ class Day(click.ParamType[date]):
 DAY = Day()
 
 
+def check_begun(account: Account, first: date | None) -> None:
+    """Raises a usage error for a first day that is still to come in the account's zone."""
+    today = account.today(datetime.now(UTC))
+    if first is not None and first > today:
+        raise click.UsageError(f"--from {first} lies in the future; today is {today} in {account.timezone}.")
+
+
+def check_order(first: date | None, last: date | None) -> None:
+    """Raises a usage error for a first day after the last."""
+    if first is not None and last is not None and first > last:
+        raise click.UsageError(f"--from {first} lies after --to {last}.")
+
+
 def clear_line(error: BaseException) -> str:
     """One line for any error; an unexpected one names its kind and how to see more."""
     if isinstance(error, EXPECTED):

@@ -14,6 +14,8 @@ from klaviyo_pipeline.cli.shared import (
     DAY,
     Chosen,
     accounts_option,
+    check_begun,
+    check_order,
     chosen_accounts,
     console,
     quiet,
@@ -21,14 +23,13 @@ from klaviyo_pipeline.cli.shared import (
     table,
     warehouse,
 )
-from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS, REPORTS
+from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS, REPORTS, SyncRequest
 from klaviyo_pipeline.postgres.api_calls import waits
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import Account, Settings
 from klaviyo_pipeline.text import printable
 
 if TYPE_CHECKING:
-    from klaviyo_pipeline.planning import SyncRequest
     from klaviyo_pipeline.syncing.chain import AssetResult
 
 MOST_OF_THE_TIME = 0.5
@@ -91,7 +92,7 @@ def sync(
     """
     with chosen_accounts(slugs) as chosen:
 
-        def request_of(settings: Settings) -> "SyncRequest":
+        def request_of(settings: Settings) -> SyncRequest:
             days = check_days(settings.account, first, last, clipped=chosen.several)
             return sync_request(assets, *days, force=force, accept_deletes=accept_deletes)
 
@@ -116,26 +117,22 @@ def check_days(account: Account, first: date | None, last: date | None, *, clipp
     if first is not None and first < account.start_date:
         why = f"--from {first} lies before KLAVIYO_START_DATE={account.start_date}, the first window: set that earlier."
         raise click.UsageError(in_terms_of(account, why))
-    if first is not None and first > today:
-        raise click.UsageError(f"--from {first} lies in the future; today is {today} in {account.timezone}.")
+    check_begun(account, first)
     if last is not None and last < account.start_date:
         why = f"--to {last} lies before KLAVIYO_START_DATE={account.start_date}."
         raise click.UsageError(in_terms_of(account, why))
-    if first is not None and last is not None and first > last:
-        raise click.UsageError(f"--from {first} lies after --to {last}.")
+    check_order(first, last)
     return first or account.start_date, min(last or today, today)
 
 
 def sync_request(
     assets: tuple[str, ...], first: date, last: date, *, force: bool = False, accept_deletes: bool = False
-) -> "SyncRequest":
+) -> SyncRequest:
     """What a sync of these assets, all by default, asks for."""
-    from klaviyo_pipeline.planning import SyncRequest
-
     return SyncRequest(expanded(assets), first, last, force, accept_deletes, named=bool(assets))
 
 
-def run_sync(settings: Settings, request: "SyncRequest") -> bool:
+def run_sync(settings: Settings, request: SyncRequest) -> bool:
     """Migrate, sync, and print what it came to; return whether an asset failed."""
     quiet()
     api_key(settings.account.api_key_variable)
@@ -177,7 +174,7 @@ def _waiting(settings: Settings, results: Sequence["AssetResult"]) -> str | None
     )
 
 
-def _sync_several(chosen: Chosen, requests: "Sequence[tuple[Settings, SyncRequest]]") -> None:
+def _sync_several(chosen: Chosen, requests: Sequence[tuple[Settings, SyncRequest]]) -> None:
     """Sync the accounts side by side, and print what each came to."""
     quiet()
     from klaviyo_pipeline.instance import use_project_instance

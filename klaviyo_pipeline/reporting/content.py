@@ -9,14 +9,28 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.reporting.comparison import KeyFigure, by_source, key_figures
-from klaviyo_pipeline.reporting.figures import Figures, Sending, added
+from klaviyo_pipeline.reporting.figures import Sending, added
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series
 from klaviyo_pipeline.reporting.period import DAY, Period, spans
 from klaviyo_pipeline.reporting.queries import AccountFacts, Coverage, Ranked, Reader
-from klaviyo_pipeline.reporting.subjects import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SENDING_COLUMNS, SUBJECTS
+from klaviyo_pipeline.reporting.subjects import (
+    CAMPAIGNS,
+    FLOWS,
+    FORMS,
+    SEGMENTS,
+    SENDING_COLUMNS,
+    SUBJECTS,
+    Plot,
+    by_day_of,
+)
 from klaviyo_pipeline.reporting.tables import Row, Table, ranking, shown_name
 from klaviyo_pipeline.reporting.writing import Form, count, money, rate
 from klaviyo_pipeline.text import shortened
+
+RATES_OVER_TIME = (
+    Plot("Open and click rate*", LINES, {"open_rate": "opens", "click_rate": "clicks"}, rate),
+    Plot("Conversion rate*", LINES, {"conversion_rate": "conversion rate"}, rate),
+)
 
 DAYS = 30
 """How many days a report has unless told otherwise."""
@@ -153,26 +167,14 @@ def _over_time(period: Period, flows: Mapping[date, Sending], campaigns: Mapping
 
     def both(title: str, figure: str, form: Form) -> Panel:
         sources = {"flows": flows, "campaigns": campaigns}
-        series = [Series(label, _values(by_day, figure, period)) for label, by_day in sources.items()]
+        series = [Series(label, by_day_of(by_day, figure, period.days)) for label, by_day in sources.items()]
         return Panel(title, BARS, period.days, series, form)
 
     return [
         both("Revenue", "conversion_value", money),
         both("Recipients", "recipients", count),
-        _panel("Open and click rate*", period, together, {"open_rate": "opens", "click_rate": "clicks"}, rate),
-        _panel("Conversion rate*", period, together, {"conversion_rate": "conversion rate"}, rate),
+        *(plot.panel(together, period.days) for plot in RATES_OVER_TIME),
     ]
-
-
-def _panel(
-    title: str, period: Period, by_day: Mapping[date, Figures], figures: Mapping[str, str], form: Form = count
-) -> Panel:
-    series = [Series(label, _values(by_day, figure, period)) for figure, label in figures.items()]
-    return Panel(title, LINES, period.days, series, form)
-
-
-def _values(by_day: Mapping[date, Figures], figure: str, period: Period) -> list[Decimal | None]:
-    return [getattr(by_day[day], figure) if day in by_day else None for day in period.days]
 
 
 def _campaigns(reader: Reader, period: Period) -> Section:

@@ -33,6 +33,11 @@ class Column:
         return self.form(value)
 
 
+def by_day_of(by_day: Mapping[date, Figures], figure: str, days: Sequence[date]) -> list[Decimal | None]:
+    """One figure on each of these days; None on a day without."""
+    return [getattr(by_day[day], figure) if day in by_day else None for day in days]
+
+
 @dataclass(frozen=True)
 class Plot:
     """A panel by the names of its figures, each with its label in the legend."""
@@ -44,10 +49,7 @@ class Plot:
 
     def panel(self, by_day: Mapping[date, Figures], days: Sequence[date]) -> Panel:
         """The panel of these days; a day without figures is a gap."""
-        series = [
-            Series(label, [getattr(by_day[day], figure) if day in by_day else None for day in days])
-            for figure, label in self.figures.items()
-        ]
+        series = [Series(label, by_day_of(by_day, figure, days)) for figure, label in self.figures.items()]
         return Panel(self.title, self.shape, days, series, self.form)
 
 
