@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import sqlalchemy as sa
 
@@ -21,8 +22,9 @@ class Lookup:
     session: Session
     listing: Listing
 
-    @property
+    @cached_property
     def repository(self) -> EntityRepository:
+        """The entity's; one for all objects, since each reads the catalog."""
         return repository(self.session.engine, self.session.account.slug, self.listing)
 
     def get(self, id: str) -> Row | None:
