@@ -198,7 +198,7 @@ def _python_values(series: pd.Series[Any]) -> list[Any]:
 def _truncate(engine: sa.Engine, table: str) -> None:
     with engine.begin() as connection:
         connection.execute(
-            sa.text(f"TRUNCATE {SCHEMA}.{table}, {SCHEMA}.{table}_history, {SCHEMA}.sync_windows CASCADE")
+            sa.text(f"TRUNCATE {SCHEMA}.{table}, {SCHEMA}.{table}_superseded, {SCHEMA}.sync_windows CASCADE")
         )
 
 
@@ -209,14 +209,14 @@ def _wal_position(engine: sa.Engine) -> int:
 
 
 def _dead_tuples(engine: sa.Engine, table: str) -> int:
-    """Row versions of the table and its history that no row needs. Sessions tell of theirs when they end."""
+    """Row versions of the table and its earlier states that no row needs. Sessions tell of theirs when they end."""
     engine.dispose()
     with engine.connect() as connection:
         dead = connection.execute(
             sa.text(
                 "SELECT sum(n_dead_tup) FROM pg_stat_user_tables "
-                "WHERE schemaname = :schema AND relname IN (:table, :history)"
+                "WHERE schemaname = :schema AND relname IN (:table, :superseded)"
             ),
-            {"schema": SCHEMA, "table": table, "history": f"{table}_history"},
+            {"schema": SCHEMA, "table": table, "superseded": f"{table}_superseded"},
         ).scalar_one()
     return int(dead)

@@ -223,14 +223,14 @@ def test_status_tells_the_bytes_on_disk_of_each_table_and_of_its_history(synced:
     )
     for name, row in by_asset.items():
         assert row["bytes"] == sizes[name] > 0
-        assert row["history_bytes"] == sizes.get(f"{name}_history")
+        assert row["history_bytes"] == sizes.get(f"{name}_superseded")
     assert by_asset["flow_metrics"]["history_bytes"] is None
 
 
 def test_status_of_the_disk_lists_every_table_and_dagsters_own(synced: Shell, reader: Here) -> None:
     rows = json.loads(reader.run("status", "--disk", "--format", "json").out)
     ours, dagsters = ({row["table"]: row["bytes"] for row in rows if row["of"] == of} for of in (SLUG, "dagster"))
-    assert {"flows", "flows_history", "sync_windows", "schema_migrations"} <= ours.keys()
+    assert {"flows", "flows_superseded", "sync_windows", "schema_migrations"} <= ours.keys()
     assert {"event_logs", "runs", "job_ticks"} <= dagsters.keys()
     assert all(isinstance(row["bytes"], int) for row in rows)
     told = reader.run("status").out.splitlines()[-1]

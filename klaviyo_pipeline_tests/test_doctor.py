@@ -335,7 +335,7 @@ def test_a_role_that_may_not_write_the_tables_is_red(guest: str, database: str) 
     sync_before(database)
     finding = look()["role"]
     assert finding.verdict == "failed"
-    assert "flows_history" in finding.found
+    assert "flows_superseded" in finding.found
     assert "GRANT SELECT, INSERT, UPDATE, DELETE" in str(finding.remedy)
 
 

@@ -122,11 +122,13 @@ def _change(shop: SandboxAccount, pipeline: Pipeline) -> None:
 def _set_back(connection: psycopg.Connection[Any]) -> None:
     """As if all had been first seen on the first of March, changed on the twentieth, and the last day asked early."""
     connection.execute(f"""
-        UPDATE {SCHEMA}.flows_history SET
-            valid_from = CASE WHEN valid_from = (SELECT min(valid_from) FROM {SCHEMA}.flows_history AS first
-                WHERE first.id = flows_history.id) THEN timestamptz '2025-03-01 12:00+00'
-                ELSE timestamptz '2025-03-20 12:00+00' END,
-            valid_to = CASE WHEN valid_to IS NOT NULL THEN timestamptz '2025-03-20 12:00+00' END
+        UPDATE {SCHEMA}.flows SET observed_at = CASE
+            WHEN id IN (SELECT id FROM {SCHEMA}.flows_superseded) THEN timestamptz '2025-03-20 12:00+00'
+            ELSE timestamptz '2025-03-01 12:00+00' END
+    """)
+    connection.execute(f"""
+        UPDATE {SCHEMA}.flows_superseded SET
+            valid_from = timestamptz '2025-03-01 12:00+00', valid_to = timestamptz '2025-03-20 12:00+00'
     """)
     connection.execute(f"""
         UPDATE {SCHEMA}.sync_windows SET asked_at = window_end + interval '1 day'

@@ -198,7 +198,8 @@ def read_status(settings: Settings) -> list[dict[str, Any]]:
         rows = connection.execute(sa.select(sa.text("*")).select_from(view)).mappings().all()
         room = table_bytes(connection, settings.account.slug)
     return [
-        {**row, "bytes": room.get(row["entity"]), "history_bytes": room.get(f"{row['entity']}_history")} for row in rows
+        {**row, "bytes": room.get(row["entity"]), "history_bytes": room.get(f"{row['entity']}_superseded")}
+        for row in rows
     ]
 
 

@@ -17,6 +17,8 @@ from klaviyo_pipeline.postgres.migrations import read_migrations
 
 _TABLE = re.compile(r"^CREATE TABLE (\w+) \(\n(.*?)^\);", re.MULTILINE | re.DOTALL)
 _ADDED = re.compile(r"^ALTER TABLE (\w+)\s+((?:ADD COLUMN [^;]+?)(?:,\s*ADD COLUMN [^;]+?)*);", re.MULTILINE)
+_RENAMED = re.compile(r"^ALTER TABLE (\w+) RENAME TO (\w+);", re.MULTILINE)
+_DROPPED = re.compile(r"^DROP TABLE (\w+);", re.MULTILINE)
 _COLUMN = re.compile(r"(?P<name>[a-z_]+)\s+(?P<type>[a-z]+(?: precision|\(\d+, ?\d+\))?(?:\[\])?)(?P<rest>[^\n]*)")
 _FORMULA = re.compile(r"GENERATED ALWAYS AS \((.*)\) STORED")
 _TABLE_COMMENT = re.compile(r"^COMMENT ON TABLE (\w+) IS '((?:[^']|'')*)';", re.MULTILINE)
@@ -57,6 +59,10 @@ def declared_tables(directory: Path) -> Mapping[str, Table]:
         for name, added in _ADDED.findall(migration.text):
             columns = _columns(re.sub(r",?\s*ADD COLUMN ", "\n", added))
             tables[name] = replace(tables[name], columns={**tables[name].columns, **{c.name: c for c in columns}})
+        for name, new_name in _RENAMED.findall(migration.text):
+            tables[new_name] = tables.pop(name)
+        for name in _DROPPED.findall(migration.text):
+            del tables[name]
         for name, comment in _TABLE_COMMENT.findall(migration.text):
             if name in tables:
                 tables[name] = replace(tables[name], comment=comment.replace("''", "'"))

@@ -1,35 +1,39 @@
-"""The write path: COPY into a temporary table, then one set-based merge, inside the caller's transaction.
+"""The write path: a frame's rows into their table, inside the caller's transaction, writing only what differs.
 
-Why it is built this way:
+Rows that are all new are copied straight into the table. Others are copied into a temporary table and merged from
+there by sets: what is new is added; what differs is locked, its present state put among the earlier ones, and
+replaced. Why it is built this way:
 
-- Unchanged rows are kept out of the upsert by an anti-join: `ON CONFLICT DO UPDATE … WHERE` alone locks, and so
-  writes, every conflicting row even where it then changes nothing.
-- The upsert is sorted by key, so that two writers of the same keys never wait for each other in a circle.
-- The guard on `observed_at` stands in the conflict clause too: the anti-join sees the snapshot from before a
-  concurrent writer committed, the conflict clause sees the row as it is.
-- History is written by statements of their own, after the upsert has locked the rows: each then sees what a
-  concurrent writer has committed.
+- Rows that are there unchanged are compared before anything is locked: `ON CONFLICT DO UPDATE … WHERE` alone locks,
+  and so writes, every conflicting row even where it then changes nothing.
+- All writers add rows first and lock rows then, each in order of the key, so that two of them never wait for each
+  other in a circle.
+- What is replaced is compared again once it is locked, by the statement that locks it: a row that a concurrent writer
+  has committed meanwhile is seen as it is, so that an earlier observation never replaces a later one, and no state is
+  missing among the earlier ones.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import lru_cache
-from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.staging import STAGING, WINDOW, stage
+from klaviyo_pipeline.postgres.fresh import copy_fresh
+from klaviyo_pipeline.postgres.staging import STAGING, WINDOW, rows_by_window, stage
+from klaviyo_pipeline.postgres.statements import (
+    Ranked,
+    add_new,
+    delete_absent,
+    keep_superseded,
+    lock_what_differs,
+    replace_marked,
+)
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT, Target
-
-CHANGED = "klaviyo_changed"
-
-Ranked = tuple[tuple[str, tuple[str, ...]], ...]
-"""`ranked` of `merge`, hashable."""
 
 
 @dataclass
@@ -72,28 +76,35 @@ def merge(
     `frame` has some of the table's columns, all of its key among them, and may have a `_window` column. Of rows
     with the same key the latest observation wins, then the later row. `ranked` names columns of which several
     answers may be true at once, with the values in order of preference: the first preferred one is kept.
-    `replaces` deletes the rows of these days that `frame` lacks.
+    `replaces` deletes the rows of these days that `frame` lacks; all of `frame` is of these days.
     """
     preferences = tuple((column, tuple(order)) for column, order in (ranked or {}).items() if column in frame.columns)
     frame = _latest(target, frame, preferences)
     if frame.empty and replaces is None:
         return {}
-    staged, changed = stage(connection, target, frame), _changed_table(target)
-    for column, order in preferences:
-        _keep_preferred(connection, target, staged, column, order)
-    changed.create(connection)
-    tallies: Tallies = {}
-    # SQLAlchemy tells no row count of an INSERT … SELECT unless it is asked to.
-    upsert = _upsert(target, staged, preferences).execution_options(preserve_rowcount=True)
-    if connection.execute(upsert).rowcount:
-        tallies = _count(connection, changed)
-        for statement in _history_statements(target):
-            connection.execute(statement)
-    if replaces is not None:
-        for index, deleted in _delete_absent(connection, target, staged, replaces).items():
-            tallies[index] = tallies.get(index, Tally()) + Tally(deleted=deleted)
-    connection.exec_driver_sql(f"DROP TABLE {CHANGED}, {STAGING}")
-    return tallies
+    if copy_fresh(connection, target, frame, replaces):
+        return _tallies(inserted=rows_by_window(frame))
+    staged = stage(connection, target, frame)
+    inserted = add_new(connection, target, staged)
+    updated: Counter[int] = Counter()
+    if inserted.total() < len(frame):
+        updated = lock_what_differs(connection, target, staged, preferences)
+    if updated:
+        keep_superseded(connection, target, staged, preferences)
+        replace_marked(connection, target, staged, preferences)
+    deleted = delete_absent(connection, target, staged, replaces) if replaces else Counter()
+    connection.exec_driver_sql(f"DROP TABLE {STAGING}")
+    return _tallies(inserted, updated, deleted)
+
+
+def _tallies(
+    inserted: Mapping[int, int], updated: Mapping[int, int] | None = None, deleted: Mapping[int, int] | None = None
+) -> Tallies:
+    updated, deleted = updated or {}, deleted or {}
+    return {
+        index: Tally(inserted.get(index, 0), updated.get(index, 0), deleted.get(index, 0))
+        for index in {*inserted, *updated, *deleted}
+    }
 
 
 def _latest(target: Target, frame: pd.DataFrame, ranked: Ranked) -> pd.DataFrame:
@@ -114,182 +125,3 @@ def _latest(target: Target, frame: pd.DataFrame, ranked: Ranked) -> pd.DataFrame
         best = frame.assign(rank=rank).sort_values("rank", kind="stable").drop_duplicates(key, keep="first")
         last = last.drop(columns=column).merge(best[[*key, column]], on=key, how="left")
     return last
-
-
-def _keep_preferred(
-    connection: sa.Connection, target: Target, stage: sa.Table, column: str, order: Sequence[str]
-) -> None:
-    """Let the table's value stand where it is preferred to the frame's."""
-    connection.execute(
-        sa.update(stage)
-        .values({column: target.table.c[column]})
-        .where(
-            _same_key(target, target.table, stage),
-            _rank(target.table.c[column], order) < _rank(stage.c[column], order),
-        )
-    )
-
-
-def _rank(column: sa.ColumnElement[Any], order: Sequence[str]) -> sa.ColumnElement[int]:
-    return sa.case({value: place for place, value in enumerate(order)}, value=column, else_=len(order))
-
-
-@lru_cache(maxsize=64)
-def _changed_table(target: Target) -> sa.Table:
-    return sa.Table(
-        CHANGED,
-        sa.MetaData(),
-        *(sa.Column(name, target.table.c[name].type) for name in target.key),
-        sa.Column("inserted", sa.Boolean),
-        sa.Column(WINDOW, sa.Integer),
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DROP",
-    )
-
-
-@lru_cache(maxsize=64)
-def _upsert(target: Target, stage: sa.Table, ranked: Ranked) -> sa.Insert:
-    """Insert what is new and update what differs, and note the keys as changed."""
-    table, changed = target.table, _changed_table(target)
-    names = [name for name in target.written if name in stage.columns]
-    content = [name for name in target.content if name in names]
-    fresh = sa.or_(
-        table.c[target.key[0]].is_(None),
-        sa.and_(
-            _look_different([stage.c[name] for name in content], [table.c[name] for name in content]),
-            _differ([stage.c[name] for name in content], [table.c[name] for name in content]),
-        ),
-    )
-    source = (
-        sa.select(*(stage.c[name] for name in names))
-        .select_from(stage.outerjoin(table, _same_key(target, table, stage)))
-        .where(fresh)
-        .order_by(*(stage.c[name] for name in target.key))
-    )
-    insert = pg.insert(table).from_select(list(names), source)
-    if content:
-        allowed, values = _resolve(target, insert, names, dict(ranked))
-        insert = insert.on_conflict_do_update(
-            index_elements=list(target.key),
-            set_=values,
-            where=sa.and_(allowed, _differ([values[name] for name in content], [table.c[name] for name in content])),
-        )
-    else:
-        insert = insert.on_conflict_do_nothing(index_elements=list(target.key))
-    # xmax is 0 for a row that this statement inserted, and this transaction's id for one that it updated.
-    merged = insert.returning(
-        *(table.c[name] for name in target.key), sa.literal_column("xmax = 0").label("inserted")
-    ).cte("merged")
-    noted = sa.select(*(merged.c[name] for name in target.key), merged.c.inserted, stage.c[WINDOW]).join_from(
-        merged, stage, _same_key(target, merged, stage)
-    )
-    statement = sa.insert(changed).from_select([*target.key, "inserted", WINDOW], noted, include_defaults=False)
-    return statement.add_cte(merged)
-
-
-def _resolve(
-    target: Target, insert: pg.Insert, names: Sequence[str], ranked: Mapping[str, Sequence[str]]
-) -> tuple[sa.ColumnElement[bool], dict[str, sa.ColumnElement[Any]]]:
-    """Whether a row that exists may be replaced, and by which values.
-
-    Pages are not always written in the order in which they were observed: a preferred value counts from an earlier
-    observation too, and changes nothing else. That state then follows the row's own by a microsecond, the least
-    that history can tell apart.
-    """
-    old, new = target.table.c, insert.excluded
-    later = old[OBSERVED_AT] < new[OBSERVED_AT] if target.is_observed else sa.true()
-    values: dict[str, sa.ColumnElement[Any]] = {name: new[name] for name in names if name not in target.key}
-    if not ranked:
-        return later, values
-    better = {name: _rank(new[name], order) < _rank(old[name], order) for name, order in ranked.items()}
-    worse = {name: _rank(new[name], order) > _rank(old[name], order) for name, order in ranked.items()}
-    values = {name: sa.case((later, value), else_=old[name]) for name, value in values.items()}
-    for name in ranked:
-        values[name] = sa.case((better[name], new[name]), (worse[name], old[name]), else_=values[name])
-    if target.is_observed:
-        values[OBSERVED_AT] = sa.case(
-            (later, new[OBSERVED_AT]), else_=old[OBSERVED_AT] + sa.text("interval '1 microsecond'")
-        )
-    return sa.or_(later, *better.values()), values
-
-
-def _count(connection: sa.Connection, changed: sa.Table) -> Tallies:
-    rows = connection.execute(
-        sa.select(
-            sa.func.coalesce(changed.c[WINDOW], 0),
-            sa.func.count().filter(changed.c.inserted),
-            sa.func.count().filter(sa.not_(changed.c.inserted)),
-        ).group_by(sa.literal_column("1"))
-    )
-    return {index: Tally(inserted, updated) for index, inserted, updated in rows}
-
-
-@lru_cache(maxsize=64)
-def _history_statements(target: Target) -> Sequence[sa.Executable]:
-    """Close the open row of every changed key, then add the new state; both times are the observation's."""
-    history, table, changed = target.history, target.table, _changed_table(target)
-    if history is None:
-        return ()
-    close = (
-        sa.update(history)
-        .values(valid_to=table.c[OBSERVED_AT])
-        .where(
-            _same_key(target, history, changed),
-            _same_key(target, table, changed),
-            history.c.valid_to.is_(None),
-            sa.not_(changed.c.inserted),
-        )
-    )
-    kept = [column.name for column in history.columns if column.name not in ("valid_from", "valid_to")]
-    add = sa.insert(history).from_select(
-        [*kept, "valid_from"],
-        sa.select(*(table.c[name] for name in kept), table.c[OBSERVED_AT]).join_from(
-            table, changed, _same_key(target, table, changed)
-        ),
-    )
-    return close, add
-
-
-def _delete_absent(connection: sa.Connection, target: Target, stage: sa.Table, span: DaySpan) -> dict[int, int]:
-    """Delete the rows of the span that the answer no longer has; close their history."""
-    table, history = target.table, target.history
-    gone = connection.execute(
-        sa.delete(table)
-        .where(
-            table.c[span.column].between(span.first, span.last),
-            ~sa.exists().where(_same_key(target, table, stage)),
-        )
-        .returning(table.c[span.column])
-    ).scalars()
-    counted: dict[int, int] = {}
-    for day in gone:
-        index = span.window_of.get(day, 0)
-        counted[index] = counted.get(index, 0) + 1
-    if counted and history is not None:
-        connection.execute(
-            sa.update(history)
-            .values(valid_to=span.asked_at)
-            .where(
-                history.c[span.column].between(span.first, span.last),
-                history.c.valid_to.is_(None),
-                ~sa.exists().where(_same_key(target, table, history)),
-            )
-        )
-    return counted
-
-
-def _same_key(target: Target, left: sa.FromClause, right: sa.FromClause) -> sa.ColumnElement[bool]:
-    return sa.and_(*(left.c[name] == right.c[name] for name in target.key))
-
-
-def _look_different(
-    left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]
-) -> sa.ColumnElement[bool]:
-    """Whether the stored bytes differ: equal values mostly have equal ones, and documents are slow to compare."""
-    return sa.func.record_image_ne(sa.func.row(*left), sa.func.row(*right), type_=sa.Boolean)
-
-
-def _differ(left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[bool]:
-    if not left:
-        return sa.false()
-    return sa.tuple_(*left).op("IS DISTINCT FROM")(sa.tuple_(*right))

@@ -1,21 +1,14 @@
-"""A frame's rows in a temporary table, by COPY: what the merge starts from."""
+"""A frame's rows in a temporary table: what a merge with rows that are there starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from collections import Counter
 from functools import lru_cache
-from typing import Any, cast
 
 import pandas as pd
-import psycopg
 import sqlalchemy as sa
-from psycopg import sql
-from psycopg.types.json import Jsonb
-from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.engine import json_text
+from klaviyo_pipeline.postgres.copying import copy_rows
 from klaviyo_pipeline.postgres.tables import Target
 
 WINDOW = "_window"
@@ -23,32 +16,18 @@ WINDOW = "_window"
 
 STAGING = "klaviyo_staging"
 
-BINARY_TYPES: Mapping[type[sa.types.TypeEngine[Any]], str] = {
-    sa.TEXT: "text",
-    sa.VARCHAR: "text",
-    sa.INTEGER: "int4",
-    sa.BIGINT: "int8",
-    sa.SMALLINT: "int2",
-    sa.DOUBLE_PRECISION: "float8",
-    sa.REAL: "float4",
-    sa.BOOLEAN: "bool",
-    sa.DATE: "date",
-    pg.TIMESTAMP: "timestamptz",
-    pg.JSONB: "bytea",
-}
-"""Types that are copied in the binary format, and as what psycopg encodes them; a table with others is copied as text.
-
-A document is encoded here, its wire format being a version and the text: psycopg would take twice as long over it.
-`numeric` is not among them: psycopg takes a Decimal apart digit by digit for it, which costs three times the text.
-"""
-
-PLAIN_TYPES = frozenset({type(None), str, bool, int, Decimal, date, datetime, dict, list})
-"""Types of Python values that psycopg takes as they are; of these only a Decimal can be a missing value in disguise."""
-
-JSONB_VERSION = b"\x01"
+REPLACES = "_replaces"
+"""True for a staged row that is to replace the one in the table."""
 
 ANALYZE_FROM_ROWS = 1_000
 """Below this, planning by default estimates costs less than gathering statistics."""
+
+
+def rows_by_window(frame: pd.DataFrame) -> Counter[int]:
+    """How many rows the frame has for each window; rows without one count under 0."""
+    if WINDOW not in frame.columns:
+        return Counter({0: len(frame)} if len(frame) else {})
+    return Counter(frame[WINDOW].tolist())
 
 
 @lru_cache(maxsize=64)
@@ -59,6 +38,7 @@ def staging_table(target: Target, names: tuple[str, ...]) -> sa.Table:
         sa.MetaData(),
         *(sa.Column(name, target.table.c[name].type) for name in names),
         sa.Column(WINDOW, sa.INTEGER),
+        sa.Column(REPLACES, sa.BOOLEAN),
         prefixes=["TEMPORARY"],
         postgresql_on_commit="DROP",
     )
@@ -71,74 +51,8 @@ def stage(connection: sa.Connection, target: Target, frame: pd.DataFrame) -> sa.
     table.create(connection)
     if len(frame):
         columns = [*names, WINDOW] if WINDOW in frame.columns else names
-        _copy(connection, table, frame, columns)
+        copy_rows(connection, table, frame, columns)
         if len(frame) >= ANALYZE_FROM_ROWS:
             keys = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in target.key)
             connection.execute(sa.text(f"ANALYZE {STAGING} ({keys})"))
     return table
-
-
-def _copy(connection: sa.Connection, table: sa.Table, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    types = [table.c[name].type for name in columns]
-    binary = all(map(_is_binary, types))
-    statement = sql.SQL("COPY {} ({}) FROM STDIN {}").format(
-        sql.Identifier(STAGING),
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
-        sql.SQL("(FORMAT BINARY)" if binary else ""),
-    )
-    encode = _binary_document if binary else _text_document
-    rows = zip(*(_values(frame[name], kind, encode) for name, kind in zip(columns, types, strict=True)), strict=True)
-    with raw.cursor() as cursor, cursor.copy(statement) as copy:
-        if binary:
-            copy.set_types([BINARY_TYPES[type(one)] for one in types])
-        for row in rows:
-            copy.write_row(row)
-
-
-def _is_binary(kind: sa.types.TypeEngine[Any]) -> bool:
-    if isinstance(kind, pg.TIMESTAMP) and not kind.timezone:
-        return False
-    return type(kind) in BINARY_TYPES
-
-
-def _binary_document(value: object) -> bytes:
-    return JSONB_VERSION + json_text(value)
-
-
-def _text_document(value: object) -> Jsonb:
-    return Jsonb(value, dumps=json_text)
-
-
-def _values(
-    series: pd.Series[Any], kind: sa.types.TypeEngine[Any], encode: Callable[[object], bytes | Jsonb]
-) -> list[Any]:
-    """A column's values as psycopg takes them: None for every kind of missing value.
-
-    pandas turns whole numbers with gaps among them, and any figure, into floats: they are given the column's type.
-    """
-    values = _moments(series) if isinstance(series.dtype, pd.DatetimeTZDtype) else series.tolist()
-    if not _are_plain(values):
-        values = series.astype(object).where(series.notna(), None).tolist()
-    if isinstance(kind, pg.JSONB):
-        return [None if value is None else encode(value) for value in values]
-    if isinstance(kind, sa.Integer):
-        return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
-    if isinstance(kind, sa.Numeric) and kind.asdecimal and not set(map(type, values)) <= PLAIN_TYPES:
-        return [Decimal(repr(float(value))) if isinstance(value, float) else value for value in values]
-    return values
-
-
-def _moments(series: pd.Series[Any]) -> list[datetime | None]:
-    moments = cast("list[datetime | None]", pd.DatetimeIndex(series).to_pydatetime().tolist())
-    if not series.hasnans:
-        return moments
-    return [moment if kept else None for moment, kept in zip(moments, series.notna(), strict=True)]
-
-
-def _are_plain(values: Sequence[Any]) -> bool:
-    """Whether none of the values is missing but None: a look at each value's type, which pandas' own costs ten of."""
-    kinds = set(map(type, values))
-    if not kinds <= PLAIN_TYPES:
-        return False
-    return Decimal not in kinds or not any(value.is_nan() for value in values if type(value) is Decimal)

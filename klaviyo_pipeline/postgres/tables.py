@@ -1,4 +1,4 @@
-"""What a migration made, as the writer needs it: columns, key, history.
+"""What a migration made, as the writer needs it: columns, key, earlier states.
 
 Nothing here is particular to an entity: any table with a primary key can be written.
 """
@@ -13,16 +13,17 @@ import sqlalchemy as sa
 from klaviyo_pipeline.postgres.engine import NotMigrated
 
 OBSERVED_AT = "observed_at"
+VALID_FROM, VALID_TO = "valid_from", "valid_to"
 BOOKKEEPING = frozenset({OBSERVED_AT})
 """Columns that say when and how a row came, not what it holds: they never make a row differ."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A table to write: its columns as Postgres has them, and its history table if there is one."""
+    """A table to write: its columns as Postgres has them, and that of its earlier states if there is one."""
 
     table: sa.Table
-    history: sa.Table | None
+    superseded: sa.Table | None
 
     @cached_property
     def key(self) -> tuple[str, ...]:
@@ -52,11 +53,11 @@ def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
         raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
-    return Target(table, _history(connection, metadata, schema, name))
+    return Target(table, _superseded(connection, metadata, schema, name))
 
 
-def _history(connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str) -> sa.Table | None:
-    history = f"{name}_history"
-    if not sa.inspect(connection).has_table(history, schema=schema):
+def _superseded(connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str) -> sa.Table | None:
+    superseded = f"{name}_superseded"
+    if not sa.inspect(connection).has_table(superseded, schema=schema):
         return None
-    return sa.Table(history, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+    return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False)

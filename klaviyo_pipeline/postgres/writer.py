@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import DaySpan, Tally, merge
-from klaviyo_pipeline.postgres.staging import WINDOW
+from klaviyo_pipeline.postgres.staging import WINDOW, rows_by_window
 from klaviyo_pipeline.postgres.tables import Target
 
 
@@ -62,7 +61,7 @@ class Writer:
     def write(self, batch: Batch) -> list[Synced]:
         """Commit one batch with its ledger rows; nothing of it stays if anything fails."""
         fetched = self._fetched | {
-            index: self._fetched.get(index, 0) + rows for index, rows in _rows_by_window(batch.frame).items()
+            index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(batch.frame).items()
         }
 
         def write(connection: sa.Connection) -> tuple[dict[int, Tally], list[Synced]]:
@@ -154,9 +153,3 @@ def _closed(batches: Iterable[Batch]) -> Iterator[Iterable[Batch]]:
     finally:
         if isinstance(batches, Generator):
             batches.close()
-
-
-def _rows_by_window(frame: pd.DataFrame) -> dict[int, int]:
-    if WINDOW not in frame.columns:
-        return {0: len(frame)} if len(frame) else {}
-    return dict(Counter(frame[WINDOW].tolist()))

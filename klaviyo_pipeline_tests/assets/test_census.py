@@ -191,7 +191,7 @@ def test_a_second_census_of_an_unchanged_account_writes_no_row(shop: SandboxAcco
         fill(shop, entity, 3)
     put(shop, "campaigns", "both", NOON, channels=["sms", "email"])
     shop.delete("forms", "forms001")
-    tables = [name for entity in ENTITIES for name in (entity, f"{entity}_history")]
+    tables = [name for entity in ENTITIES for name in (entity, f"{entity}_superseded")]
     for entity in ENTITIES:
         pipeline.run(f"{entity}_census")
     before = pipeline.versions(*tables)

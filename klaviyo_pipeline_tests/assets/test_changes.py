@@ -160,7 +160,7 @@ def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_sequence_of_changes_and_syncs_ends_as_the_account_with_its_history_in_order(
     entity: str, pipeline: Pipeline, steps: Sequence[Change | Sync], order: Sequence[tuple[str, str]]
 ) -> None:
-    pipeline.execute(f"TRUNCATE {entity}, {entity}_history, sync_windows, census_runs, lookup_misses CASCADE")
+    pipeline.execute(f"TRUNCATE {entity}, {entity}_superseded, sync_windows, census_runs, lookup_misses CASCADE")
     for objects in (pipeline.shop.objects, pipeline.shop.deleted):
         objects[entity].clear()
     life = Life(pipeline.shop, entity)
@@ -177,7 +177,7 @@ def test_any_sequence_of_changes_and_syncs_ends_as_the_account_with_its_history_
         states = list(history(pipeline, entity, id))
         assert in_order(states, life.lived[id])
         assert in_order(life.seen[id], states)
-    before = pipeline.versions(entity, f"{entity}_history")
+    before = pipeline.versions(entity, f"{entity}_superseded")
     run(pipeline, life, quiet)
     run(pipeline, life, Sync(DAYS[0], DAYS[-1], (), 1))
-    assert pipeline.versions(entity, f"{entity}_history") == before
+    assert pipeline.versions(entity, f"{entity}_superseded") == before

@@ -129,7 +129,7 @@ def test_a_deleted_flow_takes_its_actions_and_messages_along_until_it_returns(
 
 
 def test_what_came_by_window_is_unchanged_for_a_census_and_a_lookup(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    tables = ("flows", "flows_history", "campaigns", "campaigns_history", *CHILDREN)
+    tables = ("flows", "flows_superseded", "campaigns", "campaigns_superseded", *CHILDREN)
     put_flow(shop, mail("M1"), mail("M2"))
     put_campaign(shop, mail("N1"), mail("N2"))
     for entity in ("flows", "campaigns"):

@@ -102,10 +102,10 @@ def test_a_day_that_klaviyo_goes_on_to_leave_out_stays_missing_with_its_name_and
 
 def test_a_day_that_is_left_out_later_keeps_the_figures_that_it_had(pipeline: Pipeline, answers: Answers) -> None:
     pipeline.run("flow_report", FIRST, LAST)
-    before = pipeline.versions("flow_report", "flow_report_history")
+    before = pipeline.versions("flow_report", "flow_report_superseded")
     answers.days = days(11, 13)
     pipeline.fail("flow_report", FIRST, LAST)
-    assert pipeline.versions("flow_report", "flow_report_history") == before
+    assert pipeline.versions("flow_report", "flow_report_superseded") == before
 
 
 @pytest.mark.parametrize("without_results", [True, False])

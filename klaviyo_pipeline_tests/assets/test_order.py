@@ -14,7 +14,7 @@ from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
 DAYS = [f"2025-03-{day:02}" for day in range(8, 14)]
-TABLES = ("flows", "flows_history", "campaigns", "campaigns_history")
+TABLES = ("flows", "flows_superseded", "campaigns", "campaigns_superseded")
 
 Range = tuple[int, int]
 

@@ -176,7 +176,7 @@ def test_figures_that_klaviyo_takes_back_leave_the_tables_and_stay_in_the_histor
 
 
 def test_the_same_report_again_changes_no_row(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    tables = ("flow_report", "flow_report_history", "flow_metrics")
+    tables = ("flow_report", "flow_report_superseded", "flow_metrics")
     for _ in range(2):
         before = pipeline.versions(*tables)
         pipeline.run("flow_report", "2025-03-08", "2025-03-12")
@@ -233,13 +233,13 @@ def test_a_report_of_several_pages_is_whole(shop: SandboxAccount, pipeline: Pipe
 @pytest.mark.parametrize("page", [0, 1, 2])
 def test_a_report_that_fails_leaves_the_days_as_they_were(page: int, shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flow_report", DAY)
-    before = pipeline.versions("flow_report", "flow_report_history")
+    before = pipeline.versions("flow_report", "flow_report_superseded")
     shop.report_page_size = 4
     for number in range(10):
         set_day(shop, message=f"N{number}", recipients=number + 1)
     pipeline.server.faults.add(path_starts("/api/flow-series-reports"), Fault(status=500), times=5, skip=page)
     pipeline.fail("flow_report", DAY, "2025-03-11")
-    assert pipeline.versions("flow_report", "flow_report_history") == before
+    assert pipeline.versions("flow_report", "flow_report_superseded") == before
     assert pipeline.ledger("flow_report") == [(DAY, "synced"), ("2025-03-11", "failed")]
     pipeline.run("flow_report", DAY, "2025-03-11")
     assert pipeline.one("SELECT count(*) FROM flow_report") == 11

@@ -99,7 +99,7 @@ def test_the_same_tags_again_write_nothing(pipeline: Pipeline) -> None:
 
 
 def test_tags_are_no_part_of_an_objects_state(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    tables = ("flows", "flows_history", "campaigns", "campaigns_history")
+    tables = ("flows", "flows_superseded", "campaigns", "campaigns_superseded")
     for entity in ("flows", "campaigns"):
         pipeline.run(entity, DAY)
     assert pipeline.rows("SELECT 1 FROM object_tags") == []

@@ -85,6 +85,10 @@ class Store:
         with self.engine.connect() as connection:
             return reflect(connection, SLUG, name)
 
+    def view(self, name: str) -> sa.Table:
+        """A view's columns, as the catalog has them."""
+        return sa.Table(name, sa.MetaData(), schema=SLUG, autoload_with=self.engine)
+
     def merge(
         self,
         name: str,

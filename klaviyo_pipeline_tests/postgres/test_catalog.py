@@ -60,8 +60,8 @@ SEARCHED = [
     ("campaign_metrics", "date"),
     ("form_metrics", "date"),
     ("segment_metrics", "date"),
-    *((f"{entity}_history", "id") for entity in ("flows", "campaigns", "forms", "segments")),
-    *((f"{entity}_history", "valid_from") for entity in ("flows", "campaigns", "forms", "segments")),
+    *((f"{entity}_superseded", "id") for entity in ("flows", "campaigns", "forms", "segments")),
+    *((f"{entity}_superseded", "valid_from") for entity in ("flows", "campaigns", "forms", "segments")),
     ("sync_windows", "entity"),
 ]
 

@@ -11,11 +11,12 @@ from klaviyo_pipeline.postgres.declarations import declared_tables
 from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.settings import SQL_DIR
 
-IN_THE_CATALOG = """
+IN_THE_CATALOG = r"""
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
        a.attgenerated <> '', coalesce(col_description(c.oid, a.attnum), ''), coalesce(obj_description(c.oid), '')
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relnamespace = 'shop'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> 'schema_migrations'
+    AND c.relname NOT LIKE '%\_superseded'
 ORDER BY c.relname, a.attnum
 """
 

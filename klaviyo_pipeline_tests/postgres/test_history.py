@@ -37,8 +37,9 @@ def test_a_state_that_comes_back_is_a_state_of_its_own(store: Store) -> None:
 def test_a_closed_row_is_never_written_again(store: Store) -> None:
     for number, name in enumerate(["A", "B"]):
         store.merge("flows", [flow("a", minute(number), name)])
-    closed = "SELECT ctid::text, xmin::text FROM flows_history WHERE name = 'A'"
+    closed = "SELECT ctid::text, xmin::text FROM flows_superseded WHERE name = 'A'"
     before = store.rows(closed)
+    assert len(before) == 1
     store.merge("flows", [flow("a", minute(2), "C")])
     assert store.rows(closed) == before
 
@@ -80,12 +81,13 @@ def test_a_duplicate_in_a_batch_is_no_state(store: Store) -> None:
 
 
 def test_history_holds_every_column_of_the_table(store: Store) -> None:
-    for entity in ("flows", "campaigns", "forms", "segments", "flow_report"):
+    for entity in ("flows", "campaigns", "forms", "segments", "flow_report", "campaign_report", "form_report"):
         target = store.target(entity)
-        assert target.history is not None
-        kept = {column.name: str(column.type) for column in target.table.columns if column.name != "observed_at"}
-        history = {column.name: str(column.type) for column in target.history.columns}
-        assert {**kept, "valid_from": "TIMESTAMP", "valid_to": "TIMESTAMP"} == history
+        assert target.superseded is not None
+        wanted = {column.name: str(column.type) for column in target.table.columns if column.name != "observed_at"}
+        wanted |= {"valid_from": "TIMESTAMP", "valid_to": "TIMESTAMP"}
+        assert {column.name: str(column.type) for column in target.superseded.columns} == wanted
+        assert {column.name: str(column.type) for column in store.view(f"{entity}_history").columns} == wanted
 
 
 def test_the_state_at_a_moment_can_be_asked_for(store: Store) -> None:
@@ -98,7 +100,16 @@ def test_the_state_at_a_moment_can_be_asked_for(store: Store) -> None:
     assert store.values(query, moment=minute(1)) == ["B"]
 
 
-def test_the_database_itself_refuses_a_second_open_state(store: Store) -> None:
-    store.merge("flows", [flow("a", minute(0))])
-    with pytest.raises(sa.exc.IntegrityError, match="flows_history_open_idx"):
-        store.run("INSERT INTO flows_history (id, raw, valid_from) VALUES ('a', '{}', now())")
+def test_the_present_state_is_stored_once(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0)), flow("b", minute(0))])
+    store.merge("flows", [flow("a", minute(1), "Changed"), flow("b", minute(1))])
+    assert store.rows("SELECT id, name, valid_to FROM flows_superseded") == [("a", "Welcome", minute(1))]
+    assert store.rows("SELECT id, name FROM flows_history WHERE valid_to IS NULL ORDER BY id") == [
+        ("a", "Changed"),
+        ("b", "Welcome"),
+    ]
+
+
+def test_the_database_itself_refuses_an_earlier_state_without_an_end(store: Store) -> None:
+    with pytest.raises(sa.exc.IntegrityError, match="valid_to"):
+        store.run("INSERT INTO flows_superseded (id, raw, valid_from) VALUES ('a', '{}', now())")

@@ -13,7 +13,7 @@ from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.postgres.merge import Tally, merge
 from klaviyo_pipeline_tests.postgres.store import Store, campaign, day, figures, flow, frame, minute
 
-FLOWS = ("flows", "flows_history")
+FLOWS = ("flows", "flows_superseded")
 
 
 def names(store: Store) -> list[tuple[Any, ...]]:
@@ -199,7 +199,7 @@ def test_the_listings_of_every_channel_again_write_nothing(store: Store) -> None
     listed = [campaign("a", minute(n), channel) for n, channel in enumerate(CHANNELS)]
     for row in listed:
         store.merge("campaigns", [row], ranked=PREFERRED)
-    before = store.versions("campaigns", "campaigns_history")
+    before = store.versions("campaigns", "campaigns_superseded")
     for row in reversed(listed):
         store.merge("campaigns", [{**row, "observed_at": minute(9)}], ranked=PREFERRED)
-    assert store.versions("campaigns", "campaigns_history") == before
+    assert store.versions("campaigns", "campaigns_superseded") == before

@@ -70,9 +70,9 @@ def test_the_history_of_a_row_that_is_gone_is_closed_when_it_was_missed(store: S
 
 def test_the_same_answer_again_writes_no_row(store: Store) -> None:
     write(store, 0, 1, minute(0), a=[1, 2])
-    before = store.versions("flow_report", "flow_report_history")
+    before = store.versions("flow_report", "flow_report_superseded")
     assert write(store, 0, 1, minute(1), a=[1, 2]) == Tally()
-    assert store.versions("flow_report", "flow_report_history") == before
+    assert store.versions("flow_report", "flow_report_superseded") == before
 
 
 def test_an_empty_answer_empties_the_day(store: Store) -> None:
@@ -89,9 +89,9 @@ def test_rows_that_are_gone_count_for_their_own_day(store: Store) -> None:
 
 def test_an_older_answer_that_comes_late_changes_nothing(store: Store) -> None:
     write(store, 0, 1, minute(5), a=[1, 2], b=[3, 4])
-    before = store.versions("flow_report", "flow_report_history", "sync_windows")
+    before = store.versions("flow_report", "flow_report_superseded", "sync_windows")
     assert write(store, 0, 1, minute(3), a=[9, 9], c=[9, 9]) == Tally()
-    assert store.versions("flow_report", "flow_report_history", "sync_windows") == before
+    assert store.versions("flow_report", "flow_report_superseded", "sync_windows") == before
 
 
 def test_of_an_older_answer_only_days_that_nobody_asked_later_count(store: Store) -> None:

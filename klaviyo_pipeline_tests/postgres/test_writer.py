@@ -101,7 +101,7 @@ def test_a_batch_that_fails_leaves_neither_rows_nor_history_nor_ledger(store: St
     writer = writer_of(store, broken(0))
     with pytest.raises(sa.exc.IntegrityError):
         writer.run()
-    for table in ("flows", "flows_history", "sync_windows"):
+    for table in ("flows", "flows_superseded", "sync_windows"):
         assert store.value(f"SELECT count(*) FROM {table}") == 0
 
 

@@ -87,7 +87,6 @@ def _target(name: str) -> Target:
 
 TABLES = (
     ("flows", "flows"),
-    ("flows", "flows_history"),
     ("flows", "flow_messages"),
     ("flows", "sync_windows"),
     ("campaigns_census", "campaigns"),

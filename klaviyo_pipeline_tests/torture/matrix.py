@@ -201,7 +201,6 @@ class Matrix:
             entity = target.path.rpartition("/")[2]
             gone = "'gone', '{}', '2025-01-01T00:00Z'"
             self.pipeline.execute(f"INSERT INTO {entity} (id, raw, observed_at) VALUES ({gone})")
-            self.pipeline.execute(f"INSERT INTO {entity}_history (id, raw, valid_from) VALUES ({gone})")
 
     @contextmanager
     def _struck(self, cell: Cell, expected: Undisturbed) -> Iterator[None]:

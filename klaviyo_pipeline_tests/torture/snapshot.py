@@ -61,7 +61,8 @@ class Tables:
 
     def state(self) -> State:
         """The content of every table. Of the moments of a delete and of a state's end only counts that there is one."""
-        query = sql.SQL(" UNION ALL ").join(map(self._content, self.names))
+        shown = [name.replace("_superseded", "_history") for name in self.names]
+        query = sql.SQL(" UNION ALL ").join(map(self._content, shown))
         return Counter(self.connection.execute(query).fetchall())
 
     def _content(self, name: str) -> sql.Composed:
@@ -87,7 +88,7 @@ class Tables:
     def of_entity(self, census: str) -> tuple[str, ...]:
         """The tables that the census of an entity writes."""
         entity = census.removesuffix("_census")
-        return entity, f"{entity}_history", *CHILDREN.get(entity, ())
+        return entity, f"{entity}_superseded", *CHILDREN.get(entity, ())
 
     def windows(self) -> list[tuple[str, str, str | None]]:
         """Entity, status and error of every window in the ledger."""
@@ -129,23 +130,24 @@ class Tables:
         """States that follow an equal one in the history of the same row: none may."""
         found = []
         for name in self.names:
-            if not name.endswith("_history"):
+            if not name.endswith("_superseded"):
                 continue
+            history = name.replace("_superseded", "_history")
             key = sql.SQL(", ").join(map(sql.Identifier, self._key(name)))
             query = sql.SQL(
                 "SELECT {name}, told FROM ("
                 "SELECT told, lag(told) OVER (PARTITION BY {key} ORDER BY valid_from) AS before FROM ("
                 "SELECT *, ((to_jsonb(t) || jsonb_build_object('deleted', to_jsonb(t) -> 'deleted_at')) - %s::text[])"
                 "::text AS told FROM {table} AS t) AS s) AS r WHERE told = before"
-            ).format(name=sql.Literal(name), key=key, table=sql.Identifier(name))
+            ).format(name=sql.Literal(name), key=key, table=sql.Identifier(history))
             found += self.connection.execute(query, [PASSING]).fetchall()
         return found
 
-    def _key(self, history: str) -> list[str]:
+    def _key(self, superseded: str) -> list[str]:
         rows = self.connection.execute(
             "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey) "
             "WHERE indisprimary AND indrelid = %s::regclass AND attname <> 'valid_from'",
-            [history],
+            [superseded],
         )
         return [name for (name,) in rows]
 

@@ -21,7 +21,7 @@ from klaviyo_pipeline_tests.support import SLUG, Pipeline, key_of, put, utc
 FLOWS = dg.AssetKey([SLUG, "flows"])
 CENSUS = dg.AssetKey([SLUG, "flows_census"])
 OWN = ("runs", "run_tags", "event_logs", "asset_event_tags", "asset_check_executions", "job_ticks")
-DATA = ("flows", "flows_history", "sync_windows", "account")
+DATA = ("flows", "flows_superseded", "sync_windows", "account")
 
 
 def pruned(pipeline: Pipeline, days: int = 90, *, dry_run: bool = False) -> Pruned:
