@@ -29,6 +29,7 @@ from klaviyo_pipeline.postgres.statements import (
     Ranked,
     add_new,
     delete_absent,
+    has_changes,
     keep_superseded,
     lock_what_differs,
     replace_marked,
@@ -85,10 +86,11 @@ def merge(
     if copy_fresh(connection, target, frame, replaces):
         return _tallies(inserted=rows_by_window(frame))
     staged = stage(connection, target, frame)
-    inserted = add_new(connection, target, staged)
-    updated: Counter[int] = Counter()
-    if inserted.total() < len(frame):
-        updated = lock_what_differs(connection, target, staged, preferences)
+    inserted, updated = Counter[int](), Counter[int]()
+    if has_changes(connection, target, staged, preferences):
+        inserted = add_new(connection, target, staged)
+        if inserted.total() < len(frame):
+            updated = lock_what_differs(connection, target, staged, preferences)
     if updated:
         keep_superseded(connection, target, staged, preferences)
         replace_marked(connection, target, staged, preferences)

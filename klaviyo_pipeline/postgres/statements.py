@@ -20,6 +20,11 @@ Ranked = tuple[tuple[str, tuple[str, ...]], ...]
 """`ranked` of `merge`, hashable."""
 
 
+def has_changes(connection: sa.Connection, target: Target, staged: sa.Table, ranked: Ranked) -> bool:
+    """Whether any staged row is new or differs. A sync again mostly brings what is there: it ends with this look."""
+    return bool(connection.execute(_difference(target, staged, ranked)).scalar_one())
+
+
 def add_new(connection: sa.Connection, target: Target, staged: sa.Table) -> Counter[int]:
     """Add the rows whose key the table lacks; how many, by window.
 
@@ -72,6 +77,16 @@ def delete_absent(connection: sa.Connection, target: Target, staged: sa.Table, s
 
 
 @lru_cache(maxsize=64)
+def _difference(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Select[tuple[bool]]:
+    table = target.table
+    matched = staged.outerjoin(table, _same_key(target, table, staged))
+    is_new = table.c[target.key[0]].is_(None)
+    return sa.select(
+        sa.exists(sa.select(1).select_from(matched).where(sa.or_(is_new, _replaceable(target, staged, ranked))))
+    )
+
+
+@lru_cache(maxsize=64)
 def _addition(target: Target, staged: sa.Table) -> sa.Executable:
     table = target.table
     names = [name for name in target.written if name in staged.columns]
@@ -98,17 +113,10 @@ def _addition(target: Target, staged: sa.Table) -> sa.Executable:
 @lru_cache(maxsize=64)
 def _marking(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Update:
     table = target.table
-    content = _content(target, staged)
-    allowed, values = _resolved(target, staged, ranked)
-    stored = [table.c[name] for name in content]
     held = (
         sa.select(*(staged.c[name] for name in target.key))
         .join_from(staged, table, _same_key(target, table, staged))
-        .where(
-            allowed,
-            _look_different([staged.c[name] for name in content], stored),
-            sa.tuple_(*(values[name] for name in content)).op("IS DISTINCT FROM")(sa.tuple_(*stored)),
-        )
+        .where(_replaceable(target, staged, ranked))
         .order_by(*_in_order(target, staged))
         # No key changes: a child that refers to the row need not wait.
         .with_for_update(key_share=True, of=table)
@@ -141,6 +149,20 @@ def _supersession(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Insert
 def _replacement(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Update:
     _, values = _resolved(target, staged, ranked)
     return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
+
+
+def _replaceable(target: Target, staged: sa.Table, ranked: Ranked) -> sa.ColumnElement[bool]:
+    """Whether the row that is there has another content than the staged one would give it, and may be replaced."""
+    content = _content(target, staged)
+    if not content:
+        return sa.false()
+    allowed, values = _resolved(target, staged, ranked)
+    stored = [target.table.c[name] for name in content]
+    return sa.and_(
+        allowed,
+        _look_different([staged.c[name] for name in content], stored),
+        sa.tuple_(*(values[name] for name in content)).op("IS DISTINCT FROM")(sa.tuple_(*stored)),
+    )
 
 
 def _resolved(
