@@ -30,6 +30,7 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL
 
+from klaviyo_pipeline.event_log import EventsTogether
 from klaviyo_pipeline.postgres.embedded import ensure_database, project_server
 from klaviyo_pipeline.postgres.engine import CONNECT_TIMEOUT_SECONDS
 from klaviyo_pipeline.settings import PROJECT_ROOT, STATE_DIR, SettingsError, load_dotenv_file
@@ -130,6 +131,10 @@ def found_storage_url() -> str | None:
 
 class ProjectStorage(DagsterPostgresStorage):
     """Runs, events and schedules in Postgres, at `storage_url()`."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(postgres_url, inst_data=inst_data)
+        self._event_log_storage = EventsTogether(postgres_url)
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:

@@ -1,0 +1,35 @@
+"""Dagster's event log, to which a run over many windows tells what it plans and what it made all at once.
+
+Dagster's own stores plans one by one, each in two transactions, and compiles a statement with a parameter for each
+column of each event where it stores several: over a year of windows that took longer than the sync itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dagster import DagsterEventType
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster_postgres import PostgresEventLogStorage
+
+TOGETHER = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
+
+
+class EventsTogether(PostgresEventLogStorage):
+    """Stores a batch of planned or of made materializations in one statement, and of each asset the last of them."""
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        kinds = {event.get_dagster_event().event_type for event in events}
+        if len(kinds) != 1 or not kinds <= TOGETHER:
+            super().store_event_batch(events)
+            return
+        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
+        with self._connect() as connection:
+            rows = [self._event_to_row(event) for event in events]
+            ids = [int(row[0]) for row in connection.execute(insert, rows)]
+        stored = list(zip(events, ids, strict=True))
+        with self.index_transaction() as connection:
+            self._store_asset_event_tags(connection, events, ids)
+            for event, event_id in {event.get_dagster_event().asset_key: (event, id) for event, id in stored}.values():
+                self._store_asset_event(connection, event, event_id)
