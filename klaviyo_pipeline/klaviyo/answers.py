@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import NoReturn, TypedDict
 
 import httpx
+import orjson
 
 from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.errors import (
@@ -31,6 +32,9 @@ from klaviyo_pipeline.klaviyo.retry import asked_wait
 
 # Python reads no integer that is much longer.
 MOST_DIGITS = 4_000
+
+# Digits that the fast parser might round, or an exponent that a float might not hold.
+_UNUSUAL_NUMBER = re.compile(r"[\s:,\[]-?\d[\d.]*(?:\d{18}|[eE][+-]?\d{3})")
 
 _SCOPE = re.compile(r"\b[a-z][a-z-]*:(?:read|write)\b")
 
@@ -73,17 +77,18 @@ class UnreadableError(ValueError):
 def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> Document:
     """The document of a 200 whose `data` is a `data_kind` (list or dict).
 
-    `exact` reads figures with a fraction as Decimal. The standard parser is meant: faster ones refuse lone
-    surrogates, which names can hold. Raises `UnreadableError` for anything else.
+    `exact` reads figures with a fraction as Decimal. Raises `UnreadableError` for anything else.
     """
     # A resource lies one level deeper in a list: wherever it stands, it is cut at the same level of its own.
     text = cut_at(_text(response), MOST_LEVELS + (2 if data_kind is list else 1))
-    body = _parsed(text, exact=exact)
+    quickly = None if exact else _quickly_parsed(text)
+    body = _parsed(text, exact=exact) if quickly is None else quickly
     if not isinstance(body, dict):
         raise UnreadableError("its JSON is no object")
     if not isinstance(body.get("data"), data_kind):
         raise UnreadableError(f"it has no data of the expected kind, but {type(body.get('data')).__name__}")
-    return Document(body, not may_need_escape(text), _row_count(body["data"]))
+    suspects = may_need_escape(text, surrogates=quickly is None)
+    return Document(body, not suspects, _row_count(body["data"]))
 
 
 def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]) -> Fault:
@@ -125,6 +130,17 @@ def _text(response: httpx.Response) -> str:
         return response.content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UnreadableError("it is not UTF-8") from None
+
+
+def _quickly_parsed(text: str) -> object | None:
+    """What the fast parser makes of it: None where it refuses, as it does lone surrogates, or might round a number."""
+    if _UNUSUAL_NUMBER.search(text) is not None:
+        return None
+    try:
+        parsed: object = orjson.loads(text)
+    except ValueError:
+        return None
+    return parsed
 
 
 def _parsed(text: str, *, exact: bool) -> object:

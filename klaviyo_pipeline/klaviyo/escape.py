@@ -17,7 +17,8 @@ DEEP = f"{ESCAPE}json:"
 _SUSPECT = re.compile("[\x00\ud800-\udfff␛]")
 _TO_ESCAPE = re.compile("(␛*)([\x00\ud800-\udfff])|(␛+)(?=u[0-9A-F]{4})")
 _ESCAPED = re.compile("(␛+)u([0-9A-F]{4})")
-_SUSPECT_JSON = re.compile(r"␛|\\u(?:0000|241[bB]|[dD][89a-fA-F])")
+_SUSPECT_JSON = re.compile(r"␛|\\u(?:0000|241[bB])")
+_SURROGATE_JSON = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def escape(text: str) -> str:
@@ -44,8 +45,13 @@ def escape_json(value: object) -> tuple[object, int]:
     return value, 0
 
 
-def may_need_escape(json_text: str) -> bool:
-    """Whether JSON text can hold anything to escape: a quick search that saves a walk through it."""
+def may_need_escape(json_text: str, *, surrogates: bool = True) -> bool:
+    """Whether JSON text can hold anything to escape: a quick search that saves a walk through it.
+
+    `surrogates` is whether there can be a lone one; in pairs they write any emoji.
+    """
+    if surrogates and _SURROGATE_JSON.search(json_text) is not None:
+        return True
     return _SUSPECT_JSON.search(json_text) is not None
 
 
