@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -116,15 +116,26 @@ def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -
     must be safe to repeat, also after a commit whose answer was lost. Anything else, a full disk or a statement
     timeout among it, is raised as it is.
     """
+    return _tried(engine.begin, work)
+
+
+def in_statements(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
+    """`in_transaction`, but each statement is a transaction of its own, which spares a short one two round trips."""
+    return _tried(lambda: engine.connect().execution_options(isolation_level="AUTOCOMMIT"), work)
+
+
+def _tried(
+    begin: Callable[[], AbstractContextManager[sa.Connection]], work: Callable[[sa.Connection], Result]
+) -> Result:
     for pause in RETRY_PAUSES:
         try:
-            with engine.begin() as connection:
+            with begin() as connection:
                 return work(connection)
         except (sa.exc.DBAPIError, psycopg.Error) as error:  # what a COPY meets comes as psycopg's own
             if not _will_pass(error):
                 raise
             time.sleep(pause)
-    with engine.begin() as connection:
+    with begin() as connection:
         return work(connection)
 
 

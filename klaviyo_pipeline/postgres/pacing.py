@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.pacing import LONGEST_WAIT, Slot, padded_windows, quota_spent
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.postgres.engine import in_transaction
+from klaviyo_pipeline.postgres.engine import in_statements
 
 _ENSURE = "INSERT INTO {table} (endpoint) VALUES (:endpoint) ON CONFLICT DO NOTHING"
 
 # The earliest moment that is not before the present, nor before a block ends, nor (1 µs) before the last slot,
 # nor closer to the n-th last slot than that rate's window allows. A wait beyond the longest reserves nothing.
+# The commit does not wait for the disk: a crashed server forgets less than the last second of slots.
 _RESERVE = """
 WITH free AS (
     SELECT
@@ -35,7 +36,7 @@ WITH free AS (
             )
         ) AS slot
     FROM {table}, (SELECT {clock} AS moment) AS now
-    WHERE endpoint = :endpoint
+    WHERE endpoint = :endpoint AND set_config('synchronous_commit', 'off', true) = 'off'
     FOR UPDATE OF api_pacing
 )
 UPDATE {table} AS api_pacing
@@ -104,7 +105,7 @@ class PostgresPacer:
             at, wait, blocked = connection.execute(self._reserve, parameters).one()
             return at, float(wait), float(blocked)
 
-        at, wait, blocked = in_transaction(self._engine, take)
+        at, wait, blocked = in_statements(self._engine, take)
         # Only now that the row is committed: another thread that trusted the note sooner would not see the row.
         self._ensured.add(endpoint.name)
         if wait > self._longest.total_seconds():
@@ -118,7 +119,7 @@ class PostgresPacer:
             connection.execute(self._ensure, {"endpoint": endpoint.name})
             connection.execute(self._block, {"endpoint": endpoint.name, "pause": timedelta(seconds=seconds)})
 
-        in_transaction(self._engine, hold)
+        in_statements(self._engine, hold)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -127,4 +128,4 @@ class PostgresPacer:
             moment: datetime = connection.execute(self._now).scalar_one()
             return moment
 
-        return in_transaction(self._engine, read)
+        return in_statements(self._engine, read)

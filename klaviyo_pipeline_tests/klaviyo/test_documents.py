@@ -1,4 +1,4 @@
-"""However a page is written, it is read as the standard parser reads it, and only what must be is walked for escapes."""
+"""However a page is written, it is read as the standard parser reads it; only what must be is walked for escapes."""
 
 from __future__ import annotations
 
