@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import fetch, growth, memory, reading, request_counts, startup, write_path
+from benchmarks import fetch, growth, memory, rates, reading, request_counts, split, startup, write_path
 from benchmarks.results import Figure, as_table
 from benchmarks.server import throw_away_server
 from klaviyo_pipeline.settings import PROJECT_ROOT
@@ -18,6 +18,8 @@ BENCHMARKS: Mapping[str, Callable[..., Iterator[Figure]]] = {
     "write_path": write_path.run,
     "request_counts": request_counts.run,
     "fetch": fetch.run,
+    "split": split.run,
+    "rates": rates.run,
     "growth": growth.run,
     "memory": memory.run,
     "reading": reading.run,

@@ -74,10 +74,10 @@ class Kept:
 
 
 @contextmanager
-def served(size: Size, delay: float) -> Iterator[str]:
-    """URL of the account, served by another process for as long as the block runs."""
+def served(size: Size, delay: float, rate_scale: float = 0.0) -> Iterator[str]:
+    """URL of the account, served by another process for as long as the block runs; by default without rate limits."""
     sizes = [str(size.flows), str(size.campaigns), str(size.forms), str(size.segments)]
-    command = [sys.executable, "-m", __name__, "--delay", str(delay), *sizes]
+    command = [sys.executable, "-m", __name__, "--delay", str(delay), "--rate-scale", str(rate_scale), *sizes]
     with subprocess.Popen(
         command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -92,14 +92,16 @@ def main() -> None:
     """Serve until standard input ends or the process is told to stop."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, required=True)
+    parser.add_argument("--rate-scale", type=float, required=True)
     parser.add_argument("sizes", type=int, nargs=4)
     given = parser.parse_args()
     size = Size(*given.sizes)
     account = generate_account(SEED, **vars(size), timezone="UTC", start=FIRST_DAY, until=LAST_DAY)
     (scopes,) = account.api_keys.values()
     account.api_keys = {KEY: scopes}
-    server: Any = SandboxServer(create_app(account, rate_scale=0))
-    server._server.config.app = Kept(server._server.config.app, given.delay)
+    server: Any = SandboxServer(create_app(account, rate_scale=given.rate_scale))
+    if not given.rate_scale:
+        server._server.config.app = Kept(server._server.config.app, given.delay)
     with server:
         print(server.url, flush=True)
         sys.stdin.read()

@@ -62,20 +62,21 @@ def _measure(server: str, size: Size, delay: float, repetitions: int) -> Seconds
     with served(size, delay) as account:
         _warm_up(server, account)
         for _ in range(repetitions):
-            whole, start = _by_pipeline(account, _empty_database(server))
+            whole, start = _by_pipeline(account, empty_database(server))
             seconds.pipeline.append(whole - start)
             seconds.start.append(start)
-            seconds.dlt.append(_by_dlt(account, _empty_database(server)))
+            seconds.dlt.append(_by_dlt(account, empty_database(server)))
     return seconds
 
 
 def _warm_up(server: str, account: str) -> None:
     """Let the account make its answers once; from then on it serves what it keeps."""
-    _by_pipeline(account, _empty_database(server))
-    _by_dlt(account, _empty_database(server))
+    _by_pipeline(account, empty_database(server))
+    _by_dlt(account, empty_database(server))
 
 
-def _empty_database(server: str) -> str:
+def empty_database(server: str) -> str:
+    """URL of a new database on the server."""
     name = f"fetch_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -85,13 +86,14 @@ def _empty_database(server: str) -> str:
 def _by_pipeline(account: str, database: str) -> tuple[float, float]:
     """Seconds of a first sync, and of one with nothing left to ask."""
     with tempfile.TemporaryDirectory() as home:
-        environment = _environment(account, database, Path(home))
+        environment = environment_of(account, database, Path(home))
         command = [str(Path(sys.executable).parent / "klaviyo-pipeline"), *SYNC]
         command += ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]
         return _timed(command, environment), _timed(command, environment)
 
 
-def _environment(account: str, database: str, home: Path) -> Mapping[str, str]:
+def environment_of(account: str, database: str, home: Path) -> Mapping[str, str]:
+    """What a sync of the account into the database needs to be set, with Dagster's own things under `home`."""
     (home / "dagster.yaml").write_text((PROJECT_ROOT / "dagster.yaml").read_text())
     return {
         **os.environ,

@@ -1,0 +1,70 @@
+"""A full sync at the published rates, against the time that these alone make it take; a time-scaled account.
+
+The rates and the account's own limits are as many times faster as `SCALE` says. What counts is the time from a stage's
+first request to its last, so that neither Dagster's start nor the last rows are in it; the stages are those of a sync:
+the entities with their censuses side by side, then the reports.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+
+from benchmarks.account_server import FIRST_DAY, LAST_DAY, SMALL, Size, served
+from benchmarks.fetch import environment_of
+from benchmarks.results import Figure
+from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, Rate
+
+SCALE = 2.0
+"""Slow enough for the simulated account to answer in time, and for a request's own time to be small beside a slot."""
+
+ACCOUNT = Size(2_000, 8_000, 1_000, 5_000)
+SYNC = ("sync", "flows", "campaigns", "forms", "segments", "census", "flow_report", "flow_metrics")
+STAGES = {
+    "entities and censuses": ("get_flows", "get_campaigns", "get_forms", "get_segments"),
+    "a year of flow_report": ("query_flow_series",),
+}
+CALLS: LiteralString = """
+    SELECT endpoint, sum(requests)::int, extract(epoch FROM min(first_at))::float8,
+        extract(epoch FROM max(last_at))::float8
+    FROM klaviyo.api_calls WHERE endpoint = ANY (%s) GROUP BY endpoint
+"""
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """The share of the bound that each stage used, and the whole sync."""
+    size, scale = (SMALL, 60.0) if quick else (ACCOUNT, SCALE)
+    with served(size, 0.0, rate_scale=scale) as account, tempfile.TemporaryDirectory() as home:
+        command = [str(Path(sys.executable).parent / "klaviyo-pipeline"), *SYNC]
+        command += ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]
+        environment = {**environment_of(account, url, Path(home)), "KLAVIYO_RATE_SCALE": str(scale)}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    least, taken = 0.0, 0.0
+    for name, endpoints in STAGES.items():
+        bound, seconds = _stage(url, endpoints, scale)
+        least, taken = least + bound, taken + seconds
+        yield Figure("rates", f"{name}: of the rate bound", bound / seconds, "share")
+    yield Figure("rates", "a full sync: of the rate bound", least / taken, "share", 0.95)
+
+
+def _stage(url: str, endpoints: Sequence[str], scale: float) -> tuple[float, float]:
+    """The least seconds that the published rates allow the stage's requests, and those from its first to its last."""
+    with psycopg.connect(url) as connection:
+        calls = connection.execute(CALLS, [list(endpoints)]).fetchall()
+    bound = max(least_seconds(ENDPOINTS[endpoint].rates, requests) / scale for endpoint, requests, _, _ in calls)
+    return bound, max(last for *_, last in calls) - min(first for _, _, first, _ in calls)
+
+
+def least_seconds(rates: Sequence[Rate], requests: int) -> float:
+    """When the last of so many requests may be sent, the first being sent at 0 and each as early as the rates allow."""
+    sent: list[float] = []
+    for number in range(requests):
+        waits = [sent[number - rate.requests] + rate.seconds for rate in rates if number >= rate.requests]
+        sent.append(max(waits, default=0.0))
+    return sent[-1]

@@ -1,0 +1,107 @@
+"""Where a full sync of the entities spends its time, pacing off: in the run's own thread, and in those that read.
+
+The listings are read by threads that run ahead of the run's own, so the two add up to more than the clock. The account
+has made its answers once before and gives them at once.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.account_server import FIRST_DAY, LARGE, LAST_DAY, MIDDLING, SMALL, served
+from benchmarks.fetch import empty_database, environment_of
+from benchmarks.results import Figure
+from klaviyo_pipeline.assets import entities
+from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.klaviyo import client, sender
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.postgres.pacing import PostgresPacer
+from klaviyo_pipeline.postgres.writer import Writer
+
+ENTITIES = ("flows", "campaigns", "forms", "segments")
+
+OWN = ("waiting for pages", "building frames", "writing")
+READERS = ("waiting for the API", "parsing", "keeping the pace")
+
+
+class Stopwatch:
+    """Seconds spent in the patched functions, by what they do; those of several threads add up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    def around(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*arguments, **named)
+            finally:
+                with self._lock:
+                    self.seconds[what] += time.perf_counter() - began
+
+        return timed
+
+    def along(self, what: str, generator: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """The generator, timed while it is asked for what comes next."""
+
+        def timed(*arguments: Any, **named: Any) -> Iterator[Any]:
+            items = generator(*arguments, **named)
+            following = self.around(what, lambda: next(items, None))
+            while (item := following()) is not None:
+                yield item
+
+        return timed
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """The shares of both accounts."""
+    sizes = {"tiny account": SMALL} if quick else {"middling account": MIDDLING, "large account": LARGE}
+    for name, size in sizes.items():
+        with served(size, 0.0) as account:
+            _sync(account, empty_database(url), Stopwatch())
+            watch = Stopwatch()
+            whole = _sync(account, empty_database(url), watch)
+        own = {what: watch.seconds[what] / whole for what in OWN}
+        own["Dagster, and the rest"] = 1 - sum(own.values())
+        for what, share in own.items():
+            yield Figure("split", f"{name}, the run's own time: {what}", share, "share")
+        readers = sum(watch.seconds[what] for what in READERS)
+        for what in READERS:
+            yield Figure("split", f"{name}, the readers' time: {what}", watch.seconds[what] / readers, "share")
+
+
+def _sync(account: str, database: str, watch: Stopwatch) -> float:
+    """Seconds of a first sync of each entity, one after the other in this process."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as home:
+        for name, value in environment_of(account, database, Path(home)).items():
+            patch.setitem(os.environ, name, value)
+        for what, owner, function in (
+            ("waiting for the API", sender.Sender, "_send"),
+            ("parsing", sender, "read_document"),
+            ("parsing", Listing, "record"),
+            ("parsing", client, "included_of"),
+            ("keeping the pace", PostgresPacer, "reserve"),
+            ("building frames", entities, "record_frame"),
+            ("writing", Writer, "write"),
+        ):
+            patch.setattr(owner, function, watch.around(what, getattr(owner, function)))
+        patch.setattr(entities, "read_side_by_side", watch.along("waiting for pages", entities.read_side_by_side))
+        began = time.perf_counter()
+        for entity in ENTITIES:
+            days = ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]
+            with pytest.raises(SystemExit) as ended:
+                main(["sync", entity, *days])
+            assert ended.value.code == 0
+        return time.perf_counter() - began
