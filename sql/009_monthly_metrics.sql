@@ -247,7 +247,19 @@ LANGUAGE sql VOLATILE BEGIN ATOMIC
     GROUP BY touched.flow_id, touched.year
     ORDER BY touched.year, touched.flow_id;
 END;
-COMMENT ON FUNCTION flow_metrics_add_up(text[], date[]) IS 'Adds up anew these months of these flows, pair by pair, and their years. The triggers on flow_metrics call it; to call it again changes no figure.';
+COMMENT ON FUNCTION flow_metrics_add_up(text[], date[]) IS 'Nothing: adds up anew these months of these flows, pair by pair, and their years. The triggers on flow_metrics call it.';
+
+CREATE FUNCTION flow_metrics_add_up_all() RETURNS void
+LANGUAGE sql VOLATILE BEGIN ATOMIC
+    SELECT pg_advisory_xact_lock(
+        hashtextextended('klaviyo_pipeline sums of ' || 'flow_metrics'::regclass::oid::text, 0)
+    );
+    DELETE FROM flow_metrics_monthly;
+    DELETE FROM flow_metrics_yearly;
+    SELECT flow_metrics_add_up(array_agg(pair.flow_id), array_agg(pair.month))
+    FROM (SELECT DISTINCT flow_id, date_trunc('month', date::timestamp)::date AS month FROM flow_metrics) AS pair;
+END;
+COMMENT ON FUNCTION flow_metrics_add_up_all() IS 'Nothing: adds up anew every month and year of every flow. Needed only after flow_metrics was written to with its triggers switched off.';
 
 CREATE FUNCTION flow_metrics_take_turns() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -306,8 +318,7 @@ CREATE TRIGGER flow_metrics_emptied AFTER TRUNCATE ON flow_metrics
     FOR EACH STATEMENT EXECUTE FUNCTION flow_metrics_emptied();
 
 -- The triggers lock writers out until the end of this transaction: no day escapes.
-SELECT flow_metrics_add_up(array_agg(day.flow_id), array_agg(day.month))
-FROM (SELECT DISTINCT flow_id, date_trunc('month', date::timestamp)::date AS month FROM flow_metrics) AS day;
+SELECT flow_metrics_add_up_all();
 
 CREATE OR REPLACE FUNCTION flow_metrics_between(first_day date, last_day date)
 RETURNS TABLE (
