@@ -1,7 +1,7 @@
--- Sums by calendar month and year, kept by the transaction that changes the days: of every flow over a year, one row each.
+-- Sums by calendar month and quarter, kept by the transaction that changes the days: a year is four rows of a flow.
 --
--- A statement that writes to flow_metrics adds up anew the months and years of the flows that it touched, whoever runs
--- it. Sums of numerics are exact: a span's figures come out digit for digit as from its days.
+-- A statement that writes to flow_metrics adds up anew the months and quarters of the flows that it touched, whoever
+-- runs it. Sums of numerics are exact: a span's figures come out digit for digit as from its days.
 
 CREATE TABLE flow_metrics_monthly (
     flow_id                           text NOT NULL,
@@ -57,9 +57,9 @@ COMMENT ON COLUMN flow_metrics_monthly.text_message_credit_usage_amount IS 'Text
 COMMENT ON COLUMN flow_metrics_monthly.text_message_spend IS 'Money spent on text messages.';
 CREATE INDEX flow_metrics_monthly_month_idx ON flow_metrics_monthly (month);
 
-CREATE TABLE flow_metrics_yearly (
+CREATE TABLE flow_metrics_quarterly (
     flow_id                           text NOT NULL,
-    year                              date NOT NULL,
+    quarter                           date NOT NULL,
     flow_name                         text,
     flow_status                       text,
     trigger_type                      text,
@@ -82,34 +82,34 @@ CREATE TABLE flow_metrics_yearly (
     message_segment_count_sum         numeric,
     text_message_credit_usage_amount  numeric,
     text_message_spend                numeric,
-    PRIMARY KEY (flow_id, year)
+    PRIMARY KEY (flow_id, quarter)
 );
-COMMENT ON TABLE flow_metrics_yearly IS 'Sums of flow_metrics by flow and calendar year, kept by triggers on flow_metrics: never behind it, and not to be written to. flow_metrics_between reads it.';
-COMMENT ON COLUMN flow_metrics_yearly.flow_id IS 'Flow.';
-COMMENT ON COLUMN flow_metrics_yearly.year IS 'First day of the year, in the account''s time zone.';
-COMMENT ON COLUMN flow_metrics_yearly.flow_name IS 'The flow''s name on the year''s days, which is its latest; of several the last in alphabetical order.';
-COMMENT ON COLUMN flow_metrics_yearly.flow_status IS 'The flow''s status on the year''s days, which is its latest; of several the last in alphabetical order.';
-COMMENT ON COLUMN flow_metrics_yearly.trigger_type IS 'The flow''s trigger type on the year''s days, which is its latest; of several the last in alphabetical order.';
-COMMENT ON COLUMN flow_metrics_yearly.days IS 'Days of the year that have a row in flow_metrics.';
-COMMENT ON COLUMN flow_metrics_yearly.recipients IS 'Messages sent.';
-COMMENT ON COLUMN flow_metrics_yearly.delivered IS 'Messages delivered.';
-COMMENT ON COLUMN flow_metrics_yearly.opens IS 'Opens, every one counted.';
-COMMENT ON COLUMN flow_metrics_yearly.opens_unique IS 'People who opened, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the year.';
-COMMENT ON COLUMN flow_metrics_yearly.clicks IS 'Clicks, every one counted.';
-COMMENT ON COLUMN flow_metrics_yearly.clicks_unique IS 'People who clicked, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the year.';
-COMMENT ON COLUMN flow_metrics_yearly.conversions IS 'Conversions of the conversion metric.';
-COMMENT ON COLUMN flow_metrics_yearly.conversion_uniques IS 'People who converted, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the year.';
-COMMENT ON COLUMN flow_metrics_yearly.conversion_value IS 'Value of the conversions, in the account''s currency.';
-COMMENT ON COLUMN flow_metrics_yearly.bounced IS 'Messages that bounced.';
-COMMENT ON COLUMN flow_metrics_yearly.bounced_or_failed IS 'Messages that bounced or failed.';
-COMMENT ON COLUMN flow_metrics_yearly.failed IS 'Messages that failed to send.';
-COMMENT ON COLUMN flow_metrics_yearly.unsubscribes IS 'Unsubscribes, every one counted.';
-COMMENT ON COLUMN flow_metrics_yearly.unsubscribe_uniques IS 'People who unsubscribed, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the year.';
-COMMENT ON COLUMN flow_metrics_yearly.spam_complaints IS 'Spam complaints.';
-COMMENT ON COLUMN flow_metrics_yearly.message_segment_count_sum IS 'Text message segments sent.';
-COMMENT ON COLUMN flow_metrics_yearly.text_message_credit_usage_amount IS 'Text message credits used.';
-COMMENT ON COLUMN flow_metrics_yearly.text_message_spend IS 'Money spent on text messages.';
-CREATE INDEX flow_metrics_yearly_year_idx ON flow_metrics_yearly (year);
+COMMENT ON TABLE flow_metrics_quarterly IS 'Sums of flow_metrics by flow and calendar quarter, kept by triggers on flow_metrics: never behind it, and not to be written to. flow_metrics_between reads it.';
+COMMENT ON COLUMN flow_metrics_quarterly.flow_id IS 'Flow.';
+COMMENT ON COLUMN flow_metrics_quarterly.quarter IS 'First day of the quarter, in the account''s time zone.';
+COMMENT ON COLUMN flow_metrics_quarterly.flow_name IS 'The flow''s name on the quarter''s days, which is its latest; of several the last in alphabetical order.';
+COMMENT ON COLUMN flow_metrics_quarterly.flow_status IS 'The flow''s status on the quarter''s days, which is its latest; of several the last in alphabetical order.';
+COMMENT ON COLUMN flow_metrics_quarterly.trigger_type IS 'The flow''s trigger type on the quarter''s days, which is its latest; of several the last in alphabetical order.';
+COMMENT ON COLUMN flow_metrics_quarterly.days IS 'Days of the quarter that have a row in flow_metrics.';
+COMMENT ON COLUMN flow_metrics_quarterly.recipients IS 'Messages sent.';
+COMMENT ON COLUMN flow_metrics_quarterly.delivered IS 'Messages delivered.';
+COMMENT ON COLUMN flow_metrics_quarterly.opens IS 'Opens, every one counted.';
+COMMENT ON COLUMN flow_metrics_quarterly.opens_unique IS 'People who opened, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the quarter.';
+COMMENT ON COLUMN flow_metrics_quarterly.clicks IS 'Clicks, every one counted.';
+COMMENT ON COLUMN flow_metrics_quarterly.clicks_unique IS 'People who clicked, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the quarter.';
+COMMENT ON COLUMN flow_metrics_quarterly.conversions IS 'Conversions of the conversion metric.';
+COMMENT ON COLUMN flow_metrics_quarterly.conversion_uniques IS 'People who converted, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the quarter.';
+COMMENT ON COLUMN flow_metrics_quarterly.conversion_value IS 'Value of the conversions, in the account''s currency.';
+COMMENT ON COLUMN flow_metrics_quarterly.bounced IS 'Messages that bounced.';
+COMMENT ON COLUMN flow_metrics_quarterly.bounced_or_failed IS 'Messages that bounced or failed.';
+COMMENT ON COLUMN flow_metrics_quarterly.failed IS 'Messages that failed to send.';
+COMMENT ON COLUMN flow_metrics_quarterly.unsubscribes IS 'Unsubscribes, every one counted.';
+COMMENT ON COLUMN flow_metrics_quarterly.unsubscribe_uniques IS 'People who unsubscribed, by message and day. Sum of the days'' sums, for weighted rates: not the uniques of the quarter.';
+COMMENT ON COLUMN flow_metrics_quarterly.spam_complaints IS 'Spam complaints.';
+COMMENT ON COLUMN flow_metrics_quarterly.message_segment_count_sum IS 'Text message segments sent.';
+COMMENT ON COLUMN flow_metrics_quarterly.text_message_credit_usage_amount IS 'Text message credits used.';
+COMMENT ON COLUMN flow_metrics_quarterly.text_message_spend IS 'Money spent on text messages.';
+CREATE INDEX flow_metrics_quarterly_quarter_idx ON flow_metrics_quarterly (quarter);
 
 CREATE FUNCTION flow_metrics_add_up(flow_ids text[], months date[]) RETURNS void
 LANGUAGE sql VOLATILE BEGIN ATOMIC
@@ -178,16 +178,16 @@ LANGUAGE sql VOLATILE BEGIN ATOMIC
     GROUP BY touched.flow_id, touched.month
     ORDER BY touched.month, touched.flow_id;
 
-    DELETE FROM flow_metrics_yearly AS old
+    DELETE FROM flow_metrics_quarterly AS old
     USING (
-        SELECT DISTINCT pair.flow_id, date_trunc('year', pair.month::timestamp)::date AS year
+        SELECT DISTINCT pair.flow_id, date_trunc('quarter', pair.month::timestamp)::date AS quarter
         FROM unnest(flow_ids, months) AS pair (flow_id, month)
     ) AS touched
-    WHERE old.flow_id = touched.flow_id AND old.year = touched.year;
+    WHERE old.flow_id = touched.flow_id AND old.quarter = touched.quarter;
 
-    INSERT INTO flow_metrics_yearly (
+    INSERT INTO flow_metrics_quarterly (
         flow_id,
-        year,
+        quarter,
         flow_name,
         flow_status,
         trigger_type,
@@ -213,7 +213,7 @@ LANGUAGE sql VOLATILE BEGIN ATOMIC
     )
     SELECT
         touched.flow_id,
-        touched.year,
+        touched.quarter,
         max(part.flow_name),
         max(part.flow_status),
         max(part.trigger_type),
@@ -237,17 +237,17 @@ LANGUAGE sql VOLATILE BEGIN ATOMIC
         sum(part.text_message_credit_usage_amount),
         sum(part.text_message_spend)
     FROM (
-        SELECT DISTINCT pair.flow_id, date_trunc('year', pair.month::timestamp)::date AS year
+        SELECT DISTINCT pair.flow_id, date_trunc('quarter', pair.month::timestamp)::date AS quarter
         FROM unnest(flow_ids, months) AS pair (flow_id, month)
     ) AS touched
     JOIN flow_metrics_monthly AS part
         ON part.flow_id = touched.flow_id
-        AND part.month >= touched.year
-        AND part.month < (touched.year + interval '1 year')::date
-    GROUP BY touched.flow_id, touched.year
-    ORDER BY touched.year, touched.flow_id;
+        AND part.month >= touched.quarter
+        AND part.month < (touched.quarter + interval '3 months')::date
+    GROUP BY touched.flow_id, touched.quarter
+    ORDER BY touched.quarter, touched.flow_id;
 END;
-COMMENT ON FUNCTION flow_metrics_add_up(text[], date[]) IS 'Nothing: adds up anew these months of these flows, pair by pair, and their years. The triggers on flow_metrics call it.';
+COMMENT ON FUNCTION flow_metrics_add_up(text[], date[]) IS 'Nothing: adds up anew these months of these flows, pair by pair, and their quarters. The triggers on flow_metrics call it.';
 
 CREATE FUNCTION flow_metrics_add_up_all() RETURNS void
 LANGUAGE sql VOLATILE BEGIN ATOMIC
@@ -255,11 +255,11 @@ LANGUAGE sql VOLATILE BEGIN ATOMIC
         hashtextextended('klaviyo_pipeline sums of ' || 'flow_metrics'::regclass::oid::text, 0)
     );
     DELETE FROM flow_metrics_monthly;
-    DELETE FROM flow_metrics_yearly;
+    DELETE FROM flow_metrics_quarterly;
     SELECT flow_metrics_add_up(array_agg(pair.flow_id), array_agg(pair.month))
     FROM (SELECT DISTINCT flow_id, date_trunc('month', date::timestamp)::date AS month FROM flow_metrics) AS pair;
 END;
-COMMENT ON FUNCTION flow_metrics_add_up_all() IS 'Nothing: adds up anew every month and year of every flow. Needed only after flow_metrics was written to with its triggers switched off.';
+COMMENT ON FUNCTION flow_metrics_add_up_all() IS 'Nothing: adds up anew every month and quarter of every flow. Needed only after flow_metrics was written to with its triggers switched off.';
 
 CREATE FUNCTION flow_metrics_take_turns() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -297,7 +297,7 @@ COMMENT ON FUNCTION flow_metrics_changed() IS 'Trigger of flow_metrics: adds up 
 
 CREATE FUNCTION flow_metrics_emptied() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE format('TRUNCATE %1$I.flow_metrics_monthly, %1$I.flow_metrics_yearly', TG_TABLE_SCHEMA);
+    EXECUTE format('TRUNCATE %1$I.flow_metrics_monthly, %1$I.flow_metrics_quarterly', TG_TABLE_SCHEMA);
     RETURN NULL;
 END;
 $$;
@@ -353,12 +353,12 @@ RETURNS TABLE (
     spam_complaint_rate numeric
 )
 LANGUAGE sql STABLE BEGIN ATOMIC
-    -- The whole years and months of the span: "from" is the first that begins in it, "to" the end of the last.
+    -- The whole quarters and months of the span: "from" is the first that begins in it, "to" the end of the last.
     -- Where there is none, "to" is not after "from".
     WITH whole AS NOT MATERIALIZED (
         SELECT
-            (date_trunc('year', (first_day - 1)::timestamp) + interval '1 year')::date AS years_from,
-            date_trunc('year', (last_day + 1)::timestamp)::date AS years_to,
+            (date_trunc('quarter', (first_day - 1)::timestamp) + interval '3 months')::date AS quarters_from,
+            date_trunc('quarter', (last_day + 1)::timestamp)::date AS quarters_to,
             (date_trunc('month', (first_day - 1)::timestamp) + interval '1 month')::date AS months_from,
             date_trunc('month', (last_day + 1)::timestamp)::date AS months_to
     )
@@ -393,7 +393,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
         sum(m.unsubscribe_uniques) / nullif(sum(m.delivered), 0),
         sum(m.spam_complaints) / nullif(sum(m.delivered), 0)
     FROM (
-        -- The years that lie wholly in the span,
+        -- The quarters that lie wholly in the span,
         SELECT
             part.flow_id,
             part.flow_name,
@@ -418,9 +418,9 @@ LANGUAGE sql STABLE BEGIN ATOMIC
             part.message_segment_count_sum,
             part.text_message_credit_usage_amount,
             part.text_message_spend
-        FROM flow_metrics_yearly AS part
+        FROM flow_metrics_quarterly AS part
         CROSS JOIN whole
-        WHERE part.year >= whole.years_from AND part.year < whole.years_to
+        WHERE part.quarter >= whole.quarters_from AND part.quarter < whole.quarters_to
         UNION ALL
         -- the other whole months, before them
         SELECT
@@ -449,7 +449,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
             part.text_message_spend
         FROM flow_metrics_monthly AS part
         CROSS JOIN whole
-        WHERE part.month >= whole.months_from AND part.month < whole.months_to AND part.month < whole.years_from
+        WHERE part.month >= whole.months_from AND part.month < whole.months_to AND part.month < whole.quarters_from
         UNION ALL
         -- and after,
         SELECT
@@ -479,7 +479,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
         FROM flow_metrics_monthly AS part
         CROSS JOIN whole
         WHERE part.month >= whole.months_from AND part.month < whole.months_to
-            AND part.month >= whole.years_from AND part.month >= whole.years_to
+            AND part.month >= whole.quarters_from AND part.month >= whole.quarters_to
         UNION ALL
         -- and the days of the edges.
         SELECT
@@ -542,21 +542,54 @@ LANGUAGE sql STABLE BEGIN ATOMIC
     GROUP BY m.flow_id;
 END;
 
--- The days of the years are the rows of flow_metrics, and far fewer to read; all else is counted as before.
+-- The days of the quarters are the rows of flow_metrics, and far fewer to read; all else is counted as before. The windows'
+-- states are made out once, for all assets together.
 CREATE OR REPLACE VIEW sync_status AS
+WITH states AS MATERIALIZED (
+    SELECT * FROM window_states
+),
+begun AS (
+    SELECT entity, min(window_start) AS since
+    FROM states
+    WHERE state IN ('synced', 'open')
+    GROUP BY entity
+),
+-- The first window after the earliest synced one that is not done: nothing beyond it counts.
+broken AS (
+    SELECT gap.entity, min(gap.window_start) AS at
+    FROM states AS gap
+    JOIN begun ON begun.entity = gap.entity AND gap.window_start >= begun.since
+    WHERE gap.state <> 'synced'
+    GROUP BY gap.entity
+),
+counted AS (
+    SELECT
+        w.entity,
+        max(w.finished_at) FILTER (WHERE w.state IN ('synced', 'open')) AS last_synced_at,
+        count(*) FILTER (WHERE w.state IN ('synced', 'open')) AS windows_synced,
+        count(*) FILTER (WHERE w.state = 'failed') AS windows_failed,
+        count(*) FILTER (WHERE w.has_ended AND w.state IN ('missing', 'open')) AS windows_missing,
+        (array_agg(w.error ORDER BY w.finished_at DESC) FILTER (WHERE w.error IS NOT NULL))[1] AS last_error,
+        max(least(w.window_end, w.asked_at)) FILTER (
+            WHERE w.state IN ('synced', 'open') AND w.window_start <= coalesce(broken.at, 'infinity')
+        ) AS synced_through
+    FROM states AS w
+    LEFT JOIN broken ON broken.entity = w.entity
+    GROUP BY w.entity
+)
 SELECT
     asset.entity,
     CASE
         WHEN counted.windows_failed > 0 THEN 'failed'
-        WHEN counted.windows_synced = 0 THEN 'never synced'
+        WHEN coalesce(counted.windows_synced, 0) = 0 THEN 'never synced'
         WHEN counted.windows_missing > 0 THEN 'behind'
         ELSE 'synced'
     END AS status,
     counted.last_synced_at,
     counted.synced_through,
-    counted.windows_synced,
-    counted.windows_failed,
-    counted.windows_missing,
+    coalesce(counted.windows_synced, 0) AS windows_synced,
+    coalesce(counted.windows_failed, 0) AS windows_failed,
+    coalesce(counted.windows_missing, 0) AS windows_missing,
     asset.row_count,
     counted.last_error
 FROM (
@@ -565,7 +598,7 @@ FROM (
     UNION ALL SELECT 3, 'forms', count(*) FILTER (WHERE deleted_at IS NULL) FROM forms
     UNION ALL SELECT 4, 'segments', count(*) FILTER (WHERE deleted_at IS NULL) FROM segments
     UNION ALL SELECT 5, 'flow_report', count(*) FROM flow_report
-    UNION ALL SELECT 6, 'flow_metrics', coalesce(sum(days), 0)::bigint FROM flow_metrics_yearly
+    UNION ALL SELECT 6, 'flow_metrics', coalesce(sum(days), 0)::bigint FROM flow_metrics_quarterly
     UNION ALL SELECT 7, 'campaign_report', count(*) FROM campaign_report
     UNION ALL SELECT 8, 'campaign_metrics', count(*) FROM campaign_metrics
     UNION ALL SELECT 9, 'form_report', count(*) FROM form_report
@@ -573,29 +606,5 @@ FROM (
     UNION ALL SELECT 11, 'segment_report', count(*) FROM segment_report
     UNION ALL SELECT 12, 'segment_metrics', count(*) FROM segment_metrics
 ) AS asset (position, entity, row_count)
-CROSS JOIN LATERAL (
-    SELECT
-        max(w.finished_at) FILTER (WHERE w.state IN ('synced', 'open')) AS last_synced_at,
-        count(*) FILTER (WHERE w.state IN ('synced', 'open')) AS windows_synced,
-        count(*) FILTER (WHERE w.state = 'failed') AS windows_failed,
-        count(*) FILTER (WHERE w.has_ended AND w.state IN ('missing', 'open')) AS windows_missing,
-        (array_agg(w.error ORDER BY w.finished_at DESC) FILTER (WHERE w.error IS NOT NULL))[1] AS last_error,
-        max(least(w.window_end, w.asked_at)) FILTER (
-            WHERE w.state IN ('synced', 'open') AND w.window_start <= unbroken.until
-        ) AS synced_through
-    FROM window_states AS w
-    CROSS JOIN (
-        -- The first window after the earliest synced one that is not done: nothing beyond it counts.
-        SELECT coalesce(min(gap.window_start), 'infinity') AS until
-        FROM window_states AS gap
-        WHERE gap.entity = asset.entity
-            AND gap.state <> 'synced'
-            AND gap.window_start >= (
-                SELECT min(first.window_start)
-                FROM sync_windows AS first
-                WHERE first.entity = asset.entity AND first.status = 'synced'
-            )
-    ) AS unbroken
-    WHERE w.entity = asset.entity
-) AS counted
+LEFT JOIN counted ON counted.entity = asset.entity
 ORDER BY asset.position;

@@ -47,7 +47,7 @@ def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
         checks.append(
             Check(
                 "months_are_the_days",
-                "For each flow the sums by month equal those of its days, and the sums by year those of its months, "
+                "For each flow the sums by month equal those of its days, and the sums by quarter those of its months, "
                 "exactly: what is read of a long span is what its days come to.",
                 months_are_the_days,
             )
@@ -123,18 +123,18 @@ def sums_are_the_reports(look: Examination, table: MetricsTable) -> Verdict:
 
 def months_are_the_days(look: Examination) -> Verdict:
     wrong = [
-        f"{row.id} in {row.begin:{form}}"
-        for unit, form, kept, parts in (
-            ("month", "%Y-%m", "flow_metrics_monthly", "flow_metrics"),
-            ("year", "%Y", "flow_metrics_yearly", "flow_metrics_monthly"),
+        f"{row.id} in the {unit} from {row.begin}"
+        for unit, kept, parts in (
+            ("month", "flow_metrics_monthly", "flow_metrics"),
+            ("quarter", "flow_metrics_quarterly", "flow_metrics_monthly"),
         )
         for row in look.rows(_not_the_sums(unit, look.target(kept), look.target(parts)))
     ]
     if not wrong:
-        return passed("every month is the sum of its days, every year that of its months")
+        return passed("every month is the sum of its days, every quarter that of its months")
     schema = look.connection.dialect.identifier_preparer.quote(look.account.slug)
     return error(
-        f"{counted(len(wrong), 'sum')} by month and year differ from the days: {some(wrong)}. Run "
+        f"{counted(len(wrong), 'sum')} by month and quarter differ from the days: {some(wrong)}. Run "
         f"`SELECT {schema}.flow_metrics_add_up_all()`, and find out who wrote to flow_metrics with its triggers "
         "switched off.",
         sums=len(wrong),
@@ -142,7 +142,7 @@ def months_are_the_days(look: Examination) -> Verdict:
 
 
 def _not_the_sums(unit: str, kept: Target, parts: Target) -> sa.Select[Any]:
-    """Flow and first day of each month or year that is not the sum of its parts, or has none, or should be there."""
+    """Flow and first day of each month or quarter that is not the sum of its parts, or has none, or should be there."""
     source = parts.table.c
     begin = sa.cast(sa.func.date_trunc(unit, sa.cast(source[parts.key[1]], sa.DateTime)), sa.Date)
 

@@ -1,4 +1,4 @@
-"""Sums by month and year: what `flow_metrics_between` makes of them is what the days alone would come to."""
+"""Sums by month and quarter: what `flow_metrics_between` makes of them is what the days alone would come to."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ SUMS = (
     "unsubscribe_uniques", "spam_complaints", "message_segment_count_sum", "text_message_credit_usage_amount",
     "text_message_spend",
 )  # fmt: skip
-KEPT = ("flow_metrics_monthly", "flow_metrics_yearly")
+KEPT = ("flow_metrics_monthly", "flow_metrics_quarterly")
 BEGIN = date(2023, 11, 1)
 DAYS = 520
-"""From November 2023 to April 2025: a leap year, and an edge of a year on either side."""
+"""From November 2023 to April 2025: a leap year, and months that begin or end no quarter on either side."""
 
 SPANS = [
     ("2024-01-01", "2024-12-31"),
@@ -155,8 +155,8 @@ def test_a_change_by_anybody_is_in_the_sums_at_once(filled: Store, change: str) 
     assert strays(filled) == []
 
 
-def test_whole_months_and_years_are_read_from_their_sums_and_the_edges_from_the_days(filled: Store) -> None:
-    for table, value in (("monthly", 1_000), ("yearly", 1_000_000)):
+def test_whole_months_and_quarters_are_read_from_their_sums_and_the_edges_from_the_days(filled: Store) -> None:
+    for table, value in (("monthly", 1_000), ("quarterly", 1_000_000)):
         filled.run(f"UPDATE flow_metrics_{table} SET recipients = {value}, days = 1 WHERE flow_id = 'a'")
     filled.run("ALTER TABLE flow_metrics DISABLE TRIGGER USER")
     filled.run("UPDATE flow_metrics SET recipients = 1 WHERE flow_id = 'a'")
@@ -169,9 +169,9 @@ def test_whole_months_and_years_are_read_from_their_sums_and_the_edges_from_the_
     assert recipients("2024-03-01", "2024-03-31") == (1_000, 1)
     assert recipients("2024-02-29", "2024-04-01") == (1_002, 3)
     assert recipients("2024-03-01", "2024-03-30") == (30, 30)
-    assert recipients("2024-01-01", "2024-12-31") == (1_000_000, 1)
-    assert recipients("2023-12-01", "2025-01-31") == (1_002_000, 3)
-    assert recipients("2023-12-30", "2025-02-02") == (1_001_004, 6)
+    assert recipients("2024-01-01", "2024-12-31") == (4_000_000, 4)
+    assert recipients("2023-12-01", "2025-01-31") == (4_002_000, 6)
+    assert recipients("2023-12-30", "2025-02-02") == (4_001_004, 9)
 
 
 def test_the_same_figures_again_write_no_sum(filled: Store) -> None:
@@ -186,7 +186,7 @@ def test_the_same_figures_again_write_no_sum(filled: Store) -> None:
 
 def test_a_changed_day_writes_the_sums_of_its_flow_and_month_alone(filled: Store) -> None:
     others = "SELECT ctid::text FROM flow_metrics_{} WHERE NOT (flow_id = 'a' AND {} = '2024-0{}-01') ORDER BY 1"
-    queries = [others.format("monthly", "month", 5), others.format("yearly", "year", 1)]
+    queries = [others.format("monthly", "month", 5), others.format("quarterly", "quarter", 4)]
     before = [filled.values(query) for query in queries]
     filled.run("UPDATE flow_metrics SET opens = 1234567 WHERE flow_id = 'a' AND date = '2024-05-31'")
     assert [filled.values(query) for query in queries] == before
@@ -221,7 +221,7 @@ def test_two_writers_of_one_month_take_turns_and_the_later_counts_both(by_day: S
         holder.commit()
         writer.result()
     assert by_day.rows("SELECT days, recipients FROM flow_metrics_monthly") == [(2, 2)]
-    assert by_day.rows("SELECT days, recipients FROM flow_metrics_yearly") == [(2, 2)]
+    assert by_day.rows("SELECT days, recipients FROM flow_metrics_quarterly") == [(2, 2)]
 
 
 def test_a_writer_that_cannot_see_anothers_days_fails_instead_of_losing_them(by_day: Store) -> None:
@@ -243,7 +243,7 @@ def test_what_rolls_back_leaves_no_sum(by_day: Store, holder: sa.Connection) -> 
     assert by_day.values("SELECT flow_id FROM flow_metrics_monthly") == []
 
 
-def test_the_rows_of_flow_metrics_are_counted_by_the_days_of_the_years(filled: Store) -> None:
+def test_the_rows_of_flow_metrics_are_counted_by_the_days_of_the_quarters(filled: Store) -> None:
     count = "SELECT row_count FROM sync_status WHERE entity = 'flow_metrics'"
     assert filled.values(count) == [3 * 456]
     filled.run("TRUNCATE flow_metrics")
