@@ -27,7 +27,7 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from psycopg import errors, sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import URL
 
 from klaviyo_pipeline.event_log import EventsTogether
@@ -47,6 +47,7 @@ HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
 HAS_OWN_SCHEMA: LiteralString = """
 SELECT 1 FROM pg_namespace WHERE nspname = %s AND pg_get_userbyid(nspowner) = current_user
 """
+IS_FIRST_SCHEMA: LiteralString = "SELECT 1 WHERE current_schema() = %s"
 
 
 _is_seen: ContextVar[bool] = ContextVar("output_is_seen", default=False)
@@ -183,8 +184,30 @@ def _beside_the_warehouse(warehouse: str) -> str:
     with _reached(warehouse, WAREHOUSE_URL) as connection:
         database = _database_beside(connection, warehouse)
     if database is None:
+        _serves_dagster(warehouse, SCHEMA)
         return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
+    _serves_dagster(database)
     return _psycopg2_url(database, WAREHOUSE_URL)
+
+
+def _serves_dagster(url: str, schema: str | None = None) -> None:
+    """Raise `SettingsError` where a pooler stands before the warehouse that leads Dagster elsewhere, or nowhere.
+
+    One may know the warehouse's database alone, refuse the parameter that names the schema, or drop it unsaid:
+    Dagster's tables would then be made among the warehouse's.
+    """
+    told_schema = make_conninfo(url, options=f"-csearch_path={schema}") if schema else url
+    try:
+        with psycopg.connect(told_schema, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+            if schema is None or _exists(connection, IS_FIRST_SCHEMA, schema):
+                return
+            told = "the pooler drops search_path"
+    except psycopg.OperationalError as error:
+        told = " ".join(str(error).split())
+    raise SettingsError(
+        f"{WAREHOUSE_URL} does not lead to Dagster's own storage ({told}). Behind a pooler set {OWN_URL} to the "
+        "server itself."
+    )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from klaviyo_pipeline import instance
 from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
 from klaviyo_pipeline.settings import PROJECT_ROOT, SettingsError
 from klaviyo_pipeline_tests.conftest import THROW_AWAY
+from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 
 
 @pytest.fixture(autouse=True)
@@ -228,3 +229,33 @@ def test_any_other_dagster_home_gives_way_to_the_projects(
     assert os.environ["DAGSTER_HOME"] == str(state / "dagster")
     assert (state / "dagster" / "dagster.yaml").resolve() == PROJECT_ROOT / "dagster.yaml"
     assert instance.use_project_instance() == (state / "dagster").resolve()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        pytest.param("", "unsupported startup parameter", id="refused"),
+        pytest.param("ignore_startup_parameters = options", "drops search_path", id="dropped"),
+    ],
+)
+def test_a_pooler_that_does_not_take_the_schemas_name_is_told_in_one_line(
+    warehouse: str, guest: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, told: str
+) -> None:
+    allow_schemas(warehouse, guest)
+    with transaction_pooler(guest, server_folder, pool_size=2, more=more) as pooled:
+        monkeypatch.setenv("KLAVIYO_DATABASE_URL", pooled)
+        with pytest.raises(SettingsError, match=rf"{told}.*set KLAVIYO_DAGSTER_DATABASE_URL") as error:
+            instance.storage_url()
+    assert "\n" not in str(error.value)
+    assert "p@ss/w" not in str(error.value)
+
+
+@pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+def test_a_pooler_that_knows_the_warehouse_alone_is_told_in_one_line(
+    warehouse: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with transaction_pooler(warehouse, server_folder, pool_size=2, databases=dbname(warehouse)) as pooled:
+        monkeypatch.setenv("KLAVIYO_DATABASE_URL", pooled)
+        with pytest.raises(SettingsError, match=r"no such database.*set KLAVIYO_DAGSTER_DATABASE_URL"):
+            instance.storage_url()

@@ -8,6 +8,7 @@ may stand between.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +24,9 @@ from psycopg.types.json import set_json_dumps
 from klaviyo_pipeline.postgres.embedded import project_server
 
 CONNECT_TIMEOUT_SECONDS = 10
+
+POOL_SIZE = 3
+"""Sessions that a process opens at most for one URL: one writes, the others keep the pace and read meanwhile."""
 
 RETRY_PAUSES = (0.5, 2.0, 5.0)
 """Seconds before the second, third and fourth attempt: a server restarts within these."""
@@ -76,11 +80,35 @@ def create_engine(url: str) -> sa.Engine:
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "klaviyo_pipeline",
         },
-        pool_size=4,
-        max_overflow=4,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
         pool_pre_ping=True,
         json_serializer=lambda value: json_text(value).decode(),
     )
+
+
+_shared: dict[str, tuple[sa.Engine, int]] = {}
+_shared_lock = threading.Lock()
+
+
+@contextmanager
+def shared_engine(url: str) -> Iterator[sa.Engine]:
+    """The process's engine for this URL: one for all who use it at the same time, disposed of after the last.
+
+    A run asks for an engine in several places, one within another; each with sessions of its own would hold several.
+    """
+    with _shared_lock:
+        engine, users = _shared.get(url) or (create_engine(url), 0)
+        _shared[url] = engine, users + 1
+    try:
+        yield engine
+    finally:
+        with _shared_lock:
+            engine, users = _shared.pop(url)
+            if users > 1:
+                _shared[url] = engine, users - 1
+        if users == 1:
+            engine.dispose()
 
 
 @contextmanager

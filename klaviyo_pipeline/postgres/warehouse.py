@@ -8,7 +8,7 @@ from typing import Self
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
+from klaviyo_pipeline.postgres.engine import clear_errors, shared_engine, warehouse_url
 from klaviyo_pipeline.settings import Account
 
 
@@ -35,11 +35,7 @@ class Warehouse(dg.ConfigurableResource[None]):
 
     @contextmanager
     def engine(self, slug: str) -> Iterator[sa.Engine]:
-        """An engine for one run on this account's schema."""
+        """An engine on this account's schema, shared with whoever else in the process asks at the same time."""
         url = self.url(slug)
-        engine = create_engine(url)
-        try:
-            with clear_errors(url):
-                yield engine
-        finally:
-            engine.dispose()
+        with shared_engine(url) as engine, clear_errors(url):
+            yield engine

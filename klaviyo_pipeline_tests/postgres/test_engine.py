@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres import engine as engines
-from klaviyo_pipeline.postgres.engine import create_engine, in_transaction
+from klaviyo_pipeline.postgres.engine import create_engine, in_transaction, shared_engine
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +53,22 @@ def test_what_a_copy_refuses_is_raised_at_once(database: str) -> None:
         in_transaction(engine, work)
     assert len(attempts) == 1
     engine.dispose()
+
+
+def test_all_who_use_a_url_at_the_same_time_share_its_sessions(database: str) -> None:
+    with shared_engine(database) as outer:
+        with shared_engine(database) as inner:
+            assert inner is outer
+            with inner.connect() as connection:
+                first = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        with outer.connect() as connection:
+            assert connection.scalar(sa.text("SELECT pg_backend_pid()")) == first
+
+
+def test_the_last_who_uses_a_url_closes_its_sessions(database: str) -> None:
+    with shared_engine(database) as engine, engine.connect() as connection:
+        before = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    assert engine.pool.status().startswith("Pool size: 3  Connections in pool: 0 ")
+    with shared_engine(database) as another, another.connect() as connection:
+        assert another is not engine
+        assert connection.scalar(sa.text("SELECT pg_backend_pid()")) != before
