@@ -39,6 +39,18 @@ def uncollected() -> Iterator[None]:
         gc.collect(0)
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """`uncollected`, for definitions that stay as long as the process: what was made is never looked through again.
+
+    The code server makes many more objects whenever it tells the web server what it holds, and each time it would
+    look through all of these.
+    """
+    with uncollected():
+        yield
+    gc.freeze()
+
+
 class AccountsRepository(dg.RepositoryData):
     """The definitions of these accounts; `part` makes one account's, `whole` what spans them.
 
@@ -64,7 +76,7 @@ class AccountsRepository(dg.RepositoryData):
         """One account's own repository."""
         with self._lock:
             if slug not in self._parts:
-                with uncollected():
+                with kept():
                     self._parts[slug] = self._make_part(self._accounts[slug]).get_repository_def()
             return self._parts[slug]
 
@@ -76,7 +88,7 @@ class AccountsRepository(dg.RepositoryData):
     @cached_property
     def whole(self) -> dg.RepositoryDefinition:
         """What spans the accounts: every asset and check in one graph."""
-        with self._lock, uncollected():
+        with self._lock, kept():
             return self._make_whole().get_repository_def()
 
     def get_top_level_resources(self) -> Mapping[str, dg.ResourceDefinition]:
@@ -88,7 +100,7 @@ class AccountsRepository(dg.RepositoryData):
     def get_all_jobs(self) -> Sequence[dg.JobDefinition]:
         own: list[dg.JobDefinition] = []
         for part in self.parts:
-            with uncollected():
+            with kept():
                 own += [part.get_job(name) for name in part.job_names if name != EVERY_ASSET_JOB]
         return [*own, self.get_job(EVERY_ASSET_JOB)]
 

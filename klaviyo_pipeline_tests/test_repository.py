@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
 
 from klaviyo_pipeline.definitions import accounts_repository, build_defs, defs, installation_defs
 from klaviyo_pipeline.jobs import ACCOUNT_TAG
-from klaviyo_pipeline.repository import AccountsRepository
+from klaviyo_pipeline.repository import AccountsRepository, kept
 from klaviyo_pipeline.settings import Account
 
 # One slug begins another.
@@ -88,6 +90,55 @@ def test_a_name_that_begins_with_two_slugs_is_found_with_its_own(repository: dg.
 def test_what_is_materialized_by_hand_may_be_of_any_account(repository: dg.RepositoryDefinition) -> None:
     job = repository.get_implicit_global_asset_job_def()
     assert {key.path[0] for key in job.asset_layer.executable_asset_keys} == {account.slug for account in ACCOUNTS}
+
+
+def test_nothing_is_made_before_it_is_asked_for() -> None:
+    made: list[str] = []
+
+    def part(account: Account) -> dg.Definitions:
+        made.append(account.slug)
+        return dg.Definitions()
+
+    def whole() -> dg.Definitions:
+        made.append("whole")
+        return dg.Definitions()
+
+    repository = AccountsRepository(ACCOUNTS, part, whole)
+    repository.definition()
+    assert made == []
+    repository.part("shop_uk")
+    repository.part("shop_uk")
+    assert made == ["shop_uk"]
+
+
+def test_each_job_is_made_once_when_all_are_loaded_and_none_for_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = accounts_repository(ACCOUNTS).definition()
+    made: list[str] = []
+    build = dg.JobDefinition.__init__
+
+    def noted(job: dg.JobDefinition, **given: Any) -> None:
+        build(job, **given)
+        made.append(job.name)
+
+    monkeypatch.setattr(dg.JobDefinition, "__init__", noted)
+    assert repository.asset_graph.get_all_asset_keys()
+    # Jobs of assets are the dear ones.
+    assert set(made) == {f"{account.slug}_prune" for account in ACCOUNTS}
+    made.clear()
+    repository.load_all_definitions()
+    of_assets = [name for name in repository.job_names if not name.endswith("_prune")]
+    assert sorted(name for name in made if not name.endswith("_prune")) == sorted(of_assets)
+    made.clear()
+    RepositorySnap.from_def(repository, defer_snapshots=True)
+    assert made == []
+
+
+def test_what_was_made_for_good_is_not_looked_through_again() -> None:
+    before = gc.get_freeze_count()
+    with kept():
+        assert not gc.isenabled()
+        made = [[number] for number in range(1_000)]
+    assert gc.get_freeze_count() >= before + len(made)
 
 
 def test_garbage_is_collected_again_afterwards(repository: dg.RepositoryDefinition) -> None:
