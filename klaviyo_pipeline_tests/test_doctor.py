@@ -28,6 +28,7 @@ from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.settings import SQL_DIR, Account
+from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 from klaviyo_pipeline_tests.support import empty_shop, key_of
 
 NOBODY = "postgresql://me:hush-hush@127.0.0.1:1/db"
@@ -351,6 +352,20 @@ def test_a_server_that_is_too_old_is_red(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(warehouse, "OLDEST_MAJOR", 99)
     finding = look()["Postgres version"]
     assert (finding.verdict, finding.remedy) == ("failed", "use Postgres 99 or newer")
+
+
+@pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+def test_a_pooler_in_transaction_mode_before_dagsters_storage_is_a_warning(
+    database: str, server_folder: Path, setting: Set
+) -> None:
+    sync_before(database)
+    with transaction_pooler(database, server_folder, pool_size=1) as pooled:
+        setting(KLAVIYO_DAGSTER_DATABASE_URL=pooled)
+        finding = look()["Dagster instance"]
+    assert (finding.verdict, finding.remedy) == ("warning", "set KLAVIYO_DAGSTER_DATABASE_URL to the server itself")
+    assert "a pooler in transaction mode" in finding.found
+    setting(KLAVIYO_DAGSTER_DATABASE_URL=database)
+    assert look()["Dagster instance"].verdict == "ok"
 
 
 def test_a_dagster_home_of_ones_own_is_opened_and_its_storage_named(setting: Set, tmp_path: Path) -> None:

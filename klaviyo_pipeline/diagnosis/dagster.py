@@ -7,7 +7,7 @@ import os
 import sqlalchemy as sa
 from dagster import DagsterInstance
 
-from klaviyo_pipeline.diagnosis.findings import Finding, failed, ok
+from klaviyo_pipeline.diagnosis.findings import Finding, failed, ok, warning
 from klaviyo_pipeline.instance import OWN_URL, WAREHOUSE_URL, found_storage_url, home, use_project_instance
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.settings import PROJECT_ROOT
@@ -29,6 +29,15 @@ def look_at_dagster() -> list[Finding]:
     if url is None:
         return [_to_be_made()]
     where = _place(url)
+    if _sessions_are_shared(url):
+        return [
+            warning(
+                CHECK,
+                f"{where} is a pooler in transaction mode: what the web server sets for its session, such as its "
+                "statement_timeout, befalls the daemon and the runs",
+                f"set {OWN_URL} to the server itself",
+            )
+        ]
     if not _has_tables(url):
         return [ok(CHECK, f"empty yet, at {where}; the first run makes its tables")]
     return [ok(CHECK, _opened(where))]
@@ -67,6 +76,17 @@ def _has_tables(url: str) -> bool:
     try:
         with engine.connect() as connection:
             return sa.inspect(connection).has_table("runs")
+    finally:
+        engine.dispose()
+
+
+def _sessions_are_shared(url: str) -> bool:
+    """Whether two connections that are both open are one session of the server; one that is busy may hide it."""
+    engine = sa.create_engine(url, connect_args={"connect_timeout": 10}, isolation_level="AUTOCOMMIT")
+    backend = sa.text("SELECT pg_backend_pid()")
+    try:
+        with engine.connect() as one, engine.connect() as another:
+            return bool(one.scalar(backend) == another.scalar(backend))
     finally:
         engine.dispose()
 
