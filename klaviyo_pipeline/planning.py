@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 
 import sqlalchemy as sa
 
@@ -66,8 +67,7 @@ class Planner:
 
     def missing(self, connection: sa.Connection, asset: str) -> list[list[Window]]:
         """The ranges of windows that have ended and that the ledger lacks: never asked, failed, or asked too early."""
-        today = self.account.today(self.now)
-        every = [w for w in self._plan(asset).between(self.account.start_date, today, self.now) if w.end <= self.now]
+        every = self._ended_of_entities if asset in ENTITIES else self._ended_of_reports
         if asset in METRICS:
             wanted = self._stale_metrics(connection, asset, every)
         else:
@@ -81,6 +81,18 @@ class Planner:
             return True
         last = CensusRecord(self.account.slug, FULL_LISTINGS[asset].entity).last_complete(connection)
         return last is None or self.now - last > CENSUS_IS_FRESH
+
+    @cached_property
+    def _ended_of_entities(self) -> list[Window]:
+        return self._ended(entity_windows(self.account))
+
+    @cached_property
+    def _ended_of_reports(self) -> list[Window]:
+        return self._ended(report_windows(self.account))
+
+    def _ended(self, plan: WindowPlan) -> list[Window]:
+        today = self.account.today(self.now)
+        return [window for window in plan.between(self.account.start_date, today, self.now) if window.end <= self.now]
 
     def _plan(self, asset: str) -> WindowPlan:
         return entity_windows(self.account) if asset in ENTITIES else report_windows(self.account)

@@ -61,6 +61,18 @@ def test_a_day_of_changing_clocks_has_an_hourly_window_for_each_hour_that_passed
         assert set(lengths(cut, day, day)) == {1}
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu", "Australia/Sydney", "Africa/Casablanca"])
+def test_a_year_of_hours_is_found_by_its_first_and_last(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = entity_windows(Account(start_date=date(2025, 1, 1), timezone=zone, sync_window="hourly"))
+    found = []
+    find = WindowPlan._window
+    monkeypatch.setattr(WindowPlan, "_window", lambda plan, key: found.append(key) or find(plan, key))
+    year = plan.between(date(2025, 1, 1), date(2025, 12, 31), datetime(2026, 1, 2, tzinfo=UTC))
+    assert found == [year[0].key, year[-1].key]
+    assert len(year) == 365 * 24
+    assert year == plan.of_keys(window.key for window in year)
+
+
 def test_windows_are_utc_instants_of_the_accounts_days() -> None:
     [window] = plan("Asia/Kolkata").between(date(2025, 3, 1), date(2025, 3, 1), NOW)
     assert window == Window(
