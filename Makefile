@@ -52,7 +52,9 @@ lock: $(VENV)/.installed-dev ## write the locks anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+		--extra celery --extra k8s -c requirements.lock pyproject.toml -o requirements-deploy.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra dev -c requirements-deploy.lock pyproject.toml -o requirements-dev.lock
 
 stop: ## stop the embedded Postgres
 	@if [ -x $(BIN)/klaviyo-pipeline ]; then $(BIN)/klaviyo-pipeline database stop; fi
