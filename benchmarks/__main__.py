@@ -9,7 +9,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import fetch, growth, memory, rates, reading, request_counts, split, startup, write_path
+from benchmarks import (
+    celery_workers,
+    fetch,
+    growth,
+    memory,
+    rates,
+    reading,
+    request_counts,
+    split,
+    startup,
+    write_path,
+)
 from benchmarks.results import Figure, as_table
 from benchmarks.server import throw_away_server
 from klaviyo_pipeline.settings import PROJECT_ROOT
@@ -24,8 +35,9 @@ BENCHMARKS: Mapping[str, Callable[..., Iterator[Figure]]] = {
     "memory": memory.run,
     "reading": reading.run,
     "startup": startup.run,
+    "celery_workers": celery_workers.run,
 }
-PAGE = PROJECT_ROOT / "docs" / "performance.md"
+DOCS = PROJECT_ROOT / "docs"
 
 
 def main() -> None:
@@ -33,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="all by default")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether they run, not how fast")
-    parser.add_argument("--write", action="store_true", help="write each benchmark's table into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="write each benchmark's table into its page of docs/")
     given = parser.parse_args()
     # A benchmark that is told to stop takes its servers along.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
@@ -44,7 +56,15 @@ def main() -> None:
                 print(figure.as_line(), flush=True)
                 figures.append(figure)
         if given.write:
-            write_table(PAGE, name, figures)
+            write_table(page_of(name), name, figures)
+
+
+def page_of(name: str) -> Path:
+    """The page that has a place for the benchmark's table."""
+    for page in sorted(DOCS.glob("*.md")):
+        if f"<!-- {name} -->" in page.read_text():
+            return page
+    raise SystemExit(f"no page has a place for {name}")
 
 
 def write_table(page: Path, name: str, figures: list[Figure]) -> None:

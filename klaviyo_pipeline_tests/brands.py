@@ -81,19 +81,25 @@ def brands_in(database: str, folder: Path, rate_scale: float = 0) -> Iterator[Br
     keys = {f"KEY_OF_{slug.upper()}": key_of(shop) for slug, shop in shops.items()}
     shops[REVOKED].api_keys = {"pk_another": set()}
     with SandboxServer(list(shops.values()), rate_scale=rate_scale) as server:
-        file = folder / "accounts.yaml"
-        entries = [
-            {"slug": slug, "api_key_env": f"KEY_OF_{slug.upper()}", "timezone": shop.timezone}
-            for slug, shop in shops.items()
-        ]
-        defaults = {"api_url": server.url, "rate_scale": rate_scale, "start_date": "2025-03-01"}
-        file.write_text(yaml.safe_dump({"defaults": defaults, "accounts": entries}))
-        variables = {
-            **keys,
-            "KLAVIYO_ACCOUNTS_FILE": str(file),
-            "KLAVIYO_DATABASE_URL": database,
-            "KLAVIYO_DAGSTER_DATABASE_URL": database,
-            "KLAVIYO_IGNORE_DOTENV": "1",
-            "DAGSTER_HOME": str(dagster_home(folder)),
-        }
+        variables = keys | described(shops, server.url, rate_scale, database, folder)
         yield Brands(shops, server, database, variables)
+
+
+def described(
+    shops: dict[str, SandboxAccount], url: str, rate_scale: float, database: str, folder: Path
+) -> dict[str, str]:
+    """Describe the accounts in a file of the folder; the variables of a shell for them, but for their keys."""
+    file = folder / "accounts.yaml"
+    entries = [
+        {"slug": slug, "api_key_env": f"KEY_OF_{slug.upper()}", "timezone": shop.timezone}
+        for slug, shop in shops.items()
+    ]
+    defaults = {"api_url": url, "rate_scale": rate_scale, "start_date": "2025-03-01"}
+    file.write_text(yaml.safe_dump({"defaults": defaults, "accounts": entries}))
+    return {
+        "KLAVIYO_ACCOUNTS_FILE": str(file),
+        "KLAVIYO_DATABASE_URL": database,
+        "KLAVIYO_DAGSTER_DATABASE_URL": database,
+        "KLAVIYO_IGNORE_DOTENV": "1",
+        "DAGSTER_HOME": str(dagster_home(folder)),
+    }

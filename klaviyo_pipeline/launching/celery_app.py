@@ -5,10 +5,7 @@ The broker and every setting are those of the run launcher in dagster.yaml, so t
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
@@ -18,6 +15,7 @@ from dagster._serdes import serialize_value, unpack_value
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 
 from klaviyo_pipeline.launching.celery_launcher import CeleryLauncher
+from klaviyo_pipeline.launching.supervising import supervise
 from klaviyo_pipeline.settings import SettingsError
 
 
@@ -46,16 +44,6 @@ def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
     code = supervise([sys.executable, "-m", "dagster", "api", "execute_run", serialize_value(here)])
     if code:
         _tell_of_the_death(told.run_id, code)
-
-
-def supervise(command: Sequence[str]) -> int:
-    """Wait for the command's end; its exit code. A SIGTERM, by which Celery cancels a task, is handed on to it."""
-    process = subprocess.Popen(command)  # noqa: S603 - our own arguments
-    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
-    try:
-        return process.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _tell_of_the_death(run_id: str, code: int) -> None:

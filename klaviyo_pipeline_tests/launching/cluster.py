@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +31,13 @@ pytest.importorskip("dagster_celery", reason="pip install 'klaviyo-pipeline[cele
 
 CELERY_YAML = PROJECT_ROOT / "deploy" / "dagster" / "celery.yaml"
 REDIS = shutil.which("redis-server")
-PLACES = 2
-"""Runs of each worker at once."""
-
-PATIENCE = 75.0
+PATIENCE = 300.0
 END = ("SUCCESS", "FAILURE", "CANCELED")
 
 
 @dataclass
 class Cluster:
-    """Two Celery workers and a daemon at work for one Dagster instance, through its queue."""
+    """Celery workers and a daemon at work for one Dagster instance, through its queue."""
 
     instance: dg.DagsterInstance
     workspace: WorkspaceProcessContext
@@ -79,7 +76,8 @@ class Cluster:
 
     def ended(self) -> list[dg.DagsterRun]:
         """Every run, once none goes on and each that is to be started again has been."""
-        return self.until(self._all_ended, "the runs do not end")
+        runs: list[dg.DagsterRun] = self.until(self._all_ended, "the runs do not end")
+        return runs
 
     def until(self, found: Callable[[], Any], otherwise: str) -> Any:
         """What `found` returns, once that is something."""
@@ -101,14 +99,19 @@ class Cluster:
 
 
 @contextmanager
-def cluster(variables: dict[str, str], folder: Path) -> Iterator[Cluster]:
-    """The services, each a process, with these variables of a shell; what they say is in `folder`."""
+def cluster(
+    variables: dict[str, str], folder: Path, names: Sequence[str] = ("one", "other"), places: int = 2
+) -> Iterator[Cluster]:
+    """The services, each a process, with these variables of a shell; what they say is in `folder`.
+
+    There is a worker for each of the names, with so many places for runs.
+    """
     log = folder / "services.log"
     home = Path(variables["DAGSTER_HOME"])
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        ports = [_free_port() for _ in range(2)]
+        ports = [free_port() for _ in range(2)]
         told = {**variables, "CELERY_BROKER_URL": f"redis://127.0.0.1:{ports[0]}/0"}
-        _configure(home)
+        _configure(home, len(names) * places)
         workspace = home / "workspace.yaml"
         location = {"host": "127.0.0.1", "port": ports[1], "location_name": "klaviyo_pipeline"}
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": location}]}))
@@ -120,8 +123,10 @@ def cluster(variables: dict[str, str], folder: Path) -> Iterator[Cluster]:
         stack.enter_context(running(redis, environment, log))
         code = [_program("dagster"), "api", "grpc", "-h", "127.0.0.1", "-p", str(ports[1])]
         stack.enter_context(running([*code, "-m", "klaviyo_pipeline.definitions"], environment, log))
-        _wait_for(ports)
-        workers = {f"{name}@test": _worker(stack, name, environment, log) for name in ("one", "other")}
+        wait_for(ports)
+        workers = {}
+        for name in [f"{name}@test" for name in names]:
+            workers[name] = _worker(stack, name, places, environment, log)
         instance = stack.enter_context(dg.DagsterInstance.get())
         instance.optimize_for_webserver(60_000, pool_recycle=3600, max_overflow=4)
         daemon = [_program("dagster-daemon"), "run", "-w", str(workspace)]
@@ -130,13 +135,13 @@ def cluster(variables: dict[str, str], folder: Path) -> Iterator[Cluster]:
         yield Cluster(instance, context, workers, log)
 
 
-def _configure(home: Path) -> None:
+def _configure(home: Path, places: int) -> None:
     """The configuration of deploy/, more impatient: nobody waits here for a minute to see what is dead."""
     configuration = yaml.safe_load(CELERY_YAML.read_text())
     del configuration["local_artifact_storage"]
     configuration["run_launcher"]["config"]["silence_seconds"] = 2
     configuration["run_monitoring"] |= {"poll_interval_seconds": 1, "free_slots_after_run_end_seconds": 1}
-    configuration["concurrency"]["runs"]["max_concurrent_runs"] = 2 * PLACES
+    configuration["concurrency"]["runs"]["max_concurrent_runs"] = places
     configuration["run_coordinator"] = {
         "module": "dagster.core.run_coordinator",
         "class": "QueuedRunCoordinator",
@@ -145,19 +150,14 @@ def _configure(home: Path) -> None:
     (home / "dagster.yaml").write_text(yaml.safe_dump(configuration))
 
 
-def _worker(stack: ExitStack, name: str, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _worker(
+    stack: ExitStack, name: str, places: int, environment: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
     """A worker in a process group of its own, which ends with the stack."""
-    command = [
-        _program("celery"),
-        "-A",
-        "klaviyo_pipeline.launching.celery_app",
-        "worker",
-        "--concurrency",
-        str(PLACES),
-    ]
+    command = [_program("celery"), "-A", "klaviyo_pipeline.launching.celery_app", "worker", "-n", name]
     output = stack.enter_context(log.open("ab"))
     process = subprocess.Popen(
-        [*command, "--concurrency", str(PLACES), "-n", f"{name}@test", "--without-mingle", "--without-gossip"],
+        [*command, "--concurrency", str(places), "--without-mingle", "--without-gossip"],
         cwd=PROJECT_ROOT,
         env=environment,
         stdout=output,
@@ -178,12 +178,12 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(ports: list[int]) -> None:
+def wait_for(ports: list[int]) -> None:
     deadline = time.monotonic() + PATIENCE
     for port in ports:
         while True:

@@ -119,7 +119,9 @@ def test_the_account_with_a_revoked_key_fails_alone_and_is_not_tried_again(morni
         if run.status is not dg.DagsterRunStatus.SUCCESS and run.run_id not in morning.killed
     )
     assert failed == {REVOKED: 1}
-    assert morning.brands.rows("SELECT count(*) FROM sync_windows", REVOKED) == [(0,)]
+    [(status, told)] = morning.brands.rows("SELECT DISTINCT status, error FROM sync_windows", REVOKED)
+    assert status == "failed"
+    assert f"KEY_OF_{REVOKED.upper()}" in told
 
 
 def test_all_workers_together_keep_each_accounts_rates(morning: Morning) -> None:

@@ -1,0 +1,81 @@
+"""How much more several Celery workers get done than one, against what the accounts' rates allow at all.
+
+Each account's run reads one listing whose pages take a known time at Klaviyo's rates, however quick the machine is.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from benchmarks.results import Figure
+from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.brands import described
+from klaviyo_pipeline_tests.support import empty_shop, key_of, put, utc
+
+DAY = "2025-03-10"
+PAGE, A_SECOND = 50, 3
+"""Flows on a page, and pages in a second, as published."""
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """Seconds of one, two and four workers with a place each, and how near they come to the rates' own bound."""
+    accounts, pages = (2, 4) if quick else (8, 30)
+    least = pages / A_SECOND
+    first = None
+    for workers in (1,) if quick else (1, 2, 4):
+        seconds = _measured(url, workers, accounts, pages)
+        first = first or seconds
+        told = f"{workers} worker{'s' if workers > 1 else ''}, {accounts} accounts"
+        yield Figure("Celery workers", f"{told}: accounts an hour", 3600 * accounts / seconds, "accounts")
+        yield Figure(
+            "Celery workers", f"{told}: of what the rates allow", least * accounts / workers / seconds, "share"
+        )
+        if workers > 1:
+            yield Figure("Celery workers", f"{told}: of one worker's accounts an hour", first / seconds)
+
+
+def _measured(server: str, workers: int, accounts: int, pages: int) -> float:
+    """Seconds from the start of the first run to the end of the last."""
+    from klaviyo_pipeline_tests.launching.cluster import cluster
+
+    shops = {f"shop_{number}": _shop(number, pages) for number in range(accounts)}
+    keys = {f"KEY_OF_{slug.upper()}": key_of(shop) for slug, shop in shops.items()}
+    with tempfile.TemporaryDirectory() as name, SandboxServer(list(shops.values())) as sandbox:
+        folder = Path(name)
+        variables = keys | described(shops, sandbox.url, 1, _empty_database(server), folder)
+        program = str(Path(sys.executable).with_name("klaviyo-pipeline"))
+        subprocess.run([program, "migrate"], env={**os.environ, **variables}, check=True, stdout=subprocess.DEVNULL)
+        with cluster(variables, folder, names=[f"worker_{number}" for number in range(workers)], places=1) as running:
+            for slug in shops:
+                running.launch(f"{slug}_entities", "flows", DAY, DAY)
+            failed = [run.job_name for run in running.ended() if run.status.value != "SUCCESS"]
+            if failed:
+                raise SystemExit(f"runs failed: {', '.join(failed)}")
+            records = running.instance.get_run_records()
+    return max(one.end_time or 0 for one in records) - min(one.start_time or 0 for one in records)
+
+
+def _shop(number: int, pages: int) -> SandboxAccount:
+    shop = empty_shop()
+    shop.id = f"SHOP{number}"
+    for flow in range(pages * PAGE):
+        put(shop, "flows", f"f{flow:05}", utc(f"{DAY}T12:00:00"))
+    return shop
+
+
+def _empty_database(server: str) -> str:
+    name = f"celery_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return urlsplit(server)._replace(path=f"/{name}").geturl()

@@ -1,0 +1,109 @@
+"""What the launcher says of a task to run monitoring, which fails the run where it is not well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.launcher import WorkerStatus
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
+
+from klaviyo_pipeline.launching.celery_launcher import CeleryLauncher
+from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline_tests.dev_server import running
+from klaviyo_pipeline_tests.launching.cluster import REDIS, free_port, wait_for
+
+pytestmark = pytest.mark.skipif(REDIS is None, reason="needs redis-server: apt-get install redis-server")
+
+TASK = "7d1c0b5e"
+SUPERVISED = """
+import sys
+from klaviyo_pipeline.launching.supervising import supervise
+child = "import signal as s, time; s.signal(15, lambda *_: exit(7)); print('ready', flush=True); time.sleep(60)"
+sys.exit(supervise([sys.executable, "-c", child]))
+"""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Redis that nobody else uses, without a worker."""
+    assert REDIS is not None
+    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    command = [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with running(command, os.environ, folder / "redis.log"):
+        wait_for([port])
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def run() -> Iterator[dg.DagsterRun]:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("klaviyo_pipeline"), "__repository__")
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield create_run_for_test(
+            instance,
+            status=dg.DagsterRunStatus.STARTED,
+            tags={"dagster-celery/task_id": TASK},
+            remote_job_origin=RemoteJobOrigin(repository, "shop_entities"),
+        )
+
+
+def launcher(broker: str, silence_seconds: int = 60) -> CeleryLauncher:
+    return CeleryLauncher(silence_seconds, broker=broker, backend=broker, default_queue="dagster")
+
+
+def told(launcher: CeleryLauncher, state: str, outcome: object) -> None:
+    """What a worker would have noted of the task."""
+    launcher.celery.backend.forget(TASK)
+    launcher.celery.backend.store_result(TASK, outcome, state)
+
+
+def test_a_worker_that_does_not_answer_is_waited_for_and_then_dead(broker: str, run: dg.DagsterRun) -> None:
+    patient, impatient = launcher(broker), launcher(broker, silence_seconds=0)
+    told(patient, "STARTED", {"hostname": "gone@elsewhere", "pid": 1})
+    assert patient.check_run_worker_health(run).status is WorkerStatus.RUNNING
+    found = impatient.check_run_worker_health(run)
+    assert (found.status, found.msg) == (WorkerStatus.FAILED, "The worker gone@elsewhere has not answered for 0 s.")
+
+
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
+def test_a_task_that_has_ended_before_its_run_is_dead(state: str, broker: str, run: dg.DagsterRun) -> None:
+    asked = launcher(broker)
+    told(asked, state, RuntimeError("it failed") if state == "FAILURE" else None)
+    found = asked.check_run_worker_health(run)
+    assert found.status is WorkerStatus.FAILED
+    assert state in (found.msg or "")
+
+
+def test_a_broker_that_forgot_the_task_is_no_reason_to_fail_its_run_at_once(broker: str, run: dg.DagsterRun) -> None:
+    asked = launcher(broker)
+    asked.celery.backend.forget(TASK)
+    assert asked.check_run_worker_health(run).status is WorkerStatus.RUNNING
+
+
+def test_what_cancels_a_task_reaches_the_process_of_its_run() -> None:
+    command = [sys.executable, "-c", SUPERVISED]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 7
+
+
+def test_an_installation_without_celery_is_told_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "dagster_celery.py").write_text("raise ModuleNotFoundError('no dagster_celery')")
+    done = subprocess.run(
+        [sys.executable, "-c", "import klaviyo_pipeline.launching.celery_launcher"],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "pip install 'klaviyo-pipeline[celery]'" in done.stderr.splitlines()[-1]
