@@ -6,6 +6,7 @@ Each account's run reads one listing whose pages take a known time at Klaviyo's 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,8 @@ PAGE, A_SECOND = 50, 3
 
 def run(url: str, *, quick: bool) -> Iterator[Figure]:
     """Seconds of one, two and four workers with a place each, and how near they come to the rates' own bound."""
+    if shutil.which("redis-server") is None:
+        raise SystemExit("celery_workers needs redis-server: apt-get install redis-server")
     accounts, pages = (2, 4) if quick else (8, 30)
     least = pages / A_SECOND
     first = None

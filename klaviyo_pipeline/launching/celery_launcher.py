@@ -22,7 +22,9 @@ try:
     from dagster_celery.launcher import CeleryRunLauncher
     from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 except ModuleNotFoundError as missing:
-    raise SettingsError("dagster.yaml launches runs on Celery: pip install 'klaviyo-pipeline[celery]'.") from missing
+    raise SettingsError(
+        "dagster.yaml launches runs on Celery, which is not installed; install requirements-deploy.lock (docs/deploy.md)."
+    ) from missing
 
 A_DAY = 86_400
 ANSWER_SECONDS = 2.0

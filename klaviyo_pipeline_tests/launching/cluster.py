@@ -27,8 +27,6 @@ from dagster_graphql.cli import execute_query
 from klaviyo_pipeline.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.dev_server import launch_of, running
 
-pytest.importorskip("dagster_celery", reason="pip install 'klaviyo-pipeline[celery]'")
-
 CELERY_YAML = PROJECT_ROOT / "deploy" / "dagster" / "celery.yaml"
 REDIS = shutil.which("redis-server")
 PATIENCE = 300.0

@@ -106,4 +106,4 @@ def test_an_installation_without_celery_is_told_what_to_install(tmp_path: Path) 
         text=True,
         check=False,
     )
-    assert "pip install 'klaviyo-pipeline[celery]'" in done.stderr.splitlines()[-1]
+    assert "install requirements-deploy.lock" in done.stderr.splitlines()[-1]
