@@ -23,7 +23,7 @@ try:
     from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 except ModuleNotFoundError as missing:
     raise SettingsError(
-        "dagster.yaml launches runs on Celery, which is not installed; install requirements-deploy.lock (docs/deploy.md)."
+        "dagster.yaml launches runs on Celery, which is missing; install requirements-deploy.lock (docs/deploy.md)."
     ) from missing
 
 A_DAY = 86_400
