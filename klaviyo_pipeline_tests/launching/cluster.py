@@ -42,6 +42,7 @@ class Cluster:
     workers: dict[str, subprocess.Popen[bytes]]
     """By the name that Celery knows them by."""
     log: Path
+    begin: Callable[[str], subprocess.Popen[bytes]]
 
     def launch(self, job: str, asset: str, first: str, last: str) -> str:
         """Put a run of one asset of the job into the queue; its id."""
@@ -65,6 +66,10 @@ class Cluster:
         task = self.run(run_id).tags["dagster-celery/task_id"]
         told = self.instance.run_launcher.celery.backend.get_task_meta(task)  # type: ignore[attr-defined]
         return str(told["result"]["hostname"])
+
+    def start(self, worker: str) -> None:
+        """One more worker, as whatever supervises the killed one would start."""
+        self.workers[worker] = self.begin(worker)
 
     def kill(self, worker: str) -> None:
         """SIGKILL the worker and every process of its runs, as when its machine loses power."""
@@ -122,15 +127,17 @@ def cluster(
         code = [_program("dagster"), "api", "grpc", "-h", "127.0.0.1", "-p", str(ports[1])]
         stack.enter_context(running([*code, "-m", "klaviyo_pipeline.definitions"], environment, log))
         wait_for(ports)
-        workers = {}
-        for name in [f"{name}@test" for name in names]:
-            workers[name] = _worker(stack, name, places, environment, log)
+
+        def begin(worker: str) -> subprocess.Popen[bytes]:
+            return _worker(stack, worker, places, environment, log)
+
+        workers = {name: begin(name) for name in [f"{name}@test" for name in names]}
         instance = stack.enter_context(dg.DagsterInstance.get())
         instance.optimize_for_webserver(60_000, pool_recycle=3600, max_overflow=4)
         daemon = [_program("dagster-daemon"), "run", "-w", str(workspace)]
         stack.enter_context(running(daemon, environment, log))
         context = stack.enter_context(WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])))
-        yield Cluster(instance, context, workers, log)
+        yield Cluster(instance, context, workers, log, begin)
 
 
 def _configure(home: Path, places: int) -> None:
@@ -139,6 +146,7 @@ def _configure(home: Path, places: int) -> None:
     del configuration["local_artifact_storage"]
     configuration["run_launcher"]["config"]["silence_seconds"] = 2
     configuration["run_monitoring"] |= {"poll_interval_seconds": 1, "free_slots_after_run_end_seconds": 1}
+    configuration["run_monitoring"]["start_timeout_seconds"] = 60
     configuration["concurrency"]["runs"]["max_concurrent_runs"] = places
     configuration["run_coordinator"] = {
         "module": "dagster.core.run_coordinator",
