@@ -52,6 +52,6 @@ def test_without_secrets_the_command_runs_as_it_is_and_its_exit_code_is_kept(tmp
     assert started(tmp_path / "nowhere", "sh", "-c", "exit 3").returncode == 3
 
 
-def test_a_secret_that_cannot_be_read_is_told_in_one_line_without_it(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_a_variable_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "KLAVIYO_API_KEY").mkdir()
     assert "KLAVIYO_API_KEY" not in seen(tmp_path)
