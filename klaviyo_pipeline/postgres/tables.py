@@ -45,7 +45,7 @@ class Target:
 
 
 def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
-    """Read the table from the catalog. Raises `NotMigrated` where it is not there."""
+    """Read the table from the catalog. Raises `NotMigrated` where it, or the table of its earlier states, is not."""
     metadata = sa.MetaData()
     try:
         table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
@@ -57,7 +57,13 @@ def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
 
 
 def _superseded(connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str) -> sa.Table | None:
-    superseded = f"{name}_superseded"
-    if not sa.inspect(connection).has_table(superseded, schema=schema):
+    superseded, catalog = f"{name}_superseded", sa.inspect(connection)
+    if not catalog.has_table(superseded, schema=schema):
+        # A history that is a table holds the present too: written to without it, the table would lose states silently.
+        if f"{name}_history" in catalog.get_table_names(schema=schema):
+            raise NotMigrated(
+                f'"{schema}"."{name}_history" is a table, and earlier states belong into "{name}_superseded" now; run '
+                "`klaviyo-pipeline migrate` first. For a table of your own, see docs/upgrade.md."
+            )
         return None
     return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False)

@@ -10,7 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from klaviyo_pipeline.postgres.engine import NotMigrated, create_engine
 from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
+from klaviyo_pipeline.postgres.tables import reflect
 from klaviyo_pipeline.settings import SQL_DIR
 
 SCHEMA = "order"
@@ -81,3 +83,15 @@ def test_a_view_of_somebody_elses_on_a_history_table_stops_the_file_and_leaves_a
     connection.execute("DROP VIEW mine")
     migrate(database, SCHEMA, SQL_DIR)
     assert seen(connection) == shown
+
+
+def test_a_history_that_is_a_table_still_is_not_written_past(
+    connection: psycopg.Connection[Any], database: str
+) -> None:
+    engine = create_engine(database)
+    with engine.connect() as writer:
+        with pytest.raises(NotMigrated, match=r'"flows_superseded" now; run `klaviyo-pipeline migrate` first'):
+            reflect(writer, SCHEMA, "flows")
+        migrate(database, SCHEMA, SQL_DIR)
+        assert reflect(writer, SCHEMA, "flows").superseded is not None
+    engine.dispose()
