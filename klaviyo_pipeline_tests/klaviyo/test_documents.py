@@ -65,6 +65,8 @@ def test_a_whole_number_is_never_rounded(number: int) -> None:
         (r'"\\ud83d"', True),
         (r'"\u0000"', False),
         (r'"\u241b"', False),
+        (r'"\u241B"', False),
+        (r'"\uD83D"', False),
         ('"␛"', False),
         ('"plain"', True),
     ],
@@ -86,6 +88,13 @@ def test_a_depth_at_the_bound_is_left_as_it_is() -> None:
     text = "[" * MOST_LEVELS + "]" * MOST_LEVELS
     assert cut_at(text, MOST_LEVELS) is text
     assert cut_at(f"[{text}]", MOST_LEVELS) != f"[{text}]"
+
+
+@pytest.mark.parametrize("before", ['"', "\\", '\\"', '"\\', "[", "]", '["'])
+def test_depth_behind_a_string_is_counted_whatever_the_string_holds(before: str) -> None:
+    text = json.dumps([before, [[before]]])
+    assert cut_at(text, 3) is text
+    assert json.loads(cut_at(text, 2)) == [before, [f"␛json:[{json.dumps(before)}]"]]
 
 
 def depth(value: Any) -> int:
