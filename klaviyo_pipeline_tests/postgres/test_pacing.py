@@ -217,3 +217,24 @@ def test_the_clock_is_the_databases(store: Store, pacer: PostgresPacer) -> None:
     now = pacer.now()
     assert before <= now <= store.value("SELECT clock_timestamp()")
     assert now.tzinfo is not None
+
+
+def test_a_reservation_is_one_statement_and_it_alone_does_not_wait_for_the_disk(store: Store) -> None:
+    store.run(
+        """
+        CREATE TABLE noted (waits text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO "order".noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER UPDATE ON api_pacing FOR EACH ROW EXECUTE FUNCTION note();
+        """
+    )
+    store.run(f'ALTER DATABASE "{store.engine.url.database}" SET synchronous_commit TO on')
+    store.engine.dispose()
+    pacer = PostgresPacer(store.engine, SLUG, longest_wait=NEVER)
+    pacer.reserve(GET_FLOWS)
+    sent: list[str] = []
+    sa.event.listen(store.engine, "before_cursor_execute", lambda *told: sent.append(told[2]))
+    pacer.reserve(GET_FLOWS)
+    assert len(sent) == 1
+    assert store.values("SELECT DISTINCT waits FROM noted") == ["off"]
+    assert store.value("SELECT current_setting('synchronous_commit')") == "on"
