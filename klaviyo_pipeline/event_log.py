@@ -25,11 +25,12 @@ class EventsTogether(PostgresEventLogStorage):
             super().store_event_batch(events)
             return
         insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-        with self._connect() as connection:
-            rows = [self._event_to_row(event) for event in events]
-            ids = [int(row[0]) for row in connection.execute(insert, rows)]
-        stored = list(zip(events, ids, strict=True))
+        rows = [self._event_to_row(event) for event in events]
+        # All or nothing: of a batch that fails Dagster stores every event again, one by one.
         with self.index_transaction() as connection:
+            ids = [int(row[0]) for row in connection.execute(insert, rows)]
             self._store_asset_event_tags(connection, events, ids)
-            for event, event_id in {event.get_dagster_event().asset_key: (event, id) for event, id in stored}.values():
+            last = {row["asset_key"]: (event, id) for row, event, id in zip(rows, events, ids, strict=True)}
+            # In one order, so that runs that make the same assets never wait for each other in a circle.
+            for _, (event, event_id) in sorted(last.items()):
                 self._store_asset_event(connection, event, event_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +62,17 @@ def test_events_of_many_windows_are_stored_as_dagsters_own_log_does(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = left_by_a_run(instance)
+    latest = instance.get_latest_materialization_event(dg.AssetKey("a"))
+    assert latest is not None
+    assert latest.asset_materialization is not None
+    assert latest.asset_materialization.partition == "2025-03-10"
+    assert instance.get_materialized_partitions(dg.AssetKey("a")) == set(DAYS.get_partition_keys())
     with monkeypatch.context() as dagsters:
         dagsters.delattr(EventsTogether, "store_event_batch")
         theirs = left_by_a_run(instance)
     assert ours == theirs
     assert len(ours["events"]) == 40
     assert ours["latest"] == [(f'["{name}"]', True) for name in ("a", "b")]
-    latest = instance.get_latest_materialization_event(dg.AssetKey("a"))
-    assert latest is not None
-    assert latest.asset_materialization is not None
-    assert latest.asset_materialization.partition == "2025-03-10"
-    assert instance.get_materialized_partitions(dg.AssetKey("a")) == set(DAYS.get_partition_keys())
 
 
 def test_a_run_over_many_windows_tells_of_them_in_a_statement_for_each_kind_of_news(
@@ -85,3 +85,33 @@ def test_a_run_over_many_windows_tells_of_them_in_a_statement_for_each_kind_of_n
     several = [one for one in sent if one.startswith("INSERT INTO event_logs") and "sen_counter" in one]
     # What is planned, of both; what was made, of each.
     assert len(several) == 3
+
+
+def test_a_batch_that_fails_half_way_leaves_no_event_twice(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores_one = EventsTogether._store_asset_event_tags
+
+    def fails(storage: EventsTogether, connection: Any, events: Sequence[Any], ids: Sequence[int]) -> None:
+        if len(events) > 1:
+            raise ConnectionError("gone")
+        stores_one(storage, connection, events, ids)
+
+    monkeypatch.setattr(EventsTogether, "_store_asset_event_tags", fails)
+    assert len(left_by_a_run(instance)["events"]) == 40
+
+
+def test_assets_are_locked_in_one_order_whatever_the_order_of_their_events(instance: dg.DagsterInstance) -> None:
+    left_by_a_run(instance)
+    storage = instance.event_log_storage
+    assert isinstance(storage, EventsTogether)
+    kept = storage.get_logs_for_run(instance.get_runs()[0].run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    locked: list[Any] = []
+    sa.event.listen(
+        storage._engine,
+        "before_cursor_execute",
+        lambda *told: locked.append(told[3]["asset_key"]) if "INTO asset_keys" in told[2] else None,
+    )
+    for events in (kept, kept[::-1]):
+        storage.store_event_batch(events)
+    assert locked == ['["a"]', '["b"]'] * 2
