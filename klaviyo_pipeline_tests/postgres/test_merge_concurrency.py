@@ -140,6 +140,11 @@ def test_rows_are_taken_in_the_order_of_their_keys_whatever_the_order_of_the_fra
     assert in_order(store, lambda: store.merge("flows", rows)) == Tally(updated=2)
 
 
+def test_new_rows_are_added_in_the_order_of_their_keys_whatever_the_order_of_the_frame(store: Store) -> None:
+    rows = [flow(id, minute(2), "changed") for id in "za"]
+    assert in_order(store, lambda: store.merge("flows", rows)) == Tally(updated=2)
+
+
 def test_a_delete_takes_rows_in_the_order_of_their_keys_too(store: Store) -> None:
     for id in "za":
         store.merge("flows", [flow(id, minute(0))])
