@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -53,6 +54,11 @@ def test_a_number_that_no_float_holds_stays_as_its_text(number: str) -> None:
 @pytest.mark.parametrize("number", [2**64, 10**19, -(10**20), 10**400])
 def test_a_whole_number_is_never_rounded(number: int) -> None:
     assert read_document(answered(f'{{"data": [{number}]}}'), list, exact=False).body == {"data": [number]}
+
+
+def test_figures_of_a_report_are_read_digit_for_digit() -> None:
+    document = read_document(answered('{"data": [0.10, 1234567890.12345678901]}'), list, exact=True)
+    assert repr(document.body) == repr({"data": [Decimal("0.10"), Decimal("1234567890.12345678901")]})
 
 
 @pytest.mark.parametrize(

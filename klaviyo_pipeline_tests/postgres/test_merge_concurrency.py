@@ -140,9 +140,14 @@ def test_rows_are_taken_in_the_order_of_their_keys_whatever_the_order_of_the_fra
     assert in_order(store, lambda: store.merge("flows", rows)) == Tally(updated=2)
 
 
-def test_new_rows_are_added_in_the_order_of_their_keys_whatever_the_order_of_the_frame(store: Store) -> None:
-    rows = [flow(id, minute(2), "changed") for id in "za"]
-    assert in_order(store, lambda: store.merge("flows", rows)) == Tally(updated=2)
+@pytest.mark.parametrize("known", [[], ["m"]], ids=["all new", "one known"])
+def test_new_rows_are_added_in_the_order_of_their_keys_whatever_the_order_of_the_frame(
+    store: Store, known: list[str]
+) -> None:
+    for id in known:
+        store.merge("flows", [flow(id, minute(0))])
+    rows = [flow(id, minute(2), "changed") for id in ["z", *known, "a"]]
+    assert in_order(store, lambda: store.merge("flows", rows)) == Tally(updated=len(rows))
 
 
 def test_a_delete_takes_rows_in_the_order_of_their_keys_too(store: Store) -> None:
