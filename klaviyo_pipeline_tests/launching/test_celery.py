@@ -1,4 +1,4 @@
-"""Eight accounts on two Celery workers, one of which is killed in the middle of its work."""
+"""Ten accounts in five zones on two Celery workers, one of which is killed in the middle of its work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-ACCOUNTS = [f"brand_{number}" for number in range(8)]
+ACCOUNTS = [f"brand_{number}" for number in range(10)]
 WHOLE = [slug for slug in ACCOUNTS if slug != REVOKED]
 HELD = "brand_3"
 """The account that waits for an answer when its worker is killed."""
