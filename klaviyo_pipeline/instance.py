@@ -41,6 +41,8 @@ WAREHOUSE_URL = "KLAVIYO_DATABASE_URL"
 DATABASE = SCHEMA = "dagster"
 DATABASE_SUFFIX = "_dagster"
 NAME_BYTES = 63
+# A run over a year writes events for each of its windows: together, not one by one.
+EVENT_BATCH_SIZE = "1000"
 
 HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
 # A schema of that name may be another Dagster's: only one that is our role's own counts.
@@ -72,8 +74,7 @@ def use_project_instance() -> Path:
     if folder == PROJECT_ROOT:
         folder = _linked_home()
     os.environ["DAGSTER_HOME"] = str(folder)
-    # A run over a year writes an event for each of its windows: together, not one by one.
-    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE)
     return folder
 
 

@@ -216,14 +216,17 @@ def pipeline_on(
 
 
 @contextmanager
-def recorded_pipeline(database: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    """A pipeline on an empty account whose runs are recorded as a user's are: in Postgres, in the schema `public`.
+def recorded_pipeline(
+    database: str, home: Path, monkeypatch: pytest.MonkeyPatch, shop: SandboxAccount | None = None
+) -> Iterator[Pipeline]:
+    """A pipeline on an account, an empty one unless given, whose runs are recorded as a user's are: in Postgres, in the schema `public`.
 
     What steps print is kept under `home`, the `DAGSTER_HOME`.
     """
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
     ref = InstanceRef.from_dir(str(dagster_home(home)))
-    with pipeline_on(database, empty_shop(), monkeypatch) as pipeline, dg.DagsterInstance.from_ref(ref) as instance:
+    account = shop or empty_shop()
+    with pipeline_on(database, account, monkeypatch) as pipeline, dg.DagsterInstance.from_ref(ref) as instance:
         # Else Dagster opens a connection for each thing that it does.
         instance.optimize_for_webserver(60_000, pool_recycle=3600, max_overflow=4)
         yield replace(pipeline, instance=instance)

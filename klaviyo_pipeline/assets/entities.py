@@ -26,8 +26,8 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
 
-BATCH_ROWS = 2_000
-"""Rows in one transaction: a few megabytes of JSON."""
+BATCH_ROWS = 4_000
+"""Rows in one transaction: several megabytes of JSON, and less than Postgres keeps of a temporary table in memory."""
 
 SPAN = timedelta(days=125)
 """How much of a long range is done at once: a year costs two more pages a listing, and keeps what was finished."""

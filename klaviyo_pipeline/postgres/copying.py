@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -76,8 +76,10 @@ def _text_document(value: object) -> Jsonb:
 
 def _values(
     series: pd.Series[Any], kind: sa.types.TypeEngine[Any], encode: Callable[[object], bytes | Jsonb]
-) -> list[Any]:
+) -> Iterable[Any]:
     """A column's values as psycopg takes them: None for every kind of missing value.
+
+    Documents are encoded as they are sent: the server reads the ones before meanwhile.
 
     pandas turns whole numbers with gaps among them, and any figure, into floats: they are given the column's type.
     """
@@ -85,7 +87,7 @@ def _values(
     if not _are_plain(values):
         values = series.astype(object).where(series.notna(), None).tolist()
     if isinstance(kind, pg.JSONB):
-        return [None if value is None else encode(value) for value in values]
+        return (None if value is None else encode(value) for value in values)
     if isinstance(kind, sa.Integer):
         return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
     if isinstance(kind, sa.Numeric) and kind.asdecimal and not set(map(type, values)) <= PLAIN_TYPES:
