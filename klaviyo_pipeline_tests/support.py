@@ -219,7 +219,7 @@ def pipeline_on(
 def recorded_pipeline(
     database: str, home: Path, monkeypatch: pytest.MonkeyPatch, shop: SandboxAccount | None = None
 ) -> Iterator[Pipeline]:
-    """A pipeline on an account (an empty one unless given) whose runs are recorded as a user's are: in Postgres, in `public`.
+    """A pipeline on an account (empty unless given) whose runs are recorded as a user's are: in Postgres, in `public`.
 
     What steps print is kept under `home`, the `DAGSTER_HOME`.
     """

@@ -297,7 +297,9 @@ COMMENT ON FUNCTION flow_metrics_changed() IS 'Trigger of flow_metrics: adds up 
 
 CREATE FUNCTION flow_metrics_emptied() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE format('TRUNCATE %1$I.flow_metrics_monthly, %1$I.flow_metrics_quarterly', TG_TABLE_SCHEMA);
+    -- Not TRUNCATE: the statement that fired this may be emptying these tables too.
+    EXECUTE format('DELETE FROM %I.flow_metrics_monthly', TG_TABLE_SCHEMA);
+    EXECUTE format('DELETE FROM %I.flow_metrics_quarterly', TG_TABLE_SCHEMA);
     RETURN NULL;
 END;
 $$;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import dagster as dg
 from dagster._config.config_schema import UserConfigSchema
@@ -44,10 +45,27 @@ SETTINGS: Mapping[str, Any] = {
 """Settings of the launcher and its workers alike; `config_source` in dagster.yaml may change each."""
 
 
+def _refuse_what_is_no_url(address: str | None) -> None:
+    """Raise `SettingsError` with one line that does not repeat it: Celery's own errors show parts of a password."""
+    try:
+        # Several brokers that stand in for one another are told apart by semicolons.
+        several = [urlsplit(one) for one in (address or "redis://localhost").split(";")]
+        is_url = all(parts.scheme and parts.hostname and parts.port != 0 for parts in several)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise SettingsError(
+            "CELERY_BROKER_URL is no URL of a broker: write it as redis://:password@host:6379/0, with the password's "
+            "special characters as in any URL (/ is %2F)."
+        )
+
+
 class CeleryLauncher(CeleryRunLauncher):
     """`dagster_celery`'s launcher, which also notices a worker that is gone, and cancels as the UI expects."""
 
     def __init__(self, silence_seconds: int, config_source: dict[str, Any] | None = None, **options: Any) -> None:
+        for place in ("broker", "backend"):
+            _refuse_what_is_no_url(options.get(place))
         super().__init__(config_source={**SETTINGS, **(config_source or {})}, **options)
         self._patience = silence_seconds
         self._silent_since: dict[str, float] = {}

@@ -16,7 +16,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from dagster._core.test_utils import create_run_for_test
 
 from klaviyo_pipeline.launching.celery_launcher import CeleryLauncher
-from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline.settings import PROJECT_ROOT, SettingsError
 from klaviyo_pipeline_tests.dev_server import running
 from klaviyo_pipeline_tests.launching.cluster import REDIS, free_port, wait_for
 
@@ -107,3 +107,18 @@ def test_an_installation_without_celery_is_told_what_to_install(tmp_path: Path) 
         check=False,
     )
     assert "install requirements-deploy.lock" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "address", ["redis://:longHIDDEN/x@127.0.0.1:6391/0", "HIDDENpw", "redis://:HIDDEN#a@host:1/0"]
+)
+def test_an_address_that_is_no_url_is_told_in_one_line_without_its_password(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"^CELERY_BROKER_URL is no URL of a broker: .*%2F\)\.$") as refused:
+        launcher(address)
+    assert "HIDDEN" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__context__ is None
+
+
+def test_several_brokers_are_an_address_too() -> None:
+    launcher("sentinel://one:26379;sentinel://two:26379")

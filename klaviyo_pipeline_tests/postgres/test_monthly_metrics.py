@@ -143,6 +143,7 @@ CHANGES = {
     "SELECT 'a', day, 1, now() FROM generate_series(date '2025-02-20', '2025-03-10', '1 day') AS day "
     "ON CONFLICT (flow_id, date) DO UPDATE SET delivered = 1.000",
     "an emptied table": "TRUNCATE flow_metrics",
+    "all of them emptied": "TRUNCATE flow_metrics, flow_metrics_monthly, flow_metrics_quarterly",
 }
 
 
