@@ -53,11 +53,17 @@ def copy_rows(connection: sa.Connection, table: sa.Table, frame: pd.DataFrame, c
     )
     encode = _binary_document if binary else _text_document
     rows = zip(*(_values(frame[name], kind, encode) for name, kind in zip(columns, types, strict=True)), strict=True)
-    with raw.cursor() as cursor, cursor.copy(statement) as copy:
-        if binary:
-            copy.set_types([BINARY_TYPES[type(one)] for one in types])
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with raw.cursor() as cursor, cursor.copy(statement) as copy:
+            if binary:
+                copy.set_types([BINARY_TYPES[type(one)] for one in types])
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error:
+        if raw.closed:
+            # Or SQLAlchemy, which saw nothing of it, would roll back on it, and tell of that alone.
+            connection.invalidate()
+        raise
 
 
 def _is_binary(kind: sa.types.TypeEngine[Any]) -> bool:

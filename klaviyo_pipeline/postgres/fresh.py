@@ -29,11 +29,14 @@ def copy_fresh(connection: sa.Connection, target: Target, frame: pd.DataFrame, s
     # In order of the key, as every writer adds: two that add the same rows never wait for each other in a circle.
     rows = frame.sort_values(key) if len(frame) else frame
     columns = [name for name in target.written if name in frame.columns]
+    savepoint = connection.begin_nested()
     try:
-        with connection.begin_nested():
-            copy_rows(connection, target.table, rows, columns)
+        copy_rows(connection, target.table, rows, columns)
     except psycopg.IntegrityError:
+        # After any other error the whole transaction is undone: to go back here would hide that the connection was cut.
+        savepoint.rollback()
         return False
+    savepoint.commit()
     return True
 
 
