@@ -15,6 +15,7 @@ from dagster._serdes import serialize_value, unpack_value
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 
 from klaviyo_pipeline.launching.celery_launcher import CeleryLauncher
+from klaviyo_pipeline.launching.last_words import succeeded_without_saying_so
 from klaviyo_pipeline.launching.supervising import supervise
 from klaviyo_pipeline.settings import SettingsError
 
@@ -50,5 +51,5 @@ def _tell_of_the_death(run_id: str, code: int) -> None:
     """A process that was killed, for want of memory say, could not tell itself; the run may be started again now."""
     with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
-        if run is not None and not run.is_finished:
+        if run is not None and not (succeeded_without_saying_so(instance, run) or run.is_finished):
             instance.report_run_failed(run, f"The run's process ended with exit code {code}.")
