@@ -22,6 +22,7 @@ from klaviyo_pipeline.postgres.merge import Tally
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.signatures import signed
 
 
 class ImplausibleShrinkage(RuntimeError):
@@ -71,6 +72,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         metadata={TABLE: listing.entity, "dagster/table_name": f"{account.slug}.{listing.entity}"},
         description=_description(account, listing),
     )
+    @signed
     def census(
         context: dg.AssetExecutionContext,
         config: CensusConfig,

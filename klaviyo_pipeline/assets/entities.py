@@ -25,6 +25,7 @@ from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.signatures import signed
 
 BATCH_ROWS = 4_000
 """Rows in one transaction: several megabytes of JSON, and less than Postgres keeps of a temporary table in memory."""
@@ -172,6 +173,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             f"in; every earlier state is in `{account.slug}.{listing.entity}_history`."
         ),
     )
+    @signed
     def entity(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
         windows = plan.of_keys(context.partition_keys)
 

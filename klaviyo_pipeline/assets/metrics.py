@@ -19,6 +19,7 @@ from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.subjects import SUBJECTS
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.signatures import signed
 
 DAYS_AT_ONCE = 31
 
@@ -61,6 +62,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             f"{', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
         ),
     )
+    @signed
     def computed(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
         windows = plan.of_keys(context.partition_keys)
 

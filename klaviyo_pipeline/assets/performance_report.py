@@ -10,6 +10,7 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.settings import STATE_DIR, Account
+from klaviyo_pipeline.signatures import signed
 
 PERFORMANCE_REPORT = "performance_report"
 FOLDER = STATE_DIR / "reports"
@@ -41,6 +42,7 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
             "send day, forms, segments, and how fresh the data is. It lies below `.klaviyo/reports`."
         ),
     )
+    @signed
     def performance_report(
         context: dg.AssetExecutionContext, config: ReportConfig, warehouse: Warehouse
     ) -> dg.MaterializeResult[None]:

@@ -43,6 +43,7 @@ from klaviyo_pipeline.postgres.staging import WINDOW
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.signatures import signed
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
             "Klaviyo states it. Figures may change for days, so the trailing days are asked again."
         ),
     )
+    @signed
     def report(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
         windows = plan.of_keys(context.partition_keys)
 

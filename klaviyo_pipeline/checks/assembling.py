@@ -28,6 +28,7 @@ from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.signatures import signed
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
     ]
 
     @dg.multi_asset_check(name=f"{account.slug}__{asset}_checks", specs=specs, can_subset=True)
+    @signed
     def examined(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
         with warehouse.engine(account.slug) as engine, examining(engine, account, asset) as look:
@@ -143,6 +145,7 @@ def _asking_step(account: Account, check: AskingCheck) -> dg.AssetChecksDefiniti
         can_subset=True,
         pool=f"{account.slug}_api",
     )
+    @signed
     def asked(
         context: dg.AssetCheckExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from klaviyo_pipeline.klaviyo.rates import DAY, MINUTE, SECOND
 from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import GIVEN_SERVER, THROW_AWAY
+from klaviyo_pipeline_tests.launching.cluster import REDIS
 from klaviyo_pipeline_tests.support import throw_away_database
 from klaviyo_pipeline_tests.torture.database import CASES, cut_connections, quick_retries, restart_server
 from klaviyo_pipeline_tests.torture.database import TROUBLES as DATABASE_TROUBLES
@@ -33,6 +34,7 @@ from klaviyo_pipeline_tests.torture.kills import ASSETS, Slaughter, slaughter_on
 from klaviyo_pipeline_tests.torture.matrix import CELLS, TARGETS, Defect, counted, matrix_on, outcomes_of
 from klaviyo_pipeline_tests.torture.pacing import TIERS, excesses, race
 from klaviyo_pipeline_tests.torture.report import Section, measured, table
+from klaviyo_pipeline_tests.torture.workers import Morning, morning_of_kills
 
 Run = Callable[[str, int], Iterator[Section]]
 """Runs a section on this server, with this seed; what it tells last is all of it."""
@@ -144,7 +146,34 @@ def database(server: str, seed: int) -> Iterator[Section]:
     yield Section(f"{told}\n\n{table(['trouble in', *places], rows)}", defects)
 
 
-SECTIONS: dict[str, Run] = {"matrix": matrix, "database": database, "kills": kills, "pacing": pacing}
+def workers(server: str, seed: int) -> Iterator[Section]:
+    """Mornings of ten accounts on two Celery workers, which are killed and replaced."""
+    if REDIS is None:
+        yield Section("Not measured: it needs redis-server.", [])
+        return
+    mornings, began = list[Morning](), time.monotonic()
+    for number in range(MORNINGS):
+        with throw_away_database(server) as url, tempfile.TemporaryDirectory() as folder:
+            mornings.append(morning_of_kills(url, Path(folder), seed + number, KILLS_IN_A_MORNING))
+        progress(f"{sum(one.kills for one in mornings)} kills, {sum(len(one.defects) for one in mornings)} defects")
+    defects = [defect for one in mornings for defect in one.defects]
+    told = (
+        f"{sum(one.kills for one in mornings)} kills in {MORNINGS} mornings of {sum(one.runs for one in mornings)} "
+        f"runs: {sum(one.begun_again for one in mornings)} runs started again by Dagster, "
+        f"{sum(one.asked_again for one in mornings)} launched anew after every attempt had died: "
+        f"{len(defects)} defects. {measured(began)}"
+    )
+    yield Section(told, defects)
+
+
+SECTIONS: dict[str, Run] = {
+    "matrix": matrix,
+    "database": database,
+    "kills": kills,
+    "workers": workers,
+    "pacing": pacing,
+}
+MORNINGS, KILLS_IN_A_MORNING = 5, 6
 UNITS = {SECOND: "a second", MINUTE: "a minute", DAY: "a day"}
 KILLS, KILLS_IN_A_ROW = 100, 5
 
