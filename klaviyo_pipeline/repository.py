@@ -46,9 +46,11 @@ def kept() -> Iterator[None]:
     The code server makes many more objects whenever it tells the web server what it holds, and each time it would
     look through all of these.
     """
+    outermost = gc.isenabled()
     with uncollected():
         yield
-    gc.freeze()
+    if outermost:
+        gc.freeze()
 
 
 class AccountsRepository(dg.RepositoryData):
@@ -83,7 +85,8 @@ class AccountsRepository(dg.RepositoryData):
     @property
     def parts(self) -> list[dg.RepositoryDefinition]:
         """The accounts' repositories, all of them."""
-        return [self.part(slug) for slug in self._accounts]
+        with kept():
+            return [self.part(slug) for slug in self._accounts]
 
     @cached_property
     def whole(self) -> dg.RepositoryDefinition:

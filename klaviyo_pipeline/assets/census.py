@@ -8,6 +8,8 @@ archived between two listings is in neither.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 import dagster as dg
 
@@ -53,6 +55,12 @@ class Findings:
     deleted: int = 0
 
 
+@cache
+def _config_schema() -> Any:
+    """One for all censuses: taken from an argument of their functions, Dagster would make it anew for each."""
+    return CensusConfig.to_config_schema()
+
+
 def census_name(listing: Listing) -> str:
     """The asset's name: that of the entity alone where no windows bring it."""
     return listing.entity if listing.time_field is None else f"{listing.entity}_census"
@@ -71,15 +79,11 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         pool=f"{account.slug}_api",
         metadata={TABLE: listing.entity, "dagster/table_name": f"{account.slug}.{listing.entity}"},
         description=_description(account, listing),
+        config_schema=_config_schema(),
     )
     @signed
-    def census(
-        context: dg.AssetExecutionContext,
-        config: CensusConfig,
-        klaviyo: KlaviyoResource,
-        warehouse: Warehouse,
-    ) -> Load:
-        findings = Findings()
+    def census(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+        config, findings = CensusConfig(**context.op_execution_context.op_config), Findings()
 
         def batches() -> Iterator[Batch]:
             with klaviyo.session(account, warehouse, context.run.run_id) as session:

@@ -22,6 +22,8 @@ from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline.signatures import signed
 
 DAYS_AT_ONCE = 31
+NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
+"""Neither the asset nor what it is computed from is being materialized; one condition for all accounts."""
 
 
 def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
@@ -49,8 +51,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             dg.AutomationCondition.any_deps_updated()
             .ignore(dg.AssetSelection.assets([account.slug, table.entity]))
             .since_last_handled()
-            & ~dg.AutomationCondition.in_progress()
-            & ~dg.AutomationCondition.any_deps_in_progress()
+            & NOTHING_IN_PROGRESS
         ),
         metadata={
             PARTITION_EXPR: "date",
