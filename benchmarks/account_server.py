@@ -1,7 +1,7 @@
 """A simulated account in a process of its own, whose every answer takes as long as it would over the internet.
 
-Answers are kept: what a second reader asks alike costs the machine nothing, so that waiting, and not the simulation,
-is what is measured.
+Answers are kept: what a second reader asks alike costs the machine nothing, or little where rates are counted, so that
+waiting, and not the simulation, is what is measured.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import IO, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from klaviyo_pipeline.sandbox import app as sandbox_app
+from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.call import Call
+from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.settings import PROJECT_ROOT
@@ -73,17 +77,46 @@ class Kept:
             await send(message)
 
 
+def _making_each_answer_once(endpoint: Endpoint) -> Endpoint:
+    """The operation, which still is asked at its rates."""
+    made: dict[tuple[str, Any, bytes], Any] = {}
+
+    def handler(call: Call) -> Any:
+        asked = (call.path, call.query.pairs, call.body)
+        if asked not in made:
+            made[asked] = endpoint.handler(call)
+        return made[asked]
+
+    return replace(endpoint, handler=handler)
+
+
+@dataclass
+class Served:
+    """An account that is being served by another process."""
+
+    url: str
+    _orders: IO[str]
+    _answers: IO[str]
+
+    def count_from_now(self) -> None:
+        """Keep to the rates from here on; until then the account makes its answers, as fast as they are asked for."""
+        self._orders.write("count\n")
+        self._orders.flush()
+        self._answers.readline()
+
+
 @contextmanager
-def served(size: Size, delay: float, rate_scale: float = 0.0) -> Iterator[str]:
-    """URL of the account, served by another process for as long as the block runs; by default without rate limits."""
+def served(size: Size, delay: float, rate_scale: float = 0.0) -> Iterator[Served]:
+    """The account, for as long as the block runs; without rate limits, or with so many times the published ones."""
     sizes = [str(size.flows), str(size.campaigns), str(size.forms), str(size.segments)]
     command = [sys.executable, "-m", __name__, "--delay", str(delay), "--rate-scale", str(rate_scale), *sizes]
     with subprocess.Popen(
         command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
+        assert process.stdin is not None
         try:
-            yield process.stdout.readline().strip()
+            yield Served(process.stdout.readline().strip(), process.stdin, process.stdout)
         finally:
             process.terminate()
 
@@ -99,11 +132,25 @@ def main() -> None:
     account = generate_account(SEED, **vars(size), timezone="UTC", start=FIRST_DAY, until=LAST_DAY)
     (scopes,) = account.api_keys.values()
     account.api_keys = {KEY: scopes}
-    server: Any = SandboxServer(create_app(account, rate_scale=given.rate_scale))
-    if not given.rate_scale:
-        server._server.config.app = Kept(server._server.config.app, given.delay)
+    if given.rate_scale:
+        _serve_at_the_rates(account, given.rate_scale)
+        return
+    server: Any = SandboxServer(create_app(account, rate_scale=0))
+    server._server.config.app = Kept(server._server.config.app, given.delay)
     with server:
         print(server.url, flush=True)
+        sys.stdin.read()
+
+
+def _serve_at_the_rates(account: SandboxAccount, rate_scale: float) -> None:
+    """Without rates until a line comes, and then with them, at the same address: the answers hold it."""
+    vars(sandbox_app)["ENDPOINTS"] = tuple(_making_each_answer_once(endpoint) for endpoint in ENDPOINTS)
+    with SandboxServer(create_app(account, rate_scale=0)) as server:
+        url = server.url
+        print(url, flush=True)
+        sys.stdin.readline()
+    with SandboxServer(create_app(account, rate_scale=rate_scale), int(url.rpartition(":")[2])):
+        print("counting", flush=True)
         sys.stdin.read()
 
 

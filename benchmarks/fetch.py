@@ -59,7 +59,8 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
 
 def _measure(server: str, size: Size, delay: float, repetitions: int) -> Seconds:
     seconds = Seconds()
-    with served(size, delay) as account:
+    with served(size, delay) as serving:
+        account = serving.url
         _warm_up(server, account)
         for _ in range(repetitions):
             whole, start = _by_pipeline(account, empty_database(server))

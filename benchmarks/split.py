@@ -71,9 +71,9 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
     sizes = {"tiny account": SMALL} if quick else {"middling account": MIDDLING, "large account": LARGE}
     for name, size in sizes.items():
         with served(size, 0.0) as account:
-            _sync(account, empty_database(url), Stopwatch())
+            _sync(account.url, empty_database(url), Stopwatch())
             watch = Stopwatch()
-            whole = _sync(account, empty_database(url), watch)
+            whole = _sync(account.url, empty_database(url), watch)
         own = {what: watch.seconds[what] / whole for what in OWN}
         own["Dagster, and the rest"] = 1 - sum(own.values())
         for what, share in own.items():

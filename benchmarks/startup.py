@@ -34,7 +34,7 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         bare = Path(folder) / "bare.py"
         bare.write_text(BARE)
         theirs = ("-f", str(bare))
-        environment = environment_of(account, url, Path(folder))
+        environment = environment_of(account.url, url, Path(folder))
         window = ("--partition", FIRST_DAY.isoformat())
         for name, command, our_arguments, their_arguments in (
             ("definitions validate", ("definitions", "validate"), OURS, theirs),
