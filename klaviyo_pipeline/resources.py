@@ -106,6 +106,8 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
             with client:
                 try:
                     identity = _identity(client, account.api_url, key)
+                    # Before the transaction: who holds one connection and waits for another can wait for his like.
+                    verified_at = pacer.now()
                     with engine.begin() as connection:
                         claim(
                             connection,
@@ -113,7 +115,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
                             account_id=identity.id,
                             timezone=identity.timezone,
                             currency=identity.currency,
-                            verified_at=pacer.now(),
+                            verified_at=verified_at,
                         )
                     yield Session(account, identity, client, engine, pacer, count, stop)
                 finally:

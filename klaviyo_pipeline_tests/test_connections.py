@@ -6,6 +6,9 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
+import traceback
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -13,13 +16,15 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from psycopg import sql
 
-from klaviyo_pipeline.postgres.engine import POOL_SIZE
+from klaviyo_pipeline.postgres import engine
+from klaviyo_pipeline.postgres.engine import POOL_SIZE, create_engine
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.measure_connections import most_at_once
-from klaviyo_pipeline_tests.support import empty_shop, environment, throw_away_database, utc
+from klaviyo_pipeline_tests.support import empty_shop, environment, pipeline_on, put, throw_away_database, utc
 
 COMMAND = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 SIDE_BY_SIDE = ("flow_report", "campaign_report", "form_report", "segment_report", "tags")
@@ -62,6 +67,42 @@ def test_a_sync_at_its_widest_opens_no_more_sessions_than_its_processes_may(
             timeout=280,
         )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_who_holds_a_connection_waits_for_no_other(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Threads that share a pool would wait for one another: a sync of many accounts has one for each.
+    held: Counter[int] = Counter()
+    nested: list[str] = []
+
+    def taken(*_: object) -> None:
+        thread = threading.get_ident()
+        held[thread] += 1
+        if held[thread] > 1:
+            nested.append("".join(traceback.format_stack()))
+
+    def given_back(*_: object) -> None:
+        held[threading.get_ident()] -= 1
+
+    def watched(url: str) -> sa.Engine:
+        made = create_engine(url)
+        sa.event.listen(made, "checkout", taken)
+        sa.event.listen(made, "checkin", given_back)
+        return made
+
+    monkeypatch.setattr(engine, "create_engine", watched)
+    with pipeline_on(database, empty_shop(), monkeypatch) as pipeline:
+        pipeline.checked = True
+        for hour in range(4):
+            put(pipeline.shop, "flows", f"f{hour}", utc(f"2025-03-09T0{hour}:30:00"))
+        figures = {"flow_id": "f0", "flow_message_id": "M", "send_channel": "email"}
+        pipeline.shop.set_figures("flow", figures, date(2025, 3, 9), {"recipients": 1})
+        for asset in ("flows", "flow_report", "flow_metrics"):
+            pipeline.run(asset, "2025-03-08", "2025-03-10")
+        for asset in ("flows_census", "tags"):
+            pipeline.run(asset)
+        assert pipeline.one("SELECT sum(recipients) FROM flow_metrics") == 1
+    assert held, "no connection was seen"
+    assert nested == []
 
 
 def test_sessions_are_counted_while_they_are_open() -> None:
