@@ -19,13 +19,14 @@ from klaviyo_pipeline.assets.metrics import metrics_asset
 from klaviyo_pipeline.assets.performance_report import performance_report_asset
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, report_asset
 from klaviyo_pipeline.checks.assembling import account_checks, blocking_checks
+from klaviyo_pipeline.garbage import uncollected
 from klaviyo_pipeline.jobs import AccountJob, account_jobs
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.postgres.io_manager import PostgresIOManager
 from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.repository import AccountsRepository, uncollected
+from klaviyo_pipeline.repository import AccountsRepository
 from klaviyo_pipeline.resources import KlaviyoResource
 from klaviyo_pipeline.schedules import account_schedules
 from klaviyo_pipeline.sensors import account_sensors, failed_runs

@@ -43,6 +43,15 @@ class SyncRequest:
     named: bool = False
     """Whether the assets were named, rather than all by default: a named census always runs."""
 
+    @cached_property
+    def stages(self) -> list[list[list[str]]]:
+        """The order of it: stages one after the other, of chains side by side, of assets one after the other."""
+        entities = [[asset for asset in self.assets if entity in (asset, CENSUSES.get(asset))] for entity in ENTITIES]
+        reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
+        # After the censuses: tags that these brought by their ids alone have their names then.
+        tags = [asset for asset in self.assets if asset == TAGS.entity]
+        return [[chain for chain in chains if chain] for chains in (entities, [*reports, tags])]
+
 
 @dataclass(frozen=True)
 class Planner:

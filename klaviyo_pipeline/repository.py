@@ -6,51 +6,19 @@ with two hundred accounts that is a fifth of a second in place of many, in the p
 
 from __future__ import annotations
 
-import gc
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 
 import dagster as dg
 from dagster._core.definitions.assets.definition.assets_definition import AssetsDefinition
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 
+from klaviyo_pipeline.garbage import kept
 from klaviyo_pipeline.settings import Account
 
 EVERY_ASSET_JOB = "__ASSET_JOB"
 """Dagster's own job over all assets, for what is materialized by hand."""
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Look for garbage once, at the end of this block, and in what it made.
-
-    Definitions are many small objects that stay; to look through all of them again and again is slow.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.collect(0)
-
-
-@contextmanager
-def kept() -> Iterator[None]:
-    """`uncollected`, for definitions that stay as long as the process: what was made is never looked through again.
-
-    The code server makes many more objects whenever it tells the web server what it holds, and each time it would
-    look through all of these.
-    """
-    outermost = gc.isenabled()
-    with uncollected():
-        yield
-    if outermost:
-        gc.freeze()
 
 
 class AccountsRepository(dg.RepositoryData):

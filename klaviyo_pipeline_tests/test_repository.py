@@ -12,8 +12,9 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from klaviyo_pipeline.definitions import accounts_repository, build_defs, defs, installation_defs
+from klaviyo_pipeline.garbage import kept
 from klaviyo_pipeline.jobs import ACCOUNT_TAG
-from klaviyo_pipeline.repository import AccountsRepository, kept
+from klaviyo_pipeline.repository import AccountsRepository
 from klaviyo_pipeline.settings import Account
 
 # One slug begins another.

@@ -1,5 +1,8 @@
 """The command line, `klaviyo-pipeline`: every command with `--help`, errors as one line, exit 0, 1 or 2."""
 
-from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.garbage import kept
+
+with kept():
+    from klaviyo_pipeline.cli.main import main
 
 __all__ = ["main"]

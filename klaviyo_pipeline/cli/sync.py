@@ -27,6 +27,7 @@ from klaviyo_pipeline.planning import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS,
 from klaviyo_pipeline.postgres.api_calls import waits
 from klaviyo_pipeline.resources import api_key, stop_sessions
 from klaviyo_pipeline.settings import Account, Settings
+from klaviyo_pipeline.syncing.forking import start_importing
 from klaviyo_pipeline.text import printable
 
 if TYPE_CHECKING:
@@ -136,13 +137,16 @@ def run_sync(settings: Settings, request: SyncRequest) -> bool:
     """Migrate, sync, and print what it came to; return whether an asset failed."""
     quiet()
     api_key(settings.account.api_key_variable)
+    from klaviyo_pipeline.instance import use_project_instance
+
+    use_project_instance()
+    if any(len(chains) > 1 for chains in request.stages):
+        start_importing()
     with warehouse(settings, migrated=True):
         pass
-    from klaviyo_pipeline.instance import use_project_instance
     from klaviyo_pipeline.postgres.warehouse import Warehouse
     from klaviyo_pipeline.syncing.sync import Sync
 
-    use_project_instance()
     shown = console()
     with _stopping_on_signals():
         results = Sync(settings.account, Warehouse.of([settings.account]), _tell).run(request)
@@ -178,9 +182,11 @@ def _sync_several(chosen: Chosen, requests: Sequence[tuple[Settings, SyncRequest
     """Sync the accounts side by side, and print what each came to."""
     quiet()
     from klaviyo_pipeline.instance import use_project_instance
-    from klaviyo_pipeline.many_accounts import sync_accounts
 
     use_project_instance()
+    start_importing()
+    from klaviyo_pipeline.many_accounts import sync_accounts
+
     shown = console()
     with _stopping_on_signals():
         synced = sync_accounts([(settings.account, request) for settings, request in requests], _tell)

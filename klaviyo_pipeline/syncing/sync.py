@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
-from klaviyo_pipeline.klaviyo.tags import TAGS
-from klaviyo_pipeline.planning import CENSUSES, ENTITIES, SyncRequest
-from klaviyo_pipeline.postgres.metrics import METRICS
+from klaviyo_pipeline.planning import SyncRequest
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
@@ -40,14 +38,9 @@ class Sync:
             if not session.zone_is_right:
                 self.tell(f"warning: {session.zone_remedy}")
             metric_id = self._conversion_metric(session, request)
-        chains = [[asset for asset in request.assets if entity in (asset, CENSUSES.get(asset))] for entity in ENTITIES]
-        results = side_by_side(self.account, identity, chains, request, None, self.tell, self.workers)
-        chains = [
-            [asset for asset in (table.report, name) if asset in request.assets] for name, table in METRICS.items()
-        ]
-        # After the censuses: tags that these brought by their ids alone have their names then.
-        chains.append([asset for asset in request.assets if asset == TAGS.entity])
-        results += side_by_side(self.account, identity, chains, request, metric_id, self.tell, self.workers)
+        results: list[AssetResult] = []
+        for chains in request.stages:
+            results += side_by_side(self.account, identity, chains, request, metric_id, self.tell, self.workers)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
 

@@ -1,6 +1,5 @@
 """Chains of assets side by side, each in a process of its own."""
 
-import multiprocessing
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.resources import stop_sessions, told_to_stop, trust
 from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline.syncing.chain import AssetResult, Tell, sync_chain
+from klaviyo_pipeline.syncing.forking import forking_context
 
 STOP_SECONDS = 10.0
 LOOK_SECONDS = 0.5
@@ -34,7 +34,6 @@ def side_by_side(
 
     Dagster reconfigures the logging of the whole process whenever a run begins, which deadlocks runs in threads.
     """
-    chains = [chain for chain in chains if chain]
     if at_once is None and len(chains) <= 1:
         return [
             result for chain in chains for result in sync_chain(account, chain, request, conversion_metric_id, tell)
@@ -65,8 +64,7 @@ def side_by_side(
 
 def _start(*arguments: Any) -> tuple[Connection, BaseProcess]:
     """A worker at its work, with these arguments of `_work`, and the channel on which it tells."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = forking_context()
     ours, theirs = context.Pipe(duplex=False)
     worker = context.Process(target=_work, args=(*arguments, theirs), daemon=True)
     worker.start()
