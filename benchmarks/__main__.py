@@ -14,6 +14,7 @@ from benchmarks import (
     fetch,
     growth,
     memory,
+    other_writers,
     rates,
     reading,
     request_counts,
@@ -27,6 +28,7 @@ from klaviyo_pipeline.settings import PROJECT_ROOT
 
 BENCHMARKS: Mapping[str, Callable[..., Iterator[Figure]]] = {
     "write_path": write_path.run,
+    "other_writers": other_writers.run,
     "request_counts": request_counts.run,
     "fetch": fetch.run,
     "split": split.run,

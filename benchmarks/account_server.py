@@ -10,12 +10,14 @@ import argparse
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import IO, Any
 
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from klaviyo_pipeline.sandbox import app as sandbox_app
@@ -51,6 +53,10 @@ LARGE = Size(2_000, 20_000, 1_000, 5_000)
 SMALL = Size(8, 12, 4, 25)
 
 
+CLOCK = "/seconds-since-the-first-request"
+"""A path of the account's process, besides Klaviyo's: the answer is a number, and the next request the first again."""
+
+
 class Kept:
     """An application's answers to GETs, after a delay; each made once."""
 
@@ -58,8 +64,15 @@ class Kept:
         self._app = app
         self._delay = delay
         self._answers: dict[tuple[bytes, bytes], list[Message]] = {}
+        self._first_at: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == CLOCK:
+            since = time.perf_counter() - (self._first_at or time.perf_counter())
+            self._first_at = None
+            await PlainTextResponse(str(since))(scope, receive, send)
+            return
+        self._first_at = self._first_at or time.perf_counter()
         if scope["type"] != "http" or scope["method"] != "GET":
             await self._app(scope, receive, send)
             return
@@ -82,7 +95,7 @@ def _making_each_answer_once(endpoint: Endpoint) -> Endpoint:
     made: dict[tuple[str, Any, bytes], Any] = {}
 
     def handler(call: Call) -> Any:
-        asked = (call.path, call.query.pairs, call.body)
+        asked = (call.path, tuple(call.query.pairs), call.body)
         if asked not in made:
             made[asked] = endpoint.handler(call)
         return made[asked]

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from benchmarks.results import Figure
-from klaviyo_pipeline.assets.entities import spans_of
+from klaviyo_pipeline.assets.spans import spans_of
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.partitions import Window
@@ -46,7 +46,10 @@ def _entity(pipeline: Pipeline, listing: Listing, count: int) -> Figure:
     entity = listing.entity
     asked = _asked(pipeline, entity, count, f"get_{entity}")
     now, windows = datetime.now(UTC), _windows(count)
-    chains = sum(len(span.chains) for span in spans_of(listing, windows, now)) // len(listing.variants)
+    spans = list(spans_of(listing, windows, now))
+    chains = sum(len(span.readings) for span in spans) // len(listing.variants)
+    if any(reading.may_be_cut for span in spans for reading in span.readings):
+        chains = MOST_CHAINS
     spare = SPARE_PER_CHAIN * len(listing.variants) * min(chains, MOST_CHAINS)
     most = lower_bound(pipeline.shop, listing, windows) + spare
     return Figure("requests", f"{entity}, {count} windows", asked, "requests", most, "at most")

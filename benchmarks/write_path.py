@@ -114,11 +114,11 @@ def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[
     first, unchanged, changed = subject.frame(0, 0), subject.frame(1, 0), subject.frame(2, CHANGED)
     with engine.connect() as connection:
         target = reflect(connection, SCHEMA, subject.table)
-    timings, wal, dead = Timings(_postmaster(engine)), dict[str, list[int]](), list[int]()
+    timings, wal, dead = Timings(postmaster_of(engine)), dict[str, list[int]](), list[int]()
     for _ in range(repetitions):
         _truncate(engine, subject.table)
         for phase, frame in {"first": first, "unchanged": unchanged, "changed": changed}.items():
-            _copy(engine, target, frame, timings)
+            copy_bare(engine, target, frame, timings)
             dead_before, wal_before = _dead_tuples(engine, subject.table), _wal_position(engine)
             with timings.of(phase):
                 _write(engine, target, subject, frame)
@@ -136,7 +136,7 @@ def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[
     yield Figure(name, "unchanged: dead tuples", max(dead), "tuples", 0, "at most")
 
 
-def _postmaster(engine: sa.Engine) -> psutil.Process:
+def postmaster_of(engine: sa.Engine) -> psutil.Process:
     with engine.connect() as connection:
         backend = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
     postmaster = psutil.Process(backend).parent()
@@ -166,10 +166,10 @@ def _batches(subject: Subject, frame: pd.DataFrame, windows: Sequence[Window]) -
         yield Batch(part, completes, replaces)
 
 
-def _copy(engine: sa.Engine, target: Target, frame: pd.DataFrame, timings: Timings) -> None:
+def copy_bare(engine: sa.Engine, target: Target, frame: pd.DataFrame, timings: Timings) -> None:
     """The measure: a binary COPY of the frame's rows, from Python values, into an unlogged table without any index."""
     names = [name for name in target.written if name in frame.columns]
-    values = [_python_values(frame[name]) for name in names]
+    values = [python_values(frame[name]) for name in names]
     table = sql.Identifier("bare")
     with engine.connect() as pooled:
         raw: psycopg.Connection[Any] = pooled.connection.driver_connection  # type: ignore[assignment]
@@ -190,7 +190,7 @@ def _copy(engine: sa.Engine, target: Target, frame: pd.DataFrame, timings: Timin
         raw.commit()
 
 
-def _python_values(series: pd.Series[Any]) -> list[Any]:
+def python_values(series: pd.Series[Any]) -> list[Any]:
     if isinstance(series.dtype, pd.DatetimeTZDtype):
         return [None if value is pd.NaT else value.to_pydatetime() for value in series]
     return series.astype(object).where(series.notna(), None).tolist()

@@ -74,9 +74,9 @@ def test_before_anything_was_migrated_everything_is_missing_and_nothing_is_made(
     assert plan["migrated"] is False
     flows = plan["assets"]["flows"]
     assert (flows["windows"], flows["already_there"], flows["to_ask"], flows["ranges"]) == (334, 0, 334, 1)
-    # Three spans of 125 days for two, six and one listings; segments have no upper bound, so one span does.
+    # Three spans of 125 days for two, six and one listings; segments have no upper bound: one span of four chains.
     asked = {name: plan["assets"][name]["requests"] for name in ENTITIES}
-    assert asked == {"flows": 6, "campaigns": 18, "forms": 3, "segments": 7}
+    assert asked == {"flows": 6, "campaigns": 18, "forms": 3, "segments": 4}
     assert {plan["assets"][name]["basis"] for name in (*ENTITIES, "flows_census")} == {"at least"}
     report = plan["assets"]["flow_report"]
     assert (report["requests"], report["basis"], report["endpoint"]) == (6, "exact", "query_flow_series")

@@ -1,13 +1,12 @@
 """The four entity assets, from one factory: every object whose `updated` fell in a window, window by window.
 
-A run over a range of windows reads each listing once for the whole range, however many windows it has. Long ranges
-are cut into a few spans, whose windows are done, and stay done, when all listings of the span have ended.
+A run over a range of windows reads each listing once for the whole range, however many windows it has, in a few
+spans (`spans`).
 """
 
-import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import dagster as dg
 
@@ -15,9 +14,10 @@ from klaviyo_pipeline.assets.children import PendingChildren
 from klaviyo_pipeline.assets.frames import record_frame
 from klaviyo_pipeline.assets.object_tags import PendingTags
 from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
+from klaviyo_pipeline.assets.spans import ChainReading, Cutting, spans_of
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.client import Page
-from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.partitions import Window, entity_windows
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, told_by_partition
@@ -30,70 +30,10 @@ from klaviyo_pipeline.signatures import signed
 BATCH_ROWS = 4_000
 """Rows in one transaction: several megabytes of JSON, and less than Postgres keeps of a temporary table in memory."""
 
-SPAN = timedelta(days=125)
-"""How much of a long range is done at once: a year costs two more pages a listing, and keeps what was finished."""
-
 ODDITIES_IN_LOG = 10
 
 PREFERRED = {"campaigns": {"channel": CHANNELS}}
 """Columns of which several answers may be true: a campaign stands in the listing of each of its channels."""
-
-
-@dataclass
-class SpanReading:
-    """One span of windows while its listings are read: counts, when it was first asked, the newest time by window."""
-
-    windows: Sequence[Window]
-    chains: list[Chain]
-    first_index: int
-    open_chains: int = 0
-    requests: int = 0
-    asked_at: datetime | None = None
-    newest: dict[int, datetime] = field(default_factory=dict)
-    shown: set[tuple[str, datetime | None]] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._starts = [window.start for window in self.windows]
-
-    def index_of(self, updated: datetime | None) -> int | None:
-        """The load-wide index of the window that holds this time; None outside of the span.
-
-        An object whose time cannot be read is kept, and counted in the last window.
-        """
-        if updated is None:
-            return self.first_index + len(self.windows) - 1
-        if not self.windows[0].start <= updated < self.windows[-1].end:
-            return None
-        return self.first_index + bisect.bisect_right(self._starts, updated) - 1
-
-    def has_shown(self, chain: Chain, record: Record) -> bool:
-        """Whether the overlap of two chains has brought this state of the object before."""
-        if chain.since is None:
-            return False
-        state = record.id, record.updated_at
-        is_known = state in self.shown
-        self.shown.add(state)
-        return is_known
-
-    def take(self, updated: datetime | None) -> int | None:
-        """`index_of` this time, which is remembered if it is its window's newest."""
-        index = self.index_of(updated)
-        if index is not None and updated is not None:
-            self.newest[index] = max(updated, self.newest.get(index, updated))
-        return index
-
-    def complete(self) -> list[Complete]:
-        """Word that every window of the span is done. What one request brought for many counts on the first."""
-        assert self.asked_at is not None
-        return [
-            Complete(
-                window,
-                self.asked_at,
-                self.requests if place == 0 else 0,
-                self.newest.get(self.first_index + place),
-            )
-            for place, window in enumerate(self.windows)
-        ]
 
 
 @dataclass
@@ -198,25 +138,28 @@ def read_windows(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, windows: Sequence[Window]
 ) -> Iterator[Batch]:
     """Batches of every object updated in these contiguous windows; a span's last batch completes its windows."""
-    spans = list(spans_of(listing, windows, session.now()))
+    now = session.now()
+    spans = list(spans_of(listing, windows, now))
     pending, oddities = Pending(listing), Oddities(context)
-    tasks = [(span, chain) for span in spans for chain in span.chains]
+    tasks = [reading for span in spans for reading in span.readings]
+    part = Cutting(listing, now).part if any(reading.may_be_cut for reading in tasks) else None
     done = 0
     context.log.info(
         f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
         f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listings"
     )
 
-    def read(task: tuple[SpanReading, Chain]) -> Iterator[Page]:
-        return session.client.pages(listing, task[1])
+    def read(reading: ChainReading) -> Iterator[Page]:
+        yield from session.client.pages(listing, reading.chain, reading.order)
+        reading.is_over = True
 
-    for item in read_side_by_side(tasks, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop):
-        span, chain = item.task
+    for item in read_side_by_side(tasks, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop, part=part):
+        span = item.task.span
         if item.page is not None:
-            _take(oddities, span, chain, item.page, pending)
+            _take(oddities, item.task, item.page, pending)
         else:
-            span.open_chains -= 1
-            if span.open_chains == 0:
+            span.ended += 1
+            if span.ended == len(span.readings):
                 yield pending.batch(span.complete())
                 done += len(span.windows)
                 context.log.info(
@@ -228,7 +171,8 @@ def read_windows(
     oddities.sum_up()
 
 
-def _take(oddities: Oddities, span: SpanReading, chain: Chain, page: Page, pending: Pending) -> None:
+def _take(oddities: Oddities, reading: ChainReading, page: Page, pending: Pending) -> None:
+    span, chain = reading.span, reading.chain
     span.requests += page.requests
     span.asked_at = min(span.asked_at or page.observed_at, page.observed_at)
     for record in page.records:
@@ -238,16 +182,3 @@ def _take(oddities: Oddities, span: SpanReading, chain: Chain, page: Page, pendi
         index = span.take(record.updated_at)
         if index is not None:
             pending.add(record, page.observed_at, index)
-
-
-def spans_of(listing: Listing, windows: Sequence[Window], now: datetime) -> Iterator[SpanReading]:
-    """Cut the windows into spans. An endpoint without an upper bound lists up to now each time: one span."""
-    first = 0
-    while first < len(windows):
-        last = len(windows)
-        if listing.time_operators[1] is not None:
-            last = bisect.bisect_left([w.start for w in windows], windows[first].start + SPAN)
-        part = windows[first:last]
-        chains = listing.chains(part[0].start, part[-1].end, now)
-        yield SpanReading(part, chains, first, open_chains=len(chains))
-        first = last

@@ -9,7 +9,7 @@ from math import ceil
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets.entities import spans_of
+from klaviyo_pipeline.assets.spans import spans_of
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Chain, Listing, Variant
 from klaviyo_pipeline.klaviyo.records import STAMP
 from klaviyo_pipeline.partitions import Window
@@ -36,7 +36,7 @@ class Pages:
         """Of the listings that a run over these contiguous windows reads, span by span."""
         pages = 0
         for span in spans_of(self.listing, windows, now):
-            cut = [chain for chain in span.chains if chain.since is not None]
+            cut = [reading.chain for reading in span.readings if reading.may_be_cut]
             if cut:
                 pages += sum(map(self._of_cut, cut))
                 continue

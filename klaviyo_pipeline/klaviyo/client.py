@@ -136,20 +136,22 @@ class KlaviyoClient:
         with blamed_on(answer, call.endpoint):
             return read_account(next(iter(_data_list(answer)), None))
 
-    def pages(self, listing: Listing, chain: Chain) -> Iterator[Page]:
+    def pages(self, listing: Listing, chain: Chain, order: OrderWatch | None = None) -> Iterator[Page]:
         """The pages of one chain, first to last, or to where it is past its end.
 
-        An empty listing is one page without records.
+        An empty listing is one page without records. `order` has seen every page that has come, and the chain's end
+        may be changed there meanwhile.
         """
         first = Call(listing.list_endpoint, self._origin.url(listing.path), chain.params)
-        order = OrderWatch(chain.until)
+        order = order or OrderWatch(chain.until)
         for turn in turns(self._sender, first, restarts=RESTARTS):
             answer = turn.answer
             with blamed_on(answer, first.endpoint):
                 included = included_of(answer.body)
                 records = [listing.record(one, chain.stamp, included, clean=answer.clean) for one in _data_list(answer)]
+            order.look([record.updated_at for record in records])
             yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
-            if order.is_passed([record.updated_at for record in records]):
+            if order.is_passed:
                 return
 
     def get(self, listing: Listing, id: str) -> Lookup:

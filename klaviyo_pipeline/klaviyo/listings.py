@@ -27,8 +27,10 @@ NOW_MARGIN = timedelta(seconds=60)
 # An endpoint without an upper bound has one long chain of small pages, each hanging on the one before: it is cut into
 # chains to be read side by side, each of which costs up to two pages more. A row may come later than its place: each
 # chain begins a day before its cut, so that one that the chain before has ended without is still in its listing.
+# Where most of the rows lie is only seen as they come: chains that turn out to be long are cut again.
 SHORTEST_CUT = timedelta(days=45)
-MOST_CUTS = 8
+MOST_FIRST_CHAINS = 4
+MOST_CHAINS = 10
 CUT_OVERLAP = timedelta(days=1)
 
 
@@ -133,8 +135,14 @@ class Listing:
         """Where a long listing without an upper bound is cut: into spans of the same length."""
         if start is None or self.time_operators[1] is not None:
             return []
-        count = max(1, min(MOST_CUTS, (end - start) // SHORTEST_CUT))
+        count = max(1, min(MOST_FIRST_CHAINS, (end - start) // SHORTEST_CUT))
         return [start + (end - start) * place // count for place in range(1, count)]
+
+    def rest(self, chain: Chain, at: datetime, now: datetime) -> Chain:
+        """What is left of a chain of `chains`, without an upper bound, when it is cut short at this time."""
+        [variant] = (one for one in self.variants if one.name == chain.variant)
+        since = at - CUT_OVERLAP
+        return replace(self._chain(variant, self._bounds(since, None, now)), since=since, until=chain.until)
 
     @property
     def sort(self) -> str:

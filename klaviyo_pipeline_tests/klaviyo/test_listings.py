@@ -99,7 +99,7 @@ def test_the_columns_are_those_of_the_tables() -> None:
 
 def test_a_long_listing_without_an_upper_bound_is_cut_into_spans_that_leave_nothing_out() -> None:
     chains = SEGMENTS.chains(NOON - timedelta(days=365), NOON, NOON)
-    assert len(chains) == 8
+    assert len(chains) == 4
     assert chains[0].since == NOON - timedelta(days=365)
     cuts = [chain.since + CUT_OVERLAP for chain in chains[1:] if chain.since is not None]
     assert [chain.until for chain in chains] == [*cuts, None]
@@ -110,6 +110,17 @@ def test_a_long_listing_without_an_upper_bound_is_cut_into_spans_that_leave_noth
     assert [chain.covers(border) for chain in chains[:3]] == [False, True, False]
     assert [chain.covers(border - timedelta(microseconds=1)) for chain in chains[:3]] == [True, True, False]
     assert [chain.covers(border - timedelta(days=2)) for chain in chains[:3]] == [True, False, False]
+
+
+def test_what_is_left_of_a_chain_begins_a_day_before_it_is_cut_short_and_ends_where_it_did() -> None:
+    for chain in SEGMENTS.chains(NOON - timedelta(days=365), NOON, NOON)[-2:]:
+        assert chain.since is not None
+        at = chain.since + timedelta(days=40)
+        rest = SEGMENTS.rest(chain, at, NOON)
+        assert (rest.since, rest.until) == (at - CUT_OVERLAP, chain.until)
+        asked = dict(rest.params)
+        assert asked.pop("filter") == f"greater-than(updated,{rest.since - timedelta(seconds=2):%Y-%m-%dT%H:%M:%SZ})"
+        assert asked == {name: value for name, value in chain.params if name != "filter"}
 
 
 def test_only_long_listings_without_an_upper_bound_are_cut() -> None:

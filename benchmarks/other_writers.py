@@ -1,0 +1,93 @@
+"""The rows of the write path's benchmark by `pandas.to_sql` and by dlt's merge, against the same bare COPY.
+
+Neither keeps what the writer keeps: `to_sql` appends, knows no key and compares nothing; dlt replaces what has the same
+key, without history or ledger. dlt is a process of its own, and starts before its clock does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from benchmarks.fetch import DLT_PYTHON
+from benchmarks.results import Figure
+from benchmarks.write_path import CHANGED, SCHEMA, Subject, Timings, copy_bare, postmaster_of, python_values, subjects
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.postgres.tables import Target, reflect
+from klaviyo_pipeline.settings import SQL_DIR
+
+PHASES = {"first": "first load", "unchanged": "unchanged", "changed": "a tenth changed"}
+
+
+def run(url: str, *, quick: bool) -> Iterator[Figure]:
+    """Rates of both kinds of rows, as shares of the bare COPY's."""
+    migrate(url, SCHEMA, SQL_DIR)
+    engine = create_engine(url)
+    try:
+        for subject in subjects(quick=quick):
+            yield from _measure(engine, url, subject, repetitions=1 if quick else 3)
+    finally:
+        engine.dispose()
+
+
+def _measure(engine: sa.Engine, url: str, subject: Subject, repetitions: int) -> Iterator[Figure]:
+    frames = {"first": subject.frame(0, 0), "unchanged": subject.frame(1, 0), "changed": subject.frame(2, CHANGED)}
+    with engine.connect() as connection:
+        target = reflect(connection, SCHEMA, subject.table)
+    timings, by_dlt = Timings(postmaster_of(engine)), list[dict[str, float]]()
+    for _ in range(repetitions):
+        copy_bare(engine, target, frames["first"], timings)
+        with timings.of("to_sql"):
+            _to_sql(engine, target, frames["first"])
+        by_dlt.append(_dlt(url, target, frames))
+    name, copy = f"other writers, {subject.name}", statistics.median(timings.seconds["copy"])
+    yield Figure(name, "pandas.to_sql, first load, of a bare COPY's rate", timings.rate("to_sql"), "share")
+    for phase, told in PHASES.items():
+        seconds = statistics.median(one[phase] for one in by_dlt)
+        yield Figure(name, f"dlt's merge, {told}, of a bare COPY's rate", copy / seconds, "share")
+
+
+def _columns(target: Target, frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in target.written if name in frame.columns]
+
+
+def _to_sql(engine: sa.Engine, target: Target, frame: pd.DataFrame) -> None:
+    """Into a new table, whose types pandas makes up but for the documents, with as many rows to a statement as fit."""
+    names = _columns(target, frame)
+    documents = {name: JSONB() for name in names if isinstance(target.table.columns[name].type, JSONB)}
+    rows = frame[names]
+    with engine.begin() as connection:
+        rows.to_sql("by_pandas", connection, if_exists="replace", index=False, dtype=documents, chunksize=1_000)
+
+
+def _dlt(url: str, target: Target, frames: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Seconds of each phase, one after the other into a new dataset."""
+    if not DLT_PYTHON.exists():
+        raise SystemExit(f"{DLT_PYTHON} is not there: `make bench` makes it, with dlt[postgres] inside")
+    names = _columns(target, frames["first"])
+    rows = {
+        phase: [
+            dict(zip(names, row, strict=True))
+            for row in zip(*(python_values(frame[name]) for name in names), strict=True)
+        ]
+        for phase, frame in frames.items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.pickle"
+        file.write_bytes(pickle.dumps({"key": [str(name) for name in target.key], "phases": rows}))
+        command = [str(DLT_PYTHON), str(Path(__file__).with_name("dlt_merge.py")), str(file)]
+        environment = {**os.environ, "BENCH_DATABASE_URL": url}
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
