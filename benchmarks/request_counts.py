@@ -10,12 +10,12 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from benchmarks.results import Figure
-from klaviyo_pipeline.assets.spans import spans_of
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.partitions import Window
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
 from klaviyo_pipeline_tests.support import Pipeline, pipeline_on
 
 FIRST_DAY, LAST_DAY = date(2024, 7, 1), date(2026, 6, 30)
@@ -38,28 +38,26 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
             for count in counts:
                 yield _entity(pipeline, listing, count)
         for count in counts[:3]:
-            asked = _asked(pipeline, REPORT, count, "query_flow_series")
+            asked = sum(one.endpoint == "query_flow_series" for one in _asked(pipeline, REPORT, count))
             yield Figure("requests", f"{REPORT}, {count} windows", asked, "requests", math.ceil(count / 59), "at most")
 
 
 def _entity(pipeline: Pipeline, listing: Listing, count: int) -> Figure:
     entity = listing.entity
-    asked = _asked(pipeline, entity, count, f"get_{entity}")
-    now, windows = datetime.now(UTC), _windows(count)
-    spans = list(spans_of(listing, windows, now))
-    chains = sum(len(span.readings) for span in spans) // len(listing.variants)
-    if any(reading.may_be_cut for span in spans for reading in span.readings):
-        chains = MOST_CHAINS
-    spare = SPARE_PER_CHAIN * len(listing.variants) * min(chains, MOST_CHAINS)
-    most = lower_bound(pipeline.shop, listing, windows) + spare
-    return Figure("requests", f"{entity}, {count} windows", asked, "requests", most, "at most")
+    asked = [one for one in _asked(pipeline, entity, count) if one.endpoint == f"get_{entity}"]
+    # The pages of a chain have its filter.
+    chains = len({one.query["filter"] for one in asked})
+    most = lower_bound(pipeline.shop, listing, _windows(count)) + SPARE_PER_CHAIN * min(
+        chains, MOST_CHAINS * len(listing.variants)
+    )
+    return Figure("requests", f"{entity}, {count} windows", len(asked), "requests", most, "at most")
 
 
-def _asked(pipeline: Pipeline, asset: str, count: int, endpoint: str) -> int:
+def _asked(pipeline: Pipeline, asset: str, count: int) -> list[RequestLogEntry]:
     windows = _windows(count)
     with pipeline.asked() as requests:
         pipeline.run(asset, windows[0].key, windows[-1].key)
-    return Counter(request.endpoint for request in requests)[endpoint]
+    return requests
 
 
 def _windows(count: int) -> Sequence[Window]:

@@ -142,7 +142,7 @@ def read_windows(
     spans = list(spans_of(listing, windows, now))
     pending, oddities = Pending(listing), Oddities(context)
     tasks = [reading for span in spans for reading in span.readings]
-    part = Cutting(listing, now).part if any(reading.may_be_cut for reading in tasks) else None
+    part = Cutting(listing, tasks, now).part
     done = 0
     context.log.info(
         f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "

@@ -1,8 +1,8 @@
 """A range of windows as spans, and a span's listings as chains of pages.
 
 Long ranges are cut into a few spans, whose windows are done, and stay done, when all listings of the span have ended.
-An endpoint without an upper bound lists up to now each time: its range is one span, read as several chains, and a chain
-that turns out to be long is cut again as soon as a reader has nothing else to do.
+An endpoint without an upper bound lists up to now each time: its range is one span, read as several chains. A chain
+that turns out to be long is cut, whatever its endpoint, as soon as a reader has nothing else to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from klaviyo_pipeline.klaviyo.listings import MOST_CHAINS, Chain, Listing
+from klaviyo_pipeline.klaviyo.listings import CUT_OVERLAP, MOST_CHAINS, Chain, Listing
 from klaviyo_pipeline.klaviyo.order import OrderWatch
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.partitions import Window
@@ -22,8 +22,9 @@ from klaviyo_pipeline.postgres.loads import Complete
 SPAN = timedelta(days=125)
 """How much of a long range is done at once: a year costs two more pages a listing, and keeps what was finished."""
 
-WORTH_A_CUT = 6
-"""Pages of a chain that must lie ahead for it to be cut: a cut costs up to two."""
+PAGES_WORTH_A_CUT = 6
+TIME_WORTH_A_CUT = 10 * CUT_OVERLAP
+"""What must lie ahead of a chain for it to be cut: a cut costs up to two pages, and those of the overlap."""
 
 
 @dataclass(eq=False)
@@ -37,11 +38,6 @@ class ChainReading:
 
     def __post_init__(self) -> None:
         self.order = OrderWatch(self.chain.until)
-
-    @property
-    def may_be_cut(self) -> bool:
-        """Whether it is one of several that share a listing: only these tell which objects are theirs."""
-        return self.chain.since is not None
 
     def end_at(self, moment: datetime) -> None:
         """Leave what comes from then on to another. No object of that time may have come."""
@@ -60,7 +56,7 @@ class SpanReading:
     requests: int = 0
     asked_at: datetime | None = None
     newest: dict[int, datetime] = field(default_factory=dict)
-    shown: set[tuple[str, datetime | None]] = field(default_factory=set)
+    shown: set[tuple[str, str, datetime | None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._starts = [window.start for window in self.windows]
@@ -83,10 +79,8 @@ class SpanReading:
         return self.first_index + bisect.bisect_right(self._starts, updated) - 1
 
     def has_shown(self, chain: Chain, record: Record) -> bool:
-        """Whether the overlap of two chains has brought this state of the object before."""
-        if chain.since is None:
-            return False
-        state = record.id, record.updated_at
+        """Whether the overlap of two chains of a listing has brought this state of the object before."""
+        state = chain.variant, record.id, record.updated_at
         is_known = state in self.shown
         self.shown.add(state)
         return is_known
@@ -101,6 +95,7 @@ class SpanReading:
     def complete(self) -> list[Complete]:
         """Word that every window of the span is done. What one request brought for many counts on the first."""
         assert self.asked_at is not None
+        self.shown.clear()
         return [
             Complete(
                 window,
@@ -115,11 +110,12 @@ class SpanReading:
 class Cutting:
     """Parts the chain that is the longest to read, for a reader that has nothing to do.
 
-    No cut lies beyond the windows, nor `now`: what comes after them stays with the last chain.
+    No cut lies beyond a span's windows, nor `now`: what comes after them stays with the last chain.
     """
 
-    def __init__(self, listing: Listing, now: datetime) -> None:
+    def __init__(self, listing: Listing, readings: Sequence[ChainReading], now: datetime) -> None:
         self._listing = listing
+        self._readings = list(readings)
         self._now = now
         self._one_at_a_time = threading.Lock()
 
@@ -129,15 +125,26 @@ class Cutting:
         Called by the thread that reads the chain, between two pages.
         """
         with self._one_at_a_time:
-            chains, end = reading.span.readings, min(self._now, reading.span.windows[-1].end)
-            pages, time = reading.order.ahead(end)
-            most = max(one.order.ahead(end)[0] for one in chains if not one.is_over)
-            if pages < max(WORTH_A_CUT, most) or len(chains) >= MOST_CHAINS:
+            pages, time = self._ahead(reading)
+            most = max(self._ahead(one)[0] for one in self._readings if not one.is_over)
+            if pages < max(PAGES_WORTH_A_CUT, most) or time < TIME_WORTH_A_CUT:
                 return None
-            at = (reading.chain.until or end) - time / 2
+            if self._is_cut_enough(reading.chain.variant):
+                return None
+            at = self._end(reading) - time / 2
             rest = reading.span.read(self._listing.rest(reading.chain, at, self._now))
             reading.end_at(at)
+            self._readings.append(rest)
             return rest
+
+    def _ahead(self, reading: ChainReading) -> tuple[float, timedelta]:
+        return reading.order.ahead(self._end(reading))
+
+    def _end(self, reading: ChainReading) -> datetime:
+        return reading.chain.until or min(self._now, reading.span.windows[-1].end)
+
+    def _is_cut_enough(self, variant: str) -> bool:
+        return sum(one.chain.variant == variant for one in self._readings) >= MOST_CHAINS
 
 
 def spans_of(listing: Listing, windows: Sequence[Window], now: datetime) -> Iterator[SpanReading]:

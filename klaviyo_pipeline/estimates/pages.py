@@ -36,9 +36,8 @@ class Pages:
         """Of the listings that a run over these contiguous windows reads, span by span."""
         pages = 0
         for span in spans_of(self.listing, windows, now):
-            cut = [reading.chain for reading in span.readings if reading.may_be_cut]
-            if cut:
-                pages += sum(map(self._of_cut, cut))
+            if len(span.readings) > len(self.listing.variants):
+                pages += sum(self._of_cut(reading.chain) for reading in span.readings)
                 continue
             start, end = span.windows[0].start - OVERLAP, span.windows[-1].end + OVERLAP
             bounded = self.listing.time_operators[1] is not None and end <= now - NOW_MARGIN
@@ -46,13 +45,14 @@ class Pages:
         return pages
 
     def _of_cut(self, chain: Chain) -> int:
-        """Of a chain that ends with the first page that lies beyond its end, if it is not the last page before."""
+        """Of a chain that ends with the page that reaches its end, if it is not the last page before."""
         assert chain.since is not None
         to_the_last = self._pages(chain.since - OVERLAP, None)
         if chain.until is None:
             return to_the_last
         own = sum(self._rows(chain.since - OVERLAP, chain.until))
-        return min(to_the_last, 1 + pages_of(own, self.listing.page_size) if own else 1)
+        # The page that holds its last row and the next one.
+        return min(to_the_last, pages_of(own + 1, self.listing.page_size))
 
     def _pages(self, start: datetime | None, end: datetime | None) -> int:
         return sum(pages_of(count, self.listing.page_size) for count in self._rows(start, end))

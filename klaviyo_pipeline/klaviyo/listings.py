@@ -6,7 +6,7 @@ sorts and page sizes are those of Klaviyo's OpenAPI description (revision 2026-0
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -24,13 +24,13 @@ OVERLAP = timedelta(seconds=2)
 # A bound within about 5 s of now, or later, is refused with a 400; a minute allows for clocks that disagree.
 NOW_MARGIN = timedelta(seconds=60)
 
-# An endpoint without an upper bound has one long chain of small pages, each hanging on the one before: it is cut into
-# chains to be read side by side, each of which costs up to two pages more. A row may come later than its place: each
-# chain begins a day before its cut, so that one that the chain before has ended without is still in its listing.
-# Where most of the rows lie is only seen as they come: chains that turn out to be long are cut again.
+# A long chain of pages, each hanging on the one before, is cut into chains to be read side by side, each of which costs
+# up to two pages more. A row may come later than its place: each chain begins a day before its cut, so that one that
+# the chain before has ended without is still in its listing. An endpoint without an upper bound is cut before it is
+# read. Where most of the rows lie is only seen as they come: chains that turn out to be long are cut again.
 SHORTEST_CUT = timedelta(days=45)
 MOST_FIRST_CHAINS = 4
-MOST_CHAINS = 10
+MOST_CHAINS = 12
 CUT_OVERLAP = timedelta(days=1)
 
 
@@ -57,14 +57,15 @@ class Variant:
 class Chain:
     """A listing to be read from first page to last: the first page's query, and the stamp of its rows.
 
-    Where one is cut into several, each is there for the times in [since, until) alone, `since` a day before the cut,
-    and need not be read on once it has come past `until` in order.
+    `end` is the upper bound that was asked for. Where a listing is cut into several, each is there for the times in
+    [since, until) alone, `since` a day before the cut, and need not be read on once it has come past `until` in order.
     """
 
     entity: str
     variant: str
     params: tuple[tuple[str, str], ...]
     stamp: str | None
+    end: datetime | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -122,11 +123,8 @@ class Listing:
         if start is not None and end is not None and start >= end:
             raise ValueError(f"an empty window: {start} to {end}")
         cuts = [start, *self._cuts(start, now if end is None else min(end, now)), None]
-        if len(cuts) == 2:
-            bounds = self._bounds(start, end, now)
-            return [self._chain(variant, bounds) for variant in self.variants]
         return [
-            replace(self._chain(variant, self._bounds(since, end, now)), since=since, until=until)
+            self._chain(variant, since, end, now, until)
             for variant in self.variants
             for since, until in _overlapping(cuts)
         ]
@@ -139,10 +137,9 @@ class Listing:
         return [start + (end - start) * place // count for place in range(1, count)]
 
     def rest(self, chain: Chain, at: datetime, now: datetime) -> Chain:
-        """What is left of a chain of `chains`, without an upper bound, when it is cut short at this time."""
+        """What is left of a chain of `chains` when it is cut short at this time."""
         [variant] = (one for one in self.variants if one.name == chain.variant)
-        since = at - CUT_OVERLAP
-        return replace(self._chain(variant, self._bounds(since, None, now)), since=since, until=chain.until)
+        return self._chain(variant, at - CUT_OVERLAP, chain.end, now, chain.until)
 
     @property
     def sort(self) -> str:
@@ -176,11 +173,13 @@ class Listing:
             bounds.append(Condition(upper, self.time_field, end + OVERLAP))
         return tuple(bounds)
 
-    def _chain(self, variant: Variant, bounds: tuple[Condition, ...]) -> Chain:
-        wanted = all_of(variant.conditions + bounds)
+    def _chain(
+        self, variant: Variant, since: datetime | None, end: datetime | None, now: datetime, until: datetime | None
+    ) -> Chain:
+        wanted = all_of(variant.conditions + self._bounds(since, end, now))
         params = [] if wanted is None else [("filter", wanted)]
         params += [("sort", self.sort), ("page[size]", str(self.page_size)), *self.include_params]
-        return Chain(self.entity, variant.name, tuple(params), variant.stamp)
+        return Chain(self.entity, variant.name, tuple(params), variant.stamp, end, since, until)
 
 
 def _overlapping(cuts: Sequence[datetime | None]) -> Iterator[tuple[datetime | None, datetime | None]]:
