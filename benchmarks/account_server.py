@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from klaviyo_pipeline.sandbox import app as sandbox_app
@@ -53,8 +53,15 @@ LARGE = Size(2_000, 20_000, 1_000, 5_000)
 SMALL = Size(8, 12, 4, 25)
 
 
-CLOCK = "/seconds-since-the-first-request"
-"""A path of the account's process, besides Klaviyo's: the answer is a number, and the next request the first again."""
+MEANWHILE = "/since-the-first-request"
+"""A path of the account's process, besides Klaviyo's, that answers `Meanwhile`; the next request is the first again."""
+
+
+class Meanwhile(NamedTuple):
+    """Seconds since the first request, and how many answers the account had to make, which it had not kept."""
+
+    seconds: float
+    answers_made: int
 
 
 class Kept:
@@ -65,12 +72,14 @@ class Kept:
         self._delay = delay
         self._answers: dict[tuple[bytes, bytes], list[Message]] = {}
         self._first_at: float | None = None
+        self._made_before = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == CLOCK:
-            since = time.perf_counter() - (self._first_at or time.perf_counter())
-            self._first_at = None
-            await PlainTextResponse(str(since))(scope, receive, send)
+        if scope["path"] == MEANWHILE:
+            seconds = time.perf_counter() - (self._first_at or time.perf_counter())
+            meanwhile = Meanwhile(seconds, len(self._answers) - self._made_before)
+            self._first_at, self._made_before = None, len(self._answers)
+            await JSONResponse(meanwhile)(scope, receive, send)
             return
         self._first_at = self._first_at or time.perf_counter()
         if scope["type"] != "http" or scope["method"] != "GET":

@@ -11,7 +11,7 @@ import bisect
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from klaviyo_pipeline.klaviyo.listings import CUT_OVERLAP, MOST_CHAINS, Chain, Listing
 from klaviyo_pipeline.klaviyo.order import OrderWatch
@@ -131,7 +131,8 @@ class Cutting:
                 return None
             if self._is_cut_enough(reading.chain.variant):
                 return None
-            at = self._end(reading) - time / 2
+            # At a day's beginning: the same again is asked again, whichever page came first.
+            at = (self._end(reading) - time / 2).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
             rest = reading.span.read(self._listing.rest(reading.chain, at, self._now))
             reading.end_at(at)
             self._readings.append(rest)
