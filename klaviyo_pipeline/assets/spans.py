@@ -24,7 +24,8 @@ SPAN = timedelta(days=125)
 
 PAGES_WORTH_A_CUT = 6
 TIME_WORTH_A_CUT = 10 * CUT_OVERLAP
-"""What must lie ahead of a chain for it to be cut: a cut costs up to two pages, and those of the overlap."""
+"""What must lie ahead of a chain for it to be cut, in half: a cut costs up to two pages, and those of the overlap, of
+which nothing may have come yet."""
 
 
 @dataclass(eq=False)
@@ -40,7 +41,7 @@ class ChainReading:
         self.order = OrderWatch(self.chain.until)
 
     def end_at(self, moment: datetime) -> None:
-        """Leave what comes from then on to another. No object of that time may have come."""
+        """Leave what comes from then on to another. No object of the day before may have come yet."""
         self.order.until = moment
         self.chain = replace(self.chain, until=moment)
 
@@ -80,6 +81,8 @@ class SpanReading:
 
     def has_shown(self, chain: Chain, record: Record) -> bool:
         """Whether the overlap of two chains of a listing has brought this state of the object before."""
+        if not chain.shares(record.updated_at):
+            return False
         state = chain.variant, record.id, record.updated_at
         is_known = state in self.shown
         self.shown.add(state)

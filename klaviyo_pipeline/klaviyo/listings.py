@@ -57,14 +57,16 @@ class Variant:
 class Chain:
     """A listing to be read from first page to last: the first page's query, and the stamp of its rows.
 
-    `end` is the upper bound that was asked for. Where a listing is cut into several, each is there for the times in
-    [since, until) alone, `since` a day before the cut, and need not be read on once it has come past `until` in order.
+    `start` and `end` are the bounds that were asked for. Where a listing is cut into several, each is there for the
+    times in [since, until) alone, `since` a day before the cut, and need not be read on once it has come to `until` in
+    order.
     """
 
     entity: str
     variant: str
     params: tuple[tuple[str, str], ...]
     stamp: str | None
+    start: datetime | None = None
     end: datetime | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -74,6 +76,13 @@ class Chain:
         if moment is None:
             return True
         return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
+
+    def shares(self, moment: datetime | None) -> bool:
+        """Whether a neighbour covers that time too."""
+        if moment is None or self.since is None:
+            return False
+        after_its_cut = self.since != self.start and moment < self.since + CUT_OVERLAP
+        return after_its_cut or (self.until is not None and moment >= self.until - CUT_OVERLAP)
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ class Listing:
             raise ValueError(f"an empty window: {start} to {end}")
         cuts = [start, *self._cuts(start, now if end is None else min(end, now)), None]
         return [
-            self._chain(variant, since, end, now, until)
+            self._chain(variant, (start, end), now, since, until)
             for variant in self.variants
             for since, until in _overlapping(cuts)
         ]
@@ -139,7 +148,7 @@ class Listing:
     def rest(self, chain: Chain, at: datetime, now: datetime) -> Chain:
         """What is left of a chain of `chains` when it is cut short at this time."""
         [variant] = (one for one in self.variants if one.name == chain.variant)
-        return self._chain(variant, at - CUT_OVERLAP, chain.end, now, chain.until)
+        return self._chain(variant, (chain.start, chain.end), now, at - CUT_OVERLAP, chain.until)
 
     @property
     def sort(self) -> str:
@@ -174,12 +183,17 @@ class Listing:
         return tuple(bounds)
 
     def _chain(
-        self, variant: Variant, since: datetime | None, end: datetime | None, now: datetime, until: datetime | None
+        self,
+        variant: Variant,
+        asked: tuple[datetime | None, datetime | None],
+        now: datetime,
+        since: datetime | None,
+        until: datetime | None,
     ) -> Chain:
-        wanted = all_of(variant.conditions + self._bounds(since, end, now))
+        wanted = all_of(variant.conditions + self._bounds(since, asked[1], now))
         params = [] if wanted is None else [("filter", wanted)]
         params += [("sort", self.sort), ("page[size]", str(self.page_size)), *self.include_params]
-        return Chain(self.entity, variant.name, tuple(params), variant.stamp, end, since, until)
+        return Chain(self.entity, variant.name, tuple(params), variant.stamp, *asked, since, until)
 
 
 def _overlapping(cuts: Sequence[datetime | None]) -> Iterator[tuple[datetime | None, datetime | None]]:
