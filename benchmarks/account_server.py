@@ -165,15 +165,28 @@ def main() -> None:
 
 
 def _serve_at_the_rates(account: SandboxAccount, rate_scale: float) -> None:
-    """Without rates until a line comes, and then with them, at the same address: the answers hold it."""
+    """Without rates, as it were, until a line comes, and then with them."""
     vars(sandbox_app)["ENDPOINTS"] = tuple(_making_each_answer_once(endpoint) for endpoint in ENDPOINTS)
-    with SandboxServer(create_app(account, rate_scale=0)) as server:
-        url = server.url
-        print(url, flush=True)
+    timer = _Timer()
+    with SandboxServer(create_app(account, rate_scale=rate_scale, timer=timer)) as server:
+        print(server.url, flush=True)
         sys.stdin.readline()
-    with SandboxServer(create_app(account, rate_scale=rate_scale), int(url.rpartition(":")[2])):
+        timer.slow_down()
         print("counting", flush=True)
         sys.stdin.read()
+
+
+class _Timer:
+    """A timer whose seconds are over at once, until it slows down to real ones."""
+
+    def __init__(self) -> None:
+        self._began, self._told, self._speed = time.monotonic(), 0.0, 1e6
+
+    def __call__(self) -> float:
+        return self._told + (time.monotonic() - self._began) * self._speed
+
+    def slow_down(self) -> None:
+        self._told, self._began, self._speed = self(), time.monotonic(), 1.0
 
 
 if __name__ == "__main__":
