@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import bisect
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from klaviyo_pipeline.klaviyo.listings import CUT_OVERLAP, MOST_CHAINS, Chain, Listing
+from klaviyo_pipeline.klaviyo.listings import CUT_OVERLAP, MOST_CUTS, Chain, Listing
 from klaviyo_pipeline.klaviyo.order import OrderWatch
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.partitions import Window
@@ -120,6 +121,7 @@ class Cutting:
         self._listing = listing
         self._readings = list(readings)
         self._now = now
+        self._cuts: Counter[str] = Counter()
         self._one_at_a_time = threading.Lock()
 
     def part(self, reading: ChainReading) -> ChainReading | None:
@@ -130,25 +132,24 @@ class Cutting:
         with self._one_at_a_time:
             pages, time = self._ahead(reading)
             most = max(self._ahead(one)[0] for one in self._readings if not one.is_over)
-            if pages < max(PAGES_WORTH_A_CUT, most) or time < TIME_WORTH_A_CUT:
-                return None
-            if self._is_cut_enough(reading.chain.variant):
+            if pages < max(PAGES_WORTH_A_CUT, most):
                 return None
             # At a day's beginning: the same again is asked again, whichever page came first.
             at = (self._end(reading) - time / 2).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
             rest = reading.span.read(self._listing.rest(reading.chain, at, self._now))
             reading.end_at(at)
             self._readings.append(rest)
+            self._cuts[reading.chain.variant] += 1
             return rest
 
     def _ahead(self, reading: ChainReading) -> tuple[float, timedelta]:
-        return reading.order.ahead(self._end(reading))
+        """See `OrderWatch.ahead`; nothing of a chain that may not be cut."""
+        pages, time = reading.order.ahead(self._end(reading))
+        may_be_cut = self._listing.is_ordered(reading.chain) and self._cuts[reading.chain.variant] < MOST_CUTS
+        return (pages, time) if may_be_cut and time >= TIME_WORTH_A_CUT else (0.0, timedelta())
 
     def _end(self, reading: ChainReading) -> datetime:
         return reading.chain.until or min(self._now, reading.span.windows[-1].end)
-
-    def _is_cut_enough(self, variant: str) -> bool:
-        return sum(one.chain.variant == variant for one in self._readings) >= MOST_CHAINS
 
 
 def spans_of(listing: Listing, windows: Sequence[Window], now: datetime) -> Iterator[SpanReading]:

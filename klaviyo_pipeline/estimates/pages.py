@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.spans import spans_of
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Chain, Listing, Variant
+from klaviyo_pipeline.klaviyo.order import WITNESSES
 from klaviyo_pipeline.klaviyo.records import STAMP
 from klaviyo_pipeline.partitions import Window
 
@@ -45,14 +46,13 @@ class Pages:
         return pages
 
     def _of_cut(self, chain: Chain) -> int:
-        """Of a chain that ends with the page that reaches its end, if it is not the last page before."""
+        """Of a chain that ends with the page that shows enough beyond its end, if it is not the last page before."""
         assert chain.since is not None
         to_the_last = self._pages(chain.since - OVERLAP, None)
         if chain.until is None:
             return to_the_last
         own = sum(self._rows(chain.since - OVERLAP, chain.until))
-        # The page that holds its last row and the next one.
-        return min(to_the_last, pages_of(own + 1, self.listing.page_size))
+        return min(to_the_last, pages_of(own + WITNESSES, self.listing.page_size))
 
     def _pages(self, start: datetime | None, end: datetime | None) -> int:
         return sum(pages_of(count, self.listing.page_size) for count in self._rows(start, end))

@@ -21,7 +21,7 @@ from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric
 from klaviyo_pipeline.klaviyo.order import OrderWatch
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer
-from klaviyo_pipeline.klaviyo.paging import turns
+from klaviyo_pipeline.klaviyo.paging import next_link, turns
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.report_rows import read_rows
 from klaviyo_pipeline.klaviyo.report_types import Report
@@ -149,7 +149,7 @@ class KlaviyoClient:
             with blamed_on(answer, first.endpoint):
                 included = included_of(answer.body)
                 records = [listing.record(one, chain.stamp, included, clean=answer.clean) for one in _data_list(answer)]
-            order.look([record.updated_at for record in records])
+            order.look([record.updated_at for record in records], is_last=next_link(answer.body) is None)
             yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
             if order.is_passed:
                 return

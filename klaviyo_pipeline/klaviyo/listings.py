@@ -25,12 +25,12 @@ OVERLAP = timedelta(seconds=2)
 NOW_MARGIN = timedelta(seconds=60)
 
 # A long chain of pages, each hanging on the one before, is cut into chains to be read side by side, each of which costs
-# up to two pages more. A row may come later than its place: each chain begins a day before its cut, so that one that
-# the chain before has ended without is still in its listing. An endpoint without an upper bound is cut before it is
-# read. Where most of the rows lie is only seen as they come: chains that turn out to be long are cut again.
+# up to two pages more. A row may come up to a day later than its place: each chain begins a day before its cut, so that
+# one that the chain before has ended without is still in its listing. An endpoint without an upper bound is cut before
+# it is read. Where most of the rows lie is only seen as they come: chains that turn out to be long are cut again.
 SHORTEST_CUT = timedelta(days=45)
 MOST_FIRST_CHAINS = 4
-MOST_CHAINS = 12
+MOST_CUTS = 8
 CUT_OVERLAP = timedelta(days=1)
 
 
@@ -45,12 +45,14 @@ def _no_stamp(document: Mapping[str, object]) -> str | None:
 class Variant:
     """One of the listings that an entity needs, since no single request returns all of its objects.
 
-    `conditions` are fixed; `stamp` is what they say of every row, where the row itself does not.
+    `conditions` are fixed; `stamp` is what they say of every row, where the row itself does not. One whose rows are
+    known to come out of order is not cut while it is read.
     """
 
     name: str
     conditions: tuple[Condition, ...] = ()
     stamp: str | None = None
+    is_ordered: bool = True
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,15 @@ class Listing:
 
     def rest(self, chain: Chain, at: datetime, now: datetime) -> Chain:
         """What is left of a chain of `chains` when it is cut short at this time."""
+        return self._chain(self._variant(chain), (chain.start, chain.end), now, at - CUT_OVERLAP, chain.until)
+
+    def is_ordered(self, chain: Chain) -> bool:
+        """Whether nothing is known against the order of the chain's rows."""
+        return self._variant(chain).is_ordered
+
+    def _variant(self, chain: Chain) -> Variant:
         [variant] = (one for one in self.variants if one.name == chain.variant)
-        return self._chain(variant, (chain.start, chain.end), now, at - CUT_OVERLAP, chain.until)
+        return variant
 
     @property
     def sort(self) -> str:
@@ -212,6 +221,7 @@ def _campaign_variants() -> tuple[Variant, ...]:
             f"{channel}, {'archived' if archived else 'current'}",
             (Condition("equals", "messages.channel", channel), _archived(archived)),
             stamp=channel,
+            is_ordered=not archived,
         )
         for channel in CHANNELS
         for archived in (False, True)

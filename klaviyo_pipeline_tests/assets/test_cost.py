@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from klaviyo_pipeline.klaviyo.listings import MOST_CHAINS, MOST_FIRST_CHAINS
+from klaviyo_pipeline.klaviyo.listings import MOST_CUTS, MOST_FIRST_CHAINS
 from klaviyo_pipeline.sandbox import listings as listing_pages
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
@@ -67,7 +67,7 @@ def test_a_year_of_segments_is_whole_and_costs_two_pages_a_chain_at_most(year: P
     assert year.stored("segments") == truth(year.shop, "segments")
     assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
     asked = Counter(request.endpoint for request in requests)["get_segments"]
-    assert SEGMENTS // 10 < asked <= SEGMENTS // 10 + 2 * MOST_CHAINS
+    assert SEGMENTS // 10 < asked <= SEGMENTS // 10 + 2 * (MOST_FIRST_CHAINS + MOST_CUTS)
 
 
 def test_chains_that_turn_out_to_be_long_are_cut_again_and_bring_everything_once(year: Pipeline) -> None:
@@ -81,9 +81,9 @@ def test_chains_that_turn_out_to_be_long_are_cut_again_and_bring_everything_once
     assert year.one("SELECT count(*) FROM segments_history") == SEGMENTS
     asked = [request for request in requests if request.endpoint == "get_segments"]
     begun = {request.query["filter"] for request in asked}
-    assert MOST_FIRST_CHAINS < len(begun) <= MOST_CHAINS
+    assert MOST_FIRST_CHAINS < len(begun) <= MOST_FIRST_CHAINS + MOST_CUTS
     # A day has six of them: what two chains share is a page.
-    assert len(asked) <= SEGMENTS // 10 + 2 * MOST_CHAINS
+    assert len(asked) <= SEGMENTS // 10 + 2 * (MOST_FIRST_CHAINS + MOST_CUTS)
 
 
 def test_a_segment_that_comes_late_at_a_cut_is_brought_by_the_chain_behind_it(

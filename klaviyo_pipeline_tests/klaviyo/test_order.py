@@ -22,9 +22,14 @@ def ends(*pages: list[int | None]) -> list[bool]:
     return told
 
 
-def test_a_chain_ends_with_the_first_page_that_reaches_its_end() -> None:
-    assert ends([-3, -2], [-1, -1], [-1, 1], [2, 3]) == [False, False, True, True]
-    assert ends([-3, -2], [-1, 0]) == [False, True]
+def test_a_chain_ends_with_the_first_page_that_shows_enough_beyond_its_end() -> None:
+    assert ends([-3, -2], [-1, -1], [-1, 1], [2, 3]) == [False, False, False, True]
+    assert ends([-3, -2], [-1, 0, 0, 1]) == [False, True]
+
+
+def test_one_time_far_ahead_of_its_place_ends_nothing() -> None:
+    assert ends([-30, -29, 5], [-28, -27], [1, 2, 3]) == [False, False, False]
+    assert ends([-30, -29, 5], [5, -28], [1, 2, 3]) == [False, False, False]
 
 
 def test_times_out_of_order_keep_a_chain_going_whatever_comes_after() -> None:
@@ -34,12 +39,12 @@ def test_times_out_of_order_keep_a_chain_going_whatever_comes_after() -> None:
 
 def test_a_missing_time_or_an_empty_page_ends_nothing() -> None:
     assert ends([-3, None], [1, 2]) == [False, False]
-    assert ends([-3], [], [1]) == [False, False, True]
+    assert ends([-3], [], [1, 1, 2]) == [False, False, True]
 
 
 def test_a_chain_without_an_end_is_read_to_its_last_page() -> None:
     watch = OrderWatch(None)
-    watch.look([NOON])
+    watch.look([NOON] * 5)
     assert not watch.is_passed
 
 
@@ -48,7 +53,7 @@ def test_an_end_that_was_set_meanwhile_holds_from_then_on() -> None:
     watch.look(minutes(0, 10))
     watch.until = NOON + timedelta(minutes=15)
     assert not watch.is_passed
-    watch.look(minutes(14, 16))
+    watch.look(minutes(14, 16, 16, 16))
     assert watch.is_passed
 
 
@@ -58,7 +63,9 @@ def test_pages_ahead_are_as_close_as_those_that_came() -> None:
     watch.look(minutes(-60, -55))
     watch.look(minutes(-50, -40))
     assert watch.ahead(NOON) == (4, timedelta(minutes=40))
-    watch.look(minutes(-30, 15))
+    watch.look(minutes(-30, -20), is_last=True)
+    assert watch.ahead(NOON) == (0, timedelta())
+    watch.look(minutes(-10, 15))
     assert watch.ahead(NOON) == (0, timedelta())
 
 
