@@ -88,6 +88,6 @@ def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
     patch = patch or pytest.MonkeyPatch()
     patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     patch.setattr(entities, "BATCH_ROWS", 6)
-    patch.setattr(entities, "SPAN", timedelta(days=3))
+    patch.setattr(spans, "SPAN", timedelta(days=3))
     patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
     patch.setattr(reports, "VALUES_SPAN_DAYS", reports.LONGEST_SEND.days + 2)
