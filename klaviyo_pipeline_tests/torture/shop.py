@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets import entities, reports
+from klaviyo_pipeline.assets import entities, reports, spans
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres import children, io_manager, repositories
 from klaviyo_pipeline.postgres.tables import Target, reflect
