@@ -137,9 +137,13 @@ def environment_of(account: str, database: str, home: Path) -> Mapping[str, str]
 
 
 def _by_dlt(account: str, database: str) -> Meanwhile:
+    run_with_dlt("dlt_sync.py", BENCH_ACCOUNT_URL=account, BENCH_ACCOUNT_KEY=KEY, BENCH_DATABASE_URL=database)
+    return _meanwhile(account)
+
+
+def run_with_dlt(script: str, *arguments: str, **variables: str) -> str:
+    """What a script of this folder prints, run by the interpreter that has dlt."""
     if not DLT_PYTHON.exists():
         raise SystemExit(f"{DLT_PYTHON} is not there: `make bench` makes it, with dlt[postgres] inside")
-    command = [str(DLT_PYTHON), str(Path(__file__).with_name("dlt_sync.py"))]
-    given = {"BENCH_ACCOUNT_URL": account, "BENCH_ACCOUNT_KEY": KEY, "BENCH_DATABASE_URL": database}
-    subprocess.run(command, env={**os.environ, **given}, check=True, capture_output=True)
-    return _meanwhile(account)
+    command = [str(DLT_PYTHON), str(Path(__file__).with_name(script)), *arguments]
+    return subprocess.run(command, env={**os.environ, **variables}, check=True, capture_output=True, text=True).stdout

@@ -7,10 +7,8 @@ key, without history or ledger. dlt is a process of its own, and starts before i
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from benchmarks.fetch import DLT_PYTHON
+from benchmarks.fetch import run_with_dlt
 from benchmarks.results import Figure
 from benchmarks.write_path import CHANGED, SCHEMA, Subject, Timings, copy_bare, postmaster_of, python_values, subjects
 from klaviyo_pipeline.postgres.engine import create_engine
@@ -73,8 +71,6 @@ def _to_sql(engine: sa.Engine, target: Target, frame: pd.DataFrame) -> None:
 
 def _dlt(url: str, target: Target, frames: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Seconds of each phase, one after the other into a new dataset."""
-    if not DLT_PYTHON.exists():
-        raise SystemExit(f"{DLT_PYTHON} is not there: `make bench` makes it, with dlt[postgres] inside")
     names = _columns(target, frames["first"])
     rows = {
         phase: [
@@ -86,8 +82,6 @@ def _dlt(url: str, target: Target, frames: dict[str, pd.DataFrame]) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.pickle"
         file.write_bytes(pickle.dumps({"key": [str(name) for name in target.key], "phases": rows}))
-        command = [str(DLT_PYTHON), str(Path(__file__).with_name("dlt_merge.py")), str(file)]
-        environment = {**os.environ, "BENCH_DATABASE_URL": url}
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        told = run_with_dlt("dlt_merge.py", str(file), BENCH_DATABASE_URL=url)
+    seconds: dict[str, float] = json.loads(told.splitlines()[-1])
     return seconds

@@ -172,11 +172,11 @@ def read_windows(
 
 
 def _take(oddities: Oddities, reading: ChainReading, page: Page, pending: Pending) -> None:
-    span, chain = reading.span, reading.chain
+    span = reading.span
     span.requests += page.requests
     span.asked_at = min(span.asked_at or page.observed_at, page.observed_at)
     for record in page.records:
-        if not chain.covers(record.updated_at) or span.has_shown(chain, record):
+        if not reading.brings(record):
             continue
         oddities.tell(record.problems)
         index = span.take(record.updated_at)

@@ -41,6 +41,10 @@ class ChainReading:
     def __post_init__(self) -> None:
         self.order = OrderWatch(self.chain.until)
 
+    def brings(self, record: Record) -> bool:
+        """Whether it is this chain that the object comes from, and an overlap has not brought this state before."""
+        return self.chain.covers(record.updated_at) and not self.span.has_shown(self.chain, record)
+
     def end_at(self, moment: datetime) -> None:
         """Leave what comes from then on to another. No object of the day before may have come yet."""
         self.order.until = moment
@@ -63,7 +67,7 @@ class SpanReading:
     def __post_init__(self) -> None:
         self._starts = [window.start for window in self.windows]
 
-    def read(self, chain: Chain) -> ChainReading:
+    def add(self, chain: Chain) -> ChainReading:
         """The reading of one more of its chains."""
         reading = ChainReading(self, chain)
         self.readings.append(reading)
@@ -136,7 +140,7 @@ class Cutting:
                 return None
             # At a day's beginning: the same again is asked again, whichever page came first.
             at = (self._end(reading) - time / 2).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-            rest = reading.span.read(self._listing.rest(reading.chain, at, self._now))
+            rest = reading.span.add(self._listing.rest(reading.chain, at, self._now))
             reading.end_at(at)
             self._readings.append(rest)
             self._cuts[reading.chain.variant] += 1
@@ -162,6 +166,6 @@ def spans_of(listing: Listing, windows: Sequence[Window], now: datetime) -> Iter
         part = windows[first:last]
         span = SpanReading(part, first)
         for chain in listing.chains(part[0].start, part[-1].end, now):
-            span.read(chain)
+            span.add(chain)
         yield span
         first = last

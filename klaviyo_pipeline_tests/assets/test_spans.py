@@ -77,9 +77,8 @@ def read(listing: Listing, rows: Rows, readers: int) -> tuple[Counter[str], int]
         tasks, pages, workers=readers, stop=threading.Event(), part=Cutting(listing, tasks, NOW).part
     ):
         for id, moment in item.page or ():
-            span, record = item.task.span, Record(id=id, values={"updated_at": moment})
-            if item.task.chain.covers(moment) and not span.has_shown(item.task.chain, record):
-                came[id] += span.index_of(moment) is not None
+            if item.task.brings(Record(id=id, values={"updated_at": moment})):
+                came[id] += item.task.span.index_of(moment) is not None
     return +came, sum(len(span.readings) for span in spans)
 
 
