@@ -1,7 +1,6 @@
 """What the UI tells of every asset besides its own words: columns, lineage, links, owners, tags.
 
-Laid over the assets as a whole, so that no factory repeats it. Columns come from the migrations, whose comments are
-also the database's.
+Laid over the assets as a whole, so that no factory repeats it. Columns and their comments are the database's.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from klaviyo_pipeline.postgres.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.io_manager import TABLE
 from klaviyo_pipeline.postgres.metrics import METRICS, MetricsTable
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT
-from klaviyo_pipeline.settings import SQL_DIR, Account
+from klaviyo_pipeline.settings import Account
 
 PAGES = {
     "flow": "https://www.klaviyo.com/flows",
@@ -67,7 +66,7 @@ def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
 @cache
 def _columns_of(table_name: str) -> Mapping[str, dg.TableSchema]:
     """One object for all accounts: their tables are alike."""
-    table = declared_tables(SQL_DIR).get(table_name)
+    table = declared_tables().get(table_name)
     if table is None:
         return {}
     columns = [
@@ -87,19 +86,19 @@ def _lineage(account: Account, name: str) -> dict[str, dg.TableColumnLineage]:
     metrics = METRICS.get(name)
     if metrics is None:
         return {}
-    columns = declared_tables(SQL_DIR)[name].columns
-    sources = {column.name: list(_sources(account, metrics, column, columns)) for column in columns.values()}
+    columns = declared_tables()[name].columns
+    sources = {column.name: list(_sources(account, metrics, column)) for column in columns.values()}
     return {"dagster/column_lineage": dg.TableColumnLineage({name: deps for name, deps in sources.items() if deps})}
 
 
 def _sources(
-    account: Account, metrics: MetricsTable, column: Column, columns: Mapping[str, Column]
+    account: Account, metrics: MetricsTable, column: Column
 ) -> Iterator[dg.TableColumnDep]:
     if column.name in metrics.named:
         yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.entity]), metrics.named[column.name])
         return
-    reported = declared_tables(SQL_DIR)[metrics.report].columns.keys() - {OBSERVED_AT}
-    for name in sorted(column.sources & columns.keys()) if column.formula else [column.name]:
+    reported = declared_tables()[metrics.report].columns.keys() - {OBSERVED_AT}
+    for name in column.sources or [column.name]:
         if name in reported:
             yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.report]), name)
 
