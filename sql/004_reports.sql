@@ -49,23 +49,25 @@ $$;
 COMMENT ON PROCEDURE create_restatements IS 'The view of the values that Klaviyo has changed after it had returned others for the same day.';
 
 -- `named` are columns that repeat the object's latest state, `sums` the report's statistics that are added up, `rates`
--- [name, dividend, divisor, meaning, unit]. `uniques` is said of sums and rates that rest on uniques.
+-- [name, dividend, divisor, meaning, unit]. Where an object has several messages, its uniques are sums over these.
 CREATE PROCEDURE create_metrics(
-    name text, comment text, named text[], sums text[], rates text[], others text[] DEFAULT '{}', uniques text DEFAULT ''
+    name text, comment text, named text[], sums text[], rates text[], others text[] DEFAULT '{}', of_messages boolean DEFAULT false
 ) LANGUAGE plpgsql AS $$
 DECLARE
     columns text[] := '{}';
     one text[];
 BEGIN
     FOREACH one SLICE 1 IN ARRAY sums LOOP
-        columns := columns || ARRAY[[one[1], 'numeric', one[3] || CASE WHEN one[1] LIKE '%unique%' THEN uniques ELSE '' END]];
+        columns := columns || ARRAY[[one[1], 'numeric', one[3] || CASE WHEN of_messages AND one[1] LIKE '%unique%'
+            THEN ' Sum of the messages'' daily uniques: do not add it up over days.' ELSE '' END]];
     END LOOP;
     FOREACH one SLICE 1 IN ARRAY rates LOOP
         columns := columns || ARRAY[[
             one[1],
             format('numeric GENERATED ALWAYS AS (%s / nullif(%s, 0)) STORED', one[2], one[3]),
             format('%s: %s / %s%s; NULL where the divisor is 0.%s',
-                one[4], one[2], one[3], one[5], CASE WHEN one[2] LIKE '%unique%' THEN uniques ELSE '' END)
+                one[4], one[2], one[3], one[5], CASE WHEN of_messages AND one[2] LIKE '%unique%'
+                    THEN ' Rests on the sum of the messages'' daily uniques.' ELSE '' END)
         ]];
     END LOOP;
     CALL create_table(name, comment, named || columns || others || ARRAY[
@@ -165,7 +167,6 @@ DECLARE
     channel CONSTANT text[] := ARRAY[
         ['send_channel', 'text', 'email, sms, push-notification or whatsapp, the report''s own names; empty where Klaviyo names none.']
     ];
-    uniques CONSTANT text := ' From the sum of the messages'' daily uniques: do not add it up over days.';
 BEGIN
     CALL create_report('flow_report', 'Klaviyo''s flow series report: one row per flow, message, channel and day.', ARRAY[
         ['flow_id', 'text', 'Flow that the message belongs to.'],
@@ -178,7 +179,7 @@ BEGIN
         ['flow_status', 'text', 'The flow''s latest status.'],
         ['trigger_type', 'text', 'The flow''s latest trigger type.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that were added up: one per message and channel.']
-    ], counts, rates, metric, uniques);
+    ], counts, rates, metric, true);
     CALL create_metrics_between('flow_metrics', ARRAY['flow_id', 'flow_name', 'flow_status', 'trigger_type'], counts, rates);
 
     CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send began.', ARRAY[
@@ -192,7 +193,7 @@ BEGIN
         ['campaign_status', 'text', 'Its latest status.'],
         ['channel', 'text', 'Its channel: email, sms or mobile_push.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that were added up: one per message and channel.']
-    ], counts, rates, metric, uniques);
+    ], counts, rates, metric, true);
 END
 $$;
 COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. A rate that rests on uniques is the average of the daily rates weighted by deliveries (by opens for click_to_open_rate): it does not rest on the uniques of the span.';

@@ -91,9 +91,7 @@ def _lineage(account: Account, name: str) -> dict[str, dg.TableColumnLineage]:
     return {"dagster/column_lineage": dg.TableColumnLineage({name: deps for name, deps in sources.items() if deps})}
 
 
-def _sources(
-    account: Account, metrics: MetricsTable, column: Column
-) -> Iterator[dg.TableColumnDep]:
+def _sources(account: Account, metrics: MetricsTable, column: Column) -> Iterator[dg.TableColumnDep]:
     if column.name in metrics.named:
         yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.entity]), metrics.named[column.name])
         return

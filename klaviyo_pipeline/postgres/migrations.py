@@ -61,7 +61,7 @@ def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
     """Apply what `schema` lacks, each file in a transaction of its own, and return the names of those files.
 
     `dsn` is a libpq URL; the schema is created if absent. Processes that ask at once take turns. Raises
-    `MigrationError` for a bad slug, an edited, missing or misnumbered file, a file that fails (it leaves
+    `MigrationError` for a bad slug, a schema that other files made, an edited, missing or misnumbered file, a file that fails (it leaves
     nothing behind; those before it stay), and psycopg's `OperationalError` when the server cannot be reached.
     """
     _check_slug(schema)
@@ -146,6 +146,12 @@ def _check_history(migrations: Sequence[Migration], applied: Mapping[int, Applie
     known = {migration.version: migration for migration in migrations}
     for version, record in sorted(applied.items()):
         migration = known.get(version)
+        if migration is not None and migration.name != record.name and migration.sha256 != record.sha256:
+            raise MigrationError(
+                f"{record.name}: schema {schema} was made by the files of another version, whose {version:03} is not "
+                f"{migration.name}; sync into a new schema (set KLAVIYO_ACCOUNT to another name), or drop this one "
+                f'first (DROP SCHEMA "{schema}" CASCADE).'
+            )
         if migration is None:
             raise MigrationError(
                 f"{record.name}: schema {schema} has had this file, but it is not here; "
