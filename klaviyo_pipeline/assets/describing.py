@@ -13,19 +13,12 @@ from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunctio
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.io_manager import TABLE
 from klaviyo_pipeline.postgres.metrics import METRICS, MetricsTable
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT
 from klaviyo_pipeline.settings import Account
-
-PAGES = {
-    "flow": "https://www.klaviyo.com/flows",
-    "campaign": "https://www.klaviyo.com/campaigns",
-    "form": "https://www.klaviyo.com/forms",
-    "segment": "https://www.klaviyo.com/lists",
-}
-"""Where a user of Klaviyo sees these objects, by their kind."""
 
 REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
 
@@ -54,9 +47,10 @@ def source_of(asset: dg.AssetsDefinition) -> dg.LocalFileCodeReference:
 
 def _tags(name: str) -> dict[str, str]:
     """What to select assets by: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
-    layer = name.partition("_")[2] or "objects"
-    kind = _kind(name)
-    return {"klaviyo/layer": layer, **({"klaviyo/object": f"{kind}s"} if kind else {})}
+    listing = _listing(name)
+    objects = {"klaviyo/object": listing.entity} if listing else {}
+    layer = "objects" if listing and listing.entity == name else name.partition("_")[2] or "objects"
+    return {"klaviyo/layer": layer, **objects}
 
 
 def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
@@ -102,8 +96,8 @@ def _sources(account: Account, metrics: MetricsTable, column: Column) -> Iterato
 
 
 def _links(name: str) -> dict[str, dg.MetadataValue]:
-    kind, endpoint = _kind(name), _endpoint(name)
-    page = {"klaviyo_page": dg.MetadataValue.url(PAGES[kind])} if kind else {}
+    listing, endpoint = _listing(name), _endpoint(name)
+    page = {"klaviyo_page": dg.MetadataValue.url(listing.page)} if listing and listing.page else {}
     reference = {"klaviyo_reference": dg.MetadataValue.url(REFERENCE.format(endpoint=endpoint))} if endpoint else {}
     return {**page, **reference}
 
@@ -116,7 +110,9 @@ def _endpoint(name: str) -> str | None:
     return listing.list_endpoint.name if listing else None
 
 
-def _kind(name: str) -> str | None:
-    """The kind of object that an asset is about, by the first word of its name."""
-    kind = name.partition("_")[0].removesuffix("s")
-    return kind if kind in PAGES else None
+def _listing(name: str) -> Listing | None:
+    """The entity whose objects an asset is about."""
+    if name in REPORT_ASSETS:
+        return REPORT_ASSETS[name].listing
+    entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")
+    return LISTINGS.get(entity)

@@ -96,7 +96,7 @@ class Listing:
     `include` names the relationships whose objects every request brings along, of which `children` are read: the
     listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
     object fetched every way is one state. `lookup_stamp` reads from a lookup's document the stamp that a listing
-    knows from its own condition.
+    knows from its own condition. `page` is where a user of Klaviyo sees the objects; None where there is no such page.
     """
 
     entity: str
@@ -107,6 +107,7 @@ class Listing:
     shape: Shape
     list_endpoint: Endpoint
     get_endpoint: Endpoint
+    page: str | None
     time_operators: tuple[str, str | None] = BETWEEN
     include: tuple[str, ...] = ()
     children: tuple[ChildKind, ...] = ()
@@ -250,6 +251,7 @@ FLOWS = Listing(
     ),
     list_endpoint=rates.GET_FLOWS,
     get_endpoint=rates.GET_FLOW,
+    page="https://www.klaviyo.com/flows",
     include=("flow-actions",),
     children=(FLOW_ACTIONS,),
 )
@@ -278,6 +280,7 @@ CAMPAIGNS = Listing(
     ),
     list_endpoint=rates.GET_CAMPAIGNS,
     get_endpoint=rates.GET_CAMPAIGN,
+    page="https://www.klaviyo.com/campaigns",
     include=("campaign-messages",),
     children=(CAMPAIGN_MESSAGES,),
     lookup_stamp=first_channel,
@@ -303,6 +306,7 @@ FORMS = Listing(
     ),
     list_endpoint=rates.GET_FORMS,
     get_endpoint=rates.GET_FORM,
+    page="https://www.klaviyo.com/forms",
     lookup_extras=("definition",),
 )
 
@@ -329,4 +333,5 @@ SEGMENTS = Listing(
     ),
     list_endpoint=rates.GET_SEGMENTS,
     get_endpoint=rates.GET_SEGMENT,
+    page="https://www.klaviyo.com/lists",
 )

@@ -61,8 +61,9 @@ def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
     """Apply what `schema` lacks, each file in a transaction of its own, and return the names of those files.
 
     `dsn` is a libpq URL; the schema is created if absent. Processes that ask at once take turns. Raises
-    `MigrationError` for a bad slug, a schema that other files made, an edited, missing or misnumbered file, a file that fails (it leaves
-    nothing behind; those before it stay), and psycopg's `OperationalError` when the server cannot be reached.
+    `MigrationError` for a bad slug, a schema that other files made, an edited, missing or misnumbered file, a file
+    that fails (it leaves nothing behind; those before it stay), and psycopg's `OperationalError` when the server
+    cannot be reached.
     """
     _check_slug(schema)
     migrations = read_migrations(directory)

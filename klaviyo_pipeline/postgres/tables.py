@@ -5,6 +5,7 @@ Nothing here is particular to an entity: any table with a primary key can be wri
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,8 @@ OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
 BOOKKEEPING = frozenset({OBSERVED_AT})
 """Columns that say when and how a row came, not what it holds: they never make a row differ."""
+
+RECIPE = 'see "Add a column" in docs/extend.md'
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,12 @@ class Target:
         return OBSERVED_AT in self.table.columns
 
 
-def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
-    """Read the table from the catalog. Raises `NotMigrated` where it, or the table of its earlier states, is not."""
+def reflect(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> Target:
+    """Read the table from the catalog. Raises `NotMigrated` where there is none.
+
+    `filled` are the columns that every frame for it fills. Raises `NotMigrated` as well where the table, or that of its
+    earlier states, has other columns: a row would get NULL there, and a state would be added that Klaviyo never had.
+    """
     metadata = sa.MetaData()
     try:
         table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
@@ -53,17 +60,31 @@ def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
         raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
-    return Target(table, _superseded(connection, metadata, schema, name))
+    target = Target(table, _superseded(connection, metadata, schema, name))
+    if filled:
+        _check_columns(f'"{schema}"."{name}"', target.written, filled)
+    if target.superseded is not None:
+        generated = set(table.columns.keys()) - set(target.written)
+        stored = set(target.superseded.columns.keys()) - {VALID_FROM, VALID_TO} - generated
+        _check_columns(f'"{schema}"."{name}_superseded"', stored, set(target.written) - BOOKKEEPING)
+    return target
 
 
 def _superseded(connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str) -> sa.Table | None:
-    superseded, catalog = f"{name}_superseded", sa.inspect(connection)
-    if not catalog.has_table(superseded, schema=schema):
-        # A history that is a table holds the present too: written to without it, the table would lose states silently.
-        if f"{name}_history" in catalog.get_table_names(schema=schema):
-            raise NotMigrated(
-                f'"{schema}"."{name}_history" is a table, and earlier states belong into "{name}_superseded" now; run '
-                "`klaviyo-pipeline migrate` first. For a table of your own, see docs/upgrade.md."
-            )
+    try:
+        return sa.Table(f"{name}_superseded", metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+    except sa.exc.NoSuchTableError:
         return None
-    return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+
+
+def _check_columns(table: str, stored: Collection[str], filled: Collection[str]) -> None:
+    """Raises `NotMigrated` unless the table's columns are those that are written to it."""
+    if lacking := sorted(set(filled) - set(stored)):
+        raise NotMigrated(
+            f"{table} lacks the column {', '.join(lacking)}; run `klaviyo-pipeline migrate`, and if no file in sql/ "
+            f"adds it, {RECIPE}."
+        )
+    if unknown := sorted(set(stored) - set(filled)):
+        raise NotMigrated(
+            f"{table} has the column {', '.join(unknown)}, which no declared column fills; {RECIPE}, or drop it."
+        )
