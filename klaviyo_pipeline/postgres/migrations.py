@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, sql
@@ -30,6 +30,23 @@ CREATE TABLE schema_migrations (
 );
 COMMENT ON TABLE schema_migrations IS 'Which of the numbered SQL files this schema has had, and when.'
 """
+
+
+_HALF_COLUMNS: LiteralString = """
+SELECT format('%%s of %%s', columns.attname, present.relname)
+FROM pg_class AS present
+JOIN pg_class AS earlier
+    ON earlier.relnamespace = present.relnamespace AND earlier.relname = present.relname || '_superseded'
+JOIN pg_attribute AS raw ON raw.attrelid = present.oid AND raw.attname = 'raw'
+JOIN pg_attribute AS columns
+    ON columns.attrelid IN (present.oid, earlier.oid) AND columns.attnum > 0 AND NOT columns.attisdropped
+WHERE present.relnamespace = %s::regnamespace
+    AND columns.attgenerated = ''
+    AND columns.attname NOT IN ('observed_at', 'valid_from', 'valid_to')
+GROUP BY present.relname, columns.attname
+HAVING count(*) = 1
+"""
+"""Columns that a table of objects has and its earlier states lack, or the other way round."""
 
 
 class MigrationError(RuntimeError):
@@ -191,8 +208,15 @@ def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
 
 def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration) -> None:
     try:
+        before = _half_columns(connection, schema)
         # Without parameters psycopg sends the text as it is, many statements and per cent signs included.
         connection.execute(migration.text)
+        if added := sorted(_half_columns(connection, schema) - before):
+            raise MigrationError(
+                f"{migration.name}: it adds {', '.join(added)} to the table or to its earlier states alone; call "
+                f'add_column instead, see "Add a column" in docs/extend.md (schema {schema}; nothing of this file was '
+                "kept)."
+            )
         connection.execute(
             "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
             [migration.version, migration.name, migration.sha256],
@@ -202,6 +226,11 @@ def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration)
             f"{_place(migration, error)}: {error.diag.message_primary or error} "
             f"(schema {schema}; nothing of this file was kept)."
         ) from error
+
+
+def _half_columns(connection: psycopg.Connection[Any], schema: str) -> set[str]:
+    quoted = sql.Identifier(schema).as_string(connection)
+    return {column for (column,) in connection.execute(_HALF_COLUMNS, [quoted])}
 
 
 def _place(migration: Migration, error: psycopg.Error) -> str:

@@ -1,16 +1,19 @@
 """What a migration made, as the writer needs it: columns, key, earlier states.
 
-Nothing here is particular to an entity: any table with a primary key can be written.
+Nothing here is particular to an entity: any table with a primary key can be written. Of a table that the migrations
+declare only the declared columns are read and written: a column that somebody added is left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.postgres.declarations import declared_tables
 from klaviyo_pipeline.postgres.engine import NotMigrated
 
 OBSERVED_AT = "observed_at"
@@ -51,40 +54,44 @@ def reflect(connection: sa.Connection, schema: str, name: str, filled: Collectio
     """Read the table from the catalog. Raises `NotMigrated` where there is none.
 
     `filled` are the columns that every frame for it fills. Raises `NotMigrated` as well where the table, or that of its
-    earlier states, has other columns: a row would get NULL there, and a state would be added that Klaviyo never had.
+    earlier states, lacks one of them, or the migrations declare others: a row would get NULL there, and a state would
+    be added that Klaviyo never had.
     """
     metadata = sa.MetaData()
+    declared = declared_tables().get(name)
+    ours = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
     try:
-        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
     except sa.exc.NoSuchTableError:
         raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
-    target = Target(table, _superseded(connection, metadata, schema, name))
+    target = Target(table, _superseded(connection, metadata, schema, name, ours))
     if filled:
-        _check_columns(f'"{schema}"."{name}"', target.written, filled)
+        _check_columns(table, set(filled))
+        if unknown := sorted(set(target.written) - set(filled)):
+            raise NotMigrated(
+                f'"{schema}"."{name}" has the column {", ".join(unknown)}, which no declaration fills; {RECIPE}.'
+            )
     if target.superseded is not None:
-        generated = set(table.columns.keys()) - set(target.written)
-        stored = set(target.superseded.columns.keys()) - {VALID_FROM, VALID_TO} - generated
-        _check_columns(f'"{schema}"."{name}_superseded"', stored, set(target.written) - BOOKKEEPING)
+        _check_columns(target.superseded, set(target.written) - BOOKKEEPING)
     return target
 
 
-def _superseded(connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str) -> sa.Table | None:
+def _superseded(
+    connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str, ours: Mapping[str, Any]
+) -> sa.Table | None:
+    superseded = f"{name}_superseded"
     try:
-        return sa.Table(f"{name}_superseded", metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+        return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
     except sa.exc.NoSuchTableError:
         return None
 
 
-def _check_columns(table: str, stored: Collection[str], filled: Collection[str]) -> None:
-    """Raises `NotMigrated` unless the table's columns are those that are written to it."""
-    if lacking := sorted(set(filled) - set(stored)):
+def _check_columns(table: sa.Table, names: set[str]) -> None:
+    """Raises `NotMigrated` where the table lacks one of these columns."""
+    if lacking := sorted(names - set(table.columns.keys())):
         raise NotMigrated(
-            f"{table} lacks the column {', '.join(lacking)}; run `klaviyo-pipeline migrate`, and if no file in sql/ "
-            f"adds it, {RECIPE}."
-        )
-    if unknown := sorted(set(stored) - set(filled)):
-        raise NotMigrated(
-            f"{table} has the column {', '.join(unknown)}, which no declared column fills; {RECIPE}, or drop it."
+            f'"{table.schema}"."{table.name}" lacks the column {", ".join(lacking)}; run `klaviyo-pipeline migrate`, '
+            f"and if no file in sql/ adds it, {RECIPE}."
         )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Shape, read_record
+from klaviyo_pipeline.postgres.declarations import declared_tables
 from klaviyo_pipeline.postgres.engine import NotMigrated
+from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
 from klaviyo_pipeline.postgres.tables import reflect
+from klaviyo_pipeline.settings import SQL_DIR
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store
 
 VALUES: list[Any] = [
@@ -82,27 +87,15 @@ def test_a_column_that_cannot_be_filled_is_refused(connection: psycopg.Connectio
         add(connection, "flows", "new", type, path)
 
 
-FILLED = [
-    "id",
-    "name",
-    "status",
-    "archived",
-    "trigger_type",
-    "created_at",
-    "updated_at",
-    "deleted_at",
-    "raw",
-    "observed_at",
-]
+FILLED = list(declared_tables()["flows"].columns)
 
 
 @pytest.mark.parametrize(
     ("statement", "filled", "message"),
     [
         ("SELECT 1", [*FILLED, "new"], '"flows" lacks the column new; run'),
-        ("ALTER TABLE flows ADD new text", FILLED, '"flows" has the column new, which no declared column fills'),
+        ("SELECT 1", FILLED[1:], '"flows" has the column id, which no declaration fills'),
         ("ALTER TABLE flows ADD new text", [*FILLED, "new"], '"flows_superseded" lacks the column new; run'),
-        ("ALTER TABLE flows_superseded ADD new text", FILLED, '"flows_superseded" has the column new'),
     ],
 )
 def test_half_a_column_is_refused_with_the_recipe(
@@ -115,9 +108,25 @@ def test_half_a_column_is_refused_with_the_recipe(
     assert 'see "Add a column" in docs/extend.md' in str(refused.value)
 
 
-def test_a_column_that_the_database_computes_needs_no_declaration(
-    store: Store, connection: psycopg.Connection[Any]
+@pytest.mark.parametrize("table", ["flows", "flows_superseded"])
+def test_a_column_of_somebody_s_own_is_left_alone(
+    store: Store, connection: psycopg.Connection[Any], table: str
 ) -> None:
-    connection.execute("ALTER TABLE flows ADD is_live boolean GENERATED ALWAYS AS (status = 'live') STORED")
+    connection.execute(f"ALTER TABLE {table} ADD note text DEFAULT 'mine'".encode())
     with store.engine.connect() as writer:
-        assert "is_live" not in reflect(writer, SLUG, "flows", FILLED).written
+        assert set(reflect(writer, SLUG, "flows", FILLED).written) == set(FILLED)
+
+
+@pytest.mark.parametrize("table", ["flows", "flows_superseded"])
+def test_a_file_that_adds_half_a_column_is_refused_and_leaves_nothing(
+    store: Store, connection: psycopg.Connection[Any], table: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(SQL_DIR, tmp_path / "sql"))
+    connection.execute("ALTER TABLE flows ADD note text")
+    file = folder / f"{len(list(folder.glob('*.sql'))) + 1:03}_new.sql"
+    file.write_text(f"ALTER TABLE {table} ADD new text;")
+    with pytest.raises(MigrationError, match=r'_new\.sql: it adds new of flows .* "Add a column"'):
+        migrate(store.dsn, SLUG, folder)
+    assert connection.execute("SELECT FROM pg_attribute WHERE attname = 'new'").fetchall() == []
+    file.write_text("CALL add_column('flows', 'new', 'text', 'new', 'New.');")
+    migrate(store.dsn, SLUG, folder)
