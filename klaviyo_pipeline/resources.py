@@ -29,6 +29,7 @@ from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.pacing import PostgresPacer
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, SettingsError
+from klaviyo_pipeline.zones import same_zone
 
 IDENTITY_IS_TRUSTED_SECONDS = 600.0
 
@@ -69,7 +70,7 @@ class Session:
     @property
     def zone_is_right(self) -> bool:
         """Whether the windows are cut in the account's own zone."""
-        return self.identity.timezone == self.account.timezone
+        return same_zone(self.identity.timezone, self.account.timezone)
 
     @property
     def zone_remedy(self) -> str:

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from dotenv import load_dotenv
 
 from klaviyo_pipeline.variables import VARIABLES
+from klaviyo_pipeline.zones import same_zone
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STATE_DIR = PROJECT_ROOT / ".klaviyo"
@@ -28,8 +29,8 @@ SQL_DIR = PROJECT_ROOT / "sql"
 SyncWindow = Literal["daily", "hourly"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
-HALF_HOUR_CHANGES = frozenset({"Australia/Lord_Howe", "Australia/LHI"})
-"""Zones without whole hours on a day of changing clocks: Dagster's hourly partitions leave half an hour out there."""
+HALF_HOUR_CHANGES = "Australia/Lord_Howe"
+"""The zone without whole hours on a day of changing clocks: Dagster's hourly partitions leave half an hour out there."""
 
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 """What Dagster takes for an owner of an asset."""
@@ -120,7 +121,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         raise SettingsError(
             f"KLAVIYO_START_DATE={account.start_date} lies in the future; set it to the first day to sync."
         )
-    if account.sync_window == "hourly" and account.timezone in HALF_HOUR_CHANGES:
+    if account.sync_window == "hourly" and same_zone(account.timezone, HALF_HOUR_CHANGES):
         raise SettingsError(
             f"KLAVIYO_SYNC_WINDOW=hourly cannot be used with KLAVIYO_TIMEZONE={account.timezone}, where the clocks "
             "change by half an hour; use daily."

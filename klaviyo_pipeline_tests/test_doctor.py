@@ -231,6 +231,17 @@ def test_another_zone_than_the_accounts_is_red_with_the_right_setting(setting: S
     assert "KLAVIYO_TIMEZONE=America/New_York" in str(finding.remedy)
 
 
+def test_the_old_name_of_the_zone_is_the_same_zone(
+    shop: SandboxAccount, setting: Set, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_before(database)
+    monkeypatch.setattr(shop, "timezone", "US/Eastern")
+    findings = look()
+    assert findings["time zone"].verdict == "ok"
+    assert findings["time zone"].found == "America/New_York, as the account's own, which Klaviyo calls US/Eastern"
+    assert findings["account of schema"].verdict == "ok"
+
+
 def test_how_the_conversion_metric_was_found_is_told() -> None:
     finding = look()["conversion metric"]
     assert finding.verdict == "ok"

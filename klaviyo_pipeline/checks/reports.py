@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from operator import eq
 
 import sqlalchemy as sa
 
@@ -13,6 +14,7 @@ from klaviyo_pipeline.assets.reports import ReportAsset
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, shortened, some, warning
 from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.zones import same_zone
 
 SIGNED = frozenset({"conversion_value", "net_members_changed"})
 """Sums that may be negative: a refund is an event with a negative value, and a segment may shrink."""
@@ -178,14 +180,14 @@ def days_are_the_accounts(look: Examination) -> Verdict:
     ours = look.account.timezone
     if theirs is None:
         return passed("Klaviyo has not told the account's time zone yet")
-    if theirs != ours:
+    if not same_zone(theirs, ours):
         return error(
             f"the windows are cut in {ours}, and the account's own zone is {theirs}: set KLAVIYO_TIMEZONE={theirs}, "
             "run `klaviyo-pipeline rewindow` and sync again; report days are days of the account.",
             configured=ours,
             account=theirs,
         )
-    return _same_as_now(look, "account_timezone", theirs, "while the account's zone was", "its zone is")
+    return _same_as_now(look, "account_timezone", theirs, "while the account's zone was", "its zone is", same_zone)
 
 
 def conversions_are_of_one_metric(look: Examination) -> Verdict:
@@ -198,8 +200,10 @@ def values_are_in_one_currency(look: Examination) -> Verdict:
     return _same_as_now(look, "account_currency", present, "while the account's currency was", "its currency is")
 
 
-def _same_as_now(look: Examination, column: str, present: str | None, asked: str, now: str) -> Verdict:
-    """Whether every synced day was asked with what holds now."""
+def _same_as_now(
+    look: Examination, column: str, present: str | None, asked: str, now: str, same: Callable[[str, str], bool] = eq
+) -> Verdict:
+    """Whether every synced day was asked with what holds now; `same` compares two values of the column."""
     if present is None:
         return passed("nothing was asked yet")
     ledger = Ledger(look.account.slug, look.asset).table
@@ -213,7 +217,7 @@ def _same_as_now(look: Examination, column: str, present: str | None, asked: str
         .group_by(other)
         .order_by(sa.func.min(days))
     )
-    groups = look.rows(query)
+    groups = [row for row in look.rows(query) if not same(row[0], present)]
     if not groups:
         return passed(f"every day was asked {asked} {present}")
     told = some(f"{counted(row.days, 'day')} ({row.first} to {row.last}) {asked} {row[0]}" for row in groups)

@@ -16,6 +16,7 @@ from klaviyo_pipeline.klaviyo.errors import BadRequest, KlaviyoError, MissingSco
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.zones import same_zone
 
 KEY, REVISION, ZONE, METRIC = "API key", "API revision", "time zone", "conversion metric"
 RETIREMENT_IS_NEAR_DAYS = 90
@@ -108,8 +109,9 @@ class _Examination:
         ours = self.account.timezone
         if identity is None:
             return skipped(ZONE, "the key may not read the account")
-        if identity.timezone == ours:
-            return ok(ZONE, f"{ours}, as the account's own")
+        if same_zone(identity.timezone, ours):
+            old_name = "" if identity.timezone == ours else f", which Klaviyo calls {identity.timezone}"
+            return ok(ZONE, f"{ours}, as the account's own{old_name}")
         return failed(
             ZONE,
             f"the windows are cut in {ours}, and the account's own zone is {identity.timezone}",

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.zones import same_zone
 
 
 class AccountRefused(RuntimeError):
@@ -127,7 +128,7 @@ def rewindow(connection: sa.Connection, account: Account) -> int:
 
 
 def _same_windows(connection: sa.Connection, account: Account, timezone: str, sync_window: str) -> None:
-    if (timezone, sync_window) == (account.timezone, account.sync_window):
+    if sync_window == account.sync_window and same_zone(timezone, account.timezone):
         return
     windows = sa.table("sync_windows", schema=account.slug)
     if not connection.execute(sa.select(sa.exists().select_from(windows))).scalar_one():

@@ -301,6 +301,18 @@ def test_a_zone_that_is_not_the_accounts_stops_reports_before_they_ask_and_entit
         assert any("set KLAVIYO_TIMEZONE=America/New_York" in line for line in said)
 
 
+def test_the_old_name_of_the_zone_stops_no_report_and_names_are_stored_as_they_are_set(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = empty_shop("US/Eastern")
+    set_day(shop, recipients=7)
+    put(shop, "flows", "F1", utc("2025-03-10T12:00:00"))
+    with pipeline_on(database, shop, monkeypatch, timezone="America/New_York") as pipeline:
+        pipeline.run("flow_report", DAY)
+        assert pipeline.rows("SELECT date::text, recipients FROM flow_report") == [(DAY, 7)]
+        assert pipeline.rows("SELECT timezone, window_timezone FROM account") == [("US/Eastern", "America/New_York")]
+
+
 def test_the_conversion_metric_is_kept_with_the_figures_and_told(shop: SandboxAccount, pipeline: Pipeline) -> None:
     result = pipeline.run("flow_report", DAY)
     for table in ("flow_report", "sync_windows", "account"):

@@ -214,6 +214,14 @@ def test_a_configured_zone_that_is_not_the_accounts_is_an_error_with_the_remedy(
         assert "KLAVIYO_TIMEZONE=Asia/Tokyo" in verdict.found
 
 
+def test_the_old_name_of_the_accounts_zone_is_no_other_zone(stored: Stored) -> None:
+    stored.account = replace(stored.account, timezone="America/New_York")
+    stored.run("UPDATE account SET timezone = 'US/Eastern'")
+    stored.run("UPDATE sync_windows SET account_timezone = 'US/Eastern' WHERE window_start < '2025-03-03'")
+    stored.run("UPDATE sync_windows SET account_timezone = 'America/New_York' WHERE window_start >= '2025-03-03'")
+    assert stored.check("form_report", "days_are_the_accounts").outcome == "passed"
+
+
 def test_days_that_were_asked_in_another_zone_are_an_error(stored: Stored) -> None:
     stored.run("UPDATE sync_windows SET account_timezone = 'Asia/Tokyo' WHERE window_start < '2025-03-03'")
     verdict = stored.check("form_report", "days_are_the_accounts")

@@ -89,6 +89,14 @@ def test_the_conversion_metric_is_kept_when_the_schema_is_claimed_again(store: S
     assert store.value("SELECT conversion_metric_id FROM account") == "metric"
 
 
+def test_another_name_of_the_zone_keeps_the_windows_and_is_stored_as_it_is_set(store: Store) -> None:
+    take(store, replace(SHOP, timezone="US/Eastern"))
+    store.record("flows", synced(0, minute(0)))
+    take(store, replace(SHOP, timezone="America/New_York"), verified_at=minute(1))
+    assert claimed(store)[1] == "America/New_York"
+    assert len(store.ledger("flows", "status")) == 1
+
+
 def test_rewindow_forgets_the_windows_and_keeps_the_rows(store: Store) -> None:
     take(store)
     store.merge("flows", [flow("a", minute(0))])
