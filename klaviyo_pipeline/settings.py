@@ -30,7 +30,7 @@ SyncWindow = Literal["daily", "hourly"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
 HALF_HOUR_CHANGES = "Australia/Lord_Howe"
-"""The zone without whole hours on a day of changing clocks: Dagster's hourly partitions leave half an hour out there."""
+"""Its clocks change by half an hour, which Dagster's hourly partitions leave out."""
 
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 """What Dagster takes for an owner of an asset."""
