@@ -43,6 +43,13 @@ class DatabaseUnreachable(RuntimeError):
     """The warehouse cannot be reached or refuses the role; one line, without the password."""
 
 
+NOT_MIGRATED = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
+
+
 class NotMigrated(RuntimeError):
     """The account's schema lacks a table that a migration makes."""
 
@@ -122,7 +129,7 @@ def clear_errors(url: str) -> Iterator[None]:
             raise
         raise DatabaseUnreachable(_unreachable(url, str(cause))) from None
     except sa.exc.ProgrammingError as error:
-        if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+        if isinstance(error.orig, NOT_MIGRATED):
             raise NotMigrated(
                 f"{error.orig.diag.message_primary}: the schema is not migrated; run `klaviyo-pipeline migrate`."
             ) from error
