@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -108,6 +108,32 @@ def load_accounts(
         return Accounts((load_settings(environ, now=now),)).narrowed(chosen)
     found = read_accounts(file, environ, now or datetime.now(UTC))
     return found.narrowed(chosen or environ.get(CHOSEN_VARIABLE, "").split())
+
+
+def duplicates(
+    every: Sequence[Settings], environ: Mapping[str, str], account_ids: Mapping[str, str | None]
+) -> list[str]:
+    """A line for each Klaviyo account that several of these accounts stand for.
+
+    They have one key, or `account_ids` (what is known of an account's id in Klaviyo, by slug) says so.
+    """
+    by_id, by_key = defaultdict(list), defaultdict(list)
+    for settings in every:
+        account = settings.account
+        by_id[account_ids.get(account.slug)].append(account)
+        by_key[environ.get(account.api_key_variable, "").strip()].append(account)
+    same = {id: found for id, found in by_id.items() if id and len(found) > 1}
+    lines = [f"{_slugs(found)} are the same Klaviyo account, {id}" for id, found in same.items()]
+    return lines + [
+        f"{_slugs(found)} have the same API key ({', '.join(dict.fromkeys(one.api_key_variable for one in found))})"
+        for key, found in by_key.items()
+        if key and len(found) > 1 and not any(set(found) <= set(known) for known in same.values())
+    ]
+
+
+def _slugs(accounts: Sequence[Account]) -> str:
+    *most, last = (account.slug for account in accounts)
+    return f"{', '.join(most)} and {last}"
 
 
 def accounts_file(environ: Mapping[str, str]) -> Path | None:

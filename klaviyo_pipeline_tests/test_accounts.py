@@ -7,8 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
+from psycopg import sql
 
 from klaviyo_pipeline import accounts as reading
 from klaviyo_pipeline.accounts import FIELDS, Accounts, errors_in_terms_of, in_terms_of, load_accounts
@@ -273,6 +275,32 @@ def test_the_list_of_accounts_tells_of_keys_whether_they_are_set_and_of_the_wron
     one, two = out.splitlines()[1:]
     assert one.split() == ["one", "UTC", "daily", "2025-01-01", "KEY_ONE", "–"]
     assert "KLAVIYO_API_KEY_TWO (not set)" in two
+
+
+def test_one_klaviyo_account_behind_two_slugs_is_a_warning(
+    command: Callable[..., tuple[int, str, str]], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_hush")
+    code, _, err = command("accounts", "--format", "json")
+    assert (code, err) == (
+        1,
+        f"{WRONG}warning: one and two have the same API key (KEY_ONE, KLAVIYO_API_KEY_TWO): "
+        "sums over all accounts count it twice.\n",
+    )
+    monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_another")
+    assert command("accounts")[2] == WRONG
+    command("migrate")
+    with psycopg.connect(database) as connection:
+        for slug in ("one", "two"):
+            connection.execute(
+                sql.SQL(
+                    "INSERT INTO {}.account (account_id, timezone, window_timezone, sync_window, start_date, "
+                    "attribution_days, verified_at) VALUES ('SHOP01', 'UTC', 'UTC', 'daily', '2025-01-01', 5, now())"
+                ).format(sql.Identifier(slug))
+            )
+    assert command("accounts")[2] == (
+        f"{WRONG}warning: one and two are the same Klaviyo account, SHOP01: sums over all accounts count it twice.\n"
+    )
 
 
 def test_a_command_over_all_accounts_does_the_others_and_fails_in_the_end(

@@ -231,6 +231,31 @@ def test_another_zone_than_the_accounts_is_red_with_the_right_setting(setting: S
     assert "KLAVIYO_TIMEZONE=America/New_York" in str(finding.remedy)
 
 
+def test_another_schema_with_the_same_account_is_a_warning(setting: Set, database: str) -> None:
+    sync_before(database)
+    setting(KLAVIYO_ACCOUNT="shop_again")
+    finding = look()["account of schema"]
+    assert (finding.verdict, finding.found) == (
+        "warning",
+        "SHOP01, as the key's; schema shop holds the same account",
+    )
+    assert "drop the schema" in str(finding.remedy)
+
+
+def test_two_accounts_with_one_key_are_a_warning(
+    setting: Set, shop: SandboxAccount, server: SandboxServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "accounts.yaml"
+    entries = ", ".join(f"{{slug: {slug}, api_key_env: KLAVIYO_API_KEY}}" for slug in ("shop", "shop_again"))
+    file.write_text(f"defaults: {{api_url: '{server.url}', timezone: {shop.timezone}}}\naccounts: [{entries}]\n")
+    setting(KLAVIYO_ACCOUNTS_FILE=str(file), KLAVIYO_ACCOUNT="")
+    finding = look()["accounts"]
+    assert (finding.verdict, finding.found) == (
+        "warning",
+        "shop and shop_again are the same Klaviyo account, SHOP01",
+    )
+
+
 def test_the_old_name_of_the_zone_is_the_same_zone(
     shop: SandboxAccount, setting: Set, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

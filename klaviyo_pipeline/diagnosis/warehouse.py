@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
-from klaviyo_pipeline.postgres.account import AccountRefused, ineligible_metrics, verify
+from klaviyo_pipeline.postgres.account import AccountRefused, ineligible_metrics, other_schemas, verify
 from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
 from klaviyo_pipeline.postgres.migrations import pending, read_migrations
 from klaviyo_pipeline.settings import SQL_DIR, Settings
 
 REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account of schema"
+COUNTED_TWICE = "sums over all accounts count it twice: keep one of the accounts"
 AFTER_REACHED = (VERSION, RIGHTS, MIGRATIONS, OWNER)
 OLDEST_MAJOR = 14
 
@@ -131,12 +132,15 @@ class _Look:
         return place if self.settings.database_url else f"embedded, {place}"
 
     def _owner(self) -> list[Finding]:
-        if not sa.inspect(self.connection).has_table("account", schema=self.schema):
-            return [ok(OWNER, "nobody's yet; the first sync takes it for the account of the key")]
-        try:
-            holds = verify(self.connection, self.settings.account, self.account_id)
-        except AccountRefused as error:
-            return [failed(OWNER, self.secrets.told(error))]
+        holds = None
+        if sa.inspect(self.connection).has_table("account", schema=self.schema):
+            try:
+                holds = verify(self.connection, self.settings.account, self.account_id)
+            except AccountRefused as error:
+                return [failed(OWNER, self.secrets.told(error))]
+        if self.account_id and (others := other_schemas(self.connection, self.schema, self.account_id)):
+            found = f"{self.account_id}, as the key's; schema {', '.join(others)} holds the same account"
+            return [warning(OWNER, found, f"{COUNTED_TWICE}, and drop the schema of the other")]
         if holds is None:
             return [ok(OWNER, "nobody's yet; the first sync takes it for the account of the key")]
         if self.account_id is None:

@@ -15,6 +15,19 @@ class AccountRefused(RuntimeError):
     """The key is another account's, or the windows would be cut otherwise than those in the ledger."""
 
 
+# Schemas of this database that hold an account, as far as the role may read them.
+_SCHEMAS = sa.text("""
+SELECT schemas.nspname
+FROM pg_namespace AS schemas
+JOIN pg_class AS tables ON tables.relnamespace = schemas.oid AND tables.relname = 'account' AND tables.relkind = 'r'
+JOIN pg_attribute AS columns ON columns.attrelid = tables.oid AND columns.attname = 'account_id'
+WHERE has_schema_privilege(schemas.oid, 'USAGE')
+    AND has_table_privilege(tables.oid, 'SELECT')
+    AND to_regclass(format('%I.schema_migrations', schemas.nspname)) IS NOT NULL
+ORDER BY schemas.nspname
+""")
+
+
 def _table(schema: str) -> sa.TableClause:
     names = (
         "singleton account_id timezone currency window_timezone sync_window start_date attribution_days "
@@ -48,13 +61,14 @@ def claim(
     timezone: str,
     currency: str | None,
     verified_at: datetime,
-) -> None:
+) -> list[str]:
     """Take the schema for this account, or refuse before anything is written.
 
     `account_id`, `timezone` and `currency` are what Klaviyo says of the key. Raises `AccountRefused` where the
-    schema holds another account, or where the ledger has windows of another zone or length.
+    schema holds another account, or where the ledger has windows of another zone or length. Returns the other
+    schemas with the same account where this one was nobody's before.
     """
-    verify(connection, account, account_id)
+    is_new = verify(connection, account, account_id) is None
     table = _table(account.slug)
     told = {
         "account_id": account_id,
@@ -80,6 +94,19 @@ def claim(
     )
     # Two accounts may have found the schema empty at once: the one that came second is refused all the same.
     verify(connection, account, account_id)
+    return other_schemas(connection, account.slug, account_id) if is_new else []
+
+
+def stored_account_id(connection: sa.Connection, schema: str) -> str | None:
+    """The id of the Klaviyo account that the schema holds; None while it is nobody's."""
+    found: str | None = connection.execute(sa.select(_table(schema).c.account_id)).scalar()
+    return found
+
+
+def other_schemas(connection: sa.Connection, schema: str, account_id: str) -> list[str]:
+    """The other schemas of this database that hold this Klaviyo account, as far as the role may read them."""
+    others = [name for name in connection.execute(_SCHEMAS).scalars() if name != schema]
+    return [name for name in others if stored_account_id(connection, name) == account_id]
 
 
 def stored_conversion_metric(connection: sa.Connection, schema: str) -> str | None:

@@ -37,6 +37,8 @@ class Sync:
             identity = session.identity
             if not session.zone_is_right:
                 self.tell(f"warning: {session.zone_remedy}")
+            if session.other_schemas:
+                self.tell(f"warning: {session.duplicate_notice}")
             metric_id = self._conversion_metric(session, request)
         results: list[AssetResult] = []
         for chains in request.stages:

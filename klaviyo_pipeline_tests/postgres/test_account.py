@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.postgres.account import AccountRefused, claim, remember_conversion_metric, rewindow
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.settings import SQL_DIR, Account
 from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store, flow, minute, synced
 
 SHOP = Account(slug=SLUG, start_date=date(2025, 3, 1), timezone="Europe/Berlin")
@@ -108,6 +109,22 @@ def test_rewindow_forgets_the_windows_and_keeps_the_rows(store: Store) -> None:
     assert store.values("SELECT id FROM flows") == ["a"]
     assert store.ledger("flows", "status") == []
     take(store, hourly)
+
+
+def test_taking_a_second_schema_for_an_account_names_the_first(store: Store) -> None:
+    take(store)
+    migrate(store.dsn, "second", SQL_DIR)
+    second = replace(SHOP, slug="second")
+
+    def bind(account_id: str) -> list[str]:
+        with store.engine.begin() as connection:
+            said = {"timezone": "Europe/Berlin", "currency": None, "verified_at": NOON}
+            return claim(connection, second, account_id=account_id, **said)  # type: ignore[arg-type]
+
+    assert bind("SHOP01") == [SLUG]
+    assert bind("SHOP01") == [], "it was said when the schema was taken"
+    store.run("DELETE FROM second.account")
+    assert bind("OTHER") == []
 
 
 def test_two_accounts_in_one_schema_are_impossible(store: Store) -> None:
