@@ -121,12 +121,12 @@ def duplicates(
     for settings in every:
         account = settings.account
         by_id[account_ids.get(account.slug)].append(account)
-        by_key[environ.get(account.api_key_variable, "").strip()].append(account)
+        by_key[account.api_url, environ.get(account.api_key_variable, "").strip()].append(account)
     same = {id: found for id, found in by_id.items() if id and len(found) > 1}
     lines = [f"{_slugs(found)} are the same Klaviyo account, {id}" for id, found in same.items()]
     return lines + [
         f"{_slugs(found)} have the same API key ({', '.join(dict.fromkeys(one.api_key_variable for one in found))})"
-        for key, found in by_key.items()
+        for (_, key), found in by_key.items()
         if key and len(found) > 1 and not any(set(found) <= set(known) for known in same.values())
     ]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 
 from klaviyo_pipeline import sensors
 from klaviyo_pipeline.definitions import build_defs, sync_defs
@@ -341,8 +342,9 @@ def stranger() -> None:
 
 
 def failures_seen(pipeline: Pipeline, definitions: dg.Definitions, cursor: str | None = None) -> str | None:
-    """One look of the sensor of failed runs; where it has come to."""
+    """One look of the sensor of failed runs, in a code location as the daemon has it; where it has come to."""
     context = dg.build_sensor_context(instance=pipeline.instance, cursor=cursor, definitions=definitions)
+    context._code_location_origin = RegisteredCodeLocationOrigin("klaviyo_pipeline")
     return definitions.resolve_sensor_def("failed_runs").evaluate_tick(context).cursor
 
 
