@@ -13,7 +13,7 @@ from klaviyo_pipeline.klaviyo.client import Page
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED, TAGS
+from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED
 from klaviyo_pipeline.resources import Session
 
 Chains = tuple[Chain, Chain]

@@ -25,6 +25,7 @@ from klaviyo_pipeline.klaviyo.answers import (
     request_id,
 )
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord
+from klaviyo_pipeline.klaviyo.environment import proxy_errors
 from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, Stopped, Throttled, Unavailable
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer, quota_spent
@@ -72,18 +73,19 @@ class Sender:
         self._exhausted = 0
         self._last_reason = ""
         self._lock = threading.Lock()
-        self._http = httpx.Client(
-            headers={
-                "Authorization": f"Klaviyo-API-Key {self._key}",
-                "revision": revision,
-                "accept": JSON_API,
-            },
-            timeout=TIMEOUT,
-            follow_redirects=False,
-            transport=transport,
-            # A proxy of the environment would see the key of an unencrypted request.
-            trust_env=origin.encrypted,
-        )
+        with proxy_errors():
+            self._http = httpx.Client(
+                headers={
+                    "Authorization": f"Klaviyo-API-Key {self._key}",
+                    "revision": revision,
+                    "accept": JSON_API,
+                },
+                timeout=TIMEOUT,
+                follow_redirects=False,
+                transport=transport,
+                # A proxy of the environment would see the key of an unencrypted request.
+                trust_env=origin.encrypted,
+            )
 
     def close(self) -> None:
         """Closes the connections."""

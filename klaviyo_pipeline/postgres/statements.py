@@ -181,7 +181,7 @@ def _is_other_state(
     if _has_objects(target, staged):
         place = _content(target, staged).index(RAW)
         new, old = pairs[place]
-        both = sa.and_(new.op("?")(RELATIONSHIPS), old.op("?")(RELATIONSHIPS))
+        both = sa.and_(_names_others(new), _names_others(old))
         pairs[place] = (
             sa.case((both, new), else_=new.op("-")(RELATIONSHIPS)),
             sa.case((both, old), else_=old.op("-")(RELATIONSHIPS)),
@@ -197,7 +197,11 @@ def _gains_relationships(
     if not _has_objects(target, staged):
         return sa.false()
     new, old = values[RAW], target.table.c[RAW]
-    return sa.and_(new.op("?")(RELATIONSHIPS), sa.not_(old.op("?")(RELATIONSHIPS)))
+    return sa.and_(_names_others(new), sa.not_(_names_others(old)))
+
+
+def _names_others(raw: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return raw.op("?", return_type=sa.Boolean())(RELATIONSHIPS)
 
 
 def _has_objects(target: Target, staged: sa.Table) -> bool:

@@ -74,7 +74,7 @@ def test_an_answer_without_the_ids_of_related_objects_changes_nothing(store: Sto
     store.merge("flows", [flow("a", minute(0), **shown_with("1"))])
     store.merge("flows", [flow("a", minute(1), **shown_with())])
     assert states(store) == ["Welcome"]
-    assert store.rows("SELECT raw FROM flows") == [shown_with("1")["raw"]]
+    assert store.values("SELECT raw FROM flows") == [shown_with("1")["raw"]]
 
 
 def test_other_ids_of_related_objects_are_a_state(store: Store) -> None:
