@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import NoReturn, TypedDict
@@ -119,9 +119,11 @@ def malformed(response: httpx.Response, endpoint: Endpoint, why: str) -> Fault:
     return Fault(error, meaning.retried, "malformed answer")
 
 
-def no_answer(trouble: httpx.RequestError, endpoint: Endpoint) -> Fault:
-    """The connection failed, or broke before the answer was complete."""
+def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None) -> Fault:
+    """The connection failed, or broke before the answer was complete; `proxy` is the variable that names one."""
     meaning = errors.NO_ANSWER
+    if proxy is not None:
+        meaning = replace(meaning, remedy=f"Check the network and the proxy that {proxy} names, then run again.")
     said = f"{type(trouble).__name__} {trouble}".strip()
     return Fault(meaning.error(_sentence(meaning, [said]), endpoint=endpoint.name), meaning.retried, said)
 

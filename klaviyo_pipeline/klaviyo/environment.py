@@ -49,6 +49,12 @@ def _unusable_setting() -> str | None:
     return None
 
 
+def proxy_variable() -> str | None:
+    """The variable that names the proxy of encrypted requests; None where they need none."""
+    proxies = getproxies_environment()
+    return next((_variable(scheme) for scheme in ("https", "all") if proxies.get(scheme)), None)
+
+
 def _address(proxy: str) -> str:
     return proxy if "://" in proxy else f"http://{proxy}"
 

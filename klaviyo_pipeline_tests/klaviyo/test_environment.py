@@ -2,8 +2,13 @@
 
 import pytest
 
+from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.environment import UnusableProxy
+from klaviyo_pipeline.klaviyo.errors import Unavailable
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 
+from .conftest import API_KEY
+from .fakes import StillPacer
 from .test_origin import client_of
 
 VARIABLES = [f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")]
@@ -35,7 +40,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             "NO_PROXY",
-            "http://[",
+            "[::1",
             "NO_PROXY cannot be read. Write it as host names and addresses with commas between.",
         ),
         ("SSL_CERT_FILE", "/nowhere", "SSL_CERT_FILE names no file. Set it to a file with certificates, or unset it."),
@@ -48,6 +53,16 @@ def test_a_setting_that_httpx_cannot_use_is_one_line_that_names_it(
     with pytest.raises(UnusableProxy) as raised:
         client_of("https://a.klaviyo.com")
     assert str(raised.value) == line
+
+
+def test_a_proxy_that_nobody_answers_at_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    hasty = RetryPolicy(ceilings=())
+    with (
+        KlaviyoClient(api_key=API_KEY, base_url="https://a.klaviyo.com", pacer=StillPacer(), retry=hasty) as client,
+        pytest.raises(Unavailable, match="Check the network and the proxy that https_proxy names, then run"),
+    ):
+        client.account()
 
 
 def test_a_proxy_that_can_be_used_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from klaviyo_pipeline.klaviyo import errors
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS
 
 from .conftest import Bench
 from .fakes import NOON
@@ -111,6 +111,24 @@ def test_an_object_is_the_same_record_by_id_as_in_a_listing(bench: Bench) -> Non
     assert found == other
     assert found is not None
     assert found.children["campaign_messages"].ids == ("M", "N")
+
+
+def test_a_forms_version_ids_are_in_raw_however_it_was_fetched(bench: Bench) -> None:
+    versions = [{"type": "form-version", "id": id} for id in ("7", "6")]
+    related = {"form-versions": {"data": versions, "links": {"self": "https://x"}}}
+    form = {"type": "form", "id": "X", "attributes": {"name": "Pop-up"}, "relationships": related}
+    by_id = {**form, "attributes": {"name": "Pop-up", "definition": {"versions": []}}}
+    bench.server.will(ok(page(form)), ok({"data": by_id}))
+    [listed] = next(bench.client.pages(FORMS, FORMS.chains(None, None, NOON)[0])).records
+    found = bench.client.get(FORMS, "X").record
+    assert found == listed
+    assert listed.values["raw"] == {
+        "id": "X",
+        "type": "form",
+        "attributes": {"name": "Pop-up"},
+        "relationships": {"form-versions": ["6", "7"]},
+    }
+    assert all("include" not in asked.query for asked in bench.server.asked)
 
 
 def test_metrics_are_listed_over_all_pages(bench: Bench) -> None:
