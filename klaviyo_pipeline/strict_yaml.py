@@ -7,28 +7,38 @@ from typing import Any
 import yaml
 
 
-class RepeatedKey(yaml.constructor.ConstructorError):
-    """A key that a mapping has twice; `lines` are those of the two, counted from 1."""
+class RepeatedKey(ValueError):
+    """A mapping has this key twice; `lines` are those of the two, counted from 1."""
 
-    def __init__(self, key: yaml.ScalarNode, first: int) -> None:
-        super().__init__(problem="a key is there twice", problem_mark=key.start_mark)
-        self.key = str(key.value)
-        self.lines = (first, key.start_mark.line + 1)
-
-
-class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            named = key.tag, key.value
-            if named in lines:
-                raise RepeatedKey(key, lines[named])
-            lines[named] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep)
+    def __init__(self, key: str, lines: tuple[int, int]) -> None:
+        super().__init__(f"a key is there twice, in lines {lines[0]} and {lines[1]}")
+        self.key = key
+        self.lines = lines
 
 
 def read_yaml(text: str) -> Any:
-    """The document of a text. Raises `RepeatedKey`, or another `yaml.YAMLError`."""
-    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    """The document of a text. Raises `RepeatedKey` or `yaml.YAMLError`."""
+    document = yaml.compose(text, yaml.SafeLoader)
+    nodes, seen = [document], set[int]()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:
+            continue  # an alias, which may lead back to where it stands
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeated(node)
+            nodes += [inner for pair in node.value for inner in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    return yaml.safe_load(text)
+
+
+def _refuse_repeated(mapping: yaml.MappingNode) -> None:
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in mapping.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        named, line = (key.tag, key.value), key.start_mark.line + 1
+        if named in lines:
+            raise RepeatedKey(str(key.value), (lines[named], line))
+        lines[named] = line
