@@ -16,7 +16,8 @@ from klaviyo_pipeline.postgres.tables import OBSERVED_AT, VALID_FROM, VALID_TO, 
 if TYPE_CHECKING:
     from klaviyo_pipeline.postgres.merge import DaySpan
 
-RAW, RELATIONSHIPS = "raw", sa.literal_column("'relationships'::text")
+RAW = "raw"
+RELATIONSHIPS: sa.ColumnElement[str] = sa.literal_column("'relationships'::text")
 """Klaviyo's object as it came, and where it names related objects, which not every answer does."""
 
 Ranked = tuple[tuple[str, tuple[str, ...]], ...]
@@ -177,7 +178,9 @@ def _is_other_state(
     target: Target, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
     """Whether these values differ from the row's. An object that names no related ones says nothing of them."""
-    pairs = [(values[name], target.table.c[name]) for name in _content(target, staged)]
+    pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
+        (values[name], target.table.c[name]) for name in _content(target, staged)
+    ]
     if _has_objects(target, staged):
         place = _content(target, staged).index(RAW)
         new, old = pairs[place]
