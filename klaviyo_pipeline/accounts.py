@@ -27,6 +27,7 @@ from klaviyo_pipeline.settings import (
     load_dotenv_file,
     load_settings,
 )
+from klaviyo_pipeline.strict_yaml import RepeatedKey, read_yaml
 
 FILE_VARIABLE = "KLAVIYO_ACCOUNTS_FILE"
 DEFAULT_FILE = PROJECT_ROOT / "accounts.yaml"
@@ -204,12 +205,20 @@ class _File:
     def document(self) -> dict[str, Any]:
         """The file's content. Its text is never repeated: somebody may have put a key there."""
         try:
-            document = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+            document = read_yaml(self.path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SettingsError(
                 f"{FILE_VARIABLE}: {self.path} cannot be read ({error.strerror}); see accounts.yaml.example."
             ) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise self.refuse("is not in UTF-8; save it so.") from None
+        except RepeatedKey as error:
+            key = "a field" if SECRET.match(error.key) else f"the field {error.key}"
+            raise self.refuse(
+                f"{key} is there twice in one place, in lines {error.lines[0]} and {error.lines[1]}; each account "
+                "begins with a dash."
+            ) from None
+        except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1})" if mark else ""
             raise self.refuse(f"is no YAML{where}; see accounts.yaml.example.") from None

@@ -13,6 +13,7 @@ import httpx
 import sqlalchemy as sa
 
 from klaviyo_pipeline.jobs import ACCOUNT_TAG, CATCHING_UP, AccountJob, job_specs, own_job
+from klaviyo_pipeline.klaviyo.environment import UnusableProxy, proxy_errors
 from klaviyo_pipeline.partitions import range_tags
 from klaviyo_pipeline.planning import ENTITIES, REPORTS, Planner
 from klaviyo_pipeline.postgres.engine import first_line
@@ -249,6 +250,9 @@ def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, tex
     if not address:
         return
     try:
-        httpx.post(address, json={"text": text}, timeout=WEBHOOK_SECONDS).raise_for_status()
+        with proxy_errors():
+            httpx.post(address, json={"text": text}, timeout=WEBHOOK_SECONDS).raise_for_status()
+    except UnusableProxy as error:
+        context.log.error(f"the alert could not be posted to {WEBHOOK}: {error}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         context.log.error(f"the alert could not be posted to {WEBHOOK}: {type(error).__name__}")

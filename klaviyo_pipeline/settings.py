@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
@@ -89,9 +90,19 @@ class Settings:
 
 
 def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
-    """Read the project's `.env`; variables that are already set win."""
-    if os.environ.get("KLAVIYO_IGNORE_DOTENV") != "1":
-        load_dotenv(path, override=False)
+    """Read the project's `.env`; variables that are already set win. Raises `SettingsError` where it is no UTF-8."""
+    if os.environ.get("KLAVIYO_IGNORE_DOTENV") == "1" or path.is_dir() or not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    # UTF-16 without a mark at its beginning reads as UTF-8, with a NUL beside each letter.
+    if "\0" in text:
+        raise SettingsError(f"{path} is not in UTF-8; save it so.")
+    load_dotenv(stream=StringIO(text), override=False)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | None = None) -> Settings:
@@ -210,6 +221,11 @@ class _Reader:
         url = self.text(name)
         if not url:
             return None
+        if _names_several_hosts(url):
+            raise SettingsError(
+                f"{name} names several hosts, and can name one; write the address that always leads to the primary, "
+                "as postgresql://user:password@host:5432/database."
+            )
         if not _names_a_database(url):
             # The URL may hold a password: it is not repeated.
             raise SettingsError(
@@ -224,6 +240,15 @@ def _names_a_host(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _names_several_hosts(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    # An "@" behind the host tells that an unescaped "/" of the password ended it.
+    return "," in parts.netloc.rpartition("@")[2] and "@" not in parts.path
 
 
 def _names_a_database(url: str) -> bool:

@@ -25,6 +25,7 @@ from klaviyo_pipeline.postgres.account import claim
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
+from klaviyo_pipeline.sandbox.errors import OTHER_403S
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.settings import SQL_DIR, Account
@@ -310,6 +311,18 @@ def test_trouble_of_one_endpoint_is_told_as_its_own(server: SandboxServer, datab
     sync_before(database)
     server.faults.add(path_starts("/api/forms"), Fault(500), times=2)
     assert trouble() == {"scope forms:read"}
+
+
+@pytest.mark.parametrize(("path", "verdict"), [("/api/segments", "failed"), ("/api/tags", "warning")])
+def test_a_refusal_that_names_no_scope_is_told_in_klaviyos_words(
+    path: str, verdict: str, server: SandboxServer
+) -> None:
+    server.faults.add(path_starts(path), Fault.refusal(OTHER_403S["plan"]))
+    finding = look()[f"scope {path.removeprefix('/api/')}:read"]
+    assert finding.verdict == verdict
+    assert "Klaviyo forbids this: Account must have Advanced KDP enabled." in finding.found
+    assert "lacks" not in finding.found
+    assert not finding.remedy
 
 
 def test_a_database_that_is_not_there_is_red_without_its_password(

@@ -65,7 +65,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
     )
     @signed
     def computed(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
-        windows = plan.of_keys(context.partition_keys)
+        windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
             with warehouse.engine(account.slug) as engine:

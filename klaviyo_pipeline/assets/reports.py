@@ -110,7 +110,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
     )
     @signed
     def report(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
-        windows = plan.of_keys(context.partition_keys)
+        windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
             with klaviyo.session(account, warehouse, context.run.run_id) as session:

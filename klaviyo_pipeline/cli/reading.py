@@ -4,6 +4,7 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from io import StringIO
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from klaviyo_pipeline.cli.shared import (
     check_order,
     chosen_accounts,
     console,
+    is_writable,
     json_text,
     number,
     one_account,
@@ -325,11 +327,17 @@ def _midnight(account: Account, day: date) -> datetime:
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    writer = csv.writer(sys.stdout)
+    text = StringIO()
+    writer = csv.writer(text)
     if rows:
         writer.writerow(rows[0])
     for row in rows:
         writer.writerow([_inert(value) for value in row.values()])
+    if not is_writable(text.getvalue()):
+        raise click.ClickException(
+            f"the output's encoding, {sys.stdout.encoding}, lacks characters of the data; set PYTHONIOENCODING=utf-8."
+        )
+    sys.stdout.write(text.getvalue())
 
 
 def _inert(value: Any) -> Any:

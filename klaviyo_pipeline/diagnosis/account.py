@@ -12,7 +12,7 @@ from klaviyo_pipeline.diagnosis.scopes import scope_checks, scope_findings
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
-from klaviyo_pipeline.klaviyo.errors import BadRequest, KlaviyoError, MissingScope, RevisionRetired
+from klaviyo_pipeline.klaviyo.errors import BadRequest, Forbidden, KlaviyoError, RevisionRetired
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.settings import Account
@@ -75,10 +75,10 @@ class _Examination:
     def told(self) -> Told:
         """Raises what makes every further question idle: a key or a revision that is refused."""
         identity: KlaviyoAccount | None = None
-        refused: MissingScope | None = None
+        refused: Forbidden | None = None
         try:
             identity = self.client.account()
-        except MissingScope as error:
+        except Forbidden as error:
             refused = error
         scopes = scope_findings(self.client, refused, self.secrets, self.now)
         metric = self._metric(scopes[-1])

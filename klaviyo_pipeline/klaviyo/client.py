@@ -157,14 +157,14 @@ class KlaviyoClient:
     def get(self, listing: Listing, id: str) -> Lookup:
         """The object of that id.
 
-        Only Klaviyo's own `not_found` counts as its absence: any other 404 raises `NotFound`, or a wrong base
-        URL would read as a delete. Raises `ValueError` for what can be no id.
+        Only Klaviyo's word on this very id counts as its absence: any other 404 raises `NotFound`, or a path that
+        is not served would read as a delete. Raises `ValueError` for what can be no id.
         """
         call = Call(listing.get_endpoint, self._address(listing, id), listing.include_params, data_kind=dict)
         try:
             answer = self._sender.ask(call)
         except NotFound as error:
-            if error.code != "not_found" or error.observed_at is None:
+            if not error.denies(id) or error.observed_at is None:
                 raise
             return Lookup(None, error.observed_at)
         stamp, included = listing.lookup_stamp(answer.body), included_of(answer.body)
@@ -200,7 +200,9 @@ class KlaviyoClient:
         url = self._origin.url(f"/api/mapped-metrics/{quote(name, safe='')}")
         try:
             answer = self._sender.ask(Call(rates.GET_MAPPED_METRIC, url, _METRIC, data_kind=dict))
-        except NotFound:
+        except NotFound as error:
+            if not error.denies(name):
+                raise
             return None
         return related_metric_id(answer.body)
 

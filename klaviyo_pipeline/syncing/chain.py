@@ -17,7 +17,7 @@ from klaviyo_pipeline.estimates.durations import told_time
 from klaviyo_pipeline.estimates.estimator import Estimator
 from klaviyo_pipeline.instance import output_is_seen
 from klaviyo_pipeline.jobs import ACCOUNT_TAG
-from klaviyo_pipeline.klaviyo.errors import MissingScope
+from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.partitions import Window, range_tags
 from klaviyo_pipeline.planning import FULL_LISTINGS, Planner, SyncRequest
@@ -157,8 +157,9 @@ class _Chain:
             try:
                 next(session.client.pages(TAGS, TAGS.chains(None, None, session.now())[0]))
             except MissingScope as refused:
-                scopes = ", ".join(refused.scopes or TAGS.list_endpoint.scopes)
-                return f"the key lacks the scope {scopes}; create a key with it"
+                return f"the key lacks the scope {', '.join(refused.scopes)}; create a key with it"
+            except Forbidden as refused:
+                return str(refused)
         return None
 
     def _config(self, asset: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from klaviyo_pipeline.klaviyo.errors import NoConversionMetric
 
 from .conftest import Bench
 from .resources import page
-from .scripted_server import ok, refused
+from .scripted_server import absent, ok
 
-UNMAPPED = refused(404, code="not_found")
+UNMAPPED = absent("mapped-metric", "revenue")
 
 
 def metric(id: str, name: str, source: str | None = None, category: object = None) -> dict[str, object]:
