@@ -32,6 +32,7 @@ from klaviyo_pipeline.postgres.engine import (
 from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
 from klaviyo_pipeline.postgres.overview import OverviewRefused, refresh_overview
 from klaviyo_pipeline.postgres.repositories import UnknownFilter
+from klaviyo_pipeline.postgres.sessions import UnfitDatabase
 from klaviyo_pipeline.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
 from klaviyo_pipeline.text import printable
 
@@ -47,6 +48,7 @@ EXPECTED = (
     KlaviyoError,
     AccountRefused,
     DatabaseUnreachable,
+    UnfitDatabase,
     NotMigrated,
     MigrationError,
     OverviewRefused,

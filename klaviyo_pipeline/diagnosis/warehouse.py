@@ -26,7 +26,6 @@ SELECT
     current_database() AS database,
     current_setting('server_version_num')::integer / 10000 AS major,
     current_setting('server_version') AS version,
-    current_setting('server_encoding') AS encoding,
     pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean AS read_only,
     has_database_privilege(current_database(), 'CREATE') AS may_create_schemas,
     has_database_privilege(current_database(), 'TEMPORARY') AS may_use_temporary,
@@ -147,12 +146,6 @@ class _Look:
 def _version(server: sa.Row[tuple[object, ...]]) -> Finding:
     if server.major < OLDEST_MAJOR:
         return failed(VERSION, str(server.version), f"use Postgres {OLDEST_MAJOR} or newer")
-    if server.encoding != "UTF8":
-        return failed(
-            VERSION,
-            f"{server.version}, and the database's encoding is {server.encoding}",
-            "use a database with ENCODING 'UTF8': names hold any letter",
-        )
     return ok(VERSION, str(server.version))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
+from klaviyo_pipeline.postgres.sessions import connect
 from klaviyo_pipeline.settings import SLUG
 
 FILE_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.sql")
@@ -67,7 +68,7 @@ def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
     _check_slug(schema)
     migrations = read_migrations(directory)
     done: list[str] = []
-    with _connect(dsn) as connection:
+    with connect(dsn) as connection:
         while (name := _apply_next(connection, schema, migrations)) is not None:
             done.append(name)
     return done
@@ -77,7 +78,7 @@ def pending(dsn: str, schema: str, directory: Path) -> list[str]:
     """Names of the files that `migrate` would apply, in order; changes nothing. Raises as `migrate` does."""
     _check_slug(schema)
     migrations = read_migrations(directory)
-    with _connect(dsn) as connection:
+    with connect(dsn) as connection:
         applied = _applied(connection, schema)
     _check_history(migrations, applied, schema)
     return [migration.name for migration in migrations if migration.version not in applied]
@@ -109,11 +110,6 @@ def _check_slug(schema: str) -> None:
             f"{schema!r} cannot name a schema here; use up to 48 lower-case letters, digits and underscores, "
             "starting with a letter."
         )
-
-
-def _connect(dsn: str) -> psycopg.Connection[Any]:
-    # A pooler in transaction mode hands each transaction to another session: nothing may be prepared.
-    return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
 
 
 def _apply_next(connection: psycopg.Connection[Any], schema: str, migrations: Sequence[Migration]) -> str | None:
