@@ -87,7 +87,8 @@ def create_engine(url: str) -> sa.Engine:
         pool_pre_ping=True,
         json_serializer=lambda value: json_text(value).decode(),
     )
-    sa.event.listen(engine, "connect", _prepared)
+    # Before SQLAlchemy looks at the session itself.
+    sa.event.listen(engine, "connect", _prepared, insert=True)
     return engine
 
 
