@@ -77,8 +77,10 @@ def test_what_dagster_stores_is_the_same_whatever_the_sessions_are_set_to(
     assert event is not None and event.asset_materialization is not None
     assert event.asset_materialization.metadata["name"].value == NAME
     assert abs((record.create_timestamp - began).total_seconds()) < 3600
-    assert plain(odd, "SELECT count(*) FROM runs WHERE create_timestamp > now() - interval '1 hour' "
-                      "AND create_timestamp <= now()") == [(2,)]
+    assert plain(
+        odd,
+        "SELECT count(*) FROM runs WHERE create_timestamp > now() - interval '1 hour' AND create_timestamp <= now()",
+    ) == [(2,)]
 
 
 def test_a_database_that_cannot_hold_utf8_is_refused_before_dagster_makes_its_tables(

@@ -24,6 +24,7 @@ from klaviyo_pipeline.postgres.embedded import EmbeddedPostgresError
 from klaviyo_pipeline.postgres.engine import (
     DatabaseUnreachable,
     NotMigrated,
+    RightsMissing,
     clear_errors,
     create_engine,
     reason,
@@ -49,6 +50,7 @@ EXPECTED = (
     AccountRefused,
     DatabaseUnreachable,
     UnfitDatabase,
+    RightsMissing,
     NotMigrated,
     MigrationError,
     OverviewRefused,

@@ -42,6 +42,10 @@ class DatabaseUnreachable(RuntimeError):
     """The warehouse cannot be reached or refuses the role; one line, without the password."""
 
 
+class RightsMissing(RuntimeError):
+    """The role lacks a right on a table or schema; one line that says where its owner and the grant are named."""
+
+
 class NotMigrated(RuntimeError):
     """The account's schema lacks a table that a migration makes."""
 
@@ -129,7 +133,7 @@ def shared_engine(url: str) -> Iterator[sa.Engine]:
 
 @contextmanager
 def clear_errors(url: str) -> Iterator[None]:
-    """Turn connection trouble and missing tables into one clear line."""
+    """Turn connection trouble, missing tables and missing rights into one clear line."""
     try:
         yield
     except (sa.exc.OperationalError, psycopg.OperationalError) as error:
@@ -141,6 +145,10 @@ def clear_errors(url: str) -> Iterator[None]:
         if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
             raise NotMigrated(
                 f"{error.orig.diag.message_primary}: the schema is not migrated; run `klaviyo-pipeline migrate`."
+            ) from error
+        if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise RightsMissing(
+                f"Postgres: {error.orig.diag.message_primary}. `klaviyo-pipeline doctor` names the owner and the grant."
             ) from error
         raise
 

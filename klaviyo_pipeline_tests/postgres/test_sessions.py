@@ -87,7 +87,9 @@ def odd(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def plain(url: str, query: str) -> list[tuple[Any, ...]]:
     """What a client reads that sets everything itself."""
     with psycopg.connect(url, client_encoding="UTF8", autocommit=True) as connection:
-        connection.execute("SET TimeZone TO 'UTC'; SET DateStyle TO 'ISO'; SET IntervalStyle TO postgres; SET search_path TO shop, public")
+        connection.execute(
+            "SET TimeZone TO 'UTC'; SET DateStyle TO 'ISO'; SET IntervalStyle TO postgres; SET search_path TO shop, public"
+        )
         connection.execute("SET quote_all_identifiers TO off; SET standard_conforming_strings TO on")
         return connection.execute(query.encode()).fetchall()
 
@@ -95,7 +97,12 @@ def plain(url: str, query: str) -> list[tuple[Any, ...]]:
 def write(engine: sa.Engine) -> None:
     """Two observations of a flow, through every way of writing: copied, staged, superseded."""
     for hour in (0, 60):
-        rows = frame([flow("F1", minute(hour), name=NAME if hour == 0 else f"{NAME}!"), flow(f"N{hour // 60}", minute(hour), name=NAME)])
+        rows = frame(
+            [
+                flow("F1", minute(hour), name=NAME if hour == 0 else f"{NAME}!"),
+                flow(f"N{hour // 60}", minute(hour), name=NAME),
+            ]
+        )
         with engine.begin() as connection:
             merge(connection, reflect(connection, SLUG, "flows"), rows)
 
@@ -222,5 +229,3 @@ def end_sessions(database: str) -> int:
         """
         [ended] = connection.execute(query).fetchall()[0]
         return int(ended)
-
-
