@@ -46,8 +46,8 @@ NAME_BYTES = 63
 EVENT_BATCH_SIZE = "1000"
 
 HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
-# A schema of that name may be another Dagster's: only our role's own counts, or that of a role granted to it. Every role
-# counts as granted to a superuser.
+# A schema of that name may be another Dagster's: only our role's own counts, or that of a role granted to it. To a
+# superuser every role counts as granted.
 HAS_OWN_SCHEMA: LiteralString = """
 SELECT 1
 FROM pg_namespace
@@ -316,7 +316,8 @@ def _check_tables(connection: psycopg.Connection[Any]) -> None:
 
 def _not_ours(connection: psycopg.Connection[Any], what: str, owner: str) -> SettingsError:
     return SettingsError(
-        f"{what} is owned by role {owner}, and role {connection.info.user} lacks the rights on it. Connect as {owner}, or have an administrator run "
+        f"{what} is owned by role {owner}, and role {connection.info.user} lacks the rights on it. "
+        f"Connect as {owner}, or have an administrator run "
         f'GRANT "{owner}" TO "{connection.info.user}", or set {OWN_URL} to another database.'
     )
 

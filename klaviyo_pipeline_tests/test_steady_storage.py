@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,11 +51,11 @@ def test_a_run_outlives_sessions_that_ended_while_they_were_idle(
 
 
 @pytest.fixture
-def odd(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def odd(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     upset(database, {name: value for name, value in ODD.items() if name != "search_path"})
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    yield database
+    return database
 
 
 def test_what_dagster_stores_is_the_same_whatever_the_sessions_are_set_to(
@@ -74,7 +73,8 @@ def test_what_dagster_stores_is_the_same_whatever_the_sessions_are_set_to(
             found.optimize_for_webserver(60_000, pool_recycle=3600, max_overflow=4)
         event = found.get_latest_materialization_event(dg.AssetKey("named"))
         [record, _] = found.get_run_records()
-    assert event is not None and event.asset_materialization is not None
+    assert event is not None
+    assert event.asset_materialization is not None
     assert event.asset_materialization.metadata["name"].value == NAME
     assert abs((record.create_timestamp - began).total_seconds()) < 3600
     assert plain(

@@ -52,8 +52,8 @@ def _compared(look: Examination, days: list[date], assets: str) -> Verdict:
     if not days:
         return passed("every synced day has the rows that the ledger counted")
     return error(
-        f"{counted(len(days), 'day')} of {look.asset} have other numbers of rows than the ledger counted: {some(days)}. "
-        "The table was changed by hand, emptied or restored. "
+        f"{counted(len(days), 'day')} of {look.asset} have other numbers of rows than the ledger counted: "
+        f"{some(days)}. The table was changed by hand, emptied or restored. "
         f"Run `klaviyo-pipeline sync {assets} --from {days[0]} --to {days[-1]} --force`.",
         days=len(days),
     )
@@ -87,8 +87,8 @@ def entity_rows_match_ledger(look: Examination) -> Verdict:
     first = windows[0].window_start.astimezone(zone).date()
     last = (windows[-1].window_end.astimezone(zone) - timedelta(microseconds=1)).date()
     return error(
-        f"{counted(len(windows), 'window')} of {look.asset} contained objects when they were synced, and none is in the "
-        f"table: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was emptied or "
+        f"{counted(len(windows), 'window')} of {look.asset} contained objects when they were synced, and none is in "
+        f"the table: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was emptied or "
         "restored by hand. "
         f"Run `klaviyo-pipeline sync {look.asset} {look.asset}_census --from {first} --to {last} --force`.",
         windows=len(windows),

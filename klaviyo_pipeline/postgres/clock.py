@@ -6,10 +6,11 @@ then, and a window that was requested "tomorrow" counts as done although it had 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.declarations import declared_tables
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT, VALID_FROM, VALID_TO
@@ -26,7 +27,7 @@ REMEDY = (
     "and `klaviyo-pipeline sync census`"
 )
 
-_MOMENTS = "pg_temp.klaviyo_moments"
+_TIME = sa.DateTime(timezone=True)
 
 
 def ahead_of_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
@@ -56,40 +57,41 @@ def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
     What was observed ahead of the clock was observed before now. Its order stays: the times become the microseconds
     before the present one. Windows and censuses that were requested ahead of the clock are due again.
     """
-    quoted = connection.dialect.identifier_preparer.quote_identifier
-    columns = list(_times(connection, schema))
-    times = " UNION ".join(f"SELECT {column} AS moment FROM {quoted(schema)}.{table}" for table, column in columns)
-    now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    connection.execute(
-        sa.text(
-            f"CREATE TEMPORARY TABLE {_MOMENTS} ON COMMIT DROP AS "
-            "SELECT moment, CAST(:now AS timestamptz) - rank() OVER (ORDER BY moment DESC) * interval '1 microsecond' "
-            f"AS past FROM ({times}) AS times WHERE moment > :now"
-        ),
-        {"now": now},
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    columns = [
+        (sa.table(table, sa.column(column, _TIME), schema=schema), column)
+        for table, column in _times(connection, schema)
+    ]
+    ahead = sa.union(
+        *(sa.select(table.c[column].label("moment")).where(table.c[column] > now) for table, column in columns)
+    )
+    moments = sorted(connection.execute(ahead).scalars())
+    past = [now - timedelta(microseconds=len(moments) - place) for place in range(len(moments))]
+    given = (
+        sa.func.unnest(*(sa.bindparam(None, times, type_=pg.ARRAY(_TIME)) for times in (moments, past)))
+        .table_valued(sa.column("moment", _TIME), sa.column("past", _TIME))
+        .render_derived(name="given")
     )
     changed: dict[str, int] = {}
-    for table, column in columns:
-        update = f"UPDATE {quoted(schema)}.{table} SET {column} = past FROM {_MOMENTS} WHERE {column} = moment"
-        changed[table] = max(changed.get(table, 0), connection.execute(sa.text(update)).rowcount)
-    for table, column in NOTES.items():
-        changed[table] = connection.execute(
-            sa.delete(sa.table(table, schema=schema)).where(sa.column(column) > now)
-        ).rowcount
-    changed["api_pacing"] = _free_slots(connection, quoted(schema), {"now": now})
-    return {table: rows for table, rows in changed.items() if rows}
+    for table, column in columns if moments else ():
+        update = sa.update(table).values({column: given.c.past}).where(table.c[column] == given.c.moment)
+        changed[table.name] = max(changed.get(table.name, 0), connection.execute(update).rowcount)
+    for name, column in NOTES.items():
+        noted = sa.table(name, sa.column(column), schema=schema)
+        changed[name] = connection.execute(sa.delete(noted).where(noted.c[column] > now)).rowcount
+    changed["api_pacing"] = _free_slots(connection, schema, now)
+    return {name: rows for name, rows in changed.items() if rows}
 
 
-def _free_slots(connection: sa.Connection, schema: str, parameters: Mapping[str, object]) -> int:
+def _free_slots(connection: sa.Connection, schema: str, now: datetime) -> int:
     """Forget the slots ahead of the clock: the next request would wait for them. Those of the past count on."""
-    return connection.execute(
-        sa.text(
-            f"UPDATE {schema}.api_pacing SET blocked_until = NULL, "
-            "slots = ARRAY(SELECT slot FROM unnest(slots) AS slot WHERE slot <= :now ORDER BY slot) "
-            "WHERE blocked_until > :now OR :now < ANY (slots)"
-        ),
-        parameters,
-    ).rowcount
+    pacing = sa.table(
+        "api_pacing", sa.column("slots", pg.ARRAY(_TIME)), sa.column("blocked_until", _TIME), schema=schema
+    )
+    slot = sa.func.unnest(pacing.c.slots).column_valued("slot")
+    past = sa.func.array(sa.select(slot).where(slot <= now).order_by(slot).scalar_subquery(), type_=pg.ARRAY(_TIME))
+    is_ahead = sa.or_(pacing.c.blocked_until > now, sa.literal(now, _TIME) < sa.func.any(pacing.c.slots))
+    return connection.execute(sa.update(pacing).values(slots=past, blocked_until=None).where(is_ahead)).rowcount
 
 
 def _observed(connection: sa.Connection, schema: str) -> list[str]:

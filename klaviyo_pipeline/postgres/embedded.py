@@ -310,8 +310,9 @@ def project_server() -> EmbeddedPostgres:
 def ensure_database(dsn: str, name: str) -> str:
     """Create the database `name` on the server of `dsn` (a URL) unless it is there, and return its own URL.
 
-    It is made like `template1`, or where that cannot hold UTF-8 like `template0`. Two processes may ask at once. Raises psycopg's `InsufficientPrivilege` when the role may not create
-    databases, and its `OperationalError` when the server cannot be reached.
+    It is made like `template1`, or where that cannot hold UTF-8 like `template0`. Two processes may ask at once.
+    Raises psycopg's `InsufficientPrivilege` when the role may not create databases, and its `OperationalError` when
+    the server cannot be reached.
     """
     with connect(dsn) as connection:
         while not _has_database(connection, name):

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 
 import psycopg
@@ -51,9 +51,22 @@ ODD = {
 }
 ENVIRONMENT = {"PGCLIENTENCODING": "WIN1252", "PGTZ": "Asia/Kathmandu", "PGDATESTYLE": "SQL, DMY"}
 
+PLAIN: dict[str, LiteralString] = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "search_path": "shop, public",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+}
+
 CATALOG = """
-SELECT pg_describe_object(classoid, objoid, objsubid), description FROM pg_description
-WHERE classoid IN ('pg_class'::regclass, 'pg_proc'::regclass) AND objoid IN (SELECT oid FROM pg_class WHERE relnamespace = 'shop'::regnamespace UNION SELECT oid FROM pg_proc WHERE pronamespace = 'shop'::regnamespace)
+WITH ours AS (
+    SELECT oid FROM pg_class WHERE relnamespace = 'shop'::regnamespace
+    UNION
+    SELECT oid FROM pg_proc WHERE pronamespace = 'shop'::regnamespace
+)
+SELECT pg_describe_object(classoid, objoid, objsubid), description FROM pg_description JOIN ours ON oid = objoid
 UNION ALL
 SELECT relname, pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'v' AND relnamespace = 'shop'::regnamespace
 UNION ALL
@@ -87,22 +100,15 @@ def odd(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def plain(url: str, query: str) -> list[tuple[Any, ...]]:
     """What a client reads that sets everything itself."""
     with psycopg.connect(url, client_encoding="UTF8", autocommit=True) as connection:
-        connection.execute(
-            "SET TimeZone TO 'UTC'; SET DateStyle TO 'ISO'; SET IntervalStyle TO postgres; SET search_path TO shop, public"
-        )
-        connection.execute("SET quote_all_identifiers TO off; SET standard_conforming_strings TO on")
+        for name, value in PLAIN.items():
+            connection.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.SQL(value)))
         return connection.execute(query.encode()).fetchall()
 
 
 def write(engine: sa.Engine) -> None:
     """Two observations of a flow, through every way of writing: copied, staged, superseded."""
-    for hour in (0, 60):
-        rows = frame(
-            [
-                flow("F1", minute(hour), name=NAME if hour == 0 else f"{NAME}!"),
-                flow(f"N{hour // 60}", minute(hour), name=NAME),
-            ]
-        )
+    for time, name in enumerate((NAME, f"{NAME}!")):
+        rows = frame([flow("F1", minute(60 * time), name=name), flow(f"N{time}", minute(60 * time), name=NAME)])
         with engine.begin() as connection:
             merge(connection, reflect(connection, SLUG, "flows"), rows)
 
@@ -176,14 +182,17 @@ def test_through_a_pooler_each_transaction_has_the_settings_and_no_other_client_
     odd: str, server_folder: Path
 ) -> None:
     migrate(odd, SLUG, SQL_DIR)
-    with transaction_pooler(odd, server_folder, pool_size=1) as pooled:
-        with psycopg.connect(pooled, autocommit=True) as stranger, shared_engine(pooled) as engine:
-            zone = stranger.execute("SHOW TimeZone").fetchone()
-            write(engine)
-            assert stranger.execute("SHOW TimeZone").fetchone() == zone == (ENVIRONMENT["PGTZ"],)
-            with engine.connect() as connection:
-                assert connection.exec_driver_sql("SHOW TimeZone").scalar() == "UTC"
-                assert connection.exec_driver_sql("SHOW client_encoding").scalar() == "UTF8"
+    with (
+        transaction_pooler(odd, server_folder, pool_size=1) as pooled,
+        psycopg.connect(pooled, autocommit=True) as stranger,
+        shared_engine(pooled) as engine,
+    ):
+        zone = stranger.execute("SHOW TimeZone").fetchone()
+        write(engine)
+        assert stranger.execute("SHOW TimeZone").fetchone() == zone == (ENVIRONMENT["PGTZ"],)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SHOW TimeZone").scalar() == "UTC"
+            assert connection.exec_driver_sql("SHOW client_encoding").scalar() == "UTF8"
     assert plain(odd, "SELECT name FROM flows WHERE id = 'N1'") == [(NAME,)]
 
 
