@@ -57,6 +57,11 @@ WHERE nspname = %s AND (nspowner = pg_roles.oid OR (pg_has_role(nspowner, 'USAGE
 OWNER_OF_CLOSED_DATABASE: LiteralString = """
 SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s AND NOT has_database_privilege(oid, 'CONNECT')
 """
+MAY_CREATE_DATABASES: LiteralString = """
+SELECT 1 FROM pg_roles WHERE rolname = current_user AND (rolcreatedb OR rolsuper)
+"""
+    "SELECT 1 FROM pg_roles WHERE rolname = current_user AND (rolcreatedb OR rolsuper)"
+)
 OWNER_OF_SCHEMA: LiteralString = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s"
 OWNER_OF_CLOSED_TABLES: LiteralString = """
 SELECT pg_get_userbyid(relowner)
@@ -264,6 +269,8 @@ def _found_beside(warehouse: str) -> str | None:
         _check_database(connection, name)
         if not _exists(connection, HAS_DATABASE, name) and _exists(connection, HAS_OWN_SCHEMA, SCHEMA):
             return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
+        if not _exists(connection, HAS_DATABASE, name) and not _exists(connection, MAY_CREATE_DATABASES):
+            _refuse_foreign(connection)
     return _found_database(warehouse, name)
 
 
@@ -279,8 +286,8 @@ def _name_beside(connection: psycopg.Connection[Any]) -> str:
     return connection.info.dbname.encode()[:room].decode(errors="ignore") + DATABASE_SUFFIX
 
 
-def _exists(connection: psycopg.Connection[Any], query: LiteralString, name: str) -> bool:
-    return connection.execute(query, [name]).fetchone() is not None
+def _exists(connection: psycopg.Connection[Any], query: LiteralString, *names: str) -> bool:
+    return connection.execute(query, names).fetchone() is not None
 
 
 def _create_schema(connection: psycopg.Connection[Any]) -> None:

@@ -57,12 +57,9 @@ def test_rows_are_replaced_superseded_and_removed_beside_columns_of_others(noted
         ("one", "mine", None, 7),
         ("two", "mine", None, 7),
     ]
-    for hour, rows in ((0, [figures("F1", date(2025, 3, 1), minute(0))]), (1, [])):
-        noted.merge(
-            "flow_report",
-            frame(rows, columns=["flow_id", "flow_message_id", "send_channel", "date"]) if not rows else rows,
-            replaces=days(0, 0, minute(hour)),
-        )
+    report = frame([figures("F1", date(2025, 3, 1), minute(0))])
+    for time, rows in ((0, report), (1, report.iloc[:0])):
+        noted.merge("flow_report", rows, replaces=days(0, 0, minute(time)))
     assert noted.rows("SELECT flow_id, note FROM flow_report_superseded") == [("F1", "mine")]
 
 
