@@ -60,8 +60,6 @@ SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s AND NOT has_d
 MAY_CREATE_DATABASES: LiteralString = """
 SELECT 1 FROM pg_roles WHERE rolname = current_user AND (rolcreatedb OR rolsuper)
 """
-    "SELECT 1 FROM pg_roles WHERE rolname = current_user AND (rolcreatedb OR rolsuper)"
-)
 OWNER_OF_SCHEMA: LiteralString = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s"
 OWNER_OF_CLOSED_TABLES: LiteralString = """
 SELECT pg_get_userbyid(relowner)
