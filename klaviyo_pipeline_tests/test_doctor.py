@@ -386,7 +386,15 @@ def test_a_role_that_may_not_write_the_tables_is_red(guest: str, database: str) 
     finding = look()["role"]
     assert finding.verdict == "failed"
     assert "flows_superseded" in finding.found
-    assert "GRANT SELECT, INSERT, UPDATE, DELETE" in str(finding.remedy)
+    [(owner,)] = ask(database, "SELECT current_user")
+    assert f"role {owner} owns the schema" in finding.found
+    grant = f'GRANT "{owner}" TO "{guest}"'
+    assert grant in str(finding.remedy)
+    assert grant in look()["migrations"].found
+    # What it says helps.
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(grant.encode())
+    assert {look()[check].verdict for check in ("role", "migrations")} == {"ok"}
 
 
 def test_a_role_that_only_reads_is_red(guest: str, database: str) -> None:
@@ -452,6 +460,48 @@ def test_a_clock_that_goes_wrong_is_a_warning_and_no_failure(database: str) -> N
     assert {check for check, finding in findings.items() if finding.verdict != "ok"} == {"clocks"}
     assert findings["clocks"].verdict == "warning"
     assert "this machine is" in findings["clocks"].found
+
+
+def test_rows_observed_ahead_of_the_clock_are_red_until_the_command_that_is_named_resets_them(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync_before(database)
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO shop.flows (id, raw, observed_at) VALUES ('F1', '{}', clock_timestamp() + interval '1 day')"
+        )
+    finding = look()["times of observation"]
+    assert (finding.verdict, "1 in flows" in finding.found) == ("failed", True)
+    assert "klaviyo-pipeline reset-clock" in str(finding.remedy)
+    with pytest.raises(SystemExit) as ended:
+        main(["reset-clock", "--yes"])
+    assert ended.value.code == 0
+    assert "Reset 1 in flows." in capsys.readouterr().out
+    assert look()["times of observation"].verdict == "ok"
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_utf8_is_red_and_synced_into_by_no_command(
+    encoding: str, database: str, setting: Set, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"narrow_{secrets.token_hex(6)}"
+    create = "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' {}"
+    with psycopg.connect(database, autocommit=True) as connection:
+        provider = sql.SQL("LOCALE_PROVIDER libc" if connection.info.server_version >= 150_000 else "")
+        connection.execute(sql.SQL(create).format(sql.Identifier(name), sql.Literal(encoding), provider))
+        try:
+            setting(KLAVIYO_DATABASE_URL=urlsplit(database)._replace(path=f"/{name}").geturl())
+            finding = look()["database"]
+            assert finding.verdict == "failed"
+            assert f"has the encoding {encoding}" in finding.found
+            for command in (["migrate"], ["sync", "flows"]):
+                with pytest.raises(SystemExit) as ended:
+                    main(command)
+                assert ended.value.code == 1
+                [line] = capsys.readouterr().err.splitlines()
+                assert f"has the encoding {encoding}" in line
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from klaviyo_pipeline.postgres.embedded import EmbeddedPostgresError
 from klaviyo_pipeline.postgres.engine import (
     DatabaseUnreachable,
     NotMigrated,
+    RightsMissing,
     clear_errors,
     create_engine,
     reason,
@@ -33,6 +34,7 @@ from klaviyo_pipeline.postgres.engine import (
 from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
 from klaviyo_pipeline.postgres.overview import OverviewRefused, refresh_overview
 from klaviyo_pipeline.postgres.repositories import UnknownFilter
+from klaviyo_pipeline.postgres.sessions import UnfitDatabase
 from klaviyo_pipeline.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
 from klaviyo_pipeline.text import printable
 
@@ -48,6 +50,8 @@ EXPECTED = (
     KlaviyoError,
     AccountRefused,
     DatabaseUnreachable,
+    UnfitDatabase,
+    RightsMissing,
     NotMigrated,
     MigrationError,
     OverviewRefused,

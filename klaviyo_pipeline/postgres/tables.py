@@ -1,16 +1,21 @@
 """What a migration made, as the writer needs it: columns, key, earlier states.
 
-Nothing here is particular to an entity: any table with a primary key can be written.
+Nothing here is particular to an entity: any table with a primary key can be written. Of a table that the migrations
+declare only the declared columns are read and written: a column that somebody added is left alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.postgres.declarations import declared_tables
 from klaviyo_pipeline.postgres.engine import NotMigrated
+from klaviyo_pipeline.settings import SQL_DIR
 
 OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
@@ -47,16 +52,22 @@ class Target:
 def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
     """Read the table from the catalog. Raises `NotMigrated` where it, or the table of its earlier states, is not."""
     metadata = sa.MetaData()
+    # Or Postgres quotes the names of types, which nobody recognizes then.
+    connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
+    declared = declared_tables(SQL_DIR).get(name)
+    ours = {"include_columns": [*declared.columns, VALID_FROM, VALID_TO]} if declared else {}
     try:
-        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
     except sa.exc.NoSuchTableError:
         raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
-    return Target(table, _superseded(connection, metadata, schema, name))
+    return Target(table, _superseded(connection, metadata, schema, name, ours))
 
 
-def _superseded(connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str) -> sa.Table | None:
+def _superseded(
+    connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str, ours: Mapping[str, Any]
+) -> sa.Table | None:
     superseded, catalog = f"{name}_superseded", sa.inspect(connection)
     if not catalog.has_table(superseded, schema=schema):
         # A history that is a table holds the present too: written to without it, the table would lose states silently.
@@ -66,4 +77,4 @@ def _superseded(connection: sa.Connection, metadata: sa.MetaData, schema: str, n
                 "`klaviyo-pipeline migrate` first. For a table of your own, see docs/upgrade.md."
             )
         return None
-    return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False)
+    return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)

@@ -26,6 +26,7 @@ from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.steady_storage import SteadySessions
 from klaviyo_pipeline.syncing.instance import tags_of_this_process
 
 STORAGE_TIMEOUT_MS = 60_000
@@ -65,8 +66,10 @@ def sync_chain(
     definitions = sync_defs(account, warehouse)
     logging.getLogger().addFilter(_is_news)
     with warehouse.engine(account.slug) as engine, DagsterInstance.get() as instance, output_is_seen():
-        # Dagster opens two connections for each window of a run unless it is told to keep them.
-        instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
+        if isinstance(instance.run_storage, SteadySessions):
+            # Dagster opens two connections for each window of a run unless it is told to keep them. Another storage
+            # than ours would take one that was ended while it was idle for a failure of the run.
+            instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
         chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
         results: list[AssetResult] = []
         for asset in assets:
