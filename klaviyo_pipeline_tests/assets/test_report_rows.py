@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.account import Message, SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, put, utc
 
 OLD = utc("2024-06-01T12:00:00")
@@ -88,6 +88,37 @@ def test_a_group_without_a_campaign_id_is_kept_and_named(shop: SandboxAccount, p
     assert pipeline.rows(DATED) == [("C1", DAY, 100)]
     assert pipeline.rows(UNDATED) == [("", "", 11)]
     assert pipeline.rows("SELECT groups, conversion_value FROM campaign_report_undated") == [(2, Decimal("5.5"))]
+
+
+# Messages under their campaign's id.
+
+
+def test_a_figure_of_several_messages_says_that_it_is_not_attributed(shop: SandboxAccount, pipeline: Pipeline) -> None:
+    put_campaign(shop, "2025-03-10T15:00:00")
+    put(
+        shop,
+        "campaigns",
+        "C1",
+        OLD,
+        messages=[Message("M1", "email", "A"), Message("M2", "email", "B"), Message("M3", "sms", "C")],
+    )
+    put_campaign(shop, "2025-03-10T15:00:00", "C2")
+    put(shop, "campaigns", "C2", OLD, messages=[Message("M4", "email", "D")])
+    for message, channel in (("M1", "email"), ("M2", "email"), ("M3", "sms")):
+        send(shop, 10, campaign_message_id=message, send_channel=channel)
+    send(shop, 5, campaign_id="C2", campaign_message_id="M4")
+    pipeline.run("campaigns_census")
+    attributed = (
+        "SELECT campaign_id, send_channel, message_id, matched_by FROM campaign_report_messages ORDER BY 1, 2, 3"
+    )
+    named, single = "message id", "only message"
+    for habit, expected in (
+        ("message", [("email", "M1", named), ("email", "M2", named), ("sms", "M3", named), ("email", "M4", named)]),
+        ("campaign", [("email", None, "unknown"), ("sms", "M3", single), ("email", "M4", single)]),
+    ):
+        shop.report_message_ids = habit  # type: ignore[assignment]
+        pipeline.run("campaign_report", "2025-03-10")
+        assert [row[1:] for row in pipeline.rows(attributed)] == expected
 
 
 # Figures without a day.
