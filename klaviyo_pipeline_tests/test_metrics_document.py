@@ -15,7 +15,7 @@ from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.sandbox.account import Message, SandboxAccount
 from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
-from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, throw_away_database, utc
+from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, throw_away_database, utc
 
 DOCUMENT = (PROJECT_ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 QUERIES = dict(re.findall(r"^## (\d+)\. .*?^```sql\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL))
@@ -263,7 +263,11 @@ def test_13_revenue_by_tag(connection: psycopg.Connection[Any]) -> None:
     ]
 
 
-def test_every_query_finds_the_same_when_reports_write_the_campaigns_id(synced: Pipeline) -> None:
+def test_every_query_finds_the_same_when_reports_write_the_campaigns_id(
+    synced: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", synced.database)
+    monkeypatch.setenv("KLAVIYO_API_KEY", key_of(synced.shop))
     found = {number: answer(synced.connection, int(number)) for number in QUERIES}
     synced.shop.report_message_ids = "campaign"
     for asset in ("campaign_report", "campaign_metrics"):

@@ -68,7 +68,8 @@ class CampaignDays:
         as many recipients. An answer for a part of its days would take figures away.
         """
         target = reflect(connection, self.schema, UNDATED)
-        stored = {_key(target, row): row for row in connection.execute(sa.select(target.table)).mappings()}
+        kept = [dict(row) for row in connection.execute(sa.select(target.table)).mappings()]
+        stored = {_key(target, row): row for row in kept}
         shown = {_key(target, row): {**row, ASKED_FROM: span.first, ASKED_TO: span.last} for row in rows}
         replaced = {key: row for key, row in shown.items() if key not in stored or _says_as_much(row, stored[key])}
         merge(connection, target, _frame(target, replaced.values()))
@@ -81,8 +82,8 @@ class CampaignDays:
 
     @cached_property
     def _campaigns(self) -> tuple[sa.TableClause, sa.ColumnElement[date]]:
-        columns = (sa.column("id"), sa.column("send_time", sa.DateTime(timezone=True)))
-        campaigns = sa.table(CAMPAIGN_METRICS.entity, *columns, schema=self.schema)
+        send_time = sa.column("send_time", sa.DateTime(timezone=True))
+        campaigns = sa.table(CAMPAIGN_METRICS.entity, sa.column("id", sa.Text), send_time, schema=self.schema)
         return campaigns, self._day_of(campaigns.c.send_time).label("day")
 
     def _day_of(self, moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[date]:
@@ -150,4 +151,4 @@ def _says_as_much(new: Row, old: Row) -> bool:
 
 
 def _covers(span: DaySpan, row: Row, *, observed_before: datetime) -> bool:
-    return span.first <= row[ASKED_FROM] and span.last >= row[ASKED_TO] and row[OBSERVED_AT] < observed_before
+    return bool(span.first <= row[ASKED_FROM] and span.last >= row[ASKED_TO] and row[OBSERVED_AT] < observed_before)
