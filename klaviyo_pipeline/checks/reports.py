@@ -189,7 +189,7 @@ def rows_have_a_day(look: Examination) -> Verdict:
     if not rows:
         return passed("every campaign with figures has a send time")
     told = some(
-        f"{row.id or 'no id'} ({row.recipients or 0:f} recipients, {row.value or 0:f} in conversion_value)"
+        f"{row.id or 'no id'} ({row.recipients or 0:,.0f} recipients, {row.value or 0:,.2f} in conversion_value)"
         for row in rows
     )
     return warning(

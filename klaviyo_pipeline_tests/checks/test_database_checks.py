@@ -312,7 +312,9 @@ def test_campaign_figures_without_a_day_are_a_warning_with_their_value(stored: S
     )
     verdict = stored.check("campaign_report", "rows_have_a_day")
     assert verdict.outcome == "warning"
-    assert "no id (2 recipients, 0 in conversion_value), odd (5 recipients, 77.5 in conversion_value)" in verdict.found
+    assert (
+        "no id (2 recipients, 0.00 in conversion_value), odd (5 recipients, 77.50 in conversion_value)" in verdict.found
+    )
 
 
 def test_silence_is_not_told_of_days_that_were_never_asked(stored: Stored) -> None:
