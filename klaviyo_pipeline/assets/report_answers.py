@@ -18,6 +18,7 @@ import dagster as dg
 
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import BadRequest, CursorExpired
+from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.resources import Session
@@ -29,14 +30,15 @@ GAPS_ASKED = 3
 """Unbroken runs of left-out days whose values are asked for: each is a request of the daily quota."""
 
 LONGEST_SEND = timedelta(days=14)
-"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks."""
+"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks. A send that is cancelled
+and begun again has figures from before its send time, too."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came for a span: every row of its days with a figure.
+    """What came for a span: every row of its days with a figure, one for each key and day.
 
     `days` are those that it is an answer for; `left_out` are days that have ended and are not among them. A day that
     is still open and not shown yet is in neither.
@@ -65,8 +67,8 @@ class Asking:
         if last < begin:
             return Answer(self.session.now(), 0, [], wanted)
         if not isinstance(self.report, SeriesReport):
-            until = min(last + LONGEST_SEND, max(last, self.session.account.today(self.session.now())))
-            return replace(self._ask(self.report, begin, until), days=wanted)
+            since, until = whole_sends(begin, last, self.session.account.today(self.session.now()))
+            return replace(self._ask(self.report, since, until), days=wanted)
         shown = self._ask(self.report, begin, last)
         answer = replace(shown, days=(wanted & shown.days) | frozenset(day for day in wanted if day < begin))
         today = self.session.account.today(shown.asked_at)
@@ -95,7 +97,7 @@ class Asking:
         for gap in _gaps(days)[:GAPS_ASKED]:
             answer = self._unless_refused(VALUES[self.report.entity], gap[0], gap[-1])
             requests += answer.requests
-            if answer.requests and not answer.rows:
+            if answer.requests and not any(has_figures(row, self.report) for row in answer.rows):
                 self.context.log.warning(f"Klaviyo has no figures for {named(frozenset(gap))}")
                 empty |= frozenset(gap)
         return empty, requests
@@ -122,7 +124,7 @@ class Asking:
     def _pages(self, report: Report, request: dict[str, object]) -> Answer:
         asked_at: datetime | None = None
         days: frozenset[date] | None = None
-        requests, rows = 0, list[Row]()
+        requests, pages = 0, list[list[Row]]()
         for page in self.session.client.report_pages(report, request):
             asked_at = asked_at or page.observed_at
             # A day that one page leaves out is not known of the groups on that page.
@@ -130,9 +132,10 @@ class Asking:
             requests += page.requests
             for name in [*page.unknown, *page.missing]:
                 self.context.log.warning(f"the statistic {name} is not as declared; what there is is kept")
-            rows.extend(row for row in map(self._countable, page.rows) if self._has_figures(row))
+            pages.append([row for row in map(self._countable, page.rows) if self._is_shown(row)])
         assert asked_at is not None
         assert days is not None
+        rows = added_up(report, pages)
         if isinstance(report, SeriesReport):
             rows = [row for row in rows if row["date"] in days]
         return Answer(asked_at, requests, rows, days)
@@ -143,10 +146,21 @@ class Asking:
             return row
         return row | dict.fromkeys(self.report.about_conversions)
 
-    def _has_figures(self, row: Mapping[str, Any]) -> bool:
-        others = row[OTHER_STATISTICS]
-        figures = [*(row[name] for name in self.report.statistics), *(others.values() if others else ())]
-        return any(isinstance(figure, Decimal | int) and figure != 0 for figure in figures)
+    def _is_shown(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row says something: a figure, or a level, which is known at zero, too."""
+        return has_figures(row, self.report) or any(row[name] is not None for name in self.report.by_use.levels)
+
+
+def has_figures(row: Mapping[str, Any], report: Report) -> bool:
+    """Whether any figure of the row is another than zero."""
+    others = row[OTHER_STATISTICS]
+    figures = [*(row[name] for name in report.statistics), *(others.values() if others else ())]
+    return any(isinstance(figure, Decimal | int) and figure != 0 for figure in figures)
+
+
+def whole_sends(first: date, last: date, today: date) -> tuple[date, date]:
+    """The days to ask for, to have all figures of the campaigns whose send began on these."""
+    return first - LONGEST_SEND, min(last + LONGEST_SEND, max(last, today))
 
 
 def named(days: frozenset[date]) -> str:

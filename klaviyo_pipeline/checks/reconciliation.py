@@ -13,11 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets.report_answers import LONGEST_SEND
+from klaviyo_pipeline.assets.report_answers import whole_sends
 from klaviyo_pipeline.assets.reports import ReportAsset
 from klaviyo_pipeline.checks.check import Examination, Verdict, counted, error, passed, some, warning
+from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.report_types import SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
+from klaviyo_pipeline.postgres.campaign_days import UNDATED, CampaignDays
 from klaviyo_pipeline.resources import Session
 
 NAME = "days_add_up"
@@ -50,7 +52,7 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
     if span is None:
         return passed("no day is settled yet")
     kept = _stored(look, spec, span)
-    sent = {} if isinstance(spec.report, SeriesReport) else _sent_on(look, spec)
+    sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(look)
     look.release()
     told, unknown = _answer(session, spec, span)
     dayless: dict[Key, Figures] = {}
@@ -88,8 +90,9 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
         revenue = sum((figures.get("conversion_value", Decimal()) for figures in dayless.values()), Decimal())
         return warning(
             f"the days {days} add up to the {VALUES[spec.report.entity].name} report, but for "
-            f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: {some(ids)}. Their "
-            f"figures, {revenue:f} in conversion_value, are in no table: look at them in Klaviyo.",
+            f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: "
+            f"{some(id or 'no id' for id in ids)}. Their figures, {revenue:f} in conversion_value, stand in "
+            f"{UNDATED}: look at them in Klaviyo.",
             **metadata,
         )
     return passed(f"the days {days} add up to the {VALUES[spec.report.entity].name} report", **metadata)
@@ -131,23 +134,18 @@ def _stored(look: Examination, spec: ReportAsset, span: Span) -> dict[Key, Figur
 
 def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Figures], Sequence[str]]:
     """Klaviyo's figures of the span by the report's keys, and the statistics that the declarations do not know."""
-    report, last = VALUES[spec.report.entity], span.last
+    report, first, last = VALUES[spec.report.entity], span.first, span.last
     if not isinstance(spec.report, SeriesReport):
-        # A campaign's figures stand on the day that its send began, and the send may go on for days.
-        last = min(last + LONGEST_SEND, max(last, session.account.today(session.now())))
-    found: dict[Key, Figures] = {}
-    unknown: set[str] = set()
-    for page in session.client.report_pages(report, body(report, span.first, last, span.metric_id)):
-        unknown.update(page.unknown)
-        found |= {_key(spec, row): _figures(spec, row) for row in page.rows}
-    return found, sorted(unknown)
+        first, last = whole_sends(first, last, session.account.today(session.now()))
+    pages = list(session.client.report_pages(report, body(report, first, last, span.metric_id)))
+    rows = added_up(report, [page.rows for page in pages])
+    return {_key(spec, row): _figures(spec, row) for row in rows}, sorted(
+        {name for page in pages for name in page.unknown}
+    )
 
 
-def _sent_on(look: Examination, spec: ReportAsset) -> dict[str, date]:
-    """The day on which each object's send began, by id; those that tell none are left out."""
-    table = look.target(spec.listing.entity).table
-    day = look.day_of(table.c.send_time).label("day")
-    return {row.id: row.day for row in look.rows(sa.select(table.c.id, day).where(table.c.send_time.is_not(None)))}
+def _days_of_sends(look: Examination) -> dict[str, date]:
+    return CampaignDays(look.account.slug, look.account.timezone).sent(look.connection)
 
 
 def _key(spec: ReportAsset, row: Mapping[Any, Any]) -> Key:

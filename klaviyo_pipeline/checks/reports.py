@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.reports import ReportAsset
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, shortened, some, warning
-from klaviyo_pipeline.klaviyo.report_types import Report
+from klaviyo_pipeline.klaviyo.report_types import GROUPS, Report, SeriesReport
+from klaviyo_pipeline.postgres.campaign_days import UNDATED
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.zones import same_zone
 
@@ -82,6 +83,22 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
             lambda look: parents_have_figures(look, spec),
         ),
     ]
+    checks.append(
+        Check(
+            "groups_have_ids",
+            f"Each row is one group of Klaviyo's answer and has its {spec.report.keys[0]}. What comes without is kept "
+            "under an empty id, and groups with the same ids are added.",
+            lambda look: groups_have_ids(look, spec.report),
+        )
+    )
+    if not isinstance(spec.report, SeriesReport):
+        checks.append(
+            Check(
+                "rows_have_a_day",
+                f"Every campaign with figures has a send time. The figures of the others stand in {UNDATED}.",
+                rows_have_a_day,
+            )
+        )
     if pairs_of(spec.report):
         checks.append(
             Check(
@@ -141,6 +158,47 @@ def uniques_are_within_counts(look: Examination, report: Report) -> Verdict:
         f"{some(f'{row[0]} on {row.date}' for row in rows)}. The figures are Klaviyo's own; rates of these days may "
         "exceed 1.",
         rows=len(rows),
+    )
+
+
+def groups_have_ids(look: Examination, report: Report) -> Verdict:
+    table, key = look.target().table, report.keys[0]
+    odd = sa.or_(table.c[key] == "", table.c[GROUPS] > 1)
+    query = sa.select(table.c[key].label("id"), table.c.date, table.c[GROUPS]).where(odd).order_by(table.c.date)
+    rows = look.rows(query)
+    if not rows:
+        return passed("every row is one group and has its id")
+    named = some(f"{row.id or 'no id'} on {row.date} ({counted(row.groups, 'group')})" for row in rows)
+    return warning(
+        f"{counted(len(rows), 'row')} of {look.asset} come from groups without an id: {named}. Their counts are "
+        "complete and added; Klaviyo does not say which object or message they belong to.",
+        rows=len(rows),
+    )
+
+
+def rows_have_a_day(look: Examination) -> Verdict:
+    table = look.target(UNDATED).table
+    query = (
+        sa.select(
+            table.c.campaign_id.label("id"),
+            sa.func.sum(table.c.recipients).label("recipients"),
+            sa.func.sum(table.c.conversion_value).label("value"),
+        )
+        .group_by(table.c.campaign_id)
+        .order_by(table.c.campaign_id)
+    )
+    rows = look.rows(query)
+    if not rows:
+        return passed("every campaign with figures has a send time")
+    told = some(
+        f"{row.id or 'no id'} ({row.recipients or 0:,.0f} recipients, {row.value or 0:,.2f} in conversion_value)"
+        for row in rows
+    )
+    return warning(
+        f"{counted(len(rows), 'campaign')} with figures have no send time or are in no listing: {told}. Their figures "
+        f"stand in {UNDATED} and in no day's sums. Look at the campaigns in Klaviyo; if they have a send time there, "
+        "run `klaviyo-pipeline sync campaigns_census campaign_report`.",
+        campaigns=len(rows),
     )
 
 

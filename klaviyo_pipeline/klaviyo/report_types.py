@@ -8,6 +8,9 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 OTHER_STATISTICS = "other_statistics"
 """In a row, the statistics that the report's declaration does not know; None where there are none."""
 
+GROUPS = "groups"
+"""In a row, how many groups of the answer it adds up: 1, unless several came with the same key."""
+
 
 @dataclass(frozen=True)
 class Statistics:

@@ -71,6 +71,8 @@ class Writer:
                 # Nothing rests on these rows before the ledger's do, whose commit makes all earlier ones durable.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             frame, span = self._still_newest(connection, batch)
+            if batch.prepare is not None:
+                batch.prepare(connection)
             changed = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
             self._children.write(connection, batch.children)
             tallies = self._tallies | {

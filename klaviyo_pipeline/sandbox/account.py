@@ -105,6 +105,8 @@ class SandboxAccount:
     - `zero_groups`: report groups whose every figure is zero are shown.
     - `tags_need_their_scope`: a listing that includes tags is refused to a key without `tags:read`.
     - `report_offset`: `date_times` carry the account's offset (`zone`) or always `+00:00` (`utc`).
+    - `report_message_ids`: the id that campaign reports write for a message: the `message`'s own, or the `campaign`'s.
+    - `ids_left_out`: ids for which reports write null; their groups stay apart.
     """
 
     id: str = "SBX001"
@@ -132,6 +134,8 @@ class SandboxAccount:
     zero_groups: bool = False
     tags_need_their_scope: bool = False
     report_offset: Literal["zone", "utc"] = "zone"
+    report_message_ids: Literal["message", "campaign"] = "message"
+    ids_left_out: set[str] = field(default_factory=set)
 
     def put(self, entity: str, id: str, **attributes: Any) -> SandboxObject:
         """Create the object, or change it: sets what is given and nothing else (`updated` stays unless it is

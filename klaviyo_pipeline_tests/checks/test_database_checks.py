@@ -303,6 +303,28 @@ def test_an_object_that_went_silent_is_a_warning_that_names_it(asset: str, id: s
     assert verdict.metadata["silent"] == 1
 
 
+def test_groups_without_an_id_and_groups_that_were_added_are_a_warning_that_names_them(stored: Stored) -> None:
+    stored.run("UPDATE flow_report SET flow_id = '' WHERE flow_id = 'F1' AND date = '2025-03-05'")
+    stored.run("UPDATE flow_report SET groups = 2 WHERE flow_id = 'F2' AND date = '2025-03-06'")
+    verdict = stored.check("flow_report", "groups_have_ids")
+    assert verdict.outcome == "warning"
+    assert "no id on 2025-03-05 (1 group), F2 on 2025-03-06 (2 groups)" in verdict.found
+
+
+def test_campaign_figures_without_a_day_are_a_warning_with_their_value(stored: Stored) -> None:
+    stored.run(
+        "INSERT INTO campaign_report_undated (campaign_id, campaign_message_id, send_channel, recipients, "
+        "conversion_value, asked_from, asked_to, observed_at) "
+        "VALUES ('odd', 'M', 'email', 5, 77.5, '2025-03-01', '2025-03-31', now()), "
+        "('', '', '', 2, NULL, '2025-03-01', '2025-03-31', now())"
+    )
+    verdict = stored.check("campaign_report", "rows_have_a_day")
+    assert verdict.outcome == "warning"
+    assert (
+        "no id (2 recipients, 0.00 in conversion_value), odd (5 recipients, 77.50 in conversion_value)" in verdict.found
+    )
+
+
 def test_silence_is_not_told_of_days_that_were_never_asked(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report")
     stored.run("DELETE FROM sync_windows WHERE window_start = '2025-04-01'")
