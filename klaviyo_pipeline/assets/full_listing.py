@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
 from klaviyo_pipeline.klaviyo.client import Page
@@ -59,18 +59,20 @@ class FullListing:
 
     def _read(self, chains: Chains) -> Iterator[Page]:
         plain, tagged = chains
+        refused = 0
         if not self.tags_are_refused:
             try:
                 yield from self.session.client.pages(self._tagged, tagged)
                 return
-            except MissingScope:
+            except MissingScope as lacking:
                 if plain == tagged:
                     raise
+                refused = lacking.attempts
         pages = self.session.client.pages(self.listing, plain)
         # Only an answer without tags tells that it was the tags that were refused.
         first = next(pages)
         self._refused.set()
-        yield first
+        yield replace(first, requests=first.requests + refused)
         yield from pages
 
     def _is_untold(self, record: Record) -> bool:

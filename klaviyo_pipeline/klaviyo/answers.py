@@ -216,9 +216,17 @@ def _meaning(response: httpx.Response, first: Mapping[str, object] | None, detai
         return errors.EDGE_BLOCK
     if status == 400 and "invalid cursor" in words:
         return errors.OLD_CURSOR
-    if status == 400 and "does not support querying" in words:
+    if status == 400 and _is_about_the_metric(first, words):
         return errors.INELIGIBLE
     return errors.meaning_of(status)
+
+
+def _is_about_the_metric(first: Mapping[str, object] | None, words: str) -> bool:
+    """Whether the conversion metric is what is refused: by what the error points to, or by its words without that."""
+    pointer = _pointer(first)
+    if pointer not in (None, "/data/"):
+        return pointer.endswith("/conversion_metric_id")
+    return "conversion metric" in words or "conversion_metric_id" in words
 
 
 def _facts(response: httpx.Response, endpoint: Endpoint) -> Facts:
