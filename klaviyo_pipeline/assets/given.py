@@ -20,9 +20,10 @@ def given(
     schema, every = session.account.slug, frozenset(report.statistics)
     with session.engine.connect() as connection:
         held = refusals_of(connection, schema, report.name)
-    known = next((one.statistics for one in held if one.metric_id == metric_id), frozenset[str]())
     # Where the metric was refused altogether, nothing is known of single statistics.
-    left_out = unwanted | (frozenset() if known >= every else known)
+    told = (one.statistics for one in held if one.metric_id == metric_id and one.statistics < every)
+    known = next(told, frozenset[str]())
+    left_out = unwanted | known
     try:
         answer, lacking = most_statistics(report, left_out, ask)
     except ConversionMetricIneligible:
@@ -39,9 +40,3 @@ def given(
 def _remember(session: Session, report: Report, metric_id: str, statistics: frozenset[str]) -> None:
     with session.engine.begin() as connection:
         remember_refusal(connection, session.account.slug, report.name, metric_id, statistics)
-
-
-def refused_words(report: Report, metric_id: str | None, statistics: frozenset[str]) -> str:
-    """What Klaviyo refuses, in the order of the report's declaration."""
-    names = [name for name in report.statistics if name in statistics]
-    return f"Klaviyo refuses {', '.join(names)} of the {report.name} report for the conversion metric {metric_id}"

@@ -16,9 +16,10 @@ from typing import Any
 
 import dagster as dg
 
-from klaviyo_pipeline.assets.given import given, refused_words
+from klaviyo_pipeline.assets.given import given
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import BadRequest, CursorExpired
+from klaviyo_pipeline.klaviyo.refusals import refused_words
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.resources import Session
@@ -86,7 +87,9 @@ class Asking:
         empty = self._without_figures(left_out - found)
         return replace(
             answer,
-            rows=answer.rows + [row for row in again.rows if row["date"] in found] if again is not None else answer.rows,
+            rows=answer.rows + [row for row in again.rows if row["date"] in found]
+            if again is not None
+            else answer.rows,
             days=answer.days | found | empty,
             left_out=left_out - found - empty,
             refused=answer.refused | again.refused if again is not None else answer.refused,
@@ -122,18 +125,18 @@ class Asking:
         unwanted = frozenset() if metric.counts else frozenset(report.about_conversions)
         answer, refused = given(self.session, report, metric.id, ask, unwanted)
         if refused:
-            self._tell_refused(report, metric, refused)
+            self._tell_refused(refused_words(report, metric.id, refused))
         return replace(answer, refused=refused)
 
-    def _tell_refused(self, report: Report, metric: ConversionMetric, refused: frozenset[str]) -> None:
-        words = refused_words(report, metric.id, refused)
-        if words not in self._told:
-            self._told.add(words)
-            self.context.log.warning(
-                f"{words}: they stay empty, and the other statistics are stored. Set KLAVIYO_CONVERSION_METRIC_ID to "
-                "a metric that Klaviyo gives them for; for this one they are asked for again tomorrow, or with --force."
-            )
-        self.context.add_asset_metadata({"refused_statistics": sorted(refused)})
+    def _tell_refused(self, words: str) -> None:
+        if words in self._told:
+            return
+        self._told.add(words)
+        self.context.log.warning(
+            f"{words}: they stay empty, and the other statistics are stored. Set KLAVIYO_CONVERSION_METRIC_ID to a "
+            "metric that Klaviyo gives them for; for this one, sync asks for them again tomorrow, or with --force."
+        )
+        self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._told))})
 
     def _pages_again(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> Answer:
         """The pages, from the first again when a cursor expires between them."""

@@ -47,7 +47,6 @@ from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline.signatures import signed
 
-
 MOST_METRICS = 3
 """Metrics that a report is asked with in one run: those that give nothing cost requests of the daily quota."""
 
@@ -142,8 +141,9 @@ def _read(
         metric = chosen_metric(session, spec)
         context.log.info(f"conversion metric {metric.id}: {metric.how}")
         context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
-        with session.engine.begin() as connection:
-            remember_conversion_metric(connection, session.account.slug, metric.id)
+        if override or not _without_figures(session, spec):
+            with session.engine.begin() as connection:
+                remember_conversion_metric(connection, session.account.slug, metric.id)
         try:
             # The first request tells whether the metric will do: nothing has been written by then.
             yield from _Reading(context, session, spec, windows, metric).batches()
@@ -157,10 +157,15 @@ def _read(
 def chosen_metric(session: Session, spec: ReportAsset) -> ConversionMetric:
     """The conversion metric that the account's reports are asked with; another one where this report has no figures at
     all for it."""
+    passed_over = _without_figures(session, spec)
+    return find_conversion_metric(session.client, session.account.conversion_metric_id, passed_over)
+
+
+def _without_figures(session: Session, spec: ReportAsset) -> frozenset[str]:
+    """The metrics that Klaviyo gives no figure of this report for."""
     with session.engine.connect() as connection:
         held = refusals_of(connection, session.account.slug, spec.report.name)
-    passed_over = frozenset(one.metric_id for one in held if one.statistics >= frozenset(spec.report.statistics))
-    return find_conversion_metric(session.client, session.account.conversion_metric_id, passed_over)
+    return frozenset(one.metric_id for one in held if one.statistics >= frozenset(spec.report.statistics))
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ class _Reading:
             left_out |= answer.left_out
             sent = self.session.count.sent_to(*self._endpoints)
             yield from self._batches(span, answer, sent - counted)
-            counted = sent
+            counted = sent if answer.days else counted
             self._tell_progress(span, len(answer.rows), done=first + len(span))
         if left_out:
             raise DaysLeftOut(

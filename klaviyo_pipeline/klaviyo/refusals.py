@@ -36,6 +36,14 @@ def most_statistics(report: Report, left_out: frozenset[str], ask: Ask[Given]) -
         return search.given[0], frozenset(report.statistics) - search.accepted
 
 
+def refused_words(report: Report, metric_id: str | None, statistics: frozenset[str]) -> str:
+    """What Klaviyo refuses, in the order of the report's declaration."""
+    if statistics >= frozenset(report.statistics):
+        return f"Klaviyo gives no figures of the {report.name} report for the conversion metric {metric_id}"
+    names = [name for name in report.statistics if name in statistics]
+    return f"Klaviyo refuses {', '.join(names)} of the {report.name} report for the conversion metric {metric_id}"
+
+
 @dataclass
 class _Search(Generic[Given]):
     """Asks for more and more statistics, and keeps the answer with the most of them."""

@@ -22,6 +22,10 @@ class Refusal:
     statistics: frozenset[str]
     refused_at: datetime
 
+    def holds(self, now: datetime) -> bool:
+        """Whether the statistics are still left out at that moment."""
+        return now - self.refused_at < REFUSAL_HOLDS
+
 
 def _table(schema: str) -> sa.TableClause:
     names = ("report", "metric_id", "statistics", "refused_at")
@@ -37,11 +41,7 @@ def refusals(connection: sa.Connection, schema: str) -> list[Refusal]:
 def refusals_of(connection: sa.Connection, schema: str, report: str) -> list[Refusal]:
     """The refusals of this report that hold."""
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    return [
-        one
-        for one in refusals(connection, schema)
-        if one.report == report and now - one.refused_at < REFUSAL_HOLDS
-    ]
+    return [one for one in refusals(connection, schema) if one.report == report and one.holds(now)]
 
 
 def remember_refusal(
