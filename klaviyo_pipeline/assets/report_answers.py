@@ -82,17 +82,15 @@ class Asking:
         self.context.log.warning(
             f"the {self.report.name} report leaves out {named(left_out)}: asked again from {first} to {last}"
         )
-        again = self._unless_refused(self.report, first, last)
-        found = left_out & again.days if again is not None else frozenset[date]()
+        again = self._unless_refused(self.report, first, last) or Answer(answer.asked_at, [], frozenset())
+        found = left_out & again.days
         empty = self._without_figures(left_out - found)
         return replace(
             answer,
-            rows=answer.rows + [row for row in again.rows if row["date"] in found]
-            if again is not None
-            else answer.rows,
+            rows=answer.rows + [row for row in again.rows if row["date"] in found],
             days=answer.days | found | empty,
             left_out=left_out - found - empty,
-            refused=answer.refused | again.refused if again is not None else answer.refused,
+            refused=answer.refused | again.refused,
         )
 
     def _without_figures(self, days: frozenset[date]) -> frozenset[date]:

@@ -61,8 +61,8 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
     look.release()
     try:
         told, unknown, refused = _answer(session, spec, span)
-    except ConversionMetricIneligible as error:
-        return warning(f"the days {span.first} to {span.last} cannot be compared: {error}")
+    except ConversionMetricIneligible as ineligible:
+        return warning(f"the days {span.first} to {span.last} cannot be compared: {ineligible}")
     dayless: dict[Key, Figures] = {}
     if not isinstance(spec.report, SeriesReport):
         dayless = {key: figures for key, figures in told.items() if key[0] not in sent and any(figures.values())}
@@ -104,11 +104,11 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
         )
     if dayless:
         values = [figures["conversion_value"] for figures in dayless.values() if "conversion_value" in figures]
-        revenue = f"{sum(values, Decimal()):f} in conversion_value, " if len(values) == len(dayless) else ""
+        revenue = f", {sum(values, Decimal()):f} in conversion_value," if len(values) == len(dayless) else ""
         return warning(
             f"the days {days} add up to the {report.name} report, but for "
             f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: {some(ids)}. Their "
-            f"figures, {revenue}are in no table: look at them in Klaviyo{but}.",
+            f"figures{revenue} are in no table: look at them in Klaviyo{but}.",
             **metadata,
         )
     return passed(f"the days {days} add up to the {report.name} report{but}", **metadata)

@@ -137,11 +137,9 @@ class _Examination:
             )
         known = f' "{name}"' if name else ""
         found = self.secrets.redact(f"{metric.id}{known}, {metric.how}")
-        refused = [_refused(one) for one in self.refusals if one.metric_id == metric.id]
+        refused = [_refused(one) for one in self.refusals if one.metric_id == metric.id and one.report in REPORTS]
         if refused and metric.counts:
-            remedy = (
-                "set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for, if they should not be empty"
-            )
+            remedy = "set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for, or do without them"
             return warning(METRIC, f"{found}; {'; '.join(refused)}", remedy)
         if metric.counts:
             return ok(METRIC, found)
