@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from klaviyo_pipeline.postgres.metrics import MetricsTable
-from klaviyo_pipeline.reporting.figures import Kind
+from klaviyo_pipeline.reporting.figures import Figures, Kind
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.subjects import Subject
 
@@ -72,7 +72,7 @@ class Reader:
         names = [name for name in kind.columns() if name not in kind.LATEST]
         table = self._table(subject.table.name, "date", *names)
         query = (
-            sa.select(table.c.date, *(sa.func.sum(table.c[name]).label(name) for name in names))
+            sa.select(table.c.date, *(_sum(kind, table.c[name]).label(name) for name in names))
             .where(table.c.date.between(period.first, period.last))
             .group_by(table.c.date)
         )
@@ -90,7 +90,7 @@ class Reader:
                 sa.func.max(table.c[status]) if status else sa.null(),
                 sa.func.max(table.c.date),
                 *(
-                    _latest(table.c[one], table.c.date) if one in kind.LATEST else sa.func.sum(table.c[one])
+                    _latest(table.c[one], table.c.date) if one in kind.LATEST else _sum(kind, table.c[one])
                     for one in kind.columns()
                 ),
             )
@@ -155,6 +155,12 @@ class Reader:
 
     def _table(self, name: str, *columns: str) -> sa.TableClause:
         return sa.table(name, *(sa.column(column) for column in columns), schema=self.schema)
+
+
+def _sum(kind: type[Figures], column: sa.ColumnClause[Any]) -> sa.ColumnElement[Any]:
+    added_up: sa.ColumnElement[Any] = sa.func.sum(column)
+    whole = sa.func.count(column) == sa.func.count()
+    return sa.case((whole, added_up)) if column.name in kind.WHOLE else added_up
 
 
 def _latest(column: sa.ColumnElement[Any], day: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
