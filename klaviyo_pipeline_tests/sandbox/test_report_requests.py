@@ -116,6 +116,16 @@ def test_a_metric_that_cannot_be_converted_to_is_refused(client: httpx.Client, m
     assert error["detail"] == "Passed in conversion metric does not support querying for values data"
 
 
+def test_statistics_that_no_metric_supports_are_refused_with_the_whole_report(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
+    account.refused_statistics = {"flow": {"conversion_value"}}
+    error = error_of(ask(client, "flow-series", statistics=["opens", "conversion_value"]), 400)
+    assert (error["code"], error["source"]) == ("invalid", {"pointer": "/data/attributes/conversion_metric_id"})
+    assert ask(client, "flow-series", statistics=["opens", "conversions"]).status_code == 200
+    assert ask(client, "campaign-values", statistics=["conversion_value"]).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("content", "pointer"),
     [
