@@ -66,7 +66,8 @@ class _Search(Generic[Given]):
             self._add_halves(conversions)
         elif self._is_given(plain[:1]):
             self._add_halves(plain[1:])
-            self._add(conversions)
+            if not self._is_given(conversions):
+                self._add_halves(conversions)
 
     def _is_given(self, names: Iterable[str]) -> bool:
         """Whether Klaviyo gives these together with all that it gave so far."""
@@ -81,19 +82,15 @@ class _Search(Generic[Given]):
         self.accepted = together
         return True
 
-    def _add(self, names: Sequence[str]) -> bool:
-        """Take what is given of these; whether that is all of them."""
-        if not names or self._is_given(names):
-            return True
-        self._add_halves(names)
-        return False
-
     def _add_halves(self, names: Sequence[str]) -> None:
-        """`_add`, where it is known that not all of them are given."""
+        """Take what is given of these, of which it is known that not all are."""
         middle = len(names) // 2
         if middle == 0:
             return
-        if self._add(names[:middle]):
-            self._add_halves(names[middle:])
-        else:
-            self._add(names[middle:])
+        first, second = names[:middle], names[middle:]
+        first_is_given = self._is_given(first)
+        # Both halves before either is parted: where requests run out, little is missing.
+        second_is_given = not first_is_given and self._is_given(second)
+        for half, is_given in ((first, first_is_given), (second, second_is_given)):
+            if not is_given:
+                self._add_halves(half)

@@ -71,7 +71,7 @@ def age_the_refusals(pipeline: Pipeline) -> None:
 def test_counts_are_stored_without_what_derives_from_the_value(pipeline: Pipeline) -> None:
     assert reports_asked(pipeline, "flow_report") == 2
     pipeline.run("flow_metrics", DAY)
-    assert pipeline.one(f"SELECT ({', '.join(COUNTS)})::text FROM flow_report") == "(100,80,40,4,4)"
+    assert pipeline.rows(f"SELECT {', '.join(COUNTS)} FROM flow_report") == [(100, 80, 40, 4, 4)]
     assert pipeline.one(f"SELECT num_nonnulls({', '.join(VALUE)}) FROM flow_report") == 0
     [metrics] = pipeline.rows(
         "SELECT recipients, conversions, conversion_rate, conversion_value, revenue_per_recipient, average_order_value "
@@ -164,9 +164,9 @@ def test_a_metric_that_gives_no_figures_at_all_is_passed_over_within_a_few_reque
     order = sorted(shop.metrics.values(), key=lambda one: (one.integration != "Shopify", one.id))
     for metric in order[:2]:
         shop.metrics[metric.id] = Metric(metric.id, metric.name, metric.integration, metric.category, OLD, False)
-    assert reports_asked(pipeline, "flow_report") == 7
+    assert reports_asked(pipeline, "flow_report") == 5
     assert pipeline.rows("SELECT recipients, conversions, conversion_value FROM flow_report") == [(100, None, None)]
-    assert pipeline.one("SELECT sum(requests) FROM sync_windows") == 7
+    assert pipeline.one("SELECT sum(requests) FROM sync_windows") == 5
     assert reports_asked(pipeline, "flow_report") == 1
 
 

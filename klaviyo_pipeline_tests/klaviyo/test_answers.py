@@ -1,5 +1,6 @@
 """What each answer means to the caller."""
 
+import json
 import traceback
 from datetime import UTC, datetime
 
