@@ -151,6 +151,8 @@ def _notices_of(told: Coverage) -> Iterator[str]:
         yield f"{_named(told.open)} not over when last asked."
     if told.unsettled:
         yield f"figures of {_named(told.unsettled)} may still change."
+    if told.without_revenue:
+        yield f"revenue of {_named(told.without_revenue)} is not known: Klaviyo refuses it for the conversion metric."
 
 
 def _named(days: Sequence[date]) -> str:

@@ -42,12 +42,16 @@ class Ranked(Generic[Kind]):
 
 @dataclass(frozen=True)
 class Coverage:
-    """The days of a period whose figures are not there, not of a whole day, or not final yet."""
+    """The days of a period whose figures are not there, not of a whole day, or not final yet.
+
+    `without_revenue` are those of which Klaviyo gives no revenue for the conversion metric.
+    """
 
     missing: tuple[date, ...]
     open: tuple[date, ...]
     unsettled: tuple[date, ...]
     synced: int
+    without_revenue: tuple[date, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -106,12 +110,13 @@ class Reader:
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
         """How complete these days are. A day of metrics is as complete, and as final, as the report it sums up."""
         states = self._states(table, period)
-        synced = [day for day, (state, _) in states.items() if state == "synced"]
+        synced = [day for day, (state, *_) in states.items() if state == "synced"]
         return Coverage(
             missing=tuple(day for day in period.days if states.get(day, ("missing",))[0] in ("missing", "failed")),
-            open=tuple(day for day, (state, _) in states.items() if state == "open"),
+            open=tuple(day for day, (state, *_) in states.items() if state == "open"),
             unsettled=tuple(day for day in synced if not states[day][1]),
             synced=len(synced),
+            without_revenue=tuple(day for day, (*_, refused) in states.items() if "conversion_value" in refused),
         )
 
     def last_settled_day(self, *reports: str) -> date | None:
@@ -133,13 +138,18 @@ class Reader:
         moment: datetime = self.connection.execute(sa.select(sa.func.now())).scalar_one()
         return moment
 
-    def _states(self, table: MetricsTable, period: Period) -> dict[date, tuple[str, bool]]:
+    def _states(self, table: MetricsTable, period: Period) -> dict[date, tuple[str, bool, list[str]]]:
         windows = self._table("window_states", "entity", "window_start", "state")
         account = self._table("account", "window_timezone")
-        reported = self._table("report_days", "entity", "date", "is_settled")
+        reported = self._table("report_days", "entity", "date", "is_settled", "refused_statistics")
         day = sa.cast(sa.func.timezone(account.c.window_timezone, windows.c.window_start), sa.Date)
         query = (
-            sa.select(day.label("day"), windows.c.state, sa.func.coalesce(reported.c.is_settled, sa.false()))
+            sa.select(
+                day.label("day"),
+                windows.c.state,
+                sa.func.coalesce(reported.c.is_settled, sa.false()),
+                reported.c.refused_statistics,
+            )
             .select_from(
                 windows.join(account, sa.true()).outerjoin(
                     reported, sa.and_(reported.c.entity == table.report, reported.c.date == day)
@@ -148,7 +158,8 @@ class Reader:
             .where(windows.c.entity == table.name, day.between(period.first, period.last))
             .order_by(day)
         )
-        return {found: (state, settled) for found, state, settled in self.connection.execute(query)}
+        rows = self.connection.execute(query)
+        return {found: (state, settled, refused or []) for found, state, settled, refused in rows}
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in self.connection.execute(query).mappings()]

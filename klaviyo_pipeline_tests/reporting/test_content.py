@@ -47,6 +47,13 @@ def test_revenue_that_is_not_known_of_a_day_or_a_source_is_no_part_of_a_sum(book
     assert together == {"Flows": "–", "Campaigns": "2.00", "Together": "–"}
 
 
+def test_the_days_of_which_klaviyo_refuses_the_revenue_are_named(books: Books) -> None:
+    books.sync(WEEK.days)
+    books.store.run("UPDATE sync_windows SET refused_statistics = '{conversion_value}' WHERE entity = 'flow_report'")
+    [notice] = [one for one in books.content().notices if "revenue" in one]
+    assert notice.startswith("Flows: revenue of 7 days")
+
+
 def test_days_outside_of_the_period_do_not_count(books: Books) -> None:
     for on in (WEEK.first - timedelta(days=1), WEEK.first, WEEK.last, WEEK.last + timedelta(days=1)):
         books.book("flow_metrics", "F1", on, recipients=1)
