@@ -1,5 +1,7 @@
 """Finding out which statistics Klaviyo refuses for a conversion metric."""
 
+from collections.abc import Collection
+
 import pytest
 
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
@@ -7,16 +9,18 @@ from klaviyo_pipeline.klaviyo.refusals import MOST_REQUESTS, most_statistics
 from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
 
 EVERY = frozenset(FLOW_SERIES.statistics)
-VALUE = {"conversion_value", "revenue_per_recipient", "average_order_value", "text_message_roi"}
+VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_value", "text_message_roi"})
 
 
-def found(refused: set[str], left_out: frozenset[str] = frozenset()) -> tuple[frozenset[str], frozenset[str], int]:
+def found(
+    refused: Collection[str], left_out: frozenset[str] = frozenset()
+) -> tuple[frozenset[str], frozenset[str], int]:
     """The statistics of the answer, those that are told as lacking, and the requests that it took."""
     asked: list[frozenset[str]] = []
 
     def ask(without: frozenset[str]) -> frozenset[str]:
         asked.append(EVERY - without)
-        if asked[-1] & refused:
+        if asked[-1].intersection(refused):
             raise ConversionMetricIneligible("refused")
         return asked[-1]
 
@@ -29,7 +33,7 @@ def test_a_metric_that_gives_everything_costs_one_request() -> None:
 
 
 @pytest.mark.parametrize("refused", [{"conversion_value"}, {"average_order_value"}, VALUE])
-def test_a_metric_without_values_costs_two_requests_and_gives_all_counts(refused: set[str]) -> None:
+def test_a_metric_without_values_costs_two_requests_and_gives_all_counts(refused: Collection[str]) -> None:
     assert found(refused) == (EVERY - VALUE, VALUE, 2)
 
 
