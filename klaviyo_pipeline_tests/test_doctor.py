@@ -274,6 +274,18 @@ def test_how_the_conversion_metric_was_found_is_told() -> None:
     assert '"Placed Order", the account\'s mapped revenue metric' in finding.found
 
 
+def test_statistics_that_klaviyo_refuses_for_the_conversion_metric_are_warned_of(database: str) -> None:
+    sync_before(database)
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO shop.conversion_refusals VALUES ('flow series', 'RPlacd', '{conversion_value}', now())"
+        )
+    finding = look()["conversion metric"]
+    assert finding.verdict == "warning"
+    assert "Klaviyo refuses conversion_value of the flow series report" in finding.found
+    assert "KLAVIYO_CONVERSION_METRIC_ID" in str(finding.remedy)
+
+
 def test_a_conversion_metric_that_the_account_lacks_is_red(setting: Set) -> None:
     setting(KLAVIYO_CONVERSION_METRIC_ID="NoSuch")
     finding = look()["conversion metric"]

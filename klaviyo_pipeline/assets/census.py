@@ -194,7 +194,7 @@ def _settle(
     pending = Pending(listing)
     for id in missing:
         found = session.client.get(listing, id)
-        findings.requests += 1
+        findings.requests += found.requests
         if found.record is not None:
             pending.add(found.record, found.observed_at)
         else:

@@ -6,7 +6,7 @@ Including tags may need the scope `tags:read` besides the entity's own; a key wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
 from klaviyo_pipeline.klaviyo.client import Page
@@ -59,7 +59,7 @@ class FullListing:
 
     def _read(self, chains: Chains) -> Iterator[Page]:
         plain, tagged = chains
-        refusal = self._refusal
+        refusal, refused = self._refusal, 0
         if refusal is None:
             try:
                 yield from self.session.client.pages(self._tagged, tagged)
@@ -67,12 +67,12 @@ class FullListing:
             except Forbidden as error:
                 if plain == tagged:
                     raise
-                refusal = error
+                refusal, refused = error, error.attempts
         pages = self.session.client.pages(self.listing, plain)
         # Only an answer without tags tells that it was the tags that were refused.
         first = next(pages)
         self._refusal = refusal
-        yield first
+        yield replace(first, requests=first.requests + refused)
         yield from pages
 
     def _is_untold(self, record: Record) -> bool:

@@ -34,20 +34,25 @@ from klaviyo_pipeline.klaviyo.reports import (
     FLOW_SERIES,
     FORM_SERIES,
     SEGMENT_SERIES,
+    VALUES,
     VALUES_SPAN_DAYS,
 )
 from klaviyo_pipeline.partitions import Window, report_windows, runs_of
-from klaviyo_pipeline.postgres.account import ineligible_metrics, pass_over_metric, remember_conversion_metric
+from klaviyo_pipeline.postgres.account import remember_conversion_metric
 from klaviyo_pipeline.postgres.campaign_days import UNDATED, CampaignDays
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.ledger import AskedWith
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
 from klaviyo_pipeline.postgres.merge import DaySpan
+from klaviyo_pipeline.postgres.refusals import refusals_of
 from klaviyo_pipeline.postgres.staging import WINDOW
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline.signatures import signed
+
+MOST_METRICS = 3
+"""Metrics that a report is asked with in one run: those that give nothing cost requests of the daily quota."""
 
 
 @dataclass(frozen=True)
@@ -140,34 +145,40 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
 def _read(
     context: dg.AssetExecutionContext, session: Session, spec: ReportAsset, windows: Sequence[Window]
 ) -> Iterator[Batch]:
-    """The report's batches; a metric that turns out to be ineligible is passed over for the next one."""
+    """The report's batches; a metric that Klaviyo gives no figures at all for is passed over for the next one."""
     if not spec.report.needs_conversion_metric:
         yield from _Reading(context, session, spec, windows, None).batches()
         return
     override = session.account.conversion_metric_id
-    while True:
-        metric = chosen_metric(session)
+    for metrics_left in reversed(range(MOST_METRICS)):
+        metric = chosen_metric(session, spec)
         context.log.info(f"conversion metric {metric.id}: {metric.how}")
         context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
-        with session.engine.begin() as connection:
-            remember_conversion_metric(connection, session.account.slug, metric.id)
+        if override or not _without_figures(session, spec):
+            with session.engine.begin() as connection:
+                remember_conversion_metric(connection, session.account.slug, metric.id)
         try:
             # The first request tells whether the metric will do: nothing has been written by then.
             yield from _Reading(context, session, spec, windows, metric).batches()
             return
-        except ConversionMetricIneligible:
-            if override:
+        except ConversionMetricIneligible as refused:
+            if override or not metrics_left:
                 raise
-            context.log.warning(f"Klaviyo computes no report figures for metric {metric.id}; it is passed over")
-            with session.engine.begin() as connection:
-                pass_over_metric(connection, session.account.slug, metric.id)
+            context.log.warning(f"the conversion metric {metric.id} is passed over: {refused}")
 
 
-def chosen_metric(session: Session) -> ConversionMetric:
-    """The conversion metric that the account's reports are asked with."""
-    with session.engine.connect() as connection:
-        passed_over = ineligible_metrics(connection, session.account.slug)
+def chosen_metric(session: Session, spec: ReportAsset) -> ConversionMetric:
+    """The conversion metric that the account's reports are asked with; another one where this report has no figures at
+    all for it."""
+    passed_over = _without_figures(session, spec)
     return find_conversion_metric(session.client, session.account.conversion_metric_id, passed_over)
+
+
+def _without_figures(session: Session, spec: ReportAsset) -> frozenset[str]:
+    """The metrics that Klaviyo gives no figure of this report for."""
+    with session.engine.connect() as connection:
+        held = refusals_of(connection, session.account.slug, spec.report.name)
+    return frozenset(one.metric_id for one in held if one.statistics >= frozenset(spec.report.statistics))
 
 
 @dataclass(frozen=True)
@@ -190,12 +201,15 @@ class _Reading:
         """The batches of each request's span: one, unless the answer leaves days out. Raises `DaysLeftOut` at the end
         for those."""
         asking = Asking(self.context, self.session, self.spec.report, self.metric)
+        counted = 0
         left_out = frozenset[date]()
         for first in range(0, len(self.windows), self.spec.days_at_once):
             span = self.windows[first : first + self.spec.days_at_once]
             answer = asking.answer(_day(span[0]), _day(span[-1]))
             left_out |= answer.left_out
-            yield from self._batches(span, answer)
+            sent = self.session.count.sent_to(*self._endpoints)
+            yield from self._batches(span, answer, sent - counted)
+            counted = sent if answer.days else counted
             self._tell_progress(span, len(answer.rows), done=first + len(span))
         if left_out:
             raise DaysLeftOut(
@@ -210,11 +224,14 @@ class _Reading:
         left = time_left(self.spec.report.endpoint, requests, self.session.account.rate_scale)
         self.context.log.info(f"{span[0].key} to {span[-1].key}, {rows:,} rows: {done} of {of} days{left}")
 
-    def _batches(self, span: Sequence[Window], answer: Answer) -> Iterator[Batch]:
+    @property
+    def _endpoints(self) -> set[str]:
+        return {self.spec.report.endpoint.name, VALUES[self.spec.report.entity].endpoint.name}
+
+    def _batches(self, span: Sequence[Window], answer: Answer, requests: int) -> Iterator[Batch]:
         """A batch for each unbroken run of days that the answer is for: only these are replaced."""
         self._fill([row[self.spec.report.keys[0]] for row in answer.rows])
         dated = list(self._dated(self._born(answer.rows)))
-        requests = answer.requests
         for run in runs_of(span, [window for window in span if _day(window) in answer.days]):
             days = {_day(window): self.windows.index(window) for window in run}
             asked = {"conversion_metric_id": self.metric_id, "observed_at": answer.asked_at}
@@ -232,7 +249,12 @@ class _Reading:
                 table_frame(rows, self.spec.columns),
                 completes,
                 DaySpan("date", min(days), max(days), answer.asked_at, days),
-                AskedWith(self.metric_id, self.session.identity.timezone, self.session.identity.currency),
+                AskedWith(
+                    self.metric_id,
+                    self.session.identity.timezone,
+                    self.session.identity.currency,
+                    sorted(answer.refused),
+                ),
                 prepare=prepare,
             )
 

@@ -153,6 +153,9 @@ def _not_the_sums(unit: str, kept: Target, parts: Target) -> sa.Select[Any]:
     def added_up(name: str) -> sa.ColumnElement[Any]:
         if name == "days":
             return sa.func.sum(source.days) if "days" in source else sa.func.count()
+        if name == "conversion_value":
+            # Not known of the whole where it is not known of a part.
+            return sa.case((sa.func.count(source[name]) == sa.func.count(), sa.func.sum(source[name])))
         return sa.func.max(source[name]) if isinstance(source[name].type, sa.Text) else sa.func.sum(source[name])
 
     sums = (

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.reports import ReportAsset
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, shortened, some, warning
+from klaviyo_pipeline.klaviyo.refusals import refused_words
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, Report, SeriesReport
 from klaviyo_pipeline.postgres.campaign_days import UNDATED
 from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.refusals import refusals
 from klaviyo_pipeline.zones import same_zone
 
 SIGNED = frozenset({"conversion_value", "net_members_changed"})
@@ -112,7 +114,12 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
             Check(
                 "conversions_are_of_one_metric",
                 "Every day was asked with the conversion metric that is asked with now.",
-                conversions_are_of_one_metric,
+                lambda look: conversions_are_of_one_metric(look, spec.report),
+            ),
+            Check(
+                "no_statistic_is_refused",
+                "On every day Klaviyo gave every statistic: some conversion metrics give counts, and no values.",
+                lambda look: no_statistic_is_refused(look, spec.report),
             ),
             Check(
                 "values_are_in_one_currency",
@@ -248,8 +255,41 @@ def days_are_the_accounts(look: Examination) -> Verdict:
     return _same_as_now(look, "account_timezone", theirs, "while the account's zone was", "its zone is", same_zone)
 
 
-def conversions_are_of_one_metric(look: Examination) -> Verdict:
+def no_statistic_is_refused(look: Examination, report: Report) -> Verdict:
+    ledger = Ledger(look.account.slug, look.asset).table
+    query = (
+        sa.select(
+            look.day_of(ledger.c.window_start).label("day"), ledger.c.conversion_metric_id, ledger.c.refused_statistics
+        )
+        .where(
+            ledger.c.entity == look.asset,
+            ledger.c.status == "synced",
+            sa.func.cardinality(ledger.c.refused_statistics) > 0,
+        )
+        .order_by(ledger.c.window_start)
+    )
+    days = look.rows(query)
+    if not days:
+        return passed("Klaviyo gave every statistic that was asked for")
+    names = frozenset(name for row in days for name in row.refused_statistics)
+    words = refused_words(report, days[-1].conversion_metric_id, names)
+    first, last = days[0].day, days[-1].day
+    return warning(
+        f"{words}, so they are empty for {counted(len(days), 'day')} ({first} to {last}), here and in what is computed "
+        "from them. Set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for. Once it gives them for "
+        f"this one: {_ask_again(look, first, last)}",
+        days=len(days),
+        statistics=sorted(names),
+    )
+
+
+def conversions_are_of_one_metric(look: Examination, report: Report) -> Verdict:
     present = _of_account(look, "conversion_metric_id")
+    every = frozenset(report.statistics)
+    refused = {(one.report, one.metric_id): one.statistics for one in refusals(look.connection, look.account.slug)}
+    if present is not None and refused.get((report.name, present), frozenset()) >= every:
+        # This report has no figures at all for the account's metric, and is asked with another one.
+        present = Ledger(look.account.slug, look.asset).conversion_metric(look.connection)
     return _same_as_now(look, "conversion_metric_id", present, "with the conversion metric", "the metric is")
 
 

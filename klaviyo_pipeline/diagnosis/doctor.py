@@ -13,7 +13,7 @@ from klaviyo_pipeline.diagnosis.dagster import CHECK as DAGSTER
 from klaviyo_pipeline.diagnosis.dagster import look_at_dagster
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
 from klaviyo_pipeline.diagnosis.reaching import reach
-from klaviyo_pipeline.diagnosis.warehouse import COUNTED_TWICE, look_at_warehouse, passed_over_metrics
+from klaviyo_pipeline.diagnosis.warehouse import COUNTED_TWICE, look_at_warehouse, refusals_on_record
 from klaviyo_pipeline.instance import OWN_URL
 from klaviyo_pipeline.resources import api_key
 from klaviyo_pipeline.settings import Account, Settings, SettingsError
@@ -81,7 +81,7 @@ def _told(settings: Settings, secrets: Secrets, clock: Clock, *, answers: bool) 
         return not_asked("there is no API key", failed(KEY, secrets.told(error)))
     if not answers:
         return not_asked("Klaviyo does not answer")
-    return ask_klaviyo(settings.account, key, secrets, clock(), passed_over_metrics(settings))
+    return ask_klaviyo(settings.account, key, secrets, clock(), refusals_on_record(settings))
 
 
 def _summary(account: Account) -> str:

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
-from klaviyo_pipeline.postgres.account import AccountRefused, ineligible_metrics, other_schemas, verify
+from klaviyo_pipeline.postgres.account import AccountRefused, other_schemas, verify
 from klaviyo_pipeline.postgres.clock import REMEDY, ahead_of_clock
 from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
 from klaviyo_pipeline.postgres.migrations import pending, read_migrations
 from klaviyo_pipeline.postgres.owners import FOREIGN_OWNERS, remedy
+from klaviyo_pipeline.postgres.refusals import Refusal, refusals
 from klaviyo_pipeline.settings import SQL_DIR, Settings
 
 REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account of schema"
@@ -79,14 +80,14 @@ def look_at_warehouse(settings: Settings, account_id: str | None, secrets: Secre
         return Looked([reached, *(skipped(check, "the database cannot be used") for check in AFTER_REACHED)])
 
 
-def passed_over_metrics(settings: Settings) -> frozenset[str]:
-    """Metrics that Klaviyo computed no figures for when a report asked; none where the warehouse cannot tell."""
+def refusals_on_record(settings: Settings) -> list[Refusal]:
+    """What Klaviyo refused of its reports when they were last asked; nothing where the warehouse cannot tell."""
     try:
         with _read_only(warehouse_url(settings.database_url)) as connection:
-            return ineligible_metrics(connection, settings.account.slug)
+            return refusals(connection, settings.account.slug)
     except Exception:
         # What keeps the warehouse from telling is a finding of its own.
-        return frozenset()
+        return []
 
 
 @contextmanager

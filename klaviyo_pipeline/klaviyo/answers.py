@@ -241,9 +241,17 @@ def _meaning(response: httpx.Response, problems: list[Problem] | None, words: li
         return errors.LACKS_SCOPE
     if status == 400 and "invalid cursor" in said.lower():
         return errors.OLD_CURSOR
-    if status == 400 and "does not support querying" in said.lower():
+    if status == 400 and _is_about_the_metric(problems or [], said.lower()):
         return errors.INELIGIBLE
     return errors.meaning_of(status)
+
+
+def _is_about_the_metric(problems: list[Problem], words: str) -> bool:
+    """Whether the conversion metric is what is refused: by what an error points to, or by its words without that."""
+    pointers = {one.pointer for one in problems} - {None, "/data/"}
+    if pointers:
+        return any(pointer is not None and pointer.endswith("/conversion_metric_id") for pointer in pointers)
+    return "conversion metric" in words or "conversion_metric_id" in words
 
 
 def _facts(response: httpx.Response, endpoint: Endpoint) -> Facts:

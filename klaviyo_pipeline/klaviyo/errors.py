@@ -39,8 +39,10 @@ class KlaviyoError(Exception):
     """The root of the tree.
 
     `request_id` is Klaviyo's `X-Klaviyo-Req-Id`, `status` the HTTP status, `endpoint` the operation's name;
-    each is None where there is none, as when no answer came at all.
+    each is None where there is none, as when no answer came at all. `attempts` counts the requests that were sent.
     """
+
+    attempts = 1
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class CursorExpired(BadRequest):
 
 
 class ConversionMetricIneligible(BadRequest):
-    """Klaviyo computes no report figures for the chosen conversion metric."""
+    """Klaviyo refuses the conversion metric for a report, or for some of the statistics that were asked for."""
 
 
 class NotFound(KlaviyoError):

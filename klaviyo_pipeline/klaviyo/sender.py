@@ -101,6 +101,7 @@ class Sender:
             if isinstance(outcome, Answer):
                 self._count(exhausted=False)
                 return outcome
+            outcome.error.attempts = attempt.number
             if not outcome.retried:
                 self._count(exhausted=False)
                 raise outcome.error

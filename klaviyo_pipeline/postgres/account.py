@@ -31,7 +31,7 @@ ORDER BY schemas.nspname
 def _table(schema: str) -> sa.TableClause:
     names = (
         "singleton account_id timezone currency window_timezone sync_window start_date attribution_days "
-        "conversion_metric_id ineligible_metric_ids verified_at"
+        "conversion_metric_id verified_at"
     )
     return sa.table("account", *(sa.column(name) for name in names.split()), schema=schema)
 
@@ -109,12 +109,6 @@ def other_schemas(connection: sa.Connection, schema: str, account_id: str) -> li
     return [name for name in others if stored_account_id(connection, name) == account_id]
 
 
-def stored_conversion_metric(connection: sa.Connection, schema: str) -> str | None:
-    """The metric that reports were last asked with."""
-    found: str | None = connection.execute(sa.select(_table(schema).c.conversion_metric_id)).scalar()
-    return found
-
-
 def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id: str) -> None:
     """Keep the metric that reports are asked with."""
     table = _table(schema)
@@ -123,23 +117,6 @@ def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id
         .values(conversion_metric_id=metric_id)
         .where(table.c.conversion_metric_id.is_distinct_from(metric_id))
     )
-
-
-def pass_over_metric(connection: sa.Connection, schema: str, metric_id: str) -> None:
-    """Keep that Klaviyo computes no report figures for this metric."""
-    table = _table(schema)
-    passed = sa.func.array_append(table.c.ineligible_metric_ids, metric_id)
-    connection.execute(
-        sa.update(table)
-        .values(ineligible_metric_ids=passed)
-        .where(sa.not_(sa.literal(metric_id) == sa.func.any(table.c.ineligible_metric_ids)))
-    )
-
-
-def ineligible_metrics(connection: sa.Connection, schema: str) -> frozenset[str]:
-    """Metrics that are passed over as the conversion metric."""
-    found = connection.execute(sa.select(_table(schema).c.ineligible_metric_ids)).scalar_one_or_none()
-    return frozenset(found or ())
 
 
 def rewindow(connection: sa.Connection, account: Account) -> int:

@@ -152,6 +152,10 @@ def coverage_notices(told: Coverage) -> Iterator[str]:
         yield f"{named_days(told.open)} not over when last asked."
     if told.unsettled:
         yield f"figures of {named_days(told.unsettled)} may still change."
+    if told.without_revenue:
+        yield (
+            f"revenue of {named_days(told.without_revenue)} is not known: Klaviyo refuses it for the conversion metric."
+        )
 
 
 def named_days(days: Sequence[date]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Generic
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from klaviyo_pipeline.postgres.metrics import MetricsTable
-from klaviyo_pipeline.reporting.figures import Kind
+from klaviyo_pipeline.reporting.figures import Figures, Kind
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.subjects import Subject
 
@@ -45,12 +45,16 @@ class Ranked(Generic[Kind]):
 
 @dataclass(frozen=True)
 class Coverage:
-    """The days of a period whose figures are not there, not of a whole day, or not final yet."""
+    """The days of a period whose figures are not there, not of a whole day, or not final yet.
+
+    `without_revenue` are those of which Klaviyo gives no revenue for the conversion metric.
+    """
 
     missing: tuple[date, ...]
     open: tuple[date, ...]
     unsettled: tuple[date, ...]
     synced: int
+    without_revenue: tuple[date, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -75,7 +79,7 @@ class Reader:
         names = [name for name in kind.columns() if name not in kind.LATEST]
         table = self._table(subject.table.name, "date", *names)
         query = (
-            sa.select(table.c.date, *(sa.func.sum(table.c[name]).label(name) for name in names))
+            sa.select(table.c.date, *(_sum(kind, table.c[name]).label(name) for name in names))
             .where(table.c.date.between(period.first, period.last))
             .group_by(table.c.date)
         )
@@ -93,7 +97,7 @@ class Reader:
                 sa.func.max(table.c[status]) if status else sa.null(),
                 sa.func.max(table.c.date),
                 *(
-                    _latest(table.c[one], table.c.date) if one in kind.LATEST else sa.func.sum(table.c[one])
+                    _latest(table.c[one], table.c.date) if one in kind.LATEST else _sum(kind, table.c[one])
                     for one in kind.columns()
                 ),
             )
@@ -108,11 +112,14 @@ class Reader:
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
         """How complete these days are. A day of metrics is as complete, and as final, as the report it sums up."""
-        days = self._table("report_days", "entity", "date", "is_settled")
-        settled = sa.select(days.c.date).where(
-            days.c.entity == table.report, days.c.is_settled, days.c.date.between(period.first, period.last)
+        days = self._table("report_days", "entity", "date", "is_settled", "refused_statistics")
+        query = sa.select(days.c.date, days.c.is_settled, days.c.refused_statistics).where(
+            days.c.entity == table.report, days.c.date.between(period.first, period.last)
         )
-        return self._coverage(table.name, period, set(self.connection.execute(settled).scalars()))
+        reported = self.connection.execute(query).all()
+        coverage = self._coverage(table.name, period, {day for day, is_settled, _ in reported if is_settled})
+        refused = sorted(day for day, _, names in reported if "conversion_value" in (names or []))
+        return replace(coverage, without_revenue=tuple(refused))
 
     def coverage_of_listing(self, entity: str, period: Period) -> Coverage:
         """How complete these days are for an entity: whether the objects that were updated on them are there."""
@@ -156,6 +163,12 @@ class Reader:
 
     def _table(self, name: str, *columns: str) -> sa.TableClause:
         return sa.table(name, *(sa.column(column) for column in columns), schema=self.schema)
+
+
+def _sum(kind: type[Figures], column: sa.ColumnClause[Any]) -> sa.ColumnElement[Any]:
+    added_up: sa.ColumnElement[Any] = sa.func.sum(column)
+    whole = sa.func.count(column) == sa.func.count()
+    return sa.case((whole, added_up)) if column.name in kind.WHOLE else added_up
 
 
 def _latest(column: sa.ColumnElement[Any], day: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -193,8 +193,11 @@ def test_objects_whose_tags_are_not_told_keep_them_and_are_counted(
 @pytest.mark.usefixtures("scopeless")
 def test_a_census_without_the_scope_of_tags_loses_the_tags_alone_and_says_so_once(pipeline: Pipeline) -> None:
     for entity in TAGGED:
-        result = pipeline.run(f"{entity}_census")
+        with pipeline.asked() as requests:
+            result = pipeline.run(f"{entity}_census")
         assert metadata(result)["tags"] == "not asked: the key lacks tags:read"
+        sent = sum(request.endpoint == f"get_{entity}" for request in requests)
+        assert pipeline.one("SELECT requests FROM census_runs WHERE run_id = %s", result.run_id) == sent
         said = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
         assert len([line for line in said if "the key lacks tags:read" in line]) == 1
     assert [len(pipeline.ids(entity)) for entity in TAGGED] == [2, 1, 2]

@@ -1,5 +1,6 @@
 """What each answer means to the caller."""
 
+import json
 import traceback
 from datetime import UTC, datetime
 
@@ -166,6 +167,29 @@ def test_an_ineligible_conversion_metric_has_its_own_error(bench: Bench) -> None
     detail = "Passed in conversion metric does not support querying for values data"
     bench.server.will(refused(400, detail))
     assert "KLAVIYO_CONVERSION_METRIC_ID" in str(failing(bench, errors.ConversionMetricIneligible))
+
+
+def invalid(pointer: str, detail: str) -> Scripted:
+    source = {"pointer": pointer}
+    error = {
+        "id": "e1",
+        "status": 400,
+        "code": "invalid",
+        "title": "Invalid input.",
+        "detail": detail,
+        "source": source,
+    }
+    return Scripted(400, json.dumps({"errors": [error]}).encode())
+
+
+def test_an_ineligible_conversion_metric_is_known_by_what_the_error_points_to(bench: Bench) -> None:
+    bench.server.will(invalid("/data/attributes/conversion_metric_id", "Other words."))
+    failing(bench, errors.ConversionMetricIneligible)
+
+
+def test_another_refusal_is_not_taken_for_one_of_the_conversion_metric(bench: Bench) -> None:
+    bench.server.will(invalid("/data/attributes/timeframe", "The conversion metric allows no such timeframe."))
+    assert type(failing(bench, errors.BadRequest)) is errors.BadRequest
 
 
 @pytest.mark.parametrize(

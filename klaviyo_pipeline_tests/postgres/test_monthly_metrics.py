@@ -54,10 +54,15 @@ SPANS = [
 
 @pytest.fixture
 def by_day(store: Store) -> Store:
-    """A store with the function `by_day`: `flow_metrics_between` as it was when there were days alone."""
+    """A store with the function `by_day`: `flow_metrics_between` as it was when there were days alone.
+
+    But for one thing: revenue is not known of a span where that of a day is not.
+    """
     text = (SQL_DIR / "002_flow_report.sql").read_text()
     begin = text.index("CREATE FUNCTION flow_metrics_between")
     function = text[begin : text.index("COMMENT ON FUNCTION flow_metrics_between")]
+    value = "sum(m.conversion_value)"
+    function = function.replace(value, f"CASE WHEN count(m.conversion_value) = count(*) THEN {value} END")
     with store.engine.begin() as connection:
         connection.exec_driver_sql(f'SET LOCAL search_path TO "{SLUG}"')
         connection.exec_driver_sql(function.replace("flow_metrics_between", "by_day"))
@@ -175,6 +180,21 @@ def test_whole_months_and_quarters_are_read_from_their_sums_and_the_edges_from_t
     assert recipients("2023-12-30", "2025-02-02") == (4_001_004, 9)
 
 
+def test_revenue_of_a_span_with_a_day_of_unknown_revenue_is_not_known_and_that_of_others_is(filled: Store) -> None:
+    filled.run("UPDATE flow_metrics SET conversion_value = 2, conversions = 1, delivered = 4")
+    filled.run("UPDATE flow_metrics SET conversion_value = NULL WHERE flow_id = 'a' AND date = '2024-05-10'")
+    figures = "SELECT conversion_value, revenue_per_recipient, average_order_value, delivered "
+
+    def between(first: str, last: str) -> tuple[Any, ...]:
+        [found] = filled.rows(f"{figures} FROM flow_metrics_between('{first}', '{last}') WHERE flow_id = 'a'")
+        return found
+
+    assert between("2024-05-10", "2024-05-11") == (None, None, None, 8)
+    assert between("2024-05-01", "2024-05-31") == (None, None, None, 124)
+    assert between("2024-01-01", "2024-12-31") == (None, None, None, 4 * 366)
+    assert between("2024-06-01", "2024-06-30") == (60, Decimal("0.5"), 2, 120)
+
+
 def test_the_same_figures_again_write_no_sum(filled: Store) -> None:
     luck = random.Random(1)
     rows = [row(luck, id, date(2024, 5, number)) for id in "abc" for number in range(1, 31)]
@@ -260,7 +280,7 @@ def test_days_that_were_there_before_the_sums_are_added_up_by_the_migration(data
     earlier = Store(database, engine)
     luck = random.Random(3)
     days = [date(2024, 1, 20) + timedelta(days=number) for number in range(50)]
-    earlier.merge("flow_metrics", [row(luck, id, day) for id in "ab" for day in days])
+    earlier.merge("flow_metrics", [row(luck, id, day) | {"conversion_value": 1} for id in "ab" for day in days])
     span = "SELECT t::text FROM flow_metrics_between('2024-01-25', '2024-03-02') AS t ORDER BY flow_id"
     before = earlier.values(span)
     migrate(database, SLUG, SQL_DIR)
