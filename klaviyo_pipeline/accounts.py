@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from klaviyo_pipeline.settings import (
     load_dotenv_file,
     load_settings,
 )
+from klaviyo_pipeline.strict_yaml import RepeatedKey, read_yaml
 
 FILE_VARIABLE = "KLAVIYO_ACCOUNTS_FILE"
 DEFAULT_FILE = PROJECT_ROOT / "accounts.yaml"
@@ -110,6 +111,32 @@ def load_accounts(
     return found.narrowed(chosen or environ.get(CHOSEN_VARIABLE, "").split())
 
 
+def duplicates(
+    every: Sequence[Settings], environ: Mapping[str, str], account_ids: Mapping[str, str | None]
+) -> list[str]:
+    """A line for each Klaviyo account that several of these accounts stand for.
+
+    They have one key, or `account_ids` (what is known of an account's id in Klaviyo, by slug) says so.
+    """
+    by_id, by_key = defaultdict(list), defaultdict(list)
+    for settings in every:
+        account = settings.account
+        by_id[account_ids.get(account.slug)].append(account)
+        by_key[account.api_url, environ.get(account.api_key_variable, "").strip()].append(account)
+    same = {id: found for id, found in by_id.items() if id and len(found) > 1}
+    lines = [f"{_slugs(found)} are the same Klaviyo account, {id}" for id, found in same.items()]
+    return lines + [
+        f"{_slugs(found)} have the same API key ({', '.join(dict.fromkeys(one.api_key_variable for one in found))})"
+        for (_, key), found in by_key.items()
+        if key and len(found) > 1 and not any(set(found) <= set(known) for known in same.values())
+    ]
+
+
+def _slugs(accounts: Sequence[Account]) -> str:
+    *most, last = (account.slug for account in accounts)
+    return f"{', '.join(most)} and {last}"
+
+
 def accounts_file(environ: Mapping[str, str]) -> Path | None:
     """The file with the accounts; None where there is none.
 
@@ -178,12 +205,20 @@ class _File:
     def document(self) -> dict[str, Any]:
         """The file's content. Its text is never repeated: somebody may have put a key there."""
         try:
-            document = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+            document = read_yaml(self.path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SettingsError(
                 f"{FILE_VARIABLE}: {self.path} cannot be read ({error.strerror}); see accounts.yaml.example."
             ) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise self.refuse("is not in UTF-8; save it so.") from None
+        except RepeatedKey as error:
+            key = "a field" if SECRET.match(error.key) else f"the field {error.key}"
+            raise self.refuse(
+                f"{key} is there twice in one place, in lines {error.lines[0]} and {error.lines[1]}; each account "
+                "begins with a dash."
+            ) from None
+        except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1})" if mark else ""
             raise self.refuse(f"is no YAML{where}; see accounts.yaml.example.") from None

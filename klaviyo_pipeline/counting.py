@@ -49,6 +49,10 @@ class RequestCount:
         with self._lock:
             return dict(self._by_endpoint)
 
+    def sent_to(self, *endpoints: str) -> int:
+        """The requests to these endpoints so far, refused ones included."""
+        return sum(count.requests for name, count in self.by_endpoint.items() if name in endpoints)
+
     @property
     def requests(self) -> int:
         """All requests so far."""

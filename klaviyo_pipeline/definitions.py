@@ -59,7 +59,7 @@ def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) 
     """The code location of these accounts: assets, checks, jobs, schedules, sensors, resources. Connects to nothing."""
     warehouse = warehouse or Warehouse.of(accounts)
     parts = [_part(account, alone=len(accounts) == 1) for account in accounts]
-    return _definitions(parts, warehouse, [failed_runs([job for part in parts for job in part.jobs])])
+    return _definitions(parts, warehouse, [failed_runs(accounts)])
 
 
 def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
@@ -129,7 +129,7 @@ def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None
     def whole() -> dg.Definitions:
         parts = [part_of(account) for account in accounts]
         spanning = [_Part(part.assets, part.checks, (), (), ()) for part in parts]
-        return _definitions(spanning, warehouse, [failed_runs([job for part in parts for job in part.jobs])])
+        return _definitions(spanning, warehouse, [failed_runs(accounts)])
 
     return AccountsRepository(accounts, lambda account: _definitions([part_of(account)], warehouse), whole)
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dagster import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster_postgres import PostgresEventLogStorage
+
+from klaviyo_pipeline.steady_storage import SteadyEventLogStorage
 
 TOGETHER = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 
 
-class EventsTogether(PostgresEventLogStorage):
+class EventsTogether(SteadyEventLogStorage):
     """Stores a batch of planned or of made materializations in one statement, and of each asset the last of them."""
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:

@@ -32,8 +32,9 @@ from sqlalchemy import URL
 
 from klaviyo_pipeline.event_log import EventsTogether
 from klaviyo_pipeline.postgres.embedded import ensure_database, project_server
-from klaviyo_pipeline.postgres.engine import CONNECT_TIMEOUT_SECONDS
+from klaviyo_pipeline.postgres.sessions import connect
 from klaviyo_pipeline.settings import PROJECT_ROOT, STATE_DIR, SettingsError, load_dotenv_file
+from klaviyo_pipeline.steady_storage import SteadyRunStorage, SteadyScheduleStorage
 
 OWN_URL = "KLAVIYO_DAGSTER_DATABASE_URL"
 WAREHOUSE_URL = "KLAVIYO_DATABASE_URL"
@@ -45,9 +46,26 @@ NAME_BYTES = 63
 EVENT_BATCH_SIZE = "1000"
 
 HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
-# A schema of that name may be another Dagster's: only one that is our role's own counts.
+# A schema of that name may be another Dagster's: only our role's own counts, or that of a role granted to it. To a
+# superuser every role counts as granted.
 HAS_OWN_SCHEMA: LiteralString = """
-SELECT 1 FROM pg_namespace WHERE nspname = %s AND pg_get_userbyid(nspowner) = current_user
+SELECT 1
+FROM pg_namespace
+JOIN pg_roles ON rolname = current_user
+WHERE nspname = %s AND (nspowner = pg_roles.oid OR (pg_has_role(nspowner, 'USAGE') AND NOT rolsuper))
+"""
+OWNER_OF_CLOSED_DATABASE: LiteralString = """
+SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s AND NOT has_database_privilege(oid, 'CONNECT')
+"""
+MAY_CREATE_DATABASES: LiteralString = """
+SELECT 1 FROM pg_roles WHERE rolname = current_user AND (rolcreatedb OR rolsuper)
+"""
+OWNER_OF_SCHEMA: LiteralString = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s"
+OWNER_OF_CLOSED_TABLES: LiteralString = """
+SELECT pg_get_userbyid(relowner)
+FROM pg_class
+WHERE oid = to_regclass(quote_ident(current_schema()) || '.runs')
+    AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT'))
 """
 IS_FIRST_SCHEMA: LiteralString = "SELECT 1 WHERE current_schema() = %s"
 
@@ -135,8 +153,12 @@ class ProjectStorage(DagsterPostgresStorage):
     """Runs, events and schedules in Postgres, at `storage_url()`."""
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(postgres_url, inst_data=inst_data)
+        # Not Dagster's own constructor: it would open the three storages that these replace.
+        super(DagsterPostgresStorage, self).__init__()
+        self._inst_data = inst_data
+        self._run_storage = SteadyRunStorage(postgres_url)
         self._event_log_storage = EventsTogether(postgres_url)
+        self._schedule_storage = SteadyScheduleStorage(postgres_url)
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -146,8 +168,8 @@ class ProjectStorage(DagsterPostgresStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
         url = storage_url()
         if own := os.environ.get(OWN_URL, "").strip():
-            with _reached(own, OWN_URL):
-                pass
+            with _reached(own, OWN_URL) as connection:
+                _check_tables(connection)
         return cls(postgres_url=url, inst_data=inst_data)
 
 
@@ -199,8 +221,9 @@ def _serves_dagster(url: str, schema: str | None = None) -> None:
     """
     told_schema = make_conninfo(url, options=f"-csearch_path={schema}") if schema else url
     try:
-        with psycopg.connect(told_schema, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+        with connect(told_schema) as connection:
             if schema is None or _exists(connection, IS_FIRST_SCHEMA, schema):
+                _check_tables(connection)
                 return
             told = "the pooler drops search_path"
     except psycopg.OperationalError as error:
@@ -215,9 +238,7 @@ def _serves_dagster(url: str, schema: str | None = None) -> None:
 def _reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection, or `SettingsError` with one line: Dagster itself would try for long and then say much."""
     try:
-        connection = psycopg.connect(
-            url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT_SECONDS
-        )
+        connection = connect(url)
     except psycopg.OperationalError as error:
         raise SettingsError(f"{variable}: the server cannot be reached ({' '.join(str(error).split())}).") from None
     with connection:
@@ -232,6 +253,7 @@ def _database_beside(connection: psycopg.Connection[Any], warehouse: str) -> str
     name = _name_beside(connection)
     if not _exists(connection, HAS_DATABASE, name) and _exists(connection, HAS_OWN_SCHEMA, SCHEMA):
         return None
+    _check_database(connection, name)
     try:
         return ensure_database(warehouse, name)
     except errors.InsufficientPrivilege:
@@ -240,15 +262,18 @@ def _database_beside(connection: psycopg.Connection[Any], warehouse: str) -> str
 
 
 def _found_beside(warehouse: str) -> str | None:
-    with psycopg.connect(warehouse, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+    with connect(warehouse) as connection:
         name = _name_beside(connection)
+        _check_database(connection, name)
         if not _exists(connection, HAS_DATABASE, name) and _exists(connection, HAS_OWN_SCHEMA, SCHEMA):
             return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
+        if not _exists(connection, HAS_DATABASE, name) and not _exists(connection, MAY_CREATE_DATABASES):
+            _refuse_foreign(connection)
     return _found_database(warehouse, name)
 
 
 def _found_database(server: str, name: str) -> str | None:
-    with psycopg.connect(server, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+    with connect(server) as connection:
         if not _exists(connection, HAS_DATABASE, name):
             return None
     return _psycopg2_url(urlsplit(server)._replace(path="/" + quote(name, safe="")).geturl(), WAREHOUSE_URL)
@@ -259,20 +284,52 @@ def _name_beside(connection: psycopg.Connection[Any]) -> str:
     return connection.info.dbname.encode()[:room].decode(errors="ignore") + DATABASE_SUFFIX
 
 
-def _exists(connection: psycopg.Connection[Any], query: LiteralString, name: str) -> bool:
-    return connection.execute(query, [name]).fetchone() is not None
+def _exists(connection: psycopg.Connection[Any], query: LiteralString, *names: str) -> bool:
+    return connection.execute(query, names).fetchone() is not None
 
 
 def _create_schema(connection: psycopg.Connection[Any]) -> None:
     try:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
     except (errors.DuplicateSchema, errors.UniqueViolation):
-        return  # another process was quicker
+        if not _exists(connection, HAS_OWN_SCHEMA, SCHEMA):  # or another process of ours was quicker
+            _refuse_foreign(connection)
     except errors.InsufficientPrivilege:
+        _refuse_foreign(connection)
         raise SettingsError(
             f"The role {connection.info.user} may create neither a database nor a schema for Dagster; "
             f"set {OWN_URL} to a database where it may."
         ) from None
+
+
+def _refuse_foreign(connection: psycopg.Connection[Any]) -> None:
+    """Raise `SettingsError` if the schema for Dagster is there and another role's."""
+    if owner := _name(connection, OWNER_OF_SCHEMA, SCHEMA):
+        raise _not_ours(connection, f"The schema {SCHEMA} in database {connection.info.dbname}", owner)
+
+
+def _check_database(connection: psycopg.Connection[Any], name: str) -> None:
+    if owner := _name(connection, OWNER_OF_CLOSED_DATABASE, name):
+        raise _not_ours(connection, f"Dagster's database {name}", owner)
+
+
+def _check_tables(connection: psycopg.Connection[Any]) -> None:
+    """Raise `SettingsError` if Dagster's tables are there and closed to this role."""
+    if owner := _name(connection, OWNER_OF_CLOSED_TABLES):
+        raise _not_ours(connection, f"The table runs of Dagster in database {connection.info.dbname}", owner)
+
+
+def _not_ours(connection: psycopg.Connection[Any], what: str, owner: str) -> SettingsError:
+    return SettingsError(
+        f"{what} is owned by role {owner}, and role {connection.info.user} lacks the rights on it. "
+        f"Connect as {owner}, or have an administrator run "
+        f'GRANT "{owner}" TO "{connection.info.user}", or set {OWN_URL} to another database.'
+    )
+
+
+def _name(connection: psycopg.Connection[Any], query: LiteralString, *parameters: str) -> str | None:
+    row = connection.execute(query, parameters).fetchone()
+    return row and row[0]
 
 
 def _psycopg2_url(dsn: str, variable: str, *, schema: str | None = None) -> str:

@@ -18,6 +18,10 @@ from klaviyo_pipeline.settings import Account
 HOUR = timedelta(hours=1)
 
 
+class EmptyRange(ValueError):
+    """A run is for no window."""
+
+
 @dataclass(frozen=True, order=True)
 class Window:
     """One sync window: UTC instants, half-open, and the key of its partition."""
@@ -48,6 +52,15 @@ class WindowPlan:
     def of_keys(self, keys: Iterable[str]) -> list[Window]:
         """The windows of these partition keys, in order of time."""
         return sorted(self._window(key) for key in keys)
+
+    def of_run(self, context: dg.AssetExecutionContext) -> list[Window]:
+        """The windows of a run, at least one. Raises `EmptyRange` for a range that ends before it begins."""
+        keys = context.partition_keys
+        if not keys:
+            tags = context.run.tags
+            first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+            raise EmptyRange(f"The range of windows {first} to {last} is empty: write the earlier one first.")
+        return self.of_keys(keys)
 
     def between(self, first: date, last: date, now: datetime) -> list[Window]:
         """Every window of the days from `first` to `last`, both inclusive, that has begun by `now`."""

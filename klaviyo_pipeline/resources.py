@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +29,7 @@ from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.pacing import PostgresPacer
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import Account, SettingsError
+from klaviyo_pipeline.zones import same_zone
 
 IDENTITY_IS_TRUSTED_SECONDS = 600.0
 
@@ -61,6 +62,8 @@ class Session:
     pacer: PostgresPacer
     count: RequestCount
     stop: threading.Event
+    other_schemas: Sequence[str] = ()
+    """Where this session took the schema: those that hold the same Klaviyo account already."""
 
     def now(self) -> datetime:
         """The database's clock, which all observations are timed by."""
@@ -69,7 +72,7 @@ class Session:
     @property
     def zone_is_right(self) -> bool:
         """Whether the windows are cut in the account's own zone."""
-        return self.identity.timezone == self.account.timezone
+        return same_zone(self.identity.timezone, self.account.timezone)
 
     @property
     def zone_remedy(self) -> str:
@@ -78,6 +81,14 @@ class Session:
             f"KLAVIYO_TIMEZONE is {self.account.timezone}, and the account's own zone is {self.identity.timezone}: "
             f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account. "
             "If windows were synced in the other zone, run `klaviyo-pipeline rewindow` then.",
+        )
+
+    @property
+    def duplicate_notice(self) -> str:
+        return (
+            f"Klaviyo account {self.identity.id} is in schema {', '.join(self.other_schemas)} already, and now in "
+            f"{self.account.slug} too: sums over all accounts count it twice. If that is not wanted, remove one of "
+            "the two accounts and drop its schema."
         )
 
 
@@ -109,7 +120,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
                     # Before the transaction: who holds one connection and waits for another can wait for his like.
                     verified_at = pacer.now()
                     with engine.begin() as connection:
-                        claim(
+                        others = claim(
                             connection,
                             account,
                             account_id=identity.id,
@@ -117,7 +128,10 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
                             currency=identity.currency,
                             verified_at=verified_at,
                         )
-                    yield Session(account, identity, client, engine, pacer, count, stop)
+                    session = Session(account, identity, client, engine, pacer, count, stop, others)
+                    if others and run_id is not None:
+                        dg.get_dagster_logger().warning(session.duplicate_notice)
+                    yield session
                 finally:
                     stop.set()
                     if run_id is not None:

@@ -12,7 +12,8 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
-from klaviyo_pipeline.jobs import CATCHING_UP, AccountJob, job_specs, own_job
+from klaviyo_pipeline.jobs import ACCOUNT_TAG, CATCHING_UP, AccountJob, job_specs, own_job
+from klaviyo_pipeline.klaviyo.environment import UnusableProxy, proxy_errors
 from klaviyo_pipeline.partitions import range_tags
 from klaviyo_pipeline.planning import ENTITIES, REPORTS, Planner
 from klaviyo_pipeline.postgres.engine import first_line
@@ -40,19 +41,39 @@ def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.Sen
     return [_missing_windows(account, jobs), _stale_data(account), _revision_retires(account)]
 
 
-def failed_runs(jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
-    """One sensor for the failed runs of all accounts' jobs."""
+def failed_runs(accounts: Sequence[Account]) -> dg.SensorDefinition:
+    """One sensor for the failed runs of all accounts."""
+    slugs = [account.slug for account in accounts]
 
     @dg.run_failure_sensor(
         name="failed_runs",
-        monitored_jobs=list(jobs),
-        description=f"Tells of every failed run: in the log, and to {WEBHOOK} if that is set.",
+        # A run of `sync` belongs to no code location: only a sensor that monitors all of them sees it.
+        monitor_all_code_locations=True,
+        description=(
+            f"Reports every failed run of the accounts' assets, checks and jobs, whatever launched it: in the log, and "
+            f"to {WEBHOOK} if that is set."
+        ),
         default_status=dg.DefaultSensorStatus.STOPPED,
     )
     def sensor(context: dg.RunFailureSensorContext) -> None:
-        _alert(context, failure_text(context))
+        found = _slugs_of_run(context.instance, context.dagster_run)
+        if ours := [slug for slug in slugs if slug in found]:
+            _alert(context, f"{', '.join(ours)}: {failure_text(context)}")
 
     return sensor
+
+
+def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    """The accounts that a run is about: by the tag of their jobs and syncs, or by its assets and checks."""
+    if ACCOUNT_TAG in run.tags:
+        return {run.tags[ACCOUNT_TAG]}
+    keys = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
+    # A run of a whole job, or of a part that was cut in code, selects nothing.
+    planned = () if keys else instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    keys += [
+        entry.dagster_event.asset_key for entry in planned if entry.dagster_event and entry.dagster_event.asset_key
+    ]
+    return {key.path[0] for key in keys}
 
 
 def failure_text(context: dg.RunFailureSensorContext) -> str:
@@ -146,20 +167,27 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
         name=f"{account.slug}_stale_data",
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description=f"Tells, once a day, of assets that are not synced through the last {STALE_AFTER}.",
+        description=(
+            f"Reports, once a day, assets that are not synced through the last {STALE_AFTER}, and assets that were "
+            "never synced."
+        ),
     )
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-            stale = stale_assets(connection, account, now)
+            found = {
+                "stale": stale_assets(connection, account, now),
+                "never synced": never_synced_assets(connection, account, now),
+            }
         today = account.today(now).isoformat()
-        if not stale:
+        late = "; ".join(f"{state}: {', '.join(assets)}" for state, assets in found.items() if assets)
+        if not late:
             return dg.SkipReason("everything is fresh")
         if context.cursor == today:
             return dg.SkipReason("told today already")
-        _alert(context, f"{account.slug}: stale: {', '.join(stale)}; see `klaviyo-pipeline status`.")
+        _alert(context, f"{account.slug}: {late}; see `klaviyo-pipeline status`.")
         context.update_cursor(today)
-        return dg.SkipReason(f"told of {len(stale)} stale assets")
+        return dg.SkipReason(late)
 
     return sensor
 
@@ -169,6 +197,20 @@ def stale_assets(connection: sa.Connection, account: Account, now: datetime) -> 
     status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=account.slug)
     query = sa.select(status.c.entity).where(status.c.synced_through < now - STALE_AFTER)
     return list(connection.execute(query).scalars())
+
+
+def never_synced_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
+    """Assets of which no window was ever synced, once the first one ended longer than `STALE_AFTER` ago.
+
+    The error of the last attempt stands behind the name, if there was one.
+    """
+    if account.today(now - STALE_AFTER) <= account.start_date:
+        return []
+    status = sa.table(
+        "sync_status", *(sa.column(name) for name in ("entity", "synced_through", "last_error")), schema=account.slug
+    )
+    query = sa.select(status.c.entity, status.c.last_error).where(status.c.synced_through.is_(None))
+    return [f"{asset} ({first_line(error)})" if error else asset for asset, error in connection.execute(query)]
 
 
 def _revision_retires(account: Account) -> dg.SensorDefinition:
@@ -208,6 +250,9 @@ def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, tex
     if not address:
         return
     try:
-        httpx.post(address, json={"text": text}, timeout=WEBHOOK_SECONDS).raise_for_status()
+        with proxy_errors():
+            httpx.post(address, json={"text": text}, timeout=WEBHOOK_SECONDS).raise_for_status()
+    except UnusableProxy as error:
+        context.log.error(f"the alert could not be posted to {WEBHOOK}: {error}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         context.log.error(f"the alert could not be posted to {WEBHOOK}: {type(error).__name__}")

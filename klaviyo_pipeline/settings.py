@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from dotenv import load_dotenv
 
 from klaviyo_pipeline.variables import VARIABLES
+from klaviyo_pipeline.zones import same_zone
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STATE_DIR = PROJECT_ROOT / ".klaviyo"
@@ -28,8 +30,8 @@ SQL_DIR = PROJECT_ROOT / "sql"
 SyncWindow = Literal["daily", "hourly"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
-HALF_HOUR_CHANGES = frozenset({"Australia/Lord_Howe", "Australia/LHI"})
-"""Zones without whole hours on a day of changing clocks: Dagster's hourly partitions leave half an hour out there."""
+HALF_HOUR_CHANGES = "Australia/Lord_Howe"
+"""Its clocks change by half an hour, which Dagster's hourly partitions leave out."""
 
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 """What Dagster takes for an owner of an asset."""
@@ -88,9 +90,19 @@ class Settings:
 
 
 def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
-    """Read the project's `.env`; variables that are already set win."""
-    if os.environ.get("KLAVIYO_IGNORE_DOTENV") != "1":
-        load_dotenv(path, override=False)
+    """Read the project's `.env`; variables that are already set win. Raises `SettingsError` where it is no UTF-8."""
+    if os.environ.get("KLAVIYO_IGNORE_DOTENV") == "1" or path.is_dir() or not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    # UTF-16 without a mark at its beginning reads as UTF-8, with a NUL beside each letter.
+    if "\0" in text:
+        raise SettingsError(f"{path} is not in UTF-8; save it so.")
+    load_dotenv(stream=StringIO(text), override=False)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | None = None) -> Settings:
@@ -120,7 +132,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         raise SettingsError(
             f"KLAVIYO_START_DATE={account.start_date} lies in the future; set it to the first day to sync."
         )
-    if account.sync_window == "hourly" and account.timezone in HALF_HOUR_CHANGES:
+    if account.sync_window == "hourly" and same_zone(account.timezone, HALF_HOUR_CHANGES):
         raise SettingsError(
             f"KLAVIYO_SYNC_WINDOW=hourly cannot be used with KLAVIYO_TIMEZONE={account.timezone}, where the clocks "
             "change by half an hour; use daily."
@@ -209,6 +221,11 @@ class _Reader:
         url = self.text(name)
         if not url:
             return None
+        if _names_several_hosts(url):
+            raise SettingsError(
+                f"{name} names several hosts, and can name one; write the address that always leads to the primary, "
+                "as postgresql://user:password@host:5432/database."
+            )
         if not _names_a_database(url):
             # The URL may hold a password: it is not repeated.
             raise SettingsError(
@@ -223,6 +240,15 @@ def _names_a_host(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _names_several_hosts(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    # An "@" behind the host tells that an unescaped "/" of the password ended it.
+    return "," in parts.netloc.rpartition("@")[2] and "@" not in parts.path
 
 
 def _names_a_database(url: str) -> bool:

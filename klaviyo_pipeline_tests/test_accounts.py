@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
+from psycopg import sql
 
 from klaviyo_pipeline import accounts as reading
 from klaviyo_pipeline.accounts import FIELDS, Accounts, errors_in_terms_of, in_terms_of, load_accounts
 from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.cli.shared import json_text
 from klaviyo_pipeline.settings import PROJECT_ROOT, Account, SettingsError
 
 NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
@@ -171,11 +175,18 @@ def test_of_two_entries_with_one_slug_neither_is_used(load: Load) -> None:
     assert found.errors == ("accounts.yaml: account twin: the slug is there twice; neither is used.",)
 
 
+TWICE = "is there twice in one place, in"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("accounts: [", "is no YAML (line 1)"),
         ("accounts:\n  - slug: a\n  key: pk_secret\n   x: [\n", "is no YAML (line"),
+        ("accounts:\n  - slug: a\n    timezone: UTC\n    slug: b\n", f"slug {TWICE} lines 2 and 4"),
+        ("accounts:\n  - slug: a\naccounts:\n  - slug: b\n", f"accounts {TWICE} lines 1 and 3"),
+        ("defaults: {timezone: UTC, timezone: UTC}\n" + ENTRY, f"timezone {TWICE} lines 1 and 1"),
+        ("accounts:\n  - slug: a\n    pk_secret: 1\n    pk_secret: 2\n", f"a field {TWICE} lines 3 and 4"),
         ("", "must hold a list `accounts:`"),
         ("just text", "must hold a list `accounts:`"),
         ("accounts: {a: 1}", "must hold a list `accounts:`"),
@@ -192,6 +203,14 @@ def test_a_file_that_is_no_use_is_one_line(text: str, told: str, load: Load) -> 
     line = refusal(load, text)
     assert told in line
     assert "pk_secret" not in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_that_is_not_in_utf_8_is_one_line(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "shops.yaml"
+    file.write_text(ENTRY + "    owners: café@example.com\n", encoding=encoding)
+    with pytest.raises(SettingsError, match=r"^shops\.yaml: is not in UTF-8; save it so\.$"):
+        load_accounts({"KLAVIYO_ACCOUNTS_FILE": str(file)}, now=NOW)
 
 
 def test_a_file_that_is_named_and_not_there_is_one_line() -> None:
@@ -273,6 +292,49 @@ def test_the_list_of_accounts_tells_of_keys_whether_they_are_set_and_of_the_wron
     one, two = out.splitlines()[1:]
     assert one.split() == ["one", "UTC", "daily", "2025-01-01", "KEY_ONE", "–"]
     assert "KLAVIYO_API_KEY_TWO (not set)" in two
+
+
+def test_one_klaviyo_account_behind_two_slugs_is_a_warning(
+    command: Callable[..., tuple[int, str, str]], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_hush")
+    code, _, err = command("accounts", "--format", "json")
+    assert (code, err) == (
+        1,
+        f"{WRONG}warning: one and two have the same API key (KEY_ONE, KLAVIYO_API_KEY_TWO): "
+        "sums over all accounts count it twice.\n",
+    )
+    monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_another")
+    assert command("accounts")[2] == WRONG
+    command("migrate")
+    with psycopg.connect(database) as connection:
+        for slug in ("one", "two"):
+            connection.execute(
+                sql.SQL(
+                    "INSERT INTO {}.account (account_id, timezone, window_timezone, sync_window, start_date, "
+                    "attribution_days, verified_at) VALUES ('SHOP01', 'UTC', 'UTC', 'daily', '2025-01-01', 5, now())"
+                ).format(sql.Identifier(slug))
+            )
+    assert command("accounts")[2] == (
+        f"{WRONG}warning: one and two are the same Klaviyo account, SHOP01: sums over all accounts count it twice.\n"
+    )
+
+
+def test_a_table_degrades_where_the_output_has_no_such_characters(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert command("accounts")[0] == 1
+    one = written.getvalue().decode("ascii").splitlines()[1]
+    assert one.split() == ["one", "UTC", "daily", "2025-01-01", "KEY_ONE", "?"]
+
+
+def test_json_loses_nothing_where_the_output_has_no_such_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    text = json_text([{"name": "Café 🎁"}])
+    assert text.isascii()
+    assert json.loads(text) == [{"name": "Café 🎁"}]
 
 
 def test_a_command_over_all_accounts_does_the_others_and_fails_in_the_end(

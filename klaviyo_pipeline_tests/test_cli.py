@@ -277,6 +277,57 @@ def test_metrics_as_a_table_names_the_flows(synced: Shell, reader: Here) -> None
 def test_metrics_of_days_that_were_not_synced_are_an_empty_array(synced: Shell, reader: Here) -> None:
     outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--format", "json")
     assert (outcome.code, json.loads(outcome.out)) == (0, [])
+    assert outcome.err == (
+        "warning: 0 of 2 days are synced: not synced for any of these days. "
+        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2024-01-01 --to 2024-01-02`.\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_metrics_say_which_of_the_days_they_cover(form: str, synced: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", "--from", "2025-03-12", "--to", "2025-03-20", "--format", form)
+    covered = (
+        "3 of 9 days are synced: not synced for 6 days (15 Mar 2025 to 20 Mar 2025). "
+        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-12 --to 2025-03-20`.\n"
+    )
+    said = outcome.out if form == "table" else outcome.err
+    assert (outcome.code, said.endswith(covered)) == (0, True)
+    if form == "json":
+        assert {type(row) for row in json.loads(outcome.out)} == {dict}
+
+
+def test_metrics_of_days_that_are_all_covered_say_so(synced: Shell, reader: Here) -> None:
+    assert reader.run("metrics", *DAYS).out.endswith("\nEvery one of these days is synced and final.\n")
+    assert reader.run("metrics", *DAYS, "--format", "csv").err == ""
+
+
+def test_metrics_of_a_flow_that_postgres_does_not_know_are_one_line(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", *DAYS, "--flow", "NOPE")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "--flow 'NOPE': Postgres has no flow with this id" in outcome.err
+
+
+def test_a_flow_without_figures_on_these_days_is_no_error(synced: Shell, reader: Here) -> None:
+    [(flow,)] = synced.rows("SELECT min(id) FROM flows")
+    outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--flow", flow, "--format", "json")
+    assert (outcome.code, outcome.out) == (0, "[]\n")
+
+
+def test_a_list_names_the_days_that_it_may_lack(fresh: Shell, here: Here) -> None:
+    assert here.run("migrate").code == 0
+    days = ("--from", "2025-03-01", "--to", "2025-03-03")
+    whole, part = here.run("list", "flows", "--format", "json"), here.run("list", "flows", *days)
+    assert json.loads(whole.out) == []
+    assert whole.err.startswith(
+        "warning: flows: no full listing yet, flows last updated before 2025-03-01 may be missing; not synced for "
+    )
+    assert part.out.splitlines()[-1] == (
+        "flows: not synced for 3 days (1 Mar 2025 to 3 Mar 2025). Run `klaviyo-pipeline sync flows flows_census`."
+    )
+
+
+def test_a_list_after_a_full_listing_lacks_nothing(synced: Shell, reader: Here) -> None:
+    assert reader.run("list", "flows", *DAYS, "--format", "json").err == ""
 
 
 def test_list_goes_on_behind_the_last_id(synced: Shell, reader: Here) -> None:
@@ -387,6 +438,8 @@ def test_report_of_a_schema_that_is_not_there_says_what_to_run(here: Here, tmp_p
         (["sync", "--from", TOMORROW], {}, 2, "lies in the future"),
         (["metrics", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
         (["metrics", "--from", "2025-03-10"], {}, 2, "--to"),
+        (["metrics", "--from", "2099-03-10", "--to", "2099-03-11"], {}, 2, "lies in the future"),
+        (["list", "flows", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
         (["report", "--out", "r.html", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
         (["report", "--out", "r.html", "--from", TOMORROW], {}, 2, "lies in the future"),
         (["report", "--out", "r.html", "--to", "2025-02-30"], {}, 2, "is no date"),

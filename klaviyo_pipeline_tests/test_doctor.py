@@ -25,6 +25,7 @@ from klaviyo_pipeline.postgres.account import claim
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
+from klaviyo_pipeline.sandbox.errors import OTHER_403S
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.settings import SQL_DIR, Account
@@ -231,10 +232,58 @@ def test_another_zone_than_the_accounts_is_red_with_the_right_setting(setting: S
     assert "KLAVIYO_TIMEZONE=America/New_York" in str(finding.remedy)
 
 
+def test_another_schema_with_the_same_account_is_a_warning(setting: Set, database: str) -> None:
+    sync_before(database)
+    setting(KLAVIYO_ACCOUNT="shop_again")
+    finding = look()["account of schema"]
+    assert (finding.verdict, finding.found) == (
+        "warning",
+        "SHOP01, as the key's; schema shop holds the same account",
+    )
+    assert "drop the schema" in str(finding.remedy)
+
+
+def test_two_accounts_with_one_key_are_a_warning(
+    setting: Set, shop: SandboxAccount, server: SandboxServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "accounts.yaml"
+    entries = ", ".join(f"{{slug: {slug}, api_key_env: KLAVIYO_API_KEY}}" for slug in ("shop", "shop_again"))
+    file.write_text(f"defaults: {{api_url: '{server.url}', timezone: {shop.timezone}}}\naccounts: [{entries}]\n")
+    setting(KLAVIYO_ACCOUNTS_FILE=str(file), KLAVIYO_ACCOUNT="")
+    finding = look()["accounts"]
+    assert (finding.verdict, finding.found) == (
+        "warning",
+        "shop and shop_again are the same Klaviyo account, SHOP01",
+    )
+
+
+def test_the_old_name_of_the_zone_is_the_same_zone(
+    shop: SandboxAccount, setting: Set, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_before(database)
+    monkeypatch.setattr(shop, "timezone", "US/Eastern")
+    findings = look()
+    assert findings["time zone"].verdict == "ok"
+    assert findings["time zone"].found == "America/New_York, as the account's own, which Klaviyo calls US/Eastern"
+    assert findings["account of schema"].verdict == "ok"
+
+
 def test_how_the_conversion_metric_was_found_is_told() -> None:
     finding = look()["conversion metric"]
     assert finding.verdict == "ok"
     assert '"Placed Order", the account\'s mapped revenue metric' in finding.found
+
+
+def test_statistics_that_klaviyo_refuses_for_the_conversion_metric_are_warned_of(database: str) -> None:
+    sync_before(database)
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO shop.conversion_refusals VALUES ('flow series', 'RPlacd', '{conversion_value}', now())"
+        )
+    finding = look()["conversion metric"]
+    assert finding.verdict == "warning"
+    assert "Klaviyo refuses conversion_value of the flow series report" in finding.found
+    assert "KLAVIYO_CONVERSION_METRIC_ID" in str(finding.remedy)
 
 
 def test_a_conversion_metric_that_the_account_lacks_is_red(setting: Set) -> None:
@@ -274,6 +323,18 @@ def test_trouble_of_one_endpoint_is_told_as_its_own(server: SandboxServer, datab
     sync_before(database)
     server.faults.add(path_starts("/api/forms"), Fault(500), times=2)
     assert trouble() == {"scope forms:read"}
+
+
+@pytest.mark.parametrize(("path", "verdict"), [("/api/segments", "failed"), ("/api/tags", "warning")])
+def test_a_refusal_that_names_no_scope_is_told_in_klaviyos_words(
+    path: str, verdict: str, server: SandboxServer
+) -> None:
+    server.faults.add(path_starts(path), Fault.refusal(OTHER_403S["plan"]))
+    finding = look()[f"scope {path.removeprefix('/api/')}:read"]
+    assert finding.verdict == verdict
+    assert "Klaviyo forbids this: Account must have Advanced KDP enabled." in finding.found
+    assert "lacks" not in finding.found
+    assert not finding.remedy
 
 
 def test_a_database_that_is_not_there_is_red_without_its_password(
@@ -337,7 +398,15 @@ def test_a_role_that_may_not_write_the_tables_is_red(guest: str, database: str) 
     finding = look()["role"]
     assert finding.verdict == "failed"
     assert "flows_superseded" in finding.found
-    assert "GRANT SELECT, INSERT, UPDATE, DELETE" in str(finding.remedy)
+    [(owner,)] = ask(database, "SELECT current_user")
+    assert f"role {owner} owns the schema" in finding.found
+    grant = f'GRANT "{owner}" TO "{guest}"'
+    assert grant in str(finding.remedy)
+    assert grant in look()["migrations"].found
+    # What it says helps.
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(grant.encode())
+    assert {look()[check].verdict for check in ("role", "migrations")} == {"ok"}
 
 
 def test_a_role_that_only_reads_is_red(guest: str, database: str) -> None:
@@ -403,6 +472,48 @@ def test_a_clock_that_goes_wrong_is_a_warning_and_no_failure(database: str) -> N
     assert {check for check, finding in findings.items() if finding.verdict != "ok"} == {"clocks"}
     assert findings["clocks"].verdict == "warning"
     assert "this machine is" in findings["clocks"].found
+
+
+def test_rows_observed_ahead_of_the_clock_are_red_until_the_command_that_is_named_resets_them(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync_before(database)
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO shop.flows (id, raw, observed_at) VALUES ('F1', '{}', clock_timestamp() + interval '1 day')"
+        )
+    finding = look()["times of observation"]
+    assert (finding.verdict, "1 in flows" in finding.found) == ("failed", True)
+    assert "klaviyo-pipeline reset-clock" in str(finding.remedy)
+    with pytest.raises(SystemExit) as ended:
+        main(["reset-clock", "--yes"])
+    assert ended.value.code == 0
+    assert "Reset 1 in flows." in capsys.readouterr().out
+    assert look()["times of observation"].verdict == "ok"
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_utf8_is_red_and_synced_into_by_no_command(
+    encoding: str, database: str, setting: Set, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"narrow_{secrets.token_hex(6)}"
+    create = "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' {}"
+    with psycopg.connect(database, autocommit=True) as connection:
+        provider = sql.SQL("LOCALE_PROVIDER libc" if connection.info.server_version >= 150_000 else "")
+        connection.execute(sql.SQL(create).format(sql.Identifier(name), sql.Literal(encoding), provider))
+        try:
+            setting(KLAVIYO_DATABASE_URL=urlsplit(database)._replace(path=f"/{name}").geturl())
+            finding = look()["database"]
+            assert finding.verdict == "failed"
+            assert f"has the encoding {encoding}" in finding.found
+            for command in (["migrate"], ["sync", "flows"]):
+                with pytest.raises(SystemExit) as ended:
+                    main(command)
+                assert ended.value.code == 1
+                [line] = capsys.readouterr().err.splitlines()
+                assert f"has the encoding {encoding}" in line
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,37 @@ def test_a_schema_in_use_stays_in_use_when_the_role_is_given_more(warehouse: str
     assert instance.storage_url() == before
 
 
+def test_a_schema_for_dagster_that_another_role_made_is_told_with_its_owner_and_no_pooler_is_blamed(
+    warehouse: str, guest: str
+) -> None:
+    with psycopg.connect(warehouse, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA dagster")
+        owner = connection.info.user
+        role = str(urlsplit(guest).username)
+        for look in (instance.storage_url, instance.found_storage_url):
+            with pytest.raises(SettingsError, match=r"schema dagster .* is owned by role") as refused:
+                look()
+            assert f'GRANT "{owner}" TO "{role}"' in str(refused.value)
+            assert "pooler" not in str(refused.value)
+
+
+def test_dagsters_tables_that_another_role_made_are_told_with_their_owner_and_the_grant_helps(
+    warehouse: str, guest: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", warehouse)
+    with dg.DagsterInstance.from_ref(project_ref(tmp_path)) as found:
+        found.get_runs()
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", guest)
+    with psycopg.connect(warehouse, autocommit=True) as connection:
+        grant = f'GRANT "{connection.info.user}" TO "{urlsplit(guest).username}"'
+        with pytest.raises(SettingsError, match="is owned by role") as refused:
+            instance.storage_url()
+        assert grant in str(refused.value)
+        assert "pooler" not in str(refused.value)
+        connection.execute(grant.encode())
+    assert instance.storage_url()
+
+
 def test_a_role_that_may_create_neither_is_told_which_setting_helps(guest: str) -> None:
     with pytest.raises(SettingsError, match=r"neither a database nor a schema.*KLAVIYO_DAGSTER_DATABASE_URL"):
         instance.storage_url()

@@ -15,7 +15,7 @@ from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.sandbox.account import Message, SandboxAccount
 from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
-from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, throw_away_database, utc
+from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, throw_away_database, utc
 
 DOCUMENT = (PROJECT_ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 QUERIES = dict(re.findall(r"^## (\d+)\. .*?^```sql\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL))
@@ -90,7 +90,7 @@ def shop_with_figures() -> SandboxAccount:
 
 
 @pytest.fixture(scope="module")
-def connection(postgres_server: str) -> Iterator[psycopg.Connection[Any]]:
+def synced(postgres_server: str) -> Iterator[Pipeline]:
     """The account above, synced; then a flow is archived, one stopped, one figure restated, and all synced again."""
     shop = shop_with_figures()
     with throw_away_database(postgres_server) as database, pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,12 @@ def connection(postgres_server: str) -> Iterator[psycopg.Connection[Any]]:
             for report in ("flow", "campaign", "form", "segment"):
                 pipeline.run(f"{report}_metrics", FIRST, LAST)
             _set_back(pipeline.connection)
-            yield pipeline.connection
+            yield pipeline
+
+
+@pytest.fixture
+def connection(synced: Pipeline) -> psycopg.Connection[Any]:
+    return synced.connection
 
 
 def _change(shop: SandboxAccount, pipeline: Pipeline) -> None:
@@ -256,3 +261,17 @@ def test_13_revenue_by_tag(connection: psycopg.Connection[Any]) -> None:
         ("seasonal", "flows", revenue(WELCOME, MARCH) + 120),
         ("evergreen", "flows", revenue(WELCOME, MARCH)),
     ]
+
+
+def test_every_query_finds_the_same_when_reports_write_the_campaigns_id(
+    synced: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", synced.database)
+    monkeypatch.setenv("KLAVIYO_API_KEY", key_of(synced.shop))
+    found = {number: answer(synced.connection, int(number)) for number in QUERIES}
+    synced.shop.report_message_ids = "campaign"
+    for asset in ("campaign_report", "campaign_metrics"):
+        synced.run(asset, FIRST, LAST)
+    written = synced.connection.execute("SELECT DISTINCT campaign_message_id FROM klaviyo.campaign_report ORDER BY 1")
+    assert [id for (id,) in written] == list(CAMPAIGNS)
+    assert {number: answer(synced.connection, int(number)) for number in QUERIES} == found

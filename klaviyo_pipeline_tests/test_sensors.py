@@ -7,12 +7,15 @@ import threading
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 
 from klaviyo_pipeline import sensors
-from klaviyo_pipeline.definitions import build_defs
+from klaviyo_pipeline.definitions import build_defs, sync_defs
+from klaviyo_pipeline.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sensors import WEBHOOK, retirement_date
 from klaviyo_pipeline.settings import Account
@@ -208,18 +211,38 @@ def synced_but(pipeline: Pipeline, first: str, last: str) -> None:
 def test_stale_assets_are_told_once_a_day(pipeline: Pipeline, inbox: list[str]) -> None:
     pipeline.run("flows", DAY, DAY)
     told = look(pipeline, "stale_data")
-    assert len(inbox) == 1
-    assert "flows" in inbox[0]
-    assert "campaigns" not in inbox[0], "what was never synced is not stale but missing"
+    [text] = inbox
+    assert text.startswith(f"{SLUG}: stale: flows; never synced: campaigns, ")
     look(pipeline, "stale_data", cursor=told.cursor)
     assert len(inbox) == 1
 
 
+def test_assets_whose_sync_has_never_worked_are_reported_with_the_last_error(
+    pipeline: Pipeline, inbox: list[str]
+) -> None:
+    synced_but(pipeline, "2025-01-01", "2025-01-01")
+    pipeline.execute("DELETE FROM sync_windows WHERE entity IN ('forms', 'segments')")
+    pipeline.execute(
+        "INSERT INTO sync_windows (entity, window_start, window_end, status, error) SELECT entity, window_start, "
+        "window_end, 'failed', E'403: no scope\\nforms:read' FROM expected_windows WHERE entity = 'forms' LIMIT 1"
+    )
+    look(pipeline, "stale_data")
+    assert inbox == [f"{SLUG}: never synced: forms (403: no scope), segments; see `klaviyo-pipeline status`."]
+
+
+def test_an_installation_that_could_never_reach_klaviyo_is_reported(pipeline: Pipeline, inbox: list[str]) -> None:
+    look(pipeline, "stale_data")
+    assert inbox[0].startswith(f"{SLUG}: never synced: flows, campaigns, ")
+
+
+def test_an_account_that_begins_today_is_given_time_for_its_first_sync(pipeline: Pipeline, inbox: list[str]) -> None:
+    pipeline.configure(start_date=pipeline.account.today(pipeline.one("SELECT now()")))
+    assert look(pipeline, "stale_data").skip_message == "everything is fresh"
+    assert inbox == []
+
+
 def test_fresh_assets_are_not_told_of(pipeline: Pipeline, inbox: list[str]) -> None:
-    [newest] = pipeline.definitions.resolve_assets_def(
-        dg.AssetKey([SLUG, "flows"])
-    ).partitions_def.get_partition_keys()[-1:]
-    pipeline.run("flows", newest, newest)
+    synced_but(pipeline, "2025-01-01", "2025-01-01")
     assert look(pipeline, "stale_data").skip_message == "everything is fresh"
     assert inbox == []
 
@@ -268,11 +291,61 @@ def test_a_failed_run_is_told_of_with_its_reason_and_without_the_key(
         dagster_run=result.dagster_run,
         dagster_event=failure,
     ).for_run_failure()
-    sensor = sensors.failed_runs([])
+    sensor = sensors.failed_runs([pipeline.account])
     sensor(context)
     assert len(inbox) == 1
+    assert inbox[0].startswith(f"{SLUG}: ")
     assert "401" in inbox[0]
     assert "pk_wrong_and_secret" not in inbox[0]
+
+
+def test_every_failed_run_of_an_account_is_reported_once_whatever_launched_it(
+    pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = build_defs([pipeline.account, Account(slug="another")])
+    everything = two.resolve_implicit_global_asset_job_def()
+    flows, forms = dg.AssetKey([SLUG, "flows"]), dg.AssetKey(["another", "forms"])
+    cursor = failures_seen(pipeline, two)
+
+    def fail(job: dg.JobDefinition, why: str, **how: Any) -> None:
+        run = pipeline.instance.create_run_for_job(job, **how)
+        pipeline.instance.report_run_failed(run, why)
+
+    fail(two.resolve_job_def(f"{SLUG}_entities"), "named job")
+    fail(everything, "materialized by hand", asset_selection={flows})
+    fail(everything, "backfill", asset_selection={forms}, tags={"dagster/backfill": "b1"})
+    checks = frozenset({dg.AssetCheckKey(flows, "any")})
+    checked = dg.DagsterRun("__ASSET_JOB", asset_selection=frozenset(), asset_check_selection=checks)
+    pipeline.instance.report_run_failed(pipeline.instance.add_run(checked), "checked by hand")
+    fail(everything, "both accounts", asset_selection={flows, forms})
+    synced = sync_defs(pipeline.account, Warehouse()).resolve_implicit_global_asset_job_def()
+    fail(synced, "sync", tags={ACCOUNT_TAG: SLUG})
+    fail(stranger, "another project's")
+    monkeypatch.setenv("KLAVIYO_API_KEY", "pk_wrong")
+    pipeline.attempt("flows", DAY, DAY)
+    while (after := failures_seen(pipeline, two, cursor)) != cursor:
+        cursor = after
+    assert [(text.partition(": ")[0], text.rpartition("): ")[2].partition(": ")[0]) for text in inbox] == [
+        (SLUG, "named job"),
+        (SLUG, "materialized by hand"),
+        ("another", "backfill"),
+        (SLUG, "checked by hand"),
+        (f"{SLUG}, another", "both accounts"),
+        (SLUG, "sync"),
+        (SLUG, f"{SLUG}__flows"),
+    ]
+
+
+@dg.job
+def stranger() -> None:
+    """A job of another project on the same instance."""
+
+
+def failures_seen(pipeline: Pipeline, definitions: dg.Definitions, cursor: str | None = None) -> str | None:
+    """One look of the sensor of failed runs, in a code location as the daemon has it; where it has come to."""
+    context = dg.build_sensor_context(instance=pipeline.instance, cursor=cursor, definitions=definitions)
+    context._code_location_origin = RegisteredCodeLocationOrigin("klaviyo_pipeline")
+    return definitions.resolve_sensor_def("failed_runs").evaluate_tick(context).cursor
 
 
 def test_everything_is_off_until_it_is_switched_on(pipeline: Pipeline) -> None:

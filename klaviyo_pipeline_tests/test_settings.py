@@ -161,11 +161,12 @@ def test_a_start_date_is_in_the_future_by_the_accounts_own_calendar() -> None:
     assert "KLAVIYO_START_DATE=2025-06-16 lies in the future" in message
 
 
-def test_hourly_windows_are_refused_where_clocks_change_by_half_an_hour() -> None:
-    message = refusal(KLAVIYO_SYNC_WINDOW="hourly", KLAVIYO_TIMEZONE="Australia/Lord_Howe")
+@pytest.mark.parametrize("name", ["Australia/Lord_Howe", "Australia/LHI"])
+def test_hourly_windows_are_refused_where_clocks_change_by_half_an_hour(name: str) -> None:
+    message = refusal(KLAVIYO_SYNC_WINDOW="hourly", KLAVIYO_TIMEZONE=name)
     assert "KLAVIYO_SYNC_WINDOW=hourly" in message
     assert "use daily" in message
-    assert load(KLAVIYO_TIMEZONE="Australia/Lord_Howe").sync_window == "daily"
+    assert load(KLAVIYO_TIMEZONE=name).sync_window == "daily"
 
 
 def test_the_environment_is_read_when_nothing_else_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +187,42 @@ def test_a_dotenv_file_fills_in_what_the_environment_leaves_out(
     monkeypatch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
     account = load_settings(now=NOW).account
     assert (account.slug, account.timezone) == ("set_already", "Asia/Tokyo")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_dotenv_file_that_is_not_in_utf_8_is_one_line_that_names_it(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KLAVIYO_IGNORE_DOTENV")
+    file = tmp_path / ".env"
+    file.write_text("KLAVIYO_OWNERS=café@example.com\n", encoding=encoding)
+    with pytest.raises(SettingsError) as raised:
+        load_dotenv_file(file)
+    assert str(raised.value) == f"{file} is not in UTF-8; save it so."
+
+
+def test_a_dotenv_file_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KLAVIYO_IGNORE_DOTENV")
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", "")  # so that what the file sets is taken back at the end
+    monkeypatch.delenv("KLAVIYO_ACCOUNT")
+    file = tmp_path / ".env"
+    file.write_text("KLAVIYO_ACCOUNT=first_line\n", encoding="utf-8-sig")
+    load_dotenv_file(file)
+    monkeypatch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
+    assert load_settings(now=NOW).account.slug == "first_line"
+
+
+def test_a_database_url_with_several_hosts_is_refused_for_what_it_is() -> None:
+    line = refusal(KLAVIYO_DATABASE_URL="postgresql://user:s3cret@one:5432,two:5432/db?target_session_attrs=read-write")
+    assert line == (
+        "KLAVIYO_DATABASE_URL names several hosts, and can name one; write the address that always leads to the "
+        "primary, as postgresql://user:password@host:5432/database."
+    )
+
+
+def test_a_comma_in_a_password_names_no_several_hosts() -> None:
+    assert "several hosts" not in refusal(KLAVIYO_DATABASE_URL="postgresql://user:s3,c/ret@host/db")
+    load(KLAVIYO_DATABASE_URL="postgresql://u,s:p,w@host/db")
 
 
 def test_a_dotenv_file_can_be_ignored(tmp_path: Path) -> None:

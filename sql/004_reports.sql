@@ -1,7 +1,8 @@
 -- The reports: Klaviyo's own statistics by day, every earlier value that a later answer replaced, and what is computed
 -- from them. Days are days of the account. A day is replaced as a whole.
 
--- `key` are the columns of the key before the date, `statistics` the figures, `others` further columns.
+-- `key` are the columns of the key before the date, `others` are columns behind the statistics. `groups` says how a row
+-- came, not what it says: it has no history.
 CREATE PROCEDURE create_report(
     name text, comment text, key text[], day_comment text, statistics text[], others text[] DEFAULT '{}'
 ) LANGUAGE plpgsql AS $$
@@ -16,6 +17,9 @@ BEGIN
     EXECUTE format('CREATE INDEX %I ON %I (date, %s)', name || '_date_idx', name, key[1][1]);
     CALL keep_history(name, format('Every state of every row of %s. A later answer that differs closes a row.', name));
     CALL create_restatements(name, named || ', date', statistics);
+    EXECUTE format('ALTER TABLE %I ADD groups integer NOT NULL DEFAULT 1', name);
+    CALL comment_on_columns(name, ARRAY[['groups', 'Groups of Klaviyo''s answer that this row adds up: 1, unless several '
+        'had the same key. Then Klaviyo states no rates for the row.']]);
     CALL register_asset(name, false);
 END
 $$;
@@ -79,34 +83,41 @@ END
 $$;
 COMMENT ON PROCEDURE create_metrics IS 'A table of metrics: sums by object and day, and rates that the table computes from these sums.';
 
--- The same sums and rates over any span of days.
-CREATE PROCEDURE create_metrics_between(metrics text, names text[], sums text[], rates text[]) LANGUAGE plpgsql AS $$
+-- The same sums and rates over any span of days. `whole` are sums that are not known where a part of them is not.
+CREATE PROCEDURE create_metrics_between(metrics text, names text[], sums text[], rates text[], whole text[])
+LANGUAGE plpgsql AS $$
 DECLARE
-    key text := names[1];
-    returned text := key || ' text';
-    selected text := key;
+    returned text := names[1] || ' text';
+    summed text := names[1];
+    selected text := names[1];
     one text[];
 BEGIN
     FOR place IN 2 .. array_length(names, 1) LOOP
         returned := returned || format(', %I text', names[place]);
-        selected := selected || format(', max(%I)', names[place]);
+        summed := summed || format(', max(%1$I) AS %1$I', names[place]);
+        selected := selected || format(', %I', names[place]);
     END LOOP;
     returned := returned || ', days bigint';
-    selected := selected || ', count(*)';
+    summed := summed || ', count(*) AS days';
+    selected := selected || ', days';
     FOREACH one SLICE 1 IN ARRAY sums LOOP
+        summed := summed || CASE WHEN one[1] = ANY (whole)
+            THEN format(', CASE WHEN count(%1$I) = count(*) THEN sum(%1$I) END AS %1$I', one[1])
+            ELSE format(', sum(%1$I) AS %1$I', one[1]) END;
         IF one[1] NOT LIKE '%unique%' THEN
             returned := returned || format(', %I numeric', one[1]);
-            selected := selected || format(', sum(%I)', one[1]);
+            selected := selected || format(', %I', one[1]);
         END IF;
     END LOOP;
     FOREACH one SLICE 1 IN ARRAY rates LOOP
         returned := returned || format(', %I numeric', one[1]);
-        selected := selected || format(', sum(%s) / nullif(sum(%s), 0)', one[2], one[3]);
+        selected := selected || format(', %s / nullif(%s, 0)', one[2], one[3]);
     END LOOP;
     EXECUTE format(
-        'CREATE FUNCTION %I(first_day date, last_day date) RETURNS TABLE (%s) LANGUAGE sql STABLE PARALLEL SAFE '
-        'BEGIN ATOMIC SELECT %s FROM %I AS m WHERE m.date BETWEEN first_day AND last_day GROUP BY m.%I; END',
-        metrics || '_between', returned, selected, metrics, key);
+        'CREATE FUNCTION %1$I(first_day date, last_day date) RETURNS TABLE (%2$s) LANGUAGE sql STABLE PARALLEL SAFE '
+        'BEGIN ATOMIC SELECT %3$s FROM (SELECT %4$s FROM %5$I WHERE date BETWEEN first_day AND last_day GROUP BY %6$I) '
+        'AS summed; END',
+        metrics || '_between', returned, selected, summed, metrics, names[1]);
 END
 $$;
 COMMENT ON PROCEDURE create_metrics_between IS 'The function that sums a table of metrics over a span of days.';
@@ -167,9 +178,17 @@ DECLARE
     channel CONSTANT text[] := ARRAY[
         ['send_channel', 'text', 'email, sms, push-notification or whatsapp, the report''s own names; empty where Klaviyo names none.']
     ];
+    campaign_key CONSTANT text[] := ARRAY[
+        ['campaign_id', 'text', 'Campaign; empty where Klaviyo names none.'],
+        ['campaign_message_id', 'text', 'Message within the campaign, as the report names it; empty where it names none. It may equal the campaign''s id.']
+    ] || channel;
+    undated CONSTANT text[] := (
+        SELECT array_agg(ARRAY[every[place][1], every[place][2], replace(every[place][3], ' and day', '')] ORDER BY place)
+        FROM (SELECT counts || stated) AS statistics (every), generate_subscripts(every, 1) AS place
+    );
 BEGIN
     CALL create_report('flow_report', 'Klaviyo''s flow series report: one row per flow, message, channel and day.', ARRAY[
-        ['flow_id', 'text', 'Flow that the message belongs to.'],
+        ['flow_id', 'text', 'Flow that the message belongs to; empty where Klaviyo names none.'],
         ['flow_message_id', 'text', 'Message within the flow; empty where Klaviyo names none.']
     ] || channel, 'Day of the send, in the account''s time zone.', counts || stated, metric);
     CALL create_metrics('flow_metrics', 'One row per flow and day: sums over the flow''s messages, and rates from those sums.', ARRAY[
@@ -180,12 +199,9 @@ BEGIN
         ['trigger_type', 'text', 'The flow''s latest trigger type.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that were added up: one per message and channel.']
     ], counts, rates, metric, true);
-    CALL create_metrics_between('flow_metrics', ARRAY['flow_id', 'flow_name', 'flow_status', 'trigger_type'], counts, rates);
+    CALL create_metrics_between('flow_metrics', ARRAY['flow_id', 'flow_name', 'flow_status', 'trigger_type'], counts, rates, ARRAY['conversion_value']);
 
-    CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send began.', ARRAY[
-        ['campaign_id', 'text', 'Campaign.'],
-        ['campaign_message_id', 'text', 'Message within the campaign, as the report names it; empty where it names none. It may equal the campaign''s id.']
-    ] || channel, 'Day on which the send began (send_time), in the account''s time zone.', counts || stated, metric);
+    CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send began.', campaign_key, 'Day on which the send began (send_time), in the account''s time zone.', counts || stated, metric);
     CALL create_metrics('campaign_metrics', 'One row per campaign and day on which its send began: sums over its messages, and rates from those sums.', ARRAY[
         ['campaign_id', 'text', 'Campaign.'],
         ['date', 'date', 'Day on which the send began, in the account''s time zone.'],
@@ -194,9 +210,18 @@ BEGIN
         ['channel', 'text', 'Its channel: email, sms or mobile_push.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that were added up: one per message and channel.']
     ], counts, rates, metric, true);
+
+    CALL create_table('campaign_report_undated', 'Rows of the campaign values report whose day is not known: the campaign is in no listing, or has no send time. Each stands once, and moves to campaign_report when the day is known.',
+        campaign_key || undated || metric || ARRAY[
+            ['other_statistics', 'jsonb', 'Statistics of the answer that have no column here, by Klaviyo''s name; NULL where there are none.'],
+            ['groups', 'integer NOT NULL DEFAULT 1', 'As in campaign_report.'],
+            ['asked_from', 'date NOT NULL', 'First day of the span that was requested.'],
+            ['asked_to', 'date NOT NULL', 'Last day of that span.'],
+            ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
+        ], 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel)');
 END
 $$;
-COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. A rate that rests on uniques is the average of the daily rates weighted by deliveries (by opens for click_to_open_rate): it does not rest on the uniques of the span.';
+COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. Revenue and what derives from it is NULL where that of a day is not known. A rate that rests on uniques is the average of the daily rates weighted by deliveries (by opens for click_to_open_rate): it does not rest on the uniques of the span.';
 CREATE INDEX flow_metrics_name_idx ON flow_metrics USING hash (flow_name);
 CREATE INDEX flow_metrics_status_idx ON flow_metrics (flow_status, date);
 CREATE INDEX flow_metrics_trigger_type_idx ON flow_metrics (trigger_type, date);
@@ -218,7 +243,7 @@ DECLARE
     ];
 BEGIN
     CALL create_report('form_report', 'Klaviyo''s form series report: one row per form and day.', ARRAY[
-        ['form_id', 'text', 'Form.']
+        ['form_id', 'text', 'Form; empty where Klaviyo names none.']
     ], 'Day, in the account''s time zone.', counts || ARRAY[
         ['submit_rate', 'numeric', 'Submits per view, as Klaviyo states it; a fraction of 1.']
     ]);
@@ -244,7 +269,7 @@ DECLARE
     ];
 BEGIN
     CALL create_report('segment_report', 'Klaviyo''s segment series report: one row per segment and day.', ARRAY[
-        ['segment_id', 'text', 'Segment.']
+        ['segment_id', 'text', 'Segment; empty where Klaviyo names none.']
     ], 'Day, in the account''s time zone.', counts);
     CALL create_metrics('segment_metrics', 'One row per segment and day: members, joins, leaves, and growth.', ARRAY[
         ['segment_id', 'text', 'Segment.'],
@@ -256,3 +281,46 @@ BEGIN
     ]);
 END
 $$;
+
+-- A report may write the campaign's id for the message's. The figures of a campaign, or of one of its channels, that has
+-- one message belong to that message.
+CREATE VIEW campaign_report_messages AS
+SELECT
+    figures.campaign_id,
+    figures.campaign_message_id,
+    figures.send_channel,
+    figures.date,
+    coalesce(named.id, single.id) AS message_id,
+    CASE
+        WHEN named.id IS NOT NULL THEN 'message id'
+        WHEN single.id IS NOT NULL THEN 'only message'
+        ELSE 'unknown'
+    END AS matched_by
+FROM campaign_report AS figures
+LEFT JOIN campaign_messages AS named
+    ON named.campaign_id = figures.campaign_id AND named.id = figures.campaign_message_id
+LEFT JOIN LATERAL (
+    -- Of a deleted campaign all messages are deleted, and still the ones that were sent.
+    SELECT
+        CASE
+            WHEN count(*) = 1 THEN min(message.id)
+            WHEN count(*) FILTER (WHERE message.is_of_channel) = 1 THEN min(message.id) FILTER (WHERE message.is_of_channel)
+        END AS id
+    FROM (
+        SELECT
+            one.id,
+            one.channel = CASE figures.send_channel WHEN 'push-notification' THEN 'mobile_push' ELSE figures.send_channel END
+                AS is_of_channel
+        FROM campaign_messages AS one
+        JOIN campaigns AS campaign ON campaign.id = one.campaign_id
+        WHERE one.campaign_id = figures.campaign_id AND (one.deleted_at IS NULL OR campaign.deleted_at IS NOT NULL)
+    ) AS message
+) AS single ON named.id IS NULL;
+CALL comment_on_view('campaign_report_messages', 'The message of each row of campaign_report, whichever id the report writes for it.', ARRAY[
+    ['campaign_id', 'As in campaign_report.'],
+    ['campaign_message_id', 'As in campaign_report: the message''s id, the campaign''s, or empty.'],
+    ['send_channel', 'As in campaign_report.'],
+    ['date', 'As in campaign_report.'],
+    ['message_id', 'Id in campaign_messages; NULL where the row cannot be attributed to one message.'],
+    ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.']
+]);

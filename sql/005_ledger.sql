@@ -11,7 +11,6 @@ CALL create_table('account', 'The one Klaviyo account of this schema, and how it
     ['start_date', 'date NOT NULL', 'The day of the first sync window.'],
     ['attribution_days', 'integer NOT NULL DEFAULT 5', 'For how many days after it a day of a report may still change, as configured: Klaviyo''s API does not return it.'],
     ['conversion_metric_id', 'text', 'The conversion metric of the latest report requests.'],
-    ['ineligible_metric_ids', 'text[] NOT NULL DEFAULT ''{}''', 'Metrics for which Klaviyo has refused to compute reports; they are not tried again.'],
     ['verified_at', 'timestamptz NOT NULL', 'When Klaviyo last confirmed which account the key belongs to.']
 ], 'PRIMARY KEY (singleton)');
 
@@ -34,7 +33,8 @@ CALL create_table('sync_windows', 'The ledger: one row per asset and sync window
     ['error', 'text', 'Why the last attempt failed; NULL where it succeeded.'],
     ['conversion_metric_id', 'text', 'Reports: the conversion metric of the request.'],
     ['account_timezone', 'text', 'Reports: the account''s time zone at the time of the request.'],
-    ['account_currency', 'text', 'Reports: the account''s currency at the time of the request.']
+    ['account_currency', 'text', 'Reports: the account''s currency at the time of the request.'],
+    ['refused_statistics', 'text[] NOT NULL DEFAULT ''{}''', 'Reports: the statistics that Klaviyo refused for the metric; they are NULL in the rows of the window.']
 ], 'PRIMARY KEY (entity, window_start), CHECK (window_end > window_start), CHECK (status <> ''synced'' OR asked_at IS NOT NULL)');
 CREATE INDEX sync_windows_status_idx ON sync_windows (entity, status, window_start);
 
@@ -58,6 +58,14 @@ CALL create_table('lookup_misses', 'Cached 404s: ids that did not exist in Klavi
     ['id', 'text', 'The id that was requested.'],
     ['missed_at', 'timestamptz NOT NULL', 'When Klaviyo answered 404.']
 ], 'PRIMARY KEY (entity, id)');
+
+-- A conversion metric may refuse some statistics of a report. The others are stored.
+CALL create_table('conversion_refusals', 'Which statistics Klaviyo refuses for a conversion metric, by report. A refusal holds for 20 hours; then all statistics are requested again.', ARRAY[
+    ['report', 'text', 'Klaviyo''s report, such as "flow series".'],
+    ['metric_id', 'text', 'The conversion metric of the request.'],
+    ['statistics', 'text[] NOT NULL', 'The refused statistics, by Klaviyo''s name; all of the report''s where the metric has no values at all.'],
+    ['refused_at', 'timestamptz NOT NULL', 'When Klaviyo refused them.']
+], 'PRIMARY KEY (report, metric_id)');
 
 -- The open window is not expected yet.
 CREATE VIEW expected_windows AS
@@ -139,7 +147,8 @@ SELECT
     ledger.asked_at,
     ledger.rows_fetched,
     ledger.conversion_metric_id,
-    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled
+    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled,
+    ledger.refused_statistics
 FROM sync_windows AS ledger
 CROSS JOIN account
 WHERE ledger.entity LIKE '%\_report' AND ledger.status = 'synced';
@@ -149,7 +158,8 @@ CALL comment_on_view('report_days', 'Every day for which a report was requested:
     ['asked_at', 'When it was last requested.'],
     ['rows_fetched', 'Rows of the report; 0 means requested, and nothing there.'],
     ['conversion_metric_id', 'The conversion metric of the request.'],
-    ['is_settled', 'Whether the attribution window of the day had closed when it was last requested.']
+    ['is_settled', 'Whether the attribution window of the day had closed when it was last requested.'],
+    ['refused_statistics', 'Statistics that Klaviyo refused for the metric; they are NULL in the rows of the day.']
 ]);
 
 -- The windows' states are computed once, for all assets together.
@@ -216,3 +226,42 @@ CALL comment_on_view('sync_status', 'One row per asset: how far it is synced, wh
     ['row_count', 'Rows in the table, deleted objects left out.'],
     ['last_error', 'The newest error that no later success has cleared.']
 ]);
+
+-- Which days of a span are covered: no row in a table means "nothing there" only on a day that is.
+CREATE FUNCTION days_covered(asset text, first_day date, last_day date)
+RETURNS TABLE (
+    date date,
+    state text,
+    is_covered boolean
+)
+LANGUAGE sql STABLE BEGIN ATOMIC
+    WITH windows AS MATERIALIZED (
+        SELECT
+            (w.window_start AT TIME ZONE account.window_timezone)::date AS day,
+            w.state,
+            w.window_end,
+            account.window_timezone AS zone
+        FROM window_states AS w
+        CROSS JOIN account
+        WHERE w.entity = days_covered.asset
+    ),
+    days AS (
+        SELECT
+            one.day::date AS day,
+            CASE
+                -- Only a name that is no asset's has no window at all, once the account's first day has ended.
+                WHEN NOT EXISTS (SELECT FROM windows) AND EXISTS (SELECT FROM expected_windows) THEN 'unknown asset'
+                WHEN bool_or(windows.state = 'failed') THEN 'failed'
+                WHEN count(windows.state) = 0 OR bool_or(windows.state = 'missing') THEN 'missing'
+                -- Of a day in hours, some may be over and the rest not.
+                WHEN bool_or(windows.state = 'open')
+                    OR max(windows.window_end) < (one.day + interval '1 day') AT TIME ZONE max(windows.zone) THEN 'open'
+                ELSE 'synced'
+            END AS state
+        FROM generate_series(days_covered.first_day::timestamp, days_covered.last_day::timestamp, interval '1 day') AS one (day)
+        LEFT JOIN windows ON windows.day = one.day::date
+        GROUP BY one.day
+    )
+    SELECT days.day, days.state, days.state = 'synced' FROM days ORDER BY days.day;
+END;
+COMMENT ON FUNCTION days_covered(text, date, date) IS 'Each day of a span, both ends included, and whether this asset (such as flow_metrics) covers it: is_covered is true for a day that was synced after its end. state is synced, open (synced before the day ended), missing (never requested), failed, or unknown asset. Read it beside flow_metrics_between: a day that is not covered counts as nothing there.';

@@ -15,7 +15,7 @@ import dagster as dg
 
 from klaviyo_pipeline.assets.entities import PREFERRED, Oddities, Pending
 from klaviyo_pipeline.assets.frames import filled_columns
-from klaviyo_pipeline.assets.full_listing import LACKING, FullListing
+from klaviyo_pipeline.assets.full_listing import FullListing
 from klaviyo_pipeline.assets.lookup import repository
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.censuses import CensusRecord
@@ -168,8 +168,10 @@ def _list_all(
             yield pending.batch(windowed=False)
     oddities.sum_up()
     context.add_asset_metadata(full.metadata())
-    if full.tags_are_refused:
-        context.log.warning(f"{LACKING}: the tags of the {listing.entity} were not asked, and stay as they were")
+    if full.why_not_tags:
+        context.log.warning(
+            f"{full.why_not_tags}: the tags of the {listing.entity} were not asked, and stay as they were"
+        )
     yield pending.batch(windowed=False)
 
 
@@ -195,7 +197,7 @@ def _settle(
     pending = Pending(listing)
     for id in missing:
         found = session.client.get(listing, id)
-        findings.requests += 1
+        findings.requests += found.requests
         if found.record is not None:
             pending.add(found.record, found.observed_at)
         else:

@@ -115,7 +115,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     )
     @signed
     def entity(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
-        windows = plan.of_keys(context.partition_keys)
+        windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
             with klaviyo.session(account, warehouse, context.run.run_id) as session:

@@ -5,19 +5,16 @@ Including tags may need the scope `tags:read` besides the entity's own; a key wi
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
 from klaviyo_pipeline.klaviyo.client import Page
-from klaviyo_pipeline.klaviyo.errors import MissingScope
+from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED, TAGS
+from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED
 from klaviyo_pipeline.resources import Session
-
-LACKING = f"the key lacks {', '.join(TAGS.list_endpoint.scopes)}"
 
 Chains = tuple[Chain, Chain]
 """The same chain without tags and with them."""
@@ -30,14 +27,17 @@ class FullListing:
     session: Session
     listing: Listing
     untold: int = 0
-    _refused: threading.Event = field(default_factory=threading.Event)
+    _refusal: Forbidden | None = None
 
     @property
-    def tags_are_refused(self) -> bool:
-        return self._refused.is_set()
+    def why_not_tags(self) -> str | None:
+        """Why the key cannot see the tags; None while nothing is known against it."""
+        if isinstance(self._refusal, MissingScope):
+            return f"the key lacks {', '.join(self._refusal.scopes)}"
+        return None if self._refusal is None else str(self._refusal)
 
     def pages(self) -> Iterator[Page]:
-        """Every page of every listing; the listings side by side. Raises `MissingScope` for the entity's own scope."""
+        """Every page of every listing; the listings side by side. Raises `Forbidden` where the entity itself is."""
         tagged, now = self._tagged, self.session.now()
         chains = list(zip(self.listing.chains(None, None, now), tagged.chains(None, None, now), strict=True))
         for item in read_side_by_side(chains, self._read, workers=LISTINGS_SIDE_BY_SIDE, stop=self.session.stop):
@@ -49,8 +49,8 @@ class FullListing:
         """What became of the tags, for a materialization; nothing where the objects carry none."""
         if self._tagged is self.listing:
             return {}
-        if self.tags_are_refused:
-            return {"tags": f"not asked: {LACKING}"}
+        if self.why_not_tags:
+            return {"tags": f"not asked: {self.why_not_tags}"}
         return {"tags": f"not told of {self.untold} objects: theirs stay as they were" if self.untold else "asked"}
 
     @property
@@ -59,18 +59,20 @@ class FullListing:
 
     def _read(self, chains: Chains) -> Iterator[Page]:
         plain, tagged = chains
-        if not self.tags_are_refused:
+        refusal, refused = self._refusal, 0
+        if refusal is None:
             try:
                 yield from self.session.client.pages(self._tagged, tagged)
                 return
-            except MissingScope:
+            except Forbidden as error:
                 if plain == tagged:
                     raise
+                refusal, refused = error, error.attempts
         pages = self.session.client.pages(self.listing, plain)
         # Only an answer without tags tells that it was the tags that were refused.
         first = next(pages)
-        self._refused.set()
-        yield first
+        self._refusal = refusal
+        yield replace(first, requests=first.requests + refused)
         yield from pages
 
     def _is_untold(self, record: Record) -> bool:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.frames import table_frame
 from klaviyo_pipeline.partitions import Window, report_windows
+from klaviyo_pipeline.postgres.counts import days_that_differ
 from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
@@ -65,14 +66,16 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
     )
     @signed
     def computed(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
-        windows = plan.of_keys(context.partition_keys)
+        windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
             with warehouse.engine(account.slug) as engine:
                 renamed = in_transaction(engine, metrics.refresh_names)
                 context.add_asset_metadata({"rows_renamed": renamed})
                 for first in range(0, len(windows), DAYS_AT_ONCE):
-                    yield _compute(context, engine, metrics, windows[first : first + DAYS_AT_ONCE], first)
+                    span = windows[first : first + DAYS_AT_ONCE]
+                    _check_report(engine, account, table, span)
+                    yield _compute(context, engine, metrics, span, first)
 
         def written(tally: Tally, rows: int) -> None:
             if not rows:
@@ -85,6 +88,23 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         return Load(batches=batches(), windows=windows, on_synced=told_by_partition(context), on_written=written)
 
     return computed
+
+
+class ReportLostRows(RuntimeError):
+    """The report's table lacks rows that its ledger counted: metrics computed from the rest would be wrong."""
+
+
+def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, span: Sequence[Window]) -> None:
+    with engine.connect() as connection:
+        days = days_that_differ(
+            connection, account, table.report, date.fromisoformat(span[0].key), date.fromisoformat(span[-1].key)
+        )
+    if days:
+        raise ReportLostRows(
+            f"{table.report} has other numbers of rows than its ledger counted on {len(days)} days, {days[0]} to "
+            f"{days[-1]}: it was changed by hand, emptied or restored. {table.name} stays as it is. Run "
+            f"`klaviyo-pipeline sync {table.report} {table.name} --from {days[0]} --to {days[-1]} --force`."
+        )
 
 
 def _show(context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metrics, windows: Sequence[Window]) -> None:

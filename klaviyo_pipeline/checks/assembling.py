@@ -17,6 +17,8 @@ from klaviyo_pipeline.assets.census import census_name
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.checks import listings, reconciliation
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict
+from klaviyo_pipeline.checks.clock import CLOCK_CHECK
+from klaviyo_pipeline.checks.counts import entity_count_check, metrics_count_check, report_count_check
 from klaviyo_pipeline.checks.drift import drift_checks, report_drift_checks
 from klaviyo_pipeline.checks.entities import census_checks, entity_checks
 from klaviyo_pipeline.checks.ledger import ledger_checks
@@ -46,12 +48,29 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     hourly = account.sync_window == "hourly"
     found: dict[str, tuple[Check, ...]] = {}
     for listing in LISTINGS.values():
-        found[listing.entity] = (*entity_checks(listing), *drift_checks(listing), *ledger_checks(hourly=hourly))
+        found[listing.entity] = (
+            *entity_checks(listing),
+            *drift_checks(listing),
+            *ledger_checks(hourly=hourly),
+            entity_count_check(),
+            CLOCK_CHECK,
+        )
         found[census_name(listing)] = census_checks(listing)
     for spec in REPORT_ASSETS.values():
-        found[spec.name] = (*report_checks(spec), *report_drift_checks(spec.report), *ledger_checks(hourly=False))
+        found[spec.name] = (
+            *report_checks(spec),
+            *report_drift_checks(spec.report),
+            *ledger_checks(hourly=False),
+            report_count_check(),
+            CLOCK_CHECK,
+        )
     for table in METRICS.values():
-        found[table.name] = (*metrics_checks(table), *ledger_checks(hourly=False))
+        found[table.name] = (
+            *metrics_checks(table),
+            *ledger_checks(hourly=False),
+            metrics_count_check(table),
+            CLOCK_CHECK,
+        )
     return found
 
 

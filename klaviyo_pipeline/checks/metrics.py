@@ -8,6 +8,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, some
+from klaviyo_pipeline.postgres.counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics import MetricsTable
 
@@ -102,10 +103,13 @@ def sums_are_the_reports(look: Examination, table: MetricsTable) -> Verdict:
     if not rows:
         return passed(f"every sum is {table.report}'s")
     found: list[date] = [row.date for row in rows]
+    # From a report that lost its rows the metrics would be computed as nothing.
+    lost = days_that_differ(look.connection, look.account, table.report, found[0], found[-1])
+    assets = f"{table.report} {look.asset}" if lost else look.asset
     return error(
         f"{counted(len(rows), 'row')} of {look.asset} differ from the sums of {table.report}: "
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "
-        f"Run `klaviyo-pipeline sync {look.asset} --from {found[0]} --to {found[-1]} --force`.",
+        f"Run `klaviyo-pipeline sync {assets} --from {found[0]} --to {found[-1]} --force`.",
         rows=len(rows),
     )
 

@@ -13,11 +13,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets.report_answers import LONGEST_SEND
+from klaviyo_pipeline.assets.given import given
+from klaviyo_pipeline.assets.report_answers import whole_sends
 from klaviyo_pipeline.assets.reports import ReportAsset
 from klaviyo_pipeline.checks.check import Examination, Verdict, counted, error, passed, some, warning
+from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
+from klaviyo_pipeline.klaviyo.refusals import refused_words
+from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.report_types import SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
+from klaviyo_pipeline.postgres.campaign_days import UNDATED, CampaignDays
 from klaviyo_pipeline.resources import Session
 
 NAME = "days_add_up"
@@ -37,11 +42,15 @@ Figures = Mapping[str, Decimal]
 
 @dataclass(frozen=True)
 class Span:
-    """Settled days without a gap, both ends inclusive, and the conversion metric that they were asked with."""
+    """Settled days without a gap, both ends inclusive, and the conversion metric that they were asked with.
+
+    `refused` are statistics that Klaviyo did not give on one of the days.
+    """
 
     first: date
     last: date
     metric_id: str | None
+    refused: frozenset[str] = frozenset()
 
 
 def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdict:
@@ -50,15 +59,23 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
     if span is None:
         return passed("no day is settled yet")
     kept = _stored(look, spec, span)
-    sent = {} if isinstance(spec.report, SeriesReport) else _sent_on(look, spec)
+    sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(look)
     look.release()
-    told, unknown = _answer(session, spec, span)
+    try:
+        told, unknown, refused = _answer(session, spec, span)
+    except ConversionMetricIneligible as ineligible:
+        return warning(f"the days {span.first} to {span.last} cannot be compared: {ineligible}")
     dayless: dict[Key, Figures] = {}
     if not isinstance(spec.report, SeriesReport):
         dayless = {key: figures for key, figures in told.items() if key[0] not in sent and any(figures.values())}
         # The answer reaches past the span.
         told = {key: one for key, one in told.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last}
-    names = [name for name in spec.report.additive if not kept or any(name in row for row in kept.values())]
+    not_given = span.refused | refused
+    names = [
+        name
+        for name in spec.report.additive
+        if name not in not_given and (not kept or any(name in row for row in kept.values()))
+    ]
     differing = [
         f"{name} of {'/'.join(filter(None, key))}: {ours:f} here, {theirs:f} in Klaviyo's"
         for key in sorted({*kept, *told})
@@ -73,11 +90,14 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
         "groups": len(told),
         "unknown_statistics": unknown,
         "without_day": ids,
+        "refused_statistics": sorted(not_given),
     }
+    report = VALUES[spec.report.entity]
+    but = f"; not compared: {refused_words(report, span.metric_id, not_given)}" if not_given else ""
     if differing:
         metrics = spec.name.replace("_report", "_metrics")
         return error(
-            f"{counted(len(differing), 'sum')} of {days} differ from the {VALUES[spec.report.entity].name} report: "
+            f"{counted(len(differing), 'sum')} of {days} differ from the {report.name} report: "
             f"{some(differing)}. Klaviyo has restated settled days: see whether KLAVIYO_ATTRIBUTION_DAYS is the "
             f"account's, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} --to {span.last} "
             "--force`.",
@@ -85,22 +105,24 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
             **metadata,
         )
     if dayless:
-        revenue = sum((figures.get("conversion_value", Decimal()) for figures in dayless.values()), Decimal())
+        values = [figures["conversion_value"] for figures in dayless.values() if "conversion_value" in figures]
+        revenue = f", {sum(values, Decimal()):f} in conversion_value," if len(values) == len(dayless) else ""
         return warning(
-            f"the days {days} add up to the {VALUES[spec.report.entity].name} report, but for "
-            f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: {some(ids)}. Their "
-            f"figures, {revenue:f} in conversion_value, are in no table: look at them in Klaviyo.",
+            f"the days {days} add up to the {report.name} report, but for "
+            f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: "
+            f"{some(id or 'no id' for id in ids)}. Their figures{revenue} stand in {UNDATED}: look at them in "
+            f"Klaviyo{but}.",
             **metadata,
         )
-    return passed(f"the days {days} add up to the {VALUES[spec.report.entity].name} report", **metadata)
+    return passed(f"the days {days} add up to the {report.name} report{but}", **metadata)
 
 
 def settled_span(look: Examination, spec: ReportAsset) -> Span | None:
     """The last settled days, unbroken and asked with one metric; None where there are none."""
     earliest = spec.report.first_day or date.min
-    days = look.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled"])
+    days = look.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
     query = (
-        sa.select(days.c.date, days.c.conversion_metric_id)
+        sa.select(days.c.date, days.c.conversion_metric_id, days.c.refused_statistics)
         .where(days.c.entity == look.asset, days.c.is_settled, days.c.date >= earliest)
         .order_by(days.c.date.desc())
         .limit(LONGEST_SPAN)
@@ -109,12 +131,13 @@ def settled_span(look: Examination, spec: ReportAsset) -> Span | None:
     if not settled:
         return None
     last, metric_id = settled[0].date, settled[0].conversion_metric_id
-    unbroken = 0
+    unbroken, refused = 0, frozenset[str]()
     for row in settled:
         if (row.date, row.conversion_metric_id) != (last - timedelta(days=unbroken), metric_id):
             break
         unbroken += 1
-    return Span(last - timedelta(days=unbroken - 1), last, metric_id)
+        refused |= frozenset(row.refused_statistics)
+    return Span(last - timedelta(days=unbroken - 1), last, metric_id, refused)
 
 
 def _stored(look: Examination, spec: ReportAsset, span: Span) -> dict[Key, Figures]:
@@ -129,25 +152,30 @@ def _stored(look: Examination, spec: ReportAsset, span: Span) -> dict[Key, Figur
     return {_key(spec, row._mapping): _figures(spec, row._mapping) for row in look.rows(query)}
 
 
-def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Figures], Sequence[str]]:
-    """Klaviyo's figures of the span by the report's keys, and the statistics that the declarations do not know."""
-    report, last = VALUES[spec.report.entity], span.last
+def _answer(
+    session: Session, spec: ReportAsset, span: Span
+) -> tuple[dict[Key, Figures], Sequence[str], frozenset[str]]:
+    """Klaviyo's figures of the span by the report's keys, the statistics that the declarations do not know, and those
+    that Klaviyo refuses for the metric."""
+    report, first, last = VALUES[spec.report.entity], span.first, span.last
     if not isinstance(spec.report, SeriesReport):
-        # A campaign's figures stand on the day that its send began, and the send may go on for days.
-        last = min(last + LONGEST_SEND, max(last, session.account.today(session.now())))
-    found: dict[Key, Figures] = {}
-    unknown: set[str] = set()
-    for page in session.client.report_pages(report, body(report, span.first, last, span.metric_id)):
-        unknown.update(page.unknown)
-        found |= {_key(spec, row): _figures(spec, row) for row in page.rows}
-    return found, sorted(unknown)
+        first, last = whole_sends(first, last, session.account.today(session.now()))
+
+    def ask(left_out: frozenset[str]) -> tuple[dict[Key, Figures], Sequence[str]]:
+        request = body(report, first, last, span.metric_id, left_out=left_out)
+        pages = list(session.client.report_pages(report, request))
+        rows = added_up(report, [page.rows for page in pages])
+        unknown = sorted({name for page in pages for name in page.unknown})
+        return {_key(spec, row): _figures(spec, row) for row in rows}, unknown
+
+    if span.metric_id is None:
+        return *ask(frozenset()), frozenset()
+    answer, refused = given(session, report, span.metric_id, ask)
+    return *answer, refused
 
 
-def _sent_on(look: Examination, spec: ReportAsset) -> dict[str, date]:
-    """The day on which each object's send began, by id; those that tell none are left out."""
-    table = look.target(spec.listing.entity).table
-    day = look.day_of(table.c.send_time).label("day")
-    return {row.id: row.day for row in look.rows(sa.select(table.c.id, day).where(table.c.send_time.is_not(None)))}
+def _days_of_sends(look: Examination) -> dict[str, date]:
+    return CampaignDays(look.account.slug, look.account.timezone).sent(look.connection)
 
 
 def _key(spec: ReportAsset, row: Mapping[Any, Any]) -> Key:

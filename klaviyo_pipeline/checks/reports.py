@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from operator import eq
 
 import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.reports import ReportAsset
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, shortened, some, warning
-from klaviyo_pipeline.klaviyo.report_types import Report
+from klaviyo_pipeline.klaviyo.refusals import refused_words
+from klaviyo_pipeline.klaviyo.report_types import GROUPS, Report, SeriesReport
+from klaviyo_pipeline.postgres.campaign_days import UNDATED
 from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.refusals import refusals
+from klaviyo_pipeline.zones import same_zone
 
 SIGNED = frozenset({"conversion_value", "net_members_changed"})
 """Sums that may be negative: a refund is an event with a negative value, and a segment may shrink."""
@@ -80,6 +85,22 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
             lambda look: parents_have_figures(look, spec),
         ),
     ]
+    checks.append(
+        Check(
+            "groups_have_ids",
+            f"Each row is one group of Klaviyo's answer and has its {spec.report.keys[0]}. What comes without is kept "
+            "under an empty id, and groups with the same ids are added.",
+            lambda look: groups_have_ids(look, spec.report),
+        )
+    )
+    if not isinstance(spec.report, SeriesReport):
+        checks.append(
+            Check(
+                "rows_have_a_day",
+                f"Every campaign with figures has a send time. The figures of the others stand in {UNDATED}.",
+                rows_have_a_day,
+            )
+        )
     if pairs_of(spec.report):
         checks.append(
             Check(
@@ -93,7 +114,12 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
             Check(
                 "conversions_are_of_one_metric",
                 "Every day was asked with the conversion metric that is asked with now.",
-                conversions_are_of_one_metric,
+                lambda look: conversions_are_of_one_metric(look, spec.report),
+            ),
+            Check(
+                "no_statistic_is_refused",
+                "On every day Klaviyo gave every statistic: some conversion metrics give counts, and no values.",
+                lambda look: no_statistic_is_refused(look, spec.report),
             ),
             Check(
                 "values_are_in_one_currency",
@@ -142,6 +168,47 @@ def uniques_are_within_counts(look: Examination, report: Report) -> Verdict:
     )
 
 
+def groups_have_ids(look: Examination, report: Report) -> Verdict:
+    table, key = look.target().table, report.keys[0]
+    odd = sa.or_(table.c[key] == "", table.c[GROUPS] > 1)
+    query = sa.select(table.c[key].label("id"), table.c.date, table.c[GROUPS]).where(odd).order_by(table.c.date)
+    rows = look.rows(query)
+    if not rows:
+        return passed("every row is one group and has its id")
+    named = some(f"{row.id or 'no id'} on {row.date} ({counted(row.groups, 'group')})" for row in rows)
+    return warning(
+        f"{counted(len(rows), 'row')} of {look.asset} come from groups without an id: {named}. Their counts are "
+        "complete and added; Klaviyo does not say which object or message they belong to.",
+        rows=len(rows),
+    )
+
+
+def rows_have_a_day(look: Examination) -> Verdict:
+    table = look.target(UNDATED).table
+    query = (
+        sa.select(
+            table.c.campaign_id.label("id"),
+            sa.func.sum(table.c.recipients).label("recipients"),
+            sa.func.sum(table.c.conversion_value).label("value"),
+        )
+        .group_by(table.c.campaign_id)
+        .order_by(table.c.campaign_id)
+    )
+    rows = look.rows(query)
+    if not rows:
+        return passed("every campaign with figures has a send time")
+    told = some(
+        f"{row.id or 'no id'} ({row.recipients or 0:,.0f} recipients, {row.value or 0:,.2f} in conversion_value)"
+        for row in rows
+    )
+    return warning(
+        f"{counted(len(rows), 'campaign')} with figures have no send time or are in no listing: {told}. Their figures "
+        f"stand in {UNDATED} and in no day's sums. Look at the campaigns in Klaviyo; if they have a send time there, "
+        "run `klaviyo-pipeline sync campaigns_census campaign_report`.",
+        campaigns=len(rows),
+    )
+
+
 def parents_have_figures(look: Examination, spec: ReportAsset) -> Verdict:
     """Silent for as long as the days were all asked: what was never asked is the ledger's to tell."""
     active = ACTIVE[spec.listing.entity]
@@ -178,18 +245,51 @@ def days_are_the_accounts(look: Examination) -> Verdict:
     ours = look.account.timezone
     if theirs is None:
         return passed("Klaviyo has not told the account's time zone yet")
-    if theirs != ours:
+    if not same_zone(theirs, ours):
         return error(
             f"the windows are cut in {ours}, and the account's own zone is {theirs}: set KLAVIYO_TIMEZONE={theirs}, "
             "run `klaviyo-pipeline rewindow` and sync again; report days are days of the account.",
             configured=ours,
             account=theirs,
         )
-    return _same_as_now(look, "account_timezone", theirs, "while the account's zone was", "its zone is")
+    return _same_as_now(look, "account_timezone", theirs, "while the account's zone was", "its zone is", same_zone)
 
 
-def conversions_are_of_one_metric(look: Examination) -> Verdict:
+def no_statistic_is_refused(look: Examination, report: Report) -> Verdict:
+    ledger = Ledger(look.account.slug, look.asset).table
+    query = (
+        sa.select(
+            look.day_of(ledger.c.window_start).label("day"), ledger.c.conversion_metric_id, ledger.c.refused_statistics
+        )
+        .where(
+            ledger.c.entity == look.asset,
+            ledger.c.status == "synced",
+            sa.func.cardinality(ledger.c.refused_statistics) > 0,
+        )
+        .order_by(ledger.c.window_start)
+    )
+    days = look.rows(query)
+    if not days:
+        return passed("Klaviyo gave every statistic that was asked for")
+    names = frozenset(name for row in days for name in row.refused_statistics)
+    words = refused_words(report, days[-1].conversion_metric_id, names)
+    first, last = days[0].day, days[-1].day
+    return warning(
+        f"{words}, so they are empty for {counted(len(days), 'day')} ({first} to {last}), here and in what is computed "
+        "from them. Set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for. Once it gives them for "
+        f"this one: {_ask_again(look, first, last)}",
+        days=len(days),
+        statistics=sorted(names),
+    )
+
+
+def conversions_are_of_one_metric(look: Examination, report: Report) -> Verdict:
     present = _of_account(look, "conversion_metric_id")
+    every = frozenset(report.statistics)
+    refused = {(one.report, one.metric_id): one.statistics for one in refusals(look.connection, look.account.slug)}
+    if present is not None and refused.get((report.name, present), frozenset()) >= every:
+        # This report has no figures at all for the account's metric, and is asked with another one.
+        present = Ledger(look.account.slug, look.asset).conversion_metric(look.connection)
     return _same_as_now(look, "conversion_metric_id", present, "with the conversion metric", "the metric is")
 
 
@@ -198,8 +298,10 @@ def values_are_in_one_currency(look: Examination) -> Verdict:
     return _same_as_now(look, "account_currency", present, "while the account's currency was", "its currency is")
 
 
-def _same_as_now(look: Examination, column: str, present: str | None, asked: str, now: str) -> Verdict:
-    """Whether every synced day was asked with what holds now."""
+def _same_as_now(
+    look: Examination, column: str, present: str | None, asked: str, now: str, same: Callable[[str, str], bool] = eq
+) -> Verdict:
+    """Whether every synced day was asked with what holds now; `same` compares two values of the column."""
     if present is None:
         return passed("nothing was asked yet")
     ledger = Ledger(look.account.slug, look.asset).table
@@ -213,7 +315,7 @@ def _same_as_now(look: Examination, column: str, present: str | None, asked: str
         .group_by(other)
         .order_by(sa.func.min(days))
     )
-    groups = look.rows(query)
+    groups = [row for row in look.rows(query) if not same(row[0], present)]
     if not groups:
         return passed(f"every day was asked {asked} {present}")
     told = some(f"{counted(row.days, 'day')} ({row.first} to {row.last}) {asked} {row[0]}" for row in groups)

@@ -7,7 +7,9 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
+from klaviyo_pipeline.accounts import duplicates
 from klaviyo_pipeline.cli.shared import chosen_accounts, console, json_text, table, warehouse
+from klaviyo_pipeline.postgres.account import stored_account_id
 from klaviyo_pipeline.postgres.ledger import last_synced
 from klaviyo_pipeline.settings import Settings
 
@@ -27,11 +29,12 @@ def accounts(form: str) -> None:
     """Which accounts there are: those of accounts.yaml, or else the environment's own one.
 
     Whether the variable with the key is set is told, never what it holds. An entry that is wrong is told in one line,
-    and the exit code is then 1; the other accounts work all the same.
+    and the exit code is then 1; the other accounts work all the same. Two entries for one Klaviyo account are a
+    warning.
     """
     with chosen_accounts(()) as chosen:
-        synced = {settings.account.slug: moment for settings, moment in chosen.each(_last_synced)}
-        rows = [_row(settings, synced.get(settings.account.slug)) for settings in chosen.every]
+        stored = {settings.account.slug: found for settings, found in chosen.each(_stored)}
+        rows = [_row(settings, *stored.get(settings.account.slug, (None, None))) for settings in chosen.every]
         if form == "json":
             click.echo(json_text(rows))
         else:
@@ -39,22 +42,28 @@ def accounts(form: str) -> None:
                 {**row, "key": f"{row['key_variable']}{'' if row['key_is_set'] else ' (not set)'}"} for row in rows
             ]
             console().print(table(shown, COLUMNS))
+        account_ids = {slug: account_id for slug, (account_id, _) in stored.items()}
+        for line in duplicates(chosen.every, os.environ, account_ids):
+            click.echo(f"warning: {line}: sums over all accounts count it twice.", err=True)
 
 
 COMMANDS = (accounts,)
 
 
-def _last_synced(settings: Settings) -> datetime | None:
+def _stored(settings: Settings) -> tuple[str | None, datetime | None]:
+    """The id of the Klaviyo account that the schema holds, and when it was last synced."""
+    slug = settings.account.slug
     with warehouse(settings) as engine, engine.connect() as connection:
-        if not sa.inspect(connection).has_table("sync_windows", schema=settings.account.slug):
-            return None
-        return last_synced(connection, settings.account.slug)
+        if not sa.inspect(connection).has_table("sync_windows", schema=slug):
+            return None, None
+        return stored_account_id(connection, slug), last_synced(connection, slug)
 
 
-def _row(settings: Settings, synced: datetime | None) -> dict[str, Any]:
+def _row(settings: Settings, account_id: str | None, synced: datetime | None) -> dict[str, Any]:
     account = settings.account
     return {
         "account": account.slug,
+        "account_id": account_id,
         "timezone": account.timezone,
         "sync_window": account.sync_window,
         "start_date": account.start_date,

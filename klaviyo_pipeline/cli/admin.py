@@ -1,4 +1,4 @@
-"""Commands that change how the warehouse is set up: `migrate` and `rewindow`."""
+"""Commands that change how the warehouse is set up: `migrate`, `rewindow` and `reset-clock`."""
 
 import click
 
@@ -11,6 +11,7 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.postgres.account import rewindow as forget_windows
+from klaviyo_pipeline.postgres.clock import reset_clock as move_to_present
 from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
 from klaviyo_pipeline.postgres.migrations import migrate as apply_migrations
 from klaviyo_pipeline.settings import SQL_DIR, Settings
@@ -60,4 +61,26 @@ def rewindow(slug: str | None) -> None:
     )
 
 
-COMMANDS = (migrate, rewindow)
+@click.command("reset-clock", short_help="Reset times that are ahead of the database's clock.")
+@account_option
+@click.confirmation_option(prompt="Is the database's clock right now?")
+def reset_clock(slug: str | None) -> None:
+    """Reset times that are ahead of the database's clock, after that clock was ahead for a while.
+
+    Rows that were observed ahead of the clock get the present time, in their order, so that later observations win
+    again. Windows and censuses that were requested ahead of the clock are due again.
+    """
+    with (
+        one_account(slug) as settings,
+        warehouse(settings, migrated=True) as engine,
+        engine.begin() as connection,
+    ):
+        changed = move_to_present(connection, settings.account.slug)
+    if not changed:
+        click.echo("No time is ahead of the database's clock.")
+        return
+    rows = ", ".join(f"{rows:,} in {table}" for table, rows in changed.items())
+    click.echo(f"Reset {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`.")
+
+
+COMMANDS = (migrate, rewindow, reset_clock)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import click
 
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Good in any place of the command line, whatever the command.
     debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A character that the terminal or the file cannot hold becomes a question mark.
+            stream.reconfigure(errors="replace")
     given = [argument for argument in given if argument != "--debug"]
     try:
         code = cli.main(given, prog_name="klaviyo-pipeline", standalone_mode=False)

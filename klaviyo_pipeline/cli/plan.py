@@ -22,7 +22,7 @@ from klaviyo_pipeline.cli.shared import (
 from klaviyo_pipeline.cli.sync import AssetName, check_days, sync_request
 from klaviyo_pipeline.estimates.durations import told_time
 from klaviyo_pipeline.planning import SyncRequest
-from klaviyo_pipeline.postgres.account import stored_conversion_metric, verify
+from klaviyo_pipeline.postgres.account import verify
 from klaviyo_pipeline.settings import Account, Settings
 
 if TYPE_CHECKING:
@@ -106,17 +106,28 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
 
     migrated = sa.inspect(connection).has_table("sync_windows", schema=account.slug)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-    metric_id = account.conversion_metric_id
     if migrated:
         verify(connection, account, None)
-        metric_id = metric_id or stored_conversion_metric(connection, account.slug)
     looked_at = connection if migrated else None
-    estimates = Estimator(account, now, looked_at, metric_id).estimates(request)
+    estimates = Estimator(account, now, looked_at, _metrics(looked_at, account)).estimates(request)
     requests: Counter[str] = Counter()
     for one in estimates:
         requests.update({one.endpoint: one.requests} if one.endpoint is not None else {})
     quotas = list(_quotas(looked_at, account, now, requests))
     return Plan(migrated, estimates, whole_sync(requests, account.rate_scale), quotas)
+
+
+def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, str]:
+    """The conversion metric of each report: the one that is set, else the one that it was last asked with."""
+    from klaviyo_pipeline.assets.reports import REPORT_ASSETS
+    from klaviyo_pipeline.postgres.ledger import Ledger
+
+    found: dict[str, str | None] = {}
+    for name, spec in REPORT_ASSETS.items():
+        if spec.report.needs_conversion_metric:
+            last = Ledger(account.slug, name).conversion_metric(connection) if connection is not None else None
+            found[name] = account.conversion_metric_id or last
+    return {name: metric for name, metric in found.items() if metric is not None}
 
 
 def _quotas(

@@ -4,6 +4,7 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from io import StringIO
 from typing import Any
 
 import click
@@ -16,9 +17,11 @@ from klaviyo_pipeline.cli.shared import (
     Chosen,
     account_option,
     accounts_option,
+    check_begun,
     check_order,
     chosen_accounts,
     console,
+    is_writable,
     json_text,
     number,
     one_account,
@@ -27,10 +30,14 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
-from klaviyo_pipeline.postgres.metrics import flow_metrics_between
+from klaviyo_pipeline.postgres.censuses import CensusRecord
+from klaviyo_pipeline.postgres.metrics import FLOW_METRICS, flow_metrics_between, is_known_flow
 from klaviyo_pipeline.postgres.repositories import Criteria
 from klaviyo_pipeline.postgres.sizes import table_bytes
 from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.reporting.content import coverage_notices, named_days
+from klaviyo_pipeline.reporting.period import Period
+from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.settings import Account, Settings
 from klaviyo_pipeline.text import printable
 
@@ -107,19 +114,24 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
 
     Counts are summed. Rates that rest on uniques are the daily rates weighted by deliveries: a span's uniques
     cannot be had from daily ones. In CSV a name that a spreadsheet would run as a formula gets a ' before it; in JSON,
-    and in Postgres, it is as it is.
+    and in Postgres, it is as it is. Days that are not synced, or not final, are named: with JSON and CSV on stderr.
     """
     check_order(first, last)
     with one_account(slug) as settings:
+        check_begun(settings.account, first)
         rows = read_metrics(settings, first, last, flow_id)
-    if form == "json":
-        click.echo(json_text(rows))
-    elif form == "csv":
-        _write_csv(rows)
-    else:
+        notice = _metrics_notice(settings, first, last)
+    if form == "table":
         shown = console()
         shown.print(table(rows, METRICS_COLUMNS))
-        shown.print(RATES_NOTE if rows else "No figures: sync flow_report and flow_metrics for these days first.")
+        shown.print(RATES_NOTE if rows else "No figures.")
+        shown.print(notice or "Every one of these days is synced and final.", markup=False, soft_wrap=True)
+        return
+    if form == "json":
+        click.echo(json_text(rows))
+    else:
+        _write_csv(rows)
+    _warn(notice)
 
 
 @click.command("list", short_help="List flows, campaigns, forms or segments.")
@@ -147,8 +159,13 @@ def list_(
     after: str | None,
     form: str,
 ) -> None:
-    """List flows, campaigns, forms or segments from Postgres, in order of id."""
+    """List flows, campaigns, forms or segments from Postgres, in order of id.
+
+    What Postgres may lack is named: with JSON on stderr.
+    """
+    check_order(first, last)
     with one_account(slug) as settings, warehouse(settings) as engine:
+        check_begun(settings.account, first)
         criteria = Criteria(
             name=name,
             status=state,
@@ -158,8 +175,11 @@ def list_(
             deleted=deleted,
         )
         rows = repository(engine, settings.account.slug, LISTINGS[asset]).page(criteria, limit=limit, after=after)
+        with engine.connect() as connection:
+            notice = _listing_notice(connection, settings.account, asset, first, last)
     if form == "json":
         click.echo(json_text(rows))
+        _warn(notice)
         return
     shown = console()
     hidden = {"raw", "definition", "observed_at"}
@@ -167,6 +187,8 @@ def list_(
     shown.print(table(rows, columns) if rows else "Nothing matches.")
     if len(rows) == limit:
         shown.print(f"More: --after {rows[-1]['id']}", markup=False)
+    if notice:
+        shown.print(notice, markup=False, soft_wrap=True)
 
 
 @click.command(short_help="One object by id, as JSON: from Postgres, or else Klaviyo.")
@@ -245,10 +267,59 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def read_metrics(settings: Settings, first: date, last: date, flow_id: str | None = None) -> list[dict[str, Any]]:
-    """One row for each flow over these days, highest revenue first; figures as numbers."""
+    """One row for each flow over these days, highest revenue first; figures as numbers.
+
+    Raises a usage error for a flow that Postgres does not know.
+    """
     with warehouse(settings) as engine, engine.connect() as connection:
+        if flow_id is not None and not is_known_flow(connection, settings.account.slug, flow_id):
+            raise click.UsageError(
+                f"--flow {flow_id!r}: Postgres has no flow with this id; `klaviyo-pipeline get flows ID` asks Klaviyo."
+            )
         found = flow_metrics_between(connection, settings.account.slug, first, last, flow_id=flow_id)
         return [{key: number(value) for key, value in row.items()} for row in found]
+
+
+def _metrics_notice(settings: Settings, first: date, last: date) -> str | None:
+    """Which of these days flow_metrics does not cover, or not finally; None where every day is final."""
+    account = settings.account
+    period = Period(first, min(last, account.today(datetime.now(UTC))))
+    with warehouse(settings) as engine, engine.connect() as connection:
+        covered = Reader(connection, account.slug).coverage(FLOW_METRICS, period)
+    notices = " ".join(coverage_notices(covered))
+    if not notices:
+        return None
+    sync = f"sync flow_report flow_metrics --from {first} --to {period.last}"
+    remedy = "" if covered.is_whole else f" Run `klaviyo-pipeline {sync}`."
+    return f"{covered.synced:,} of {len(period.days):,} days are synced: {notices}{remedy}"
+
+
+def _listing_notice(
+    connection: sa.Connection, account: Account, entity: str, first: date | None, last: date | None
+) -> str | None:
+    """What Postgres may lack of the objects that were updated on these days; None where it has them all.
+
+    A census lists every object: what was updated before it is there, whatever the windows say.
+    """
+    today = account.today(datetime.now(UTC))
+    census = CensusRecord(account.slug, entity).last_complete(connection)
+    listed_until = account.today(census) if census else account.start_date
+    period = Period(max(first or listed_until, listed_until), min(last or today, today))
+    notices = []
+    if census is None and (first is None or first < account.start_date):
+        notices.append(f"no full listing yet, {entity} last updated before {account.start_date} may be missing")
+    # On the day of the census itself its rows are as good as a window's.
+    if period.days and not (census and period.first == today):
+        covered = Reader(connection, account.slug).coverage_of_listing(entity, period)
+        notices += [f"not synced for {named_days(covered.missing)}"] if covered.missing else []
+    if not notices:
+        return None
+    return f"{entity}: {'; '.join(notices)}. Run `klaviyo-pipeline sync {entity} {entity}_census`."
+
+
+def _warn(notice: str | None) -> None:
+    if notice:
+        click.echo(f"warning: {notice}", err=True)
 
 
 def _midnight(account: Account, day: date) -> datetime:
@@ -256,11 +327,17 @@ def _midnight(account: Account, day: date) -> datetime:
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    writer = csv.writer(sys.stdout)
+    text = StringIO()
+    writer = csv.writer(text)
     if rows:
         writer.writerow(rows[0])
     for row in rows:
         writer.writerow([_inert(value) for value in row.values()])
+    if not is_writable(text.getvalue()):
+        raise click.ClickException(
+            f"the output's encoding, {sys.stdout.encoding}, lacks characters of the data; set PYTHONIOENCODING=utf-8."
+        )
+    sys.stdout.write(text.getvalue())
 
 
 def _inert(value: Any) -> Any:

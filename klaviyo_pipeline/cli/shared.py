@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from klaviyo_pipeline.postgres.embedded import EmbeddedPostgresError
 from klaviyo_pipeline.postgres.engine import (
     DatabaseUnreachable,
     NotMigrated,
+    RightsMissing,
     clear_errors,
     create_engine,
     reason,
@@ -32,6 +34,7 @@ from klaviyo_pipeline.postgres.engine import (
 from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
 from klaviyo_pipeline.postgres.overview import OverviewRefused, refresh_overview
 from klaviyo_pipeline.postgres.repositories import UnknownFilter
+from klaviyo_pipeline.postgres.sessions import UnfitDatabase
 from klaviyo_pipeline.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
 from klaviyo_pipeline.text import printable
 
@@ -47,6 +50,8 @@ EXPECTED = (
     KlaviyoError,
     AccountRefused,
     DatabaseUnreachable,
+    UnfitDatabase,
+    RightsMissing,
     NotMigrated,
     MigrationError,
     OverviewRefused,
@@ -224,11 +229,23 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: 
 
 
 def json_text(value: Any) -> str:
-    """JSON with figures as numbers and times in ISO 8601; no character in it drives a terminal."""
+    """JSON with figures as numbers and times in ISO 8601.
+
+    No character of it drives a terminal, and none is lost where the output's encoding lacks it.
+    """
     text = orjson.dumps(value, default=_number, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
-    if text.replace("\n", "").isprintable():
+    if text.replace("\n", "").isprintable() and is_writable(text):
         return text
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return "".join(c if (c.isprintable() and is_writable(c)) or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def is_writable(text: str) -> bool:
+    """Whether the output's encoding has all of these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def number(value: Any) -> Any:

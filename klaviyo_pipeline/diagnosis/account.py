@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,10 +12,14 @@ from klaviyo_pipeline.diagnosis.scopes import scope_checks, scope_findings
 from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
-from klaviyo_pipeline.klaviyo.errors import BadRequest, KlaviyoError, MissingScope, RevisionRetired
+from klaviyo_pipeline.klaviyo.errors import BadRequest, Forbidden, KlaviyoError, RevisionRetired
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
+from klaviyo_pipeline.klaviyo.refusals import refused_words
+from klaviyo_pipeline.klaviyo.reports import REPORTS
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.postgres.refusals import Refusal
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.zones import same_zone
 
 KEY, REVISION, ZONE, METRIC = "API key", "API revision", "time zone", "conversion metric"
 RETIREMENT_IS_NEAR_DAYS = 90
@@ -39,13 +43,11 @@ def not_asked(because: str, *known: Finding) -> Told:
     return Told([by_check.get(check) or skipped(check, because) for check in checks])
 
 
-def ask_klaviyo(
-    account: Account, key: str, secrets: Secrets, now: datetime, passed_over: frozenset[str] = frozenset()
-) -> Told:
-    """Ask with the key what it may, and for whom. `now` is aware; `passed_over` are no conversion metrics."""
+def ask_klaviyo(account: Account, key: str, secrets: Secrets, now: datetime, refusals: Sequence[Refusal] = ()) -> Told:
+    """Ask with the key what it may, and for whom. `now` is aware; `refusals` are what it did not give a report."""
     try:
         with _client(account, key) as client:
-            return _Examination(account, client, secrets, now, passed_over).told()
+            return _Examination(account, client, secrets, now, refusals).told()
     except (RevisionRetired, BadRequest) as error:
         remedy = f"set KLAVIYO_REVISION to one that Klaviyo serves, such as {Account.revision}"
         return not_asked(f"the {REVISION} comes first", failed(REVISION, secrets.told(error), remedy))
@@ -69,15 +71,15 @@ class _Examination:
     client: KlaviyoClient
     secrets: Secrets
     now: datetime
-    passed_over: frozenset[str]
+    refusals: Sequence[Refusal]
 
     def told(self) -> Told:
         """Raises what makes every further question idle: a key or a revision that is refused."""
         identity: KlaviyoAccount | None = None
-        refused: MissingScope | None = None
+        refused: Forbidden | None = None
         try:
             identity = self.client.account()
-        except MissingScope as error:
+        except Forbidden as error:
             refused = error
         scopes = scope_findings(self.client, refused, self.secrets, self.now)
         metric = self._metric(scopes[-1])
@@ -108,8 +110,9 @@ class _Examination:
         ours = self.account.timezone
         if identity is None:
             return skipped(ZONE, "the key may not read the account")
-        if identity.timezone == ours:
-            return ok(ZONE, f"{ours}, as the account's own")
+        if same_zone(identity.timezone, ours):
+            old_name = "" if identity.timezone == ours else f", which Klaviyo calls {identity.timezone}"
+            return ok(ZONE, f"{ours}, as the account's own{old_name}")
         return failed(
             ZONE,
             f"the windows are cut in {ours}, and the account's own zone is {identity.timezone}",
@@ -121,7 +124,7 @@ class _Examination:
         if scope.verdict != "ok":
             return skipped(METRIC, "the metrics cannot be read")
         try:
-            metric = find_conversion_metric(self.client, self.account.conversion_metric_id, self.passed_over)
+            metric = find_conversion_metric(self.client, self.account.conversion_metric_id)
             name = next((known.name or "" for known in self.client.metrics() if known.id == metric.id), None)
         except KlaviyoError as error:
             return failed(METRIC, self.secrets.told(error))
@@ -136,9 +139,18 @@ class _Examination:
             )
         known = f' "{name}"' if name else ""
         found = self.secrets.redact(f"{metric.id}{known}, {metric.how}")
+        refused = [_refused(one) for one in self.refusals if one.metric_id == metric.id and one.report in REPORTS]
+        if refused and metric.counts:
+            remedy = "set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for, or do without them"
+            return warning(METRIC, f"{found}; {'; '.join(refused)}", remedy)
         if metric.counts:
             return ok(METRIC, found)
         return warning(METRIC, found, "set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as one")
+
+
+def _refused(refusal: Refusal) -> str:
+    words = refused_words(REPORTS[refusal.report], refusal.metric_id, refusal.statistics)
+    return f"{words}, as asked at {refusal.refused_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _in_days(days: int) -> str:

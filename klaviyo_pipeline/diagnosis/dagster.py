@@ -11,6 +11,7 @@ from klaviyo_pipeline.diagnosis.findings import Finding, failed, ok, warning
 from klaviyo_pipeline.instance import OWN_URL, WAREHOUSE_URL, found_storage_url, home, use_project_instance
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline.steady_storage import steady_engine
 
 CHECK = "Dagster instance"
 
@@ -72,7 +73,7 @@ def _opened(where: str) -> str:
 
 
 def _has_tables(url: str) -> bool:
-    engine = sa.create_engine(url, connect_args={"connect_timeout": 10})
+    engine = steady_engine(url)
     try:
         with engine.connect() as connection:
             return sa.inspect(connection).has_table("runs")
@@ -82,7 +83,7 @@ def _has_tables(url: str) -> bool:
 
 def _sessions_are_shared(url: str) -> bool:
     """Whether two connections that are both open are one session of the server; one that is busy may hide it."""
-    engine = sa.create_engine(url, connect_args={"connect_timeout": 10}, isolation_level="AUTOCOMMIT")
+    engine = steady_engine(url)
     backend = sa.text("SELECT pg_backend_pid()")
     try:
         with engine.connect() as one, engine.connect() as another:

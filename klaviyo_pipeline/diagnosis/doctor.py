@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from klaviyo_pipeline.accounts import in_terms_of, load_accounts
+from klaviyo_pipeline.accounts import duplicates, in_terms_of, load_accounts
 from klaviyo_pipeline.diagnosis import clocks
 from klaviyo_pipeline.diagnosis.account import KEY, Told, ask_klaviyo, not_asked
 from klaviyo_pipeline.diagnosis.dagster import CHECK as DAGSTER
 from klaviyo_pipeline.diagnosis.dagster import look_at_dagster
-from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped
+from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
 from klaviyo_pipeline.diagnosis.reaching import reach
-from klaviyo_pipeline.diagnosis.warehouse import look_at_warehouse, passed_over_metrics
+from klaviyo_pipeline.diagnosis.warehouse import COUNTED_TWICE, look_at_warehouse, refusals_on_record
 from klaviyo_pipeline.instance import OWN_URL
 from klaviyo_pipeline.resources import api_key
 from klaviyo_pipeline.settings import Account, Settings, SettingsError
 
-SETTINGS = "settings"
+SETTINGS, ACCOUNTS = "settings", "accounts"
 
 Clock = Callable[[], datetime]
 
@@ -40,17 +40,19 @@ def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: 
         return [failed(SETTINGS, told), skipped("everything else", f"the {SETTINGS} come first")]
     secrets = Secrets.of(environ, (settings.account for settings in accounts.every))
     findings = [failed(SETTINGS, secrets.redact(error)) for error in accounts.errors]
+    account_ids: dict[str, str | None] = {}
     for place, settings in enumerate(accounts.every):
-        found = _examine(settings, environ, secrets, clock, with_dagster=place == 0)
         slug = settings.account.slug
+        account_ids[slug], found = _examine(settings, environ, secrets, clock, with_dagster=place == 0)
         findings += [replace(one, check=f"{slug}: {one.check}") for one in found] if len(accounts.every) > 1 else found
-    return findings
+    twice = duplicates(accounts.every, environ, account_ids)
+    return findings + [warning(ACCOUNTS, secrets.redact(line), COUNTED_TWICE) for line in twice]
 
 
 def _examine(
     settings: Settings, environ: Mapping[str, str], secrets: Secrets, clock: Clock, *, with_dagster: bool
-) -> list[Finding]:
-    """One account's findings; those of Dagster's instance, which serves all accounts, on request."""
+) -> tuple[str | None, list[Finding]]:
+    """The id of an account in Klaviyo, and its findings; those of Dagster's instance, which all share, on request."""
     reached = reach(settings.account, secrets, clock)
     told = _told(settings, secrets, clock, answers=reached.answers)
     account_id = told.identity.id if told.identity else None
@@ -64,7 +66,7 @@ def _examine(
         dagster = [skipped(DAGSTER, "it is kept on the database's server")]
     agreement = clocks.compare(database=looked.ahead, klaviyo=reached.ahead)
     found = [ok(SETTINGS, _summary(settings.account)), reached.finding, *told.findings, *looked.findings]
-    return [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]
+    return account_id, [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]
 
 
 def _in_terms_of(account: Account, finding: Finding) -> Finding:
@@ -79,7 +81,7 @@ def _told(settings: Settings, secrets: Secrets, clock: Clock, *, answers: bool) 
         return not_asked("there is no API key", failed(KEY, secrets.told(error)))
     if not answers:
         return not_asked("Klaviyo does not answer")
-    return ask_klaviyo(settings.account, key, secrets, clock(), passed_over_metrics(settings))
+    return ask_klaviyo(settings.account, key, secrets, clock(), refusals_on_record(settings))
 
 
 def _summary(account: Account) -> str:

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok
+from klaviyo_pipeline.klaviyo.environment import UnusableProxy, proxy_errors
 from klaviyo_pipeline.klaviyo.errors import InsecureUrl
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.settings import Account
@@ -39,13 +40,16 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
         return Reached(failed(CHECK, str(error)))
     before = clock()
     try:
-        answer = httpx.get(
-            origin.url("/api/accounts"),
-            headers={"revision": account.revision, "accept": "application/vnd.api+json"},
-            timeout=TIMEOUT,
-            follow_redirects=False,
-            trust_env=origin.encrypted,
-        )
+        with proxy_errors():
+            answer = httpx.get(
+                origin.url("/api/accounts"),
+                headers={"revision": account.revision, "accept": "application/vnd.api+json"},
+                timeout=TIMEOUT,
+                follow_redirects=False,
+                trust_env=origin.encrypted,
+            )
+    except UnusableProxy as error:
+        return Reached(failed(CHECK, str(error)))
     except httpx.HTTPError as error:
         return Reached(
             failed(CHECK, f"{account.api_url} cannot be reached: {secrets.told(error)}", "check KLAVIYO_API_URL")

@@ -15,7 +15,7 @@ from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, wa
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
-from klaviyo_pipeline.klaviyo.errors import KlaviyoError, MissingScope
+from klaviyo_pipeline.klaviyo.errors import Forbidden, KlaviyoError, MissingScope
 from klaviyo_pipeline.klaviyo.listings import Chain, Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -30,7 +30,7 @@ def scope_checks() -> list[str]:
 
 
 def scope_findings(
-    client: KlaviyoClient, account_refused: MissingScope | None, secrets: Secrets, now: datetime
+    client: KlaviyoClient, account_refused: Forbidden | None, secrets: Secrets, now: datetime
 ) -> list[Finding]:
     """One finding for each of `scope_checks`; the account's is known to the caller already."""
     asked: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
@@ -63,12 +63,12 @@ def _finding(endpoint: Endpoint, trouble: KlaviyoError | None, secrets: Secrets)
     if trouble is None:
         return ok(_check(endpoint), "the key has it")
     said = secrets.told(trouble)
+    found, remedy = said, ""
     if isinstance(trouble, MissingScope):
-        remedy = f"create a key with {', '.join(endpoint.scopes)}"
-        if endpoint is TAGS.list_endpoint:
-            return warning(_check(endpoint), f"the key lacks it, so tags are not synced: {said}", remedy)
-        return failed(_check(endpoint), f"the key lacks it: {said}", remedy)
-    return failed(_check(endpoint), said)
+        found, remedy = f"the key lacks it: {said}", f"create a key with {', '.join(trouble.scopes)}"
+    if isinstance(trouble, Forbidden) and endpoint is TAGS.list_endpoint:
+        return warning(_check(endpoint), f"tags are not synced: {found}", remedy)
+    return failed(_check(endpoint), found, remedy)
 
 
 def _listing_endpoints() -> list[Endpoint]:

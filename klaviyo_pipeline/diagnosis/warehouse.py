@@ -11,13 +11,18 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
-from klaviyo_pipeline.postgres.account import AccountRefused, ineligible_metrics, verify
+from klaviyo_pipeline.postgres.account import AccountRefused, other_schemas, verify
+from klaviyo_pipeline.postgres.clock import REMEDY, ahead_of_clock
 from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
 from klaviyo_pipeline.postgres.migrations import pending, read_migrations
+from klaviyo_pipeline.postgres.owners import FOREIGN_OWNERS, remedy
+from klaviyo_pipeline.postgres.refusals import Refusal, refusals
 from klaviyo_pipeline.settings import SQL_DIR, Settings
 
 REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account of schema"
-AFTER_REACHED = (VERSION, RIGHTS, MIGRATIONS, OWNER)
+OBSERVED = "times of observation"
+COUNTED_TWICE = "sums over all accounts count it twice: keep one of the accounts"
+AFTER_REACHED = (VERSION, RIGHTS, MIGRATIONS, OWNER, OBSERVED)
 OLDEST_MAJOR = 14
 
 _SERVER = sa.text("""
@@ -26,7 +31,6 @@ SELECT
     current_database() AS database,
     current_setting('server_version_num')::integer / 10000 AS major,
     current_setting('server_version') AS version,
-    current_setting('server_encoding') AS encoding,
     pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean AS read_only,
     has_database_privilege(current_database(), 'CREATE') AS may_create_schemas,
     has_database_privilege(current_database(), 'TEMPORARY') AS may_use_temporary,
@@ -76,14 +80,14 @@ def look_at_warehouse(settings: Settings, account_id: str | None, secrets: Secre
         return Looked([reached, *(skipped(check, "the database cannot be used") for check in AFTER_REACHED)])
 
 
-def passed_over_metrics(settings: Settings) -> frozenset[str]:
-    """Metrics that Klaviyo computed no figures for when a report asked; none where the warehouse cannot tell."""
+def refusals_on_record(settings: Settings) -> list[Refusal]:
+    """What Klaviyo refused of its reports when they were last asked; nothing where the warehouse cannot tell."""
     try:
         with _read_only(warehouse_url(settings.database_url)) as connection:
-            return ineligible_metrics(connection, settings.account.slug)
+            return refusals(connection, settings.account.slug)
     except Exception:
         # What keeps the warehouse from telling is a finding of its own.
-        return frozenset()
+        return []
 
 
 @contextmanager
@@ -111,6 +115,7 @@ class _Look:
     def findings(self) -> list[Finding]:
         server = self.connection.execute(_SERVER, {"schema": self.schema}).one()
         closed = self.connection.execute(_CLOSED_TABLES, {"schema": self.schema}).scalars().all()
+        owners = self.connection.exec_driver_sql(FOREIGN_OWNERS, {"schema": self.schema}).scalars().all()
         self.connection.rollback()
         try:
             lacking: Sequence[str] = pending(self.url, self.schema, SQL_DIR)
@@ -120,9 +125,10 @@ class _Look:
         return [
             ok(REACHED, self._where(server)),
             _version(server),
-            _rights(server, self.schema, closed, must_create=bool(lacking)),
+            _rights(server, self.schema, closed, owners, must_create=bool(lacking)),
             migrations,
             *guarded(OWNER, self.secrets, self._owner),
+            *guarded(OBSERVED, self.secrets, self._observed),
         ]
 
     def _where(self, server: sa.Row[tuple[object, ...]]) -> str:
@@ -131,52 +137,66 @@ class _Look:
         return place if self.settings.database_url else f"embedded, {place}"
 
     def _owner(self) -> list[Finding]:
-        if not sa.inspect(self.connection).has_table("account", schema=self.schema):
-            return [ok(OWNER, "nobody's yet; the first sync takes it for the account of the key")]
-        try:
-            holds = verify(self.connection, self.settings.account, self.account_id)
-        except AccountRefused as error:
-            return [failed(OWNER, self.secrets.told(error))]
+        holds = None
+        if sa.inspect(self.connection).has_table("account", schema=self.schema):
+            try:
+                holds = verify(self.connection, self.settings.account, self.account_id)
+            except AccountRefused as error:
+                return [failed(OWNER, self.secrets.told(error))]
+        if self.account_id and (others := other_schemas(self.connection, self.schema, self.account_id)):
+            found = f"{self.account_id}, as the key's; schema {', '.join(others)} holds the same account"
+            return [warning(OWNER, found, f"{COUNTED_TWICE}, and drop the schema of the other")]
         if holds is None:
             return [ok(OWNER, "nobody's yet; the first sync takes it for the account of the key")]
         if self.account_id is None:
             return [skipped(OWNER, f"it is {holds}'s, and Klaviyo did not tell whose the key is")]
         return [ok(OWNER, f"{holds}, as the key's; windows are {self.settings.account.sync_window}")]
 
+    def _observed(self) -> list[Finding]:
+        self.connection.rollback()
+        if not sa.inspect(self.connection).has_table("sync_windows", schema=self.schema):
+            return [ok(OBSERVED, "nothing is stored yet")]
+        ahead = ahead_of_clock(self.connection, self.schema)
+        if not ahead:
+            return [ok(OBSERVED, "all lie in the past")]
+        rows = ", ".join(f"{rows:,} in {name}" for name, rows in ahead.items())
+        return [failed(OBSERVED, f"some rows are ahead of the database's clock: {rows}", REMEDY)]
+
 
 def _version(server: sa.Row[tuple[object, ...]]) -> Finding:
     if server.major < OLDEST_MAJOR:
         return failed(VERSION, str(server.version), f"use Postgres {OLDEST_MAJOR} or newer")
-    if server.encoding != "UTF8":
-        return failed(
-            VERSION,
-            f"{server.version}, and the database's encoding is {server.encoding}",
-            "use a database with ENCODING 'UTF8': names hold any letter",
-        )
     return ok(VERSION, str(server.version))
 
 
-def _rights(server: sa.Row[tuple[object, ...]], schema: str, closed: Sequence[str], *, must_create: bool) -> Finding:
-    role = server.role
+def _rights(
+    server: sa.Row[tuple[object, ...]], schema: str, closed: Sequence[str], owners: Sequence[str], *, must_create: bool
+) -> Finding:
+    role = str(server.role)
     if server.read_only:
         return failed(
             RIGHTS, f"{role}: the server takes no writes from it", "use the primary, and a role that may write"
         )
     if server.may_create_tables is None and not server.may_create_schemas:
-        remedy = f"GRANT CREATE ON DATABASE {server.database} TO {role}, or have the schema made for it"
-        return failed(RIGHTS, f"{role} may not create the schema {schema}", remedy)
+        grant = f"GRANT CREATE ON DATABASE {server.database} TO {role}, or have the schema made for it"
+        return failed(RIGHTS, f"{role} may not create the schema {schema}", grant)
+    if owners and (closed or must_create):
+        missing = f"read and write {', '.join(closed)}" if closed else f"change the tables of {schema}"
+        return failed(
+            RIGHTS,
+            f"{role} may not {missing}: role {' and '.join(owners)} owns the schema and its tables",
+            remedy(owners, role),
+        )
     if must_create and server.may_create_tables is False:
         return failed(
             RIGHTS, f"{role} may not create tables in {schema}", f"GRANT CREATE, USAGE ON SCHEMA {schema} TO {role}"
         )
     if not server.may_use_temporary:
-        remedy = (
-            f"GRANT TEMPORARY ON DATABASE {server.database} TO {role}: rows are copied into a temporary table first"
-        )
-        return failed(RIGHTS, f"{role} may not make temporary tables", remedy)
+        grant = f"GRANT TEMPORARY ON DATABASE {server.database} TO {role}: rows are copied into a temporary table first"
+        return failed(RIGHTS, f"{role} may not make temporary tables", grant)
     if closed:
-        remedy = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
-        return failed(RIGHTS, f"{role} may not read and write {', '.join(closed)}", remedy)
+        grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
+        return failed(RIGHTS, f"{role} may not read and write {', '.join(closed)}", grant)
     return ok(RIGHTS, f"{role} may create and write in {schema}")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
 from typing import Literal
@@ -20,6 +20,7 @@ from klaviyo_pipeline.planning import ENTITIES, FULL_LISTINGS, JOINED_GAP_DAYS, 
 from klaviyo_pipeline.postgres.censuses import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics import METRICS
+from klaviyo_pipeline.postgres.refusals import refusals
 from klaviyo_pipeline.settings import Account
 
 Basis = Literal["exact", "estimate", "at least"]
@@ -57,14 +58,14 @@ class Estimate:
 class Estimator:
     """Estimates one account's sync at `now` (UTC, the database's clock).
 
-    `connection` is None where the schema is not migrated: everything counts as missing then. `conversion_metric_id`
-    is the one that reports will be asked with, None if that is not known.
+    `connection` is None where the schema is not migrated: everything counts as missing then. `conversion_metrics` are
+    those that reports will be asked with, by asset, as far as they are known.
     """
 
     account: Account
     now: datetime
     connection: sa.Connection | None
-    conversion_metric_id: str | None = None
+    conversion_metrics: Mapping[str, str] = field(default_factory=dict)
 
     def estimates(self, request: SyncRequest) -> list[Estimate]:
         """One for each asset of the request, in its order."""
@@ -105,7 +106,11 @@ class Estimator:
             return 0, "exact", None
         if asset in REPORT_ASSETS:
             spec = REPORT_ASSETS[asset]
-            return sum(reports_of(spec, windows) for windows in ranges), "exact", spec.report.endpoint.name
+            requests = sum(reports_of(spec, windows) for windows in ranges)
+            if requests and self._may_be_refused(spec):
+                # Asked for all statistics at first.
+                return requests + 1, "at least", spec.report.endpoint.name
+            return requests, "exact", spec.report.endpoint.name
         requests = sum(self._pages(LISTINGS[asset]).of_range(windows, self.now) for windows in ranges)
         # The open window is never done; what a day brings does not make another page of it.
         asked_before = all(window.start in there for windows in ranges for window in windows if window.end <= self.now)
@@ -126,7 +131,7 @@ class Estimator:
 
     def _planned(self, asset: str, request: SyncRequest) -> list[list[Window]]:
         assert self.connection is not None
-        metric_id = self._asked_with(asset)
+        metric_id = self.conversion_metrics.get(asset)
         return self._planner.windows(self.connection, asset, request, conversion_metric_id=metric_id)
 
     def _every(self, asset: str, request: SyncRequest) -> list[Window]:
@@ -137,11 +142,17 @@ class Estimator:
         if self.connection is None:
             return set()
         ledger = Ledger(self.account.slug, asset)
-        return set(ledger.done(self.connection, conversion_metric_id=self._asked_with(asset)))
+        return set(ledger.done(self.connection, conversion_metric_id=self.conversion_metrics.get(asset)))
 
-    def _asked_with(self, asset: str) -> str | None:
-        spec = REPORT_ASSETS.get(asset)
-        return self.conversion_metric_id if spec is not None and spec.report.needs_conversion_metric else None
+    def _may_be_refused(self, spec: ReportAsset) -> bool:
+        """Whether Klaviyo has refused statistics of this report, and is to be asked for them again."""
+        metric_id = self.conversion_metrics.get(spec.name)
+        if self.connection is None or metric_id is None:
+            return False
+        return any(
+            (one.report, one.metric_id) == (spec.report.name, metric_id) and not one.holds(self.now)
+            for one in refusals(self.connection, self.account.slug)
+        )
 
     def _all_listed_once(self, entity: str) -> bool:
         """Whether a census has brought every object: the table then knows how many there are."""

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import NoReturn, TypedDict
@@ -23,6 +23,7 @@ from klaviyo_pipeline.klaviyo.errors import (
     Meaning,
     MissingScope,
     NotFound,
+    Problem,
     shortened,
 )
 from klaviyo_pipeline.klaviyo.escape import may_need_escape
@@ -32,6 +33,9 @@ from klaviyo_pipeline.klaviyo.retry import asked_wait
 
 # Python reads no integer that is much longer.
 MOST_DIGITS = 4_000
+
+# Of an answer's errors so many are said.
+MOST_ERRORS = 10
 
 # Digits that the fast parser might round, or an exponent that a float might not hold.
 _UNUSUAL_NUMBER = re.compile(r"[\s:,\[]-?\d[\d.]*(?:\d{18}|[eE][+-]?\d{3})")
@@ -93,30 +97,35 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
 
 def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]) -> Fault:
     """What a status other than 200 means. `redact` takes secrets out of the answer's words."""
-    first = _first_error(response.text, redact)
-    detail = _detail(first)
+    problems = _problems(response.text, redact)
+    words = list(dict.fromkeys(problem.words for problem in problems or [] if problem.words))
+    if problems is None:
+        words = _plain_words(redact(response.text))
     if response.is_redirect:
-        detail = redact(f"to {response.headers['location']}")
-    meaning = _meaning(response, first, detail)
+        words = [redact(f"to {response.headers['location']}")]
+    meaning = _meaning(response, problems, words)
     facts = _facts(response, endpoint)
-    facts["request_id"] = facts["request_id"] or _string(first, "id")
-    error = _error(meaning, detail, first, endpoint.scopes, facts)
-    pause = asked_wait(response.headers, detail, now)
-    return Fault(error, meaning.retried, f"HTTP {response.status_code}", detail, pause)
+    facts["request_id"] = facts["request_id"] or next((one.id for one in problems or [] if one.id), None)
+    titles = [problem.title for problem in problems or [] if problem.title]
+    pause = asked_wait(response.headers, " ".join([*words, *titles]), now)
+    error = _error(meaning, words, problems or [], facts)
+    return Fault(error, meaning.retried, f"HTTP {response.status_code}", "; ".join(words) or None, pause)
 
 
 def malformed(response: httpx.Response, endpoint: Endpoint, why: str) -> Fault:
     """A 200 that is not to be believed."""
     meaning = errors.MALFORMED
-    error = meaning.error(_sentence(meaning, why), **_facts(response, endpoint))
+    error = meaning.error(_sentence(meaning, [why]), **_facts(response, endpoint))
     return Fault(error, meaning.retried, "malformed answer")
 
 
-def no_answer(trouble: httpx.RequestError, endpoint: Endpoint) -> Fault:
-    """The connection failed, or broke before the answer was complete."""
+def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None) -> Fault:
+    """The connection failed, or broke before the answer was complete; `proxy` is the variable that names one."""
     meaning = errors.NO_ANSWER
+    if proxy is not None:
+        meaning = replace(meaning, remedy=f"Check the network and the proxy that {proxy} names, then run again.")
     said = f"{type(trouble).__name__} {trouble}".strip()
-    return Fault(meaning.error(_sentence(meaning, said), endpoint=endpoint.name), meaning.retried, said)
+    return Fault(meaning.error(_sentence(meaning, [said]), endpoint=endpoint.name), meaning.retried, said)
 
 
 def request_id(response: httpx.Response) -> str | None:
@@ -176,8 +185,8 @@ def _row_count(data: object) -> int:
     return len(results) if isinstance(results, list) else 1
 
 
-def _first_error(text: str, redact: Callable[[str], str]) -> Mapping[str, object] | None:
-    """The first of the JSON:API errors; an empty one for other JSON objects, None if there is no JSON."""
+def _problems(text: str, redact: Callable[[str], str]) -> list[Problem] | None:
+    """The JSON:API errors, in their order; none for other JSON, None if there is no JSON."""
     try:
         # Before and after: JSON may write the letters of a secret in other ways.
         body = _redacted(json.loads(redact(text)), redact)
@@ -185,10 +194,28 @@ def _first_error(text: str, redact: Callable[[str], str]) -> Mapping[str, object
         return None
     if not isinstance(body, dict):
         return None
-    told = body.get("errors")
-    if isinstance(told, list) and told and isinstance(told[0], dict):
-        return told[0]
-    return {"detail": body["message"]} if isinstance(body.get("message"), str) else {}
+    errors = body.get("errors")
+    if isinstance(errors, list) and errors:
+        return [_problem(one) for one in errors if isinstance(one, dict)]
+    return [Problem(detail=body["message"])] if isinstance(body.get("message"), str) else []
+
+
+def _problem(error: Mapping[str, object]) -> Problem:
+    source = error.get("source")
+    source = source if isinstance(source, Mapping) else {}
+    return Problem(
+        id=_string(error, "id"),
+        code=_string(error, "code"),
+        title=_string(error, "title"),
+        detail=_string(error, "detail"),
+        pointer=_string(source, "pointer") or _string(source, "parameter"),
+    )
+
+
+def _plain_words(text: str) -> list[str]:
+    """The first line of a body in plain text, as a proxy sends it; of a page of HTML nothing."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return [line] if line and not line.startswith("<") else []
 
 
 def _redacted(value: object, redact: Callable[[str], str]) -> object:
@@ -199,59 +226,57 @@ def _redacted(value: object, redact: Callable[[str], str]) -> object:
     return [_redacted(item, redact) for item in value] if isinstance(value, list) else value
 
 
-def _string(first: Mapping[str, object] | None, name: str) -> str | None:
-    value = (first or {}).get(name)
-    return value if isinstance(value, str) else None
+def _string(error: Mapping[str, object], name: str) -> str | None:
+    value = error.get(name)
+    return value if isinstance(value, str) and value else None
 
 
-def _detail(first: Mapping[str, object] | None) -> str | None:
-    return _string(first, "detail") or _string(first, "title")
-
-
-def _meaning(response: httpx.Response, first: Mapping[str, object] | None, detail: str | None) -> Meaning:
-    status, words = response.status_code, (detail or "").lower()
+def _meaning(response: httpx.Response, problems: list[Problem] | None, words: list[str]) -> Meaning:
+    status, said = response.status_code, " ".join(words)
     if 200 <= status < 300:
         return errors.MALFORMED
-    if status == 403 and (first is None or "cf-mitigated" in response.headers):
+    if status == 403 and (problems is None or "cf-mitigated" in response.headers):
         return errors.EDGE_BLOCK
-    if status == 400 and "invalid cursor" in words:
+    if status == 403 and _SCOPE.search(said):
+        return errors.LACKS_SCOPE
+    if status == 400 and "invalid cursor" in said.lower():
         return errors.OLD_CURSOR
-    if status == 400 and "does not support querying" in words:
+    if status == 400 and _is_about_the_metric(problems or [], said.lower()):
         return errors.INELIGIBLE
     return errors.meaning_of(status)
+
+
+def _is_about_the_metric(problems: list[Problem], words: str) -> bool:
+    """Whether the conversion metric is what is refused: by what an error points to, or by its words without that."""
+    pointers = {one.pointer for one in problems} - {None, "/data/"}
+    if pointers:
+        return any(pointer is not None and pointer.endswith("/conversion_metric_id") for pointer in pointers)
+    return "conversion metric" in words or "conversion_metric_id" in words
 
 
 def _facts(response: httpx.Response, endpoint: Endpoint) -> Facts:
     return Facts(request_id=request_id(response), status=response.status_code, endpoint=endpoint.name)
 
 
-def _sentence(meaning: Meaning, detail: str | None) -> str:
-    said = f": {shortened(detail).rstrip('. ')}" if detail else ""
+def _sentence(meaning: Meaning, words: list[str]) -> str:
+    shown = [shortened(one).rstrip(". ") for one in words[:MOST_ERRORS]]
+    if len(words) > MOST_ERRORS:
+        shown.append(f"and {len(words) - MOST_ERRORS} more")
+    said = f": {'; '.join(shown)}" if shown else ""
     return f"{meaning.wrong}{said}. {meaning.remedy}"
 
 
-def _error(
-    meaning: Meaning,
-    detail: str | None,
-    first: Mapping[str, object] | None,
-    scopes: tuple[str, ...],
-    facts: Facts,
-) -> KlaviyoError:
-    sentence = _sentence(meaning, detail)
+def _error(meaning: Meaning, words: list[str], problems: list[Problem], facts: Facts) -> KlaviyoError:
+    sentence = _sentence(meaning, words)
     if meaning.error is MissingScope:
-        needed = tuple(_SCOPE.findall(detail or "")) or scopes
-        return MissingScope(f"{sentence} {', '.join(needed)}.", scopes=needed, **facts)
+        scopes = tuple(dict.fromkeys(_SCOPE.findall(" ".join(words))))
+        return MissingScope(f"{sentence} {', '.join(scopes)}.", scopes=scopes, **facts)
     if meaning.error is NotFound:
-        return NotFound(sentence, code=_string(first, "code"), **facts)
+        return NotFound(sentence, problems=problems, **facts)
     if issubclass(meaning.error, BadRequest):
-        pointer = _pointer(first)
-        located = f"{sentence} It points to {pointer}." if pointer else sentence
-        return meaning.error(located, detail=detail, pointer=pointer, **facts)
+        pointers = list(dict.fromkeys(problem.pointer for problem in problems if problem.pointer))
+        located = f"{sentence} It points to {', '.join(pointers)}." if pointers else sentence
+        return meaning.error(
+            located, detail="; ".join(words) or None, pointer=pointers[0] if pointers else None, **facts
+        )
     return meaning.error(sentence, **facts)
-
-
-def _pointer(first: Mapping[str, object] | None) -> str | None:
-    source = (first or {}).get("source")
-    if not isinstance(source, Mapping):
-        return None
-    return _string(source, "pointer") or _string(source, "parameter")

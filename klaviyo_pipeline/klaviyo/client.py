@@ -56,10 +56,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What a lookup by id found: `record` is None if Klaviyo has no such object, at `observed_at` (UTC)."""
+    """What a lookup by id found, in so many requests: `record` is None if Klaviyo has no such object.
+
+    `observed_at` is the time (UTC) of the observation.
+    """
 
     record: Record | None
     observed_at: datetime
+    requests: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,6 @@ class ReportPage:
     rows: list[dict[str, object]]
     observed_at: datetime
     number: int
-    requests: int
     unknown: Counter[str]
     missing: Counter[str]
     days: frozenset[date]
@@ -150,29 +153,29 @@ class KlaviyoClient:
                 included = included_of(answer.body)
                 records = [listing.record(one, chain.stamp, included, clean=answer.clean) for one in _data_list(answer)]
             order.look([record.updated_at for record in records], is_last=next_link(answer.body) is None)
-            yield Page(records, answer.observed_at, turn.number, answer.attempts, turn.restarted)
+            yield Page(records, answer.observed_at, turn.number, turn.requests, turn.restarted)
             if order.is_passed:
                 return
 
     def get(self, listing: Listing, id: str) -> Lookup:
         """The object of that id.
 
-        Only Klaviyo's own `not_found` counts as its absence: any other 404 raises `NotFound`, or a wrong base
-        URL would read as a delete. Raises `ValueError` for what can be no id.
+        Only Klaviyo's word on this very id counts as its absence: any other 404 raises `NotFound`, or a path that
+        is not served would read as a delete. Raises `ValueError` for what can be no id.
         """
         call = Call(listing.get_endpoint, self._address(listing, id), listing.include_params, data_kind=dict)
         try:
             answer = self._sender.ask(call)
         except NotFound as error:
-            if error.code != "not_found" or error.observed_at is None:
+            if not error.denies(id) or error.observed_at is None:
                 raise
-            return Lookup(None, error.observed_at)
+            return Lookup(None, error.observed_at, error.attempts)
         stamp, included = listing.lookup_stamp(answer.body), included_of(answer.body)
         with blamed_on(answer, call.endpoint):
             record = listing.record(_as_listed(listing, answer.body["data"]), stamp, included, clean=answer.clean)
             if record.id != id:
                 raise MalformedAnswer(f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}.")
-        return Lookup(record, answer.observed_at)
+        return Lookup(record, answer.observed_at, answer.attempts)
 
     def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
         """The pages of a report, asked with `reports.body`. No rows is a normal answer.
@@ -184,8 +187,7 @@ class KlaviyoClient:
             answer = turn.answer
             with blamed_on(answer, first.endpoint):
                 found = read_rows(report, answer.body)
-            counts = found.unknown, found.missing
-            yield ReportPage(found.rows, answer.observed_at, turn.number, answer.attempts, *counts, found.days)
+            yield ReportPage(found.rows, answer.observed_at, turn.number, found.unknown, found.missing, found.days)
 
     def metrics(self) -> Iterator[Metric]:
         """Every metric of the account."""
@@ -200,7 +202,9 @@ class KlaviyoClient:
         url = self._origin.url(f"/api/mapped-metrics/{quote(name, safe='')}")
         try:
             answer = self._sender.ask(Call(rates.GET_MAPPED_METRIC, url, _METRIC, data_kind=dict))
-        except NotFound:
+        except NotFound as error:
+            if not error.denies(name):
+                raise
             return None
         return related_metric_id(answer.body)
 

@@ -31,10 +31,11 @@ def find_conversion_metric(
 ) -> ConversionMetric:
     """The metric for conversions: the one named, else the account's mapped revenue metric, else "Placed Order".
 
-    `passed_over` holds metrics that Klaviyo is known to compute no figures for. Several shops may each bring a
-    "Placed Order": one of an e-commerce integration goes first, then the lowest id, so that the choice is the same
-    every time. An account with none of these still has reports, without figures about conversions. Raises
-    `NoConversionMetric` if it has no metric at all: a report cannot be asked without one.
+    `passed_over` holds metrics that Klaviyo gives no figures at all for; one that has counts and no values is chosen
+    all the same. Several shops may each bring a "Placed Order": one of an e-commerce integration goes first, then the
+    lowest id, so that the choice is the same every time. An account with none of these still has reports, without
+    figures about conversions. Raises `NoConversionMetric` if it has no metric at all: a report cannot be asked without
+    one.
     """
     if override:
         return ConversionMetric(override, None, "set by KLAVIYO_CONVERSION_METRIC_ID")

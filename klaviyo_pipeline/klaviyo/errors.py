@@ -4,7 +4,8 @@ Every error reads as one line: what is wrong, what to do, and Klaviyo's own id o
 support asks for. No error ever carries the API key.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,12 +19,30 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 1] + "…"
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One JSON:API error of an answer. `pointer` is the pointer or the parameter of its `source`."""
+
+    id: str | None = None
+    code: str | None = None
+    title: str | None = None
+    detail: str | None = None
+    pointer: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What it says."""
+        return self.detail or self.title or ""
+
+
 class KlaviyoError(Exception):
     """The root of the tree.
 
     `request_id` is Klaviyo's `X-Klaviyo-Req-Id`, `status` the HTTP status, `endpoint` the operation's name;
-    each is None where there is none, as when no answer came at all.
+    each is None where there is none, as when no answer came at all. `attempts` counts the requests that were sent.
     """
+
+    attempts = 1
 
     def __init__(
         self,
@@ -54,8 +73,12 @@ class BadKey(KlaviyoError):
     """Klaviyo does not know the API key (401), or the key cannot be one."""
 
 
-class MissingScope(KlaviyoError):
-    """The key lacks a scope (403 as JSON). `scopes` names those that the endpoint needs."""
+class Forbidden(KlaviyoError):
+    """Klaviyo refuses this to the key or to the account (403 as JSON): a scope, a plan, an entitlement, a limit."""
+
+
+class MissingScope(Forbidden):
+    """The key lacks a scope (403 as JSON). `scopes` are those that the answer names."""
 
     def __init__(
         self,
@@ -100,28 +123,40 @@ class CursorExpired(BadRequest):
 
 
 class ConversionMetricIneligible(BadRequest):
-    """Klaviyo computes no report figures for the chosen conversion metric."""
+    """Klaviyo refuses the conversion metric for a report, or for some of the statistics that were asked for."""
 
 
 class NotFound(KlaviyoError):
     """Nothing is at that address (404).
 
-    `code` is Klaviyo's word for it: `not_found` says that the object does not exist, None that it was not
-    Klaviyo who answered. `observed_at` (UTC) is the time of that observation.
+    `problems` are the errors of the answer, none where it was not Klaviyo who answered. `observed_at` (UTC) is the
+    time of that observation.
     """
 
     def __init__(
         self,
         message: str,
         *,
-        code: str | None = None,
+        problems: Sequence[Problem] = (),
         request_id: str | None = None,
         status: int | None = None,
         endpoint: str | None = None,
     ) -> None:
         super().__init__(message, request_id=request_id, status=status, endpoint=endpoint)
-        self.code = code
+        self.problems = tuple(problems)
         self.observed_at: datetime | None = None
+
+    def denies(self, id: str) -> bool:
+        """Whether Klaviyo says that the object of this id does not exist.
+
+        In recordings the 404 of an object points to `/data/` and its detail has the id. That of a path has the same
+        code, no source, and the id as a part of the path at most.
+        """
+        if len(self.problems) != 1:
+            return False
+        [problem] = self.problems
+        named = re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", problem.words)
+        return problem.code == "not_found" and (problem.pointer or "").strip("/") == "data" and named is not None
 
 
 class MalformedAnswer(KlaviyoError):
@@ -189,6 +224,7 @@ REDIRECTED = Meaning(MalformedAnswer, False, "The answer is a redirect that is n
 SERVER_TROUBLE = Meaning(Unavailable, True, "Klaviyo has trouble", "Run again later.")
 REFUSED = Meaning(BadRequest, False, "Klaviyo refuses the request", "Check the settings that it speaks of.")
 OLD_CURSOR = Meaning(CursorExpired, False, "The page cursor is no longer good", "Start the listing again.")
+LACKS_SCOPE = Meaning(MissingScope, False, "The API key may not do this", "Create a key with the scope")
 INELIGIBLE = Meaning(
     ConversionMetricIneligible,
     False,
@@ -198,7 +234,9 @@ INELIGIBLE = Meaning(
 
 BY_STATUS: Mapping[int, Meaning] = {
     401: Meaning(BadKey, False, "Klaviyo does not accept the API key", "Check KLAVIYO_API_KEY."),
-    403: Meaning(MissingScope, False, "The API key may not do this", "Create a key with the scope"),
+    403: Meaning(
+        Forbidden, False, "Klaviyo forbids this", "Check what the key may do and what the account's plan includes."
+    ),
     404: Meaning(NotFound, False, "Klaviyo finds nothing there", "Check the id and KLAVIYO_API_URL."),
     408: SERVER_TROUBLE,
     410: Meaning(RevisionRetired, False, "Klaviyo no longer serves this", "Set a newer KLAVIYO_REVISION."),

@@ -303,6 +303,8 @@ FORMS = Listing(
             Column("updated_at", "updated_at", "time"),
             Column("raw", RAW, "json"),
         ),
+        # They come unasked: no include brings them.
+        relationships=("form-versions",),
     ),
     list_endpoint=rates.GET_FORMS,
     get_endpoint=rates.GET_FORM,

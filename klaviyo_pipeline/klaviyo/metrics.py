@@ -31,7 +31,7 @@ def read_metric(resource: object) -> Metric:
         id=resource["id"],
         name=_name(attributes.get("name")),
         integration=_name(integration.get("name")),
-        category=_name(integration.get("category")),
+        category=_category(integration.get("category")),
     )
 
 
@@ -52,6 +52,9 @@ def _included_metric_id(included: object) -> str | None:
 
 
 def _name(value: object) -> str | None:
-    # An integration's category is a text, or an object with a name.
-    told = value.get("name") if isinstance(value, Mapping) else value
-    return told if isinstance(told, str) else None
+    return value if isinstance(value, str) else None
+
+
+def _category(value: object) -> str | None:
+    """Of an integration; text, or as `{"id": 1, "category": "eCommerce"}`."""
+    return _name(value.get("category", value.get("name")) if isinstance(value, Mapping) else value)

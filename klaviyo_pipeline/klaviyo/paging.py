@@ -18,11 +18,15 @@ STALE_REPORT_PAGES = 3
 
 @dataclass(frozen=True)
 class Turn:
-    """One page as it came. `number` counts from 1, over restarts too: a later page has a higher one."""
+    """One page as it came. `number` counts from 1, over restarts too: a later page has a higher one.
+
+    `requests` counts what was sent for it, an expired cursor that made the listing start again included.
+    """
 
     answer: Answer
     number: int
     restarted: bool
+    requests: int
 
 
 def turns(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
@@ -34,19 +38,21 @@ def turns(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
     """
     call, followed, restarted = first, set[str](), 0
     novelty = _Novelty(STALE_PAGES if first.data_kind is list else STALE_REPORT_PAGES)
-    number = 0
+    number = refused = 0
     while True:
         try:
             answer = sender.ask(call)
-        except CursorExpired:
+        except CursorExpired as expired:
             if call is first or restarted == restarts:
                 raise
+            refused += expired.attempts
             call, followed, restarted = first, set(), restarted + 1
             novelty = _Novelty(novelty.most)
             continue
         number += 1
         novelty.look(answer.body, first.endpoint.name)
-        yield Turn(answer, number, restarted > 0)
+        yield Turn(answer, number, restarted > 0, refused + answer.attempts)
+        refused = 0
         link = next_link(answer.body)
         if link is None:
             return

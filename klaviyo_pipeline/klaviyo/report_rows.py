@@ -1,14 +1,15 @@
 """From a report's answer to rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape, escape_json
-from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
+from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, Report, SeriesReport
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ def read_rows(report: Report, document: Mapping[str, object]) -> ReportRows:
     """The rows of an answer: one for each result and day, one for each result of a values report.
 
     No results is a normal answer. Raises `MalformedAnswer` where a figure could land on a wrong day: a
-    series whose length is not that of the days, a day twice or unreadable, a result without its entity's
-    id, a figure that is no number.
+    series whose length is not that of the days, a day twice or unreadable, a figure that is no number.
     """
     attributes = _attributes(report, document)
     days = _days(report, attributes) if isinstance(report, SeriesReport) else None
@@ -46,6 +46,49 @@ def read_rows(report: Report, document: Mapping[str, object]) -> ReportRows:
     for result in _results(report, attributes):
         found.rows.extend(_result_rows(report, result, days, found))
     return found
+
+
+def added_up(report: Report, pages: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One row for each key (and day, in a series), with `GROUPS`; `pages` are the rows of each page of one answer.
+
+    Klaviyo may show several groups that lack an id, and so have one key. Their counts are added; their rates are
+    None, since Klaviyo states none for them together. A group that has all of its ids and comes again on a later page
+    is the same group: the later page counts.
+    """
+    names = report.keys if not isinstance(report, SeriesReport) else (*report.keys, "date")
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for page in pages:
+        shown: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        for row in page:
+            shown.setdefault(tuple(row[name] for name in names), []).append(row)
+        for key, groups in shown.items():
+            found[key] = groups if all(key) else [*found.get(key, ()), *groups]
+    return [_added(report, groups) for groups in found.values()]
+
+
+def _added(report: Report, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if len(groups) == 1:
+        return {**groups[0], GROUPS: 1}
+    counts = {
+        name: _sum(group[name] for group in groups) for name in report.statistics if name not in report.by_use.rates
+    }
+    others: dict[str, list[object]] = {}
+    for group in groups:
+        for name, value in (group[OTHER_STATISTICS] or {}).items():
+            others.setdefault(name, []).append(value)
+    # Whether a statistic that nobody declared may be added is not known: each group's own is kept.
+    return {
+        **groups[0],
+        **dict.fromkeys(report.by_use.rates),
+        **counts,
+        OTHER_STATISTICS: others or None,
+        GROUPS: len(groups),
+    }
+
+
+def _sum(figures: Iterable[Decimal | None]) -> Decimal | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known, Decimal()) if known else None
 
 
 def _malformed(report: Report, what: str) -> MalformedAnswer:
@@ -117,10 +160,7 @@ def _others(statistics: Mapping[str, object], at: int, length: int) -> dict[str,
 def _keys(report: Report, groupings: object) -> dict[str, object]:
     told = groupings if isinstance(groupings, Mapping) else {}
     # A grouping that an answer leaves out must not cost the figures: they are kept under an empty text.
-    keys: dict[str, object] = {name: "" if told.get(name) is None else escape(str(told[name])) for name in report.keys}
-    if not keys[report.keys[0]]:
-        raise _malformed(report, f"has a result without {report.keys[0]}")
-    return keys
+    return {name: "" if told.get(name) is None else escape(str(told[name])) for name in report.keys}
 
 
 def _series(report: Report, name: str, series: object, length: int) -> list[Decimal | None]:

@@ -5,8 +5,13 @@ from datetime import date
 
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 
+_VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_value", "text_message_roi"})
+
 OTHER_STATISTICS = "other_statistics"
 """In a row, the statistics that the report's declaration does not know; None where there are none."""
+
+GROUPS = "groups"
+"""In a row, how many groups of the answer it adds up: 1, unless several came with the same key."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,14 @@ class Report:
         return self.by_use.all
 
     @property
+    def about_value(self) -> tuple[str, ...]:
+        """The value of the conversions, and the statistics that derive from it."""
+        return tuple(name for name in self.statistics if name in _VALUE)
+
+    @property
     def about_conversions(self) -> tuple[str, ...]:
         """The statistics that depend on the conversion metric."""
-        derived = ("revenue_per_recipient", "average_order_value", "text_message_roi")
-        return tuple(name for name in self.statistics if name.startswith("conversion") or name in derived)
+        return tuple(name for name in self.statistics if name.startswith("conversion") or name in _VALUE)
 
     @property
     def additive(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ are those of the account's time zone, whatever offset the request writes. Figure
 the send and go on changing while attribution is open.
 """
 
+from collections.abc import Collection
 from datetime import date, timedelta
 
 from klaviyo_pipeline.klaviyo import rates
@@ -218,8 +219,11 @@ def body(
     last_day: date,
     conversion_metric_id: str | None = None,
     filter: str | None = None,
+    left_out: Collection[str] = (),
 ) -> dict[str, object]:
     """The request's body for the account's days from `first_day` to `last_day`, both included.
+
+    It asks for every statistic but those `left_out`.
 
     Both ends of a timeframe are inclusive and the end is rounded up to its hour, so it runs from the first
     second of the first day to the last second of the last: two requests must not share a day. Raises
@@ -227,7 +231,7 @@ def body(
     """
     _check_span(report, first_day, last_day)
     attributes: dict[str, object] = {
-        "statistics": list(report.statistics),
+        "statistics": [name for name in report.statistics if name not in left_out],
         "timeframe": {"start": f"{first_day}T00:00:00+00:00", "end": f"{last_day}T23:59:59+00:00"},
     }
     if isinstance(report, SeriesReport):

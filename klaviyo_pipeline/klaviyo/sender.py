@@ -25,6 +25,7 @@ from klaviyo_pipeline.klaviyo.answers import (
     request_id,
 )
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord
+from klaviyo_pipeline.klaviyo.environment import proxy_errors, proxy_variable
 from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, Stopped, Throttled, Unavailable
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer, quota_spent
@@ -72,18 +73,20 @@ class Sender:
         self._exhausted = 0
         self._last_reason = ""
         self._lock = threading.Lock()
-        self._http = httpx.Client(
-            headers={
-                "Authorization": f"Klaviyo-API-Key {self._key}",
-                "revision": revision,
-                "accept": JSON_API,
-            },
-            timeout=TIMEOUT,
-            follow_redirects=False,
-            transport=transport,
-            # A proxy of the environment would see the key of an unencrypted request.
-            trust_env=origin.encrypted,
-        )
+        self._proxy = proxy_variable() if origin.encrypted else None
+        with proxy_errors():
+            self._http = httpx.Client(
+                headers={
+                    "Authorization": f"Klaviyo-API-Key {self._key}",
+                    "revision": revision,
+                    "accept": JSON_API,
+                },
+                timeout=TIMEOUT,
+                follow_redirects=False,
+                transport=transport,
+                # A proxy of the environment would see the key of an unencrypted request.
+                trust_env=origin.encrypted,
+            )
 
     def close(self) -> None:
         """Closes the connections."""
@@ -98,6 +101,7 @@ class Sender:
             if isinstance(outcome, Answer):
                 self._count(exhausted=False)
                 return outcome
+            outcome.error.attempts = attempt.number
             if not outcome.retried:
                 self._count(exhausted=False)
                 raise outcome.error
@@ -117,7 +121,7 @@ class Sender:
         try:
             response = self._send(call)
         except httpx.RequestError as trouble:
-            outcome: Answer | Fault = no_answer(trouble, call.endpoint)
+            outcome: Answer | Fault = no_answer(trouble, call.endpoint, self._proxy)
         else:
             outcome = self._judge(call, response, slot.at, attempt.number)
         elapsed = time.perf_counter() - began

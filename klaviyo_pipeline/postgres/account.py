@@ -8,16 +8,30 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.zones import same_zone
 
 
 class AccountRefused(RuntimeError):
     """The key is another account's, or the windows would be cut otherwise than those in the ledger."""
 
 
+# Schemas of this database that hold an account, as far as the role may read them.
+_SCHEMAS = sa.text("""
+SELECT schemas.nspname
+FROM pg_namespace AS schemas
+JOIN pg_class AS tables ON tables.relnamespace = schemas.oid AND tables.relname = 'account' AND tables.relkind = 'r'
+JOIN pg_attribute AS columns ON columns.attrelid = tables.oid AND columns.attname = 'account_id'
+WHERE has_schema_privilege(schemas.oid, 'USAGE')
+    AND has_table_privilege(tables.oid, 'SELECT')
+    AND to_regclass(format('%I.schema_migrations', schemas.nspname)) IS NOT NULL
+ORDER BY schemas.nspname
+""")
+
+
 def _table(schema: str) -> sa.TableClause:
     names = (
         "singleton account_id timezone currency window_timezone sync_window start_date attribution_days "
-        "conversion_metric_id ineligible_metric_ids verified_at"
+        "conversion_metric_id verified_at"
     )
     return sa.table("account", *(sa.column(name) for name in names.split()), schema=schema)
 
@@ -47,13 +61,14 @@ def claim(
     timezone: str,
     currency: str | None,
     verified_at: datetime,
-) -> None:
+) -> list[str]:
     """Take the schema for this account, or refuse before anything is written.
 
     `account_id`, `timezone` and `currency` are what Klaviyo says of the key. Raises `AccountRefused` where the
-    schema holds another account, or where the ledger has windows of another zone or length.
+    schema holds another account, or where the ledger has windows of another zone or length. Returns the other
+    schemas with the same account where this one was nobody's before.
     """
-    verify(connection, account, account_id)
+    is_new = verify(connection, account, account_id) is None
     table = _table(account.slug)
     told = {
         "account_id": account_id,
@@ -79,12 +94,19 @@ def claim(
     )
     # Two accounts may have found the schema empty at once: the one that came second is refused all the same.
     verify(connection, account, account_id)
+    return other_schemas(connection, account.slug, account_id) if is_new else []
 
 
-def stored_conversion_metric(connection: sa.Connection, schema: str) -> str | None:
-    """The metric that reports were last asked with."""
-    found: str | None = connection.execute(sa.select(_table(schema).c.conversion_metric_id)).scalar()
+def stored_account_id(connection: sa.Connection, schema: str) -> str | None:
+    """The id of the Klaviyo account that the schema holds; None while it is nobody's."""
+    found: str | None = connection.execute(sa.select(_table(schema).c.account_id)).scalar()
     return found
+
+
+def other_schemas(connection: sa.Connection, schema: str, account_id: str) -> list[str]:
+    """The other schemas of this database that hold this Klaviyo account, as far as the role may read them."""
+    others = [name for name in connection.execute(_SCHEMAS).scalars() if name != schema]
+    return [name for name in others if stored_account_id(connection, name) == account_id]
 
 
 def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id: str) -> None:
@@ -95,23 +117,6 @@ def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id
         .values(conversion_metric_id=metric_id)
         .where(table.c.conversion_metric_id.is_distinct_from(metric_id))
     )
-
-
-def pass_over_metric(connection: sa.Connection, schema: str, metric_id: str) -> None:
-    """Keep that Klaviyo computes no report figures for this metric."""
-    table = _table(schema)
-    passed = sa.func.array_append(table.c.ineligible_metric_ids, metric_id)
-    connection.execute(
-        sa.update(table)
-        .values(ineligible_metric_ids=passed)
-        .where(sa.not_(sa.literal(metric_id) == sa.func.any(table.c.ineligible_metric_ids)))
-    )
-
-
-def ineligible_metrics(connection: sa.Connection, schema: str) -> frozenset[str]:
-    """Metrics that are passed over as the conversion metric."""
-    found = connection.execute(sa.select(_table(schema).c.ineligible_metric_ids)).scalar_one_or_none()
-    return frozenset(found or ())
 
 
 def rewindow(connection: sa.Connection, account: Account) -> int:
@@ -127,7 +132,7 @@ def rewindow(connection: sa.Connection, account: Account) -> int:
 
 
 def _same_windows(connection: sa.Connection, account: Account, timezone: str, sync_window: str) -> None:
-    if (timezone, sync_window) == (account.timezone, account.sync_window):
+    if sync_window == account.sync_window and same_zone(timezone, account.timezone):
         return
     windows = sa.table("sync_windows", schema=account.slug)
     if not connection.execute(sa.select(sa.exists().select_from(windows))).scalar_one():

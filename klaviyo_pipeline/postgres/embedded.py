@@ -36,6 +36,7 @@ from klaviyo_pipeline.postgres.installation import (
     programs,
     server_user,
 )
+from klaviyo_pipeline.postgres.sessions import ENCODING, connect
 from klaviyo_pipeline.settings import STATE_DIR
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "ensure_database", "project_server"]
@@ -173,7 +174,7 @@ class EmbeddedPostgres:
         if postmaster is None or not postmaster.ready:
             return False
         try:
-            psycopg.connect(self.dsn, connect_timeout=10).close()
+            connect(self.dsn).close()
         except psycopg.Error:
             return False
         return True
@@ -309,18 +310,26 @@ def project_server() -> EmbeddedPostgres:
 def ensure_database(dsn: str, name: str) -> str:
     """Create the database `name` on the server of `dsn` (a URL) unless it is there, and return its own URL.
 
-    Two processes may ask at once. Raises psycopg's `InsufficientPrivilege` when the role may not create
-    databases, and its `OperationalError` when the server cannot be reached.
+    It is made like `template1`, or where that cannot hold UTF-8 like `template0`. Two processes may ask at once.
+    Raises psycopg's `InsufficientPrivilege` when the role may not create databases, and its `OperationalError` when
+    the server cannot be reached.
     """
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None, connect_timeout=10) as connection:
+    with connect(dsn) as connection:
         while not _has_database(connection, name):
             try:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                connection.execute(_creation(connection, name))
             except (errors.DuplicateDatabase, errors.UniqueViolation):
                 break  # a rival was quicker
             except errors.ObjectInUse:
                 time.sleep(0.1)  # a rival is copying template1
     return _sibling(dsn, name)
+
+
+def _creation(connection: psycopg.Connection[Any], name: str) -> sql.Composed:
+    template = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template1'"
+    fits = connection.execute(template).fetchone() == (ENCODING,)
+    other = sql.SQL("" if fits else " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
+    return sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), other)
 
 
 def _has_database(connection: psycopg.Connection[Any], name: str) -> bool:

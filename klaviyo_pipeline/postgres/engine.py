@@ -1,8 +1,8 @@
 """Connections to the warehouse.
 
 One libpq URL (`postgresql://…`) is what people write; SQLAlchemy is given psycopg 3 explicitly. Nothing relies
-on a session: no prepared statements, no session settings, no session locks, so that a pooler in transaction mode
-may stand between.
+on a session but on what a pooler in transaction mode keeps for each client (see `sessions`): no prepared statements,
+no session locks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -22,8 +22,7 @@ import sqlalchemy as sa
 from psycopg.types.json import set_json_dumps
 
 from klaviyo_pipeline.postgres.embedded import project_server
-
-CONNECT_TIMEOUT_SECONDS = 10
+from klaviyo_pipeline.postgres.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
 
 POOL_SIZE = 3
 """Sessions that a process opens at most for one URL: one writes, the others keep the pace and read meanwhile."""
@@ -41,6 +40,17 @@ Result = TypeVar("Result")
 
 class DatabaseUnreachable(RuntimeError):
     """The warehouse cannot be reached or refuses the role; one line, without the password."""
+
+
+NOT_MIGRATED = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
+
+
+class RightsMissing(RuntimeError):
+    """The role lacks a right on a table or schema; one line that says where its owner and the grant are named."""
 
 
 class NotMigrated(RuntimeError):
@@ -72,19 +82,36 @@ def warehouse_url(database_url: str | None) -> str:
 
 
 def create_engine(url: str) -> sa.Engine:
-    """An engine over psycopg 3 for a libpq URL."""
-    return sa.create_engine(
+    """An engine over psycopg 3 for a libpq URL. Connecting raises `UnfitDatabase` where it cannot hold UTF-8."""
+    engine = sa.create_engine(
         sa.engine.make_url(url).set(drivername="postgresql+psycopg"),
         connect_args={
             "prepare_threshold": None,
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "klaviyo_pipeline",
+            "client_encoding": ENCODING,
         },
+        # Stated by each BEGIN: the write path rests on it, and the database or the role may have another default.
+        isolation_level="READ COMMITTED",
         pool_size=POOL_SIZE,
         max_overflow=0,
         pool_pre_ping=True,
         json_serializer=lambda value: json_text(value).decode(),
     )
+    # Before SQLAlchemy looks at the session itself.
+    sa.event.listen(engine, "connect", _prepared, insert=True)
+    return engine
+
+
+DEFAULT_ISOLATION = "default_isolation"
+"""What `Connection.info` knows of the session under this name: how isolated a statement in autocommit is."""
+
+
+def _prepared(driver: psycopg.Connection[Any], record: sa.pool.ConnectionPoolEntry) -> None:
+    driver.autocommit = True
+    prepare(driver)
+    [record.info[DEFAULT_ISOLATION]] = driver.execute("SHOW default_transaction_isolation").fetchall()[0]
+    driver.autocommit = False
 
 
 _shared: dict[str, tuple[sa.Engine, int]] = {}
@@ -113,7 +140,7 @@ def shared_engine(url: str) -> Iterator[sa.Engine]:
 
 @contextmanager
 def clear_errors(url: str) -> Iterator[None]:
-    """Turn connection trouble and missing tables into one clear line."""
+    """Turn connection trouble, missing tables and missing rights into one clear line."""
     try:
         yield
     except (sa.exc.OperationalError, psycopg.OperationalError) as error:
@@ -122,9 +149,13 @@ def clear_errors(url: str) -> Iterator[None]:
             raise
         raise DatabaseUnreachable(_unreachable(url, str(cause))) from None
     except sa.exc.ProgrammingError as error:
-        if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+        if isinstance(error.orig, NOT_MIGRATED):
             raise NotMigrated(
                 f"{error.orig.diag.message_primary}: the schema is not migrated; run `klaviyo-pipeline migrate`."
+            ) from error
+        if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise RightsMissing(
+                f"Postgres: {error.orig.diag.message_primary}. `klaviyo-pipeline doctor` names the owner and the grant."
             ) from error
         raise
 
@@ -148,8 +179,21 @@ def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -
 
 
 def in_statements(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
-    """`in_transaction`, but each statement is a transaction of its own, which spares a short one two round trips."""
-    return _tried(lambda: engine.connect().execution_options(isolation_level="AUTOCOMMIT"), work)
+    """`in_transaction`, but each statement is a transaction of its own, which spares a short one two round trips.
+
+    Where the server, the database or the role sets another isolation level than usual it is one transaction after all.
+    """
+    return _tried(lambda: _in_autocommit(engine), work)
+
+
+@contextmanager
+def _in_autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
+    with engine.connect() as connection:
+        if connection.info[DEFAULT_ISOLATION] == "read committed":
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        else:
+            with connection.begin():
+                yield connection
 
 
 def _tried(

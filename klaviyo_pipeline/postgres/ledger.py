@@ -7,7 +7,7 @@ batch of its data. A failed attempt leaves its reason, and never takes `synced` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -44,11 +44,15 @@ class Synced:
 
 @dataclass(frozen=True)
 class AskedWith:
-    """What a report's figures depend on, and what the account was set to when it was asked; None for entities."""
+    """What a report's figures depend on, and what the account was set to when it was asked; None for entities.
+
+    `refused_statistics` are those that Klaviyo does not give for the metric.
+    """
 
     conversion_metric_id: str | None = None
     account_timezone: str | None = None
     account_currency: str | None = None
+    refused_statistics: list[str] = field(default_factory=list)
 
 
 def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
@@ -93,6 +97,7 @@ class Ledger:
                     "conversion_metric_id",
                     "account_timezone",
                     "account_currency",
+                    "refused_statistics",
                 ]
             ),
             schema=self.schema,
@@ -205,6 +210,18 @@ class Ledger:
         if conversion_metric_id is not None:
             query = query.where(table.c.conversion_metric_id == conversion_metric_id)
         return {start.astimezone(UTC): asked.astimezone(UTC) for start, asked in connection.execute(query)}
+
+    def conversion_metric(self, connection: sa.Connection) -> str | None:
+        """The metric that a report was last asked with; None before that."""
+        table = self.table
+        query = (
+            sa.select(table.c.conversion_metric_id)
+            .where(table.c.entity == self.entity, table.c.status == "synced", table.c.conversion_metric_id.is_not(None))
+            .order_by(table.c.asked_at.desc())
+            .limit(1)
+        )
+        found: str | None = connection.execute(query).scalar_one_or_none()
+        return found
 
     def asked(self, connection: sa.Connection, windows: Sequence[Window]) -> dict[datetime, datetime]:
         """Starts of those of these contiguous windows that are synced, each with the moment it was asked."""

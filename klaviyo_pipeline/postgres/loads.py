@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import pandas as pd
+import sqlalchemy as sa
 
 from klaviyo_pipeline.partitions import Window
 from klaviyo_pipeline.postgres.children import Children
@@ -34,7 +35,7 @@ class Batch:
     `frame` has columns of the asset's table and, for a load of several windows, `_window`: the index into the
     load's windows that each row belongs to. `replaces` names the days that the frame holds as a whole;
     `asked_with` is for the ledger: what a report was asked with. `children` hang on the frame's rows, and are
-    written after them.
+    written after them. `prepare` is run in the transaction before the rows are written.
     """
 
     frame: pd.DataFrame
@@ -42,6 +43,7 @@ class Batch:
     replaces: DaySpan | None = None
     asked_with: AskedWith | None = None
     children: Sequence[Children] = ()
+    prepare: Callable[[sa.Connection], None] | None = None
 
 
 @dataclass(frozen=True)

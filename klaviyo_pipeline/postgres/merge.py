@@ -24,7 +24,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.fresh import copy_fresh
-from klaviyo_pipeline.postgres.staging import STAGING, WINDOW, rows_by_window, stage
+from klaviyo_pipeline.postgres.staging import STAGING, TEMPORARY, WINDOW, rows_by_window, stage
 from klaviyo_pipeline.postgres.statements import (
     Ranked,
     add_new,
@@ -95,7 +95,7 @@ def merge(
         keep_superseded(connection, target, staged, preferences)
         replace_marked(connection, target, staged, preferences)
     deleted = delete_absent(connection, target, staged, replaces) if replaces else Counter()
-    connection.exec_driver_sql(f"DROP TABLE {STAGING}")
+    connection.exec_driver_sql(f"DROP TABLE {TEMPORARY}.{STAGING}")
     return _tallies(inserted, updated, deleted)
 
 

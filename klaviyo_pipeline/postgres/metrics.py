@@ -13,6 +13,11 @@ from klaviyo_pipeline.postgres.tables import OBSERVED_AT, Target, reflect
 
 Row = dict[str, Any]
 
+_KNOWN = """
+SELECT EXISTS (SELECT FROM {schema}.flows WHERE id = :flow_id)
+    OR EXISTS (SELECT FROM {schema}.flow_metrics WHERE flow_id = :flow_id)
+"""
+
 _BETWEEN = """
 SELECT * FROM {schema}.flow_metrics_between(:first, :last)
 WHERE flow_id = coalesce(CAST(:flow_id AS text), flow_id)
@@ -169,10 +174,20 @@ def flow_metrics_between(
 
     Counts are summed; rates that rest on uniques are the daily ones weighted by deliveries.
     """
-    # Not `sa.func`: it leaves a schema unquoted that is named by a word which SQL reserves.
-    function = _BETWEEN.format(schema=connection.dialect.identifier_preparer.quote_identifier(schema))
-    for row in connection.execute(sa.text(function), {"first": first, "last": last, "flow_id": flow_id}).mappings():
+    query = _in_schema(connection, schema, _BETWEEN)
+    for row in connection.execute(query, {"first": first, "last": last, "flow_id": flow_id}).mappings():
         yield dict(row)
+
+
+def is_known_flow(connection: sa.Connection, schema: str, flow_id: str) -> bool:
+    """Whether Postgres has this flow, or metrics of it, on any day."""
+    known: bool = connection.execute(_in_schema(connection, schema, _KNOWN), {"flow_id": flow_id}).scalar_one()
+    return known
+
+
+def _in_schema(connection: sa.Connection, schema: str, query: str) -> sa.TextClause:
+    # Not `sa.func`: it leaves a schema unquoted that is named by a word which SQL reserves.
+    return sa.text(query.format(schema=connection.dialect.identifier_preparer.quote_identifier(schema)))
 
 
 def _sums(metrics: Target, report: Target) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString
@@ -17,6 +18,8 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import errors, sql
 
+from klaviyo_pipeline.postgres.owners import FOREIGN_OWNERS, remedy
+from klaviyo_pipeline.postgres.sessions import connect
 from klaviyo_pipeline.settings import SLUG
 
 FILE_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.sql")
@@ -85,7 +88,7 @@ def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
     _check_slug(schema)
     migrations = read_migrations(directory)
     done: list[str] = []
-    with _connect(dsn) as connection:
+    with connect(dsn) as connection, _owners_named(connection, schema):
         while (name := _apply_next(connection, schema, migrations)) is not None:
             done.append(name)
     return done
@@ -95,7 +98,7 @@ def pending(dsn: str, schema: str, directory: Path) -> list[str]:
     """Names of the files that `migrate` would apply, in order; changes nothing. Raises as `migrate` does."""
     _check_slug(schema)
     migrations = read_migrations(directory)
-    with _connect(dsn) as connection:
+    with connect(dsn) as connection, _owners_named(connection, schema):
         applied = _applied(connection, schema)
     _check_history(migrations, applied, schema)
     return [migration.name for migration in migrations if migration.version not in applied]
@@ -129,9 +132,23 @@ def _check_slug(schema: str) -> None:
         )
 
 
-def _connect(dsn: str) -> psycopg.Connection[Any]:
-    # A pooler in transaction mode hands each transaction to another session: nothing may be prepared.
-    return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+@contextmanager
+def _owners_named(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
+    """Where the role lacks a right, raise `MigrationError` with the schema's owner, if that is another role."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        role = connection.info.user
+        owners = [owner for (owner,) in connection.execute(FOREIGN_OWNERS, {"schema": schema}).fetchall()]
+        if not owners:
+            raise MigrationError(
+                f"The role {role} may not create schema {schema} or its tables; GRANT CREATE ON DATABASE "
+                f"{connection.info.dbname}, or have the schema made for it ({error.diag.message_primary})."
+            ) from error
+        raise MigrationError(
+            f"The schema {schema} is owned by role {' and '.join(owners)}, and role {role} lacks the rights on it "
+            f"({error.diag.message_primary}): {remedy(owners, role)}."
+        ) from error
 
 
 def _apply_next(connection: psycopg.Connection[Any], schema: str, migrations: Sequence[Migration]) -> str | None:
@@ -185,20 +202,13 @@ def _check_history(migrations: Sequence[Migration], applied: Mapping[int, Applie
 def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
     """Have the schema, on the search path for the rest of the transaction, with its table of migrations."""
     name = sql.Identifier(schema)
-    try:
-        # Not IF NOT EXISTS: that asks for the right to create one even where it exists.
-        query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
-        if connection.execute(query, [schema]).fetchone() is None:
-            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
-        connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(name))
-        if not _exists(connection, sql.Identifier(schema, "schema_migrations")):
-            connection.execute(RECORD_TABLE)
-    except errors.InsufficientPrivilege as error:
-        raise MigrationError(
-            f"The role {connection.info.user} may not create schema {schema} or its tables; "
-            f"GRANT CREATE ON DATABASE {connection.info.dbname}, or have the schema made for it "
-            f"({error.diag.message_primary})."
-        ) from error
+    # Not IF NOT EXISTS: that asks for the right to create one even where it exists.
+    query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
+    if connection.execute(query, [schema]).fetchone() is None:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+    connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(name))
+    if not _exists(connection, sql.Identifier(schema, "schema_migrations")):
+        connection.execute(RECORD_TABLE)
 
 
 def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
@@ -221,6 +231,8 @@ def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration)
             "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
             [migration.version, migration.name, migration.sha256],
         )
+    except errors.InsufficientPrivilege:
+        raise
     except psycopg.Error as error:
         raise MigrationError(
             f"{_place(migration, error)}: {error.diag.message_primary or error} "

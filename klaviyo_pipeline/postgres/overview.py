@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import errors, sql
 
+from klaviyo_pipeline.postgres.sessions import connect
 from klaviyo_pipeline.settings import OVERVIEW_SCHEMA
 
 VIEWS: Mapping[str, LiteralString] = {
@@ -43,7 +44,7 @@ ORDER BY schemas.nspname
 """
 
 _COLUMNS: LiteralString = """
-SELECT columns.attname
+SELECT columns.attname, format_type(columns.atttypid, columns.atttypmod)
 FROM pg_attribute AS columns
 WHERE columns.attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, %(name)s::text))
     AND columns.attnum > 0
@@ -62,7 +63,7 @@ def refresh_overview(dsn: str) -> list[str]:
     With fewer than two accounts there are no views, and those of before are dropped. Processes that ask at once take
     turns. Raises `OverviewRefused`, and psycopg's `OperationalError` when the server cannot be reached.
     """
-    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+    with connect(dsn) as connection:
         try:
             with connection.transaction():
                 return _refresh(connection)
@@ -102,12 +103,15 @@ def _replace(connection: psycopg.Connection[Any], view: str, query: sql.Composed
 
 
 def _union(connection: psycopg.Connection[Any], schemas: Sequence[str], name: str) -> sql.Composed:
-    """One SELECT for each account, with the columns that all of them have: one may be a migration behind."""
+    """One SELECT for each account, with the columns that all of them have: one may be a migration behind.
+
+    A column that somebody added to the accounts' tables, each in a type of its own, is left out.
+    """
     by_schema = {schema: _columns(connection, schema, name) for schema in schemas}
     shared = [
         column
-        for column in by_schema[schemas[0]]
-        if column != ACCOUNT and all(column in columns for columns in by_schema.values())
+        for column, kind in by_schema[schemas[0]].items()
+        if column != ACCOUNT and all(columns.get(column) == kind for columns in by_schema.values())
     ]
     return sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT {}::text AS {}, {} FROM {}").format(
@@ -120,5 +124,6 @@ def _union(connection: psycopg.Connection[Any], schemas: Sequence[str], name: st
     )
 
 
-def _columns(connection: psycopg.Connection[Any], schema: str, name: str) -> list[str]:
-    return [column for (column,) in connection.execute(_COLUMNS, {"schema": schema, "name": name}).fetchall()]
+def _columns(connection: psycopg.Connection[Any], schema: str, name: str) -> dict[str, str]:
+    """Columns in order, each with its type."""
+    return dict(connection.execute(_COLUMNS, {"schema": schema, "name": name}).fetchall())

@@ -15,6 +15,8 @@ WINDOW = "_window"
 """A frame's column, not a table's: the index of the sync window that the row was read for."""
 
 STAGING = "klaviyo_staging"
+TEMPORARY = "pg_temp"
+"""The schema is named, as for any table: nothing depends on the session's search path."""
 
 REPLACES = "_replaces"
 """True for a staged row that is to replace the one in the table."""
@@ -39,6 +41,7 @@ def staging_table(target: Target, names: tuple[str, ...]) -> sa.Table:
         *(sa.Column(name, target.table.c[name].type) for name in names),
         sa.Column(WINDOW, sa.INTEGER),
         sa.Column(REPLACES, sa.BOOLEAN),
+        schema=TEMPORARY,
         prefixes=["TEMPORARY"],
         postgresql_on_commit="DROP",
     )
@@ -54,5 +57,5 @@ def stage(connection: sa.Connection, target: Target, frame: pd.DataFrame) -> sa.
         copy_rows(connection, table, frame, columns)
         if len(frame) >= ANALYZE_FROM_ROWS:
             keys = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in target.key)
-            connection.execute(sa.text(f"ANALYZE {STAGING} ({keys})"))
+            connection.execute(sa.text(f"ANALYZE {TEMPORARY}.{STAGING} ({keys})"))
     return table

@@ -16,6 +16,10 @@ from klaviyo_pipeline.postgres.tables import OBSERVED_AT, VALID_FROM, VALID_TO, 
 if TYPE_CHECKING:
     from klaviyo_pipeline.postgres.merge import DaySpan
 
+RAW = "raw"
+RELATIONSHIPS: sa.ColumnElement[str] = sa.literal_column("'relationships'::text")
+"""Klaviyo's object as it came, and where it names related objects, which not every answer does."""
+
 Ranked = tuple[tuple[str, tuple[str, ...]], ...]
 """`ranked` of `merge`, hashable."""
 
@@ -140,7 +144,7 @@ def _supersession(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Insert
     source = (
         sa.select(*(table.c[name] for name in names), table.c[OBSERVED_AT], values[OBSERVED_AT])
         .join_from(table, staged, _same_key(target, table, staged))
-        .where(staged.c[REPLACES])
+        .where(staged.c[REPLACES], _is_other_state(target, staged, values))
     )
     return sa.insert(target.superseded).from_select([*names, VALID_FROM, VALID_TO], source)
 
@@ -148,11 +152,16 @@ def _supersession(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Insert
 @lru_cache(maxsize=64)
 def _replacement(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Update:
     _, values = _resolved(target, staged, ranked)
+    if target.is_observed:
+        # What only gains names of related objects is the state that it was, since when it was.
+        is_other = _is_other_state(target, staged, values)
+        values[OBSERVED_AT] = sa.case((is_other, values[OBSERVED_AT]), else_=target.table.c[OBSERVED_AT])
     return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
 
 
 def _replaceable(target: Target, staged: sa.Table, ranked: Ranked) -> sa.ColumnElement[bool]:
-    """Whether the row that is there has another content than the staged one would give it, and may be replaced."""
+    """Whether the row that is there may be replaced, and is in another state than the staged one would give it, or
+    does not name related objects that the staged one names."""
     content = _content(target, staged)
     if not content:
         return sa.false()
@@ -161,8 +170,45 @@ def _replaceable(target: Target, staged: sa.Table, ranked: Ranked) -> sa.ColumnE
     return sa.and_(
         allowed,
         _look_different([staged.c[name] for name in content], stored),
-        sa.tuple_(*(values[name] for name in content)).op("IS DISTINCT FROM")(sa.tuple_(*stored)),
+        sa.or_(_is_other_state(target, staged, values), _gains_relationships(target, staged, values)),
     )
+
+
+def _is_other_state(
+    target: Target, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    """Whether these values differ from the row's. An object that names no related ones says nothing of them."""
+    pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
+        (values[name], target.table.c[name]) for name in _content(target, staged)
+    ]
+    if _has_objects(target, staged):
+        place = _content(target, staged).index(RAW)
+        new, old = pairs[place]
+        both = sa.and_(_names_others(new), _names_others(old))
+        pairs[place] = (
+            sa.case((both, new), else_=new.op("-")(RELATIONSHIPS)),
+            sa.case((both, old), else_=old.op("-")(RELATIONSHIPS)),
+        )
+    return sa.tuple_(*(new for new, _ in pairs)).op("IS DISTINCT FROM", is_comparison=True)(
+        sa.tuple_(*(old for _, old in pairs))
+    )
+
+
+def _gains_relationships(
+    target: Target, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    if not _has_objects(target, staged):
+        return sa.false()
+    new, old = values[RAW], target.table.c[RAW]
+    return sa.and_(_names_others(new), sa.not_(_names_others(old)))
+
+
+def _names_others(raw: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return raw.op("?", return_type=sa.Boolean())(RELATIONSHIPS)
+
+
+def _has_objects(target: Target, staged: sa.Table) -> bool:
+    return RAW in staged.columns and isinstance(target.table.c[RAW].type, pg.JSONB)
 
 
 def _resolved(

@@ -58,8 +58,10 @@ def reflect(connection: sa.Connection, schema: str, name: str, filled: Collectio
     be added that Klaviyo never had.
     """
     metadata = sa.MetaData()
+    # Or Postgres quotes the names of types, which nobody recognizes then.
+    connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
     declared = declared_tables().get(name)
-    ours = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
+    ours: dict[str, Any] = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
     try:
         table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
     except sa.exc.NoSuchTableError:
@@ -68,13 +70,7 @@ def reflect(connection: sa.Connection, schema: str, name: str, filled: Collectio
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
     target = Target(table, _superseded(connection, metadata, schema, name, ours))
     if filled:
-        _check_columns(table, set(filled))
-        if unknown := sorted(set(target.written) - set(filled)):
-            raise NotMigrated(
-                f'"{schema}"."{name}" has the column {", ".join(unknown)}, which no declaration fills; {RECIPE}.'
-            )
-    if target.superseded is not None:
-        _check_columns(target.superseded, set(target.written) - BOOKKEEPING)
+        _check_columns(target, set(filled))
     return target
 
 
@@ -88,10 +84,18 @@ def _superseded(
         return None
 
 
-def _check_columns(table: sa.Table, names: set[str]) -> None:
-    """Raises `NotMigrated` where the table lacks one of these columns."""
-    if lacking := sorted(names - set(table.columns.keys())):
+def _check_columns(target: Target, filled: set[str]) -> None:
+    """Raises `NotMigrated` where a table lacks one of these columns, or one with earlier states has others."""
+    needed = {target.table: filled} | ({} if target.superseded is None else {target.superseded: filled - BOOKKEEPING})
+    for table, names in needed.items():
+        if lacking := sorted(names - set(table.columns.keys())):
+            raise NotMigrated(
+                f'"{table.schema}"."{table.name}" lacks the column {", ".join(lacking)}; run `klaviyo-pipeline '
+                f"migrate`, and if no file in sql/ adds it, {RECIPE}."
+            )
+    unknown = sorted(set(target.written) - filled)
+    if unknown and target.superseded is not None:
         raise NotMigrated(
-            f'"{table.schema}"."{table.name}" lacks the column {", ".join(lacking)}; run `klaviyo-pipeline migrate`, '
-            f"and if no file in sql/ adds it, {RECIPE}."
+            f'"{target.table.schema}"."{target.table.name}" has the column {", ".join(unknown)}, which no declaration '
+            f"fills; {RECIPE}."
         )

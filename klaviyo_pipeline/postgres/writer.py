@@ -60,8 +60,10 @@ class Writer:
 
     def write(self, batch: Batch) -> list[Synced]:
         """Commit one batch with its ledger rows; nothing of it stays if anything fails."""
+        # Of a day that is replaced as a whole the ledger counts what the table then holds.
+        counted = batch.frame if batch.replaces is None else batch.frame.drop_duplicates(list(self.target.key))
         fetched = self._fetched | {
-            index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(batch.frame).items()
+            index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(counted).items()
         }
 
         def write(connection: sa.Connection) -> tuple[dict[int, Tally], list[Synced]]:
@@ -69,6 +71,8 @@ class Writer:
                 # Nothing rests on these rows before the ledger's do, whose commit makes all earlier ones durable.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             frame, span = self._still_newest(connection, batch)
+            if batch.prepare is not None:
+                batch.prepare(connection)
             changed = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
             self._children.write(connection, batch.children)
             tallies = self._tallies | {

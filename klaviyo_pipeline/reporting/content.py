@@ -136,24 +136,30 @@ def _notices(covered: Mapping[str, Coverage]) -> Iterator[str]:
     """What is to be known of the figures before they are read; what holds of several kinds of object, once."""
     about: dict[str, list[str]] = {}
     for name, told in covered.items():
-        for notice in _notices_of(told):
+        for notice in coverage_notices(told):
             about.setdefault(notice, []).append(SUBJECTS[name].table.entity)
     for notice, entities in about.items():
         yield f"{', '.join(entities).capitalize()}: {notice}"
 
 
-def _notices_of(told: Coverage) -> Iterator[str]:
+def coverage_notices(told: Coverage) -> Iterator[str]:
+    """What is to be known of figures of these days before they are read; nothing where all are there and final."""
     if not told.synced and not told.open:
         yield "not synced for any of these days."
     elif told.missing:
-        yield f"not synced for {_named(told.missing)}."
+        yield f"not synced for {named_days(told.missing)}."
     if told.open:
-        yield f"{_named(told.open)} not over when last asked."
+        yield f"{named_days(told.open)} not over when last asked."
     if told.unsettled:
-        yield f"figures of {_named(told.unsettled)} may still change."
+        yield f"figures of {named_days(told.unsettled)} may still change."
+    if told.without_revenue:
+        yield (
+            f"revenue of {named_days(told.without_revenue)} is not known: Klaviyo refuses it for the conversion metric."
+        )
 
 
-def _named(days: Sequence[date]) -> str:
+def named_days(days: Sequence[date]) -> str:
+    """How many days, and which: a few spans by their ends."""
     found = [str(span) for span in spans(days)]
     more = f" and {len(found) - SPANS_NAMED} more spans" if len(found) > SPANS_NAMED else ""
     unit = "day" if len(days) == 1 else "days"

@@ -16,9 +16,13 @@ Sum = Decimal | None
 
 @dataclass(frozen=True)
 class Figures:
-    """Sums by the name of their column; `LATEST` are levels, of which the latest day counts, and not a sum."""
+    """Sums by the name of their column; `LATEST` are levels, of which the latest day counts, and not a sum.
+
+    `WHOLE` are sums that Klaviyo may refuse: where that of a day or an object is not known, that of all is not.
+    """
 
     LATEST: ClassVar[frozenset[str]] = frozenset()
+    WHOLE: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
@@ -28,6 +32,8 @@ class Figures:
 @dataclass(frozen=True)
 class Sending(Figures):
     """What messages were sent, and what came of them."""
+
+    WHOLE = frozenset({"conversion_value"})
 
     recipients: Sum = None
     delivered: Sum = None
@@ -105,16 +111,22 @@ Kind = TypeVar("Kind", bound=Figures)
 
 def added(kind: type[Kind], every: Iterable[Kind]) -> Kind:
     """The figures of several objects or days together; levels are left out, for they do not add up."""
-    listed = list(every)
+    # One without any figure brings nothing to the sums, and leaves none of them open.
+    listed = [one for one in every if any(getattr(one, name) is not None for name in kind.columns())]
     return kind(
-        **{name: total([getattr(one, name) for one in listed]) for name in kind.columns() if name not in kind.LATEST}
+        **{
+            name: total([getattr(one, name) for one in listed], whole=name in kind.WHOLE)
+            for name in kind.columns()
+            if name not in kind.LATEST
+        }
     )
 
 
-def total(sums: Iterable[Sum]) -> Sum:
-    """The sum of what is known; None where nothing is."""
-    known = [one for one in sums if one is not None]
-    return sum(known, Decimal()) if known else None
+def total(sums: Iterable[Sum], *, whole: bool = False) -> Sum:
+    """The sum of what is known; None where nothing is, and of a `whole` one where anything is not."""
+    listed = list(sums)
+    known = [one for one in listed if one is not None]
+    return sum(known, Decimal()) if known and not (whole and len(known) < len(listed)) else None
 
 
 def ratio(part: Sum, whole: Sum) -> Sum:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Generic
 
@@ -11,9 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from klaviyo_pipeline.postgres.metrics import MetricsTable
-from klaviyo_pipeline.reporting.figures import Kind
+from klaviyo_pipeline.reporting.figures import Figures, Kind
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.subjects import Subject
+
+_COVERED = "SELECT date, state FROM {schema}.days_covered(:asset, :first, :last)"
 
 NAME_LENGTH = 1_000
 """Characters of a name that are read: a name may be a megabyte long."""
@@ -42,12 +45,16 @@ class Ranked(Generic[Kind]):
 
 @dataclass(frozen=True)
 class Coverage:
-    """The days of a period whose figures are not there, not of a whole day, or not final yet."""
+    """The days of a period whose figures are not there, not of a whole day, or not final yet.
+
+    `without_revenue` are those of which Klaviyo gives no revenue for the conversion metric.
+    """
 
     missing: tuple[date, ...]
     open: tuple[date, ...]
     unsettled: tuple[date, ...]
     synced: int
+    without_revenue: tuple[date, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -72,7 +79,7 @@ class Reader:
         names = [name for name in kind.columns() if name not in kind.LATEST]
         table = self._table(subject.table.name, "date", *names)
         query = (
-            sa.select(table.c.date, *(sa.func.sum(table.c[name]).label(name) for name in names))
+            sa.select(table.c.date, *(_sum(kind, table.c[name]).label(name) for name in names))
             .where(table.c.date.between(period.first, period.last))
             .group_by(table.c.date)
         )
@@ -90,7 +97,7 @@ class Reader:
                 sa.func.max(table.c[status]) if status else sa.null(),
                 sa.func.max(table.c.date),
                 *(
-                    _latest(table.c[one], table.c.date) if one in kind.LATEST else sa.func.sum(table.c[one])
+                    _latest(table.c[one], table.c.date) if one in kind.LATEST else _sum(kind, table.c[one])
                     for one in kind.columns()
                 ),
             )
@@ -105,14 +112,18 @@ class Reader:
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
         """How complete these days are. A day of metrics is as complete, and as final, as the report it sums up."""
-        states = self._states(table, period)
-        synced = [day for day, (state, _) in states.items() if state == "synced"]
-        return Coverage(
-            missing=tuple(day for day in period.days if states.get(day, ("missing",))[0] in ("missing", "failed")),
-            open=tuple(day for day, (state, _) in states.items() if state == "open"),
-            unsettled=tuple(day for day in synced if not states[day][1]),
-            synced=len(synced),
+        days = self._table("report_days", "entity", "date", "is_settled", "refused_statistics")
+        query = sa.select(days.c.date, days.c.is_settled, days.c.refused_statistics).where(
+            days.c.entity == table.report, days.c.date.between(period.first, period.last)
         )
+        reported = self.connection.execute(query).all()
+        coverage = self._coverage(table.name, period, {day for day, is_settled, _ in reported if is_settled})
+        refused = sorted(day for day, _, names in reported if "conversion_value" in (names or []))
+        return replace(coverage, without_revenue=tuple(refused))
+
+    def coverage_of_listing(self, entity: str, period: Period) -> Coverage:
+        """How complete these days are for an entity: whether the objects that were updated on them are there."""
+        return self._coverage(entity, period, set(period.days))
 
     def last_settled_day(self, *reports: str) -> date | None:
         """The newest day whose figures are final in one of these reports."""
@@ -133,28 +144,31 @@ class Reader:
         moment: datetime = self.connection.execute(sa.select(sa.func.now())).scalar_one()
         return moment
 
-    def _states(self, table: MetricsTable, period: Period) -> dict[date, tuple[str, bool]]:
-        windows = self._table("window_states", "entity", "window_start", "state")
-        account = self._table("account", "window_timezone")
-        reported = self._table("report_days", "entity", "date", "is_settled")
-        day = sa.cast(sa.func.timezone(account.c.window_timezone, windows.c.window_start), sa.Date)
-        query = (
-            sa.select(day.label("day"), windows.c.state, sa.func.coalesce(reported.c.is_settled, sa.false()))
-            .select_from(
-                windows.join(account, sa.true()).outerjoin(
-                    reported, sa.and_(reported.c.entity == table.report, reported.c.date == day)
-                )
-            )
-            .where(windows.c.entity == table.name, day.between(period.first, period.last))
-            .order_by(day)
+    def _coverage(self, asset: str, period: Period, settled: set[date]) -> Coverage:
+        # Not `sa.func`: it leaves a schema unquoted that is named by a word which SQL reserves.
+        schema = self.connection.dialect.identifier_preparer.quote_identifier(self.schema)
+        query = sa.text(_COVERED.format(schema=schema))
+        by_state: dict[str, list[date]] = defaultdict(list)
+        for day, state in self.connection.execute(query, {"asset": asset, **vars(period)}):
+            by_state[state].append(day)
+        return Coverage(
+            missing=tuple(sorted([*by_state["missing"], *by_state["failed"]])),
+            open=tuple(by_state["open"]),
+            unsettled=tuple(day for day in by_state["synced"] if day not in settled),
+            synced=len(by_state["synced"]),
         )
-        return {found: (state, settled) for found, state, settled in self.connection.execute(query)}
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in self.connection.execute(query).mappings()]
 
     def _table(self, name: str, *columns: str) -> sa.TableClause:
         return sa.table(name, *(sa.column(column) for column in columns), schema=self.schema)
+
+
+def _sum(kind: type[Figures], column: sa.ColumnClause[Any]) -> sa.ColumnElement[Any]:
+    added_up: sa.ColumnElement[Any] = sa.func.sum(column)
+    whole = sa.func.count(column) == sa.func.count()
+    return sa.case((whole, added_up)) if column.name in kind.WHOLE else added_up
 
 
 def _latest(column: sa.ColumnElement[Any], day: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -104,7 +104,13 @@ class SandboxAccount:
     - `report_page_size`: groups on a page of a flow or campaign report.
     - `zero_groups`: report groups whose every figure is zero are shown.
     - `tags_need_their_scope`: a listing that includes tags is refused to a key without `tags:read`.
+    - `refused_statistics`: by kind of report (flow, campaign), statistics that no conversion metric supports: a report
+      that names one of them is refused as a whole.
+    - `category_is_object`: the category of a metric's integration is an object (`{"id": 1, "category": "eCommerce"}`)
+      or text.
     - `report_offset`: `date_times` carry the account's offset (`zone`) or always `+00:00` (`utc`).
+    - `report_message_ids`: the id that campaign reports write for a message: the `message`'s own, or the `campaign`'s.
+    - `ids_left_out`: ids for which reports write null; their groups stay apart.
     """
 
     id: str = "SBX001"
@@ -131,7 +137,11 @@ class SandboxAccount:
     report_page_size: int = 5000
     zero_groups: bool = False
     tags_need_their_scope: bool = False
+    refused_statistics: dict[str, set[str]] = field(default_factory=dict, repr=False)
+    category_is_object: bool = True
     report_offset: Literal["zone", "utc"] = "zone"
+    report_message_ids: Literal["message", "campaign"] = "message"
+    ids_left_out: set[str] = field(default_factory=set)
 
     def put(self, entity: str, id: str, **attributes: Any) -> SandboxObject:
         """Create the object, or change it: sets what is given and nothing else (`updated` stays unless it is

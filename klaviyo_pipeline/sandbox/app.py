@@ -24,10 +24,11 @@ from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
 from klaviyo_pipeline.sandbox.errors import (
     ApiError,
     GoneError,
+    authentication_failed,
     bad_parameter,
     missing_scope,
+    no_path,
     not_authenticated,
-    not_found,
 )
 from klaviyo_pipeline.sandbox.faults import Fault, Faults
 from klaviyo_pipeline.sandbox.limits import RateLimits
@@ -120,6 +121,8 @@ class _Desk:
             status, document = 200, self._serve(admission, request, body)
         except ApiError as error:
             status, document = error.status, error.document(admission.request_id)
+            if status == 429:
+                admission.limit_headers = None
             if error.retry_after is not None:
                 headers["Retry-After"] = str(error.retry_after)
         except GoneError as gone:
@@ -167,7 +170,7 @@ class _Desk:
         for account in self.accounts:
             if scheme == "Klaviyo-API-Key" and key in account.api_keys:
                 return account
-        raise not_authenticated()
+        raise authentication_failed() if scheme == "Klaviyo-API-Key" and key else not_authenticated()
 
     def _check_scopes(self, request: Request, account: SandboxAccount, endpoint: Endpoint) -> None:
         key = request.headers["authorization"].partition(" ")[2]
@@ -225,7 +228,7 @@ def _find(request: Request) -> tuple[Endpoint, str]:
     """The endpoint of the path, and the id in it. Raises `ApiError` 404 or 405."""
     there = [(endpoint, found) for endpoint in ENDPOINTS if (found := endpoint.pattern.match(request.url.path))]
     if not there:
-        raise not_found("The path does not exist.")
+        raise no_path(request.url.path)
     for endpoint, found in there:
         if endpoint.method == request.method:
             return endpoint, found.groupdict().get("id", "")

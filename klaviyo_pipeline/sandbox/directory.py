@@ -91,7 +91,7 @@ def _metric(call: Call, metric: Metric) -> Resource:
             "object": "integration",
             "id": f"int-{metric.integration.lower().replace(' ', '-')}",
             "name": metric.integration,
-            "category": metric.category,
+            "category": {"id": 1, "category": metric.category} if call.account.category_is_object else metric.category,
         },
     }
     triggers: Related = [] if "flow-triggers" in call.query.includes else None
@@ -99,19 +99,22 @@ def _metric(call: Call, metric: Metric) -> Resource:
 
 
 def list_mapped_metrics(call: Call) -> dict[str, Any]:
-    mapped = sorted(call.account.mapped_metrics.items())
+    mapped = [(name, call.account.mapped_metrics.get(name)) for name in MAPPINGS]
     document = _collection(call, [_mapped_metric(call, name, target) for name, target in mapped], None)
     return _with_targets(call, document, [target for _, target in mapped])
 
 
 def get_mapped_metric(call: Call) -> dict[str, Any]:
-    target = call.account.mapped_metrics.get(call.id)
-    if target is None:
+    if call.id not in MAPPINGS:
         raise not_found(f"A mapped metric with id {call.id} does not exist.")
+    target = call.account.mapped_metrics.get(call.id)
     return _with_targets(call, _single(call, _mapped_metric(call, call.id, target)), [target])
 
 
-def _mapped_metric(call: Call, name: str, target: MappedMetric) -> Resource:
+def _mapped_metric(call: Call, name: str, target: MappedMetric | None) -> Resource:
+    if target is None:
+        # A mapping that was never made is there all the same, without relationships.
+        return resource(call, "mapped-metric", "mapped-metrics", name, {"updated": None}, {})
     asked = call.query.includes
     metric = ("metric", target.metric_id) if target.metric_id and "metric" in asked else None
     custom = (
@@ -121,11 +124,11 @@ def _mapped_metric(call: Call, name: str, target: MappedMetric) -> Resource:
     return resource(call, "mapped-metric", "mapped-metrics", name, {"updated": write_time(target.updated)}, related)
 
 
-def _with_targets(call: Call, document: dict[str, Any], targets: Sequence[MappedMetric]) -> dict[str, Any]:
+def _with_targets(call: Call, document: dict[str, Any], targets: Sequence[MappedMetric | None]) -> dict[str, Any]:
     if not call.query.includes:
         return document
     found: dict[str, Resource] = {}
-    for target in targets:
+    for target in filter(None, targets):
         metric = call.account.metrics.get(target.metric_id or "")
         if metric is not None and "metric" in call.query.includes:
             found.setdefault(metric.id, _metric(call, metric))

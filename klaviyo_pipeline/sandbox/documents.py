@@ -69,9 +69,10 @@ def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) 
 
 
 def object_resource(call: Call, entity: Entity, shown: SandboxObject, attributes: Mapping[str, Any]) -> Resource:
-    """A flow, campaign, form or segment. Relationship ids are told only for what the request includes."""
+    """A flow, campaign, form or segment. Relationship ids are told for what the request includes, and those of a
+    form's versions always."""
     related: dict[str, Related] = {
-        name: _related(shown, attributes, name) if name in call.query.includes else None
+        name: _related(shown, attributes, name) if name in call.query.includes or name == "form-versions" else None
         for name in entity.relationships
     }
     asked = {name: _ADDITIONAL[name](call, shown, attributes) for name in call.query.additional}
@@ -81,6 +82,8 @@ def object_resource(call: Call, entity: Entity, shown: SandboxObject, attributes
 def _related(shown: SandboxObject, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
     if name == "tags":
         return [("tag", tag) for tag in shown.tags]
+    if name == "form-versions":
+        return [("form-version", version) for version in shown.versions]
     if name == "campaign-messages":
         return [("campaign-message", message.id) for message in shown.messages]
     if name == "flow-actions":

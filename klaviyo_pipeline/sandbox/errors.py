@@ -1,8 +1,8 @@
 """What the simulated API refuses, as JSON:API errors.
 
 Every refusal is an `ApiError`; only `app` turns it into an answer. The codes `not_authenticated`,
-`not_found`, `invalid` and `throttled` were seen in recordings of the real API, the others are plausible
-neighbours.
+`authentication_failed`, `permission_denied`, `forbidden`, `not_found`, `invalid`, `throttled` and `error` were seen in
+recordings of the real API, the others are plausible neighbours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 @dataclass(eq=False)
 class ApiError(Exception):
     """A refusal: `status` is the HTTP status, `parameter` or `pointer` says which part of the request is
-    meant."""
+    meant. Without either the source is `/data/`; `has_source` False leaves it out, as for a path that is not served.
+    """
 
     status: int
     code: str
@@ -24,6 +25,7 @@ class ApiError(Exception):
     parameter: str | None = None
     pointer: str | None = None
     retry_after: int | None = None
+    has_source: bool = True
 
     def document(self, request_id: str) -> dict[str, Any]:
         """The JSON:API body; its `id` is the answer's `X-Klaviyo-Req-Id`."""
@@ -38,10 +40,11 @@ class ApiError(Exception):
             "code": self.code,
             "title": self.title,
             "detail": self.detail,
-            "source": source or {"pointer": "/data/"},
             "links": {},
             "meta": {},
         }
+        if self.has_source:
+            error["source"] = source or {"pointer": "/data/"}
         return {"errors": [error]}
 
 
@@ -50,6 +53,16 @@ class GoneError(Exception):
     """410, whose body is no JSON:API but `{"message": …}`: the old v1 and v2 paths, and retired revisions."""
 
     message: str
+
+
+NO_PERMISSION = "You do not have permission to perform this action."
+OTHER_403S = {
+    "plan": ApiError(403, "permission_denied", NO_PERMISSION, "Account must have Advanced KDP enabled."),
+    "entitlement": ApiError(403, "forbidden", "Forbidden", "The account is not entitled to use this feature."),
+    "daily limit": ApiError(403, "forbidden", "Forbidden", "The daily limit of this account has been reached."),
+    "no words": ApiError(403, "permission_denied", NO_PERMISSION, NO_PERMISSION),
+}
+"""Refusals that no scope would lift, for faults on purpose."""
 
 
 def bad_parameter(parameter: str, detail: str) -> ApiError:
@@ -65,7 +78,13 @@ def bad_cursor(parameter: str) -> ApiError:
 
 
 def not_found(detail: str) -> ApiError:
+    """No such object. `detail` has its id."""
     return ApiError(404, "not_found", "Not found.", detail)
+
+
+def no_path(path: str) -> ApiError:
+    """No such path: the code of an object's 404, and no source."""
+    return ApiError(404, "not_found", "Not found", f"The path {path} could not be found", has_source=False)
 
 
 def not_authenticated() -> ApiError:
@@ -73,13 +92,16 @@ def not_authenticated() -> ApiError:
     return ApiError(401, "not_authenticated", title, "Missing or invalid private key.")
 
 
+def authentication_failed() -> ApiError:
+    return ApiError(401, "authentication_failed", "Incorrect authentication credentials.", "Invalid API key.")
+
+
 def missing_scope(scopes: list[str]) -> ApiError:
-    title = "You do not have permission to perform this action."
     detail = f"The API key is missing required scopes: {', '.join(scopes)}"
-    return ApiError(403, "permission_denied", title, detail)
+    return ApiError(403, "permission_denied", NO_PERMISSION, detail)
 
 
 def throttled(wait_seconds: float) -> ApiError:
     seconds = max(1, math.ceil(wait_seconds))
     detail = f"Request was throttled. Expected available in {seconds} second{'' if seconds == 1 else 's'}."
-    return ApiError(429, "throttled", "Rate limit exceeded.", detail, retry_after=seconds)
+    return ApiError(429, "throttled", "Request was throttled.", detail, retry_after=seconds)

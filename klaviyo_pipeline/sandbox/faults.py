@@ -10,6 +10,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from klaviyo_pipeline.sandbox.errors import ApiError
+
 Match = Callable[[Request], bool]
 
 
@@ -31,6 +33,12 @@ class Fault:
     cut_connection: bool = False
     delay: float = 0.0
 
+    @classmethod
+    def refusal(cls, *errors: ApiError) -> Fault:
+        """An answer with these errors, under the status of the first."""
+        told = [error.document("fault")["errors"][0] for error in errors]
+        return cls(status=errors[0].status, body={"errors": told})
+
     @property
     def replaces(self) -> bool:
         return self.status is not None or self.body is not None
@@ -44,8 +52,8 @@ class Fault:
             return self.body.encode()
         if self.body is not None:
             return json.dumps(self.body).encode()
-        code = "throttled" if self.status == 429 else "error"
-        error = {"id": request_id, "status": self.status, "code": code, "title": "A fault.", "detail": "A fault."}
+        code, title = ("throttled", "Request was throttled.") if self.status == 429 else ("error", "A fault.")
+        error = {"id": request_id, "status": self.status, "code": code, "title": title, "detail": title}
         return json.dumps({"errors": [{**error, "source": {"pointer": "/data/"}}]}).encode()
 
     @property

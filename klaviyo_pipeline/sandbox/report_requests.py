@@ -43,13 +43,14 @@ def read_report_request(
         raise ApiError(415, "unsupported_media_type", title, detail)
     attributes = _attributes(body, report)
     interval = _one_of(attributes, "interval", INTERVALS) if report.series else None
+    statistics = _several(attributes, "statistics", STATISTICS[report.kind.kind])
     return ReportRequest(
-        statistics=_several(attributes, "statistics", STATISTICS[report.kind.kind]),
+        statistics=statistics,
         group_by=_group_by(attributes, report),
         interval=interval,
         span=read_timeframe(attributes["timeframe"], interval, today, report.kind.earliest),
         criteria=_criteria(attributes.get("filter"), report, now),
-        metric=_metric(attributes, account) if report.kind.needs_conversion_metric else None,
+        metric=_metric(attributes, account, report, statistics) if report.kind.needs_conversion_metric else None,
     )
 
 
@@ -131,9 +132,10 @@ def _criteria(text: Any, report: Report, now: datetime) -> tuple[Criterion, ...]
     return tuple(criteria)
 
 
-def _metric(attributes: dict[str, Any], account: SandboxAccount) -> Metric:
+def _metric(attributes: dict[str, Any], account: SandboxAccount, report: Report, statistics: Sequence[str]) -> Metric:
     metric = account.metrics.get(str(attributes["conversion_metric_id"]))
-    if metric is None or not metric.eligible:
+    refused = account.refused_statistics.get(report.kind.kind, set()).intersection(statistics)
+    if metric is None or not metric.eligible or refused:
         detail = "Passed in conversion metric does not support querying for values data"
         raise bad_body(f"{_ATTRIBUTES}/conversion_metric_id", detail)
     return metric

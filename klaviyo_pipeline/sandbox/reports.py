@@ -36,7 +36,7 @@ def query_report(call: Call, report: Report) -> dict[str, Any]:
             size=account.report_page_size,
             question=hashlib.blake2b(call.body).hexdigest(),
         )
-    return _document(call, report, request, results, cursor)
+    return _document(call, report, request, [_without_ids(account, result) for result in results], cursor)
 
 
 def _results(account: SandboxAccount, report: Report, request: ReportRequest, counter: Counter) -> list[dict[str, Any]]:
@@ -56,6 +56,11 @@ def _statistics(group: ResultGroup, request: ReportRequest, counter: Counter) ->
         return dict(counter.statistics(group, request.span, request.statistics))
     parts = [counter.statistics(group, part, request.statistics) for _, part in cut(request.span, request.interval)]
     return {name: [part[name] for part in parts] for name in request.statistics}
+
+
+def _without_ids(account: SandboxAccount, result: dict[str, Any]) -> dict[str, Any]:
+    groupings = {name: None if id in account.ids_left_out else id for name, id in result["groupings"].items()}
+    return {**result, "groupings": groupings}
 
 
 def _document(
@@ -86,7 +91,7 @@ def _relationships(kind: ReportKind, results: list[dict[str, Any]]) -> dict[str,
     related = {}
     for name, (type, grouping) in wanted.items():
         ids = dict.fromkeys(result["groupings"][grouping] for result in results)
-        related[name] = {"data": [{"type": type, "id": id} for id in ids]}
+        related[name] = {"data": [{"type": type, "id": id} for id in ids if id is not None]}
     return related
 
 
@@ -109,6 +114,8 @@ def _lines(account: SandboxAccount, kind: ReportKind, group: FigureGroup) -> lis
     line: dict[str, str | None] = dict.fromkeys(kind.group_by)
     line.update(_names(kind, owner, group))
     line.update(group.groupings)
+    if kind.kind == "campaign" and account.report_message_ids == "campaign":
+        line["campaign_message_id"] = id
     tags = owner.tags if owner else []
     return [{**line, "tag_id": tag, "tag_name": account.tags.get(tag)} for tag in tags] or [line]
 

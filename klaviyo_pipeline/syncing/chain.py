@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -11,13 +11,12 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster import DagsterInstance
 
-from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.definitions import sync_defs
 from klaviyo_pipeline.estimates.durations import told_time
 from klaviyo_pipeline.estimates.estimator import Estimator
 from klaviyo_pipeline.instance import output_is_seen
 from klaviyo_pipeline.jobs import ACCOUNT_TAG
-from klaviyo_pipeline.klaviyo.errors import MissingScope
+from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.partitions import Window, range_tags
 from klaviyo_pipeline.planning import FULL_LISTINGS, Planner, SyncRequest
@@ -26,6 +25,7 @@ from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource
 from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.steady_storage import SteadySessions
 from klaviyo_pipeline.syncing.instance import tags_of_this_process
 
 STORAGE_TIMEOUT_MS = 60_000
@@ -56,18 +56,23 @@ class AssetResult:
 
 
 def sync_chain(
-    account: Account, assets: Sequence[str], request: SyncRequest, conversion_metric_id: str | None, tell: Tell
+    account: Account, assets: Sequence[str], request: SyncRequest, conversion_metrics: Mapping[str, str], tell: Tell
 ) -> list[AssetResult]:
-    """Sync these assets one after the other in this process; one result each."""
+    """Sync these assets one after the other in this process; one result each.
+
+    `conversion_metrics` are the ids that the reports are asked with, by asset.
+    """
     if not assets:
         return []
     warehouse = Warehouse.of([account])
     definitions = sync_defs(account, warehouse)
     logging.getLogger().addFilter(_is_news)
     with warehouse.engine(account.slug) as engine, DagsterInstance.get() as instance, output_is_seen():
-        # Dagster opens two connections for each window of a run unless it is told to keep them.
-        instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
-        chain = _Chain(account, engine, definitions, instance, request, conversion_metric_id, tell)
+        if isinstance(instance.run_storage, SteadySessions):
+            # Dagster opens two connections for each window of a run unless it is told to keep them. Another storage
+            # than ours would take one that was ended while it was idle for a failure of the run.
+            instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
+        chain = _Chain(account, engine, definitions, instance, request, conversion_metrics, tell)
         results: list[AssetResult] = []
         for asset in assets:
             results.append(chain.held_back(asset, results) or chain.sync(asset))
@@ -83,7 +88,7 @@ class _Chain:
     definitions: dg.Definitions
     instance: DagsterInstance
     request: SyncRequest
-    conversion_metric_id: str | None
+    conversion_metrics: Mapping[str, str]
     tell: Tell
 
     def held_back(self, asset: str, before: Sequence[AssetResult]) -> AssetResult | None:
@@ -124,14 +129,13 @@ class _Chain:
             planner = Planner(self.account, now)
             # Nothing is yielded in here: the connection would stay in its transaction for as long as the run takes.
             is_due = asset in FULL_LISTINGS and planner.census_is_due(connection, asset, self.request)
-            needs = asset in REPORT_ASSETS and REPORT_ASSETS[asset].report.needs_conversion_metric
-            metric_id = self.conversion_metric_id if needs else None
+            metric_id = self.conversion_metrics.get(asset)
             ranges = (
                 planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
                 if asset not in FULL_LISTINGS
                 else []
             )
-            takes = self._takes(asset, connection, now, metric_id) if is_due or ranges else ""
+            takes = self._takes(asset, connection, now) if is_due or ranges else ""
         if is_due:
             self.tell(f"{asset}: a full listing{takes}")
             yield {}, self._config(asset), 0
@@ -139,10 +143,10 @@ class _Chain:
             self.tell(f"{asset}: {_span(windows)}{takes if number == 0 else ''}")
             yield range_tags(windows), {}, len(windows)
 
-    def _takes(self, asset: str, connection: sa.Connection, now: datetime, metric_id: str | None) -> str:
+    def _takes(self, asset: str, connection: sa.Connection, now: datetime) -> str:
         """What all runs of the asset ask, and how long the published rates alone make that take."""
         request = replace(self.request, assets=[asset])
-        [expected] = Estimator(self.account, now, connection, metric_id).estimates(request)
+        [expected] = Estimator(self.account, now, connection, self.conversion_metrics).estimates(request)
         if not expected.requests:
             return ""
         requests = f"{expected.told_requests} request{'s' if expected.requests > 1 else ''}"
@@ -157,8 +161,9 @@ class _Chain:
             try:
                 next(session.client.pages(TAGS, TAGS.chains(None, None, session.now())[0]))
             except MissingScope as refused:
-                scopes = ", ".join(refused.scopes or TAGS.list_endpoint.scopes)
-                return f"the key lacks the scope {scopes}; create a key with it"
+                return f"the key lacks the scope {', '.join(refused.scopes)}; create a key with it"
+            except Forbidden as refused:
+                return str(refused)
         return None
 
     def _config(self, asset: str) -> dict[str, Any]:
@@ -205,7 +210,7 @@ def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
             line = str(meta.get("orig_message", record.getMessage()))
             # A check that is left out of a run is no news, and Dagster tells of each.
             if not meta.get("dagster_event") and "did not yield or return expected outputs" not in line:
-                tell(line)
+                tell(f"warning: {line}" if record.levelno == logging.WARNING else line)
 
     def make(_: dg.InitLoggerContext) -> logging.Logger:
         logger = logging.Logger("klaviyo_pipeline.sync", logging.INFO)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS, chosen_metric
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.planning import SyncRequest
+from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.resources import KlaviyoResource, Session
 from klaviyo_pipeline.settings import Account
@@ -37,19 +38,23 @@ class Sync:
             identity = session.identity
             if not session.zone_is_right:
                 self.tell(f"warning: {session.zone_remedy}")
-            metric_id = self._conversion_metric(session, request)
+            if session.other_schemas:
+                self.tell(f"warning: {session.duplicate_notice}")
+            metrics = self._conversion_metrics(session, request)
         results: list[AssetResult] = []
         for chains in request.stages:
-            results += side_by_side(self.account, identity, chains, request, metric_id, self.tell, self.workers)
+            results += side_by_side(self.account, identity, chains, request, metrics, self.tell, self.workers)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
 
-    def _conversion_metric(self, session: Session, request: SyncRequest) -> str | None:
-        """The metric that report windows count as asked with; None where the report's own run will tell why not."""
+    def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, str]:
+        """The metric that each report's windows count as asked with; none where its own run will tell why not."""
         asked = [spec for name, spec in REPORT_ASSETS.items() if name in request.assets]
-        if not session.zone_is_right or not any(spec.report.needs_conversion_metric for spec in asked):
-            return None
+        asked = [spec for spec in asked if spec.report.needs_conversion_metric and session.zone_is_right]
+        if asked and request.force:
+            with session.engine.begin() as connection:
+                forget_refusals(connection, self.account.slug, [spec.report.name for spec in asked])
         try:
-            return chosen_metric(session).id
+            return {spec.name: chosen_metric(session, spec).id for spec in asked}
         except KlaviyoError:
-            return None
+            return {}

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -26,7 +26,7 @@ def side_by_side(
     identity: KlaviyoAccount,
     chains: Sequence[Sequence[str]],
     request: SyncRequest,
-    conversion_metric_id: str | None,
+    conversion_metrics: Mapping[str, str],
     tell: Tell,
     at_once: int | None = None,
 ) -> list[AssetResult]:
@@ -35,9 +35,7 @@ def side_by_side(
     Dagster reconfigures the logging of the whole process whenever a run begins, which deadlocks runs in threads.
     """
     if at_once is None and len(chains) <= 1:
-        return [
-            result for chain in chains for result in sync_chain(account, chain, request, conversion_metric_id, tell)
-        ]
+        return [result for chain in chains for result in sync_chain(account, chain, request, conversion_metrics, tell)]
     waiting = list(reversed(chains))
     workers: dict[Connection, tuple[BaseProcess, Sequence[str]]] = {}
     results: list[AssetResult] = []
@@ -46,7 +44,7 @@ def side_by_side(
         while waiting or workers:
             while waiting and len(workers) < (at_once or len(chains)):
                 chain = waiting.pop()
-                ours, worker = _start(account, identity, list(chain), request, conversion_metric_id)
+                ours, worker = _start(account, identity, list(chain), request, conversion_metrics)
                 workers[ours] = worker, chain
             for ready in wait(list(workers), timeout=LOOK_SECONDS):
                 assert isinstance(ready, Connection)
@@ -96,7 +94,7 @@ def _work(
     identity: KlaviyoAccount,
     assets: list[str],
     request: SyncRequest,
-    conversion_metric_id: str | None,
+    conversion_metrics: Mapping[str, str],
     channel: Connection,
 ) -> None:
     """A worker: syncs its chain, telling the parent by lines and at the end by results."""
@@ -105,7 +103,7 @@ def _work(
             signal.signal(number, _interrupt)
         trust(account, identity)
         try:
-            results = sync_chain(account, assets, request, conversion_metric_id, channel.send)
+            results = sync_chain(account, assets, request, conversion_metrics, channel.send)
         except Exception as error:
             results = [AssetResult(asset, error=reason(error)) for asset in assets]
         channel.send(results)

@@ -11,6 +11,7 @@ from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 from klaviyo_pipeline.instance import found_storage_url
 from klaviyo_pipeline.postgres.sizes import table_bytes
 from klaviyo_pipeline.settings import SettingsError
+from klaviyo_pipeline.steady_storage import steady_engine
 
 DAGSTER_TABLES = frozenset(
     name
@@ -25,7 +26,7 @@ def dagster_bytes() -> dict[str, int]:
         url = found_storage_url()
         if url is None:
             return {}
-        engine = sa.create_engine(url, connect_args={"connect_timeout": 10})
+        engine = steady_engine(url)
         try:
             with engine.connect() as connection:
                 return table_bytes(connection, None, DAGSTER_TABLES)

@@ -9,6 +9,7 @@ import pytest
 
 from klaviyo_pipeline.assets import full_listing
 from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.errors import no_path
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline_tests.support import Pipeline, put, truth, utc
 
@@ -175,15 +176,21 @@ def test_a_census_that_ends_early_deletes_nothing_and_says_so(
     assert pipeline.stored("segments") == truth(shop, "segments")
 
 
+PATH_404 = Fault.refusal(no_path("/api/forms/forms001"))
+
+
 @pytest.mark.usefixtures("hasty")
-def test_a_404_that_is_not_klaviyos_own_deletes_nothing(shop: SandboxAccount, pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("fault", [Fault(status=404, body="<html>Not here</html>"), PATH_404], ids=["a page", "a path"])
+def test_a_404_that_is_not_the_objects_own_deletes_nothing(
+    fault: Fault, shop: SandboxAccount, pipeline: Pipeline
+) -> None:
     fill(shop, "forms", 3)
     pipeline.run("forms", DAY)
     shop.delete("forms", "forms001")
-    html = Fault(status=404, body="<html>Not here</html>")
-    pipeline.server.faults.add(path_starts("/api/forms/"), html, times=9)
+    pipeline.server.faults.add(path_starts("/api/forms/"), fault, times=9)
     pipeline.fail("forms_census")
     assert len(pipeline.ids("forms")) == 3
+    assert pipeline.rows("SELECT id FROM forms WHERE deleted_at IS NOT NULL") == []
 
 
 def test_a_second_census_of_an_unchanged_account_writes_no_row(shop: SandboxAccount, pipeline: Pipeline) -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES, body
+from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.sandbox import reports
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
@@ -20,6 +21,7 @@ from klaviyo_pipeline.sandbox.figures import UNIT
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.report_requests import ReportRequest
 from klaviyo_pipeline.sandbox.report_results import Counter, ResultGroup
+from klaviyo_pipeline.settings import SQL_DIR
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, utc
 
 DAY = "2025-03-10"
@@ -299,6 +301,35 @@ def test_a_zone_that_is_not_the_accounts_stops_reports_before_they_ask_and_entit
         assert pipeline.ids("flows") == ["F1"]
         said = [entry.user_message for entry in pipeline.instance.all_logs(run.run_id)]
         assert any("set KLAVIYO_TIMEZONE=America/New_York" in line for line in said)
+
+
+def test_the_run_that_takes_a_second_schema_for_an_account_warns_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings(pipeline: Pipeline) -> list[str]:
+        run = pipeline.run("flows", DAY)
+        lines = [entry.user_message for entry in pipeline.instance.all_logs(run.run_id)]
+        return [line for line in lines if "count it twice" in line]
+
+    with pipeline_on(database, empty_shop(), monkeypatch) as pipeline:
+        assert warnings(pipeline) == []
+        migrate(database, "again", SQL_DIR)
+        pipeline.configure(slug="again")
+        [warned] = warnings(pipeline)
+        assert warned.startswith("Klaviyo account SHOP01 is in schema shop already, and now in again too: ")
+        assert warnings(pipeline) == []
+
+
+def test_the_old_name_of_the_zone_stops_no_report_and_names_are_stored_as_they_are_set(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = empty_shop("US/Eastern")
+    set_day(shop, recipients=7)
+    put(shop, "flows", "F1", utc("2025-03-10T12:00:00"))
+    with pipeline_on(database, shop, monkeypatch, timezone="America/New_York") as pipeline:
+        pipeline.run("flow_report", DAY)
+        assert pipeline.rows("SELECT date::text, recipients FROM flow_report") == [(DAY, 7)]
+        assert pipeline.rows("SELECT timezone, window_timezone FROM account") == [("US/Eastern", "America/New_York")]
 
 
 def test_the_conversion_metric_is_kept_with_the_figures_and_told(shop: SandboxAccount, pipeline: Pipeline) -> None:

@@ -12,6 +12,7 @@ import pytest
 from klaviyo_pipeline.planning import SyncRequest
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
+from klaviyo_pipeline.sandbox.errors import OTHER_403S
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.syncing.sync import Sync
 from klaviyo_pipeline_tests.support import Pipeline, key_of, put, utc
@@ -192,12 +193,27 @@ def test_objects_whose_tags_are_not_told_keep_them_and_are_counted(
 @pytest.mark.usefixtures("scopeless")
 def test_a_census_without_the_scope_of_tags_loses_the_tags_alone_and_says_so_once(pipeline: Pipeline) -> None:
     for entity in TAGGED:
-        result = pipeline.run(f"{entity}_census")
+        with pipeline.asked() as requests:
+            result = pipeline.run(f"{entity}_census")
         assert metadata(result)["tags"] == "not asked: the key lacks tags:read"
+        sent = sum(request.endpoint == f"get_{entity}" for request in requests)
+        assert pipeline.one("SELECT requests FROM census_runs WHERE run_id = %s", result.run_id) == sent
         said = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
         assert len([line for line in said if "the key lacks tags:read" in line]) == 1
     assert [len(pipeline.ids(entity)) for entity in TAGGED] == [2, 1, 2]
     assert pipeline.rows("SELECT 1 FROM object_tags") == []
+
+
+def test_a_census_whose_tags_are_refused_without_a_scope_loses_them_alone_and_gives_klaviyos_words(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.server.faults.add(
+        lambda request: "tags" in request.query_params.get("include", ""), Fault.refusal(OTHER_403S["plan"]), times=9
+    )
+    result = pipeline.run("flows_census")
+    assert "Account must have Advanced KDP enabled" in str(metadata(result)["tags"])
+    assert "scope" not in str(metadata(result)["tags"])
+    assert len(pipeline.ids("flows")) == 2
 
 
 def test_tags_stay_as_they_were_when_the_scope_is_taken_away(shop: SandboxAccount, pipeline: Pipeline) -> None:

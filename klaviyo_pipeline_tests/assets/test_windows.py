@@ -20,6 +20,15 @@ DAY = "2025-03-10"
 NOON = utc("2025-03-10T12:00:00")
 
 
+@pytest.mark.parametrize("asset", ["flows", "flow_report", "flow_metrics"])
+def test_a_range_that_ends_before_it_begins_is_one_line(asset: str, pipeline: Pipeline) -> None:
+    why = pipeline.fail(asset, "2025-03-20", "2025-03-10")
+    assert why == (
+        "klaviyo_pipeline.partitions.EmptyRange: The range of windows 2025-03-20 to 2025-03-10 is empty: write the "
+        "earlier one first."
+    )
+
+
 @pytest.mark.parametrize("entity", ENTITIES)
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
 def test_windows_bring_every_object_that_was_updated_in_them(

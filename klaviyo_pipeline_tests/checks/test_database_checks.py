@@ -214,6 +214,14 @@ def test_a_configured_zone_that_is_not_the_accounts_is_an_error_with_the_remedy(
         assert "KLAVIYO_TIMEZONE=Asia/Tokyo" in verdict.found
 
 
+def test_the_old_name_of_the_accounts_zone_is_no_other_zone(stored: Stored) -> None:
+    stored.account = replace(stored.account, timezone="America/New_York")
+    stored.run("UPDATE account SET timezone = 'US/Eastern'")
+    stored.run("UPDATE sync_windows SET account_timezone = 'US/Eastern' WHERE window_start < '2025-03-03'")
+    stored.run("UPDATE sync_windows SET account_timezone = 'America/New_York' WHERE window_start >= '2025-03-03'")
+    assert stored.check("form_report", "days_are_the_accounts").outcome == "passed"
+
+
 def test_days_that_were_asked_in_another_zone_are_an_error(stored: Stored) -> None:
     stored.run("UPDATE sync_windows SET account_timezone = 'Asia/Tokyo' WHERE window_start < '2025-03-03'")
     verdict = stored.check("form_report", "days_are_the_accounts")
@@ -295,6 +303,28 @@ def test_an_object_that_went_silent_is_a_warning_that_names_it(asset: str, id: s
     assert verdict.metadata["silent"] == 1
 
 
+def test_groups_without_an_id_and_groups_that_were_added_are_a_warning_that_names_them(stored: Stored) -> None:
+    stored.run("UPDATE flow_report SET flow_id = '' WHERE flow_id = 'F1' AND date = '2025-03-05'")
+    stored.run("UPDATE flow_report SET groups = 2 WHERE flow_id = 'F2' AND date = '2025-03-06'")
+    verdict = stored.check("flow_report", "groups_have_ids")
+    assert verdict.outcome == "warning"
+    assert "no id on 2025-03-05 (1 group), F2 on 2025-03-06 (2 groups)" in verdict.found
+
+
+def test_campaign_figures_without_a_day_are_a_warning_with_their_value(stored: Stored) -> None:
+    stored.run(
+        "INSERT INTO campaign_report_undated (campaign_id, campaign_message_id, send_channel, recipients, "
+        "conversion_value, asked_from, asked_to, observed_at) "
+        "VALUES ('odd', 'M', 'email', 5, 77.5, '2025-03-01', '2025-03-31', now()), "
+        "('', '', '', 2, NULL, '2025-03-01', '2025-03-31', now())"
+    )
+    verdict = stored.check("campaign_report", "rows_have_a_day")
+    assert verdict.outcome == "warning"
+    assert (
+        "no id (2 recipients, 0.00 in conversion_value), odd (5 recipients, 77.50 in conversion_value)" in verdict.found
+    )
+
+
 def test_silence_is_not_told_of_days_that_were_never_asked(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report")
     stored.run("DELETE FROM sync_windows WHERE window_start = '2025-04-01'")
@@ -367,3 +397,66 @@ def test_clicks_without_opens_and_revenue_are_not_bounded_by_1(stored: Stored) -
 def test_noise_of_floats_is_no_fault(stored: Stored) -> None:
     stored.run("UPDATE flow_metrics SET opens_unique = delivered + 0.0000001")
     assert stored.check("flow_metrics", "rates_can_be_rates").outcome == "passed"
+
+
+# Rows that the ledger counted, and times ahead of the clock.
+
+
+@pytest.mark.parametrize("kind", ["flow", "campaign", "form", "segment"])
+def test_a_report_that_was_emptied_is_an_error_that_asks_for_report_and_metrics(kind: str, stored: Stored) -> None:
+    report, metrics = f"{kind}_report", f"{kind}_metrics"
+    stored.run(f"TRUNCATE {report}")
+    for asset, name in ((report, "rows_match_ledger"), (metrics, "sums_are_the_reports")):
+        verdict = stored.check(asset, name)
+        assert verdict.outcome == "error"
+        assert f"klaviyo-pipeline sync {report} {metrics} --from 2025-03-" in verdict.found
+        assert "--force" in verdict.found
+    # The metrics themselves are as they were.
+    assert stored.check(metrics, "rows_match_ledger").outcome == "passed"
+
+
+def test_a_single_day_that_lost_rows_is_named(stored: Stored) -> None:
+    stored.run("DELETE FROM flow_report WHERE flow_id = 'F1' AND date = '2025-03-20'")
+    found = stored.check("flow_report", "rows_match_ledger").found
+    assert "1 day of flow_report" in found
+    assert "sync flow_report flow_metrics --from 2025-03-20 --to 2025-03-20 --force" in found
+
+
+def test_metrics_that_were_emptied_are_computed_again_from_a_report_that_is_whole(stored: Stored) -> None:
+    stored.run("TRUNCATE flow_metrics")
+    found = stored.check("flow_metrics", "rows_match_ledger").found
+    assert "klaviyo-pipeline sync flow_metrics --from 2025-03-01 --to 2025-04-10 --force" in found
+    stored.run("TRUNCATE flow_report")
+    found = stored.check("flow_metrics", "rows_match_ledger").found
+    assert "klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-01 --to 2025-04-10 --force" in found
+
+
+def test_an_entity_that_was_emptied_is_an_error_that_asks_for_the_windows_and_the_census(stored: Stored) -> None:
+    stored.run("TRUNCATE campaigns, campaigns_superseded CASCADE")
+    verdict = stored.check("campaigns", "rows_match_ledger")
+    assert verdict.outcome == "error"
+    command = "klaviyo-pipeline sync campaigns campaigns_census --from 2025-03-15 --to 2025-03-25 --force"
+    assert command in verdict.found
+
+
+def test_an_object_that_changed_since_is_still_counted_by_its_earlier_state(stored: Stored) -> None:
+    stored.run(
+        "INSERT INTO campaigns_superseded (id, raw, updated_at, valid_from, valid_to) "
+        "SELECT id, raw, updated_at, observed_at - interval '1 day', observed_at FROM campaigns"
+    )
+    stored.run("UPDATE campaigns SET updated_at = '2025-04-20'")
+    assert stored.check("campaigns", "rows_match_ledger").outcome == "passed"
+
+
+@pytest.mark.parametrize("asset", [*ENTITIES, "flow_report", "flow_metrics"])
+def test_a_row_observed_ahead_of_the_clock_is_an_error_with_the_way_out(asset: str, stored: Stored) -> None:
+    stored.run(f"UPDATE {asset} SET observed_at = now() + interval '1 day'")
+    verdict = stored.check(asset, "observations_are_past")
+    assert verdict.outcome == "error"
+    assert "klaviyo-pipeline reset-clock" in verdict.found
+
+
+def test_a_window_requested_ahead_of_the_clock_is_an_error(stored: Stored) -> None:
+    stored.run("UPDATE sync_windows SET asked_at = now() + interval '1 day' WHERE entity = 'forms'")
+    assert stored.check("forms", "observations_are_past").outcome == "error"
+    assert stored.check("flows", "observations_are_past").outcome == "passed"

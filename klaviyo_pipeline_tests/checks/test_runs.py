@@ -66,6 +66,20 @@ def reconciled(pipeline: Pipeline, asset: str, name: str) -> dg.AssetCheckEvalua
     return found
 
 
+def test_what_klaviyo_refuses_is_told_and_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
+    shop.refused_statistics = {"flow": {"conversion_value"}}
+    pipeline.checked = True
+    result = pipeline.run("flow_report", *SPAN)
+    assert outcomes(result)["flow_report", "no_statistic_is_refused"] is False
+    found = reconciled(pipeline, "flow_report", "days_add_up")
+    assert found.passed
+    assert "not compared: Klaviyo refuses conversion_value" in str(found.description)
+    shop.refused_statistics = {}
+    pipeline.execute("TRUNCATE conversion_refusals")
+    assert reconciled(pipeline, "flow_report", "days_add_up").passed
+    assert outcomes(pipeline.run("flow_report", *SPAN))["flow_report", "no_statistic_is_refused"] is True
+
+
 def break_a_count(shop: SandboxAccount) -> None:
     shop.set_figures("flow", MESSAGE, date(2025, 3, 20), {"recipients": -3, "delivered": 1})
 

@@ -109,6 +109,18 @@ def refused(status: int, detail: str = "", code: str = "invalid", **headers: str
     return Scripted(status, json.dumps({"errors": [error]}).encode(), _named(headers))
 
 
+def failed(status: int, *errors: dict[str, object]) -> Scripted:
+    """An answer with these JSON:API errors."""
+    return Scripted(status, json.dumps({"errors": errors}).encode())
+
+
+def absent(type: str, id: str) -> Scripted:
+    """The 404 of an object, as recordings have it."""
+    error: dict[str, object] = {"id": "req-body", "status": 404, "code": "not_found", "title": "Not found."}
+    error |= {"detail": f"A {type} with id {id} does not exist.", "source": {"pointer": "/data/"}}
+    return failed(404, error)
+
+
 def html(status: int, **headers: str) -> Scripted:
     return Scripted(status, b"<html><body>Just a moment</body></html>", _named(headers))
 

@@ -1,5 +1,6 @@
 """What each answer means to the caller."""
 
+import json
 import traceback
 from datetime import UTC, datetime
 
@@ -10,10 +11,11 @@ from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.klaviyo.escape import DEEP
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS
+from klaviyo_pipeline.sandbox.errors import OTHER_403S, ApiError
 
 from .conftest import API_KEY, Bench
 from .resources import flow
-from .scripted_server import Scripted, html, ok, refused
+from .scripted_server import Scripted, failed, html, ok, refused
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 
@@ -21,7 +23,7 @@ NOW = datetime(2026, 7, 1, tzinfo=UTC)
 def failing(bench: Bench, kind: type[KlaviyoError]) -> KlaviyoError:
     with pytest.raises(kind) as raised:
         bench.client.account()
-    assert type(raised.value) is kind
+    assert type(raised.value) is kind or kind is KlaviyoError
     return raised.value
 
 
@@ -30,7 +32,7 @@ def failing(bench: Bench, kind: type[KlaviyoError]) -> KlaviyoError:
     [
         (400, errors.BadRequest),
         (401, errors.BadKey),
-        (403, errors.MissingScope),
+        (403, errors.Forbidden),
         (404, errors.NotFound),
         (405, errors.BadRequest),
         (409, errors.BadRequest),
@@ -88,11 +90,72 @@ def test_a_missing_scope_is_the_one_that_the_answer_names(bench: Bench) -> None:
     assert "lists:read, tags:read" in str(raised)
 
 
-def test_a_missing_scope_that_is_not_named_is_the_endpoint_s(bench: Bench) -> None:
-    bench.server.will(refused(403, "Permission denied."))
+@pytest.mark.parametrize("error", OTHER_403S.values(), ids=OTHER_403S)
+def test_a_403_that_names_no_scope_gives_klaviyo_s_own_words_and_the_request_id(bench: Bench, error: ApiError) -> None:
+    bench.server.will(Scripted(403, _json(error.document("req-7"))))
+    line = str(failing(bench, errors.Forbidden))
+    assert len(bench.server.asked) == 1
+    assert line == (
+        f"Klaviyo forbids this: {error.detail.rstrip('.')}. Check what the key may do and what the account's plan "
+        "includes. (get_accounts, HTTP 403, Klaviyo request req-7)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"), [(401, "authentication_failed", errors.BadKey), (500, "error", errors.Unavailable)]
+)
+def test_the_status_decides_whatever_the_code(bench: Bench, status: int, code: str, kind: type[KlaviyoError]) -> None:
+    bench.server.will(*[refused(status, "Something.", code=code)] * 5)
+    assert "Something" in str(failing(bench, kind))
+
+
+def test_of_several_errors_in_one_answer_all_are_said(bench: Bench) -> None:
+    first = {"id": "r", "code": "invalid", "detail": "Bad filter.", "source": {"parameter": "filter"}}
+    second = {"id": "r", "code": "invalid", "title": "Bad sort.", "source": {"parameter": "sort"}}
+    bench.server.will(failed(400, first, second))
+    assert str(failing(bench, errors.BadRequest)) == (
+        "Klaviyo refuses the request: Bad filter; Bad sort. Check the settings that it speaks of. It points to filter, "
+        "sort. (get_accounts, HTTP 400, Klaviyo request r)"
+    )
+
+
+def test_of_very_many_errors_the_rest_is_a_number(bench: Bench) -> None:
+    bench.server.will(failed(401, *({"detail": f"No {number}."} for number in range(100))))
+    line = str(failing(bench, errors.BadKey))
+    assert "No 9; and 90 more. Check KLAVIYO_API_KEY." in line
+
+
+def test_a_scope_that_is_named_by_the_second_error_is_named(bench: Bench) -> None:
+    bench.server.will(failed(403, {"detail": "Forbidden."}, {"detail": "tags:read is missing."}))
     raised = failing(bench, errors.MissingScope)
     assert isinstance(raised, errors.MissingScope)
-    assert raised.scopes == ("accounts:read",)
+    assert raised.scopes == ("tags:read",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (html(404), "Klaviyo finds nothing there. Check the id and KLAVIYO_API_URL. (get_accounts, HTTP 404)"),
+        (
+            Scripted(404, b"default backend - 404\n"),
+            "Klaviyo finds nothing there: default backend - 404. Check the id and KLAVIYO_API_URL. "
+            "(get_accounts, HTTP 404)",
+        ),
+        (
+            Scripted(503, b"no healthy upstream"),
+            "Klaviyo has trouble: no healthy upstream. Run again later. (get_accounts, HTTP 503)",
+        ),
+        (
+            html(200),
+            "The answer is not what the API promises: it is HTML (JSONDecodeError). Check KLAVIYO_API_URL, then run "
+            "again. (get_accounts, HTTP 200)",
+        ),
+    ],
+    ids=["a page", "plain text", "envoy", "a success"],
+)
+def test_what_answers_at_a_wrong_base_path_is_one_line(bench: Bench, answer: Scripted, line: str) -> None:
+    bench.server.will(*[answer] * 5)
+    assert str(failing(bench, KlaviyoError)) == line
 
 
 def test_an_old_path_says_that_the_revision_is_retired(bench: Bench) -> None:
@@ -104,6 +167,29 @@ def test_an_ineligible_conversion_metric_has_its_own_error(bench: Bench) -> None
     detail = "Passed in conversion metric does not support querying for values data"
     bench.server.will(refused(400, detail))
     assert "KLAVIYO_CONVERSION_METRIC_ID" in str(failing(bench, errors.ConversionMetricIneligible))
+
+
+def invalid(pointer: str, detail: str) -> Scripted:
+    source = {"pointer": pointer}
+    error = {
+        "id": "e1",
+        "status": 400,
+        "code": "invalid",
+        "title": "Invalid input.",
+        "detail": detail,
+        "source": source,
+    }
+    return Scripted(400, json.dumps({"errors": [error]}).encode())
+
+
+def test_an_ineligible_conversion_metric_is_known_by_what_the_error_points_to(bench: Bench) -> None:
+    bench.server.will(invalid("/data/attributes/conversion_metric_id", "Other words."))
+    failing(bench, errors.ConversionMetricIneligible)
+
+
+def test_another_refusal_is_not_taken_for_one_of_the_conversion_metric(bench: Bench) -> None:
+    bench.server.will(invalid("/data/attributes/timeframe", "The conversion metric allows no such timeframe."))
+    assert type(failing(bench, errors.BadRequest)) is errors.BadRequest
 
 
 @pytest.mark.parametrize(

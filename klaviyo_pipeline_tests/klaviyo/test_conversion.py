@@ -7,9 +7,10 @@ from klaviyo_pipeline.klaviyo.errors import NoConversionMetric
 
 from .conftest import Bench
 from .resources import page
-from .scripted_server import ok, refused
+from .scripted_server import Scripted, absent, ok
 
-UNMAPPED = refused(404, code="not_found")
+UNMAPPED_WITHOUT_RELATIONSHIPS = ok({"data": {"type": "mapped-metric", "id": "revenue", "attributes": {}}})
+UNMAPPED = absent("mapped-metric", "revenue")
 
 
 def metric(id: str, name: str, source: str | None = None, category: object = None) -> dict[str, object]:
@@ -30,7 +31,9 @@ def test_the_mapped_revenue_metric_comes_first(bench: Bench) -> None:
     assert (found.id, found.how) == ("REV", "the account's mapped revenue metric")
 
 
-@pytest.mark.parametrize("category", ["eCommerce", "ecommerce", {"name": "E-Commerce"}])
+@pytest.mark.parametrize(
+    "category", ["eCommerce", "ecommerce", {"name": "E-Commerce"}, {"id": 1, "category": "eCommerce"}]
+)
 def test_of_several_placed_orders_the_shop_s_is_taken(bench: Bench, category: object) -> None:
     bench.server.will(
         UNMAPPED,
@@ -46,6 +49,14 @@ def test_of_several_placed_orders_the_shop_s_is_taken(bench: Bench, category: ob
     assert (found.id, found.name) == ("B2", "Placed Order")
     assert "Some Shop" in found.how
     assert "A1" in found.how
+
+
+@pytest.mark.parametrize("unmapped", [UNMAPPED, UNMAPPED_WITHOUT_RELATIONSHIPS], ids=["404", "no relationships"])
+def test_revenue_that_is_not_mapped_leaves_the_choice_to_the_names(bench: Bench, unmapped: Scripted) -> None:
+    application = {"object": "application", "name": "My Shop App", "category": {"id": 1, "category": "eCommerce"}}
+    shop = {"type": "metric", "id": "ZZZ999", "attributes": {"name": "Placed Order", "integration": application}}
+    bench.server.will(unmapped, ok(page(metric("AAA111", "Placed Order", "API", {"id": 2, "category": "API"}), shop)))
+    assert find_conversion_metric(bench.client, None).id == "ZZZ999"
 
 
 def test_of_equal_shops_the_lowest_id_is_taken_every_time(bench: Bench) -> None:

@@ -3,12 +3,12 @@
 import pytest
 
 from klaviyo_pipeline.klaviyo import errors
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS
 
 from .conftest import Bench
 from .fakes import NOON
 from .resources import campaign, flow, page
-from .scripted_server import html, ok, refused
+from .scripted_server import Scripted, absent, failed, html, ok, refused
 
 
 def message(*places: dict[str, object]) -> dict[str, object]:
@@ -41,14 +41,33 @@ def test_what_would_change_the_path_is_no_id(bench: Bench, id: str) -> None:
 
 
 def test_klaviyo_s_not_found_is_an_absence(bench: Bench) -> None:
-    bench.server.will(refused(404, "A flow with id F1 does not exist.", code="not_found"))
+    bench.server.will(absent("flow", "F1"))
     lookup = bench.client.get(FLOWS, "F1")
     assert (lookup.record, lookup.observed_at) == (None, NOON)
 
 
-@pytest.mark.parametrize("answer", [html(404), refused(404, "No route.", code="no_route")])
-def test_a_404_that_is_not_klaviyo_s_is_no_absence(bench: Bench, answer: object) -> None:
-    bench.server.will(answer)  # type: ignore[arg-type]
+def not_found(detail: str, **more: object) -> dict[str, object]:
+    return {"id": "r", "status": 404, "code": "not_found", "title": "Not found.", "detail": detail, **more}
+
+
+DATA = {"pointer": "/data/"}
+DOUBTFUL_404S = {
+    "a page": html(404),
+    "another code": refused(404, "No route.", code="no_route"),
+    "a path": failed(404, not_found("The path /api/flows/F1 could not be found")),
+    "a path with a source": failed(404, not_found("The path /api/flows/F1 could not be found", source=DATA)),
+    "no source": failed(404, not_found("A flow with id F1 does not exist.")),
+    "another place": failed(404, not_found("A flow with id F1 does not exist.", source={"parameter": "include"})),
+    "another id": failed(404, not_found("A flow with id F12 does not exist.", source=DATA)),
+    "no id": failed(404, not_found("Not here.", source=DATA)),
+    "two errors": failed(404, not_found("A flow with id F1 does not exist.", source=DATA), not_found("No route.")),
+    "no errors": Scripted(404, b'{"errors": []}'),
+}
+
+
+@pytest.mark.parametrize("answer", DOUBTFUL_404S.values(), ids=DOUBTFUL_404S)
+def test_a_404_that_does_not_speak_of_the_object_is_an_error_and_no_absence(bench: Bench, answer: Scripted) -> None:
+    bench.server.will(answer)
     with pytest.raises(errors.NotFound):
         bench.client.get(FLOWS, "F1")
 
@@ -94,6 +113,24 @@ def test_an_object_is_the_same_record_by_id_as_in_a_listing(bench: Bench) -> Non
     assert found.children["campaign_messages"].ids == ("M", "N")
 
 
+def test_a_forms_version_ids_are_in_raw_however_it_was_fetched(bench: Bench) -> None:
+    versions = [{"type": "form-version", "id": id} for id in ("7", "6")]
+    related = {"form-versions": {"data": versions, "links": {"self": "https://x"}}}
+    form = {"type": "form", "id": "X", "attributes": {"name": "Pop-up"}, "relationships": related}
+    by_id = {**form, "attributes": {"name": "Pop-up", "definition": {"versions": []}}}
+    bench.server.will(ok(page(form)), ok({"data": by_id}))
+    [listed] = next(bench.client.pages(FORMS, FORMS.chains(None, None, NOON)[0])).records
+    found = bench.client.get(FORMS, "X").record
+    assert found == listed
+    assert listed.values["raw"] == {
+        "id": "X",
+        "type": "form",
+        "attributes": {"name": "Pop-up"},
+        "relationships": {"form-versions": ["6", "7"]},
+    }
+    assert all("include" not in asked.query for asked in bench.server.asked)
+
+
 def test_metrics_are_listed_over_all_pages(bench: Bench) -> None:
     shop = {"name": "Placed Order", "integration": {"name": "Shopify", "category": {"name": "eCommerce"}}}
     bench.server.will(
@@ -130,5 +167,12 @@ def test_a_mapped_metric_is_the_metric_it_stands_for(
 
 
 def test_a_metric_that_is_not_mapped_is_none(bench: Bench) -> None:
-    bench.server.will(refused(404, code="not_found"))
+    bench.server.will(absent("mapped-metric", "revenue"))
     assert bench.client.mapped_metric() is None
+
+
+@pytest.mark.parametrize("answer", [html(404), failed(404, not_found("The path /api/mapped-metrics/revenue is not"))])
+def test_a_path_that_is_not_served_does_not_read_as_a_metric_that_is_not_mapped(bench: Bench, answer: Scripted) -> None:
+    bench.server.will(answer)
+    with pytest.raises(errors.NotFound):
+        bench.client.mapped_metric()

@@ -93,6 +93,7 @@ def test_an_expired_cursor_starts_the_listing_again_without_loss(bench: Bench) -
     assert [one.restarted for one in pages] == [False, True, True]
     assert [one.number for one in pages] == [1, 2, 3]
     assert bench.server.asked[2].target == bench.server.asked[0].target
+    assert [one.requests for one in pages] == [1, 2, 1]
 
 
 def test_a_cursor_that_expires_a_third_time_is_an_error(bench: Bench) -> None:

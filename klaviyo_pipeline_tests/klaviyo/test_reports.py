@@ -1,6 +1,7 @@
 """What a report is asked, and what its answer becomes."""
 
 import json
+from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -8,6 +9,7 @@ import pytest
 
 from klaviyo_pipeline.klaviyo.errors import CursorExpired, MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
+from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.reports import (
     CAMPAIGN_VALUES,
     FLOW_SERIES,
@@ -140,10 +142,39 @@ def test_a_declared_statistic_that_is_missing_is_none_and_counted() -> None:
     assert found.missing == {"opens": 1}
 
 
-def test_a_grouping_that_is_missing_does_not_cost_the_figures() -> None:
-    told = result(1, opens=[5]) | {"groupings": {"flow_id": "F1", "send_channel": None}}
-    (row,) = rows(FLOW_SERIES, series([told], DAYS[:1]))
-    assert (row["flow_message_id"], row["send_channel"], row["opens"]) == ("", "", Decimal(5))
+@pytest.mark.parametrize("groupings", [{"flow_id": "F1", "send_channel": None}, {"flow_id": None}, None])
+def test_a_grouping_that_is_missing_does_not_cost_the_figures(groupings: dict[str, object] | None) -> None:
+    (row,) = rows(FLOW_SERIES, series([result(1, opens=[5]) | {"groupings": groupings}], DAYS[:1]))
+    ids = ("F1" if groupings and groupings["flow_id"] else "", "", "")
+    assert (row["flow_id"], row["flow_message_id"], row["send_channel"], row["opens"]) == (*ids, Decimal(5))
+
+
+def group(message: str | None, **statistics: object) -> dict[str, object]:
+    told = result(1, **{name: [figure] for name, figure in statistics.items()})
+    return told | {"groupings": {"flow_id": "F1", "flow_message_id": message, "send_channel": "email"}}
+
+
+def pages(*answers: list[Mapping[str, object]]) -> list[dict[str, object]]:
+    return added_up(FLOW_SERIES, [rows(FLOW_SERIES, series(answer, DAYS[:1])) for answer in answers])
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_groups_without_an_id_are_added_whether_on_one_page_or_on_two(split: bool) -> None:
+    first = group(None, recipients=100, opens_unique=None, open_rate=0.5, wows=1)
+    second = group(None, recipients=11, opens_unique=3, open_rate=0.25, wows=2)
+    (row,) = pages([first], [second]) if split else pages([first, second])
+    assert (row["recipients"], row["opens_unique"], row["open_rate"]) == (111, 3, None)
+    assert (row["groups"], row["other_statistics"]) == (2, {"wows": [1, 2]})
+
+
+def test_a_group_with_all_its_ids_that_comes_again_on_a_later_page_counts_once() -> None:
+    (row,) = pages([group("M1", recipients=100, open_rate=0.5)], [group("M1", recipients=101, open_rate=0.25)])
+    assert (row["recipients"], row["open_rate"], row["groups"]) == (101, Decimal("0.25"), 1)
+
+
+def test_two_groups_of_one_page_with_the_same_ids_are_added() -> None:
+    (row,) = pages([group("M1", recipients=100), group("M1", recipients=11)])
+    assert (row["recipients"], row["groups"]) == (111, 2)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +191,6 @@ def test_a_grouping_that_is_missing_does_not_cost_the_figures() -> None:
         series([result(1, opens=[True])], DAYS[:1]),
         series([result(2)], [DAYS[0], DAYS[0]]),
         series([result(1)], ["soon"]),
-        series([result(1, "")], DAYS[:1]),
-        series([result(1) | {"groupings": None}], DAYS[:1]),
         series([result(1) | {"statistics": None}], DAYS[:1]),
     ],
 )

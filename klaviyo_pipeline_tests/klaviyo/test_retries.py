@@ -16,7 +16,7 @@ from klaviyo_pipeline.klaviyo.retry import LostTime, RetryPolicy
 
 from .conftest import API_KEY, Bench
 from .fakes import NOON, NotedStop, StillPacer
-from .scripted_server import Scripted, ScriptedServer, ok, refused
+from .scripted_server import Scripted, ScriptedServer, absent, failed, ok, refused
 
 ACCOUNT_BODY: dict[str, object] = {"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]}
 ACCOUNT = ok(ACCOUNT_BODY)
@@ -36,7 +36,7 @@ def test_backoffs_are_drawn_between_nothing_and_their_ceiling() -> None:
 
 
 def test_every_attempt_takes_its_own_slot_and_the_last_one_is_the_observation(bench: Bench) -> None:
-    bench.server.will(refused(503), refused(503), refused(404, "Gone.", code="not_found"))
+    bench.server.will(refused(503), refused(503), absent("flow", "F1"))
     lookup = bench.client.get(FLOWS, "F1")
     assert bench.pacer.reserved == ["get_flow"] * 3
     assert lookup.observed_at == NOON + timedelta(seconds=2)
@@ -53,6 +53,22 @@ def test_a_429_without_a_header_is_obeyed_by_its_words(bench: Bench) -> None:
     bench.server.will(refused(429, "Request was throttled. Expected available in 12 seconds."), ACCOUNT)
     bench.client.account()
     assert bench.pacer.blocks == [("get_accounts", 12.0)]
+
+
+def test_a_429_that_says_how_long_in_its_title_alone_is_obeyed(bench: Bench) -> None:
+    bench.server.will(
+        failed(429, {"code": "throttled", "title": "Request was throttled. Expected available in 12 seconds."}), ACCOUNT
+    )
+    bench.client.account()
+    assert bench.pacer.blocks == [("get_accounts", 12.0)]
+
+
+def test_a_429_that_says_nothing_but_that_is_asked_again_and_said(bench: Bench) -> None:
+    title = "Request was throttled."
+    bench.server.will(*[failed(429, {"code": "throttled", "title": title, "detail": title})] * 5)
+    with pytest.raises(errors.Throttled, match=r"Klaviyo asks to slow down: Request was throttled\. Another tool"):
+        bench.client.account()
+    assert len(bench.server.asked) == 5
 
 
 def test_a_429_that_names_a_date_is_waited_for(bench: Bench) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.postgres.account import AccountRefused, claim, remember_conversion_metric, rewindow
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.settings import SQL_DIR, Account
 from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store, flow, minute, synced
 
 SHOP = Account(slug=SLUG, start_date=date(2025, 3, 1), timezone="Europe/Berlin")
@@ -89,6 +90,14 @@ def test_the_conversion_metric_is_kept_when_the_schema_is_claimed_again(store: S
     assert store.value("SELECT conversion_metric_id FROM account") == "metric"
 
 
+def test_another_name_of_the_zone_keeps_the_windows_and_is_stored_as_it_is_set(store: Store) -> None:
+    take(store, replace(SHOP, timezone="US/Eastern"))
+    store.record("flows", synced(0, minute(0)))
+    take(store, replace(SHOP, timezone="America/New_York"), verified_at=minute(1))
+    assert claimed(store)[1] == "America/New_York"
+    assert len(store.ledger("flows", "status")) == 1
+
+
 def test_rewindow_forgets_the_windows_and_keeps_the_rows(store: Store) -> None:
     take(store)
     store.merge("flows", [flow("a", minute(0))])
@@ -100,6 +109,22 @@ def test_rewindow_forgets_the_windows_and_keeps_the_rows(store: Store) -> None:
     assert store.values("SELECT id FROM flows") == ["a"]
     assert store.ledger("flows", "status") == []
     take(store, hourly)
+
+
+def test_taking_a_second_schema_for_an_account_names_the_first(store: Store) -> None:
+    take(store)
+    migrate(store.dsn, "second", SQL_DIR)
+    second = replace(SHOP, slug="second")
+
+    def bind(account_id: str) -> list[str]:
+        with store.engine.begin() as connection:
+            said = {"timezone": "Europe/Berlin", "currency": None, "verified_at": NOON}
+            return claim(connection, second, account_id=account_id, **said)  # type: ignore[arg-type]
+
+    assert bind("SHOP01") == [SLUG]
+    assert bind("SHOP01") == [], "it was said when the schema was taken"
+    store.run("DELETE FROM second.account")
+    assert bind("OTHER") == []
 
 
 def test_two_accounts_in_one_schema_are_impossible(store: Store) -> None:

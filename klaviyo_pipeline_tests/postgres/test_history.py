@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -55,6 +56,37 @@ def test_a_change_that_only_the_raw_object_shows_is_a_state(store: Store) -> Non
     store.merge("flows", [flow("a", minute(1), raw={"extra": 2})])
     assert [value for value, _, _ in store.history("a", "raw->'extra'")] == [1, 2]
     assert_contiguous(store)
+
+
+def shown_with(*versions: str) -> dict[str, Any]:
+    related = {"relationships": {"form-versions": list(versions)}} if versions else {}
+    return {"raw": {"id": "a", "type": "form", "attributes": {"name": "Welcome"}, **related}}
+
+
+def test_ids_of_related_objects_that_an_older_row_lacks_are_added_and_are_no_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **shown_with())])
+    store.merge("flows", [flow("a", minute(1), **shown_with("1", "2"))])
+    assert states(store) == ["Welcome"]
+    assert store.rows("SELECT observed_at, raw FROM flows") == [(minute(0), shown_with("1", "2")["raw"])]
+
+
+def test_an_answer_without_the_ids_of_related_objects_changes_nothing(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **shown_with("1"))])
+    store.merge("flows", [flow("a", minute(1), **shown_with())])
+    assert states(store) == ["Welcome"]
+    assert store.values("SELECT raw FROM flows") == [shown_with("1")["raw"]]
+
+
+def test_other_ids_of_related_objects_are_a_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **shown_with("1"))])
+    store.merge("flows", [flow("a", minute(1), **shown_with("1", "2"))])
+    assert states(store) == ["Welcome", "Welcome"]
+
+
+def test_a_change_that_comes_with_the_first_ids_is_a_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **shown_with())])
+    store.merge("flows", [flow("a", minute(1), "B", **shown_with("1"))])
+    assert states(store) == ["Welcome", "B"]
 
 
 def test_a_delete_and_a_return_are_states(store: Store) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -11,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
-from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.postgres.migrations import MigrationError, migrate, pending
 from klaviyo_pipeline.postgres.overview import OverviewRefused, refresh_overview
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.settings import SQL_DIR, Account
@@ -64,3 +66,47 @@ def test_the_views_are_made_by_a_role_that_may_read_all_and_refused_to_the_other
     with psycopg.connect(database) as connection:
         found = connection.execute("SELECT DISTINCT account FROM klaviyo_overview.sync_status ORDER BY 1").fetchall()
     assert found == [(slug,) for slug in SLUGS]
+
+
+@pytest.fixture
+def other(urls: dict[str, str], database: str) -> str:
+    """URL of a role that did not make the schema of `brand_a`, and may do nothing in it."""
+    migrate(urls["brand_a"], "brand_a", SQL_DIR)
+    return urls["brand_b"]
+
+
+def name_of(url: str) -> str:
+    return str(urlsplit(url).username)
+
+
+def test_another_role_is_told_the_owner_and_the_grant_which_then_helps(
+    other: str, urls: dict[str, str], database: str
+) -> None:
+    grant = f'GRANT "{name_of(urls["brand_a"])}" TO "{name_of(other)}"'
+    for look in (migrate, pending):
+        with pytest.raises(MigrationError, match="owned by role") as refused:
+            look(other, "brand_a", SQL_DIR)
+        assert grant in str(refused.value)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(grant.encode())
+    assert migrate(other, "brand_a", SQL_DIR) == []
+
+
+def test_another_role_that_may_read_and_write_is_told_the_owner_when_a_table_is_to_be_changed(
+    other: str, urls: dict[str, str], database: str, tmp_path: Path
+) -> None:
+    owner, role = sql.Identifier(name_of(urls["brand_a"])), sql.Identifier(name_of(other))
+    with psycopg.connect(database, autocommit=True) as connection:
+        for grant in (
+            "GRANT USAGE, CREATE ON SCHEMA brand_a TO {}",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA brand_a TO {}",
+        ):
+            connection.execute(sql.SQL(grant).format(role))
+    assert migrate(other, "brand_a", SQL_DIR) == []
+    for file in SQL_DIR.glob("*.sql"):
+        shutil.copy(file, tmp_path)
+    number = len(list(tmp_path.iterdir())) + 1
+    (tmp_path / f"{number:03}_more.sql").write_text("ALTER TABLE flows ADD COLUMN more text;")
+    with pytest.raises(MigrationError, match=r"owned by role .*must be owner of table flows") as refused:
+        migrate(other, "brand_a", tmp_path)
+    assert sql.SQL("GRANT {} TO {}").format(owner, role).as_string() in str(refused.value)

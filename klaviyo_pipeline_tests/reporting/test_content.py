@@ -25,7 +25,7 @@ def test_the_period_before_is_as_long_and_ends_the_day_before() -> None:
 
 def test_rates_are_of_sums_over_days_flows_and_campaigns(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, recipients=100, delivered=90, opens_unique=9, conversion_value=5)
-    books.book("flow_metrics", "F1", WEEK.last, recipients=10, delivered=10, opens_unique=9)
+    books.book("flow_metrics", "F1", WEEK.last, recipients=10, delivered=10, opens_unique=9, conversion_value=0)
     books.book("campaign_metrics", "C1", WEEK.last, recipients=100, delivered=100, opens_unique=22, conversion_value=2)
     # 40 of 200 deliveries: the mean of the three rates would be 40.67%.
     assert books.value("Open rate*")[0] == "20.00%"
@@ -33,6 +33,25 @@ def test_rates_are_of_sums_over_days_flows_and_campaigns(books: Books) -> None:
     assert books.value("Revenue")[0] == "7.00"
     together = {row.name: row.cells[3] for row in books.content().by_source.rows}
     assert together == {"Flows": "18.00%", "Campaigns": "22.00%", "Together": "20.00%"}
+
+
+def test_revenue_that_is_not_known_of_a_day_or_a_source_is_no_part_of_a_sum(books: Books) -> None:
+    books.book("flow_metrics", "F1", WEEK.first, recipients=10, delivered=10, conversion_value=5)
+    books.book("flow_metrics", "F1", WEEK.last, recipients=10, delivered=10)
+    books.book("flow_metrics", "F2", WEEK.first, recipients=10, delivered=10, conversion_value=5)
+    books.book("campaign_metrics", "C1", WEEK.first, recipients=10, delivered=10, conversion_value=2)
+    assert books.value("Revenue")[0] == "–"
+    assert books.value("Revenue per delivery")[0] == "–"
+    assert books.value("Recipients")[0] == "40"
+    together = {row.name: row.cells[0] for row in books.content().by_source.rows}
+    assert together == {"Flows": "–", "Campaigns": "2.00", "Together": "–"}
+
+
+def test_the_days_of_which_klaviyo_refuses_the_revenue_are_named(books: Books) -> None:
+    books.sync(WEEK.days)
+    books.store.run("UPDATE sync_windows SET refused_statistics = '{conversion_value}' WHERE entity = 'flow_report'")
+    [notice] = [one for one in books.content().notices if "revenue" in one]
+    assert notice.startswith("Flows: revenue of 7 days")
 
 
 def test_days_outside_of_the_period_do_not_count(books: Books) -> None:

@@ -61,5 +61,5 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     [error] = answer.json()["errors"]
     assert error["id"] == answer.headers["x-klaviyo-req-id"]
-    assert {"id", "status", "code", "title", "detail", "source"} <= error.keys()
+    assert {"id", "status", "code", "title", "detail"} <= error.keys()
     return dict(error)

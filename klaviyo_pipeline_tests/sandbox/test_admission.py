@@ -15,8 +15,13 @@ def bare(server: SandboxServer, path: str = "/api/flows", **headers: str) -> htt
     return httpx.get(server.url + path, headers=headers)
 
 
-@pytest.mark.parametrize("authorization", ["Klaviyo-API-Key pk_wrong", f"Bearer {SANDBOX_KEY}", SANDBOX_KEY, ""])
-def test_a_wrong_key_is_not_authenticated(server: SandboxServer, authorization: str) -> None:
+def test_a_wrong_key_fails_authentication(server: SandboxServer) -> None:
+    answer = bare(server, Authorization="Klaviyo-API-Key pk_wrong", revision="2026-07-15")
+    assert error_of(answer, 401)["code"] == "authentication_failed"
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {SANDBOX_KEY}", SANDBOX_KEY, ""])
+def test_what_is_no_key_is_not_authenticated(server: SandboxServer, authorization: str) -> None:
     answer = bare(server, Authorization=authorization, revision="2026-07-15")
     assert error_of(answer, 401)["code"] == "not_authenticated"
 
@@ -64,14 +69,18 @@ def test_the_old_versions_are_gone(client: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/api/nothing", "/", "/api", "/api/flows/a/b"])
 def test_an_unknown_path_is_not_found(client: httpx.Client, path: str) -> None:
-    assert error_of(client.get(path), 404)["code"] == "not_found"
+    error = error_of(client.get(path), 404)
+    assert (error["code"], error["detail"]) == ("not_found", f"The path {path} could not be found")
+    assert "source" not in error
 
 
 @pytest.mark.parametrize(
     "path", ["flows", "campaigns", "forms", "segments", "metrics", "mapped-metrics", "accounts", "tags"]
 )
 def test_an_unknown_id_is_not_found(client: httpx.Client, path: str) -> None:
-    assert error_of(client.get(f"/api/{path}/nobody"), 404)["code"] == "not_found"
+    error = error_of(client.get(f"/api/{path}/nobody"), 404)
+    assert (error["code"], error["source"]) == ("not_found", {"pointer": "/data/"})
+    assert "nobody" in error["detail"]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,16 @@ def test_metrics_can_be_filtered_by_integration(client: httpx.Client) -> None:
 def test_a_metric_tells_its_integration(client: httpx.Client) -> None:
     shown = client.get("/api/metrics/RPlacd").json()["data"]["attributes"]
     assert (shown["name"], shown["integration"]["name"]) == ("Placed Order", "Shopify")
+    assert shown["integration"]["category"] == {"id": 1, "category": "eCommerce"}
+
+
+def test_a_mapping_that_was_never_made_is_shown_without_relationships(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
+    account.mapped_metrics = {}
+    answer = client.get("/api/mapped-metrics/revenue", params={"include": "metric"})
+    assert (answer.status_code, "relationships" in answer.json()["data"]) == (200, False)
+    assert client.get("/api/mapped-metrics/nothing").status_code == 404
 
 
 def test_the_mapped_revenue_metric_is_found(client: httpx.Client) -> None:

@@ -147,6 +147,16 @@ def test_a_deleted_object_vanishes_everywhere_until_it_is_restored(
     assert ids(client.get("/api/forms")) == ["X000", "X001"]
 
 
+def test_forms_name_their_versions_without_being_asked_to(account: SandboxAccount, client: httpx.Client) -> None:
+    put_many(account, "forms", 1)
+    account.objects["forms"]["X000"].versions = ["6", "7"]
+    named = [{"type": "form-version", "id": id} for id in ("6", "7")]
+    [listed] = client.get("/api/forms").json()["data"]
+    by_id = client.get("/api/forms/X000").json()["data"]
+    assert listed["relationships"]["form-versions"]["data"] == named
+    assert by_id["relationships"]["form-versions"]["data"] == named
+
+
 def test_archived_email_campaigns_come_slightly_out_of_order(account: SandboxAccount, client: httpx.Client) -> None:
     names = put_many(account, "campaigns", 60, archived=True, channels=["email", "sms"])
     pages = walk(

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline_tests.sandbox.conftest import error_of
 from klaviyo_pipeline_tests.sandbox.reporting import ask, body, frame
 
@@ -114,6 +115,16 @@ def test_a_hundred_items_may_be_listed(client: httpx.Client) -> None:
 def test_a_metric_that_cannot_be_converted_to_is_refused(client: httpx.Client, metric: str) -> None:
     error = error_of(ask(client, "flow-series", conversion_metric_id=metric), 400)
     assert error["detail"] == "Passed in conversion metric does not support querying for values data"
+
+
+def test_statistics_that_no_metric_supports_are_refused_with_the_whole_report(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
+    account.refused_statistics = {"flow": {"conversion_value"}}
+    error = error_of(ask(client, "flow-series", statistics=["opens", "conversion_value"]), 400)
+    assert (error["code"], error["source"]) == ("invalid", {"pointer": "/data/attributes/conversion_metric_id"})
+    assert ask(client, "flow-series", statistics=["opens", "conversions"]).status_code == 200
+    assert ask(client, "campaign-values", statistics=["conversion_value"]).status_code == 200
 
 
 @pytest.mark.parametrize(

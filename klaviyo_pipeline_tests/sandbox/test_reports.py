@@ -128,6 +128,31 @@ def test_groups_of_zeros_are_left_out_or_shown_as_the_account_does(
     assert results(client, "flow-series")[0]["statistics"]["delivered"] == [0.0] * 7
 
 
+def test_a_campaign_report_may_write_the_campaigns_id_for_its_messages(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
+    groups = [{"campaign_id": "C", "campaign_message_id": id, "send_channel": "email"} for id in ("M1", "M2")]
+    for group in groups:
+        account.set_figures("campaign", group, DAY, {"delivered": 5})
+    assert [result["groupings"] for result in results(client, "campaign-values")] == groups
+    account.report_message_ids = "campaign"
+    [result] = results(client, "campaign-values")
+    assert result["groupings"] == {"campaign_id": "C", "campaign_message_id": "C", "send_channel": "email"}
+    assert result["statistics"]["delivered"] == 10.0
+
+
+def test_groups_whose_ids_are_left_out_stay_apart_on_every_page(account: SandboxAccount, client: httpx.Client) -> None:
+    for message in ("M1", "M2", "M3"):
+        set_flow(account, groupings={**FLOW, "flow_message_id": message}, delivered=5)
+    account.ids_left_out = {"F1", "M1", "M3"}
+    account.report_page_size = 2
+    page = ask(client, "flow-values").json()
+    assert [result["groupings"]["flow_message_id"] for result in page["data"]["attributes"]["results"]] == [None, "M2"]
+    assert page["data"]["relationships"]["flows"] == {"data": []}
+    rest = client.post(page["links"]["next"], json=body("flow-values")).json()["data"]["attributes"]["results"]
+    assert rest[0]["groupings"] == {"flow_id": None, "flow_message_id": None, "send_channel": "email"}
+
+
 def test_groups_can_be_named_and_told_apart(account: SandboxAccount, client: httpx.Client) -> None:
     account.tags = {"T1": "one", "T2": "two"}
     account.put("flows", "F1", name="Welcome", tags=["T1", "T2"], messages=[Message("M1", "email", "Hi", "A")])

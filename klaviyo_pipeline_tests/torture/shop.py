@@ -90,4 +90,4 @@ def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
     patch.setattr(entities, "BATCH_ROWS", 6)
     patch.setattr(spans, "SPAN", timedelta(days=3))
     patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
-    patch.setattr(reports, "VALUES_SPAN_DAYS", reports.LONGEST_SEND.days + 2)
+    patch.setattr(reports, "VALUES_SPAN_DAYS", 2 * reports.LONGEST_SEND.days + 2)
