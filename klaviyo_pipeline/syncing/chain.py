@@ -155,7 +155,7 @@ class _Chain:
             return None
         with KlaviyoResource().session(self.account, Warehouse.of([self.account])) as session:
             try:
-                next(session.client.pages(TAGS, TAGS.chains(None, None, session.now())[0]))
+                next(session.client.pages(TAGS, TAGS.queries(None, None, session.now())[0]))
             except MissingScope as refused:
                 scopes = ", ".join(refused.scopes or TAGS.list_endpoint.scopes)
                 return f"the key lacks the scope {scopes}; create a key with it"

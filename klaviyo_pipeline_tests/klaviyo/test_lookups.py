@@ -88,7 +88,7 @@ def test_an_object_is_the_same_record_by_id_as_in_a_listing(bench: Bench) -> Non
     included = [message({"definition": {"channel": "email"}})]
     bench.server.will(ok({"data": by_id, "included": included}), ok(page(listed) | {"included": included}))
     found = bench.client.get(CAMPAIGNS, "C1").record
-    (other,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.chains(None, None, NOON)[0])).records
+    (other,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.queries(None, None, NOON)[0])).records
     assert found == other
     assert found is not None
     assert found.children["campaign_messages"].ids == ("M", "N")
