@@ -21,7 +21,7 @@ from benchmarks.account_server import FIRST_DAY, LARGE, LAST_DAY, MIDDLING, SMAL
 from benchmarks.fetch import empty_database, environment_of
 from benchmarks.results import Figure
 from klaviyo_pipeline.assets import entities
-from klaviyo_pipeline.assets.reading import read_side_by_side
+from klaviyo_pipeline.assets.reading import read_concurrently
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo import client, sender
 from klaviyo_pipeline.klaviyo.listings import Listing
@@ -98,7 +98,7 @@ def _sync(account: str, database: str, watch: Stopwatch) -> float:
             ("writing", Writer, "write"),
         ):
             patch.setattr(owner, function, watch.around(what, getattr(owner, function)))
-        patch.setattr(entities, "read_side_by_side", watch.along("waiting for pages", read_side_by_side))
+        patch.setattr(entities, "read_concurrently", watch.along("waiting for pages", read_concurrently))
         began = time.perf_counter()
         for entity in ENTITIES:
             days = ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]

@@ -154,7 +154,7 @@ class ProjectStorage(DagsterPostgresStorage):
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         # Not Dagster's own constructor: it would open the three storages that these replace.
-        super(DagsterPostgresStorage, self).__init__()
+        super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
         self._run_storage = SteadyRunStorage(postgres_url)
         self._event_log_storage = EventsTogether(postgres_url)

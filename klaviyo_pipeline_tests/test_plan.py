@@ -74,9 +74,9 @@ def test_before_anything_was_migrated_everything_is_missing_and_nothing_is_made(
     assert plan["migrated"] is False
     flows = plan["assets"]["flows"]
     assert (flows["windows"], flows["already_there"], flows["to_ask"], flows["ranges"]) == (334, 0, 334, 1)
-    # Three spans of 125 days for two, six and one listings; segments have no upper bound: one span of four chains.
+    # Two chunks for two, six and one listings; segments have no upper bound: one chunk of seven queries, and a look.
     asked = {name: plan["assets"][name]["requests"] for name in ENTITIES}
-    assert asked == {"flows": 6, "campaigns": 18, "forms": 3, "segments": 4}
+    assert asked == {"flows": 4, "campaigns": 12, "forms": 2, "segments": 8}
     assert {plan["assets"][name]["basis"] for name in (*ENTITIES, "flows_census")} == {"at least"}
     report = plan["assets"]["flow_report"]
     assert (report["requests"], report["basis"], report["endpoint"]) == (6, "exact", "query_flow_series")
@@ -325,6 +325,6 @@ def test_a_plan_for_people_tells_requests_time_and_quota(
     with pytest.raises(SystemExit):
         main(["plan", "flows", "flow_report", *between("2025-02-01", "2025-12-31")])
     shown = capsys.readouterr().out
-    assert "at least 12 requests, 2 min or more at the published rates" in shown
+    assert "at least 10 requests, 2 min or more at the published rates" in shown
     assert "6 of 225 (2.7%)" in shown
     assert "not migrated" not in shown

@@ -1,7 +1,7 @@
 """The four entity assets, from one factory: every object whose `updated` fell in a window, window by window.
 
 A run over a range of windows reads each listing once for the whole range, however many windows it has, in a few
-spans (`spans`).
+chunks (`chunks`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,13 @@ from datetime import datetime
 import dagster as dg
 
 from klaviyo_pipeline.assets.children import PendingChildren
+from klaviyo_pipeline.assets.chunks import Chunk, chunks_of
 from klaviyo_pipeline.assets.frames import filled_columns, record_frame
 from klaviyo_pipeline.assets.object_tags import PendingTags
-from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
-from klaviyo_pipeline.assets.spans import ChainReading, Cutting, spans_of
+from klaviyo_pipeline.assets.reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
-from klaviyo_pipeline.klaviyo.client import Page
-from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.listing_pages import Page
+from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.partitions import Window, entity_windows
 from klaviyo_pipeline.postgres.io_manager import PARTITION_EXPR, told_by_partition
@@ -138,33 +138,30 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
 def read_windows(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, windows: Sequence[Window]
 ) -> Iterator[Batch]:
-    """Batches of every object updated in these contiguous windows; a span's last batch completes its windows."""
-    now = session.now()
-    spans = list(spans_of(listing, windows, now))
+    """Batches of every object updated in these contiguous windows; a chunk's last batch completes its windows."""
+    chunks = _chunks(session, listing, windows)
     pending, oddities = Pending(listing), Oddities(context)
-    tasks = [reading for span in spans for reading in span.readings]
-    part = Cutting(listing, tasks, now).part
+    tasks = [(chunk, query) for chunk in chunks for query in chunk.queries]
     done = 0
     context.log.info(
         f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
-        f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listings"
+        f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listing queries"
     )
 
-    def read(reading: ChainReading) -> Iterator[Page]:
-        yield from session.client.pages(listing, reading.chain, reading.order)
-        reading.is_over = True
+    def read(task: tuple[Chunk, ListingQuery]) -> Iterator[Page]:
+        return session.client.pages(listing, task[1])
 
-    for item in read_side_by_side(tasks, read, workers=LISTINGS_SIDE_BY_SIDE, stop=session.stop, part=part):
-        span = item.task.span
+    for item in read_concurrently(tasks, read, workers=CONCURRENT_LISTINGS, stop=session.stop):
+        chunk, query = item.task
         if item.page is not None:
-            _take(oddities, item.task, item.page, pending)
+            _take(oddities, chunk, query, item.page, pending)
         else:
-            span.ended += 1
-            if span.ended == len(span.readings):
-                yield pending.batch(span.complete())
-                done += len(span.windows)
+            chunk.ended += 1
+            if chunk.ended == len(chunk.queries):
+                yield pending.batch(chunk.complete())
+                done += len(chunk.windows)
                 context.log.info(
-                    f"{span.windows[0].key} to {span.windows[-1].key} synced ({span.requests} requests): "
+                    f"{chunk.windows[0].key} to {chunk.windows[-1].key} synced ({chunk.requests} requests): "
                     f"{done} of {len(windows)} windows"
                 )
         if pending.is_full:
@@ -172,14 +169,26 @@ def read_windows(
     oddities.sum_up()
 
 
-def _take(oddities: Oddities, reading: ChainReading, page: Page, pending: Pending) -> None:
-    span = reading.span
-    span.requests += page.requests
-    span.asked_at = min(span.asked_at or page.observed_at, page.observed_at)
+def _chunks(session: Session, listing: Listing, windows: Sequence[Window]) -> list[Chunk]:
+    """The chunks of these windows. A listing is only split where its cursors name objects: splits are sorted by time,
+    in which any other cursor may pass over an object. Their first page tells.
+    """
+    now = session.now()
+    chunks = list(chunks_of(listing, windows, now))
+    splits = [query for chunk in chunks for query in chunk.queries if query.since is not None]
+    if not splits:
+        return chunks
+    first = next(session.client.pages(listing, splits[0]))
+    if not first.is_border_exact:
+        chunks = list(chunks_of(listing, windows, now, split=False))
+    chunks[0].note(first)
+    return chunks
+
+
+def _take(oddities: Oddities, chunk: Chunk, query: ListingQuery, page: Page, pending: Pending) -> None:
+    chunk.note(page)
     for record in page.records:
-        if not reading.brings(record):
-            continue
-        oddities.tell(record.problems)
-        index = span.take(record.updated_at)
+        index = chunk.index_of(query, record)
         if index is not None:
+            oddities.tell(record.problems)
             pending.add(record, page.observed_at, index)

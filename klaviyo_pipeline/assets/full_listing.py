@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from klaviyo_pipeline.assets.reading import LISTINGS_SIDE_BY_SIDE, read_side_by_side
-from klaviyo_pipeline.klaviyo.client import Page
+from klaviyo_pipeline.assets.reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
-from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.listing_pages import Page
+from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED
 from klaviyo_pipeline.resources import Session
 
-Chains = tuple[Chain, Chain]
-"""The same chain without tags and with them."""
+Queries = tuple[ListingQuery, ListingQuery]
+"""The same query without tags and with them."""
 
 
 @dataclass
@@ -37,10 +37,10 @@ class FullListing:
         return None if self._refusal is None else str(self._refusal)
 
     def pages(self) -> Iterator[Page]:
-        """Every page of every listing; the listings side by side. Raises `Forbidden` where the entity itself is."""
+        """Every page of every listing; the listings concurrently. Raises `Forbidden` where the entity itself is."""
         tagged, now = self._tagged, self.session.now()
-        chains = list(zip(self.listing.chains(None, None, now), tagged.chains(None, None, now), strict=True))
-        for item in read_side_by_side(chains, self._read, workers=LISTINGS_SIDE_BY_SIDE, stop=self.session.stop):
+        queries = list(zip(self.listing.queries(None, None, now), tagged.queries(None, None, now), strict=True))
+        for item in read_concurrently(queries, self._read, workers=CONCURRENT_LISTINGS, stop=self.session.stop):
             if item.page is not None:
                 self.untold += sum(map(self._is_untold, item.page.records))
                 yield item.page
@@ -57,8 +57,8 @@ class FullListing:
     def _tagged(self) -> Listing:
         return TAGGED.get(self.listing.entity, self.listing)
 
-    def _read(self, chains: Chains) -> Iterator[Page]:
-        plain, tagged = chains
+    def _read(self, queries: Queries) -> Iterator[Page]:
+        plain, tagged = queries
         refusal, refused = self._refusal, 0
         if refusal is None:
             try:

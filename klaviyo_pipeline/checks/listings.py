@@ -114,8 +114,8 @@ def _still_differing(
 def _listed(session: Session, listing: Listing) -> dict[str, datetime | None]:
     """`updated` of every object, by id."""
     found: dict[str, datetime | None] = {}
-    for chain in listing.chains(None, None, session.now()):
-        for page in session.client.pages(listing, chain):
+    for query in listing.queries(None, None, session.now()):
+        for page in session.client.pages(listing, query):
             found |= {record.id: _updated(record) for record in page.records}
     return found
 

@@ -16,7 +16,7 @@ from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.errors import Forbidden, KlaviyoError, MissingScope
-from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
@@ -52,11 +52,9 @@ def _first_object(client: KlaviyoClient, listing: Listing, now: datetime) -> obj
     return next(client.pages(listing, _smallest(listing, now)))
 
 
-def _smallest(listing: Listing, now: datetime) -> Chain:
+def _smallest(listing: Listing, now: datetime) -> ListingQuery:
     """The first of the entity's listings, one object a page."""
-    chain = listing.chains(None, None, now)[0]
-    params = tuple((name, "1" if name == "page[size]" else value) for name, value in chain.params)
-    return replace(chain, params=params)
+    return replace(listing.queries(None, None, now)[0], page_size=1)
 
 
 def _finding(endpoint: Endpoint, trouble: KlaviyoError | None, secrets: Secrets) -> Finding:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets.spans import spans_of
-from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Chain, Listing, Variant
-from klaviyo_pipeline.klaviyo.order import WITNESSES
+from klaviyo_pipeline.assets.chunks import chunks_of
+from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Listing, ListingQuery, Variant
+from klaviyo_pipeline.klaviyo.order import CONFIRMATIONS
 from klaviyo_pipeline.klaviyo.records import STAMP
 from klaviyo_pipeline.partitions import Window
 
 
-def pages_of(rows: int, page_size: int) -> int:
-    """Requests for a listing of so many objects; an empty one takes one too."""
-    return max(1, ceil(rows / page_size))
+def pages_of(rows: int, listing: Listing) -> int:
+    """Requests for one query of so many objects; an empty one takes one too.
+
+    A full last page takes one more, and so does each page border where objects cannot be sorted by id.
+    """
+    borders = max(0, rows - 1) // listing.page_size
+    return rows // listing.page_size + 1 + (0 if listing.sort == "id" else borders)
 
 
 @dataclass(frozen=True)
@@ -34,28 +37,29 @@ class Pages:
         return self._pages(None, None)
 
     def of_range(self, windows: Sequence[Window], now: datetime) -> int:
-        """Of the listings that a run over these contiguous windows reads, span by span."""
+        """Of the listing queries that a run over these contiguous windows reads, chunk by chunk."""
         pages = 0
-        for span in spans_of(self.listing, windows, now):
-            if len(span.readings) > len(self.listing.variants):
-                pages += sum(self._of_cut(reading.chain) for reading in span.readings)
+        for chunk in chunks_of(self.listing, windows, now):
+            splits = [query for query in chunk.queries if query.since is not None]
+            if splits:
+                pages += 1 + sum(map(self._of_split, splits))
                 continue
-            start, end = span.windows[0].start - OVERLAP, span.windows[-1].end + OVERLAP
+            start, end = chunk.windows[0].start - OVERLAP, chunk.windows[-1].end + OVERLAP
             bounded = self.listing.time_operators[1] is not None and end <= now - NOW_MARGIN
             pages += self._pages(start, end if bounded else None)
         return pages
 
-    def _of_cut(self, chain: Chain) -> int:
-        """Of a chain that ends with the page that shows enough beyond its end, if it is not the last page before."""
-        assert chain.since is not None
-        to_the_last = self._pages(chain.since - OVERLAP, None)
-        if chain.until is None:
+    def _of_split(self, query: ListingQuery) -> int:
+        """Of a query that ends with the page that shows enough beyond its end, if it is not the last page before."""
+        assert query.since is not None
+        to_the_last = self._pages(query.since - OVERLAP, None)
+        if query.until is None:
             return to_the_last
-        own = sum(self._rows(chain.since - OVERLAP, chain.until))
-        return min(to_the_last, pages_of(own + WITNESSES, self.listing.page_size))
+        own = sum(self._rows(query.since - OVERLAP, query.until))
+        return min(to_the_last, -(-(own + CONFIRMATIONS) // self.listing.page_size))
 
     def _pages(self, start: datetime | None, end: datetime | None) -> int:
-        return sum(pages_of(count, self.listing.page_size) for count in self._rows(start, end))
+        return sum(pages_of(count, self.listing) for count in self._rows(start, end))
 
     def _rows(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
         """The rows that each of its listings shows of that time."""

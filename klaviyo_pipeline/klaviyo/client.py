@@ -13,15 +13,15 @@ import httpx
 
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.account import Account, read_account
-from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord, blamed_on
+from klaviyo_pipeline.klaviyo.calls import Call, RequestRecord, blamed_on
 from klaviyo_pipeline.klaviyo.children import included_of
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound
-from klaviyo_pipeline.klaviyo.listings import Chain, Listing
+from klaviyo_pipeline.klaviyo.listing_pages import ListingReader, Page
+from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
-from klaviyo_pipeline.klaviyo.order import OrderWatch
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer
-from klaviyo_pipeline.klaviyo.paging import next_link, turns
+from klaviyo_pipeline.klaviyo.paging import data_list, turns
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.report_rows import read_rows
 from klaviyo_pipeline.klaviyo.report_types import Report
@@ -32,26 +32,7 @@ BASE_URL = "https://a.klaviyo.com"
 REVISION = "2026-07-15"
 RETRY = RetryPolicy()
 
-# A listing whose cursor expires again and again will not end in this run.
-RESTARTS = 2
-
 _METRIC = (("include", "metric"),)
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of a listing, observed at `observed_at` (UTC).
-
-    `number` counts from 1 and goes on over a restart. `restarted` tells that an expired cursor made the
-    listing begin again, so that records may come a second time. `requests` counts the attempts that the
-    page took.
-    """
-
-    records: list[Record]
-    observed_at: datetime
-    number: int
-    requests: int
-    restarted: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,25 +118,14 @@ class KlaviyoClient:
         call = Call(rates.GET_ACCOUNTS, self._origin.url("/api/accounts"))
         answer = self._sender.ask(call)
         with blamed_on(answer, call.endpoint):
-            return read_account(next(iter(_data_list(answer)), None))
+            return read_account(next(iter(data_list(answer)), None))
 
-    def pages(self, listing: Listing, chain: Chain, order: OrderWatch | None = None) -> Iterator[Page]:
-        """The pages of one chain, first to last, or to where it is past its end.
+    def pages(self, listing: Listing, query: ListingQuery) -> Iterator[Page]:
+        """The pages of one query, first to last, or to where it is past its end: see `ListingReader`.
 
-        An empty listing is one page without records. `order` has seen every page that has come, and the chain's end
-        may be changed there meanwhile.
+        An empty listing is one page without records.
         """
-        first = Call(listing.list_endpoint, self._origin.url(listing.path), chain.params)
-        order = order or OrderWatch(chain.until)
-        for turn in turns(self._sender, first, restarts=RESTARTS):
-            answer = turn.answer
-            with blamed_on(answer, first.endpoint):
-                included = included_of(answer.body)
-                records = [listing.record(one, chain.stamp, included, clean=answer.clean) for one in _data_list(answer)]
-            order.look([record.updated_at for record in records], is_last=next_link(answer.body) is None)
-            yield Page(records, answer.observed_at, turn.number, turn.requests, turn.restarted)
-            if order.is_passed:
-                return
+        return ListingReader(self._sender, self._origin.url(listing.path), listing).read(query)
 
     def get(self, listing: Listing, id: str) -> Lookup:
         """The object of that id.
@@ -194,7 +164,7 @@ class KlaviyoClient:
         first = Call(rates.GET_METRICS, self._origin.url("/api/metrics"))
         for turn in turns(self._sender, first):
             with blamed_on(turn.answer, first.endpoint):
-                found = [read_metric(one) for one in _data_list(turn.answer)]
+                found = [read_metric(one) for one in data_list(turn.answer)]
             yield from found
 
     def mapped_metric(self, name: str = "revenue") -> str | None:
@@ -222,9 +192,3 @@ def _as_listed(listing: Listing, resource: object) -> object:
         return resource
     kept = {name: value for name, value in attributes.items() if name not in listing.lookup_extras}
     return {**resource, "attributes": kept}
-
-
-def _data_list(answer: Answer) -> list[object]:
-    data = answer.body["data"]
-    assert isinstance(data, list)
-    return data

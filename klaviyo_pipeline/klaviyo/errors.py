@@ -191,6 +191,10 @@ class EndlessListing(KlaviyoError):
     """A listing leads back to a page that it has shown already, or has more pages than can be true."""
 
 
+class IndistinctObjects(KlaviyoError):
+    """More objects share a second than a page has, or an answer lacks its links: some of a listing may be missing."""
+
+
 class Stopped(KlaviyoError):
     """The run was asked to stop while the client was waiting."""
 

@@ -5,10 +5,9 @@ sorts and page sizes are those of Klaviyo's OpenAPI description (revision 2026-0
 `fields[…]`: answers carry attributes that the description does not list, and all are kept.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.channels import CHANNELS, first_channel
@@ -24,15 +23,14 @@ OVERLAP = timedelta(seconds=2)
 # A bound within about 5 s of now, or later, is refused with a 400; a minute allows for clocks that disagree.
 NOW_MARGIN = timedelta(seconds=60)
 
-# A long chain of pages, each hanging on the one before, is cut into chains to be read side by side, each of which costs
-# up to two pages more. A row may come up to a day later than its place: each chain begins a day before its cut, so that
-# one that the chain before has ended without is still in its listing. An endpoint without an upper bound is cut before
-# it is read. Where most of the rows lie is only seen as they come: chains that turn out to be long are cut again.
-SHORTEST_CUT = timedelta(days=45)
-MOST_FIRST_CHAINS = 4
-MOST_CUTS = 8
-CUT_OVERLAP = timedelta(days=1)
+# A long listing without an upper bound is split into queries that are read concurrently. Each costs about one page
+# more: it ends once its rows lie beyond its end. A row may be listed up to a day later than its time: each query begins
+# a day before its split.
+SHORTEST_SPLIT = timedelta(days=45)
+MOST_SPLITS = 8
+SPLIT_OVERLAP = timedelta(days=1)
 
+SECOND = timedelta(seconds=1)
 
 BETWEEN = ("greater-or-equal", "less-than")
 
@@ -45,54 +43,59 @@ def _no_stamp(document: Mapping[str, object]) -> str | None:
 class Variant:
     """One of the listings that an entity needs, since no single request returns all of its objects.
 
-    `conditions` are fixed; `stamp` is what they say of every row, where the row itself does not. One whose rows are
-    known to come out of order is not cut while it is read.
+    `conditions` are fixed; `stamp` is what they say of every row, where the row itself does not.
     """
 
     name: str
     conditions: tuple[Condition, ...] = ()
     stamp: str | None = None
-    is_ordered: bool = True
 
 
 @dataclass(frozen=True)
-class Chain:
-    """A listing to be read from first page to last: the first page's query, and the stamp of its rows.
+class ListingQuery:
+    """A listing to be read from its first page to its last: what to ask for, and the stamp of its rows.
 
-    `start` and `end` are the bounds that were asked for. Where a listing is cut into several, each is there for the
-    times in [since, until) alone, `since` a day before the cut, and need not be read on once it has come to `until` in
-    order.
+    Where one listing is split into several queries, each has the rows with times in [since, until), and need not be
+    read on once its rows have reached `until` in order.
     """
 
-    entity: str
     variant: str
-    params: tuple[tuple[str, str], ...]
     stamp: str | None
-    start: datetime | None = None
-    end: datetime | None = None
+    conditions: tuple[Condition, ...]
+    sort: str
+    page_size: int
+    include: tuple[tuple[str, str], ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 
+    @property
+    def params(self) -> tuple[tuple[str, str], ...]:
+        """The parameters of the first page."""
+        wanted = all_of(self.conditions)
+        params = [] if wanted is None else [("filter", wanted)]
+        return (*params, ("sort", self.sort), ("page[size]", str(self.page_size)), *self.include)
+
+    def with_bounds(self, *bounds: Condition, sort: str) -> "ListingQuery":
+        """The same query with these bounds in place of those that they replace, in another order."""
+        replaced = {(one.field, one.operator) for one in bounds}
+        kept = tuple(one for one in self.conditions if (one.field, one.operator) not in replaced)
+        return replace(self, conditions=(*kept, *bounds), sort=sort)
+
     def covers(self, moment: datetime | None) -> bool:
-        """Whether it is this chain that an object of that time is read from; one without a time always is."""
+        """Whether an object of that time is read from this query; one without a time always is."""
         if moment is None:
             return True
         return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
-
-    def shares(self, moment: datetime | None) -> bool:
-        """Whether a neighbour covers that time too."""
-        if moment is None or self.since is None:
-            return False
-        after_its_cut = self.since != self.start and moment < self.since + CUT_OVERLAP
-        return after_its_cut or (self.until is not None and moment >= self.until - CUT_OVERLAP)
 
 
 @dataclass(frozen=True)
 class Listing:
     """An entity of Klaviyo's.
 
-    `time_field` is what windows are cut by and listings are sorted by; None for what can only be listed in full, by
-    id. `time_operators` are those of the lower and the upper bound (None: the endpoint has no upper one).
+    `time_field` is what windows are cut by; None for what can only be listed in full. `created_field` is the time of
+    creation, where listings can be filtered by it. `time_operators` are those of the lower and the upper bound (None:
+    the endpoint has no upper one). `sort` is an order in which no object moves when it is changed: by id, where the
+    endpoint offers it, since no two objects share one.
     `include` names the relationships whose objects every request brings along, of which `children` are read: the
     listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
     object fetched every way is one state. `lookup_stamp` reads from a lookup's document the stamp that a listing
@@ -108,6 +111,8 @@ class Listing:
     list_endpoint: Endpoint
     get_endpoint: Endpoint
     page: str | None
+    created_field: str | None = None
+    sort: str = "id"
     time_operators: tuple[str, str | None] = BETWEEN
     include: tuple[str, ...] = ()
     children: tuple[ChildKind, ...] = ()
@@ -124,46 +129,86 @@ class Listing:
         """The columns of its records, in the order of the table."""
         return self.shape.columns
 
-    def chains(self, start: datetime | None, end: datetime | None, now: datetime) -> list[Chain]:
-        """The chains that together show every object whose time lies in [start, end).
+    def queries(self, start: datetime | None, end: datetime | None, now: datetime) -> list[ListingQuery]:
+        """The queries that together return every object whose time lies in [start, end).
 
-        Without bounds they show every object. Bounds are aware datetimes. The answer holds more: an overlap
+        Without bounds they return every object. Bounds are aware datetimes. The answer holds more: an overlap
         at both ends, everything up to now where the endpoint takes no upper bound or `end` is too close to
         now, and rows of any time if `start` is. The caller cuts. Raises `ValueError` unless start < end, and for
         bounds of what has no time.
         """
         if start is not None and end is not None and start >= end:
             raise ValueError(f"an empty window: {start} to {end}")
-        cuts = [start, *self._cuts(start, now if end is None else min(end, now)), None]
+        include = self.include_params
         return [
-            self._chain(variant, (start, end), now, since, until)
+            ListingQuery(
+                variant.name,
+                variant.stamp,
+                variant.conditions + self._bounds(start, end, now),
+                self.sort,
+                self.page_size,
+                include,
+            )
             for variant in self.variants
-            for since, until in _overlapping(cuts)
         ]
 
-    def _cuts(self, start: datetime | None, end: datetime) -> list[datetime]:
-        """Where a long listing without an upper bound is cut: into spans of the same length."""
-        if start is None or self.time_operators[1] is not None:
+    def split(self, start: datetime, end: datetime, now: datetime) -> list[ListingQuery]:
+        """`queries` of an endpoint without an upper bound as more queries, in order of time; none if it is too short.
+
+        An object counts where it was last updated, so that recent times hold more: the splits lie closer and closer.
+        """
+        extent = min(end, now) - start
+        count = min(MOST_SPLITS, extent // SHORTEST_SPLIT)
+        if self.time_field is None or self.time_operators[1] is not None or count < 2:
             return []
-        count = max(1, min(MOST_FIRST_CHAINS, (end - start) // SHORTEST_CUT))
-        return [start + (end - start) * place // count for place in range(1, count)]
+        splits = [start + extent * (place / count) ** 0.5 for place in range(1, count)]
+        begins = [start, *(split - SPLIT_OVERLAP for split in splits)]
+        return [
+            replace(
+                query.with_bounds(*self._bounds(since, None, now), sort=self.time_field),
+                since=since,
+                until=until,
+            )
+            for query in self.queries(start, end, now)
+            for since, until in zip(begins, [*splits, None], strict=True)
+        ]
 
-    def rest(self, chain: Chain, at: datetime, now: datetime) -> Chain:
-        """What is left of a chain of `chains` when it is cut short at this time."""
-        return self._chain(self._variant(chain), (chain.start, chain.end), now, at - CUT_OVERLAP, chain.until)
+    def from_second_of(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
+        """What `query`, which is sorted by a time, returns from the record's second on; None if the record has none."""
+        moment = self._time(record, query.sort)
+        return None if moment is None else query.with_bounds(self._lower(query.sort, moment, now), sort=query.sort)
 
-    def is_ordered(self, chain: Chain) -> bool:
-        """Whether nothing is known against the order of the chain's rows."""
-        return self._variant(chain).is_ordered
+    def same_second_as(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
+        """The objects of `query` that share the record's second, sorted by their other time; of an endpoint with both
+        bounds.
 
-    def _variant(self, chain: Chain) -> Variant:
-        [variant] = (one for one in self.variants if one.name == chain.variant)
-        return variant
+        `query` is sorted by a time, which the record may lack: None. An end that is too close to now is left out.
+        """
+        moment, upper = self._time(record, query.sort), self.time_operators[1]
+        if moment is None or upper is None or self.created_field is None or self.time_field is None:
+            return None
+        bounds, end = [self._lower(query.sort, moment, now)], moment.replace(microsecond=0) + SECOND
+        if end <= now - NOW_MARGIN:
+            bounds.append(Condition(upper, query.sort, end))
+        other = self.created_field if query.sort == self.time_field else self.time_field
+        return query.with_bounds(*bounds, sort=other)
 
-    @property
-    def sort(self) -> str:
-        """The order in which it is listed."""
-        return self.time_field or "id"
+    def is_same_second(self, query: ListingQuery, one: Record, other: Record) -> bool:
+        """Whether two records share the second by which `query`, which is sorted by a time, sorts them."""
+        times = [self._time(record, query.sort) for record in (one, other)]
+        return len({moment and moment.replace(microsecond=0) for moment in times}) == 1
+
+    def _lower(self, field: str, moment: datetime, now: datetime) -> Condition:
+        operator = self.time_operators[0]
+        second = moment.replace(microsecond=0)
+        least = second - SECOND if operator == "greater-than" else second
+        return Condition(operator, field, min(least, now - NOW_MARGIN))
+
+    def _time(self, record: Record, field: str) -> datetime | None:
+        [name] = (column.name for column in self.columns if column.path == field)
+        moment = record.values[name]
+        assert moment is None or isinstance(moment, datetime)
+        return moment
 
     @property
     def include_params(self) -> tuple[tuple[str, str], ...]:
@@ -192,25 +237,6 @@ class Listing:
             bounds.append(Condition(upper, self.time_field, end + OVERLAP))
         return tuple(bounds)
 
-    def _chain(
-        self,
-        variant: Variant,
-        asked: tuple[datetime | None, datetime | None],
-        now: datetime,
-        since: datetime | None,
-        until: datetime | None,
-    ) -> Chain:
-        wanted = all_of(variant.conditions + self._bounds(since, asked[1], now))
-        params = [] if wanted is None else [("filter", wanted)]
-        params += [("sort", self.sort), ("page[size]", str(self.page_size)), *self.include_params]
-        return Chain(self.entity, variant.name, tuple(params), variant.stamp, *asked, since, until)
-
-
-def _overlapping(cuts: Sequence[datetime | None]) -> Iterator[tuple[datetime | None, datetime | None]]:
-    """The spans between cuts, each but the first from a day before its cut."""
-    for place, (since, until) in enumerate(pairwise(cuts)):
-        yield since - CUT_OVERLAP if place and since is not None else since, until
-
 
 def _archived(value: bool) -> Condition:
     return Condition("equals", "archived", value)
@@ -222,7 +248,6 @@ def _campaign_variants() -> tuple[Variant, ...]:
             f"{channel}, {'archived' if archived else 'current'}",
             (Condition("equals", "messages.channel", channel), _archived(archived)),
             stamp=channel,
-            is_ordered=not archived,
         )
         for channel in CHANNELS
         for archived in (False, True)
@@ -234,6 +259,7 @@ FLOWS = Listing(
     path="/api/flows",
     page_size=50,
     time_field="updated",
+    created_field="created",
     variants=(Variant("current", (_archived(False),)), Variant("archived", (_archived(True),))),
     shape=Shape(
         "flow",
@@ -261,6 +287,7 @@ CAMPAIGNS = Listing(
     path="/api/campaigns",
     page_size=100,
     time_field="updated_at",
+    created_field="created_at",
     variants=_campaign_variants(),
     shape=Shape(
         "campaign",
@@ -291,6 +318,8 @@ FORMS = Listing(
     path="/api/forms",
     page_size=100,
     time_field="updated_at",
+    created_field="created_at",
+    sort="created_at",
     variants=(Variant("all"),),
     shape=Shape(
         "form",
@@ -317,6 +346,7 @@ SEGMENTS = Listing(
     path="/api/segments",
     page_size=10,
     time_field="updated",
+    created_field="created",
     time_operators=("greater-than", None),
     variants=(Variant("all"),),
     shape=Shape(

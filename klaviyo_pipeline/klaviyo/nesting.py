@@ -7,17 +7,14 @@ cost its whole page. So the depth is cut before anything reads it, always at the
 import json
 import re
 
-import numpy as np
-
 from klaviyo_pipeline.klaviyo.escape import DEEP
 
 MOST_LEVELS = 100
 """Levels within one resource. Klaviyo's own definitions of flows and segments have some 20."""
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|[\[{{]|[\]}}]", re.DOTALL)
-_QUOTE = ord('"')
-_STEPS = np.array([(byte in b"[{") - (byte in b"]}") for byte in range(256)], np.int8)
+_BRACKET = re.compile(r"[\[\]{}]")
+_STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|{_BRACKET.pattern}", re.DOTALL)
 
 
 def cut_at(json_text: str, levels: int) -> str:
@@ -29,13 +26,11 @@ def cut_at(json_text: str, levels: int) -> str:
 
 
 def _depth(json_text: str) -> int:
-    # A backslash escapes the character behind it: without the pairs that are no quote's, every quote is an end.
-    plain = json_text.encode("utf-8", "surrogatepass").replace(b"\\\\", b"").replace(b'\\"', b"")
-    characters = np.frombuffer(plain, np.uint8)
-    # Every other quote ends a string; that the count starts again after 255 changes nothing of it.
-    is_outside = (np.cumsum(characters == _QUOTE, dtype=np.uint8) & 1) ^ 1
-    steps = _STEPS[characters] * is_outside.view(np.int8)
-    return int(np.max(np.cumsum(steps[steps != 0], dtype=np.int32), initial=0))
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", json_text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _cut(json_text: str, levels: int) -> str:

@@ -99,3 +99,10 @@ def next_link(document: Mapping[str, object]) -> object:
     """The link to the next page; None on the last one."""
     links = document.get("links")
     return links.get("next") if isinstance(links, Mapping) else None
+
+
+def data_list(answer: Answer) -> list[object]:
+    """The resources of a listing's page."""
+    data = answer.body["data"]
+    assert isinstance(data, list)
+    return data

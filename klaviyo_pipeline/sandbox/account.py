@@ -100,6 +100,9 @@ class SandboxAccount:
 
     - `gt_includes_bound`: `greater-than` lets about half of the rows equal to its bound through.
     - `cursor_lifetime`: how long a cursor may be used; the real API's live about three days.
+    - `cursors_without_id`: entities whose cursors hold times to the second and no id, as those of forms do: behind one,
+      objects with the times of the last one are left out, or, with `repeats_ties`, come again.
+    - `full_pages_lack_links`: a full page of a listing has no `links`, whether or not there are more.
     - `largest_page`: objects on a page of a listing, however many are asked for; None keeps to what is asked.
     - `report_page_size`: groups on a page of a flow or campaign report.
     - `zero_groups`: report groups whose every figure is zero are shown.
@@ -133,6 +136,9 @@ class SandboxAccount:
     gt_includes_bound: bool = True
     cursor_lifetime: timedelta = timedelta(days=3)
     cursors_void_before: datetime | None = None
+    cursors_without_id: frozenset[str] = frozenset({"forms"})
+    repeats_ties: bool = False
+    full_pages_lack_links: bool = False
     largest_page: int | None = None
     report_page_size: int = 5000
     zero_groups: bool = False

@@ -1,5 +1,7 @@
-"""Opaque cursors: each stands for a place behind the last row that was shown, for one account and one
-question."""
+"""Cursors: each stands for a place behind the last row that was shown, for one account and one question.
+
+Those of listings are written as Klaviyo writes them: in base64, `next::`, then fields and values of the last row.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,6 @@ _KEPT = 50_000
 
 @dataclass(frozen=True)
 class _Place:
-    question: Hashable
     after: object
     issued_at: datetime
 
@@ -30,24 +31,28 @@ class Cursors:
     """
 
     def __init__(self) -> None:
-        self._places: OrderedDict[tuple[str, str], _Place] = OrderedDict()
+        self._places: OrderedDict[tuple[str, Hashable, str], _Place] = OrderedDict()
 
-    def issue(self, account: SandboxAccount, question: Hashable, after: object) -> str:
-        """A cursor that continues `question` behind `after`."""
-        digest = hashlib.blake2b(repr((account.id, question, after)).encode("utf-8", "surrogatepass"), digest_size=24)
-        token = base64.urlsafe_b64encode(digest.digest()).decode()
-        self._places[account.id, token] = _Place(question, after, account.clock())
+    def issue(self, account: SandboxAccount, question: Hashable, after: object, text: str | None = None) -> str:
+        """A cursor that continues `question` behind `after`; it holds this text, or none that can be read."""
+        if text is None:
+            named = repr((account.id, question, after))
+            token = hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=24).digest()
+        else:
+            token = text.encode("utf-8", "surrogatepass")
+        cursor = base64.urlsafe_b64encode(token).decode()
+        self._places[account.id, question, cursor] = _Place(after, account.clock())
         while len(self._places) > _KEPT:
             self._places.popitem(last=False)
-        return token
+        return cursor
 
     def redeem(self, account: SandboxAccount, question: Hashable, token: str, parameter: str) -> object:
         """The `after` behind `token`.
 
         Raises `ApiError` 400 for a cursor that is unknown, too old or of another question.
         """
-        place = self._places.get((account.id, token))
-        if place is None or place.question != question:
+        place = self._places.get((account.id, question, token))
+        if place is None:
             raise bad_cursor(parameter)
         void_before = account.cursors_void_before
         if void_before is not None and place.issued_at <= void_before:

@@ -163,8 +163,12 @@ def list_tags(call: Call) -> dict[str, Any]:
         lambda tag: (tag[1], tag[0]) if by_name else (tag[0],),
         size=call.page_size,
         descending=call.query.sort is not None and call.query.sort[1],
+        text=lambda tag: f"next::id::{tag[0]}",
     )
-    return _with_group(call, _collection(call, [tag_resource(call, id, _group(call)) for id, _ in page], cursor))
+    document = _collection(call, [tag_resource(call, id, _group(call)) for id, _ in page], cursor)
+    if call.account.full_pages_lack_links and len(page) == call.page_size:
+        del document["links"]
+    return _with_group(call, document)
 
 
 def get_tag(call: Call) -> dict[str, Any]:

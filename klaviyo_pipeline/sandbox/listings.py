@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from klaviyo_pipeline.sandbox.account import SandboxObject
@@ -30,10 +31,12 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
     page, cursor = cut_page(
         call,
         CURSOR,
-        rows,
-        lambda row: _place(row, field, entity),
+        sorted(rows, key=lambda row: row[0].id),
+        lambda row: _cursor_place(call, row, field, entity),
         size=call.page_size,
         descending=descending,
+        text=lambda row: _cursor_text(call, row, field, entity),
+        repeats=call.account.repeats_ties and _shares_places(call, field, entity),
     )
     if _comes_jumbled(criteria):
         page = _jumbled(page)
@@ -41,6 +44,8 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
         "data": [object_resource(call, entity, shown, attributes) for shown, attributes in page],
         "links": collection_links(call, CURSOR, cursor),
     }
+    if call.account.full_pages_lack_links and len(page) == call.page_size:
+        del document["links"]
     if call.query.includes:
         document["included"] = included(call, entity, page)
     return document
@@ -92,6 +97,30 @@ def _place(row: Row, field: str, entity: Entity) -> Place:
     elif value is not None:
         value = str(value)
     return value is None, value if value is not None else "", row[0].id
+
+
+def _shares_places(call: Call, field: str, entity: Entity) -> bool:
+    """Whether objects with the same times are at one place for a cursor."""
+    return entity.name in call.account.cursors_without_id and field in (entity.created_field, entity.time_field)
+
+
+def _cursor_place(call: Call, row: Row, field: str, entity: Entity) -> Place:
+    """Where a cursor behind this row stands: with its id, or only with its times to the second."""
+    if not _shares_places(call, field, entity):
+        return _place(row, field, entity)
+    other = entity.created_field if field == entity.time_field else entity.time_field
+    times = [_place(row, one, entity) for one in (field, other)]
+    return tuple(
+        (missing, value.replace(microsecond=0) if isinstance(value, datetime) else value) for missing, value, _ in times
+    )
+
+
+def _cursor_text(call: Call, row: Row, field: str, entity: Entity) -> str:
+    shown, attributes = row
+    if _shares_places(call, field, entity):
+        created, updated = (attributes[one] for one in (entity.created_field, entity.time_field))
+        return f"next::created::{created}::updated::{updated}"
+    return f"next::id::{shown.id}" if field == "id" else f"next::{field}::{attributes.get(field)}::id::{shown.id}"
 
 
 def _comes_jumbled(criteria: list[Criterion]) -> bool:

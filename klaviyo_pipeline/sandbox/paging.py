@@ -3,6 +3,7 @@ living account."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
@@ -21,20 +22,24 @@ def cut_page(
     size: int,
     descending: bool = False,
     question: Hashable = None,
+    text: Callable[[Row], str] | None = None,
+    repeats: bool = False,
 ) -> tuple[list[Row], str | None]:
     """The rows of the page that the request's cursor asks for, in the order of `place`, and the next cursor.
 
-    Raises `ApiError` 400 for a cursor that this question never got.
+    A cursor holds `text` of the last row. Where places are shared, the next page leaves out the rows at the place of
+    the last row, or `repeats` them. Raises `ApiError` 400 for a cursor that this question never got.
     """
     asked = call.question(question)
     ordered = sorted(rows, key=place, reverse=descending)
     if call.query.cursor is not None:
         after: Any = call.cursors.redeem(call.account, asked, call.query.cursor, parameter)
-        ordered = [row for row in ordered if (place(row) < after if descending else place(row) > after)]
+        places = {True: operator.lt, False: operator.gt}
+        ordered = [row for row in ordered if places[descending](place(row), after) or (repeats and place(row) == after)]
     page = ordered[:size]
     if len(ordered) <= size:
         return page, None
-    return page, call.cursors.issue(call.account, asked, place(page[-1]))
+    return page, call.cursors.issue(call.account, asked, place(page[-1]), text and text(page[-1]))
 
 
 def collection_links(call: Call, parameter: str, cursor: str | None) -> dict[str, str | None]:

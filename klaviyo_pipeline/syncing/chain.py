@@ -159,7 +159,7 @@ class _Chain:
             return None
         with KlaviyoResource().session(self.account, Warehouse.of([self.account])) as session:
             try:
-                next(session.client.pages(TAGS, TAGS.chains(None, None, session.now())[0]))
+                next(session.client.pages(TAGS, TAGS.queries(None, None, session.now())[0]))
             except MissingScope as refused:
                 return f"the key lacks the scope {', '.join(refused.scopes)}; create a key with it"
             except Forbidden as refused:

@@ -106,7 +106,7 @@ def test_a_census_says_what_it_healed(shop: SandboxAccount, pipeline: Pipeline) 
 def test_an_object_that_was_in_neither_listing_but_is_there_by_id_is_not_deleted(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(full_listing, "LISTINGS_SIDE_BY_SIDE", 1)
+    monkeypatch.setattr(full_listing, "CONCURRENT_LISTINGS", 1)
     put(shop, "flows", "flipped", NOON, archived=True)
     put(shop, "flows", "other", NOON, archived=False)
     pipeline.run("flows", DAY)

@@ -151,7 +151,7 @@ def history(pipeline: Pipeline, entity: str, id: str) -> Iterator[State]:
 def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in a fixed order: what changes between two of them does so the same way each time."""
     for module in (entities, full_listing):
-        monkeypatch.setattr(module, "LISTINGS_SIDE_BY_SIDE", 1)
+        monkeypatch.setattr(module, "CONCURRENT_LISTINGS", 1)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -10,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from klaviyo_pipeline.klaviyo.listings import MOST_CUTS, MOST_FIRST_CHAINS
+from klaviyo_pipeline.klaviyo.listings import MOST_SPLITS
 from klaviyo_pipeline.sandbox import listings as listing_pages
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
@@ -59,41 +60,52 @@ def test_a_year_of_windows_is_one_run_that_asks_a_handful_of_pages_more_than_a_s
     assert over_the_year <= in_one_window + HANDFUL
 
 
-def test_a_year_of_segments_is_whole_and_costs_two_pages_a_chain_at_most(year: Pipeline) -> None:
+def segments_over_the_year(year: Pipeline) -> None:
     for number in range(SEGMENTS):
         put(year.shop, "segments", f"s{number:03}", utc("2025-02-01") + timedelta(days=DAYS) * number / SEGMENTS)
+
+
+def test_a_year_of_segments_is_whole_and_costs_two_pages_a_query_at_most(year: Pipeline) -> None:
+    segments_over_the_year(year)
     with year.asked() as requests:
         year.run("segments", FIRST, LAST)
     assert year.stored("segments") == truth(year.shop, "segments")
     assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
-    asked = Counter(request.endpoint for request in requests)["get_segments"]
-    assert SEGMENTS // 10 < asked <= SEGMENTS // 10 + 2 * (MOST_FIRST_CHAINS + MOST_CUTS)
+    asked = [request for request in requests if request.endpoint == "get_segments"]
+    assert len({request.query["filter"] for request in asked}) == MOST_SPLITS
+    assert SEGMENTS // 10 < len(asked) <= SEGMENTS // 10 + 2 * MOST_SPLITS
+    assert year.one("SELECT sum(requests) FROM sync_windows WHERE entity = 'segments'") == len(asked)
 
 
-def test_chains_that_turn_out_to_be_long_are_cut_again_and_bring_everything_once(year: Pipeline) -> None:
-    # All of them in the last fifth of the year: three of the first four chains are empty.
-    for number in range(SEGMENTS):
-        put(year.shop, "segments", f"s{number:03}", utc("2025-11-20") + timedelta(days=70) * number / SEGMENTS)
+def test_a_year_of_segments_whose_cursors_name_no_object_is_one_query_by_id(year: Pipeline) -> None:
+    year.shop.cursors_without_id = frozenset({"segments"})
+    segments_over_the_year(year)
     with year.asked() as requests:
         year.run("segments", FIRST, LAST)
+    assert year.stored("segments") == truth(year.shop, "segments")
+    sorts = [request.query["sort"] for request in requests if request.endpoint == "get_segments"]
+    # The last page is full, and asked beyond.
+    assert Counter(sorts) == {"updated": 1, "id": SEGMENTS // 10, "-id": 1}
+
+
+def test_segments_that_crowd_in_a_fifth_of_the_year_come_once(year: Pipeline) -> None:
+    for number in range(SEGMENTS):
+        put(year.shop, "segments", f"s{number:03}", utc("2025-11-20") + timedelta(days=70) * number / SEGMENTS)
+    year.run("segments", FIRST, LAST)
     assert year.stored("segments") == truth(year.shop, "segments")
     assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
     assert year.one("SELECT count(*) FROM segments_history") == SEGMENTS
-    asked = [request for request in requests if request.endpoint == "get_segments"]
-    begun = {request.query["filter"] for request in asked}
-    assert MOST_FIRST_CHAINS < len(begun) <= MOST_FIRST_CHAINS + MOST_CUTS
-    # A day has six of them: what two chains share is a page.
-    assert len(asked) <= SEGMENTS // 10 + 2 * (MOST_FIRST_CHAINS + MOST_CUTS)
 
 
-def test_a_segment_that_comes_late_at_a_cut_is_brought_by_the_chain_behind_it(
+def test_a_segment_that_comes_late_at_a_split_is_returned_by_the_query_behind_it(
     year: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(SEGMENTS):
-        put(year.shop, "segments", f"s{number:03}", utc("2025-02-01") + timedelta(days=DAYS) * number / SEGMENTS)
-    middle = SEGMENTS // 2
-    late, place = f"s{middle - 1:03}", listing_pages._place
-    shifted = utc("2025-02-01") + timedelta(days=DAYS) * (middle + 30) / SEGMENTS
+    segments_over_the_year(year)
+    extent = timedelta(days=DAYS)
+    split = utc("2025-02-01") + extent * (1 / MOST_SPLITS) ** 0.5
+    behind = math.ceil((split - utc("2025-02-01")) / extent * SEGMENTS)
+    late, place = f"s{behind - 1:03}", listing_pages._place
+    shifted = utc("2025-02-01") + extent * (behind + 30) / SEGMENTS
 
     def placed(row: Any, field: str, entity: Any) -> Any:
         found = place(row, field, entity)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pipeline.assets import entities, spans
+from klaviyo_pipeline.assets import chunks, entities
 from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline_tests.support import Pipeline, key_of, put, truth, utc
@@ -79,11 +79,11 @@ def test_a_failed_attempt_does_not_take_synced_away(shop: SandboxAccount, pipeli
     assert "HTTP 500" in error
 
 
-def test_spans_that_were_finished_before_a_failure_stay_synced(
+def test_chunks_that_were_finished_before_a_failure_stay_synced(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entities, "LISTINGS_SIDE_BY_SIDE", 1)
-    monkeypatch.setattr(spans, "SPAN", timedelta(days=2))
+    monkeypatch.setattr(entities, "CONCURRENT_LISTINGS", 1)
+    monkeypatch.setattr(chunks, "SHORTEST_CHUNK", timedelta(days=2))
     for day in ("09", "10", "11", "12"):
         put(shop, "forms", f"f{day}", utc(f"2025-03-{day}T12:00:00"))
     pipeline.server.faults.add(path_starts("/api/forms"), Fault(status=500), times=5, skip=1)

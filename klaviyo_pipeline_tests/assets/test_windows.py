@@ -102,8 +102,9 @@ def test_an_hourly_window_holds_its_hour(pipeline: Pipeline, shop: SandboxAccoun
 def test_objects_of_the_same_second_are_all_there_over_a_page_border(
     entity: str, page: int, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
+    created = "created" if entity in ("flows", "segments") else "created_at"
     for number in range(page + 3):
-        put(shop, entity, f"same{number:03}", NOON)
+        put(shop, entity, f"same{number:03}", NOON, **{created: NOON - timedelta(seconds=number // 3)})
     pipeline.run(entity, DAY)
     assert len(pipeline.ids(entity)) == page + 3
 
@@ -115,21 +116,27 @@ def test_archived_campaigns_that_come_out_of_order_are_all_there(shop: SandboxAc
     assert pipeline.stored("campaigns") == truth(shop, "campaigns")
 
 
-def test_an_object_that_moves_to_a_later_page_while_pages_are_read_is_stored_as_it_was_seen_last(
+def test_an_object_that_changes_while_pages_are_read_is_stored_as_it_was_seen_and_never_lost(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     for number in range(60):
         put(shop, "flows", f"f{number:02}", NOON + timedelta(seconds=number), archived=False)
+    changed: list[str] = []
 
     def change(request: Any) -> bool:
-        if "page[cursor]" in request.query_params and "archived,false" in request.query_params["filter"]:
-            put(shop, "flows", "f00", NOON + timedelta(hours=1), name="moved")
+        if "page[cursor]" in request.query_params and not changed:
+            # One of the page that was read, and one of the page that follows.
+            for id in ("f00", "f59"):
+                put(shop, "flows", id, NOON + timedelta(hours=1), name="moved")
+                changed.append(id)
         return False
 
     pipeline.server.faults.add(change, Fault())
     pipeline.run("flows", DAY)
+    assert pipeline.ids("flows") == sorted(shop.objects["flows"])
+    assert [pipeline.stored("flows")[id][0] for id in changed] == ["flows f00", "moved"]
+    pipeline.run("flows", DAY)
     assert pipeline.stored("flows") == truth(shop, "flows")
-    assert pipeline.stored("flows")["f00"][0] == "moved"
 
 
 def test_a_row_that_two_pages_show_is_one_row(

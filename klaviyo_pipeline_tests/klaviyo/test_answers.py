@@ -240,7 +240,7 @@ def test_a_success_that_is_no_document_is_asked_again_and_never_an_empty_page(be
 def test_a_number_that_no_type_holds_stays_as_its_text_and_costs_no_page(bench: Bench, figure: str) -> None:
     body = f'{{"data": [{{"type": "flow", "id": "ODD", "attributes": {{"odd": {figure}}}}}]}}'
     bench.server.will(Scripted(200, body.encode()))
-    [page] = bench.client.pages(FLOWS, FLOWS.chains(None, None, NOW)[0])
+    [page] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOW)[0])
     [record] = page.records
     assert record.values["raw"] == {"id": "ODD", "type": "flow", "attributes": {"odd": figure}}
 
@@ -261,7 +261,7 @@ def test_an_object_that_is_nested_too_deep_costs_no_page_and_keeps_what_lies_dee
     deep = '{"a": ["]", 1, ' * levels + '"\\u0000"' + "]}" * levels
     plain = written_flow("F", '"N"')
     bench.server.will(document(f"[{written_flow('DEEP', deep)}, {plain}]"))
-    [page] = bench.client.pages(FLOWS, FLOWS.chains(None, None, NOW)[0])
+    [page] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOW)[0])
     record, neighbour = page.records
     assert neighbour.values["name"] == "N"
     assert record.escapes == 1
@@ -279,7 +279,7 @@ def test_an_object_that_is_nested_too_deep_costs_no_page_and_keeps_what_lies_dee
 def test_an_object_by_id_is_cut_at_the_same_depth_as_in_a_listing(bench: Bench) -> None:
     resource = written_flow("F", "[" * 300 + "]" * 300)
     bench.server.will(document(f"[{resource}]"), document(resource))
-    [page] = bench.client.pages(FLOWS, FLOWS.chains(None, None, NOW)[0])
+    [page] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOW)[0])
     found = bench.client.get(FLOWS, "F").record
     assert found is not None
     assert found.values["raw"] == page.records[0].values["raw"]

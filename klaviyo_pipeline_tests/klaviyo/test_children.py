@@ -214,7 +214,7 @@ def test_refused_characters_of_children_are_escaped_and_counted_with_their_paren
 def test_a_page_brings_the_children_of_each_of_its_objects(bench: Bench) -> None:
     first, second = naming(flow("F1"), "flow-actions", "A1"), naming(flow("F2"), "flow-actions", "A2")
     bench.server.will(ok(page(first, second) | {"included": [action("A2", SEND), action("A1", None)]}))
-    [shown] = bench.client.pages(FLOWS, FLOWS.chains(None, None, NOON)[0])
+    [shown] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOON)[0])
     found = {record.id: record.children["flow_actions"] for record in shown.records}
     assert {id: [child.values["flow_id"] for child in children.records] for id, children in found.items()} == {
         "F1": ["F1"],
@@ -225,6 +225,6 @@ def test_a_page_brings_the_children_of_each_of_its_objects(bench: Bench) -> None
 def test_the_tags_are_listed_over_all_pages(bench: Bench) -> None:
     tags = [{"type": "tag", "id": id, "attributes": {"name": f"tag {id}"}} for id in ("T1", "T2")]
     bench.server.will(ok(page(tags[0], next=f"{bench.server.url}/api/tags?c=2")), ok(page(tags[1])))
-    pages = list(bench.client.pages(TAGS, TAGS.chains(None, None, NOON)[0]))
+    pages = list(bench.client.pages(TAGS, TAGS.queries(None, None, NOON)[0]))
     assert [record.values["name"] for one in pages for record in one.records] == ["tag T1", "tag T2"]
     assert bench.server.asked[0].query == {"sort": "id", "page[size]": "50"}

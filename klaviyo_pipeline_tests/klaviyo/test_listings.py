@@ -1,11 +1,12 @@
 """What is asked for a window, and for a census."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, CUT_OVERLAP, FLOWS, FORMS, SEGMENTS, Listing
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
 
 from .fakes import NOON
 
@@ -14,7 +15,7 @@ END = datetime(2026, 6, 2, tzinfo=UTC)
 
 
 def filters(listing: Listing, start: datetime | None, end: datetime | None) -> list[str | None]:
-    return [dict(chain.params).get("filter") for chain in listing.chains(start, end, NOON)]
+    return [dict(query.params).get("filter") for query in listing.queries(start, end, NOON)]
 
 
 def bounds(start: datetime, end: datetime) -> str | None:
@@ -48,10 +49,11 @@ def test_a_census_without_fixed_conditions_has_no_filter(listing: Listing) -> No
 
 
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
-def test_every_chain_asks_for_a_sort_and_a_page_size_and_never_for_fields(listing: Listing) -> None:
-    for chain in listing.chains(START, END, NOON):
-        params = dict(chain.params)
-        assert (params["sort"], params["page[size]"]) == (listing.sort, str(listing.page_size))
+def test_every_query_names_an_order_that_stands_still_and_a_page_size_and_never_fields(listing: Listing) -> None:
+    for query in listing.queries(START, END, NOON):
+        params = dict(query.params)
+        order = "created_at" if listing is FORMS else "id"
+        assert (params["sort"], params["page[size]"]) == (order, str(listing.page_size))
         assert set(params) <= {"filter", "sort", "page[size]", "include"}
         assert params.get("include") == {"flows": "flow-actions", "campaigns": "campaign-messages"}.get(listing.entity)
 
@@ -83,7 +85,7 @@ def test_bounds_of_another_zone_are_sent_as_utc() -> None:
 @pytest.mark.parametrize("end", [START, START - timedelta(days=1)])
 def test_an_empty_window_is_refused(end: datetime) -> None:
     with pytest.raises(ValueError, match="empty window"):
-        FLOWS.chains(START, end, NOON)
+        FLOWS.queries(START, end, NOON)
 
 
 def test_the_columns_are_those_of_the_tables() -> None:
@@ -97,33 +99,22 @@ def test_the_columns_are_those_of_the_tables() -> None:
     }
 
 
-def test_a_long_listing_without_an_upper_bound_is_cut_into_spans_that_leave_nothing_out() -> None:
-    chains = SEGMENTS.chains(NOON - timedelta(days=365), NOON, NOON)
-    assert len(chains) == 4
-    assert chains[0].since == NOON - timedelta(days=365)
-    cuts = [chain.since + CUT_OVERLAP for chain in chains[1:] if chain.since is not None]
-    assert [chain.until for chain in chains] == [*cuts, None]
-    asked = [dict(chain.params)["filter"] for chain in chains]
-    assert asked[1] == f"greater-than(updated,{(chains[1].since - timedelta(seconds=2)):%Y-%m-%dT%H:%M:%SZ})"  # type: ignore[operator]
-    border = chains[0].until
-    assert border is not None
-    assert [chain.covers(border) for chain in chains[:3]] == [False, True, False]
-    assert [chain.covers(border - timedelta(microseconds=1)) for chain in chains[:3]] == [True, True, False]
-    assert [chain.covers(border - timedelta(days=2)) for chain in chains[:3]] == [True, False, False]
+def test_a_long_listing_without_an_upper_bound_is_split_closer_and_closer_and_leaves_nothing_out() -> None:
+    queries = SEGMENTS.split(NOON - timedelta(days=365), NOON, NOON)
+    assert len(queries) == 8
+    begins = [query.since for query in queries]
+    assert begins[0] == NOON - timedelta(days=365)
+    splits = [since + SPLIT_OVERLAP for since in begins[1:] if since is not None]
+    assert [query.until for query in queries] == [*splits, None]
+    lengths = [later - earlier for earlier, later in pairwise([NOON - timedelta(days=365), *splits, NOON])]
+    assert lengths == sorted(lengths, reverse=True)
+    second = dict(queries[1].params)
+    assert second["filter"] == f"greater-than(updated,{splits[0] - timedelta(days=1, seconds=2):%Y-%m-%dT%H:%M:%SZ})"
+    assert second["sort"] == "updated"
+    covering = [[query.covers(moment) for query in queries[:3]] for moment in (splits[0], splits[0] - SPLIT_OVERLAP)]
+    assert covering == [[False, True, False], [True, True, False]]
 
 
-def test_what_is_left_of_a_chain_begins_a_day_before_it_is_cut_short_and_ends_where_it_did() -> None:
-    for chain in SEGMENTS.chains(NOON - timedelta(days=365), NOON, NOON)[-2:]:
-        assert chain.since is not None
-        at = chain.since + timedelta(days=40)
-        rest = SEGMENTS.rest(chain, at, NOON)
-        assert (rest.since, rest.until) == (at - CUT_OVERLAP, chain.until)
-        asked = dict(rest.params)
-        assert asked.pop("filter") == f"greater-than(updated,{rest.since - timedelta(seconds=2):%Y-%m-%dT%H:%M:%SZ})"
-        assert asked == {name: value for name, value in chain.params if name != "filter"}
-
-
-def test_only_long_listings_without_an_upper_bound_are_cut() -> None:
-    assert len(SEGMENTS.chains(NOON - timedelta(days=89), NOON, NOON)) == 1
-    assert len(SEGMENTS.chains(None, None, NOON)) == 1
-    assert len(FORMS.chains(NOON - timedelta(days=365), NOON, NOON)) == 1
+def test_only_long_listings_without_an_upper_bound_are_split() -> None:
+    assert SEGMENTS.split(NOON - timedelta(days=89), NOON, NOON) == []
+    assert FORMS.split(NOON - timedelta(days=365), NOON, NOON) == []

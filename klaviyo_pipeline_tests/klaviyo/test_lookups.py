@@ -107,7 +107,7 @@ def test_an_object_is_the_same_record_by_id_as_in_a_listing(bench: Bench) -> Non
     included = [message({"definition": {"channel": "email"}})]
     bench.server.will(ok({"data": by_id, "included": included}), ok(page(listed) | {"included": included}))
     found = bench.client.get(CAMPAIGNS, "C1").record
-    (other,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.chains(None, None, NOON)[0])).records
+    (other,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.queries(None, None, NOON)[0])).records
     assert found == other
     assert found is not None
     assert found.children["campaign_messages"].ids == ("M", "N")
@@ -119,7 +119,7 @@ def test_a_forms_version_ids_are_in_raw_however_it_was_fetched(bench: Bench) -> 
     form = {"type": "form", "id": "X", "attributes": {"name": "Pop-up"}, "relationships": related}
     by_id = {**form, "attributes": {"name": "Pop-up", "definition": {"versions": []}}}
     bench.server.will(ok(page(form)), ok({"data": by_id}))
-    [listed] = next(bench.client.pages(FORMS, FORMS.chains(None, None, NOON)[0])).records
+    [listed] = next(bench.client.pages(FORMS, FORMS.queries(None, None, NOON)[0])).records
     found = bench.client.get(FORMS, "X").record
     assert found == listed
     assert listed.values["raw"] == {

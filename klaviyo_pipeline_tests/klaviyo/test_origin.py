@@ -95,7 +95,7 @@ def test_a_next_link_elsewhere_is_malformed_and_not_followed(bench: Bench, link:
         port = httpx.URL(bench.server.url).port
         told = link.format(other=other.url, port=port) if isinstance(link, str) else link
         bench.server.will(ok(page(next=told), x_klaviyo_req_id="r1"))
-        chain = FORMS.chains(None, None, NOON)[0]
+        chain = FORMS.queries(None, None, NOON)[0]
         with pytest.raises(errors.MalformedAnswer) as raised:
             list(bench.client.pages(FORMS, chain))
         assert other.asked == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,11 +35,45 @@ def put_many(account: SandboxAccount, entity: str, count: int, **more: Any) -> l
 def test_pages_hold_the_default_number_and_every_row_once(
     account: SandboxAccount, client: httpx.Client, entity: str, sort: str, size: int
 ) -> None:
+    account.cursors_without_id = frozenset()
     names = put_many(account, entity, 2 * size + 5)
     filter = {"filter": EMAIL} if entity == "campaigns" else {}
     pages = walk(client, f"/api/{entity}", sort=sort, **filter)
     assert [len(page) for page in pages] == [size, size, 5]
     assert [id for page in pages for id in page] == names
+
+
+@pytest.mark.parametrize(("repeats", "second"), [(False, ["X006", "X007"]), (True, ["X003", "X004", "X005", "X006"])])
+def test_a_cursor_of_forms_holds_times_and_no_id_and_passes_over_ties_or_repeats_them(
+    account: SandboxAccount, client: httpx.Client, repeats: bool, second: list[str]
+) -> None:
+    account.repeats_ties = repeats
+    put_many(account, "forms", 8)
+    first = client.get("/api/forms", params={"sort": "updated_at", "page[size]": 4})
+    following = first.json()["links"]["next"]
+    cursor = base64.urlsafe_b64decode(httpx.URL(following).params["page[cursor]"]).decode()
+    assert cursor == "next::created::2024-01-01T12:00:00+00:00::updated::2026-01-01T00:00:01+00:00"
+    assert ids(first) == ["X000", "X001", "X002", "X003"]
+    assert ids(client.get(following)) == second
+
+
+def test_other_cursors_name_the_last_object(account: SandboxAccount, client: httpx.Client) -> None:
+    put_many(account, "segments", 11)
+    for sort, text in (
+        ("id", "next::id::X009"),
+        ("updated", "next::updated::2026-01-01T00:00:03+00:00::id::X009"),
+    ):
+        following = client.get("/api/segments", params={"sort": sort}).json()["links"]["next"]
+        assert base64.urlsafe_b64decode(httpx.URL(following).params["page[cursor]"]).decode() == text
+
+
+def test_full_pages_may_lack_their_links(account: SandboxAccount, client: httpx.Client) -> None:
+    account.full_pages_lack_links = True
+    put_many(account, "segments", 11)
+    account.tags = {f"T{number}": "tag" for number in range(3)}
+    assert client.get("/api/segments").json().keys() == {"data"}
+    assert client.get("/api/segments", params={"filter": "any(id,['X000'])"}).json()["links"]["next"] is None
+    assert client.get("/api/tags", params={"page[size]": 3}).json().keys() == {"data"}
 
 
 def test_a_descending_listing_runs_backwards_through_its_pages(account: SandboxAccount, client: httpx.Client) -> None:

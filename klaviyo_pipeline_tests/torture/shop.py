@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets import entities, reports, spans
+from klaviyo_pipeline.assets import chunks, entities, reports
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres import children, io_manager, repositories
 from klaviyo_pipeline.postgres.tables import Target, reflect
@@ -88,6 +88,6 @@ def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
     patch = patch or pytest.MonkeyPatch()
     patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     patch.setattr(entities, "BATCH_ROWS", 6)
-    patch.setattr(spans, "SPAN", timedelta(days=3))
+    patch.setattr(chunks, "SHORTEST_CHUNK", timedelta(days=3))
     patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
     patch.setattr(reports, "VALUES_SPAN_DAYS", 2 * reports.LONGEST_SEND.days + 2)

@@ -1,0 +1,193 @@
+"""Reads a listing completely, whatever its cursors and links are worth.
+
+Two habits of listings lose objects. A cursor that holds times to the second and no id (seen in recordings of forms)
+passes over objects of the second at which a page ends, or repeats them. And an answer without `links` ends a listing
+that has more pages.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from urllib.parse import parse_qs, urlsplit
+
+from klaviyo_pipeline.klaviyo.calls import Call, blamed_on
+from klaviyo_pipeline.klaviyo.children import included_of
+from klaviyo_pipeline.klaviyo.errors import IndistinctObjects
+from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.order import SortMonitor
+from klaviyo_pipeline.klaviyo.paging import data_list, next_link, turns
+from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.sender import Sender
+
+# A listing whose cursor expires again and again will not end in this run.
+RESTARTS = 2
+
+BY_ID = "id"
+BACKWARDS = "-id"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing, observed at `observed_at` (UTC).
+
+    `restarted` tells that an expired cursor made the listing begin again, so that records may come a second time.
+    `requests` counts the attempts that the page took. `next` is the link to the page behind it, None on the last one;
+    `has_links` tells whether the answer has links at all.
+    """
+
+    records: list[Record]
+    observed_at: datetime
+    requests: int
+    restarted: bool = False
+    next: str | None = None
+    has_links: bool = True
+
+    @property
+    def is_border_exact(self) -> bool:
+        """Whether the next page begins right behind the last object: there is none, or its cursor names the object."""
+        return self.next is None or not self.records or self.records[-1].id in _words(self.next)
+
+
+def _words(link: str) -> set[str]:
+    """What the cursor of a link holds: Klaviyo writes `next::updated::2026-01-01 10:00:00::id::AbCdEf` in base64."""
+    cursor = parse_qs(urlsplit(link).query).get("page[cursor]", [""])[0]
+    try:
+        written = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        written = cursor
+    return set(re.split(r"::|[^\w.~-]+", written))
+
+
+@dataclass
+class _Seen:
+    """What a reading has seen. `recent` are the records around the last border, which may come again; `seconds` are the
+    queries for those of one second.
+    """
+
+    ids: set[str] = field(default_factory=set)
+    seconds: set[ListingQuery] = field(default_factory=set)
+    recent: dict[str, Record] = field(default_factory=dict)
+
+    def new(self, page: Page) -> Page:
+        """The page with those of its records that were not seen before, which are seen from now on."""
+        records = [record for record in page.records if record.id not in self.ids]
+        self.ids.update(record.id for record in records)
+        self.recent |= {record.id: record for record in page.records}
+        return replace(page, records=records)
+
+    def not_repeated(self, page: Page) -> Page:
+        """The page without the records that stood at the border before it, unchanged."""
+        records = [one for one in page.records if page.restarted or self.recent.get(one.id) != one]
+        self.recent = {record.id: record for record in page.records}
+        self.ids.update(self.recent)
+        return replace(page, records=records)
+
+
+@dataclass(frozen=True)
+class ListingReader:
+    """Reads queries of one listing, at `url`."""
+
+    sender: Sender
+    url: str
+    listing: Listing
+
+    def read(self, query: ListingQuery) -> Iterator[Page]:
+        """Every page of the query, or those up to its end.
+
+        Where a page ends within a second, the objects of that second are requested besides, unless the cursor names
+        the last object. Where the last page is full, the query is sent once more beyond its last object. Raises
+        `IndistinctObjects` where neither can tell whether objects are missing.
+        """
+        return self._read(query, _Seen())
+
+    def _read(self, query: ListingQuery, seen: _Seen, *, beyond: bool = False) -> Iterator[Page]:
+        """See `read`. With `beyond` the pages contain only what was not seen before."""
+        monitor, page, known = SortMonitor(query.until), None, 0
+        for page in self._linked(query):
+            known = len(seen.ids)
+            yield seen.new(page) if beyond else seen.not_repeated(page)
+            monitor.add([record.updated_at for record in page.records])
+            if monitor.is_passed:
+                return
+            if query.sort != BY_ID and not page.is_border_exact:
+                yield from self._same_second(query, page, seen, frozenset({query.sort}))
+        if page is None or len(page.records) < query.page_size:
+            return
+        if query.sort == BY_ID:
+            yield from self._backwards(query, seen)
+        elif len(seen.ids) > known:
+            further = self.listing.from_second_of(query, page.records[-1], page.observed_at)
+            yield from () if further is None else self._read(further, seen, beyond=True)
+        elif not page.has_links:
+            raise self._indistinct()
+
+    def _same_second(self, query: ListingQuery, page: Page, seen: _Seen, pinned: frozenset[str]) -> Iterator[Page]:
+        """The objects that share the second of a page's last one, in each of the times that are `pinned`."""
+        last = page.records[-1]
+        if self.listing.time_operators[1] is None:
+            yield from self._from_second_of(query, last, page.observed_at, seen)
+            return
+        tied = self.listing.same_second_as(query, last, page.observed_at)
+        if tied is None or tied in seen.seconds:
+            return
+        seen.seconds.add(tied)
+        own, were_promised = set[str](), False
+        for each in self._linked(tied):
+            yield seen.new(each)
+            ids = {record.id for record in each.records}
+            if tied.sort not in pinned:
+                if not each.is_border_exact:
+                    yield from self._same_second(tied, each, seen, pinned | {tied.sort})
+            elif were_promised and ids <= own and not each.restarted:
+                raise self._indistinct()
+            own, were_promised = own | ids, each.next is not None
+
+    def _from_second_of(self, query: ListingQuery, last: Record, now: datetime, seen: _Seen) -> Iterator[Page]:
+        """A single page from the last object's second on: without an upper bound, all others would follow."""
+        further = self.listing.from_second_of(query, last, now)
+        if further is not None:
+            page = next(self._linked(further))
+            yield seen.new(page)
+            if page.next is not None and page.records and self.listing.is_same_second(query, page.records[-1], last):
+                raise self._indistinct()
+
+    def _backwards(self, query: ListingQuery, seen: _Seen) -> Iterator[Page]:
+        """What a listing by id has beyond its last page: the first pages backwards, up to an object that was seen."""
+        page = None
+        for page in self._linked(replace(query, sort=BACKWARDS)):
+            new = seen.new(page)
+            yield new
+            if len(new.records) < len(page.records):
+                return
+        if page is None or len(page.records) < query.page_size:
+            return
+        # This order ended too early as well: go on by time, from the last object of each page.
+        if self.listing.created_field is None:
+            raise self._indistinct()
+        yield from self._read(replace(query, sort=self.listing.created_field), _Seen())
+
+    def _linked(self, query: ListingQuery) -> Iterator[Page]:
+        """The pages along their links."""
+        first = Call(self.listing.list_endpoint, self.url, query.params)
+        for turn in turns(self.sender, first, restarts=RESTARTS):
+            answer = turn.answer
+            with blamed_on(answer, first.endpoint):
+                included = included_of(answer.body)
+                records = [
+                    self.listing.record(one, query.stamp, included, clean=answer.clean) for one in data_list(answer)
+                ]
+            link, has_links = next_link(answer.body), isinstance(answer.body.get("links"), Mapping)
+            following = None if link is None else str(link)
+            yield Page(records, answer.observed_at, turn.requests, turn.restarted, following, has_links)
+
+    def _indistinct(self) -> IndistinctObjects:
+        return IndistinctObjects(
+            f"The listing of {self.listing.entity} ends within objects that no filter or order tells apart, and some "
+            "may be missing. Run again later.",
+            endpoint=self.listing.list_endpoint.name,
+        )
