@@ -24,7 +24,7 @@ from benchmarks import (
 )
 from benchmarks.results import Figure, as_table
 from benchmarks.server import throw_away_server
-from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 
 BENCHMARKS: Mapping[str, Callable[..., Iterator[Figure]]] = {
     "write_path": write_path.run,

@@ -20,14 +20,14 @@ from typing import IO, Any, NamedTuple
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox import app as sandbox_app
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
-from klaviyo_pipeline.sandbox.call import Call
 from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
 from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.request_context import Call
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline.settings import PROJECT_ROOT
 
 SEED = 7
 FIRST_DAY, LAST_DAY = date(2025, 7, 1), date(2026, 6, 30)

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.results import Figure
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.brands import described
 from klaviyo_pipeline_tests.support import empty_shop, key_of, put, utc
@@ -50,7 +50,7 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
 
 def _measured(server: str, workers: int, accounts: int, pages: int) -> float:
     """Seconds from the start of the first run to the end of the last."""
-    from klaviyo_pipeline_tests.launching.cluster import cluster
+    from klaviyo_pipeline_tests.dagster_internals.celery.cluster import cluster
 
     shops = {f"shop_{number}": _shop(number, pages) for number in range(accounts)}
     keys = {f"KEY_OF_{slug.upper()}": key_of(shop) for slug, shop in shops.items()}

@@ -35,7 +35,7 @@ from benchmarks.account_server import (
     served,
 )
 from benchmarks.results import Figure
-from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 
 DLT_PYTHON = Path(os.environ.get("BENCH_DLT_PYTHON", PROJECT_ROOT / ".venv-bench" / "bin" / "python"))
 OVER_THE_INTERNET = 0.15

@@ -13,15 +13,15 @@ import pytest
 
 from benchmarks import rows
 from benchmarks.results import Figure
-from klaviyo_pipeline.instance import EVENT_BATCH_SIZE
-from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.dagster_internals.storage import EVENT_BATCH_SIZE
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import reflect
-from klaviyo_pipeline.postgres.writer import Writer
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import reflect
+from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.write.writer import Writer
+from klaviyo_pipeline.windows import Window
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, put, recorded_pipeline, utc
 
 FIRST, LAST, ONE = "2025-02-01", "2026-01-31", "2026-02-01"

@@ -13,17 +13,17 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.results import Figure
-from klaviyo_pipeline.assets.entities import BATCH_ROWS
-from klaviyo_pipeline.assets.frames import record_frame
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR
 from klaviyo_pipeline.klaviyo.listings import FORMS
-from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.orchestration.assets.entity_assets import BATCH_ROWS
+from klaviyo_pipeline.orchestration.assets.frames import record_frame
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import reflect
-from klaviyo_pipeline.postgres.writer import Writer
-from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import reflect
+from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.write.writer import Writer
+from klaviyo_pipeline.windows import Window
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

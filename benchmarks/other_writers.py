@@ -20,10 +20,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from benchmarks.fetch import run_with_dlt
 from benchmarks.results import Figure
 from benchmarks.write_path import CHANGED, SCHEMA, Subject, Timings, copy_bare, postmaster_of, python_values, subjects
+from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import Target, reflect
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import Target, reflect
 
 PHASES = {"first": "first load", "unchanged": "unchanged", "changed": "a tenth changed"}
 

@@ -10,8 +10,8 @@ from typing import Any, LiteralString
 import psycopg
 
 from benchmarks.results import Figure
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 
 SCHEMA = "reading"
 METRICS: LiteralString = """

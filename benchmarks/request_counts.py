@@ -10,12 +10,12 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from benchmarks.results import Figure
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.catalog import LISTINGS
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
+from klaviyo_pipeline.windows import Window
 from klaviyo_pipeline_tests.support import Pipeline, pipeline_on
 
 FIRST_DAY, LAST_DAY = date(2024, 7, 1), date(2026, 6, 30)

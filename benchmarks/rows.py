@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from klaviyo_pipeline.assets.frames import record_frame, table_frame
-from klaviyo_pipeline.assets.reports import FLOW_REPORT
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS
-from klaviyo_pipeline.postgres.staging import WINDOW
+from klaviyo_pipeline.orchestration.assets.frames import record_frame, table_frame
+from klaviyo_pipeline.orchestration.assets.report_assets import FLOW_REPORT
+from klaviyo_pipeline.postgres.write.staging import WINDOW
 
 FIRST_DAY = date(2025, 1, 1)
 RAW_BYTES = 1_500

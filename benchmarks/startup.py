@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.account_server import FIRST_DAY, SMALL, served
 from benchmarks.fetch import environment_of
 from benchmarks.results import Figure
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 
 BARE = """
 import dagster as dg

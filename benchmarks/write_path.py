@@ -23,16 +23,16 @@ from psycopg.types.json import Jsonb
 
 from benchmarks import rows
 from benchmarks.results import Figure
-from klaviyo_pipeline.assets.entities import BATCH_ROWS
-from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.orchestration.assets.entity_assets import BATCH_ROWS
 from klaviyo_pipeline.postgres.engine import create_engine, json_text
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.merge import DaySpan
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import Target, reflect
-from klaviyo_pipeline.postgres.writer import Writer
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import Target, reflect
+from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.write.merge import DaySpan
+from klaviyo_pipeline.postgres.write.writer import Writer
+from klaviyo_pipeline.windows import Window
 
 SCHEMA = "bench"
 WINDOWS = 59

@@ -20,8 +20,8 @@ def code_location(number: int) -> None:
     told = _Told()
     from dagster._core.remote_representation.external_data import RepositorySnap
 
-    from klaviyo_pipeline.definitions import accounts_repository
-    from klaviyo_pipeline.settings import Account
+    from klaviyo_pipeline.config.settings import Account
+    from klaviyo_pipeline.orchestration.build import accounts_repository
 
     told("import")
     accounts = [Account(slug=f"account_{n}", timezone=ZONES[n % len(ZONES)]) for n in range(number)]
@@ -41,8 +41,8 @@ def code_location(number: int) -> None:
 def one_piece(number: int) -> None:
     """The same as one object of Dagster's."""
     told = _Told()
-    from klaviyo_pipeline.definitions import build_defs
-    from klaviyo_pipeline.settings import Account
+    from klaviyo_pipeline.config.settings import Account
+    from klaviyo_pipeline.orchestration.build import build_defs
 
     build_defs([Account(slug=f"account_{n}") for n in range(number)]).get_repository_def()
     told("build_defs and its repository, import included")
@@ -51,8 +51,8 @@ def one_piece(number: int) -> None:
 def one_run(number: int) -> None:
     """What the process of a run does before it begins."""
     told = _Told()
-    from klaviyo_pipeline.definitions import accounts_repository
-    from klaviyo_pipeline.settings import Account
+    from klaviyo_pipeline.config.settings import Account
+    from klaviyo_pipeline.orchestration.build import accounts_repository
 
     repository = accounts_repository([Account(slug=f"account_{n}") for n in range(number)]).definition()
     repository.get_job(f"account_{number - 1}_entities")

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres, ensure_database
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres, ensure_database
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of

@@ -18,14 +18,14 @@ import yaml
 from dagster._core.instance import InstanceRef
 from psycopg import sql
 
-from klaviyo_pipeline.definitions import build_defs
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
-from klaviyo_pipeline.sandbox.entities import ENTITIES
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
+from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
-from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR, Account
 
 SLUG = "shop"
 START = date(2025, 2, 1)

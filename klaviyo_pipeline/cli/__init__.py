@@ -1,6 +1,6 @@
 """The command line, `klaviyo-pipeline`: every command with `--help`, errors as one line, exit 0, 1 or 2."""
 
-from klaviyo_pipeline.garbage import kept
+from klaviyo_pipeline.dagster_internals.gc_tuning import kept
 
 with kept():
     from klaviyo_pipeline.cli.main import main

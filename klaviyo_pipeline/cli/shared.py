@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
-from klaviyo_pipeline.accounts import errors_in_terms_of, load_accounts
+from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
+from klaviyo_pipeline.config.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
-from klaviyo_pipeline.postgres.account import AccountRefused
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgresError
+from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.engine import (
     DatabaseUnreachable,
     NotMigrated,
@@ -31,12 +31,12 @@ from klaviyo_pipeline.postgres.engine import (
     reason,
     warehouse_url,
 )
-from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
-from klaviyo_pipeline.postgres.overview import OverviewRefused, refresh_overview
-from klaviyo_pipeline.postgres.repositories import UnknownFilter
-from klaviyo_pipeline.postgres.sessions import UnfitDatabase
-from klaviyo_pipeline.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
-from klaviyo_pipeline.text import printable
+from klaviyo_pipeline.postgres.schema.cross_account_views import OverviewRefused, refresh_overview
+from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgresError
+from klaviyo_pipeline.postgres.server.sessions import UnfitDatabase
+from klaviyo_pipeline.postgres.write.repositories import UnknownFilter
+from klaviyo_pipeline.reporting.text import printable
 
 WIDE = 200
 

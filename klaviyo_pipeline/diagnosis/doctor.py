@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from klaviyo_pipeline.accounts import duplicates, in_terms_of, load_accounts
+from klaviyo_pipeline.config.accounts import duplicates, in_terms_of, load_accounts
+from klaviyo_pipeline.config.settings import Account, Settings, SettingsError
+from klaviyo_pipeline.dagster_internals.storage import OWN_URL
 from klaviyo_pipeline.diagnosis import clocks
-from klaviyo_pipeline.diagnosis.account import KEY, Told, ask_klaviyo, not_asked
-from klaviyo_pipeline.diagnosis.dagster import CHECK as DAGSTER
-from klaviyo_pipeline.diagnosis.dagster import look_at_dagster
+from klaviyo_pipeline.diagnosis.account_access import KEY, Told, ask_klaviyo, not_asked
+from klaviyo_pipeline.diagnosis.api_access import reach
+from klaviyo_pipeline.diagnosis.dagster_access import CHECK as DAGSTER
+from klaviyo_pipeline.diagnosis.dagster_access import look_at_dagster
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
-from klaviyo_pipeline.diagnosis.reaching import reach
-from klaviyo_pipeline.diagnosis.warehouse import COUNTED_TWICE, look_at_warehouse, refusals_on_record
-from klaviyo_pipeline.instance import OWN_URL
-from klaviyo_pipeline.resources import api_key
-from klaviyo_pipeline.settings import Account, Settings, SettingsError
+from klaviyo_pipeline.diagnosis.warehouse_access import COUNTED_TWICE, look_at_warehouse, refusals_on_record
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key
 
 SETTINGS, ACCOUNTS = "settings", "accounts"
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.config.settings import Account
 
 Verdict = Literal["ok", "warning", "failed", "skipped"]
 

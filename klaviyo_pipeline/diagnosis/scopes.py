@@ -11,10 +11,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from klaviyo_pipeline.catalog import LISTINGS
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, warning
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.errors import Forbidden, KlaviyoError, MissingScope
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.rates import Endpoint

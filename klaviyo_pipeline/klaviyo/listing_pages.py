@@ -19,10 +19,10 @@ from klaviyo_pipeline.klaviyo.calls import Call, blamed_on
 from klaviyo_pipeline.klaviyo.children import included_of
 from klaviyo_pipeline.klaviyo.errors import IndistinctObjects
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
-from klaviyo_pipeline.klaviyo.order import SortMonitor
 from klaviyo_pipeline.klaviyo.paging import data_list, next_link, turns
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sender import Sender
+from klaviyo_pipeline.klaviyo.sorting import SortMonitor
 
 # A listing whose cursor expires again and again will not end in this run.
 RESTARTS = 2

@@ -25,10 +25,10 @@ from klaviyo_pipeline.klaviyo.answers import (
     request_id,
 )
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord
-from klaviyo_pipeline.klaviyo.environment import proxy_errors, proxy_variable
 from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, Stopped, Throttled, Unavailable
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer, quota_spent
+from klaviyo_pipeline.klaviyo.proxy_settings import proxy_errors, proxy_variable
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.retry import LostTime, RetryPolicy, daily_wait
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.counting import EndpointCount
+from klaviyo_pipeline.klaviyo.api_usage import EndpointCount
 
 COUNTS = ("requests", "throttled", "retries", "rows", "waited_seconds", "read_seconds")
 

@@ -21,8 +21,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.types.json import set_json_dumps
 
-from klaviyo_pipeline.postgres.embedded import project_server
-from klaviyo_pipeline.postgres.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
+from klaviyo_pipeline.postgres.server.embedded import project_server
+from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
 
 POOL_SIZE = 3
 """Sessions that a process opens at most for one URL: one writes, the others keep the pace and read meanwhile."""

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.postgres.merge import Tally
+from klaviyo_pipeline.postgres.write.merge import Tally
+from klaviyo_pipeline.windows import Window
 
 PRESENT_MARGIN = timedelta(seconds=5)
 """Klaviyo refuses to be asked about the last seconds; a window is done when it was asked this long after its end."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from klaviyo_pipeline.reporting.figures import Sending, added, ratio
+from klaviyo_pipeline.reporting.formats import count, money, points, rate, round_money, signed_rate
+from klaviyo_pipeline.reporting.metric_values import Sending, added, ratio
+from klaviyo_pipeline.reporting.report_tables import Row, Table
 from klaviyo_pipeline.reporting.subjects import Column
-from klaviyo_pipeline.reporting.tables import Row, Table
-from klaviyo_pipeline.reporting.writing import count, money, points, rate, round_money, signed_rate
 
 KEY_FIGURES = (
     Column("Revenue", "conversion_value", round_money),

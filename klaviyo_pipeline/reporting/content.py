@@ -9,10 +9,12 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.reporting.comparison import KeyFigure, by_source, key_figures
-from klaviyo_pipeline.reporting.figures import Sending, added
+from klaviyo_pipeline.reporting.formats import Form, count, money, rate
+from klaviyo_pipeline.reporting.metric_values import Sending, added
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series
 from klaviyo_pipeline.reporting.period import DAY, Period, spans
 from klaviyo_pipeline.reporting.queries import AccountFacts, Coverage, Ranked, Reader
+from klaviyo_pipeline.reporting.report_tables import Row, Table, ranking, shown_name
 from klaviyo_pipeline.reporting.subjects import (
     CAMPAIGNS,
     FLOWS,
@@ -23,9 +25,7 @@ from klaviyo_pipeline.reporting.subjects import (
     Plot,
     by_day_of,
 )
-from klaviyo_pipeline.reporting.tables import Row, Table, ranking, shown_name
-from klaviyo_pipeline.reporting.writing import Form, count, money, rate
-from klaviyo_pipeline.text import shortened
+from klaviyo_pipeline.reporting.text import shortened
 
 RATES_OVER_TIME = (
     Plot("Open and click rate*", LINES, {"open_rate": "opens", "click_rate": "clicks"}, rate),

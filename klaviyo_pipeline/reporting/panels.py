@@ -8,8 +8,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
+from klaviyo_pipeline.reporting.formats import Form
 from klaviyo_pipeline.reporting.period import Period
-from klaviyo_pipeline.reporting.writing import Form
 
 Shape = Literal["bars", "lines"]
 BARS: Shape = "bars"

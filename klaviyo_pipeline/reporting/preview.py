@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from klaviyo_pipeline.reporting.charts import png
 from klaviyo_pipeline.reporting.comparison import KeyFigure
-from klaviyo_pipeline.reporting.figures import Kind
+from klaviyo_pipeline.reporting.metric_values import Kind
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
+from klaviyo_pipeline.reporting.report_tables import Row, Table, markdown, ranking
 from klaviyo_pipeline.reporting.subjects import Subject
-from klaviyo_pipeline.reporting.tables import Row, Table, markdown, ranking
 
 TOP = 5
 RATES_NOTE = "\\* daily rates weighted by deliveries"

@@ -11,8 +11,8 @@ from typing import Any, Generic
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from klaviyo_pipeline.postgres.metrics import MetricsTable
-from klaviyo_pipeline.reporting.figures import Figures, Kind
+from klaviyo_pipeline.postgres.metrics_tables import MetricsTable
+from klaviyo_pipeline.reporting.metric_values import Figures, Kind
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.subjects import Subject
 

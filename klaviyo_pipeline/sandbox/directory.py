@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.account import MappedMetric, Metric
-from klaviyo_pipeline.sandbox.call import Call
+from klaviyo_pipeline.sandbox.api_errors import not_found
 from klaviyo_pipeline.sandbox.documents import Related, Resource, resource, tag_resource
-from klaviyo_pipeline.sandbox.entities import TEXT_SEARCH, FilterField
-from klaviyo_pipeline.sandbox.errors import not_found
-from klaviyo_pipeline.sandbox.filters import passes, read_filter
-from klaviyo_pipeline.sandbox.paging import collection_links, cut_page
+from klaviyo_pipeline.sandbox.entity_kinds import TEXT_SEARCH, FilterField
+from klaviyo_pipeline.sandbox.filter_matching import passes, read_filter
+from klaviyo_pipeline.sandbox.pagination import collection_links, cut_page
+from klaviyo_pipeline.sandbox.request_context import Call
+from klaviyo_pipeline.sandbox.sandbox_account import MappedMetric, Metric
 from klaviyo_pipeline.sandbox.timestamps import write_time
 
 CURSOR = "page[cursor]"

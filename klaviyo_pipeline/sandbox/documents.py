@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.account import Message, SandboxObject
-from klaviyo_pipeline.sandbox.call import Call
-from klaviyo_pipeline.sandbox.entities import Entity
+from klaviyo_pipeline.sandbox.entity_kinds import Entity
 from klaviyo_pipeline.sandbox.flow_actions import actions_of
+from klaviyo_pipeline.sandbox.request_context import Call
+from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxObject
 
 Resource = dict[str, Any]
 # The (type, id) of one related resource, or of many.

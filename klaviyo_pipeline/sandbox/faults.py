@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from klaviyo_pipeline.sandbox.errors import ApiError
+from klaviyo_pipeline.sandbox.api_errors import ApiError
 
 Match = Callable[[Request], bool]
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.account import Message
+from klaviyo_pipeline.sandbox.sandbox_account import Message
 
 Definition = dict[str, Any]
 TESTED = ("email", "sms")

@@ -15,10 +15,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.sandbox import shop
-from klaviyo_pipeline.sandbox.account import Message, SandboxAccount, SandboxObject, State
-from klaviyo_pipeline.sandbox.entities import ENTITIES, REPORT_CHANNELS
-from klaviyo_pipeline.sandbox.figures import FigureGroup
-from klaviyo_pipeline.sandbox.oddities import add_oddities
+from klaviyo_pipeline.sandbox.daily_counts import FigureGroup
+from klaviyo_pipeline.sandbox.edge_cases import add_oddities
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, REPORT_CHANNELS
+from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount, SandboxObject, State
 from klaviyo_pipeline.sandbox.timestamps import write_time
 from klaviyo_pipeline.sandbox.traffic import FormTraffic, SegmentTraffic, SendTraffic
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from klaviyo_pipeline.sandbox.errors import throttled
+from klaviyo_pipeline.sandbox.api_errors import throttled
 
 DAY = 86_400
 

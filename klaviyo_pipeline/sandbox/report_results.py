@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from klaviyo_pipeline.sandbox.account import Metric, SandboxAccount
-from klaviyo_pipeline.sandbox.figures import UNIT, Counts, FigureGroup, part_of_day
-from klaviyo_pipeline.sandbox.filters import Criterion
+from klaviyo_pipeline.sandbox.daily_counts import UNIT, Counts, FigureGroup, part_of_day
+from klaviyo_pipeline.sandbox.filter_matching import Criterion
 from klaviyo_pipeline.sandbox.report_requests import ReportRequest
+from klaviyo_pipeline.sandbox.sandbox_account import Metric, SandboxAccount
 from klaviyo_pipeline.sandbox.statistics import COUNTS, RATES, UNIQUES
 from klaviyo_pipeline.sandbox.timeframes import Span
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from klaviyo_pipeline.sandbox.account import MappedMetric, Metric
+from klaviyo_pipeline.sandbox.sandbox_account import MappedMetric, Metric
 
 _OPENED = datetime(2023, 11, 6, 15, 4, 5, tzinfo=UTC)
 

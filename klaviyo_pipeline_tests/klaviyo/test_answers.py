@@ -11,7 +11,7 @@ from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.klaviyo.escape import DEEP
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS
-from klaviyo_pipeline.sandbox.errors import OTHER_403S, ApiError
+from klaviyo_pipeline.sandbox.api_errors import OTHER_403S, ApiError
 
 from .conftest import API_KEY, Bench
 from .resources import flow

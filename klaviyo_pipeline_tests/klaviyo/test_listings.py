@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.catalog import LISTINGS
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
 
 from .fakes import NOON

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from klaviyo_pipeline.catalog import LISTINGS
 from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, MINUTE, SECOND, Endpoint
 from klaviyo_pipeline.klaviyo.reports import REPORTS, Report, SeriesReport, body

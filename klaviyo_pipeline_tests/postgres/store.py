@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from klaviyo_pipeline.partitions import Window
 from klaviyo_pipeline.postgres.ledger import AskedWith, Ledger, Synced
-from klaviyo_pipeline.postgres.merge import DaySpan, Tallies, Tally, merge
-from klaviyo_pipeline.postgres.tables import Target, reflect
+from klaviyo_pipeline.postgres.schema.tables import Target, reflect
+from klaviyo_pipeline.postgres.write.merge import DaySpan, Tallies, Tally, merge
+from klaviyo_pipeline.windows import Window
 
 SLUG = "order"
 """The schema: a word that SQL reserves, so that a name that is left unquoted anywhere fails."""

@@ -8,9 +8,9 @@ import pytest
 
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, dagster_home, empty_shop, pipeline_on, put, utc
 
 DAY = "2025-03-10"

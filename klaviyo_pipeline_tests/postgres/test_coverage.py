@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from klaviyo_pipeline.postgres.account import claim
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.postgres.account_binding import claim
 from klaviyo_pipeline_tests.postgres.store import FIRST_DAY, NOON, SLUG, Store, day, minute, synced, window
 
 SHOP = Account(slug=SLUG, start_date=FIRST_DAY)

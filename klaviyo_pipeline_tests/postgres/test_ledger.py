@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from klaviyo_pipeline.postgres.ledger import ERROR_LENGTH, Ledger
-from klaviyo_pipeline.postgres.merge import Tally
+from klaviyo_pipeline.postgres.write.merge import Tally
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, minute, synced, window
 
 

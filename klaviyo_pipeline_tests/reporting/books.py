@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.account import claim
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.postgres.account_binding import claim
 from klaviyo_pipeline.postgres.engine import snapshot
-from klaviyo_pipeline.postgres.metrics import METRICS
+from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.reporting.content import Content, gather
 from klaviyo_pipeline.reporting.page import render
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
-from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline_tests.postgres.store import FIRST_DAY, NOON, SLUG, Store, synced, window
 
 WEEK = Period(FIRST_DAY + timedelta(days=7), FIRST_DAY + timedelta(days=13))

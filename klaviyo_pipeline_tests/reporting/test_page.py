@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.reporting.page import render, write
 from klaviyo_pipeline.reporting.period import Period
-from klaviyo_pipeline.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.reporting.books import WEEK, Books
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

@@ -11,7 +11,7 @@ import pytest
 
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo.escape import unescape
-from klaviyo_pipeline.sandbox.account import Message
+from klaviyo_pipeline.sandbox.sandbox_account import Message
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, put, utc
 
 DAY = "2025-03-10"

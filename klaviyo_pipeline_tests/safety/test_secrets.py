@@ -23,8 +23,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, utc

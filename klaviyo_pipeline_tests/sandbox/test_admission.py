@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.sandbox.conftest import HEADERS, client_of, error_of
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import httpx
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.sandbox.conftest import NOW, error_of, ids, walk
 
 

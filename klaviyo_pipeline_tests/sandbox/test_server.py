@@ -6,7 +6,7 @@ import threading
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer, run
 from klaviyo_pipeline_tests.sandbox.conftest import HEADERS, NOW, client_of
 

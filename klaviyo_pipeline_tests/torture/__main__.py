@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 
 from klaviyo_pipeline.klaviyo.rates import DAY, MINUTE, SECOND
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import GIVEN_SERVER, THROW_AWAY
-from klaviyo_pipeline_tests.launching.cluster import REDIS
+from klaviyo_pipeline_tests.dagster_internals.celery.cluster import REDIS
 from klaviyo_pipeline_tests.support import throw_away_database
 from klaviyo_pipeline_tests.torture.database import CASES, cut_connections, quick_retries, restart_server
 from klaviyo_pipeline_tests.torture.database import TROUBLES as DATABASE_TROUBLES

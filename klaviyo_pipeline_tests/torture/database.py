@@ -18,7 +18,7 @@ from psycopg import sql
 from starlette.requests import Request
 
 from klaviyo_pipeline.postgres import engine
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline_tests.support import SLUG, reason
 from klaviyo_pipeline_tests.torture.matrix import ALWAYS, TARGETS, Defect, Matrix, Target, Undisturbed

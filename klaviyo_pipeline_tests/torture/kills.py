@@ -18,9 +18,9 @@ from typing import Any
 
 import psycopg
 
-from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline.settings import SQL_DIR
 from klaviyo_pipeline_tests.support import SLUG, environment
 from klaviyo_pipeline_tests.torture import victim
 from klaviyo_pipeline_tests.torture.shop import FIRST, LAST, small_shop

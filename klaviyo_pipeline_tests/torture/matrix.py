@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.requests import Request
 
-from klaviyo_pipeline.planning import FULL_LISTINGS, Planner, SyncRequest
+from klaviyo_pipeline.planning.planner import FULL_LISTINGS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline_tests.support import RANGE, Pipeline, key_of, pipeline_on, reason, throw_away_database
 from klaviyo_pipeline_tests.torture.faults import ALWAYS, TROUBLES, Document, Trouble, broken_network

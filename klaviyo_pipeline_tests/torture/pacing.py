@@ -16,12 +16,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.klaviyo.pacing import LATE_WAKING
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, MINUTE, Endpoint, Rate
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.pacing import PostgresPacer
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
 from klaviyo_pipeline_tests.support import SLUG, utc
 
 BEGAN = utc("2026-07-01T12:00:00")

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets import chunks, entities, reports
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
-from klaviyo_pipeline.postgres import children, io_manager, repositories
-from klaviyo_pipeline.postgres.tables import Target, reflect
-from klaviyo_pipeline.sandbox.account import Message, SandboxAccount
+from klaviyo_pipeline.orchestration.assets import entity_assets, report_assets
+from klaviyo_pipeline.planning import chunks
+from klaviyo_pipeline.postgres.schema.tables import Target, reflect
+from klaviyo_pipeline.postgres.write import child_rows, io_manager, repositories
+from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount
 from klaviyo_pipeline_tests.support import empty_shop, put, utc
 
 FIRST, LAST = date(2025, 3, 3), date(2025, 3, 8)
@@ -78,7 +79,7 @@ def small_steps() -> Iterator[pytest.MonkeyPatch]:
         take_small_steps(patch)
         # The tables stay as they are, and thousands of runs need not look them up.
         known = cached_reflection()
-        for module in (io_manager, children, repositories):
+        for module in (io_manager, child_rows, repositories):
             patch.setattr(module, "reflect", known)
         yield patch
 
@@ -87,7 +88,7 @@ def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
     """`small_steps`, for as long as the patch or this process lives."""
     patch = patch or pytest.MonkeyPatch()
     patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
-    patch.setattr(entities, "BATCH_ROWS", 6)
+    patch.setattr(entity_assets, "BATCH_ROWS", 6)
     patch.setattr(chunks, "SHORTEST_CHUNK", timedelta(days=3))
-    patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
-    patch.setattr(reports, "VALUES_SPAN_DAYS", 2 * reports.LONGEST_SEND.days + 2)
+    patch.setattr(report_assets, "DAILY_SPAN_DAYS", 2)
+    patch.setattr(report_assets, "VALUES_SPAN_DAYS", 2 * report_assets.LONGEST_SEND.days + 2)

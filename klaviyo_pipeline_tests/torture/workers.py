@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from klaviyo_pipeline_tests.brands import FIRST, LAST, REVOKED, Brands, brands_in
-from klaviyo_pipeline_tests.launching.cluster import Cluster, cluster
+from klaviyo_pipeline_tests.dagster_internals.celery.cluster import Cluster, cluster
 
 SECONDS_BETWEEN = (1.0, 12.0)
 """From before a run has begun to after it has ended: a run takes some five seconds beside three others."""

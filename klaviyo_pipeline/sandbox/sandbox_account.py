@@ -1,0 +1,221 @@
+"""The simulated Klaviyo account: what it holds, and the ways a test may change it while a server shows it.
+
+Nothing here knows HTTP. All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+from klaviyo_pipeline.sandbox.daily_counts import KINDS, Figures
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, shown_value
+from klaviyo_pipeline.sandbox.statistics import COUNTS
+from klaviyo_pipeline.sandbox.timestamps import Clock, utcnow
+
+SANDBOX_KEY = "pk_sandbox_4f9d1c0a7e5b42d8"
+READ_SCOPES = frozenset(
+    f"{what}:read" for what in ("accounts", "campaigns", "flows", "forms", "lists", "metrics", "segments", "tags")
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push.
+
+    A campaign's message, or the action of a flow's, is listed without its definition unless it is `shown`.
+    """
+
+    id: str
+    channel: str
+    name: str
+    variation: str | None = None
+    shown: bool = True
+
+
+@dataclass
+class State:
+    """What an object looks like from `since` (UTC) on; None means always."""
+
+    since: datetime | None
+    attributes: dict[str, Any]
+
+
+@dataclass
+class SandboxObject:
+    """A flow, campaign, form, segment or list with the states of its life, oldest first."""
+
+    id: str
+    states: list[State]
+    channels: list[str] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the last state."""
+        return self.states[-1].attributes
+
+    def at(self, now: datetime) -> dict[str, Any] | None:
+        """The attributes that the API shows at `now`; None if the object does not exist yet."""
+        shown = None
+        for state in self.states:
+            if state.since is None or state.since <= now:
+                shown = state.attributes
+        return shown
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric. `per_order` is how many of its events come with one order, for the conversion figures."""
+
+    id: str
+    name: str
+    integration: str
+    category: str
+    created: datetime
+    eligible: bool = True
+    per_order: int = 1
+    carries_value: bool = False
+
+
+@dataclass(frozen=True)
+class MappedMetric:
+    """What a mapping (`revenue`, `viewed_product`, …) points to: a metric, a custom metric or nothing."""
+
+    updated: datetime
+    metric_id: str | None = None
+    custom_metric_id: str | None = None
+
+
+@dataclass
+class SandboxAccount:
+    """An account in memory. Times are shown as Klaviyo shows them; `timezone` is an IANA name.
+
+    The options say how the account behaves where the real API's behaviour is known to vary, or is not known:
+
+    - `gt_includes_bound`: `greater-than` lets about half of the rows equal to its bound through.
+    - `cursor_lifetime`: how long a cursor may be used; the real API's live about three days.
+    - `cursors_without_id`: entities whose cursors hold times to the second and no id, as those of forms do: behind one,
+      objects with the times of the last one are left out, or, with `repeats_ties`, come again.
+    - `full_pages_lack_links`: a full page of a listing has no `links`, whether or not there are more.
+    - `largest_page`: objects on a page of a listing, however many are asked for; None keeps to what is asked.
+    - `report_page_size`: groups on a page of a flow or campaign report.
+    - `zero_groups`: report groups whose every figure is zero are shown.
+    - `tags_need_their_scope`: a listing that includes tags is refused to a key without `tags:read`.
+    - `refused_statistics`: by kind of report (flow, campaign), statistics that no conversion metric supports: a report
+      that names one of them is refused as a whole.
+    - `category_is_object`: the category of a metric's integration is an object (`{"id": 1, "category": "eCommerce"}`)
+      or text.
+    - `report_offset`: `date_times` carry the account's offset (`zone`) or always `+00:00` (`utc`).
+    - `report_message_ids`: the id that campaign reports write for a message: the `message`'s own, or the `campaign`'s.
+    - `ids_left_out`: ids for which reports write null; their groups stay apart.
+    """
+
+    id: str = "SBX001"
+    timezone: str = "America/New_York"
+    currency: str = "USD"
+    name: str = "Sandbox Shop"
+    api_keys: dict[str, set[str]] = field(default_factory=lambda: {SANDBOX_KEY: set(READ_SCOPES)}, repr=False)
+    objects: dict[str, dict[str, SandboxObject]] = field(
+        default_factory=lambda: {entity: {} for entity in ENTITIES}, repr=False
+    )
+    deleted: dict[str, dict[str, SandboxObject]] = field(
+        default_factory=lambda: {entity: {} for entity in ENTITIES}, repr=False
+    )
+    metrics: dict[str, Metric] = field(default_factory=dict, repr=False)
+    mapped_metrics: dict[str, MappedMetric] = field(default_factory=dict, repr=False)
+    tags: dict[str, str] = field(default_factory=dict, repr=False)
+    figures: Figures = field(default_factory=Figures, repr=False)
+    clock: Clock = field(default=utcnow, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    gt_includes_bound: bool = True
+    cursor_lifetime: timedelta = timedelta(days=3)
+    cursors_void_before: datetime | None = None
+    cursors_without_id: frozenset[str] = frozenset({"forms"})
+    repeats_ties: bool = False
+    full_pages_lack_links: bool = False
+    largest_page: int | None = None
+    report_page_size: int = 5000
+    zero_groups: bool = False
+    tags_need_their_scope: bool = False
+    refused_statistics: dict[str, set[str]] = field(default_factory=dict, repr=False)
+    category_is_object: bool = True
+    report_offset: Literal["zone", "utc"] = "zone"
+    report_message_ids: Literal["message", "campaign"] = "message"
+    ids_left_out: set[str] = field(default_factory=set)
+
+    def put(self, entity: str, id: str, **attributes: Any) -> SandboxObject:
+        """Create the object, or change it: sets what is given and nothing else (`updated` stays unless it is
+        given).
+
+        A datetime is written as the entity writes its times, a string is shown as it is. `channels`
+        (campaigns), `tags`, `messages` and `versions` belong to the object, not to its attributes. A new
+        object has null, or an empty value, for every documented attribute that is not given. From then on the
+        object is what was put, whatever the clock says.
+        """
+        declared = ENTITIES[entity]
+        with self.lock:
+            shown = self.objects[entity].get(id) or SandboxObject(id, [State(None, declared.blank())])
+            for name in ("channels", "messages", "tags", "versions"):
+                if name in attributes:
+                    setattr(shown, name, list(attributes.pop(name)))
+            if entity == "campaigns" and not shown.channels:
+                shown.channels = ["email"]
+            present = shown.at(self.clock()) or shown.states[0].attributes
+            changed = {name: shown_value(value, declared) for name, value in attributes.items()}
+            shown.states = [State(None, {**present, **changed})]
+            self.objects[entity][id] = shown
+            return shown
+
+    def archive(self, entity: str, id: str, archived: bool = True, moves_updated: bool = False) -> None:
+        """Archive or bring back a flow or campaign; on the real API a campaign's `updated_at` seems not to
+        move."""
+        declared = ENTITIES[entity]
+        if "archived" not in declared.blank():
+            raise ValueError(f"{entity} cannot be archived")
+        self._must_exist(entity, id)
+        changes: dict[str, Any] = {"archived": archived}
+        if moves_updated:
+            changes[declared.time_field] = self.clock()
+        self.put(entity, id, **changes)
+
+    def delete(self, entity: str, id: str) -> None:
+        """The object vanishes from the listings, and by id gives 404. Its report figures stay."""
+        with self.lock:
+            self._must_exist(entity, id)
+            self.deleted[entity][id] = self.objects[entity].pop(id)
+
+    def restore(self, entity: str, id: str) -> None:
+        """A deleted object comes back as it was."""
+        with self.lock:
+            self.objects[entity][id] = self.deleted[entity].pop(id)
+
+    def set_figures(
+        self, report: str, groupings: Mapping[str, str], day: date, statistics: Mapping[str, float]
+    ) -> None:
+        """Fix the counts of one group on one day of the account's zone: these and no others, whatever the
+        conversion metric.
+
+        `report` is a kind (flow, campaign, form, segment) or any name that begins with one (`flow_series`).
+        Counts only: rates are always computed from them.
+        """
+        kind = next((kind for kind in KINDS if report.startswith(kind)), None)
+        if kind is None:
+            raise ValueError(f"no such report: {report}")
+        if wrong := set(statistics) - set(COUNTS[kind]):
+            raise ValueError(f"not counts of the {kind} reports: {', '.join(sorted(wrong))}")
+        with self.lock:
+            self.figures.set_day(kind, groupings, day, statistics)
+
+    def expire_cursors(self) -> None:
+        """Every cursor given out so far is refused from now on."""
+        self.cursors_void_before = self.clock()
+
+    def _must_exist(self, entity: str, id: str) -> None:
+        if id not in self.objects[entity]:
+            raise KeyError(f"no such object in {entity}: {id}")
