@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from benchmarks.results import Figure
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
@@ -33,7 +33,7 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         pytest.MonkeyPatch.context() as environment,
         pipeline_on(url, shop, environment, start_date=FIRST_DAY) as pipeline,
     ):
-        for listing in LISTINGS.values():
+        for listing in ENTITIES.values():
             for count in counts:
                 yield _entity(pipeline, listing, count)
         for count in counts[:3]:

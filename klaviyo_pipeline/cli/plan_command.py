@@ -119,11 +119,11 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
 
 def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, str]:
     """The conversion metric of each report: the one that is set, else the one that it was last asked with."""
-    from klaviyo_pipeline.orchestration.assets.report_assets import REPORT_ASSETS
+    from klaviyo_pipeline.catalog import REPORTS
     from klaviyo_pipeline.postgres.ledger import Ledger
 
     found: dict[str, str | None] = {}
-    for name, spec in REPORT_ASSETS.items():
+    for name, spec in REPORTS.items():
         if spec.report.needs_conversion_metric:
             last = Ledger(account.slug, name).conversion_metric(connection) if connection is not None else None
             found[name] = account.conversion_metric_id or last

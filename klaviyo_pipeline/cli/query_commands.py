@@ -10,7 +10,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES, FLOW_METRICS
 from klaviyo_pipeline.cli.shared import (
     DAGSTER,
     DAY,
@@ -32,7 +32,7 @@ from klaviyo_pipeline.cli.shared import (
 from klaviyo_pipeline.config.settings import Account, Settings
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup, repository
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
-from klaviyo_pipeline.postgres.metrics_tables import FLOW_METRICS, flow_metrics_between, is_known_flow
+from klaviyo_pipeline.postgres.metrics_tables import flow_metrics_between, is_known_flow
 from klaviyo_pipeline.postgres.table_sizes import table_bytes
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.repositories import Criteria
@@ -136,7 +136,7 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
 
 @click.command("list", short_help="List flows, campaigns, forms or segments.")
 @account_option
-@click.argument("asset", type=click.Choice(list(LISTINGS)))
+@click.argument("asset", type=click.Choice(list(ENTITIES)))
 @click.option("--name", help="Exact name.")
 @click.option("--status", "state", help="Exact status.")
 @click.option("--trigger-type", help="Exact trigger type (flows).")
@@ -174,7 +174,7 @@ def list_(
             before=_midnight(settings.account, last + timedelta(days=1)) if last else None,
             deleted=deleted,
         )
-        rows = repository(engine, settings.account.slug, LISTINGS[asset]).page(criteria, limit=limit, after=after)
+        rows = repository(engine, settings.account.slug, ENTITIES[asset]).page(criteria, limit=limit, after=after)
         with engine.connect() as connection:
             notice = _listing_notice(connection, settings.account, asset, first, last)
     if form == "json":
@@ -193,18 +193,18 @@ def list_(
 
 @click.command(short_help="One object by id, as JSON: from Postgres, or else Klaviyo.")
 @account_option
-@click.argument("asset", type=click.Choice(list(LISTINGS)))
+@click.argument("asset", type=click.Choice(list(ENTITIES)))
 @click.argument("id")
 def get(slug: str | None, asset: str, id: str) -> None:
     """One object by id, as JSON: from Postgres, or else from Klaviyo, and then stored."""
     with one_account(slug) as settings:
         with warehouse(settings) as engine:
-            row = repository(engine, settings.account.slug, LISTINGS[asset]).get(id)
+            row = repository(engine, settings.account.slug, ENTITIES[asset]).get(id)
         if row is None:
             from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
 
             with KlaviyoResource().session(settings.account, Warehouse.of([settings.account])) as session:
-                row = Lookup(session, LISTINGS[asset]).get(id)
+                row = Lookup(session, ENTITIES[asset]).get(id)
     if row is None:
         raise click.ClickException(f"neither Postgres nor Klaviyo has {asset} {id}.")
     click.echo(json_text(row))

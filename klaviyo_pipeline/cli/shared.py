@@ -24,7 +24,6 @@ from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.engine import (
     DatabaseUnreachable,
-    NotMigrated,
     RightsMissing,
     clear_errors,
     create_engine,
@@ -33,6 +32,7 @@ from klaviyo_pipeline.postgres.engine import (
 )
 from klaviyo_pipeline.postgres.schema.cross_account_views import OverviewRefused, refresh_overview
 from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate
+from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgresError
 from klaviyo_pipeline.postgres.server.sessions import UnfitDatabase
 from klaviyo_pipeline.postgres.write.repositories import UnknownFilter

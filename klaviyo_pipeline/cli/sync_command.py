@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from klaviyo_pipeline.catalog import CENSUSES, DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, EVERY_CENSUS
 from klaviyo_pipeline.cli.shared import (
     DAY,
     Chosen,
@@ -25,7 +26,7 @@ from klaviyo_pipeline.cli.shared import (
 from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import Account, Settings
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key, stop_sessions
-from klaviyo_pipeline.planning.planner import CENSUS, CENSUSES, ENTITIES, FULL_LISTINGS, REPORTS, SyncRequest
+from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.api_calls import waits
 from klaviyo_pipeline.reporting.text import printable
 from klaviyo_pipeline.sync.forkserver import start_importing
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 MOST_OF_THE_TIME = 0.5
 WORTH_A_WORD_SECONDS = 5.0
 
-NAMES = (*ENTITIES, CENSUS, *FULL_LISTINGS, *REPORTS)
+NAMES = (*ENTITIES, EVERY_CENSUS, *CENSUSES, *DAILY_ASSETS)
 
 RESULT_COLUMNS = {
     "asset": "asset",
@@ -213,8 +214,8 @@ def _tell(line: str) -> None:
 
 def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
     """The assets that these names mean: all without any, four for `census`; each once."""
-    named = assets or (*ENTITIES, *FULL_LISTINGS, *REPORTS)
-    every = [one for name in named for one in (CENSUSES if name == CENSUS else (name,))]
+    named = assets or (*ENTITIES, *CENSUSES, *DAILY_ASSETS)
+    every = [one for name in named for one in (ENTITY_CENSUSES if name == EVERY_CENSUS else (name,))]
     return tuple(dict.fromkeys(every))
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 
 import dagster as dg
-from dagster._core.definitions.assets.definition.assets_definition import AssetsDefinition
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 
 from klaviyo_pipeline.config.settings import Account
@@ -109,7 +108,7 @@ class AccountsRepository(dg.RepositoryData):
     def has_sensor(self, sensor_name: str) -> bool:
         return self._holding(sensor_name, "has_sensor_def").has_sensor_def(sensor_name)
 
-    def get_assets_defs_by_key(self) -> Mapping[dg.AssetKey, AssetsDefinition]:
+    def get_assets_defs_by_key(self) -> Mapping[dg.AssetKey, dg.AssetsDefinition]:
         return {key: asset for part in self.parts for key, asset in part.assets_defs_by_key.items()}
 
     def get_asset_checks_defs_by_key(self) -> Mapping[dg.AssetCheckKey, dg.AssetChecksDefinition]:

@@ -17,7 +17,7 @@ from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversio
 from klaviyo_pipeline.klaviyo.errors import BadRequest, Forbidden, KlaviyoError, RevisionRetired
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
-from klaviyo_pipeline.klaviyo.reports import REPORTS
+from klaviyo_pipeline.klaviyo.reports import API_REPORTS
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.refusals import Refusal
 
@@ -139,7 +139,7 @@ class _Examination:
             )
         known = f' "{name}"' if name else ""
         found = self.secrets.redact(f"{metric.id}{known}, {metric.how}")
-        refused = [_refused(one) for one in self.refusals if one.metric_id == metric.id and one.report in REPORTS]
+        refused = [_refused(one) for one in self.refusals if one.metric_id == metric.id and one.report in API_REPORTS]
         if refused and metric.counts:
             remedy = "set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for, or do without them"
             return warning(METRIC, f"{found}; {'; '.join(refused)}", remedy)
@@ -149,7 +149,7 @@ class _Examination:
 
 
 def _refused(refusal: Refusal) -> str:
-    words = refused_words(REPORTS[refusal.report], refusal.metric_id, refusal.statistics)
+    words = refused_words(API_REPORTS[refusal.report], refusal.metric_id, refusal.statistics)
     return f"{words}, as asked at {refusal.refused_at:%Y-%m-%d %H:%M} UTC"
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, warning
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
@@ -21,7 +21,7 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
 METRICS = rates.GET_MAPPED_METRIC
-LISTED = (*LISTINGS.values(), TAGS)
+LISTED = (*ENTITIES.values(), TAGS)
 
 
 def scope_checks() -> list[str]:

@@ -12,14 +12,19 @@ from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.report_rows import ReportRows, read_rows, rows
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport, Statistics, ValuesReport
 
+LONGEST_SEND = timedelta(days=14)
+"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks. A send that is cancelled
+and begun again has figures from before its send time, too."""
+
+
 __all__ = [
+    "API_REPORTS",
     "CAMPAIGN_VALUES",
     "DAILY_SPAN_DAYS",
     "FLOW_SERIES",
     "FLOW_VALUES",
     "FORM_SERIES",
     "FORM_VALUES",
-    "REPORTS",
     "SEGMENT_FIRST_DAY",
     "SEGMENT_SERIES",
     "SEGMENT_VALUES",
@@ -194,7 +199,7 @@ SEGMENT_VALUES = ValuesReport(
     first_day=SEGMENT_FIRST_DAY,
 )
 
-REPORTS: dict[str, Report] = {
+API_REPORTS: dict[str, Report] = {
     report.name: report
     for report in (
         FLOW_SERIES,

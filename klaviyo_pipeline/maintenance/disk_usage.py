@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import psycopg
 import sqlalchemy as sa
-from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
-from dagster._core.storage.runs.schema import RunStorageSqlMetadata
-from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 
 from klaviyo_pipeline.config.settings import SettingsError
 from klaviyo_pipeline.dagster_internals.steady_storage import steady_engine
 from klaviyo_pipeline.dagster_internals.storage import found_storage_url
+from klaviyo_pipeline.dagster_internals.storage_tables import DAGSTER_TABLES
 from klaviyo_pipeline.postgres.table_sizes import table_bytes
-
-DAGSTER_TABLES = frozenset(
-    name
-    for metadata in (SqlEventLogStorageMetadata, RunStorageSqlMetadata, ScheduleStorageSqlMetadata)
-    for name in metadata.tables
-)
 
 
 def dagster_bytes() -> dict[str, int]:

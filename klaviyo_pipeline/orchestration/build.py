@@ -11,24 +11,24 @@ from functools import cache, partial
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS
 from klaviyo_pipeline.config.accounts import load_accounts
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.asset_source import source_of
 from klaviyo_pipeline.dagster_internals.gc_tuning import uncollected
+from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.lazy_repository import AccountsRepository
-from klaviyo_pipeline.klaviyo.tags import TAGS
-from klaviyo_pipeline.orchestration.assets.asset_metadata import described, source_of
+from klaviyo_pipeline.orchestration.assets.asset_metadata import described
 from klaviyo_pipeline.orchestration.assets.census_assets import census_asset
 from klaviyo_pipeline.orchestration.assets.entity_assets import entity_asset
 from klaviyo_pipeline.orchestration.assets.metrics_assets import metrics_asset
 from klaviyo_pipeline.orchestration.assets.performance_report import performance_report_asset
-from klaviyo_pipeline.orchestration.assets.report_assets import REPORT_ASSETS, report_asset
+from klaviyo_pipeline.orchestration.assets.report_assets import report_asset
 from klaviyo_pipeline.orchestration.checks.build_checks import account_checks, blocking_checks
-from klaviyo_pipeline.orchestration.jobs import AccountJob, account_jobs
+from klaviyo_pipeline.orchestration.jobs import account_jobs
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
 from klaviyo_pipeline.orchestration.schedules import account_schedules
 from klaviyo_pipeline.orchestration.sensors import account_sensors, failed_runs
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PostgresIOManager
 
@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 def account_assets(account: Account) -> list[dg.AssetsDefinition]:
     """The assets of one account."""
     assets = [
-        *(entity_asset(account, listing) for listing in LISTINGS.values()),
-        *(census_asset(account, listing) for listing in (*LISTINGS.values(), TAGS)),
-        *(report_asset(account, spec) for spec in REPORT_ASSETS.values()),
+        *(entity_asset(account, listing) for listing in ENTITIES.values()),
+        *(census_asset(account, listing) for listing in CENSUSES.values()),
+        *(report_asset(account, spec) for spec in REPORTS.values()),
         *(metrics_asset(account, table) for table in METRICS.values()),
         performance_report_asset(account),
     ]
@@ -146,6 +146,3 @@ def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
     if len(accounts) == 1:
         return build_defs(accounts)
     return accounts_repository(accounts).definition()
-
-
-defs = installation_defs()

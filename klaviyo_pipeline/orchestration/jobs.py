@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
 from klaviyo_pipeline.orchestration.checks.build_checks import asking_check_keys, database_check_keys
-from klaviyo_pipeline.planning.planner import CENSUSES, ENTITIES, REPORTS
 from klaviyo_pipeline.windows import entity_windows, report_windows
-
-AccountJob = UnresolvedAssetJobDefinition | dg.JobDefinition
 
 ACCOUNT_TAG = "klaviyo/account"
 """Tag of every run, by which the queue keeps one account from taking every place."""
@@ -55,14 +53,14 @@ def job_specs(account: Account, *, alone: bool = True) -> list[JobSpec]:
     most of all jobs, whose making is most of what many accounts cost. A run of a job may be of one of its assets.
     """
     slug = account.slug
-    single = (*ENTITIES, TAGS.entity, *REPORTS) if alone else (TAGS.entity,)
+    single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if alone else (TAGS.entity,)
     specs = [JobSpec(own_job(account, name), [name], f"{name} alone.") for name in single]
     specs += [
-        JobSpec(f"{slug}_entities", ENTITIES, "Flows, campaigns, forms and segments, side by side."),
-        JobSpec(f"{slug}_reports", REPORTS, "Every report, then the metrics computed from it."),
+        JobSpec(f"{slug}_entities", tuple(ENTITIES), "Flows, campaigns, forms and segments, side by side."),
+        JobSpec(f"{slug}_reports", DAILY_ASSETS, "Every report, then the metrics computed from it."),
         JobSpec(
             f"{slug}_census",
-            tuple(CENSUSES),
+            tuple(ENTITY_CENSUSES),
             "A full listing of every entity, with the tags of its objects: heals what windows cannot see.",
         ),
     ]
@@ -70,7 +68,7 @@ def job_specs(account: Account, *, alone: bool = True) -> list[JobSpec]:
         specs.append(
             JobSpec(
                 f"{slug}_all",
-                (*ENTITIES, *REPORTS),
+                (*ENTITIES, *DAILY_ASSETS),
                 "Entities side by side, then the reports and the metrics.",
             )
         )

@@ -9,7 +9,8 @@ from datetime import UTC, timedelta
 import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.orchestration.jobs import SCHEDULED, AccountJob
+from klaviyo_pipeline.dagster_internals.job_types import AccountJob
+from klaviyo_pipeline.orchestration.jobs import SCHEDULED
 from klaviyo_pipeline.windows import WindowPlan, entity_windows, range_tags, report_windows
 
 POLL_MINUTES = 15

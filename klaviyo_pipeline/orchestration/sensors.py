@@ -12,10 +12,12 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
-from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, AccountJob, job_specs, own_job
-from klaviyo_pipeline.planning.planner import ENTITIES, REPORTS, Planner
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
+from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.windows import range_tags
@@ -90,7 +92,7 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
 
 
 def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
-    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *REPORTS)}
+    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *DAILY_ASSETS)}
 
     @dg.sensor(
         name=f"{account.slug}_missing_windows",

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from klaviyo_pipeline.catalog import ENDPOINTS
 from klaviyo_pipeline.klaviyo.pacing import padded_windows
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.klaviyo.reports import REPORTS
+from klaviyo_pipeline.klaviyo.reports import API_REPORTS
 
-_REPORTS = frozenset(report.endpoint.name for report in REPORTS.values())
+_REPORTS = frozenset(report.endpoint.name for report in API_REPORTS.values())
 
 
 def pace(endpoint: Endpoint, requests: int, scale: float) -> float:

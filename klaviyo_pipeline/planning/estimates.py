@@ -10,16 +10,14 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENDPOINTS, LISTINGS
+from klaviyo_pipeline.catalog import CENSUSES, ENDPOINTS, ENTITIES, METRICS, REPORTS, ReportAsset
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.orchestration.assets.report_assets import REPORT_ASSETS, ReportAsset
 from klaviyo_pipeline.planning.durations import pace
 from klaviyo_pipeline.planning.page_counts import Pages
-from klaviyo_pipeline.planning.planner import ENTITIES, FULL_LISTINGS, JOINED_GAP_DAYS, Planner, SyncRequest
+from klaviyo_pipeline.planning.planner import JOINED_GAP_DAYS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.postgres.refusals import refusals
 from klaviyo_pipeline.windows import Window, entity_windows, report_windows, runs_of
 
@@ -72,7 +70,7 @@ class Estimator:
         return [self._estimate(asset, request) for asset in request.assets]
 
     def _estimate(self, asset: str, request: SyncRequest) -> Estimate:
-        return self._census(asset, request) if asset in FULL_LISTINGS else self._windowed(asset, request)
+        return self._census(asset, request) if asset in CENSUSES else self._windowed(asset, request)
 
     def _windowed(self, asset: str, request: SyncRequest) -> Estimate:
         every = self._every(asset, request)
@@ -92,7 +90,7 @@ class Estimator:
         )
 
     def _census(self, asset: str, request: SyncRequest) -> Estimate:
-        listing = FULL_LISTINGS[asset]
+        listing = CENSUSES[asset]
         due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
         requests = self._pages(listing).of_everything() if due else 0
         basis: Basis = "at least" if due and not self._all_listed_once(listing.entity) else "estimate"
@@ -104,18 +102,18 @@ class Estimator:
     ) -> tuple[int, Basis, str | None]:
         if asset in METRICS:
             return 0, "exact", None
-        if asset in REPORT_ASSETS:
-            spec = REPORT_ASSETS[asset]
+        if asset in REPORTS:
+            spec = REPORTS[asset]
             requests = sum(reports_of(spec, windows) for windows in ranges)
             if requests and self._may_be_refused(spec):
                 # Asked for all statistics at first.
                 return requests + 1, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
-        requests = sum(self._pages(LISTINGS[asset]).of_range(windows, self.now) for windows in ranges)
+        requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
         # The open window is never done; what a day brings does not make another page of it.
         asked_before = all(window.start in there for windows in ranges for window in windows if window.end <= self.now)
         known = not ranges or (bool(there) and asked_before) or self._all_listed_once(asset)
-        return requests, "estimate" if known else "at least", LISTINGS[asset].list_endpoint.name
+        return requests, "estimate" if known else "at least", ENTITIES[asset].list_endpoint.name
 
     def _ranges(self, asset: str, every: Sequence[Window], request: SyncRequest) -> list[list[Window]]:
         if self.connection is None:

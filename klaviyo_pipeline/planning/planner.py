@@ -7,24 +7,13 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.tags import TAGS
-from klaviyo_pipeline.orchestration.assets.census_assets import census_name
-from klaviyo_pipeline.orchestration.assets.report_assets import REPORT_ASSETS
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.metrics_tables import METRICS, Metrics
+from klaviyo_pipeline.postgres.metrics_tables import Metrics
 from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows, report_windows, runs_of
-
-ENTITIES = tuple(LISTINGS)
-CENSUSES = {census_name(listing): entity for entity, listing in LISTINGS.items()}
-CENSUS = "census"
-"""All four censuses, on the command line."""
-REPORTS = (*REPORT_ASSETS, *METRICS)
-"""The assets that are partitioned by day in any case: the reports, and what is computed from them."""
-FULL_LISTINGS = {census_name(listing): listing for listing in (*LISTINGS.values(), TAGS)}
-"""The assets without windows, each with what it lists in full."""
 
 CENSUS_IS_FRESH = timedelta(hours=20)
 JOINED_GAP_DAYS = 7
@@ -46,7 +35,9 @@ class SyncRequest:
     @cached_property
     def stages(self) -> list[list[list[str]]]:
         """The order of it: stages one after the other, of chains side by side, of assets one after the other."""
-        entities = [[asset for asset in self.assets if entity in (asset, CENSUSES.get(asset))] for entity in ENTITIES]
+        entities = [
+            [asset for asset in self.assets if asset in (name, census_name(one))] for name, one in ENTITIES.items()
+        ]
         reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
         # After the censuses: tags that these brought by their ids alone have their names then.
         tags = [asset for asset in self.assets if asset == TAGS.entity]
@@ -88,7 +79,7 @@ class Planner:
         """Whether this census, or that of the tags, is to run: it was named, forced, or the last good one is old."""
         if request.force or request.named:
             return True
-        last = CensusRecord(self.account.slug, FULL_LISTINGS[asset].entity).last_complete(connection)
+        last = CensusRecord(self.account.slug, CENSUSES[asset].entity).last_complete(connection)
         return last is None or self.now - last > CENSUS_IS_FRESH
 
     @cached_property
@@ -114,7 +105,7 @@ class Planner:
     ) -> list[Window]:
         done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=conversion_metric_id)
         days = self.account.lookback_days
-        if asset in REPORT_ASSETS:
+        if asset in REPORTS:
             days = max(days, self.account.attribution_days)
         trailing = self.now - timedelta(days=days)
         return [window for window in every if window.end > trailing or window.start not in done]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.write.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 
 ERROR_LENGTH = 2_000
 
@@ -60,7 +60,7 @@ class CensusRecord:
         *,
         began: datetime,
         listed: int,
-        tally: Tally,
+        tally: RowCounts,
         deleted: int,
         requests: int,
         run_id: str,

@@ -21,6 +21,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.types.json import set_json_dumps
 
+from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline.postgres.server.embedded import project_server
 from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
 
@@ -51,10 +52,6 @@ NOT_MIGRATED = (
 
 class RightsMissing(RuntimeError):
     """The role lacks a right on a table or schema; one line that says where its owner and the grant are named."""
-
-
-class NotMigrated(RuntimeError):
-    """The account's schema lacks a table that a migration makes."""
 
 
 def json_text(value: object) -> bytes:

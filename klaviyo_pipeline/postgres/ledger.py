@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.write.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.windows import Window
 
 PRESENT_MARGIN = timedelta(seconds=5)
@@ -34,7 +34,7 @@ class Synced:
     started_at: datetime
     rows_fetched: int
     requests: int
-    tally: Tally
+    tally: RowCounts
     newest: datetime | None = None
 
     @property

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, Target, reflect
 
 Row = dict[str, Any]
@@ -23,47 +24,6 @@ SELECT * FROM {schema}.flow_metrics_between(:first, :last)
 WHERE flow_id = coalesce(CAST(:flow_id AS text), flow_id)
 ORDER BY conversion_value DESC NULLS LAST, flow_id
 """
-
-
-@dataclass(frozen=True)
-class MetricsTable:
-    """A table of metrics as data: the report it sums up, by which key, and whose latest state it repeats.
-
-    `named` gives, by column of the table, the column of the entity that it repeats.
-    """
-
-    name: str
-    report: str
-    key: str
-    entity: str
-    named: Mapping[str, str]
-
-
-FLOW_METRICS = MetricsTable(
-    "flow_metrics",
-    "flow_report",
-    "flow_id",
-    "flows",
-    {"flow_name": "name", "flow_status": "status", "trigger_type": "trigger_type"},
-)
-CAMPAIGN_METRICS = MetricsTable(
-    "campaign_metrics",
-    "campaign_report",
-    "campaign_id",
-    "campaigns",
-    {"campaign_name": "name", "campaign_status": "status", "channel": "channel"},
-)
-FORM_METRICS = MetricsTable(
-    "form_metrics", "form_report", "form_id", "forms", {"form_name": "name", "form_status": "status"}
-)
-SEGMENT_METRICS = MetricsTable(
-    "segment_metrics",
-    "segment_report",
-    "segment_id",
-    "segments",
-    {"segment_name": "name", "is_active": "is_active"},
-)
-METRICS = {table.name: table for table in (FLOW_METRICS, CAMPAIGN_METRICS, FORM_METRICS, SEGMENT_METRICS)}
 
 
 @dataclass(frozen=True)

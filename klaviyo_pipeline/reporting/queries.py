@@ -11,7 +11,7 @@ from typing import Any, Generic
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from klaviyo_pipeline.postgres.metrics_tables import MetricsTable
+from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.reporting.metric_values import Figures, Kind
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.subjects import Subject

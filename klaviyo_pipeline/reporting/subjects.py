@@ -8,13 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Generic
 
-from klaviyo_pipeline.postgres.metrics_tables import (
-    CAMPAIGN_METRICS,
-    FLOW_METRICS,
-    FORM_METRICS,
-    SEGMENT_METRICS,
-    MetricsTable,
-)
+from klaviyo_pipeline.catalog import CAMPAIGN_METRICS, FLOW_METRICS, FORM_METRICS, SEGMENT_METRICS, MetricsTable
 from klaviyo_pipeline.reporting.formats import Form, count, money, rate, signed_count, signed_rate
 from klaviyo_pipeline.reporting.metric_values import Figures, FormUse, Kind, Membership, Sending
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series, Shape

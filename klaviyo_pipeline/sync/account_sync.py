@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from klaviyo_pipeline.catalog import REPORTS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
-from klaviyo_pipeline.orchestration.assets.report_assets import REPORT_ASSETS, chosen_metric
+from klaviyo_pipeline.orchestration.assets.report_assets import chosen_metric
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.refusals import forget_refusals
@@ -49,7 +50,7 @@ class Sync:
 
     def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, str]:
         """The metric that each report's windows count as asked with; none where its own run will tell why not."""
-        asked = [spec for name, spec in REPORT_ASSETS.items() if name in request.assets]
+        asked = [spec for name, spec in REPORTS.items() if name in request.assets]
         asked = [spec for spec in asked if spec.report.needs_conversion_metric and session.zone_is_right]
         if asked and request.force:
             with session.engine.begin() as connection:

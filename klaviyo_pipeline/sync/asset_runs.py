@@ -11,6 +11,7 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster import DagsterInstance
 
+from klaviyo_pipeline.catalog import CENSUSES, METRICS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadySessions
 from klaviyo_pipeline.dagster_internals.storage import output_is_seen
@@ -21,9 +22,8 @@ from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
 from klaviyo_pipeline.planning.durations import told_time
 from klaviyo_pipeline.planning.estimates import Estimator
-from klaviyo_pipeline.planning.planner import FULL_LISTINGS, Planner, SyncRequest
+from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.stale_runs import tags_of_this_process
 from klaviyo_pipeline.windows import Window, range_tags
@@ -114,7 +114,7 @@ class _Chain:
                 if result.error:
                     break
             if not result.run_ids and not result.skipped:
-                result.skipped = "nothing to ask" if asset not in FULL_LISTINGS else "the last census is fresh"
+                result.skipped = "nothing to ask" if asset not in CENSUSES else "the last census is fresh"
             _add_counts(self.engine, self.account.slug, result)
         except Exception as error:
             result.error = reason(error)
@@ -128,11 +128,11 @@ class _Chain:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(self.account, now)
             # Nothing is yielded in here: the connection would stay in its transaction for as long as the run takes.
-            is_due = asset in FULL_LISTINGS and planner.census_is_due(connection, asset, self.request)
+            is_due = asset in CENSUSES and planner.census_is_due(connection, asset, self.request)
             metric_id = self.conversion_metrics.get(asset)
             ranges = (
                 planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
-                if asset not in FULL_LISTINGS
+                if asset not in CENSUSES
                 else []
             )
             takes = self._takes(asset, connection, now) if is_due or ranges else ""
@@ -168,7 +168,7 @@ class _Chain:
 
     def _config(self, asset: str) -> dict[str, Any]:
         """A census takes a word on how many deletes are plausible."""
-        if asset not in FULL_LISTINGS:
+        if asset not in CENSUSES:
             return {}
         config = {"accept_deletes": self.request.accept_deletes}
         return {"ops": {f"{self.account.slug}__{asset}": {"config": config}}}
@@ -269,7 +269,7 @@ def _told(result: AssetResult) -> str:
 
 def _add_counts(engine: sa.Engine, schema: str, result: AssetResult) -> None:
     """What the runs noted in the ledger, or in the record of censuses."""
-    is_census = result.asset in FULL_LISTINGS
+    is_census = result.asset in CENSUSES
     names = ("rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests")
     fetched = "rows_listed" if is_census else "rows_fetched"
     table = sa.table(

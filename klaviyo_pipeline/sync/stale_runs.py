@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
-from dagster import DagsterInstance, RunsFilter
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from klaviyo_pipeline.config.settings import Account
 
 HOST_TAG, PROCESS_TAG = "klaviyo_pipeline/host", "klaviyo_pipeline/process"
+
+FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+UNFINISHED = [status for status in DagsterRunStatus if status not in FINISHED]
 
 
 def prepare_instance(accounts: Sequence[Account]) -> None:
@@ -27,9 +29,7 @@ def free_dead_runs(instance: DagsterInstance) -> list[str]:
     """Mark runs of syncs that died on this machine as failed and free their pool slots; return their ids."""
     dead = []
     # One that was killed right after its birth has not even started.
-    open_runs = instance.get_run_records(
-        RunsFilter(tags={HOST_TAG: socket.gethostname()}, statuses=NOT_FINISHED_STATUSES)
-    )
+    open_runs = instance.get_run_records(RunsFilter(tags={HOST_TAG: socket.gethostname()}, statuses=UNFINISHED))
     for record in open_runs:
         run = record.dagster_run
         if _alive(run.tags.get(PROCESS_TAG, "")):

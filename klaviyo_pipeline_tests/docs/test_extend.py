@@ -80,7 +80,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_file(project, "send_method", column)
     (project / "klaviyo_pipeline" / "klaviyo" / "lists.py").write_text(declaration)
     for diff in blocks("diff")[1:]:
-        change(project / "klaviyo_pipeline" / "klaviyo" / "entities.py", diff)
+        change(project / "klaviyo_pipeline" / "catalog.py", diff)
     add_file(project, "lists", entity)
     return project
 

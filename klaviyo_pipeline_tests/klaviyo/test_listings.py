@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
 
 from .fakes import NOON
@@ -48,7 +48,7 @@ def test_a_census_without_fixed_conditions_has_no_filter(listing: Listing) -> No
     assert filters(listing, None, None) == [None]
 
 
-@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+@pytest.mark.parametrize("listing", ENTITIES.values(), ids=ENTITIES)
 def test_every_query_names_an_order_that_stands_still_and_a_page_size_and_never_fields(listing: Listing) -> None:
     for query in listing.queries(START, END, NOON):
         params = dict(query.params)
@@ -89,7 +89,7 @@ def test_an_empty_window_is_refused(end: datetime) -> None:
 
 
 def test_the_columns_are_those_of_the_tables() -> None:
-    names = {entity: [column.name for column in listing.columns] for entity, listing in LISTINGS.items()}
+    names = {entity: [column.name for column in listing.columns] for entity, listing in ENTITIES.items()}
     times = ["created_at", "updated_at", "raw"]
     assert names == {
         "flows": ["id", "name", "status", "archived", "trigger_type", *times],

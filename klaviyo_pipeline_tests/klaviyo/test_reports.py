@@ -11,11 +11,11 @@ from klaviyo_pipeline.klaviyo.errors import CursorExpired, MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
 from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.reports import (
+    API_REPORTS,
     CAMPAIGN_VALUES,
     FLOW_SERIES,
     FLOW_VALUES,
     FORM_SERIES,
-    REPORTS,
     SEGMENT_SERIES,
     Report,
     body,
@@ -233,7 +233,7 @@ def test_a_report_whose_cursor_expires_is_not_started_again(bench: Bench) -> Non
     assert len(bench.server.asked) == 2
 
 
-@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+@pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
 def test_every_statistic_has_one_use(report: Report) -> None:
     assert len(set(report.statistics)) == len(report.statistics)
     assert set(report.additive) <= set(report.statistics)

@@ -12,8 +12,9 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.ledger import AskedWith, Ledger, Synced
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.tables import Target, reflect
-from klaviyo_pipeline.postgres.write.merge import DaySpan, Tallies, Tally, merge
+from klaviyo_pipeline.postgres.write.merge import DaySpan, Tallies, merge
 from klaviyo_pipeline.windows import Window
 
 SLUG = "order"
@@ -68,9 +69,9 @@ def days(first: int, last: int, asked_at: datetime) -> DaySpan:
     return DaySpan("date", day(first), day(last), asked_at, span)
 
 
-def synced(number: int, asked_at: datetime, rows: int = 0, requests: int = 1, tally: Tally | None = None) -> Synced:
+def synced(number: int, asked_at: datetime, rows: int = 0, requests: int = 1, tally: RowCounts | None = None) -> Synced:
     """A window that was asked and has come whole."""
-    return Synced(window(number), asked_at, asked_at, rows, requests, tally or Tally())
+    return Synced(window(number), asked_at, asked_at, rows, requests, tally or RowCounts())
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Store:
         *,
         ranked: Mapping[str, Sequence[str]] | None = None,
         replaces: DaySpan | None = None,
-    ) -> Tally:
+    ) -> RowCounts:
         """Merge rows in a transaction of their own; what changed, over all windows."""
-        return sum(self.tallies(name, rows, ranked=ranked, replaces=replaces).values(), Tally())
+        return sum(self.tallies(name, rows, ranked=ranked, replaces=replaces).values(), RowCounts())
 
     def tallies(
         self,

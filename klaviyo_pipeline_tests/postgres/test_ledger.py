@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from klaviyo_pipeline.postgres.ledger import ERROR_LENGTH, Ledger
-from klaviyo_pipeline.postgres.write.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, minute, synced, window
 
 
@@ -17,7 +17,7 @@ def done(store: Store, metric: str | None = None, entity: str = "flows") -> dict
 
 
 def test_a_synced_window_says_what_came(store: Store) -> None:
-    store.record("flows", synced(0, minute(1), 10, 3, Tally(4, 2, 1)), run_id="first run")
+    store.record("flows", synced(0, minute(1), 10, 3, RowCounts(4, 2, 1)), run_id="first run")
     counts = ("rows_fetched", "rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests", "attempts")
     assert store.ledger("flows", "status", *counts) == [("synced", 10, 4, 2, 4, 1, 3, 1)]
     assert store.ledger("flows", "window_start", "window_end", "asked_at", "run_id", "error") == [

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pipeline.postgres.metrics_tables import FLOW_METRICS, Metrics, flow_metrics_between
+from klaviyo_pipeline.catalog import FLOW_METRICS
+from klaviyo_pipeline.postgres.metrics_tables import Metrics, flow_metrics_between
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, day, figures, flow, minute, synced, window
 
 FLOWS = Metrics(SLUG, FLOW_METRICS)

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.postgres.account_binding import claim
 from klaviyo_pipeline.postgres.engine import snapshot
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.reporting.content import Content, gather
 from klaviyo_pipeline.reporting.page import render
 from klaviyo_pipeline.reporting.period import Period

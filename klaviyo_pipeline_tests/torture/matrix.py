@@ -21,7 +21,8 @@ import pytest
 import sqlalchemy as sa
 from starlette.requests import Request
 
-from klaviyo_pipeline.planning.planner import FULL_LISTINGS, Planner, SyncRequest
+from klaviyo_pipeline.catalog import CENSUSES
+from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline_tests.support import RANGE, Pipeline, key_of, pipeline_on, reason, throw_away_database
 from klaviyo_pipeline_tests.torture.faults import ALWAYS, TROUBLES, Document, Trouble, broken_network
@@ -220,7 +221,7 @@ class Matrix:
             self._jobs[asset] = whole.get_subset(asset_selection={key}, asset_check_selection=set())
         return self._jobs[asset].execute_in_process(
             instance=self.pipeline.instance,
-            tags={} if asset in FULL_LISTINGS else dict(zip(RANGE, (first, last), strict=True)),
+            tags={} if asset in CENSUSES else dict(zip(RANGE, (first, last), strict=True)),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
@@ -234,7 +235,7 @@ class Matrix:
             raise Defect(f"{cell}: it is not told when the quota returns: {told}")
         if hollow := self.tables.hollow_windows(expected.rows):
             raise Defect(f"{cell}: synced without their rows: {hollow[:3]}")
-        if cell.target.asset in FULL_LISTINGS:
+        if cell.target.asset in CENSUSES:
             noted = self.pipeline.rows("SELECT status, error FROM census_runs")
         else:
             noted = [(status, error) for _, status, error in self.tables.windows()]
@@ -255,7 +256,7 @@ class Matrix:
 
     def _missing(self, asset: str) -> Sequence[tuple[str, ...]]:
         """First and last window of each run that the asset needs, as a sync would plan it."""
-        if asset in FULL_LISTINGS:
+        if asset in CENSUSES:
             return [()]
         with self._engine.connect() as connection:
             now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -272,7 +273,7 @@ class Matrix:
             raise Defect(f"{cell}: {told}")
         if repeated := self.tables.repeated_states():
             raise Defect(f"{cell}: states twice in the history: {repeated[:3]}")
-        if cell.target.asset not in FULL_LISTINGS and self._missing(cell.target.asset):
+        if cell.target.asset not in CENSUSES and self._missing(cell.target.asset):
             raise Defect(f"{cell}: windows are still missing")
 
 

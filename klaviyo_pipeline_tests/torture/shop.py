@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from klaviyo_pipeline import catalog
+from klaviyo_pipeline.klaviyo.reports import LONGEST_SEND
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
-from klaviyo_pipeline.orchestration.assets import entity_assets, report_assets
+from klaviyo_pipeline.orchestration.assets import entity_assets
 from klaviyo_pipeline.planning import chunks
 from klaviyo_pipeline.postgres.schema.tables import Target, reflect
 from klaviyo_pipeline.postgres.write import child_rows, io_manager, repositories
@@ -90,5 +92,5 @@ def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
     patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     patch.setattr(entity_assets, "BATCH_ROWS", 6)
     patch.setattr(chunks, "SHORTEST_CHUNK", timedelta(days=3))
-    patch.setattr(report_assets, "DAILY_SPAN_DAYS", 2)
-    patch.setattr(report_assets, "VALUES_SPAN_DAYS", 2 * report_assets.LONGEST_SEND.days + 2)
+    patch.setattr(catalog, "DAILY_SPAN_DAYS", 2)
+    patch.setattr(catalog, "VALUES_SPAN_DAYS", 2 * LONGEST_SEND.days + 2)

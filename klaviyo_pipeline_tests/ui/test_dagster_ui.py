@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
+from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline_tests.dev_server import ask
 from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS, new_page
 from klaviyo_pipeline_tests.ui.site import Site

@@ -9,9 +9,9 @@ import sys
 from typing import Any
 
 from celery import Celery
-from dagster import DagsterInstance
+from dagster import DagsterInstance, serialize_value
 from dagster._grpc.types import ExecuteRunArgs
-from dagster._serdes import serialize_value, unpack_value
+from dagster._serdes import unpack_value
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 
 from klaviyo_pipeline.config.settings import SettingsError

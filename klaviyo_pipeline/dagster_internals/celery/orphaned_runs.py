@@ -6,7 +6,7 @@ Dagster would call it failed, and then refuse to start it again: "No steps neede
 from __future__ import annotations
 
 import dagster as dg
-from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster import DagsterEvent, DagsterEventType
 from dagster._core.execution.stats import StepEventStatus
 
 

@@ -9,13 +9,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 import dagster as dg
-from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, MetricsTable
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.orchestration.assets.report_assets import REPORT_ASSETS
-from klaviyo_pipeline.postgres.metrics_tables import METRICS, MetricsTable
 from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
@@ -32,17 +29,6 @@ def described(spec: dg.AssetSpec, account: Account, source: dg.LocalFileCodeRefe
         tags=_tags(name),
         metadata={**_columns(spec), **_lineage(account, name), **_links(name), **references},
     )
-
-
-def source_of(asset: dg.AssetsDefinition) -> dg.LocalFileCodeReference:
-    """Where the asset's function stands.
-
-    Dagster's own way reads and parses the file for each asset, which for many accounts is the longer part of loading.
-    """
-    decorated = asset.op.compute_fn
-    assert isinstance(decorated, DecoratedOpFunction)
-    code = decorated.decorated_fn.__code__
-    return dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno)
 
 
 def _tags(name: str) -> dict[str, str]:
@@ -104,15 +90,15 @@ def _links(name: str) -> dict[str, dg.MetadataValue]:
 
 def _endpoint(name: str) -> str | None:
     """The operation that the asset asks, by Klaviyo's name; None for what asks Postgres alone."""
-    if name in REPORT_ASSETS:
-        return REPORT_ASSETS[name].report.endpoint.name
-    listing = LISTINGS.get(name.removesuffix("_census"))
+    if name in REPORTS:
+        return REPORTS[name].report.endpoint.name
+    listing = ENTITIES.get(name.removesuffix("_census"))
     return listing.list_endpoint.name if listing else None
 
 
 def _listing(name: str) -> Listing | None:
     """The entity whose objects an asset is about."""
-    if name in REPORT_ASSETS:
-        return REPORT_ASSETS[name].listing
+    if name in REPORTS:
+        return REPORTS[name].listing
     entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")
-    return LISTINGS.get(entity)
+    return ENTITIES.get(entity)

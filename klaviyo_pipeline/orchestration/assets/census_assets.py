@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from klaviyo_pipeline.catalog import census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import signed
 from klaviyo_pipeline.klaviyo.listings import Listing
@@ -22,10 +23,10 @@ from klaviyo_pipeline.orchestration.assets.full_listing import FullListing
 from klaviyo_pipeline.orchestration.assets.lookup import repository
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
 from klaviyo_pipeline.postgres.write.loads import Batch, Load
-from klaviyo_pipeline.postgres.write.merge import Tally
 
 
 class ImplausibleShrinkage(RuntimeError):
@@ -60,11 +61,6 @@ class Findings:
 def _config_schema() -> Any:
     """One for all censuses: taken from an argument of their functions, Dagster would make it anew for each."""
     return CensusConfig.to_config_schema()
-
-
-def census_name(listing: Listing) -> str:
-    """The asset's name: that of the entity alone where no windows bring it."""
-    return listing.entity if listing.time_field is None else f"{listing.entity}_census"
 
 
 def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
@@ -111,7 +107,7 @@ def _recorded_load(
 ) -> Load:
     """These batches as a load whose end, good or bad, is noted in the record with what `findings` then hold."""
 
-    def on_written(tally: Tally, listed: int) -> None:
+    def on_written(tally: RowCounts, listed: int) -> None:
         assert findings.began is not None
         with warehouse.engine(record.schema) as engine, engine.begin() as connection:
             record.complete(

@@ -6,16 +6,18 @@ from datetime import date
 import dagster as dg
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import signed
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
-from klaviyo_pipeline.postgres.metrics_tables import Metrics, MetricsTable
+from klaviyo_pipeline.postgres.metrics_tables import Metrics
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
 from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import DaySpan, Tally
+from klaviyo_pipeline.postgres.write.merge import DaySpan
 from klaviyo_pipeline.postgres.write.staging import WINDOW
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
@@ -77,7 +79,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
                     _check_report(engine, account, table, span)
                     yield _compute(context, engine, metrics, span, first)
 
-        def written(tally: Tally, rows: int) -> None:
+        def written(tally: RowCounts, rows: int) -> None:
             if not rows:
                 return
             try:

@@ -4,10 +4,10 @@ from datetime import UTC
 
 import dagster as dg
 
+from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.settings import STATE_DIR, Account
 from klaviyo_pipeline.dagster_internals.signatures import signed
 from klaviyo_pipeline.postgres.engine import snapshot
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
 from klaviyo_pipeline.reporting.queries import Reader

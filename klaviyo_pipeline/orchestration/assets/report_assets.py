@@ -20,31 +20,18 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import signed
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
-from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, Report, SeriesReport
+from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import (
-    CAMPAIGN_VALUES,
-    DAILY_SPAN_DAYS,
-    FLOW_SERIES,
-    FORM_SERIES,
-    SEGMENT_SERIES,
     VALUES,
-    VALUES_SPAN_DAYS,
 )
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
-from klaviyo_pipeline.orchestration.assets.report_fetcher import (
-    LONGEST_SEND,
-    Answer,
-    Asking,
-    has_figures,
-    named,
-    whole_sends,
-)
+from klaviyo_pipeline.orchestration.assets.report_fetcher import Answer, Asking, has_figures, named, whole_sends
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
@@ -60,42 +47,6 @@ from klaviyo_pipeline.windows import Window, report_windows, runs_of
 
 MOST_METRICS = 3
 """Metrics that a report is asked with in one run: those that give nothing cost requests of the daily quota."""
-
-
-@dataclass(frozen=True)
-class ReportAsset:
-    """A report asset as data: its table, Klaviyo's report, and the entity that its rows are about."""
-
-    name: str
-    report: Report
-    listing: Listing
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What a frame of this report holds."""
-        metric = ("conversion_metric_id",) if self.report.needs_conversion_metric else ()
-        return (
-            *self.report.keys,
-            "date",
-            *self.report.statistics,
-            OTHER_STATISTICS,
-            GROUPS,
-            *metric,
-            "observed_at",
-            WINDOW,
-        )
-
-    @property
-    def days_at_once(self) -> int:
-        """The windows of one request."""
-        return DAILY_SPAN_DAYS if isinstance(self.report, SeriesReport) else VALUES_SPAN_DAYS - 2 * LONGEST_SEND.days
-
-
-FLOW_REPORT = ReportAsset("flow_report", FLOW_SERIES, FLOWS)
-CAMPAIGN_REPORT = ReportAsset("campaign_report", CAMPAIGN_VALUES, CAMPAIGNS)
-FORM_REPORT = ReportAsset("form_report", FORM_SERIES, FORMS)
-SEGMENT_REPORT = ReportAsset("segment_report", SEGMENT_SERIES, SEGMENTS)
-REPORT_ASSETS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)}
 
 
 class DaysLeftOut(RuntimeError):
@@ -253,7 +204,7 @@ class _Reading:
                 reach = whole_sends(_day(span[0]), _day(span[-1]), self.session.account.today(answer.asked_at))
                 prepare = partial(self._settle, undated, DaySpan("date", *reach, answer.asked_at))
             yield Batch(
-                table_frame(rows, self.spec.columns),
+                table_frame(rows, frame_columns(self.spec)),
                 completes,
                 DaySpan("date", min(days), max(days), answer.asked_at, days),
                 AskedWith(
@@ -320,3 +271,18 @@ class _Reading:
 
 def _day(window: Window) -> date:
     return date.fromisoformat(window.key)
+
+
+def frame_columns(spec: ReportAsset) -> tuple[str, ...]:
+    """What a frame of this report holds."""
+    metric = ("conversion_metric_id",) if spec.report.needs_conversion_metric else ()
+    return (
+        *spec.report.keys,
+        "date",
+        *spec.report.statistics,
+        OTHER_STATISTICS,
+        GROUPS,
+        *metric,
+        "observed_at",
+        WINDOW,
+    )

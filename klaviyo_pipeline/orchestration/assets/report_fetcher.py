@@ -21,7 +21,7 @@ from klaviyo_pipeline.klaviyo.errors import BadRequest, CursorExpired
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
-from klaviyo_pipeline.klaviyo.reports import VALUES, body
+from klaviyo_pipeline.klaviyo.reports import LONGEST_SEND, VALUES, body
 from klaviyo_pipeline.orchestration.assets.allowed_statistics import given
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
@@ -31,9 +31,6 @@ ASK_AGAIN = 2
 GAPS_ASKED = 3
 """Unbroken runs of left-out days whose values are asked for: each is a request of the daily quota."""
 
-LONGEST_SEND = timedelta(days=14)
-"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks. A send that is cancelled
-and begun again has figures from before its send time, too."""
 
 Row = dict[str, Any]
 

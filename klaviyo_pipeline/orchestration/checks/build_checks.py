@@ -13,11 +13,9 @@ from functools import partial
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import signed
-from klaviyo_pipeline.orchestration.assets.census_assets import census_name
-from klaviyo_pipeline.orchestration.assets.report_assets import REPORT_ASSETS
 from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
 from klaviyo_pipeline.orchestration.checks.check import Check, Examination, Verdict
 from klaviyo_pipeline.orchestration.checks.clock_checks import CLOCK_CHECK
@@ -33,7 +31,6 @@ from klaviyo_pipeline.orchestration.checks.row_count_checks import (
 )
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.postgres.engine import snapshot
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
@@ -51,7 +48,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     """The checks that read Postgres alone, by asset."""
     hourly = account.sync_window == "hourly"
     found: dict[str, tuple[Check, ...]] = {}
-    for listing in LISTINGS.values():
+    for listing in ENTITIES.values():
         found[listing.entity] = (
             *entity_checks(listing),
             *drift_checks(listing),
@@ -60,7 +57,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             CLOCK_CHECK,
         )
         found[census_name(listing)] = census_checks(listing)
-    for spec in REPORT_ASSETS.values():
+    for spec in REPORTS.values():
         found[spec.name] = (
             *report_checks(spec),
             *report_drift_checks(spec.report),
@@ -88,7 +85,7 @@ def asking_checks() -> list[AskingCheck]:
                 listing_checks.DESCRIPTION,
                 partial(listing_checks.listed_objects_are_held, listing=listing),
             )
-            for listing in LISTINGS.values()
+            for listing in ENTITIES.values()
         ),
         *(
             AskingCheck(
@@ -97,7 +94,7 @@ def asking_checks() -> list[AskingCheck]:
                 reconciliation_checks.DESCRIPTION,
                 partial(reconciliation_checks.days_add_up, spec=spec),
             )
-            for spec in REPORT_ASSETS.values()
+            for spec in REPORTS.values()
         ),
     ]
 

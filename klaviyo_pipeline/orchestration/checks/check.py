@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.postgres.schema.tables import Target, reflect
@@ -65,7 +65,7 @@ class Examination:
         """A table of the account's schema; the asset's own by default."""
         name = name or self.asset
         if name not in self._targets:
-            filled = filled_columns(LISTINGS[name].columns) if name in LISTINGS else ()
+            filled = filled_columns(ENTITIES[name].columns) if name in ENTITIES else ()
             self._targets[name] = reflect(self.connection, self.account.slug, name, filled)
         return self._targets[name]
 

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.orchestration.checks.check import Check, Examination, Verdict, counted, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.metrics_tables import MetricsTable
 
 NOISE = Decimal("0.000001")
 """Counts arrive as floats with noise, so that all of them may come to a little more than all."""

@@ -13,13 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.report_types import SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.orchestration.assets.allowed_statistics import given
-from klaviyo_pipeline.orchestration.assets.report_assets import ReportAsset
 from klaviyo_pipeline.orchestration.assets.report_fetcher import whole_sends
 from klaviyo_pipeline.orchestration.checks.check import Examination, Verdict, counted, error, passed, some, warning
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session

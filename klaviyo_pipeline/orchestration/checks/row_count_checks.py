@@ -7,10 +7,10 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.orchestration.checks.check import Check, Examination, Verdict, counted, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.metrics_tables import MetricsTable
 
 NAME = "rows_match_ledger"
 

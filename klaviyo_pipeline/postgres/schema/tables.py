@@ -13,8 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.engine import NotMigrated
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
+
+
+class NotMigrated(RuntimeError):
+    """The account's schema lacks a table that a migration makes."""
+
 
 OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"

@@ -16,8 +16,9 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.catalog import CAMPAIGN_METRICS
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.metrics_tables import CAMPAIGN_METRICS, Metrics
+from klaviyo_pipeline.postgres.metrics_tables import Metrics
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, Target, reflect
 from klaviyo_pipeline.postgres.write.merge import DaySpan, merge
 

@@ -10,8 +10,9 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.ledger import AskedWith, Synced
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.write.child_rows import Children
-from klaviyo_pipeline.postgres.write.merge import DaySpan, Tally
+from klaviyo_pipeline.postgres.write.merge import DaySpan
 from klaviyo_pipeline.windows import Window
 
 
@@ -60,5 +61,5 @@ class Load:
     filled: Sequence[str] = ()
     ranked: Mapping[str, Sequence[str]] = field(default_factory=dict)
     on_synced: Callable[[Synced], None] = lambda synced: None
-    on_written: Callable[[Tally, int], None] = lambda tally, rows: None
+    on_written: Callable[[RowCounts, int], None] = lambda tally, rows: None
     on_failed: Callable[[str], None] = lambda reason: None

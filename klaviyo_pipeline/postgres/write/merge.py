@@ -23,6 +23,7 @@ from datetime import date, datetime
 import pandas as pd
 import sqlalchemy as sa
 
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, Target
 from klaviyo_pipeline.postgres.write.direct_copy import copy_fresh
 from klaviyo_pipeline.postgres.write.staging import STAGING, TEMPORARY, WINDOW, rows_by_window, stage
@@ -36,20 +37,7 @@ from klaviyo_pipeline.postgres.write.statements import (
     replace_marked,
 )
 
-
-@dataclass
-class Tally:
-    """Rows inserted, updated and deleted."""
-
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.inserted + other.inserted, self.updated + other.updated, self.deleted + other.deleted)
-
-
-Tallies = dict[int, Tally]
+Tallies = dict[int, RowCounts]
 """What a merge changed, by index of the sync window; rows without a window count under 0."""
 
 
@@ -104,7 +92,7 @@ def _tallies(
 ) -> Tallies:
     updated, deleted = updated or {}, deleted or {}
     return {
-        index: Tally(inserted.get(index, 0), updated.get(index, 0), deleted.get(index, 0))
+        index: RowCounts(inserted.get(index, 0), updated.get(index, 0), deleted.get(index, 0))
         for index in {*inserted, *updated, *deleted}
     }
 

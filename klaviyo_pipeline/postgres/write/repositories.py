@@ -15,9 +15,10 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.tables import Target, reflect
 from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter
-from klaviyo_pipeline.postgres.write.merge import Tally, merge
+from klaviyo_pipeline.postgres.write.merge import merge
 
 Row = dict[str, Any]
 
@@ -135,12 +136,12 @@ class EntityRepository:
         with self._engine.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def save(self, frame: pd.DataFrame, children: Sequence[Children] = ()) -> Tally:
+    def save(self, frame: pd.DataFrame, children: Sequence[Children] = ()) -> RowCounts:
         """Create or update rows, and what hangs on them, from one observation."""
         with self._engine.begin() as connection:
             tallies = merge(connection, self._target, frame, ranked=self._preferred)
             self._children.write(connection, children)
-        return sum(tallies.values(), Tally())
+        return sum(tallies.values(), RowCounts())
 
     def delete(self, ids: Sequence[str], observed_at: datetime) -> int:
         """Mark rows deleted as observed at that moment; rows observed later, or deleted already, stay as they are.
@@ -163,7 +164,7 @@ class EntityRepository:
             frame = pd.DataFrame(rows, dtype=object).assign(deleted_at=observed_at, observed_at=observed_at)
             tallies = merge(connection, self._target, frame)
             self._children.forget(connection, self._child_tables, {row["id"]: observed_at for row in rows})
-        return sum(tallies.values(), Tally()).updated
+        return sum(tallies.values(), RowCounts()).updated
 
     def remember_miss(self, id: str, missed_at: datetime) -> None:
         """Klaviyo answered 404 for this id."""

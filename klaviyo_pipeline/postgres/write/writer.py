@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.tables import Target
 from klaviyo_pipeline.postgres.write.child_rows import ChildWriter
 from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import DaySpan, Tally, merge
+from klaviyo_pipeline.postgres.write.merge import DaySpan, merge
 from klaviyo_pipeline.postgres.write.staging import WINDOW, rows_by_window
 from klaviyo_pipeline.windows import Window
 
@@ -29,14 +30,14 @@ class Writer:
     ledger: Ledger
     load: Load
     run_id: str
-    total: Tally = field(default_factory=Tally)
+    total: RowCounts = field(default_factory=RowCounts)
     rows_fetched: int = 0
 
     def __post_init__(self) -> None:
         self._started_at = datetime.now(UTC)
         self._index = {window: index for index, window in enumerate(self.load.windows)}
         self._fetched: dict[int, int] = {}
-        self._tallies: dict[int, Tally] = {}
+        self._tallies: dict[int, RowCounts] = {}
         self.synced: list[Synced] = []
         self._children = ChildWriter(self.ledger.schema)
 
@@ -66,7 +67,7 @@ class Writer:
             index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(counted).items()
         }
 
-        def write(connection: sa.Connection) -> tuple[dict[int, Tally], list[Synced]]:
+        def write(connection: sa.Connection) -> tuple[dict[int, RowCounts], list[Synced]]:
             if self.load.windows and not batch.completes:
                 # Nothing rests on these rows before the ledger's do, whose commit makes all earlier ones durable.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
@@ -76,7 +77,7 @@ class Writer:
             changed = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
             self._children.write(connection, batch.children)
             tallies = self._tallies | {
-                index: self._tallies.get(index, Tally()) + tally for index, tally in changed.items()
+                index: self._tallies.get(index, RowCounts()) + tally for index, tally in changed.items()
             }
             synced = [self._synced(complete, fetched, tallies) for complete in batch.completes]
             self.ledger.record_synced(connection, synced, run_id=self.run_id, asked_with=batch.asked_with)
@@ -86,7 +87,7 @@ class Writer:
         self._fetched = fetched
         self.synced.extend(synced)
         self.rows_fetched = sum(self._fetched.values())
-        self.total = sum(self._tallies.values(), Tally())
+        self.total = sum(self._tallies.values(), RowCounts())
         return synced
 
     def record_failure(self, error: str) -> None:
@@ -99,7 +100,7 @@ class Writer:
 
         in_transaction(self.engine, note)
 
-    def _synced(self, complete: Complete, fetched: Mapping[int, int], tallies: Mapping[int, Tally]) -> Synced:
+    def _synced(self, complete: Complete, fetched: Mapping[int, int], tallies: Mapping[int, RowCounts]) -> Synced:
         index = self._index[complete.window]
         return Synced(
             window=complete.window,
@@ -107,7 +108,7 @@ class Writer:
             started_at=self._started_at,
             rows_fetched=fetched.get(index, 0),
             requests=complete.requests,
-            tally=tallies.get(index, Tally()),
+            tally=tallies.get(index, RowCounts()),
             newest=complete.newest,
         )
 

@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.orchestration.assets import performance_report
-from klaviyo_pipeline.postgres.metrics_tables import METRICS
 from klaviyo_pipeline.reporting import charts, preview
 from klaviyo_pipeline.reporting.metric_values import Sending
 from klaviyo_pipeline.reporting.period import Period

@@ -6,9 +6,10 @@ from datetime import date
 
 import pytest
 
+from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
-from klaviyo_pipeline.postgres.metrics_tables import METRICS, Metrics
+from klaviyo_pipeline.postgres.metrics_tables import Metrics
 from klaviyo_pipeline.postgres.schema.cross_account_views import refresh_overview
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository

@@ -12,10 +12,9 @@ import pytest
 
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Shape, read_record
-from klaviyo_pipeline.postgres.engine import NotMigrated
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
 from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate
-from klaviyo_pipeline.postgres.schema.tables import reflect
+from klaviyo_pipeline.postgres.schema.tables import NotMigrated, reflect
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store
 
 VALUES: list[Any] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from klaviyo_pipeline.catalog import ENTITIES
+from klaviyo_pipeline.catalog import _LISTINGS
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.schema.declarations import FILE, declared_tables
 from klaviyo_pipeline.postgres.schema.migrations import migrate
@@ -20,7 +20,7 @@ def test_the_declared_tables_are_the_catalog(database: str) -> None:
 
 def test_every_column_of_an_entity_is_declared_with_its_type_and_comment() -> None:
     types = {"text": "text", "bool": "boolean", "time": "timestamptz", "json": "jsonb"}
-    for listing in ENTITIES:
+    for listing in _LISTINGS:
         columns = declared_tables()[listing.entity].columns
         assert {column.name: types[column.kind] for column in listing.columns}.items() <= {
             name: column.type for name, column in columns.items()

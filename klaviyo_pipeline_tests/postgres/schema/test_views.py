@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.config.settings import Account, SyncWindow
 from klaviyo_pipeline.postgres.account_binding import claim
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
-from klaviyo_pipeline.postgres.write.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows
 from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store
 
@@ -50,7 +50,7 @@ class Moment:
         for number in numbers:
             window = self.window(number)
             asked = asked_at or window.end + timedelta(minutes=1)
-            one = Synced(window, asked, asked, 0, 1, Tally())
+            one = Synced(window, asked, asked, 0, 1, RowCounts())
             Ledger(SLUG, "flows").record_synced(self.connection, [one], run_id="run")
 
     def fail(self, *numbers: int, error: str = "no answer") -> None:

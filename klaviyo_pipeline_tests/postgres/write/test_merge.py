@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
-from klaviyo_pipeline.postgres.write.merge import Tally, merge
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.write.merge import merge
 from klaviyo_pipeline_tests.postgres.store import Store, campaign, day, figures, flow, frame, minute
 
 FLOWS = ("flows", "flows_superseded")
@@ -21,7 +22,7 @@ def names(store: Store) -> list[tuple[Any, ...]]:
 
 
 def test_a_first_load_inserts_every_row_and_opens_its_history(store: Store) -> None:
-    assert store.merge("flows", [flow("a", minute(0)), flow("b", minute(1))]) == Tally(inserted=2)
+    assert store.merge("flows", [flow("a", minute(0)), flow("b", minute(1))]) == RowCounts(inserted=2)
     assert names(store) == [("a", "Welcome"), ("b", "Welcome")]
     assert store.rows("SELECT id, valid_from, valid_to FROM flows_history ORDER BY id") == [
         ("a", minute(0), None),
@@ -32,7 +33,7 @@ def test_a_first_load_inserts_every_row_and_opens_its_history(store: Store) -> N
 def test_unchanged_rows_are_not_written_at_all(store: Store) -> None:
     store.merge("flows", [flow(f"f{n}", minute(0)) for n in range(50)])
     before = store.versions(*FLOWS)
-    assert store.merge("flows", [flow(f"f{n}", minute(5)) for n in range(50)]) == Tally()
+    assert store.merge("flows", [flow(f"f{n}", minute(5)) for n in range(50)]) == RowCounts()
     assert store.versions(*FLOWS) == before
     assert set(store.values("SELECT xmax::text FROM flows")) == {"0"}, "a row was locked"
 
@@ -61,7 +62,7 @@ def test_only_the_rows_that_differ_are_written(store: Store) -> None:
     store.merge("flows", [flow(id, minute(0)) for id in "abc"])
     before = dict(store.rows("SELECT id, ctid::text FROM flows"))
     tally = store.merge("flows", [flow("a", minute(1)), flow("b", minute(1), "Goodbye"), flow("d", minute(1))])
-    assert tally == Tally(inserted=1, updated=1)
+    assert tally == RowCounts(inserted=1, updated=1)
     after = dict(store.rows("SELECT id, ctid::text FROM flows"))
     assert (after["a"], after["c"]) == (before["a"], before["c"])
     assert names(store) == [("a", "Welcome"), ("b", "Goodbye"), ("c", "Welcome"), ("d", "Welcome")]
@@ -71,7 +72,7 @@ def test_only_the_rows_that_differ_are_written(store: Store) -> None:
 def test_an_observation_that_is_not_later_replaces_nothing(store: Store, observed: Any) -> None:
     store.merge("flows", [flow("a", minute(0), "New")])
     before = store.versions(*FLOWS)
-    assert store.merge("flows", [flow("a", observed, "Old")]) == Tally()
+    assert store.merge("flows", [flow("a", observed, "Old")]) == RowCounts()
     assert store.versions(*FLOWS) == before
 
 
@@ -100,14 +101,14 @@ def test_of_duplicates_in_a_batch_the_latest_observation_wins_then_the_later_row
         flow("b", minute(1), "first"),
         flow("b", minute(1), "second"),
     ]
-    assert store.merge("flows", rows) == Tally(inserted=2)
+    assert store.merge("flows", rows) == RowCounts(inserted=2)
     assert names(store) == [("a", "latest"), ("b", "second")]
     assert store.value("SELECT count(*) FROM flows_history") == 2
 
 
 def test_rows_that_a_batch_does_not_name_stay(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
-    assert store.merge("flows", frame([], ["id", "name", "raw", "observed_at"])) == Tally()
+    assert store.merge("flows", frame([], ["id", "name", "raw", "observed_at"])) == RowCounts()
     assert names(store) == [("a", "Welcome")]
 
 
@@ -150,7 +151,7 @@ def test_what_changed_is_counted_for_each_window(store: Store) -> None:
         flow("same", minute(1), _window=2),
         flow("newer", minute(1), _window=2),
     ]
-    assert store.tallies("flows", rows) == {0: Tally(inserted=1), 2: Tally(inserted=1, updated=1)}
+    assert store.tallies("flows", rows) == {0: RowCounts(inserted=1), 2: RowCounts(inserted=1, updated=1)}
 
 
 def test_a_key_of_several_columns_tells_rows_apart(store: Store) -> None:
@@ -160,8 +161,8 @@ def test_a_key_of_several_columns_tells_rows_apart(store: Store) -> None:
         figures("a", day(0), minute(0), 3, send_channel="sms"),
         figures("a", day(0), minute(0), 4, flow_message_id="M2"),
     ]
-    assert store.merge("flow_report", rows) == Tally(inserted=4)
-    assert store.merge("flow_report", [figures("a", day(1), minute(1), 5)]) == Tally(updated=1)
+    assert store.merge("flow_report", rows) == RowCounts(inserted=4)
+    assert store.merge("flow_report", [figures("a", day(1), minute(1), 5)]) == RowCounts(updated=1)
     assert sorted(store.values("SELECT delivered FROM flow_report")) == [1, 3, 4, 5]
 
 

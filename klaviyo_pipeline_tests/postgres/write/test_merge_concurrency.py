@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
-from klaviyo_pipeline.postgres.write.merge import Tallies, Tally, merge
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.write.merge import Tallies, merge
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, campaign, flow, frame, minute
 
@@ -71,7 +72,7 @@ def test_a_writer_that_waited_replaces_an_earlier_observation_and_closes_its_his
     if existing:
         store.merge("flows", [flow("a", minute(0), "first")])
     tallies = write_behind(store, "flows", [flow("a", minute(3), "earlier")], [flow("a", minute(5), "later")])
-    assert tallies == {0: Tally(updated=1)}
+    assert tallies == {0: RowCounts(updated=1)}
     assert store.history("a")[-2:] == [("earlier", minute(3), minute(5)), ("later", minute(5), None)]
 
 
@@ -85,7 +86,7 @@ def test_a_writer_that_waited_for_the_same_state_writes_nothing(store: Store) ->
 def test_a_writer_that_waited_for_a_writer_that_failed_writes(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), "old")])
     tallies = write_behind(store, "flows", [flow("a", minute(5), "lost")], [flow("a", minute(3), "kept")], commit=False)
-    assert tallies == {0: Tally(updated=1)}
+    assert tallies == {0: RowCounts(updated=1)}
     assert store.history("a") == [("old", minute(0), minute(3)), ("kept", minute(3), None)]
 
 
@@ -137,7 +138,7 @@ def test_rows_are_taken_in_the_order_of_their_keys_whatever_the_order_of_the_fra
     for id in "za":  # the table's own order is not that of the keys either
         store.merge("flows", [flow(id, minute(0))])
     rows = [flow(id, minute(2), "changed") for id in "za"]
-    assert in_order(store, lambda: store.merge("flows", rows)) == Tally(updated=2)
+    assert in_order(store, lambda: store.merge("flows", rows)) == RowCounts(updated=2)
 
 
 @pytest.mark.parametrize("known", [[], ["m"]], ids=["all new", "one known"])
@@ -147,7 +148,7 @@ def test_new_rows_are_added_in_the_order_of_their_keys_whatever_the_order_of_the
     for id in known:
         store.merge("flows", [flow(id, minute(0))])
     rows = [flow(id, minute(2), "changed") for id in ["z", *known, "a"]]
-    assert in_order(store, lambda: store.merge("flows", rows)) == Tally(updated=len(rows))
+    assert in_order(store, lambda: store.merge("flows", rows)) == RowCounts(updated=len(rows))
 
 
 def test_a_delete_takes_rows_in_the_order_of_their_keys_too(store: Store) -> None:

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from klaviyo_pipeline.klaviyo.escape import escape, unescape
-from klaviyo_pipeline.postgres.engine import NotMigrated
-from klaviyo_pipeline.postgres.write.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline_tests.postgres.store import Store, day, figures, flow, minute
 
 ODD_TEXTS = {
@@ -31,7 +31,7 @@ def test_any_text_comes_back_as_it_was_in_columns_and_json(store: Store, text: s
     row = flow("a", minute(0), text, raw={"name": text, "deep": [{text[:1000]: text}]})
     store.merge("flows", [row])
     assert store.rows("SELECT name, raw FROM flows") == [(text, row["raw"])]
-    assert store.merge("flows", [{**row, "observed_at": minute(1)}]) == Tally()
+    assert store.merge("flows", [{**row, "observed_at": minute(1)}]) == RowCounts()
 
 
 def test_an_escaped_nul_reads_back_as_the_nul(store: Store) -> None:
@@ -68,16 +68,16 @@ def test_json_of_every_kind_is_stored_and_a_missing_one_is_null(store: Store) ->
 def test_json_is_compared_by_value_not_by_spelling(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), raw={"a": 1, "b": [1.50, 2]})])
     before = store.versions("flows")
-    assert store.merge("flows", [flow("a", minute(1), raw={"b": [1.5, 2.0], "a": 1.0})]) == Tally()
+    assert store.merge("flows", [flow("a", minute(1), raw={"b": [1.5, 2.0], "a": 1.0})]) == RowCounts()
     assert store.versions("flows") == before
-    assert store.merge("flows", [flow("a", minute(2), raw={"a": 1, "b": [2, 1.5]})]) == Tally(updated=1)
+    assert store.merge("flows", [flow("a", minute(2), raw={"a": 1, "b": [2, 1.5]})]) == RowCounts(updated=1)
 
 
 def test_nulls_are_equal_to_nulls_and_differ_from_values(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), None)])
-    assert store.merge("flows", [flow("a", minute(1), None)]) == Tally()
-    assert store.merge("flows", [flow("a", minute(2), "named")]) == Tally(updated=1)
-    assert store.merge("flows", [flow("a", minute(3), None)]) == Tally(updated=1)
+    assert store.merge("flows", [flow("a", minute(1), None)]) == RowCounts()
+    assert store.merge("flows", [flow("a", minute(2), "named")]) == RowCounts(updated=1)
+    assert store.merge("flows", [flow("a", minute(3), None)]) == RowCounts(updated=1)
     assert [name for name, _, _ in store.history("a")] == [None, "named", None]
 
 
@@ -92,7 +92,7 @@ def test_figures_are_exact_whatever_their_scale(store: Store) -> None:
     store.merge("flow_report", [figures("a", day(0), minute(0), exact)])
     assert store.value("SELECT delivered FROM flow_report") == exact
     store.merge("flow_report", [figures("b", day(0), minute(0), "1.50")])
-    assert store.merge("flow_report", [figures("b", day(0), minute(1), "1.5")]) == Tally()
+    assert store.merge("flow_report", [figures("b", day(0), minute(1), "1.5")]) == RowCounts()
 
 
 def test_times_keep_their_microseconds_and_their_instant(store: Store) -> None:
@@ -124,22 +124,22 @@ def good(id: int = 1, price: str = "1", **more: Any) -> dict[str, Any]:
 
 
 def test_names_that_need_quotes_are_written(goods: Store) -> None:
-    assert goods.merge("Odd Goods", [good(1), good(2)]) == Tally(inserted=2)
+    assert goods.merge("Odd Goods", [good(1), good(2)]) == RowCounts(inserted=2)
     assert goods.values('SELECT "The Id" FROM "Odd Goods" ORDER BY 1') == [1, 2]
 
 
 def test_a_table_without_observation_times_takes_every_later_write(goods: Store) -> None:
     goods.merge("Odd Goods", [good(pieces=1)])
-    assert goods.merge("Odd Goods", [good(pieces=2)]) == Tally(updated=1)
+    assert goods.merge("Odd Goods", [good(pieces=2)]) == RowCounts(updated=1)
     before = goods.versions('"Odd Goods"')
-    assert goods.merge("Odd Goods", [good(pieces=2)]) == Tally()
+    assert goods.merge("Odd Goods", [good(pieces=2)]) == RowCounts()
     assert goods.versions('"Odd Goods"') == before
 
 
 def test_a_figure_that_the_scale_rounds_is_not_written_the_second_time(goods: Store) -> None:
     goods.merge("Odd Goods", [good(price="1.005")])
     assert goods.value('SELECT "Price %" FROM "Odd Goods"') == Decimal("1.01")
-    assert goods.merge("Odd Goods", [good(price="1.005")]) == Tally()
+    assert goods.merge("Odd Goods", [good(price="1.005")]) == RowCounts()
     assert goods.values('SELECT xmax::text FROM "Odd Goods"') == ["0"], "the row was locked"
 
 
@@ -150,10 +150,10 @@ def test_a_generated_column_is_computed_by_the_database(goods: Store) -> None:
 
 def test_types_without_a_binary_form_are_written_too(goods: Store) -> None:
     row = good(mood="bad", code="ab", parts=["tab\t", None, "\\N", "Ü"], pieces=3, price="0.10")
-    assert goods.merge("Odd Goods", [row, good(2)]) == Tally(inserted=2)
+    assert goods.merge("Odd Goods", [row, good(2)]) == RowCounts(inserted=2)
     query = 'SELECT mood, code, parts, pieces, "Price %" FROM "Odd Goods" ORDER BY "The Id"'
     assert goods.rows(query)[0] == ("bad", "ab ", ["tab\t", None, "\\N", "Ü"], 3, Decimal("0.10"))
-    assert goods.merge("Odd Goods", [row, good(2)]) == Tally()
+    assert goods.merge("Odd Goods", [row, good(2)]) == RowCounts()
 
 
 def test_pandas_own_types_are_written_as_the_columns_type(goods: Store) -> None:
@@ -184,8 +184,8 @@ def test_a_fraction_is_no_whole_number(goods: Store) -> None:
 def test_a_table_of_keys_alone_is_written_once(store: Store) -> None:
     store.run("CREATE TABLE pairs (a text, b text, PRIMARY KEY (a, b))")
     rows = [{"a": "x", "b": "y"}, {"a": "x", "b": "z"}]
-    assert store.merge("pairs", rows) == Tally(inserted=2)
-    assert store.merge("pairs", rows) == Tally()
+    assert store.merge("pairs", rows) == RowCounts(inserted=2)
+    assert store.merge("pairs", rows) == RowCounts()
 
 
 def test_a_table_that_is_not_there_is_told_with_the_remedy(store: Store) -> None:

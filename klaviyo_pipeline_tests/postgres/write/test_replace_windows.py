@@ -9,8 +9,8 @@ from datetime import datetime
 import pytest
 
 from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import Tally
 from klaviyo_pipeline.postgres.write.writer import ConcurrentReplacement, Writer
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, day, days, figures, frame, minute, window
 
@@ -31,7 +31,7 @@ def answer(first: int, last: int, asked_at: datetime, **delivered: Sequence[int]
     return batch, Load([batch], windows)
 
 
-def write(store: Store, first: int, last: int, asked_at: datetime, **delivered: Sequence[int]) -> Tally:
+def write(store: Store, first: int, last: int, asked_at: datetime, **delivered: Sequence[int]) -> RowCounts:
     """Write an answer as a run does; what it changed."""
     _, load = answer(first, last, asked_at, **delivered)
     writer = Writer(store.engine, store.target("flow_report"), Ledger(SLUG, "flow_report"), load, "run")
@@ -49,7 +49,7 @@ def stored(store: Store) -> dict[str, list[tuple[int, int]]]:
 
 def test_a_day_is_replaced_as_a_whole(store: Store) -> None:
     write(store, 0, 1, minute(0), a=[1, 2], b=[3, 4])
-    assert write(store, 0, 1, minute(1), a=[1, 9], c=[5, 0]) == Tally(inserted=1, updated=1, deleted=2)
+    assert write(store, 0, 1, minute(1), a=[1, 9], c=[5, 0]) == RowCounts(inserted=1, updated=1, deleted=2)
     assert stored(store) == {"a": [(0, 1), (1, 9)], "c": [(0, 5)]}
 
 
@@ -71,13 +71,13 @@ def test_the_history_of_a_row_that_is_gone_is_closed_when_it_was_missed(store: S
 def test_the_same_answer_again_writes_no_row(store: Store) -> None:
     write(store, 0, 1, minute(0), a=[1, 2])
     before = store.versions("flow_report", "flow_report_superseded")
-    assert write(store, 0, 1, minute(1), a=[1, 2]) == Tally()
+    assert write(store, 0, 1, minute(1), a=[1, 2]) == RowCounts()
     assert store.versions("flow_report", "flow_report_superseded") == before
 
 
 def test_an_empty_answer_empties_the_day(store: Store) -> None:
     write(store, 0, 0, minute(0), a=[1], b=[1])
-    assert write(store, 0, 0, minute(1)) == Tally(deleted=2)
+    assert write(store, 0, 0, minute(1)) == RowCounts(deleted=2)
     assert stored(store) == {}
 
 
@@ -90,7 +90,7 @@ def test_rows_that_are_gone_count_for_their_own_day(store: Store) -> None:
 def test_an_older_answer_that_comes_late_changes_nothing(store: Store) -> None:
     write(store, 0, 1, minute(5), a=[1, 2], b=[3, 4])
     before = store.versions("flow_report", "flow_report_superseded", "sync_windows")
-    assert write(store, 0, 1, minute(3), a=[9, 9], c=[9, 9]) == Tally()
+    assert write(store, 0, 1, minute(3), a=[9, 9], c=[9, 9]) == RowCounts()
     assert store.versions("flow_report", "flow_report_superseded", "sync_windows") == before
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pipeline.postgres.write.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.write.repositories import Criteria, EntityRepository, UnknownFilter
 from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store, flow, frame, minute
 
@@ -88,9 +88,9 @@ def test_a_filter_that_the_entity_has_not_is_refused_by_name(store: Store, entit
 
 def test_saving_creates_and_updates_through_the_merge(store: Store, flows: EntityRepository) -> None:
     rows = [flow("a", minute(9), "Renamed"), flow("e", minute(9))]
-    assert flows.save(frame(rows)) == Tally(inserted=1, updated=1)
+    assert flows.save(frame(rows)) == RowCounts(inserted=1, updated=1)
     assert [name for name, _, _ in store.history("a")] == ["Welcome", "Renamed"]
-    assert flows.save(frame([flow("a", minute(8), "Late")])) == Tally()
+    assert flows.save(frame([flow("a", minute(8), "Late")])) == RowCounts()
 
 
 def test_a_delete_keeps_the_row_and_its_content_and_is_a_state(store: Store, flows: EntityRepository) -> None:

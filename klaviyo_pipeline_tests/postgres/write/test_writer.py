@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import Tally
 from klaviyo_pipeline.postgres.write.writer import Writer
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, flow, frame, minute, window
 
@@ -50,7 +50,7 @@ def test_counts_add_up_by_window_over_all_batches(store: Store) -> None:
         ("synced", 3, 3, 0, 0, 0),
         ("synced", 1, 1, 0, 0, 0),
     ]
-    assert (writer.rows_fetched, writer.total) == (6, Tally(inserted=4, updated=1))
+    assert (writer.rows_fetched, writer.total) == (6, RowCounts(inserted=4, updated=1))
     assert writer.open_windows == []
 
 
@@ -139,11 +139,11 @@ def test_batches_are_made_while_they_are_written(store: Store) -> None:
 
 
 def test_the_end_is_told_with_what_changed(store: Store) -> None:
-    ends: list[tuple[Tally, int]] = []
+    ends: list[tuple[RowCounts, int]] = []
     store.merge("flows", [flow("a", minute(0))])
     load = Load([batch(("a", 0), ("b", 0))], on_written=lambda tally, rows: ends.append((tally, rows)))
     Writer(store.engine, store.target("flows"), Ledger(SLUG, "flows"), load, "run").run()
-    assert ends == [(Tally(inserted=1), 2)]
+    assert ends == [(RowCounts(inserted=1), 2)]
     assert store.ledger("flows", "status") == []
 
 
