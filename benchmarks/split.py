@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks.account_server import FIRST_DAY, LARGE, LAST_DAY, MIDDLING, SMALL, served
 from benchmarks.fetch import empty_database, environment_of
-from benchmarks.results import Figure
+from benchmarks.results import Measurement
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo import client, sender
 from klaviyo_pipeline.klaviyo.listings import Listing
@@ -66,7 +66,7 @@ class Stopwatch:
         return timed
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The shares of both accounts."""
     sizes = {"tiny account": SMALL} if quick else {"middling account": MIDDLING, "large account": LARGE}
     for name, size in sizes.items():
@@ -77,10 +77,10 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         own = {what: watch.seconds[what] / whole for what in OWN}
         own["Dagster, and the rest"] = 1 - sum(own.values())
         for what, share in own.items():
-            yield Figure("split", f"{name}, the run's own time: {what}", share, "share")
+            yield Measurement("split", f"{name}, the run's own time: {what}", share, "share")
         readers = sum(watch.seconds[what] for what in READERS)
         for what in READERS:
-            yield Figure("split", f"{name}, the readers' time: {what}", watch.seconds[what] / readers, "share")
+            yield Measurement("split", f"{name}, the readers' time: {what}", watch.seconds[what] / readers, "share")
 
 
 def _sync(account: str, database: str, watch: Stopwatch) -> float:

@@ -14,12 +14,12 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import (
     CAMPAIGN_VALUES,
-    DAILY_SPAN_DAYS,
+    DAILY_CHUNK_DAYS,
     FLOW_SERIES,
     FORM_SERIES,
     LONGEST_SEND,
     SEGMENT_SERIES,
-    VALUES_SPAN_DAYS,
+    VALUES_CHUNK_DAYS,
 )
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
@@ -33,9 +33,9 @@ class ReportAsset:
     listing: Listing
 
     @property
-    def days_at_once(self) -> int:
+    def days_per_request(self) -> int:
         """The windows of one request."""
-        return DAILY_SPAN_DAYS if isinstance(self.report, SeriesReport) else VALUES_SPAN_DAYS - 2 * LONGEST_SEND.days
+        return DAILY_CHUNK_DAYS if isinstance(self.report, SeriesReport) else VALUES_CHUNK_DAYS - 2 * LONGEST_SEND.days
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def report_windows(account: Account) -> WindowPlan:
     return WindowPlan(account, daily=True)
 
 
-def runs_of(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int = 0) -> list[list[Window]]:
+def contiguous_ranges(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int = 0) -> list[list[Window]]:
     """Cut `windows` (all, in order) into contiguous runs that hold every wanted one.
 
     Gaps of at most `join_gaps` unwanted windows are bridged: one request over a small gap costs less than two.

@@ -151,7 +151,7 @@ class Pipeline:
         return {table: self.rows(f"SELECT xmin::text, ctid::text FROM {table} ORDER BY ctid") for table in tables}
 
     @contextmanager
-    def asked(self) -> Iterator[list[RequestLogEntry]]:
+    def requested(self) -> Iterator[list[RequestLogEntry]]:
         """The requests that come while the block runs, in a list that is filled at its end."""
         before = len(self.server.requests)
         came: list[RequestLogEntry] = []
@@ -169,20 +169,20 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
     """What the account holds at its present moment, by id; with bounds, what was updated in [since, until)."""
     declared = ENTITIES[entity]
     found = {}
-    for shown in shop.objects[entity].values():
-        attributes = shown.at(shop.clock())
+    for output in shop.objects[entity].values():
+        attributes = output.at(shop.clock())
         if attributes is None:
             continue
-        told = attributes[declared.time_field]
-        updated = utc(told.replace(" ", "T")) if told else None
+        reported = attributes[declared.time_field]
+        updated = utc(reported.replace(" ", "T")) if reported else None
         if since and until and (updated is None or not since <= updated < until):
             continue
         values: list[Any] = [attributes["name"], updated]
         if "archived" in attributes:
             values.append(attributes["archived"])
         if entity == "campaigns":
-            values.append(next(c for c in ("email", "sms", "mobile_push") if c in shown.channels))
-        found[shown.id] = (*values, attributes)
+            values.append(next(c for c in ("email", "sms", "mobile_push") if c in output.channels))
+        found[output.id] = (*values, attributes)
     return dict(sorted(found.items()))
 
 
@@ -205,13 +205,13 @@ def pipeline_on(
     migrate(database, SLUG, SQL_DIR)
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
     monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
-    told: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
+    reported: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
     with (
         SandboxServer(shop, rate_scale=0) as server,
         dg.DagsterInstance.ephemeral() as instance,
         psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection,
     ):
-        account = Account(**{**told, "api_url": server.url, **settings})
+        account = Account(**{**reported, "api_url": server.url, **settings})
         yield Pipeline(shop, server, account, database, instance, connection)
 
 

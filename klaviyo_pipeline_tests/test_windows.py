@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows, range_tags, report_windows, runs_of
+from klaviyo_pipeline.windows import Window, WindowPlan, contiguous_ranges, entity_windows, range_tags, report_windows
 
 NOW = datetime(2025, 11, 20, 12, 30, tzinfo=UTC)
 
@@ -137,7 +137,10 @@ def runs(wanted: str, join_gaps: int = 0) -> list[str]:
     windows = plan().between(date(2025, 1, 1), date(2025, 1, 10), NOW)
     names = dict(zip("abcdefghij", windows, strict=True))
     back = {window: name for name, window in names.items()}
-    return ["".join(back[one] for one in run) for run in runs_of(windows, (names[name] for name in wanted), join_gaps)]
+    return [
+        "".join(back[one] for one in run)
+        for run in contiguous_ranges(windows, (names[name] for name in wanted), join_gaps)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,10 @@ def accounts(form: str) -> None:
         if form == "json":
             click.echo(json_text(rows))
         else:
-            shown = [
+            output = [
                 {**row, "key": f"{row['key_variable']}{'' if row['key_is_set'] else ' (not set)'}"} for row in rows
             ]
-            console().print(table(shown, COLUMNS))
+            console().print(table(output, COLUMNS))
         account_ids = {slug: account_id for slug, (account_id, _) in stored.items()}
         for line in duplicates(chosen.every, os.environ, account_ids):
             click.echo(f"warning: {line}: sums over all accounts count it twice.", err=True)

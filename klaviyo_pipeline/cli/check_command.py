@@ -10,7 +10,7 @@ from rich.text import Text
 from klaviyo_pipeline.cli.shared import accounts_option, chosen_accounts, console, json_text, quiet, warehouse
 from klaviyo_pipeline.config.settings import Settings
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key
-from klaviyo_pipeline.postgres.account_binding import verify
+from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.reporting.text import printable
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def check(slugs: tuple[str, ...], ask: bool, form: str) -> None:
     with chosen_accounts(slugs) as chosen:
         by_account = chosen.each(lambda settings: _checked(settings, ask=ask))
         if form == "json":
-            told = [
+            summaries = [
                 {"account": settings.account.slug, **vars(one)} if chosen.several else vars(one)
                 for settings, found in by_account
                 for one in found
             ]
-            click.echo(json_text(told))
+            click.echo(json_text(summaries))
         for settings, found in by_account if form == "table" else ():
             if chosen.several:
                 console().print(f"[bold]{settings.account.slug}[/bold]")
@@ -52,7 +52,7 @@ def _checked(settings: Settings, *, ask: bool) -> "list[Checked]":
     if ask:
         api_key(settings.account.api_key_variable)
     with warehouse(settings) as engine, engine.connect() as connection:
-        verify(connection, settings.account, None)
+        check_schema_owner(connection, settings.account, None)
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
     from klaviyo_pipeline.sync.check_runs import CheckBroken, run_checks
 
@@ -68,10 +68,10 @@ COMMANDS = (check,)
 
 def checks_table(found: Sequence["Checked"]) -> Table:
     """A line for each check, those of an asset together."""
-    shown = Table(box=None, show_header=False, pad_edge=False)
+    output = Table(box=None, show_header=False, pad_edge=False)
     for column in ("sign", "asset", "check", "found"):
-        shown.add_column(column, overflow="fold", no_wrap=column != "found")
+        output.add_column(column, overflow="fold", no_wrap=column != "found")
     for one in found:
         sign, style = SIGNS[one.outcome]
-        shown.add_row(Text(sign, style), Text(one.asset), Text(one.check), Text(printable(one.found)))
-    return shown
+        output.add_row(Text(sign, style), Text(one.asset), Text(one.check), Text(printable(one.found)))
+    return output

@@ -45,12 +45,12 @@ COMMANDS = (doctor,)
 
 def findings_table(findings: Sequence["Finding"]) -> Table:
     """A line for each finding, the remedy below it."""
-    shown = Table(box=None, show_header=False, pad_edge=False)
+    output = Table(box=None, show_header=False, pad_edge=False)
     for column in ("sign", "check", "found"):
-        shown.add_column(column, overflow="fold", no_wrap=column != "found")
+        output.add_column(column, overflow="fold", no_wrap=column != "found")
     for finding in findings:
         sign, style = SIGNS[finding.verdict]
-        shown.add_row(Text(sign, style), Text(finding.check), Text(finding.found))
+        output.add_row(Text(sign, style), Text(finding.check), Text(finding.found))
         if finding.remedy:
-            shown.add_row("", "", Text(f"→ {finding.remedy}", style))
-    return shown
+            output.add_row("", "", Text(f"→ {finding.remedy}", style))
+    return output

@@ -21,9 +21,9 @@ from klaviyo_pipeline.cli.shared import (
 )
 from klaviyo_pipeline.cli.sync_command import AssetName, check_days, sync_request
 from klaviyo_pipeline.config.settings import Account, Settings
-from klaviyo_pipeline.planning.durations import told_time
+from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.planner import SyncRequest
-from klaviyo_pipeline.postgres.account_binding import verify
+from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.planning.estimates import Estimate
@@ -33,7 +33,7 @@ COLUMNS = {
     "asset": "asset",
     "windows": "windows",
     "already_there": "already there",
-    "to_ask": "to ask",
+    "to_request": "to ask",
     "ranges": "runs",
     "endpoint": "endpoint",
     "requests": "requests",
@@ -107,7 +107,7 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
     migrated = sa.inspect(connection).has_table("sync_windows", schema=account.slug)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     if migrated:
-        verify(connection, account, None)
+        check_schema_owner(connection, account, None)
     looked_at = connection if migrated else None
     estimates = Estimator(account, now, looked_at, _metrics(looked_at, account)).estimates(request)
     requests: Counter[str] = Counter()
@@ -157,20 +157,22 @@ def _document(account: Account, request: SyncRequest, made: Plan) -> dict[str, A
 
 
 def _print(account: Account, request: SyncRequest, made: Plan) -> None:
-    shown = console()
+    output = console()
     if not made.migrated:
-        shown.print(
+        output.print(
             f"Schema {account.slug} is not migrated yet, so everything counts as missing; a sync migrates first."
         )
-    shown.print(f"{request.first} to {request.last}, days of {account.timezone}", markup=False)
-    shown.print(table([_row(estimate) for estimate in made.estimates], COLUMNS))
-    shown.print()
+    output.print(f"{request.first} to {request.last}, days of {account.timezone}", markup=False)
+    output.print(table([_row(estimate) for estimate in made.estimates], COLUMNS))
+    output.print()
     requests = sum(estimate.requests for estimate in made.estimates)
     least = "at least " if any(estimate.basis == "at least" for estimate in made.estimates) else ""
     pacing = "" if account.rate_scale else " (pacing is off)"
-    shown.print(f"{least}{requests:,} requests, {told_time(made.seconds)} or more at the published rates{pacing}")
+    output.print(
+        f"{least}{requests:,} requests, {format_duration(made.seconds)} or more at the published rates{pacing}"
+    )
     if made.quotas:
-        shown.print(table([_quota_row(quota) for quota in made.quotas], QUOTA_COLUMNS))
+        output.print(table([_quota_row(quota) for quota in made.quotas], QUOTA_COLUMNS))
 
 
 def _row(estimate: "Estimate") -> dict[str, object]:
@@ -178,8 +180,8 @@ def _row(estimate: "Estimate") -> dict[str, object]:
     return {
         **vars(estimate),
         "endpoint": estimate.endpoint or "none: from Postgres",
-        "requests": estimate.told_requests if asks else "0",
-        "time": told_time(estimate.seconds) if asks else None,
+        "requests": estimate.requests_text if asks else "0",
+        "time": format_duration(estimate.seconds) if asks else None,
     }
 
 

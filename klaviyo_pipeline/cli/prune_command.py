@@ -20,7 +20,7 @@ from klaviyo_pipeline.cli.shared import (
 from klaviyo_pipeline.config.settings import Settings
 
 if TYPE_CHECKING:
-    from klaviyo_pipeline.dagster_internals.run_pruning import Tell
+    from klaviyo_pipeline.dagster_internals.run_pruning import ProgressCallback
     from klaviyo_pipeline.maintenance.prune import Pruned
 
 KINDS = {
@@ -51,27 +51,27 @@ def prune(slugs: tuple[str, ...], days: int | None, dry_run: bool, form: str) ->
     accounts that share it. Postgres uses the freed space again; it gives it back to the system on VACUUM FULL alone.
     """
     quiet()
-    shown = console(err=form == "json")
+    output = console(err=form == "json")
     with chosen_accounts(slugs) as chosen:
-        pruned = _prune(chosen, lambda line: shown.print(line, markup=False), days=days, dry_run=dry_run)
+        pruned = _prune(chosen, lambda line: output.print(line, markup=False), days=days, dry_run=dry_run)
         if form == "json":
-            told = [{**of, "before": one.before, "dry_run": dry_run, **one.counts()} for of, one in pruned]
-            click.echo(json_text(told if chosen.several else told[0]))
+            summaries = [{**of, "before": one.before, "dry_run": dry_run, **one.counts()} for of, one in pruned]
+            click.echo(json_text(summaries if chosen.several else summaries[0]))
             return
         for _, one in pruned[:1]:
-            shown.print(f"{'Would go' if dry_run else 'Gone'}: what is from before {one.before:%Y-%m-%d %H:%M} UTC.")
+            output.print(f"{'Would go' if dry_run else 'Gone'}: what is from before {one.before:%Y-%m-%d %H:%M} UTC.")
         columns = {"of": "of", **COLUMNS} if chosen.several else COLUMNS
-        shown.print(table([{**of, **row} for of, one in pruned for row in _rows(one)], columns))
+        output.print(table([{**of, **row} for of, one in pruned for row in _rows(one)], columns))
         for _, one in pruned:
             if one.runs and one.runs.thinned:
-                shown.print(f"{one.runs.thinned:,} old runs stay, without their logs: the UI shows windows by them.")
+                output.print(f"{one.runs.thinned:,} old runs stay, without their logs: the UI shows windows by them.")
 
 
 COMMANDS = (prune,)
 
 
 def _prune(
-    chosen: Chosen, tell: "Tell", *, days: int | None, dry_run: bool
+    chosen: Chosen, tell: "ProgressCallback", *, days: int | None, dry_run: bool
 ) -> "Sequence[tuple[dict[str, str], Pruned]]":
     """What went of each account's, and of Dagster's: with several accounts apart, since that is no one's."""
     from dagster import DagsterInstance

@@ -21,12 +21,12 @@ from klaviyo_pipeline.cli.shared import (
     check_order,
     chosen_accounts,
     console,
+    format_bytes,
     is_writable,
     json_text,
     number,
     one_account,
     table,
-    told_bytes,
     warehouse,
 )
 from klaviyo_pipeline.config.settings import Account, Settings
@@ -97,10 +97,10 @@ def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
         if form == "json":
             click.echo(json_text(rows))
             return
-        shown = console()
-        shown.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
+        output = console()
+        output.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
         room = rows if disk else _disk_rows([(settings, read_disk(settings)) for settings, _ in found])
-        shown.print(f"\n{_room(room, [settings.account.slug for settings, _ in found])}", markup=False)
+        output.print(f"\n{_room(room, [settings.account.slug for settings, _ in found])}", markup=False)
 
 
 @click.command()
@@ -122,10 +122,10 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
         rows = read_metrics(settings, first, last, flow_id)
         notice = _metrics_notice(settings, first, last)
     if form == "table":
-        shown = console()
-        shown.print(table(rows, METRICS_COLUMNS))
-        shown.print(RATES_NOTE if rows else "No figures.")
-        shown.print(notice or "Every one of these days is synced and final.", markup=False, soft_wrap=True)
+        output = console()
+        output.print(table(rows, METRICS_COLUMNS))
+        output.print(RATES_NOTE if rows else "No figures.")
+        output.print(notice or "Every one of these days is synced and final.", markup=False, soft_wrap=True)
         return
     if form == "json":
         click.echo(json_text(rows))
@@ -181,14 +181,14 @@ def list_(
         click.echo(json_text(rows))
         _warn(notice)
         return
-    shown = console()
+    output = console()
     hidden = {"raw", "definition", "observed_at"}
     columns = {name: name.replace("_", " ") for name in (rows[0] if rows else {}) if name not in hidden}
-    shown.print(table(rows, columns) if rows else "Nothing matches.")
+    output.print(table(rows, columns) if rows else "Nothing matches.")
     if len(rows) == limit:
-        shown.print(f"More: --after {rows[-1]['id']}", markup=False)
+        output.print(f"More: --after {rows[-1]['id']}", markup=False)
     if notice:
-        shown.print(notice, markup=False, soft_wrap=True)
+        output.print(notice, markup=False, soft_wrap=True)
 
 
 @click.command(short_help="One object by id, as JSON: from Postgres, or else Klaviyo.")
@@ -253,8 +253,8 @@ def _room(rows: Sequence[Mapping[str, Any]], slugs: Sequence[str]) -> str:
     dagsters = sum(row["bytes"] for row in rows if row["of"] == DAGSTER)
     ours = sum(row["bytes"] for row in rows) - dagsters
     where = f"schema {slugs[0]}" if len(slugs) == 1 else f"{len(slugs)} schemas"
-    own = f"{told_bytes(dagsters)} of Dagster's own" if dagsters else "none of Dagster's tables within reach"
-    return f"On disk: {told_bytes(ours)} in {where}, {own}."
+    own = f"{format_bytes(dagsters)} of Dagster's own" if dagsters else "none of Dagster's tables within reach"
+    return f"On disk: {format_bytes(ours)} in {where}, {own}."
 
 
 def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -344,5 +344,5 @@ def _inert(value: Any) -> Any:
     """A name that a spreadsheet would run as a formula is quoted, as spreadsheets do."""
     if not isinstance(value, str):
         return value
-    shown = printable(value) if sys.stdout.isatty() else value
-    return f"'{shown}" if value.startswith(SPREADSHEET_FORMULA) else shown
+    output = printable(value) if sys.stdout.isatty() else value
+    return f"'{output}" if value.startswith(SPREADSHEET_FORMULA) else output

@@ -40,21 +40,21 @@ def demo() -> None:
     Starts a sandbox that behaves like Klaviyo's API on the loopback interface, syncs every asset through Dagster
     into the schema `demo`, and shows what came. Uses none of your settings. A second run writes nothing new.
     """
-    shown = console()
-    shown.print(f"Syncing the last {DEMO_DAYS} days of a simulated Klaviyo account into schema demo.\n")
+    output = console()
+    output.print(f"Syncing the last {DEMO_DAYS} days of a simulated Klaviyo account into schema demo.\n")
     with demo_environment():
         settings = settings_of_environment()
         today = settings.account.today(datetime.now(UTC))
         first = settings.account.start_date
         failed = run_sync(settings, sync_request((), first, today))
-        shown.print()
-        shown.print(status_table(read_status(settings)))
+        output.print()
+        output.print(status_table(read_status(settings)))
         top = read_metrics(settings, first, today)[:TOP_FLOWS]
-        shown.print(f"\n[bold]Top flows by revenue, {first} to {today}[/bold]")
-        shown.print(table(top, METRICS_COLUMNS))
-        shown.print(RATES_NOTE)
+        output.print(f"\n[bold]Top flows by revenue, {first} to {today}[/bold]")
+        output.print(table(top, METRICS_COLUMNS))
+        output.print(RATES_NOTE)
         url = project_server().dsn
-    shown.print(NEXT_STEPS.format(url=url), markup=False, soft_wrap=True)
+    output.print(NEXT_STEPS.format(url=url), markup=False, soft_wrap=True)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -91,11 +91,11 @@ def dev(host: str, port: int, of_demo: bool) -> None:
 
         folder = use_project_instance()
         one = f"account {accounts.every[0].account.slug}"
-        told = one if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
-        click.echo(f"Dagster UI on http://{host}:{port} ({told}); Ctrl-C to stop.")
+        summaries = one if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
+        click.echo(f"Dagster UI on http://{host}:{port} ({summaries}); Ctrl-C to stop.")
         dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
         arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
-        code = _run_until_told([dagster, *arguments], folder)
+        code = _run_until_stopped([dagster, *arguments], folder)
     raise click.exceptions.Exit(code)
 
 
@@ -177,7 +177,7 @@ def demo_environment() -> Iterator[None]:
         yield
 
 
-def _run_until_told(command: list[str], folder: Path) -> int:
+def _run_until_stopped(command: list[str], folder: Path) -> int:
     """Run a command in this folder; pass on the signal that ends it, and wait for its end.
 
     In any other folder than `DAGSTER_HOME` Dagster warns of the dagster.yaml there.

@@ -1,4 +1,4 @@
-"""Commands that change how the warehouse is set up: `migrate`, `rewindow` and `reset-clock`."""
+"""Commands that change how the warehouse is set up: `migrate`, `reset-windows` and `reset-clock`."""
 
 import click
 
@@ -11,7 +11,7 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.config.settings import SQL_DIR, Settings
-from klaviyo_pipeline.postgres.account_binding import rewindow as forget_windows
+from klaviyo_pipeline.postgres.account_binding import reset_windows as forget_windows
 from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
 from klaviyo_pipeline.postgres.future_times import reset_clock as move_to_present
 from klaviyo_pipeline.postgres.schema.migrations import migrate as apply_migrations
@@ -43,7 +43,7 @@ def _migrate(settings: Settings) -> None:
 @click.command(short_help="Cut the windows anew, after a changed zone or window size.")
 @account_option
 @click.confirmation_option(prompt="Every window will be asked again by the next sync. Go on?")
-def rewindow(slug: str | None) -> None:
+def reset_windows(slug: str | None) -> None:
     """Cut the windows anew, after KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW changed.
 
     The ledger is emptied and takes the new settings; every row of the data tables stays. The next sync asks for
@@ -83,4 +83,4 @@ def reset_clock(slug: str | None) -> None:
     click.echo(f"Reset {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`.")
 
 
-COMMANDS = (migrate, rewindow, reset_clock)
+COMMANDS = (migrate, reset_windows, reset_clock)

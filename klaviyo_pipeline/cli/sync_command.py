@@ -141,18 +141,18 @@ def run_sync(settings: Settings, request: SyncRequest) -> bool:
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
 
     use_project_instance()
-    if any(len(chains) > 1 for chains in request.stages):
+    if any(len(queries) > 1 for queries in request.stages):
         start_importing()
     with warehouse(settings, migrated=True):
         pass
     from klaviyo_pipeline.postgres.warehouse import Warehouse
     from klaviyo_pipeline.sync.account_sync import Sync
 
-    shown = console()
+    output = console()
     with _stopping_on_signals():
         results = Sync(settings.account, Warehouse.of([settings.account]), _tell).run(request)
-    shown.print()
-    shown.print(table([_row(result) for result in results], RESULT_COLUMNS))
+    output.print()
+    output.print(table([_row(result) for result in results], RESULT_COLUMNS))
     if explained := _waiting(settings, results):
         _tell(explained)
     failed = [result for result in results if result.error]
@@ -188,14 +188,14 @@ def _sync_several(chosen: Chosen, requests: Sequence[tuple[Settings, SyncRequest
     start_importing()
     from klaviyo_pipeline.sync.all_accounts import sync_accounts
 
-    shown = console()
+    output = console()
     with _stopping_on_signals():
         synced = sync_accounts([(settings.account, request) for settings, request in requests], _tell)
     refresh_views(settings for settings, _ in requests)
-    shown.print()
+    output.print()
     rows = [{"account": one.account.slug, **_row(result)} for one in synced for result in one.results]
     rows += [{"account": one.account.slug, "asset": "all", "outcome": "failed"} for one in synced if one.error]
-    shown.print(table(rows, {"account": "account", **RESULT_COLUMNS}))
+    output.print(table(rows, {"account": "account", **RESULT_COLUMNS}))
     results = {one.account.slug: one.results for one in synced}
     for settings, explained in chosen.each(lambda settings: _waiting(settings, results.get(settings.account.slug, ()))):
         if explained:

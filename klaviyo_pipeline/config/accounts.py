@@ -186,7 +186,9 @@ def errors_in_terms_of(account: Account) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.args = tuple(in_terms_of(account, told) if isinstance(told, str) else told for told in error.args)
+        error.args = tuple(
+            in_terms_of(account, reported) if isinstance(reported, str) else reported for reported in error.args
+        )
         raise
 
 
@@ -260,8 +262,8 @@ class _File:
         try:
             return replace(settings, account=account, database_url=load_settings(url, now=self.now).database_url)
         except SettingsError as error:
-            told = str(error).replace(Account.database_url_variable, account.database_url_variable)
-            raise self.refuse(f"{who}: {told}") from None
+            reported = str(error).replace(Account.database_url_variable, account.database_url_variable)
+            raise self.refuse(f"{who}: {reported}") from None
 
     def _no_key(self, who: str, fields: Mapping[Any, Any]) -> None:
         if any(SECRET.match(text) for text in _texts(fields)):
@@ -279,12 +281,12 @@ class _File:
 
     def _read(self, who: str, fields: Mapping[str, Any]) -> Settings:
         """These fields, read as the environment's variables are."""
-        told = {
+        reported = {
             AS_VARIABLES[name]: self._text(who, name, value) for name, value in fields.items() if name in AS_VARIABLES
         }
-        told[RETENTION_VARIABLE] = self.environ.get(RETENTION_VARIABLE, "")
+        reported[RETENTION_VARIABLE] = self.environ.get(RETENTION_VARIABLE, "")
         try:
-            return load_settings(told, now=self.now)
+            return load_settings(reported, now=self.now)
         except SettingsError as error:
             text = str(error)
             for name, variable in AS_VARIABLES.items():

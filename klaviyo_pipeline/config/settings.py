@@ -36,10 +36,10 @@ HALF_HOUR_CHANGES = "Australia/Lord_Howe"
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 """What Dagster takes for an owner of an asset."""
 
-OVERVIEW_SCHEMA = "klaviyo_overview"
+CROSS_ACCOUNT_SCHEMA = "klaviyo_overview"
 """Holds views over all accounts, and no account."""
 
-RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster", OVERVIEW_SCHEMA})
+RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster", CROSS_ACCOUNT_SCHEMA})
 
 
 class SettingsError(ValueError):

@@ -13,15 +13,15 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 
-TOGETHER = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
+BATCHED_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 
 
-class EventsTogether(SteadyEventLogStorage):
+class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or of made materializations in one statement, and of each asset the last of them."""
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         kinds = {event.get_dagster_event().event_type for event in events}
-        if len(kinds) != 1 or not kinds <= TOGETHER:
+        if len(kinds) != 1 or not kinds <= BATCHED_EVENTS:
             super().store_event_batch(events)
             return
         insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Look for garbage once, at the end of this block, and in what it made."""
     if not gc.isenabled():
         yield
@@ -24,13 +24,13 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """`uncollected`, for what stays as long as the process: what was made is never looked through again.
+def gc_frozen() -> Iterator[None]:
+    """`gc_paused`, for what stays as long as the process: what was made is never looked through again.
 
     Nor is it at the process's end. Processes that are forked later share its pages.
     """
     outermost = gc.isenabled()
-    with uncollected():
+    with gc_paused():
         yield
     if outermost:
         gc.freeze()

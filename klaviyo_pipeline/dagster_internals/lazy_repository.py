@@ -14,7 +14,7 @@ import dagster as dg
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.gc_tuning import kept
+from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 
 EVERY_ASSET_JOB = "__ASSET_JOB"
 """Dagster's own job over all assets, for what is materialized by hand."""
@@ -45,20 +45,20 @@ class AccountsRepository(dg.RepositoryData):
         """One account's own repository."""
         with self._lock:
             if slug not in self._parts:
-                with kept():
+                with gc_frozen():
                     self._parts[slug] = self._make_part(self._accounts[slug]).get_repository_def()
             return self._parts[slug]
 
     @property
     def parts(self) -> list[dg.RepositoryDefinition]:
         """The accounts' repositories, all of them."""
-        with kept():
+        with gc_frozen():
             return [self.part(slug) for slug in self._accounts]
 
     @cached_property
     def whole(self) -> dg.RepositoryDefinition:
         """What spans the accounts: every asset and check in one graph."""
-        with self._lock, kept():
+        with self._lock, gc_frozen():
             return self._make_whole().get_repository_def()
 
     def get_top_level_resources(self) -> Mapping[str, dg.ResourceDefinition]:
@@ -70,7 +70,7 @@ class AccountsRepository(dg.RepositoryData):
     def get_all_jobs(self) -> Sequence[dg.JobDefinition]:
         own: list[dg.JobDefinition] = []
         for part in self.parts:
-            with kept():
+            with gc_frozen():
                 own += [part.get_job(name) for name in part.job_names if name != EVERY_ASSET_JOB]
         return [*own, self.get_job(EVERY_ASSET_JOB)]
 

@@ -30,7 +30,7 @@ RUNS_AT_ONCE = 500
 
 FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
-LAST_WORDS = (
+LATEST_EVENTS = (
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_OBSERVATION,
     DagsterEventType.ASSET_FAILED_TO_MATERIALIZE,
@@ -42,7 +42,7 @@ PLANNED, MATERIALIZED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterE
 
 COMPUTE_LOGS = "compute_logs"
 
-Tell = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 class ForeignStorage(RuntimeError):
@@ -73,14 +73,14 @@ class RunStorage:
             kind = type(self.instance.event_log_storage).__name__
             raise ForeignStorage(f"Dagster's runs are kept in {kind}, not in Postgres: they are left alone.")
 
-    def prune(self, before: datetime, tell: Tell, *, dry_run: bool = False) -> PrunedRuns:
+    def prune(self, before: datetime, on_progress: ProgressCallback, *, dry_run: bool = False) -> PrunedRuns:
         """Remove what finished before this moment and nothing needs; with `dry_run` only count it."""
         pruned = PrunedRuns()
         old = self.instance.get_run_ids(filters=RunsFilter(statuses=FINISHED, updated_before=before.astimezone(UTC)))
         for done in range(0, len(old), RUNS_AT_ONCE):
             run_ids = old[done : done + RUNS_AT_ONCE]
             self._prune_events(run_ids, pruned, dry_run)
-            tell(f"{done + len(run_ids):,} of {len(old):,} old runs")
+            on_progress(f"{done + len(run_ids):,} of {len(old):,} old runs")
         pruned.ticks = self._prune_ticks(before, dry_run)
         return pruned
 
@@ -88,7 +88,7 @@ class RunStorage:
         storage = self.instance.event_log_storage
         assert isinstance(storage, PostgresEventLogStorage)
         with storage.index_transaction() as connection:
-            keeping = set(connection.execute(_runs_with_last_words(run_ids)).scalars())
+            keeping = set(connection.execute(_runs_with_latest_events(run_ids)).scalars())
             if not dry_run:
                 connection.execute(_tags_of(_superseded(run_ids)))
             pruned.events += _removed(connection, SqlEventLogStorageTable, _superseded(run_ids), dry_run)
@@ -141,24 +141,24 @@ def _superseded(run_ids: Sequence[str]) -> sa.ColumnElement[bool]:
     return sa.and_(
         events.run_id.in_(run_ids),
         kind.not_in([one.value for one in PIPELINE_EVENTS]),
-        events.id.not_in(_last_words()),
+        events.id.not_in(_latest_events()),
     )
 
 
-def _runs_with_last_words(run_ids: Sequence[str]) -> sa.CompoundSelect[Any]:
+def _runs_with_latest_events(run_ids: Sequence[str]) -> sa.CompoundSelect[Any]:
     events, checks = SqlEventLogStorageTable.c, AssetCheckExecutionsTable.c
     return sa.union(
-        sa.select(events.run_id).where(events.run_id.in_(run_ids), events.id.in_(_last_words())),
+        sa.select(events.run_id).where(events.run_id.in_(run_ids), events.id.in_(_latest_events())),
         sa.select(checks.run_id).where(checks.run_id.in_(run_ids), checks.id.in_(_last_checks())),
     )
 
 
-def _last_words() -> sa.CompoundSelect[Any]:
+def _latest_events() -> sa.CompoundSelect[Any]:
     """Ids of the events that say what the UI shows of an asset, a window or a check."""
     events = SqlEventLogStorageTable.c
     newest = (
         sa.select(sa.func.max(events.id))
-        .where(events.asset_key.is_not(None), events.dagster_event_type.in_([one.value for one in LAST_WORDS]))
+        .where(events.asset_key.is_not(None), events.dagster_event_type.in_([one.value for one in LATEST_EVENTS]))
         .group_by(events.asset_key, events.partition, events.dagster_event_type)
     )
     is_newest = sa.func.max(events.id).filter(events.dagster_event_type == PLANNED.value)

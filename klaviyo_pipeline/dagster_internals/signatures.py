@@ -13,7 +13,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 _worked_out: dict[CodeType, inspect.Signature] = {}
 
 
-def signed(body: _F) -> _F:
+def cache_signature(body: _F) -> _F:
     """The function itself, which now carries its signature. Its annotations may not differ from one call of its
     factory to the next: those of the first hold for all.
     """

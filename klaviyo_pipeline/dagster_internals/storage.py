@@ -31,7 +31,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import URL
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, STATE_DIR, SettingsError, load_dotenv_file
-from klaviyo_pipeline.dagster_internals.event_log import EventsTogether
+from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyRunStorage, SteadyScheduleStorage
 from klaviyo_pipeline.postgres.server.embedded import ensure_database, project_server
 from klaviyo_pipeline.postgres.server.sessions import connect
@@ -157,7 +157,7 @@ class ProjectStorage(DagsterPostgresStorage):
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
         self._run_storage = SteadyRunStorage(postgres_url)
-        self._event_log_storage = EventsTogether(postgres_url)
+        self._event_log_storage = BatchedEventLogStorage(postgres_url)
         self._schedule_storage = SteadyScheduleStorage(postgres_url)
 
     @classmethod
@@ -219,17 +219,17 @@ def _serves_dagster(url: str, schema: str | None = None) -> None:
     One may know the warehouse's database alone, refuse the parameter that names the schema, or drop it unsaid:
     Dagster's tables would then be made among the warehouse's.
     """
-    told_schema = make_conninfo(url, options=f"-csearch_path={schema}") if schema else url
+    url_with_schema = make_conninfo(url, options=f"-csearch_path={schema}") if schema else url
     try:
-        with connect(told_schema) as connection:
+        with connect(url_with_schema) as connection:
             if schema is None or _exists(connection, IS_FIRST_SCHEMA, schema):
                 _check_tables(connection)
                 return
-            told = "the pooler drops search_path"
+            problem = "the pooler drops search_path"
     except psycopg.OperationalError as error:
-        told = " ".join(str(error).split())
+        problem = " ".join(str(error).split())
     raise SettingsError(
-        f"{WAREHOUSE_URL} does not lead to Dagster's own storage ({told}). Behind a pooler set {OWN_URL} to the "
+        f"{WAREHOUSE_URL} does not lead to Dagster's own storage ({problem}). Behind a pooler set {OWN_URL} to the "
         "server itself."
     )
 

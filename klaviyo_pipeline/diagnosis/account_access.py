@@ -11,7 +11,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, skipped, warning
 from klaviyo_pipeline.diagnosis.scopes import scope_checks, scope_findings
-from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
+from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import BadRequest, Forbidden, KlaviyoError, RevisionRetired
@@ -29,30 +29,32 @@ IMPATIENT = RetryPolicy(ceilings=(1.0,), longest_retry_after=10.0)
 
 
 @dataclass(frozen=True)
-class Told:
+class AccountReport:
     """The findings, and the account of the key where Klaviyo told it."""
 
     findings: list[Finding]
     identity: KlaviyoAccount | None = None
 
 
-def not_asked(because: str, *known: Finding) -> Told:
+def not_requested(because: str, *known: Finding) -> AccountReport:
     """The known findings in their places, and every other check of this module as skipped."""
     by_check = {finding.check: finding for finding in known}
     checks = (KEY, REVISION, *scope_checks(), ZONE, METRIC)
-    return Told([by_check.get(check) or skipped(check, because) for check in checks])
+    return AccountReport([by_check.get(check) or skipped(check, because) for check in checks])
 
 
-def ask_klaviyo(account: Account, key: str, secrets: Secrets, now: datetime, refusals: Sequence[Refusal] = ()) -> Told:
+def check_account_access(
+    account: Account, key: str, secrets: Secrets, now: datetime, refusals: Sequence[Refusal] = ()
+) -> AccountReport:
     """Ask with the key what it may, and for whom. `now` is aware; `refusals` are what it did not give a report."""
     try:
         with _client(account, key) as client:
-            return _Examination(account, client, secrets, now, refusals).told()
+            return _AccessCheck(account, client, secrets, now, refusals).reported()
     except (RevisionRetired, BadRequest) as error:
         remedy = f"set KLAVIYO_REVISION to one that Klaviyo serves, such as {Account.revision}"
-        return not_asked(f"the {REVISION} comes first", failed(REVISION, secrets.told(error), remedy))
+        return not_requested(f"the {REVISION} comes first", failed(REVISION, secrets.reported(error), remedy))
     except KlaviyoError as error:
-        return not_asked(f"the {KEY} comes first", failed(KEY, secrets.told(error)))
+        return not_requested(f"the {KEY} comes first", failed(KEY, secrets.reported(error)))
 
 
 @contextmanager
@@ -66,14 +68,14 @@ def _client(account: Account, key: str) -> Iterator[KlaviyoClient]:
 
 
 @dataclass(frozen=True)
-class _Examination:
+class _AccessCheck:
     account: Account
     client: KlaviyoClient
     secrets: Secrets
     now: datetime
     refusals: Sequence[Refusal]
 
-    def told(self) -> Told:
+    def reported(self) -> AccountReport:
         """Raises what makes every further question idle: a key or a revision that is refused."""
         identity: KlaviyoAccount | None = None
         refused: Forbidden | None = None
@@ -83,7 +85,7 @@ class _Examination:
             refused = error
         scopes = scope_findings(self.client, refused, self.secrets, self.now)
         metric = self._metric(scopes[-1])
-        return Told([self._key(identity), self._revision(), *scopes, self._zone(identity), metric], identity)
+        return AccountReport([self._key(identity), self._revision(), *scopes, self._zone(identity), metric], identity)
 
     def _key(self, identity: KlaviyoAccount | None) -> Finding:
         if identity is None:
@@ -92,13 +94,13 @@ class _Examination:
         return ok(KEY, self.secrets.redact(f"of account {identity.id}{organization}"))
 
     def _revision(self) -> Finding:
-        told = self.client.retirement_date
-        if told is None:
+        reported = self.client.retirement_date
+        if reported is None:
             return ok(REVISION, f"{self.account.revision}; Klaviyo tells no date of retirement")
         try:
-            last = date.fromisoformat(told[:10])
+            last = date.fromisoformat(reported[:10])
         except ValueError:
-            return ok(REVISION, self.secrets.redact(f"{self.account.revision}; it retires {told}"))
+            return ok(REVISION, self.secrets.redact(f"{self.account.revision}; it retires {reported}"))
         days = (last - self.now.date()).days
         found = f"{self.account.revision}; it retires on {last}, {_in_days(days)}"
         if days > RETIREMENT_IS_NEAR_DAYS:
@@ -127,7 +129,7 @@ class _Examination:
             metric = find_conversion_metric(self.client, self.account.conversion_metric_id)
             name = next((known.name or "" for known in self.client.metrics() if known.id == metric.id), None)
         except KlaviyoError as error:
-            return failed(METRIC, self.secrets.told(error))
+            return failed(METRIC, self.secrets.reported(error))
         return self._judged(metric, name)
 
     def _judged(self, metric: ConversionMetric, name: str | None) -> Finding:

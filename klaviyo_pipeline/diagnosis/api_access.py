@@ -52,7 +52,7 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
         return Reached(failed(CHECK, str(error)))
     except httpx.HTTPError as error:
         return Reached(
-            failed(CHECK, f"{account.api_url} cannot be reached: {secrets.told(error)}", "check KLAVIYO_API_URL")
+            failed(CHECK, f"{account.api_url} cannot be reached: {secrets.reported(error)}", "check KLAVIYO_API_URL")
         )
     after = clock()
     if not _is_klaviyo(answer):

@@ -28,7 +28,7 @@ WHERE rolname = current_user
 """)
 
 
-def look_at_dagster() -> list[Finding]:
+def check_dagster() -> list[Finding]:
     """Open the instance, unless that would be what makes it. Raises whatever keeps it from being opened."""
     if home() != PROJECT_ROOT:
         return [ok(CHECK, _opened(f"DAGSTER_HOME={home()}"))]

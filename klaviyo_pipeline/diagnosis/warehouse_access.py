@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.config.settings import SQL_DIR, Settings
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
-from klaviyo_pipeline.postgres.account_binding import AccountRefused, other_schemas, verify
+from klaviyo_pipeline.postgres.account_binding import AccountRefused, check_schema_owner, other_schemas
 from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
 from klaviyo_pipeline.postgres.future_times import REMEDY, ahead_of_clock
 from klaviyo_pipeline.postgres.refusals import Refusal, refusals
@@ -68,7 +68,7 @@ class Looked:
         return self.ahead is not None
 
 
-def look_at_warehouse(settings: Settings, account_id: str | None, secrets: Secrets, clock: Clock) -> Looked:
+def check_warehouse(settings: Settings, account_id: str | None, secrets: Secrets, clock: Clock) -> Looked:
     """Look, in a transaction that cannot write. `account_id` is whose the key is, None if nobody said."""
     try:
         url = warehouse_url(settings.database_url)
@@ -76,7 +76,7 @@ def look_at_warehouse(settings: Settings, account_id: str | None, secrets: Secre
             ahead = _ahead(connection, clock)
             return Looked(_Look(settings, url, connection, account_id, secrets).findings(), ahead)
     except Exception as error:
-        reached = failed(REACHED, secrets.told(error))
+        reached = failed(REACHED, secrets.reported(error))
         return Looked([reached, *(skipped(check, "the database cannot be used") for check in AFTER_REACHED)])
 
 
@@ -121,7 +121,7 @@ class _Look:
             lacking: Sequence[str] = pending(self.url, self.schema, SQL_DIR)
             migrations = _migrations(lacking)
         except Exception as error:
-            lacking, migrations = (), failed(MIGRATIONS, self.secrets.told(error))
+            lacking, migrations = (), failed(MIGRATIONS, self.secrets.reported(error))
         return [
             ok(REACHED, self._where(server)),
             _version(server),
@@ -140,9 +140,9 @@ class _Look:
         holds = None
         if sa.inspect(self.connection).has_table("account", schema=self.schema):
             try:
-                holds = verify(self.connection, self.settings.account, self.account_id)
+                holds = check_schema_owner(self.connection, self.settings.account, self.account_id)
             except AccountRefused as error:
-                return [failed(OWNER, self.secrets.told(error))]
+                return [failed(OWNER, self.secrets.reported(error))]
         if self.account_id and (others := other_schemas(self.connection, self.schema, self.account_id)):
             found = f"{self.account_id}, as the key's; schema {', '.join(others)} holds the same account"
             return [warning(OWNER, found, f"{COUNTED_TWICE}, and drop the schema of the other")]

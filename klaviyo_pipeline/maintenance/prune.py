@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.run_pruning import ForeignStorage, PrunedRuns, RunStorage, Tell
-from klaviyo_pipeline.postgres.retention import prune_bookkeeping
+from klaviyo_pipeline.dagster_internals.run_pruning import ForeignStorage, ProgressCallback, PrunedRuns, RunStorage
+from klaviyo_pipeline.postgres.retention import prune_system_tables
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def prune(
     account: Account,
     engine: sa.Engine,
     instance: DagsterInstance,
-    tell: Tell,
+    on_progress: ProgressCallback,
     *,
     days: int,
     dry_run: bool = False,
@@ -40,7 +40,7 @@ def prune(
     Dagster's storage is pruned for all accounts in it, the bookkeeping for this one.
     """
     pruned = prune_account(account, engine, days=days, dry_run=dry_run)
-    return replace(pruned, runs=prune_runs(instance, pruned.before, tell, dry_run=dry_run))
+    return replace(pruned, runs=prune_runs(instance, pruned.before, on_progress, dry_run=dry_run))
 
 
 def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bool = False) -> Pruned:
@@ -48,13 +48,15 @@ def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bo
     with engine.begin() as connection:
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         before = now - timedelta(days=days)
-        return Pruned(before, None, prune_bookkeeping(connection, account.slug, before, dry_run=dry_run))
+        return Pruned(before, None, prune_system_tables(connection, account.slug, before, dry_run=dry_run))
 
 
-def prune_runs(instance: DagsterInstance, before: datetime, tell: Tell, *, dry_run: bool = False) -> PrunedRuns | None:
-    """Remove what Dagster keeps of runs from before this moment; None where it is left alone, and `tell` says why."""
+def prune_runs(
+    instance: DagsterInstance, before: datetime, on_progress: ProgressCallback, *, dry_run: bool = False
+) -> PrunedRuns | None:
+    """Remove what Dagster keeps of runs from before this moment; None where it is left alone, and `on_progress` says why."""
     try:
-        return RunStorage(instance).prune(before, tell, dry_run=dry_run)
+        return RunStorage(instance).prune(before, on_progress, dry_run=dry_run)
     except ForeignStorage as foreign:
-        tell(str(foreign))
+        on_progress(str(foreign))
         return None

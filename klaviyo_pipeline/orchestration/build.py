@@ -15,7 +15,7 @@ from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS
 from klaviyo_pipeline.config.accounts import load_accounts
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.asset_source import source_of
-from klaviyo_pipeline.dagster_internals.gc_tuning import uncollected
+from klaviyo_pipeline.dagster_internals.gc_tuning import gc_paused
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.lazy_repository import AccountsRepository
 from klaviyo_pipeline.orchestration.assets.asset_metadata import described
@@ -49,7 +49,7 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
 
 @contextmanager
 def _many_definitions() -> Iterator[None]:
-    with warnings.catch_warnings(), uncollected():
+    with warnings.catch_warnings(), gc_paused():
         # Single-run backfills are what makes a year one run; that they are beta is no news to who runs this.
         warnings.simplefilter("ignore", dg.BetaWarning)
         yield
@@ -58,7 +58,7 @@ def _many_definitions() -> Iterator[None]:
 def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
     """The code location of these accounts: assets, checks, jobs, schedules, sensors, resources. Connects to nothing."""
     warehouse = warehouse or Warehouse.of(accounts)
-    parts = [_part(account, alone=len(accounts) == 1) for account in accounts]
+    parts = [_part(account, single_account=len(accounts) == 1) for account in accounts]
     return _definitions(parts, warehouse, [failed_runs(accounts)])
 
 
@@ -84,9 +84,9 @@ class _Part:
     sensors: Sequence[dg.SensorDefinition]
 
 
-def _part(account: Account, *, alone: bool) -> _Part:
+def _part(account: Account, *, single_account: bool) -> _Part:
     with _many_definitions():
-        jobs = account_jobs(account, alone=alone)
+        jobs = account_jobs(account, single_account=single_account)
         return _Part(
             account_assets(account),
             account_checks(account),
@@ -124,7 +124,7 @@ def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None
     """The same as `build_defs`, made by account when it is asked for: the code location of many accounts."""
     warehouse = warehouse or Warehouse.of(accounts)
 
-    part_of = cache(partial(_part, alone=len(accounts) == 1))
+    part_of = cache(partial(_part, single_account=len(accounts) == 1))
 
     def whole() -> dg.Definitions:
         parts = [part_of(account) for account in accounts]

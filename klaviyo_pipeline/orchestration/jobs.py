@@ -17,7 +17,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
-from klaviyo_pipeline.orchestration.checks.build_checks import asking_check_keys, database_check_keys
+from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, database_check_keys
 from klaviyo_pipeline.windows import entity_windows, report_windows
 
 ACCOUNT_TAG = "klaviyo/account"
@@ -29,7 +29,7 @@ SCHEDULED = {"dagster/priority": "10"}
 CATCHING_UP = {"dagster/priority": "5"}
 """Tags of a run that asks for what is missing: after the scheduled ones, before a backfill."""
 
-SIDE_BY_SIDE = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
+CONCURRENTLY = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ def own_job(account: Account, asset: str) -> str:
     return f"{account.slug}_{asset}"
 
 
-def job_specs(account: Account, *, alone: bool = True) -> list[JobSpec]:
+def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]:
     """Every job of an account. With hourly windows entities and reports are partitioned differently: no job of all.
 
-    An account that is not `alone` has no job for a single asset but the tags, which have a schedule: the others are
+    An account that is not `single_account` has no job for a single asset but the tags, which have a schedule: the others are
     most of all jobs, whose making is most of what many accounts cost. A run of a job may be of one of its assets.
     """
     slug = account.slug
-    single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if alone else (TAGS.entity,)
+    single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
     specs = [JobSpec(own_job(account, name), [name], f"{name} alone.") for name in single]
     specs += [
         JobSpec(f"{slug}_entities", tuple(ENTITIES), "Flows, campaigns, forms and segments, side by side."),
@@ -75,21 +75,21 @@ def job_specs(account: Account, *, alone: bool = True) -> list[JobSpec]:
     return specs
 
 
-def account_jobs(account: Account, *, alone: bool = True) -> list[AccountJob]:
+def account_jobs(account: Account, *, single_account: bool = True) -> list[AccountJob]:
     """The jobs of `job_specs` as Dagster's, each with its assets' checks but for those that ask Klaviyo; the checks
     alone; and the upkeep."""
     tags = {ACCOUNT_TAG: account.slug}
-    asking = dg.AssetSelection.checks(*asking_check_keys(account))
+    api_checks = dg.AssetSelection.checks(*api_check_keys(account))
     return [
         *(
             dg.define_asset_job(
                 spec.name,
-                selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - asking,
+                selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - api_checks,
                 description=spec.description,
                 tags=tags,
-                executor_def=SIDE_BY_SIDE if len(spec.assets) > 1 else dg.in_process_executor,
+                executor_def=CONCURRENTLY if len(spec.assets) > 1 else dg.in_process_executor,
             )
-            for spec in job_specs(account, alone=alone)
+            for spec in job_specs(account, single_account=single_account)
         ),
         dg.define_asset_job(
             f"{account.slug}_checks",
@@ -100,7 +100,7 @@ def account_jobs(account: Account, *, alone: bool = True) -> list[AccountJob]:
         ),
         dg.define_asset_job(
             f"{account.slug}_reconcile",
-            selection=asking,
+            selection=api_checks,
             description=(
                 "The checks that ask Klaviyo: a full listing of every entity, and one request of the daily quota for "
                 "each report."

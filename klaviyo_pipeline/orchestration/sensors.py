@@ -25,7 +25,7 @@ from klaviyo_pipeline.windows import range_tags
 WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
 WEBHOOK_SECONDS = 10.0
 
-ASK_AGAIN_SECONDS = 600
+RETRY_SECONDS = 600
 GRACE = timedelta(hours=1)
 """How long the schedules have for a window that has just ended, before it counts as missing here."""
 RUNS_AT_ONCE = 8
@@ -97,7 +97,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
     @dg.sensor(
         name=f"{account.slug}_missing_windows",
         jobs=list({job.name: job for job in by_asset.values()}.values()),
-        minimum_interval_seconds=ASK_AGAIN_SECONDS,
+        minimum_interval_seconds=RETRY_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description="Asks again for windows that have ended and are missing or failed in the ledger, in few runs.",
     )
@@ -108,14 +108,14 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             busy = _assets_in_runs(context.instance, account)
             # The same range is asked for again at most once an hour, as long as it stays missing.
             hour = f"{now.astimezone(UTC):%Y-%m-%d %H}"
-            asked = _asked_within(context.cursor, hour)
+            requested = _requested_within(context.cursor, hour)
             ranges = {
                 f"{asset} {windows[0].key} {windows[-1].key} {hour}": (asset, windows)
                 for asset in by_asset
                 if asset not in busy
                 for windows in planner.missing(connection, asset)
             }
-        turn = [key for key in ranges if key not in asked][:RUNS_AT_ONCE]
+        turn = [key for key in ranges if key not in requested][:RUNS_AT_ONCE]
         if not turn:
             yield dg.SkipReason("every window that has ended is synced, is being asked for, or was within the hour")
         for key in turn:
@@ -127,7 +127,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
                 asset_selection=None if job == own_job(account, asset) else [dg.AssetKey([account.slug, asset])],
                 tags=range_tags(windows) | CATCHING_UP,
             )
-        context.update_cursor("\n".join([hour, *asked, *turn]))
+        context.update_cursor("\n".join([hour, *requested, *turn]))
 
     return sensor
 
@@ -139,10 +139,10 @@ def _job_of(account: Account, asset: str, jobs: Sequence[AccountJob]) -> Account
     return by_name.get(own_job(account, asset)) or by_name[f"{account.slug}_{kind}"]
 
 
-def _asked_within(cursor: str | None, hour: str) -> list[str]:
+def _requested_within(cursor: str | None, hour: str) -> list[str]:
     """The run keys that were asked for in this hour, by the cursor: those that fail must not hold up the rest."""
-    told, *keys = (cursor or "").split("\n")
-    return keys if told == hour else []
+    cursor_hour, *keys = (cursor or "").split("\n")
+    return keys if cursor_hour == hour else []
 
 
 def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:

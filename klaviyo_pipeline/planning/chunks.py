@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.postgres.write.loads import Complete
+from klaviyo_pipeline.postgres.write.loads import CompletedWindow
 from klaviyo_pipeline.windows import Window
 
 SHORTEST_CHUNK = timedelta(days=120)
@@ -68,12 +68,12 @@ class Chunk:
         self._in_splits.add(state)
         return True
 
-    def complete(self) -> list[Complete]:
+    def complete(self) -> list[CompletedWindow]:
         """Every window of the chunk as done. What one request returned for many counts on the first."""
         assert self.asked_at is not None
         self._in_splits.clear()
         return [
-            Complete(
+            CompletedWindow(
                 window,
                 self.asked_at,
                 self.requests if place == 0 else 0,

@@ -27,7 +27,7 @@ def whole_sync(requests: Mapping[str, int], scale: float) -> float:
     return entities + _longest((one for one in requests.items() if one[0] in _REPORTS), scale)
 
 
-def told_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A span of time as a person says it."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 60:
@@ -40,7 +40,7 @@ def told_time(seconds: float) -> str:
 def time_left(endpoint: Endpoint, requests: int, scale: float) -> str:
     """What so many requests take at least after one that was just sent, for a line of progress; empty if nothing."""
     seconds = pace(endpoint, requests + 1, scale) if requests else 0.0
-    return f", {told_time(seconds)} or more left at the published rates" if seconds else ""
+    return f", {format_duration(seconds)} or more left at the published rates" if seconds else ""
 
 
 def _longest(requests: Iterable[tuple[str, int]], scale: float) -> float:

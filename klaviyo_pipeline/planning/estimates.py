@@ -19,7 +19,7 @@ from klaviyo_pipeline.planning.planner import JOINED_GAP_DAYS, Planner, SyncRequ
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.refusals import refusals
-from klaviyo_pipeline.windows import Window, entity_windows, report_windows, runs_of
+from klaviyo_pipeline.windows import Window, contiguous_ranges, entity_windows, report_windows
 
 Basis = Literal["exact", "estimate", "at least"]
 SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at least "}
@@ -29,7 +29,7 @@ SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at le
 class Estimate:
     """What one asset will take.
 
-    `windows` lie in the days that were asked for, and `already_there` of them are in the ledger. `to_ask` will be
+    `windows` lie in the days that were asked for, and `already_there` of them are in the ledger. `to_request` will be
     asked, in `ranges` runs: those that lack, the trailing ones, and small gaps between. A census has no windows, and
     one run or none. `endpoint` is None where Klaviyo is not asked. `basis` says
     what `requests` is: `exact`; an `estimate` by the rows that the table holds; or `at least`, where the table cannot
@@ -39,7 +39,7 @@ class Estimate:
     asset: str
     windows: int | None
     already_there: int | None
-    to_ask: int | None
+    to_request: int | None
     ranges: int
     endpoint: str | None
     requests: int
@@ -47,7 +47,7 @@ class Estimate:
     seconds: float
 
     @property
-    def told_requests(self) -> str:
+    def requests_text(self) -> str:
         """The number of requests, with how sure it is."""
         return f"{SIGNS[self.basis]}{self.requests:,}"
 
@@ -81,7 +81,7 @@ class Estimator:
             asset=asset,
             windows=len(every),
             already_there=len(there),
-            to_ask=sum(map(len, ranges)),
+            to_request=sum(map(len, ranges)),
             ranges=len(ranges),
             endpoint=endpoint,
             requests=requests,
@@ -111,8 +111,10 @@ class Estimator:
             return requests, "exact", spec.report.endpoint.name
         requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
         # The open window is never done; what a day brings does not make another page of it.
-        asked_before = all(window.start in there for windows in ranges for window in windows if window.end <= self.now)
-        known = not ranges or (bool(there) and asked_before) or self._all_listed_once(asset)
+        requested_before = all(
+            window.start in there for windows in ranges for window in windows if window.end <= self.now
+        )
+        known = not ranges or (bool(there) and requested_before) or self._all_listed_once(asset)
         return requests, "estimate" if known else "at least", ENTITIES[asset].list_endpoint.name
 
     def _ranges(self, asset: str, every: Sequence[Window], request: SyncRequest) -> list[list[Window]]:
@@ -124,7 +126,7 @@ class Estimator:
             # What the report is about to ask, the metrics compute anew.
             reported = self._planned(METRICS[asset].report, request)
             wanted = [window for windows in (*ranges, *reported) for window in windows]
-            return runs_of(every, wanted, join_gaps=JOINED_GAP_DAYS)
+            return contiguous_ranges(every, wanted, join_gaps=JOINED_GAP_DAYS)
         return ranges
 
     def _planned(self, asset: str, request: SyncRequest) -> list[list[Window]]:
@@ -174,6 +176,6 @@ def reports_of(spec: ReportAsset, windows: Sequence[Window]) -> int:
 
     A report that does not fit on one page takes more; pages hold thousands of groups.
     """
-    spans = [windows[first : first + spec.days_at_once] for first in range(0, len(windows), spec.days_at_once)]
+    spans = [windows[first : first + spec.days_per_request] for first in range(0, len(windows), spec.days_per_request)]
     first_day = spec.report.first_day
     return sum(1 for span in spans if first_day is None or date.fromisoformat(span[-1].key) >= first_day)

@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Listing, ListingQuery, Variant
-from klaviyo_pipeline.klaviyo.records import STAMP
+from klaviyo_pipeline.klaviyo.records import REQUEST_VALUE
 from klaviyo_pipeline.klaviyo.sorting import CONFIRMATIONS
 from klaviyo_pipeline.planning.chunks import chunks_of
 from klaviyo_pipeline.windows import Window
@@ -70,13 +70,13 @@ class Pages:
         listed: list[sa.ColumnElement[bool]] = [rows.c.deleted_at.is_(None)]
         listed += [] if start is None else [rows.c.updated_at >= start]
         listed += [] if end is None else [rows.c.updated_at < end]
-        counts = [sa.func.count().filter(*self._shown(rows, variant)) for variant in self.listing.variants]
+        counts = [sa.func.count().filter(*self._seen(rows, variant)) for variant in self.listing.variants]
         return self.connection.execute(sa.select(*counts).select_from(rows).where(*listed)).one()
 
-    def _shown(self, rows: sa.TableClause, variant: Variant) -> list[sa.ColumnElement[bool]]:
+    def _seen(self, rows: sa.TableClause, variant: Variant) -> list[sa.ColumnElement[bool]]:
         """What is true of a row that this listing shows. What no column holds is left out: pages are then many."""
         columns = {column.path: column.name for column in self.listing.columns}
         conditions = [rows.c[columns[one.field]] == one.value for one in variant.conditions if one.field in columns]
         if variant.stamp is not None:
-            conditions.append(rows.c[columns[STAMP]] == variant.stamp)
+            conditions.append(rows.c[columns[REQUEST_VALUE]] == variant.stamp)
         return conditions or [sa.true()]

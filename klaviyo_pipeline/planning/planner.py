@@ -13,7 +13,7 @@ from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
-from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows, report_windows, runs_of
+from klaviyo_pipeline.windows import Window, WindowPlan, contiguous_ranges, entity_windows, report_windows
 
 CENSUS_IS_FRESH = timedelta(hours=20)
 JOINED_GAP_DAYS = 7
@@ -41,7 +41,7 @@ class SyncRequest:
         reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
         # After the censuses: tags that these brought by their ids alone have their names then.
         tags = [asset for asset in self.assets if asset == TAGS.entity]
-        return [[chain for chain in chains if chain] for chains in (entities, [*reports, tags])]
+        return [[group for group in groups if group] for groups in (entities, [*reports, tags])]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Planner:
             wanted = self._stale_metrics(connection, asset, every)
         else:
             wanted = self._lacking(connection, asset, every, conversion_metric_id)
-        return runs_of(every, wanted, join_gaps=self._joined_gap(asset))
+        return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
 
     def missing(self, connection: sa.Connection, asset: str) -> list[list[Window]]:
         """The ranges of windows that have ended and that the ledger lacks: never asked, failed, or asked too early."""
@@ -73,7 +73,7 @@ class Planner:
         else:
             done = Ledger(self.account.slug, asset).done(connection)
             wanted = [window for window in every if window.start not in done]
-        return runs_of(every, wanted, join_gaps=self._joined_gap(asset))
+        return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
         """Whether this census, or that of the tags, is to run: it was named, forced, or the last good one is old."""

@@ -36,10 +36,10 @@ def _table(schema: str) -> sa.TableClause:
     return sa.table("account", *(sa.column(name) for name in names.split()), schema=schema)
 
 
-def verify(connection: sa.Connection, account: Account, account_id: str | None) -> str | None:
+def check_schema_owner(connection: sa.Connection, account: Account, account_id: str | None) -> str | None:
     """The id of the Klaviyo account that the schema holds; None while it is nobody's. Changes nothing.
 
-    Raises `AccountRefused` as `claim` does; without an `account_id` only the windows are compared.
+    Raises `AccountRefused` as `bind_schema` does; without an `account_id` only the windows are compared.
     """
     row = connection.execute(sa.select(_table(account.slug))).mappings().first()
     if row is None:
@@ -53,7 +53,7 @@ def verify(connection: sa.Connection, account: Account, account_id: str | None) 
     return str(row["account_id"])
 
 
-def claim(
+def bind_schema(
     connection: sa.Connection,
     account: Account,
     *,
@@ -68,9 +68,9 @@ def claim(
     schema holds another account, or where the ledger has windows of another zone or length. Returns the other
     schemas with the same account where this one was nobody's before.
     """
-    is_new = verify(connection, account, account_id) is None
+    is_new = check_schema_owner(connection, account, account_id) is None
     table = _table(account.slug)
-    told = {
+    row_values = {
         "account_id": account_id,
         "timezone": timezone,
         "currency": currency,
@@ -80,20 +80,20 @@ def claim(
         "attribution_days": account.attribution_days,
         "verified_at": verified_at,
     }
-    insert = pg.insert(table).values(singleton=True, **told)
+    insert = pg.insert(table).values(singleton=True, **row_values)
     changed = sa.or_(
-        *(table.c[name].is_distinct_from(insert.excluded[name]) for name in told if name != "verified_at"),
+        *(table.c[name].is_distinct_from(insert.excluded[name]) for name in row_values if name != "verified_at"),
         table.c.verified_at < insert.excluded.verified_at - sa.text("interval '1 hour'"),
     )
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=["singleton"],
-            set_={name: insert.excluded[name] for name in told},
+            set_={name: insert.excluded[name] for name in row_values},
             where=sa.and_(table.c.account_id == account_id, changed),
         )
     )
     # Two accounts may have found the schema empty at once: the one that came second is refused all the same.
-    verify(connection, account, account_id)
+    check_schema_owner(connection, account, account_id)
     return other_schemas(connection, account.slug, account_id) if is_new else []
 
 
@@ -119,7 +119,7 @@ def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id
     )
 
 
-def rewindow(connection: sa.Connection, account: Account) -> int:
+def reset_windows(connection: sa.Connection, account: Account) -> int:
     """Forget which windows were synced, so that time may be cut anew; return how many. Data tables stay."""
     windows = sa.table("sync_windows", schema=account.slug)
     forgotten = connection.execute(sa.delete(windows)).rowcount
@@ -140,6 +140,6 @@ def _same_windows(connection: sa.Connection, account: Account, timezone: str, sy
     raise AccountRefused(
         f"schema {account.slug!r} was synced in {sync_window} windows of {timezone}, and the settings say "
         f"{account.sync_window} windows of {account.timezone}: set KLAVIYO_TIMEZONE={timezone} and "
-        f"KLAVIYO_SYNC_WINDOW={sync_window}, or run `klaviyo-pipeline rewindow` to cut the windows anew "
+        f"KLAVIYO_SYNC_WINDOW={sync_window}, or run `klaviyo-pipeline reset-windows` to cut the windows anew "
         "(rows stay, every window is asked again)."
     )

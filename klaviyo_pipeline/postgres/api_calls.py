@@ -62,7 +62,7 @@ def waits(connection: sa.Connection, schema: str, run_ids: Sequence[str]) -> lis
         .order_by(waited.desc(), table.c.endpoint)
     )
     rows = connection.execute(query)
-    return [EndpointWait(name, int(asked), int(late), float(seconds)) for name, asked, late, seconds in rows]
+    return [EndpointWait(name, int(requested), int(late), float(seconds)) for name, requested, late, seconds in rows]
 
 
 def _ago(seconds: float) -> sa.ColumnElement[object]:

@@ -232,10 +232,10 @@ def first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def _unreachable(url: str, told: str) -> str:
+def _unreachable(url: str, row_values: str) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
-    first = (first_line(told) or "no reason given").rstrip(".")
+    first = (first_line(row_values) or "no reason given").rstrip(".")
     if parts.password:
         first = first.replace(parts.password, "***")
     return f"cannot connect to Postgres at {where}: {first}. Check KLAVIYO_DATABASE_URL."

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
-from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, Target, reflect
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable, reflect
 
 Row = dict[str, Any]
 
@@ -41,26 +41,26 @@ class Metrics:
         metrics, report, entity = (
             reflect(connection, self.schema, name) for name in (self.table.name, self.table.report, self.table.entity)
         )
-        figures, named = report.table, entity.table
+        statistics, named = report.table, entity.table
         latest = {name: named.c[source] for name, source in self.table.named.items()}
         optional = {
             "messages": sa.func.count(),
-            "conversion_metric_id": sa.func.max(figures.c.get("conversion_metric_id", sa.null())),
+            "conversion_metric_id": sa.func.max(statistics.c.get("conversion_metric_id", sa.null())),
         }
-        key = figures.c[self.table.key]
+        key = statistics.c[self.table.key]
         query = (
             sa.select(
                 key,
-                figures.c.date,
+                statistics.c.date,
                 *(column.label(name) for name, column in latest.items()),
                 *(column.label(name) for name, column in optional.items() if name in metrics.written),
-                *(sa.func.sum(figures.c[name]).label(name) for name in _sums(metrics, report)),
+                *(sa.func.sum(statistics.c[name]).label(name) for name in _sums(metrics, report)),
                 sa.func.statement_timestamp().label(OBSERVED_AT),
             )
-            .select_from(figures.outerjoin(named, named.c.id == key))
-            .where(figures.c.date.between(first, last))
-            .group_by(key, figures.c.date, *latest.values())
-            .order_by(key, figures.c.date)
+            .select_from(statistics.outerjoin(named, named.c.id == key))
+            .where(statistics.c.date.between(first, last))
+            .group_by(key, statistics.c.date, *latest.values())
+            .order_by(key, statistics.c.date)
         )
         return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -92,7 +92,7 @@ class Metrics:
             ledger.c.status == "synced",
             ledger.c.window_start.between(first, last),
         )
-        return {start.astimezone(UTC): asked for start, asked in connection.execute(query)}
+        return {start.astimezone(UTC): requested for start, requested in connection.execute(query)}
 
     def stale(self, connection: sa.Connection, first: datetime, last: datetime) -> set[datetime]:
         """Starts of the windows whose report was asked after the one that their metrics sum up, or without any.
@@ -150,6 +150,6 @@ def _in_schema(connection: sa.Connection, schema: str, query: str) -> sa.TextCla
     return sa.text(query.format(schema=connection.dialect.identifier_preparer.quote_identifier(schema)))
 
 
-def _sums(metrics: Target, report: Target) -> list[str]:
+def _sums(metrics: DestinationTable, report: DestinationTable) -> list[str]:
     kept = {"conversion_metric_id", OBSERVED_AT, *metrics.key}
     return [name for name in metrics.written if name in report.table.columns and name not in kept]

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 
-def prune_bookkeeping(
+def prune_system_tables(
     connection: sa.Connection, schema: str, before: datetime, *, dry_run: bool = False
 ) -> dict[str, int]:
     """Remove notes from before this moment; how many rows of each table went, or with `dry_run` would go.

@@ -69,9 +69,9 @@ def svg(panel: Panel, name: str) -> str:
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=SVG_INCHES, layout="constrained")
         _draw(figure.subplots(), panel)
-        told = io.StringIO()
-        figure.savefig(told, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(told.getvalue(), panel.in_words())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(buffer.getvalue(), panel.in_words())
 
 
 def png(panels: Sequence[Panel]) -> bytes:

@@ -15,7 +15,7 @@ Sum = Decimal | None
 
 
 @dataclass(frozen=True)
-class Figures:
+class MetricValues:
     """Sums by the name of their column; `LATEST` are levels, of which the latest day counts, and not a sum.
 
     `WHOLE` are sums that Klaviyo may refuse: where that of a day or an object is not known, that of all is not.
@@ -30,7 +30,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Sending(Figures):
+class Sending(MetricValues):
     """What messages were sent, and what came of them."""
 
     WHOLE = frozenset({"conversion_value"})
@@ -66,7 +66,7 @@ class Sending(Figures):
 
 
 @dataclass(frozen=True)
-class FormUse(Figures):
+class FormUse(MetricValues):
     """How often forms were seen, submitted and closed: every time counted, not people."""
 
     viewed_form: Sum = None
@@ -83,7 +83,7 @@ class FormUse(Figures):
 
 
 @dataclass(frozen=True)
-class Membership(Figures):
+class Membership(MetricValues):
     """Who joined and left segments; a person in two segments counts in both."""
 
     LATEST = frozenset({"total_members"})
@@ -106,7 +106,7 @@ class Membership(Figures):
         return ratio(self.net_members_changed, self.total_members - self.net_members_changed)
 
 
-Kind = TypeVar("Kind", bound=Figures)
+Kind = TypeVar("Kind", bound=MetricValues)
 
 
 def added(kind: type[Kind], every: Iterable[Kind]) -> Kind:

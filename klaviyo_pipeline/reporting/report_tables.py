@@ -40,12 +40,12 @@ def ranking(subject: Subject[Kind], ranked: Sequence[Ranked[Kind]], period: Peri
     about = subject.table.entity
     rows = [_row(subject, one) for one in ranked[:limit]]
     if others := ranked[limit:]:
-        together = added(subject.kind, [one.figures for one in others])
+        together = added(subject.kind, [one.values for one in others])
         name = "1 other" if len(others) == 1 else f"{len(others):,} others"
         rows.append(Row(name, [column.of(together) for column in subject.columns]))
-    shown = f"Top {limit} of {len(ranked):,}" if others else "All"
+    displayed = f"Top {limit} of {len(ranked):,}" if others else "All"
     headings = [about.removesuffix("s").capitalize(), *(column.heading for column in subject.columns)]
-    return Table(f"{shown} {about} {subject.ranked}, {period}", headings, rows)
+    return Table(f"{displayed} {about} {subject.ranked}, {period}", headings, rows)
 
 
 def daily(panel: Panel) -> Table:
@@ -57,7 +57,7 @@ def daily(panel: Panel) -> Table:
     return Table(f"{panel.title} by day", ["Day", *(series.label.capitalize() for series in panel.series)], rows)
 
 
-def shown_name(name: str | None) -> str:
+def display_name(name: str | None) -> str:
     """A name from the account on one line, without what hides or reorders text, and not too long."""
     return shortened(name or "", NAME_LENGTH) or UNNAMED
 
@@ -69,9 +69,9 @@ def markdown(table: Table) -> str:
 
 
 def _row(subject: Subject[Kind], one: Ranked[Kind]) -> Row:
-    told = [text for text in (one.id, one.status) if text]
-    cells = [column.of(one.figures) for column in subject.columns]
-    return Row(shown_name(one.name), cells, shortened(" · ".join(told), NAME_LENGTH))
+    details = [text for text in (one.id, one.status) if text]
+    cells = [column.of(one.values) for column in subject.columns]
+    return Row(display_name(one.name), cells, shortened(" · ".join(details), NAME_LENGTH))
 
 
 def _line(cells: Sequence[str]) -> str:

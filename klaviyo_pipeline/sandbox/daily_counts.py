@@ -68,7 +68,7 @@ def part_of_day(total: int, from_hour: int, to_hour: int) -> int:
 
 
 @dataclass
-class FigureGroup:
+class CountGroup:
     """One line of figures: who it belongs to (`groupings`, Klaviyo's names) and what it counts on each local
     day."""
 
@@ -93,12 +93,12 @@ class FigureGroup:
 
 
 @dataclass
-class Figures:
+class DailyCounts:
     """All groups of an account, by kind of report."""
 
-    groups: dict[str, list[FigureGroup]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    groups: dict[str, list[CountGroup]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
-    def add(self, kind: str, group: FigureGroup) -> None:
+    def add(self, kind: str, group: CountGroup) -> None:
         self.groups[kind].append(group)
 
     def set_day(self, kind: str, groupings: Mapping[str, str], day: date, statistics: Mapping[str, Any]) -> None:
@@ -107,10 +107,10 @@ class Figures:
             counts.setdefault("bounced_or_failed", counts.get("bounced", 0) + counts.get("failed", 0))
         self._group(kind, groupings).set_by_hand[day] = counts
 
-    def _group(self, kind: str, groupings: Mapping[str, str]) -> FigureGroup:
+    def _group(self, kind: str, groupings: Mapping[str, str]) -> CountGroup:
         for group in self.groups[kind]:
             if groupings.items() <= group.groupings.items():
                 return group
-        group = FigureGroup(dict(groupings))
+        group = CountGroup(dict(groupings))
         self.add(kind, group)
         return group

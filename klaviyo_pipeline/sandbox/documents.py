@@ -32,13 +32,13 @@ def resource(
         relationships[name] = {"links": links}
         if target is not None:
             relationships[name] = {"data": _linkage(target), "links": links}
-    shown: Resource = {
+    visible: Resource = {
         "type": type,
         "id": id,
         "attributes": sparse(attributes, call.query.fields.get(type)),
         "links": {"self": f"{home}/"},
     }
-    return {**shown, "relationships": relationships} if relationships else shown
+    return {**visible, "relationships": relationships} if relationships else visible
 
 
 def _linkage(target: list[tuple[str, str]] | tuple[str, str]) -> Any:
@@ -68,48 +68,48 @@ def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) 
         kept[head] = inner
 
 
-def object_resource(call: Call, entity: Entity, shown: SandboxObject, attributes: Mapping[str, Any]) -> Resource:
+def object_resource(call: Call, entity: Entity, visible: SandboxObject, attributes: Mapping[str, Any]) -> Resource:
     """A flow, campaign, form or segment. Relationship ids are told for what the request includes, and those of a
     form's versions always."""
     related: dict[str, Related] = {
-        name: _related(shown, attributes, name) if name in call.query.includes or name == "form-versions" else None
+        name: _related(visible, attributes, name) if name in call.query.includes or name == "form-versions" else None
         for name in entity.relationships
     }
-    asked = {name: _ADDITIONAL[name](call, shown, attributes) for name in call.query.additional}
-    return resource(call, entity.type, entity.name, shown.id, {**attributes, **asked}, related)
+    requested = {name: _ADDITIONAL[name](call, visible, attributes) for name in call.query.additional}
+    return resource(call, entity.type, entity.name, visible.id, {**attributes, **requested}, related)
 
 
-def _related(shown: SandboxObject, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+def _related(visible: SandboxObject, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
     if name == "tags":
-        return [("tag", tag) for tag in shown.tags]
+        return [("tag", tag) for tag in visible.tags]
     if name == "form-versions":
-        return [("form-version", version) for version in shown.versions]
+        return [("form-version", version) for version in visible.versions]
     if name == "campaign-messages":
-        return [("campaign-message", message.id) for message in shown.messages]
+        return [("campaign-message", message.id) for message in visible.messages]
     if name == "flow-actions":
-        return [("flow-action", id) for id in actions_of(shown.messages, attributes.get("status"), "")]
+        return [("flow-action", id) for id in actions_of(visible.messages, attributes.get("status"), "")]
     return []
 
 
 def included(call: Call, entity: Entity, rows: Sequence[tuple[SandboxObject, Mapping[str, Any]]]) -> list[Resource]:
     """What `include` asked for, each resource once, in the order of the rows."""
     found: dict[tuple[str, str], Resource] = {}
-    for shown, attributes in rows:
+    for visible, attributes in rows:
         for name in call.query.includes:
-            for item in _included(call, entity, name, shown, attributes):
+            for item in _included(call, entity, name, visible, attributes):
                 found.setdefault((item["type"], item["id"]), item)
     return list(found.values())
 
 
 def _included(
-    call: Call, entity: Entity, name: str, shown: SandboxObject, attributes: Mapping[str, Any]
+    call: Call, entity: Entity, name: str, visible: SandboxObject, attributes: Mapping[str, Any]
 ) -> list[Resource]:
     if name == "tags":
-        return [tag_resource(call, tag) for tag in shown.tags]
+        return [tag_resource(call, tag) for tag in visible.tags]
     if name == "campaign-messages":
-        return [_campaign_message(call, shown, message, attributes) for message in shown.messages]
+        return [_campaign_message(call, visible, message, attributes) for message in visible.messages]
     if name == "flow-actions":
-        return [_flow_action(call, shown, id, made, attributes) for id, made in _actions(call, shown, attributes)]
+        return [_flow_action(call, visible, id, made, attributes) for id, made in _actions(call, visible, attributes)]
     return []
 
 
@@ -126,14 +126,14 @@ def tag_resource(call: Call, tag: str, group: tuple[str, str] | None = None) -> 
 
 def _campaign_message(call: Call, campaign: SandboxObject, message: Message, attributes: Mapping[str, Any]) -> Resource:
     sent = attributes.get("send_time") or attributes.get("scheduled_at")
-    shown = {
-        "definition": _DEFINITIONS[message.channel](message, call.account.name) if message.shown else None,
+    visible = {
+        "definition": _DEFINITIONS[message.channel](message, call.account.name) if message.visible else None,
         "send_times": [{"datetime": sent, "is_local": False}] if sent else [],
         "created_at": attributes.get("created_at"),
         "updated_at": attributes.get("updated_at"),
     }
     related: dict[str, Related] = {"campaign": ("campaign", campaign.id), "template": None, "image": None}
-    return resource(call, "campaign-message", "campaign-messages", message.id, shown, related)
+    return resource(call, "campaign-message", "campaign-messages", message.id, visible, related)
 
 
 def _actions(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
@@ -143,9 +143,9 @@ def _actions(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> 
 def _flow_action(
     call: Call, flow: SandboxObject, id: str, definition: dict[str, Any] | None, attributes: Mapping[str, Any]
 ) -> Resource:
-    shown = {"definition": definition, "created": attributes.get("created"), "updated": attributes.get("updated")}
+    visible = {"definition": definition, "created": attributes.get("created"), "updated": attributes.get("updated")}
     related: dict[str, Related] = {"flow": ("flow", flow.id), "flow-messages": None}
-    return resource(call, "flow-action", "flow-actions", id, shown, related)
+    return resource(call, "flow-action", "flow-actions", id, visible, related)
 
 
 def _email(message: Message, sender: str) -> dict[str, Any]:
@@ -179,8 +179,8 @@ def form_definition() -> dict[str, Any]:
 def _definition(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> dict[str, Any]:
     actions = _actions(call, flow, attributes)
     entry = actions[0][0] if actions else None
-    shown = [definition for _, definition in actions if definition is not None]
-    return {"triggers": [], "profile_filter": None, "actions": shown, "entry_action_id": entry}
+    visible = [definition for _, definition in actions if definition is not None]
+    return {"triggers": [], "profile_filter": None, "actions": visible, "entry_action_id": entry}
 
 
 def _profile_count(call: Call, members: SandboxObject, attributes: Mapping[str, Any]) -> int:

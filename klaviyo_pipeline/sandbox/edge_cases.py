@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, Entity
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount, SandboxObject
-from klaviyo_pipeline.sandbox.shop import ODD_NAMES
+from klaviyo_pipeline.sandbox.shop import EDGE_CASE_NAMES
 from klaviyo_pipeline.sandbox.timestamps import read_time, write_time
 
 Attributes = dict[str, Any]
@@ -19,11 +19,11 @@ Change = Callable[[Attributes, Entity, SandboxAccount], Attributes]
 FUTURE = "2031-05-17T08:00:00+00:00"
 
 
-def add_oddities(account: SandboxAccount) -> None:
+def add_edge_cases(account: SandboxAccount) -> None:
     """Change some objects of `account`, always the same; accounts with few objects get fewer oddities."""
     for entity, changes in _CHANGES.items():
-        for shown, change in zip(account.objects[entity].values(), changes, strict=False):
-            _change(account, entity, shown, change)
+        for visible, change in zip(account.objects[entity].values(), changes, strict=False):
+            _change(account, entity, visible, change)
     for entity, border in (("flows", 50), ("segments", 10)):
         _equal_times_at(account, ENTITIES[entity], border)
     flows = list(account.objects["flows"])
@@ -31,14 +31,14 @@ def add_oddities(account: SandboxAccount) -> None:
         account.delete("flows", flows[-1])
 
 
-def _change(account: SandboxAccount, entity: str, shown: SandboxObject, change: Change) -> None:
+def _change(account: SandboxAccount, entity: str, visible: SandboxObject, change: Change) -> None:
     declared = ENTITIES[entity]
-    for state in shown.states:
+    for state in visible.states:
         before, state.attributes = state.attributes, change(state.attributes, declared, account)
         moved = read_time(state.attributes[declared.time_field])
         if moved is not None and moved < (read_time(before[declared.time_field]) or moved):
             state.since = moved
-            state.attributes[declared.created_field] = shown.states[0].attributes[declared.time_field]
+            state.attributes[declared.created_field] = visible.states[0].attributes[declared.time_field]
 
 
 def _null(name: str) -> Change:
@@ -103,7 +103,7 @@ _TIMES: tuple[Change, ...] = (
     _spaced,
     _undocumented,
 )
-_NAMES: tuple[Change, ...] = tuple(_named(name) for name in ODD_NAMES)
+_NAMES: tuple[Change, ...] = tuple(_named(name) for name in EDGE_CASE_NAMES)
 
 _CHANGES: dict[str, tuple[Change, ...]] = {
     "flows": (
@@ -130,10 +130,10 @@ def _equal_times_at(account: SandboxAccount, entity: Entity, border: int) -> Non
     objects gets them in the middle.
     """
     rows = sorted(
-        (moment, shown.id)
-        for shown in account.objects[entity.name].values()
-        if not shown.attributes.get("archived")
-        and (moment := read_time(shown.attributes[entity.time_field])) is not None
+        (moment, visible.id)
+        for visible in account.objects[entity.name].values()
+        if not visible.attributes.get("archived")
+        and (moment := read_time(visible.attributes[entity.time_field])) is not None
     )
     first = border - 2 if len(rows) > border else max(0, len(rows) // 2 - 2)
     shared = rows[first : first + 3]

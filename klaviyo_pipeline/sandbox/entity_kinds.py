@@ -53,7 +53,7 @@ class Entity:
         return dict(self.attributes)
 
 
-def shown_value(value: Any, entity: Entity) -> Any:
+def visible_value(value: Any, entity: Entity) -> Any:
     """An attribute as JSON: a datetime becomes text in the entity's precision."""
     return write_time(value, microseconds=entity.microseconds) if isinstance(value, datetime) else value
 

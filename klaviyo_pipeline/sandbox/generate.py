@@ -15,8 +15,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.sandbox import shop
-from klaviyo_pipeline.sandbox.daily_counts import FigureGroup
-from klaviyo_pipeline.sandbox.edge_cases import add_oddities
+from klaviyo_pipeline.sandbox.daily_counts import CountGroup
+from klaviyo_pipeline.sandbox.edge_cases import add_edge_cases
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, REPORT_CHANNELS
 from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount, SandboxObject, State
 from klaviyo_pipeline.sandbox.timestamps import write_time
@@ -55,7 +55,7 @@ def generate_account(
     maker.make("forms", forms, maker.form)
     maker.make("segments", segments, maker.segment)
     maker.make("lists", lists, maker.mailing_list)
-    add_oddities(account)
+    add_edge_cases(account)
     return account
 
 
@@ -124,7 +124,7 @@ class _Maker:
             groupings = {"form_id": id, "form_version_id": version}
             volume = luck.uniform(50, 900)
             traffic = FormTraffic(self.seed, f"{id}/{version}", volume, times[1].date(), _FAR)
-            self.account.figures.add("form", FigureGroup(groupings, traffic))
+            self.account.figures.add("form", CountGroup(groupings, traffic))
         return made
 
     def segment(self, number: int, id: str, luck: random.Random) -> SandboxObject:
@@ -146,7 +146,7 @@ class _Maker:
         steps: list[dict[str, Any]] = [{"is_processing": step % 2 == 0} for step in range(4)]
         self._grow(made, "segments", base, times, steps)
         traffic = SegmentTraffic(self.seed, id, luck.uniform(3, 60), created.date())
-        self.account.figures.add("segment", FigureGroup({"segment_id": id}, traffic))
+        self.account.figures.add("segment", CountGroup({"segment_id": id}, traffic))
         return made
 
     def mailing_list(self, number: int, id: str, luck: random.Random) -> SandboxObject:
@@ -176,7 +176,7 @@ class _Maker:
         attributes = {**declared.blank(), **base, declared.created_field: times[0]}
         for moment, step in zip(times, steps, strict=True):
             attributes = {**attributes, **step, declared.time_field: moment}
-            made.states.append(State(moment, _shown(attributes, declared.microseconds)))
+            made.states.append(State(moment, _visible(attributes, declared.microseconds)))
 
     def _archive_later(self, made: SandboxObject, entity: str, luck: random.Random) -> None:
         """Archived some weeks after its last change; half of the time `updated` does not tell."""
@@ -198,10 +198,10 @@ class _Maker:
         }
         first = since.astimezone(ZoneInfo(self.account.timezone)).date()
         traffic = SendTraffic(self.seed, f"{made.id}/{message.id}", message.channel, volume, first, last)
-        self.account.figures.add(kind, FigureGroup(groupings, traffic))
+        self.account.figures.add(kind, CountGroup(groupings, traffic))
 
 
-def _shown(attributes: dict[str, Any], microseconds: bool) -> dict[str, Any]:
+def _visible(attributes: dict[str, Any], microseconds: bool) -> dict[str, Any]:
     return {
         name: write_time(value, microseconds=microseconds) if isinstance(value, datetime) else value
         for name, value in attributes.items()
@@ -232,7 +232,7 @@ def _messages(id: str, luck: random.Random, count: int) -> list[Message]:
             name=luck.choice(shop.MESSAGE_NAMES),
             variation=f"V{index}" if count == 4 and index > 1 else None,
             # Now and then the API shows no definition of an action.
-            shown=not (count == 3 and index == 2),
+            visible=not (count == 3 and index == 2),
         )
         for index in range(count)
     ]

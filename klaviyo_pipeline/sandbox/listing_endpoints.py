@@ -41,7 +41,7 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
     if _comes_jumbled(criteria):
         page = _jumbled(page)
     document: dict[str, Any] = {
-        "data": [object_resource(call, entity, shown, attributes) for shown, attributes in page],
+        "data": [object_resource(call, entity, visible, attributes) for visible, attributes in page],
         "links": collection_links(call, CURSOR, cursor),
     }
     if call.account.full_pages_lack_links and len(page) == call.page_size:
@@ -54,40 +54,40 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
 def get_object(call: Call, name: str) -> dict[str, Any]:
     """One object by id, archived or not. Raises `ApiError` 404 if there is none, or it was deleted."""
     entity = ENTITIES[name]
-    shown = call.account.objects[name].get(call.id)
-    attributes = shown.at(call.now) if shown else None
-    if shown is None or attributes is None:
+    visible = call.account.objects[name].get(call.id)
+    attributes = visible.at(call.now) if visible else None
+    if visible is None or attributes is None:
         raise not_found(f"A {entity.type} with id {call.id} does not exist.")
     if entity is FORMS:
         attributes = {**attributes, **form_definition()}
-    document: dict[str, Any] = {"data": object_resource(call, entity, shown, attributes)}
+    document: dict[str, Any] = {"data": object_resource(call, entity, visible, attributes)}
     document["links"] = {"self": call.self_link()}
     if call.query.includes:
-        document["included"] = included(call, entity, [(shown, attributes)])
+        document["included"] = included(call, entity, [(visible, attributes)])
     return document
 
 
 def _present(call: Call, entity: Entity) -> list[Row]:
-    seen = ((shown, shown.at(call.now)) for shown in call.account.objects[entity.name].values())
-    return [(shown, attributes) for shown, attributes in seen if attributes is not None]
+    seen = ((visible, visible.at(call.now)) for visible in call.account.objects[entity.name].values())
+    return [(visible, attributes) for visible, attributes in seen if attributes is not None]
 
 
 def _matches(call: Call, row: Row, criteria: list[Criterion], entity: Entity) -> bool:
-    shown, attributes = row
-    asks_archived = any(criterion.field == "archived" for criterion in criteria)
-    if not asks_archived and attributes.get("archived"):
+    visible, attributes = row
+    requests_archived = any(criterion.field == "archived" for criterion in criteria)
+    if not requests_archived and attributes.get("archived"):
         return False
     return all(
-        passes(criterion, shown.id, _value(row, criterion.field), call.account.gt_includes_bound)
+        passes(criterion, visible.id, _value(row, criterion.field), call.account.gt_includes_bound)
         for criterion in criteria
     )
 
 
 def _value(row: Row, field: str) -> Any:
-    shown, attributes = row
+    visible, attributes = row
     if field == "id":
-        return shown.id
-    return shown.channels if field == "messages.channel" else attributes.get(field)
+        return visible.id
+    return visible.channels if field == "messages.channel" else attributes.get(field)
 
 
 def _place(row: Row, field: str, entity: Entity) -> Place:
@@ -116,16 +116,16 @@ def _cursor_place(call: Call, row: Row, field: str, entity: Entity) -> Place:
 
 
 def _cursor_text(call: Call, row: Row, field: str, entity: Entity) -> str:
-    shown, attributes = row
+    visible, attributes = row
     if _shares_places(call, field, entity):
         created, updated = (attributes[one] for one in (entity.created_field, entity.time_field))
         return f"next::created::{created}::updated::{updated}"
-    return f"next::id::{shown.id}" if field == "id" else f"next::{field}::{attributes.get(field)}::id::{shown.id}"
+    return f"next::id::{visible.id}" if field == "id" else f"next::{field}::{attributes.get(field)}::id::{visible.id}"
 
 
 def _comes_jumbled(criteria: list[Criterion]) -> bool:
-    asked = {criterion.field: criterion.values[0] for criterion in criteria}
-    return bool(asked.get("archived")) and asked.get("messages.channel") == "email"
+    requested = {criterion.field: criterion.values[0] for criterion in criteria}
+    return bool(requested.get("archived")) and requested.get("messages.channel") == "email"
 
 
 def _jumbled(page: list[Row]) -> list[Row]:

@@ -30,16 +30,16 @@ def cut_page(
     A cursor holds `text` of the last row. Where places are shared, the next page leaves out the rows at the place of
     the last row, or `repeats` them. Raises `ApiError` 400 for a cursor that this question never got.
     """
-    asked = call.question(question)
+    requested = call.question(question)
     ordered = sorted(rows, key=place, reverse=descending)
     if call.query.cursor is not None:
-        after: Any = call.cursors.redeem(call.account, asked, call.query.cursor, parameter)
+        after: Any = call.cursors.redeem(call.account, requested, call.query.cursor, parameter)
         places = {True: operator.lt, False: operator.gt}
         ordered = [row for row in ordered if places[descending](place(row), after) or (repeats and place(row) == after)]
     page = ordered[:size]
     if len(ordered) <= size:
         return page, None
-    return page, call.cursors.issue(call.account, asked, place(page[-1]), text and text(page[-1]))
+    return page, call.cursors.issue(call.account, requested, place(page[-1]), text and text(page[-1]))
 
 
 def collection_links(call: Call, parameter: str, cursor: str | None) -> dict[str, str | None]:

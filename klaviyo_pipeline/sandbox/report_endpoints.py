@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from klaviyo_pipeline.sandbox.daily_counts import FigureGroup
+from klaviyo_pipeline.sandbox.daily_counts import CountGroup
 from klaviyo_pipeline.sandbox.pagination import collection_links, cut_page
 from klaviyo_pipeline.sandbox.report_kinds import Report, ReportKind
 from klaviyo_pipeline.sandbox.report_requests import ReportRequest, read_report_request
@@ -42,13 +42,13 @@ def query_report(call: Call, report: Report) -> dict[str, Any]:
 def _results(account: SandboxAccount, report: Report, request: ReportRequest, counter: Counter) -> list[dict[str, Any]]:
     figures = account.figures.groups[report.kind.kind]
     groups = result_groups([(group, _lines(account, report.kind, group)) for group in figures], request)
-    shown = []
+    visible = []
     for group in groups:
         if not account.zero_groups and not any(counter.counts(group, request.span).values()):
             continue
         statistics = _statistics(group, request, counter)
-        shown.append({"groupings": dict(zip(request.group_by, group.key, strict=True)), "statistics": statistics})
-    return shown
+        visible.append({"groupings": dict(zip(request.group_by, group.key, strict=True)), "statistics": statistics})
+    return visible
 
 
 def _statistics(group: ResultGroup, request: ReportRequest, counter: Counter) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def _document(
     attributes: dict[str, Any] = {"results": results}
     if request.interval is not None:
         attributes["date_times"] = _date_times(call.account, request.span, request.interval)
-    asked = call.query.fields.get(report.type)
-    if asked is not None:
-        attributes = {name: value for name, value in attributes.items() if name in asked}
+    requested = call.query.fields.get(report.type)
+    if requested is not None:
+        attributes = {name: value for name, value in attributes.items() if name in requested}
     data: dict[str, Any] = {
         "type": report.type,
         "id": hashlib.blake2b(call.body, digest_size=16).hexdigest(),
@@ -104,7 +104,7 @@ def _stamped(wall: datetime, zone: Any) -> str:
     return wall.replace(tzinfo=zone).isoformat(timespec="seconds")
 
 
-def _lines(account: SandboxAccount, kind: ReportKind, group: FigureGroup) -> list[Dimensions]:
+def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list[Dimensions]:
     """All that a group may be grouped or filtered by; one line for each tag of its flow or campaign."""
     if not kind.needs_conversion_metric:
         return [group.groupings]
@@ -120,7 +120,7 @@ def _lines(account: SandboxAccount, kind: ReportKind, group: FigureGroup) -> lis
     return [{**line, "tag_id": tag, "tag_name": account.tags.get(tag)} for tag in tags] or [line]
 
 
-def _names(kind: ReportKind, owner: SandboxObject | None, group: FigureGroup) -> dict[str, str | None]:
+def _names(kind: ReportKind, owner: SandboxObject | None, group: CountGroup) -> dict[str, str | None]:
     if owner is None:
         return {}
     message_id = group.groupings.get(f"{kind.kind}_message_id")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
-from klaviyo_pipeline.sandbox.daily_counts import KINDS, Figures
-from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, shown_value
+from klaviyo_pipeline.sandbox.daily_counts import KINDS, DailyCounts
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, visible_value
 from klaviyo_pipeline.sandbox.statistics import COUNTS
 from klaviyo_pipeline.sandbox.timestamps import Clock, utcnow
 
@@ -26,14 +26,14 @@ READ_SCOPES = frozenset(
 class Message:
     """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push.
 
-    A campaign's message, or the action of a flow's, is listed without its definition unless it is `shown`.
+    A campaign's message, or the action of a flow's, is listed without its definition unless it is `visible`.
     """
 
     id: str
     channel: str
     name: str
     variation: str | None = None
-    shown: bool = True
+    visible: bool = True
 
 
 @dataclass
@@ -62,11 +62,11 @@ class SandboxObject:
 
     def at(self, now: datetime) -> dict[str, Any] | None:
         """The attributes that the API shows at `now`; None if the object does not exist yet."""
-        shown = None
+        visible = None
         for state in self.states:
             if state.since is None or state.since <= now:
-                shown = state.attributes
-        return shown
+                visible = state.attributes
+        return visible
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class SandboxAccount:
     metrics: dict[str, Metric] = field(default_factory=dict, repr=False)
     mapped_metrics: dict[str, MappedMetric] = field(default_factory=dict, repr=False)
     tags: dict[str, str] = field(default_factory=dict, repr=False)
-    figures: Figures = field(default_factory=Figures, repr=False)
+    figures: DailyCounts = field(default_factory=DailyCounts, repr=False)
     clock: Clock = field(default=utcnow, repr=False)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     gt_includes_bound: bool = True
@@ -160,17 +160,17 @@ class SandboxAccount:
         """
         declared = ENTITIES[entity]
         with self.lock:
-            shown = self.objects[entity].get(id) or SandboxObject(id, [State(None, declared.blank())])
+            visible = self.objects[entity].get(id) or SandboxObject(id, [State(None, declared.blank())])
             for name in ("channels", "messages", "tags", "versions"):
                 if name in attributes:
-                    setattr(shown, name, list(attributes.pop(name)))
-            if entity == "campaigns" and not shown.channels:
-                shown.channels = ["email"]
-            present = shown.at(self.clock()) or shown.states[0].attributes
-            changed = {name: shown_value(value, declared) for name, value in attributes.items()}
-            shown.states = [State(None, {**present, **changed})]
-            self.objects[entity][id] = shown
-            return shown
+                    setattr(visible, name, list(attributes.pop(name)))
+            if entity == "campaigns" and not visible.channels:
+                visible.channels = ["email"]
+            present = visible.at(self.clock()) or visible.states[0].attributes
+            changed = {name: visible_value(value, declared) for name, value in attributes.items()}
+            visible.states = [State(None, {**present, **changed})]
+            self.objects[entity][id] = visible
+            return visible
 
     def archive(self, entity: str, id: str, archived: bool = True, moves_updated: bool = False) -> None:
         """Archive or bring back a flow or campaign; on the real API a campaign's `updated_at` seems not to

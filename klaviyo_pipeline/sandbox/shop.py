@@ -59,7 +59,7 @@ TAGS = {
     "5f2c1f3e-1111-4000-8000-000000000003": "Q4 🎁",
 }
 
-ODD_NAMES = (
+EDGE_CASE_NAMES = (
     "Thank you 🎉💌 naïve café — 日本語",
     "It's \"quoted\", with \\ and ' and ; -- DROP",
     "A very long name " * 60,

@@ -5,5 +5,5 @@ UI. A failing asset does not stop the others.
 
 - `sync`: one sync of one account. `workers`: chains of assets side by side, each in a process of its own.
 - `forking`, `preloaded`: the server that these processes are forked from.
-- `chain`: assets one after the other, in this process. `instance`: what an earlier sync may have left behind.
+- `group`: assets one after the other, in this process. `instance`: what an earlier sync may have left behind.
 """

@@ -10,9 +10,9 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoRes
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.sync.asset_runs import AssetResult, Tell
+from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
 from klaviyo_pipeline.sync.stale_runs import prepare_instance
-from klaviyo_pipeline.sync.workers import side_by_side
+from klaviyo_pipeline.sync.workers import run_concurrently
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Sync:
 
     account: Account
     warehouse: Warehouse
-    tell: Tell
+    on_progress: ProgressCallback
     workers: int | None = None
     """How many processes work at once, none of them this one; by default as many as there is to do side by side."""
 
@@ -38,24 +38,26 @@ class Sync:
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:
-                self.tell(f"warning: {session.zone_remedy}")
+                self.on_progress(f"warning: {session.zone_remedy}")
             if session.other_schemas:
-                self.tell(f"warning: {session.duplicate_notice}")
+                self.on_progress(f"warning: {session.duplicate_notice}")
             metrics = self._conversion_metrics(session, request)
         results: list[AssetResult] = []
-        for chains in request.stages:
-            results += side_by_side(self.account, identity, chains, request, metrics, self.tell, self.workers)
+        for groups in request.stages:
+            results += run_concurrently(
+                self.account, identity, groups, request, metrics, self.on_progress, self.workers
+            )
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
 
     def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, str]:
         """The metric that each report's windows count as asked with; none where its own run will tell why not."""
-        asked = [spec for name, spec in REPORTS.items() if name in request.assets]
-        asked = [spec for spec in asked if spec.report.needs_conversion_metric and session.zone_is_right]
-        if asked and request.force:
+        requested = [spec for name, spec in REPORTS.items() if name in request.assets]
+        requested = [spec for spec in requested if spec.report.needs_conversion_metric and session.zone_is_right]
+        if requested and request.force:
             with session.engine.begin() as connection:
-                forget_refusals(connection, self.account.slug, [spec.report.name for spec in asked])
+                forget_refusals(connection, self.account.slug, [spec.report.name for spec in requested])
         try:
-            return {spec.name: chosen_metric(session, spec).id for spec in asked}
+            return {spec.name: chosen_metric(session, spec).id for spec in requested}
         except KlaviyoError:
             return {}

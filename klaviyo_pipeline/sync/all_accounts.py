@@ -15,7 +15,7 @@ from klaviyo_pipeline.postgres.engine import clear_errors, reason
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.account_sync import Sync
-from klaviyo_pipeline.sync.asset_runs import AssetResult, Tell
+from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
 from klaviyo_pipeline.sync.stale_runs import prepare_instance
 
 WORKERS = 8
@@ -31,14 +31,18 @@ class SyncedAccount:
     error: str | None = None
 
 
-def sync_accounts(asked: Sequence[tuple[Account, SyncRequest]], tell: Tell) -> list[SyncedAccount]:
+def sync_accounts(
+    requested: Sequence[tuple[Account, SyncRequest]], on_progress: ProgressCallback
+) -> list[SyncedAccount]:
     """Migrate and sync each account; one result for each, in the order given. Lines told begin with the slug."""
-    if not asked:
+    if not requested:
         return []
-    prepare_instance([account for account, _ in asked])
-    at_once = min(len(asked), WORKERS)
+    prepare_instance([account for account, _ in requested])
+    at_once = min(len(requested), WORKERS)
     with ThreadPoolExecutor(at_once, thread_name_prefix="account") as pool:
-        begun = [pool.submit(_sync, account, request, WORKERS // at_once, tell) for account, request in asked]
+        begun = [
+            pool.submit(_sync, account, request, WORKERS // at_once, on_progress) for account, request in requested
+        ]
         try:
             return [one.result() for one in begun]
         except BaseException:
@@ -48,11 +52,11 @@ def sync_accounts(asked: Sequence[tuple[Account, SyncRequest]], tell: Tell) -> l
             raise
 
 
-def _sync(account: Account, request: SyncRequest, workers: int, tell: Tell) -> SyncedAccount:
+def _sync(account: Account, request: SyncRequest, workers: int, on_progress: ProgressCallback) -> SyncedAccount:
     warehouse = Warehouse.of([account])
 
-    def tell_whose(line: str) -> None:
-        tell(f"{account.slug}: {line}")
+    def report_for_account(line: str) -> None:
+        on_progress(f"{account.slug}: {line}")
 
     try:
         with errors_in_terms_of(account):
@@ -60,7 +64,7 @@ def _sync(account: Account, request: SyncRequest, workers: int, tell: Tell) -> S
             url = warehouse.url(account.slug)
             with clear_errors(url):
                 migrate(url, account.slug, SQL_DIR)
-            return SyncedAccount(account, Sync(account, warehouse, tell_whose, workers).sync(request))
+            return SyncedAccount(account, Sync(account, warehouse, report_for_account, workers).sync(request))
     except Exception as error:
-        tell_whose(f"failed: {reason(error)}")
+        report_for_account(f"failed: {reason(error)}")
         return SyncedAccount(account, error=reason(error))

@@ -20,7 +20,7 @@ from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.orchestration.build import sync_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
-from klaviyo_pipeline.planning.durations import told_time
+from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.estimates import Estimator
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
@@ -32,7 +32,7 @@ STORAGE_TIMEOUT_MS = 60_000
 
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
-Tell = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 @dataclass
@@ -55,8 +55,12 @@ class AssetResult:
     """Whether it was a check that failed: the data came, and nothing should be computed from it."""
 
 
-def sync_chain(
-    account: Account, assets: Sequence[str], request: SyncRequest, conversion_metrics: Mapping[str, str], tell: Tell
+def sync_assets(
+    account: Account,
+    assets: Sequence[str],
+    request: SyncRequest,
+    conversion_metrics: Mapping[str, str],
+    on_progress: ProgressCallback,
 ) -> list[AssetResult]:
     """Sync these assets one after the other in this process; one result each.
 
@@ -72,15 +76,15 @@ def sync_chain(
             # Dagster opens two connections for each window of a run unless it is told to keep them. Another storage
             # than ours would take one that was ended while it was idle for a failure of the run.
             instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
-        chain = _Chain(account, engine, definitions, instance, request, conversion_metrics, tell)
+        group = _AssetRuns(account, engine, definitions, instance, request, conversion_metrics, on_progress)
         results: list[AssetResult] = []
         for asset in assets:
-            results.append(chain.held_back(asset, results) or chain.sync(asset))
+            results.append(group.blocked_by_check(asset, results) or group.sync(asset))
         return results
 
 
 @dataclass(frozen=True)
-class _Chain:
+class _AssetRuns:
     """Assets that are synced one after the other, each run recorded in the instance."""
 
     account: Account
@@ -89,15 +93,15 @@ class _Chain:
     instance: DagsterInstance
     request: SyncRequest
     conversion_metrics: Mapping[str, str]
-    tell: Tell
+    on_progress: ProgressCallback
 
-    def held_back(self, asset: str, before: Sequence[AssetResult]) -> AssetResult | None:
+    def blocked_by_check(self, asset: str, before: Sequence[AssetResult]) -> AssetResult | None:
         """The result of metrics whose report came and was found to be wrong; None if there is nothing against them."""
         report = METRICS[asset].report if asset in METRICS else None
         if not any(result.asset == report and result.blocked for result in before):
             return None
         result = AssetResult(asset, skipped=f"held back by a check of {report}")
-        self.tell(_told(result))
+        self.on_progress(_summary_line(result))
         return result
 
     def sync(self, asset: str) -> AssetResult:
@@ -119,7 +123,7 @@ class _Chain:
         except Exception as error:
             result.error = reason(error)
         result.seconds = time.monotonic() - started
-        self.tell(_told(result))
+        self.on_progress(_summary_line(result))
         return result
 
     def _runs(self, asset: str) -> Iterator[tuple[dict[str, str], dict[str, Any], int]]:
@@ -137,10 +141,10 @@ class _Chain:
             )
             takes = self._takes(asset, connection, now) if is_due or ranges else ""
         if is_due:
-            self.tell(f"{asset}: a full listing{takes}")
+            self.on_progress(f"{asset}: a full listing{takes}")
             yield {}, self._config(asset), 0
         for number, windows in enumerate(ranges):
-            self.tell(f"{asset}: {_span(windows)}{takes if number == 0 else ''}")
+            self.on_progress(f"{asset}: {_span(windows)}{takes if number == 0 else ''}")
             yield range_tags(windows), {}, len(windows)
 
     def _takes(self, asset: str, connection: sa.Connection, now: datetime) -> str:
@@ -149,8 +153,8 @@ class _Chain:
         [expected] = Estimator(self.account, now, connection, self.conversion_metrics).estimates(request)
         if not expected.requests:
             return ""
-        requests = f"{expected.told_requests} request{'s' if expected.requests > 1 else ''}"
-        time = f", {told_time(expected.seconds)} or more at the published rates" if expected.seconds >= 1 else ""
+        requests = f"{expected.requests_text} request{'s' if expected.requests > 1 else ''}"
+        time = f", {format_duration(expected.seconds)} or more at the published rates" if expected.seconds >= 1 else ""
         return f": {requests}{time}"
 
     def _out_of_scope(self, asset: str) -> str | None:
@@ -177,7 +181,7 @@ class _Chain:
         """One run of one asset in this process, recorded in the instance."""
         key = dg.AssetKey([self.account.slug, asset])
         job = self.definitions.resolve_implicit_global_asset_job_def()
-        logger = _progress_logger(lambda line: self.tell(f"{asset}: {line}"))
+        logger = _progress_logger(lambda line: self.on_progress(f"{asset}: {line}"))
         executed = job.with_logger_defs({"progress": logger}).execute_in_process(
             instance=self.instance,
             # Here rather than as a subset of the job: only this way does the run name its asset in the UI.
@@ -201,7 +205,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Retrying failed database")
 
 
-def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
+def _progress_logger(on_progress: ProgressCallback) -> dg.LoggerDefinition:
     """A run's logger that passes on what an asset says, and leaves out Dagster's own events."""
 
     class Progress(logging.Handler):
@@ -210,7 +214,7 @@ def _progress_logger(tell: Tell) -> dg.LoggerDefinition:
             line = str(meta.get("orig_message", record.getMessage()))
             # A check that is left out of a run is no news, and Dagster tells of each.
             if not meta.get("dagster_event") and "did not yield or return expected outputs" not in line:
-                tell(f"warning: {line}" if record.levelno == logging.WARNING else line)
+                on_progress(f"warning: {line}" if record.levelno == logging.WARNING else line)
 
     def make(_: dg.InitLoggerContext) -> logging.Logger:
         logger = logging.Logger("klaviyo_pipeline.sync", logging.INFO)
@@ -256,7 +260,7 @@ def _span(windows: Sequence[Window]) -> str:
     return f"{count}, {windows[0].key} to {windows[-1].key}" if len(windows) > 1 else f"{count}, {windows[0].key}"
 
 
-def _told(result: AssetResult) -> str:
+def _summary_line(result: AssetResult) -> str:
     if result.error:
         return f"{result.asset}: failed: {result.error}"
     if result.skipped:

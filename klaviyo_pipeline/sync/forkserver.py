@@ -6,13 +6,13 @@ It is a process of its own, started with the environment that the workers are to
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext
 
-PRELOADED = "klaviyo_pipeline.sync.forkserver_preload"
+FORKSERVER_PRELOAD = "klaviyo_pipeline.sync.forkserver_preload"
 
 
 def forking_context() -> ForkServerContext:
     """What workers are made with. The first one waits until the server has imported everything."""
     context = get_context("forkserver")
-    context.set_forkserver_preload([PRELOADED])
+    context.set_forkserver_preload([FORKSERVER_PRELOAD])
     return context
 
 

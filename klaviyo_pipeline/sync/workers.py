@@ -9,11 +9,11 @@ from types import FrameType
 from typing import Any
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
-from klaviyo_pipeline.orchestration.resources.klaviyo_resource import stop_sessions, told_to_stop, trust
+from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import cache_identity, stop_requested, stop_sessions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import reason
-from klaviyo_pipeline.sync.asset_runs import AssetResult, Tell, sync_chain
+from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback, sync_assets
 from klaviyo_pipeline.sync.forkserver import forking_context
 
 STOP_SECONDS = 10.0
@@ -21,34 +21,38 @@ LOOK_SECONDS = 0.5
 """How often it is seen whether the sync was told to stop: only the main thread is interrupted by a signal."""
 
 
-def side_by_side(
+def run_concurrently(
     account: Account,
     identity: KlaviyoAccount,
-    chains: Sequence[Sequence[str]],
+    groups: Sequence[Sequence[str]],
     request: SyncRequest,
     conversion_metrics: Mapping[str, str],
-    tell: Tell,
+    on_progress: ProgressCallback,
     at_once: int | None = None,
 ) -> list[AssetResult]:
     """Sync several chains of assets at once, each in a process of its own.
 
     Dagster reconfigures the logging of the whole process whenever a run begins, which deadlocks runs in threads.
     """
-    if at_once is None and len(chains) <= 1:
-        return [result for chain in chains for result in sync_chain(account, chain, request, conversion_metrics, tell)]
-    waiting = list(reversed(chains))
+    if at_once is None and len(groups) <= 1:
+        return [
+            result
+            for group in groups
+            for result in sync_assets(account, group, request, conversion_metrics, on_progress)
+        ]
+    waiting = list(reversed(groups))
     workers: dict[Connection, tuple[BaseProcess, Sequence[str]]] = {}
     results: list[AssetResult] = []
-    stop = told_to_stop()
+    stop = stop_requested()
     try:
         while waiting or workers:
-            while waiting and len(workers) < (at_once or len(chains)):
-                chain = waiting.pop()
-                ours, worker = _start(account, identity, list(chain), request, conversion_metrics)
-                workers[ours] = worker, chain
+            while waiting and len(workers) < (at_once or len(groups)):
+                group = waiting.pop()
+                ours, worker = _start(account, identity, list(group), request, conversion_metrics)
+                workers[ours] = worker, group
             for ready in wait(list(workers), timeout=LOOK_SECONDS):
                 assert isinstance(ready, Connection)
-                results += _receive(ready, workers, tell)
+                results += _receive(ready, workers, on_progress)
             if stop.is_set():
                 raise KeyboardInterrupt
     finally:
@@ -71,17 +75,17 @@ def _start(*arguments: Any) -> tuple[Connection, BaseProcess]:
 
 
 def _receive(
-    ready: Connection, workers: dict[Connection, tuple[BaseProcess, Sequence[str]]], tell: Tell
+    ready: Connection, workers: dict[Connection, tuple[BaseProcess, Sequence[str]]], on_progress: ProgressCallback
 ) -> list[AssetResult]:
     """A line to tell, or the results of a worker that has ended."""
     try:
         message = ready.recv()
     except EOFError:
-        worker, chain = workers.pop(ready)
+        worker, group = workers.pop(ready)
         worker.join()
-        return [AssetResult(asset, error=f"its process ended early (exit code {worker.exitcode})") for asset in chain]
+        return [AssetResult(asset, error=f"its process ended early (exit code {worker.exitcode})") for asset in group]
     if isinstance(message, str):
-        tell(message)
+        on_progress(message)
         return []
     worker, _ = workers.pop(ready)
     worker.join()
@@ -101,9 +105,9 @@ def _work(
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _interrupt)
-        trust(account, identity)
+        cache_identity(account, identity)
         try:
-            results = sync_chain(account, assets, request, conversion_metrics, channel.send)
+            results = sync_assets(account, assets, request, conversion_metrics, channel.send)
         except Exception as error:
             results = [AssetResult(asset, error=reason(error)) for asset in assets]
         channel.send(results)

@@ -57,10 +57,10 @@ def test_an_error_is_exit_code_1_and_a_line_with_the_remedy(stored: Stored, caps
     stored.run("UPDATE flow_metrics SET recipients = 1 WHERE flow_id = 'F2' AND date = '2025-03-05'")
     stored.run("UPDATE account SET currency = 'EUR'")
     assert code_of() == 1
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "✘ flow_report values_are_in_one_currency" in shown
-    assert "--force" in shown
-    assert "✔ forms history_is_unbroken" in shown
+    output = " ".join(capsys.readouterr().out.split())
+    assert "✘ flow_report values_are_in_one_currency" in output
+    assert "--force" in output
+    assert "✔ forms history_is_unbroken" in output
 
 
 def test_a_schema_that_is_not_migrated_is_one_line(

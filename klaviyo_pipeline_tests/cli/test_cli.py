@@ -150,7 +150,7 @@ class Here:
 # A sync into one's own Postgres.
 
 
-def test_a_sync_of_everything_brings_the_account_into_the_tables(first_sync: tuple[Shell, Outcome]) -> None:
+def test_a_sync_of_everything_contains_the_account_into_the_tables(first_sync: tuple[Shell, Outcome]) -> None:
     shell, outcome = first_sync
     assert (outcome.code, outcome.err) == (0, "")
     for entity in ENTITIES:
@@ -163,7 +163,7 @@ def test_a_sync_of_everything_brings_the_account_into_the_tables(first_sync: tup
     assert reported == summed > 0
 
 
-def test_a_sync_says_what_each_asset_came_to(first_sync: tuple[Shell, Outcome]) -> None:
+def test_a_sync_reports_what_each_asset_came_to(first_sync: tuple[Shell, Outcome]) -> None:
     _, outcome = first_sync
     table = outcome.out.rpartition("asset  ")[2]
     for name in (*ENTITIES, "flows_census", "flow_report", "flow_metrics"):
@@ -186,7 +186,7 @@ def test_no_secret_is_kept_anywhere_in_the_database(synced: Shell) -> None:
 # What can be read from it.
 
 
-def test_status_as_json_is_one_object_for_each_asset_with_figures_as_numbers(synced: Shell, reader: Here) -> None:
+def test_status_as_json_is_one_object_for_each_asset_with_values_as_numbers(synced: Shell, reader: Here) -> None:
     outcome = reader.run("status", "--format", "json")
     assert (outcome.code, outcome.err) == (0, "")
     by_asset = {row["entity"]: row for row in json.loads(outcome.out)}
@@ -204,7 +204,7 @@ def test_status_as_a_table_has_a_line_for_each_asset(synced: Shell, reader: Here
     assert {*ENTITIES, "flow_report", "flow_metrics"} <= {line.split()[0] for line in outcome.out.splitlines() if line}
 
 
-def test_status_tells_the_bytes_on_disk_of_each_table_and_of_its_history(synced: Shell, reader: Here) -> None:
+def test_status_reports_the_bytes_on_disk_of_each_table_and_of_its_history(synced: Shell, reader: Here) -> None:
     by_asset = {row["entity"]: row for row in json.loads(reader.run("status", "--format", "json").out)}
     sizes = dict(
         synced.rows(
@@ -224,18 +224,18 @@ def test_status_of_the_disk_lists_every_table_and_dagsters_own(synced: Shell, re
     assert {"flows", "flows_superseded", "sync_windows", "schema_migrations"} <= ours.keys()
     assert {"event_logs", "runs", "job_ticks"} <= dagsters.keys()
     assert all(isinstance(row["bytes"], int) for row in rows)
-    told = reader.run("status").out.splitlines()[-1]
-    assert told.startswith("On disk: ")
-    assert f"in schema {SLUG}" in told
+    described = reader.run("status").out.splitlines()[-1]
+    assert described.startswith("On disk: ")
+    assert f"in schema {SLUG}" in described
 
 
-def test_status_is_told_when_dagsters_storage_is_out_of_reach(reader: Here) -> None:
+def test_status_is_reported_when_dagsters_storage_is_out_of_reach(reader: Here) -> None:
     outcome = reader.run("status", KLAVIYO_DAGSTER_DATABASE_URL=REFUSED)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines()[-1].endswith("none of Dagster's tables within reach.")
 
 
-def test_metrics_as_json_is_one_object_for_each_flow_with_figures_as_numbers(synced: Shell, reader: Here) -> None:
+def test_metrics_as_json_is_one_object_for_each_flow_with_values_as_numbers(synced: Shell, reader: Here) -> None:
     outcome = reader.run("metrics", *DAYS, "--format", "json")
     assert (outcome.code, outcome.err) == (0, "")
     rows = json.loads(outcome.out)
@@ -275,19 +275,19 @@ def test_metrics_of_days_that_were_not_synced_are_an_empty_array(synced: Shell, 
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
-def test_metrics_say_which_of_the_days_they_cover(form: str, synced: Shell, reader: Here) -> None:
+def test_metrics_report_which_of_the_days_they_cover(form: str, synced: Shell, reader: Here) -> None:
     outcome = reader.run("metrics", "--from", "2025-03-12", "--to", "2025-03-20", "--format", form)
     covered = (
         "3 of 9 days are synced: not synced for 6 days (15 Mar 2025 to 20 Mar 2025). "
         "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-12 --to 2025-03-20`.\n"
     )
-    said = outcome.out if form == "table" else outcome.err
-    assert (outcome.code, said.endswith(covered)) == (0, True)
+    messages = outcome.out if form == "table" else outcome.err
+    assert (outcome.code, messages.endswith(covered)) == (0, True)
     if form == "json":
         assert {type(row) for row in json.loads(outcome.out)} == {dict}
 
 
-def test_metrics_of_days_that_are_all_covered_say_so(synced: Shell, reader: Here) -> None:
+def test_metrics_of_days_that_are_all_covered_report_so(synced: Shell, reader: Here) -> None:
     assert reader.run("metrics", *DAYS).out.endswith("\nEvery one of these days is synced and final.\n")
     assert reader.run("metrics", *DAYS, "--format", "csv").err == ""
 
@@ -298,7 +298,7 @@ def test_metrics_of_a_flow_that_postgres_does_not_know_are_one_line(synced: Shel
     assert "--flow 'NOPE': Postgres has no flow with this id" in outcome.err
 
 
-def test_a_flow_without_figures_on_these_days_is_no_error(synced: Shell, reader: Here) -> None:
+def test_a_flow_without_values_on_these_days_is_no_error(synced: Shell, reader: Here) -> None:
     [(flow,)] = synced.rows("SELECT min(id) FROM flows")
     outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--flow", flow, "--format", "json")
     assert (outcome.code, outcome.out) == (0, "[]\n")
@@ -355,7 +355,7 @@ def test_get_asks_postgres_first_and_then_klaviyo_and_stores_what_came(fresh: Sh
 # Setting up.
 
 
-def test_migrating_twice_says_that_there_is_nothing_left_to_do(here: Here) -> None:
+def test_migrating_twice_reports_that_there_is_nothing_left_to_do(here: Here) -> None:
     first, second = here.run("migrate"), here.run("migrate")
     assert (first.code, second.code) == (0, 0)
     assert first.out.count("applied ") >= 3
@@ -367,8 +367,8 @@ def test_a_changed_zone_is_refused_until_the_windows_are_cut_anew(here: Here, fr
     refused = here.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris")
     assert refused.code == 1
     assert "set KLAVIYO_TIMEZONE=UTC" in refused.err
-    assert "klaviyo-pipeline rewindow" in refused.err
-    assert here.run("rewindow", "--yes", KLAVIYO_TIMEZONE="Europe/Paris").code == 0
+    assert "klaviyo-pipeline reset-windows" in refused.err
+    assert here.run("reset-windows", "--yes", KLAVIYO_TIMEZONE="Europe/Paris").code == 0
     assert fresh.rows("SELECT (SELECT count(*) FROM sync_windows), (SELECT count(*) FROM forms)") == [(0, 1)]
     assert fresh.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris").code == 0
     assert fresh.rows("SELECT count(*), count(DISTINCT window_start) FROM sync_windows") == [(14, 14)]
@@ -380,27 +380,27 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
 REFUSED = "postgresql://nobody:hidden@127.0.0.1:9/w"
 
 
-def test_report_writes_a_page_and_says_which_days_are_not_there(reader: Here, tmp_path: Path) -> None:
+def test_report_writes_a_page_and_reports_which_days_are_not_there(reader: Here, tmp_path: Path) -> None:
     page = tmp_path / "march.html"
     outcome = reader.run("report", "--from", "2025-03-01", "--to", "2025-03-20", "--out", str(page))
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines()[0].startswith(f"1 Mar 2025 to 20 Mar 2025: {page} (")
     assert "Flows, campaigns, forms, segments: not synced for 6 days (15 Mar 2025 to 20 Mar 2025)." in outcome.out
-    shown = page.read_text()
+    displayed = page.read_text()
     [revenue] = reader.shell.rows(
         "SELECT sum(value) FROM (SELECT conversion_value FROM flow_metrics UNION ALL "
         "SELECT conversion_value FROM campaign_metrics) AS every (value)"
     )
-    assert f'<dd class="value">{revenue[0]:,.0f}</dd>' in shown
+    assert f'<dd class="value">{revenue[0]:,.0f}</dd>' in displayed
     assert list(tmp_path.iterdir()) == [page]
 
 
-def test_report_shows_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
+def test_report_has_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
     outcome = reader.run("report", "--out", str(tmp_path / "r.html"))
     assert outcome.out.startswith("13 Feb 2025 to 14 Mar 2025: ")
 
 
-def test_report_of_a_schema_that_is_not_there_says_what_to_run(here: Here, tmp_path: Path) -> None:
+def test_report_of_a_schema_that_is_not_there_reports_what_to_run(here: Here, tmp_path: Path) -> None:
     outcome = here.run("report", "--out", str(tmp_path / "r.html"))
     assert (outcome.code, list(tmp_path.glob("*.html"))) == (1, [])
     assert "klaviyo-pipeline migrate" in outcome.err
@@ -444,7 +444,7 @@ def test_report_of_a_schema_that_is_not_there_says_what_to_run(here: Here, tmp_p
         (["sync", "--nonsense"], {}, 2, "--nonsense"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_what_is_wrong_is_reported_in_one_line(
     arguments: Sequence[str], changed: dict[str, str | None], code: int, line: str, here: Here
 ) -> None:
     outcome = here.run(*arguments, **changed)
@@ -456,14 +456,14 @@ def test_what_is_wrong_is_said_in_one_line(
     assert "Traceback" not in outcome.out + outcome.err
 
 
-def test_a_wrong_address_is_said_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_address_is_reported_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     outcome = here.run("sync", "flows", KLAVIYO_API_URL="http://127.0.0.1:9")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert "Klaviyo cannot be reached" in outcome.err
 
 
-def test_a_traceback_is_shown_when_it_is_asked_for(fresh: Shell) -> None:
+def test_a_traceback_is_visible_when_it_is_requested(fresh: Shell) -> None:
     outcome = fresh.run("status", "--debug")
     assert outcome.code == 1
     assert "Traceback" in outcome.err
@@ -477,7 +477,7 @@ def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
     assert len(outcome.out.splitlines()) > 4
 
 
-def test_an_asset_that_fails_does_not_stop_the_others_and_the_exit_code_tells(fresh: Shell) -> None:
+def test_an_asset_that_fails_does_not_stop_the_others_and_the_exit_code_has_it(fresh: Shell) -> None:
     fresh.shop.api_keys[key_of(fresh.shop)] -= {"forms:read"}
     outcome = fresh.run("sync", "flows", "forms", "segments", *DAYS)
     assert outcome.code == 1
@@ -492,19 +492,19 @@ def test_an_asset_that_fails_does_not_stop_the_others_and_the_exit_code_tells(fr
     ]
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_a_sync_that_is_told_to_stop_ends_in_seconds_and_the_next_one_takes_up_the_rest(
-    told: signal.Signals, fresh: Shell
+@pytest.mark.parametrize("described", [signal.SIGTERM, signal.SIGINT])
+def test_a_sync_that_is_stopped_ends_in_seconds_and_the_next_one_takes_up_the_rest(
+    described: signal.Signals, fresh: Shell
 ) -> None:
     assert fresh.run("sync", "forms", *DAYS).code == 0
     fresh.server.faults.add(path_starts("/api/flows"), Fault(delay=25.0), times=10)
-    asked = fresh.server.count()
+    requested = fresh.server.count()
     process = fresh.start("sync", "flows", "forms", *DAYS, "--force")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not _forms_came_again(fresh):
         time.sleep(0.1)
-    assert fresh.server.count() > asked
-    process.send_signal(told)
+    assert fresh.server.count() > requested
+    process.send_signal(described)
     began = time.monotonic()
     outcome = fresh.end(process)
     assert time.monotonic() - began < STOPS_WITHIN_SECONDS

@@ -57,7 +57,7 @@ def wrong(load: Load, entry: str) -> str:
     return line
 
 
-def test_how_long_logs_are_kept_holds_for_all_accounts_whose_runs_lie_together(load: Load) -> None:
+def test_how_long_logs_are_kept_contains_for_all_accounts_whose_runs_lie_together(load: Load) -> None:
     found = load(ENTRY + "  - slug: other\n", KLAVIYO_RETENTION_DAYS="30")
     assert [settings.account.retention_days for settings in found.every] == [30, 30]
     assert "KLAVIYO_RETENTION_DAYS='never'" in refusal(load, ENTRY, KLAVIYO_RETENTION_DAYS="never")
@@ -123,7 +123,7 @@ def test_the_example_is_an_example(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "reported"),
     [
         ("  - slug: bad\n    timezone: Mars/Base", "account bad: timezone='Mars/Base' is no IANA time zone"),
         ("  - slug: bad\n    start_date: 2099-01-01", "account bad: start_date=2099-01-01 lies in the future"),
@@ -145,10 +145,10 @@ def test_the_example_is_an_example(load: Load) -> None:
         ("  - slug: bad\n    api_key_env: 12", "account bad: api_key_env must be the name of an environment variable"),
     ],
 )
-def test_a_wrong_entry_is_one_line_that_names_it_and_the_others_load(entry: str, told: str, load: Load) -> None:
+def test_a_wrong_entry_is_one_line_that_names_it_and_the_others_load(entry: str, reported: str, load: Load) -> None:
     line = wrong(load, entry)
     assert line.startswith("accounts.yaml: ")
-    assert told in line
+    assert reported in line
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ TWICE = "is there twice in one place, in"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("accounts: [", "is no YAML (line 1)"),
         ("accounts:\n  - slug: a\n  key: pk_secret\n   x: [\n", "is no YAML (line"),
@@ -199,9 +199,9 @@ TWICE = "is there twice in one place, in"
         ("accounts:\n  - slug: a\n    timezone: Mars\n", "account a: timezone='Mars'"),
     ],
 )
-def test_a_file_that_is_no_use_is_one_line(text: str, told: str, load: Load) -> None:
+def test_a_file_that_is_no_use_is_one_line(text: str, reported: str, load: Load) -> None:
     line = refusal(load, text)
-    assert told in line
+    assert reported in line
     assert "pk_secret" not in line
 
 
@@ -226,7 +226,7 @@ def test_accounts_are_chosen_by_slug_and_by_the_environment(load: Load) -> None:
     assert slugs(load(text, chosen=("third",), KLAVIYO_ACCOUNT="other")) == ["third"]
 
 
-def test_a_slug_that_is_not_there_is_told_with_those_that_are_and_a_wrong_entry_with_its_line(load: Load) -> None:
+def test_a_slug_that_is_not_there_is_reported_with_those_that_are_and_a_wrong_entry_with_its_line(load: Load) -> None:
     text = ENTRY + "  - slug: bad\n    timezone: Mars\n"
     with pytest.raises(SettingsError, match=r"there is no account 'x' in accounts\.yaml; there is good\."):
         load(text, chosen=("x",))
@@ -249,9 +249,9 @@ def test_an_account_may_have_a_database_url_of_its_own(load: Load) -> None:
 
 def test_messages_name_settings_as_they_are_named_where_the_account_is_described(load: Load) -> None:
     [settings] = load(ENTRY).every
-    told = "set KLAVIYO_TIMEZONE=UTC, check KLAVIYO_API_KEY, or KLAVIYO_RATE_SCALE; KLAVIYO_ALERT_WEBHOOK_URL stays"
-    assert in_terms_of(Account(), told) == told
-    assert in_terms_of(settings.account, told) == (
+    reported = "set KLAVIYO_TIMEZONE=UTC, check KLAVIYO_API_KEY, or KLAVIYO_RATE_SCALE; KLAVIYO_ALERT_WEBHOOK_URL stays"
+    assert in_terms_of(Account(), reported) == reported
+    assert in_terms_of(settings.account, reported) == (
         "set timezone (accounts.yaml, good)=UTC, check KEY, or rate_scale (accounts.yaml, good); "
         "KLAVIYO_ALERT_WEBHOOK_URL stays"
     )
@@ -284,7 +284,7 @@ def command(
 WRONG = "Error: accounts.yaml: account bad: timezone='Mars' is no IANA time zone; write it as America/New_York.\n"
 
 
-def test_the_list_of_accounts_tells_of_keys_whether_they_are_set_and_of_the_wrong_entry(
+def test_the_list_of_accounts_reports_keys_whether_they_are_set_and_of_the_wrong_entry(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     code, out, err = command("accounts")
@@ -350,7 +350,7 @@ def test_a_command_over_all_accounts_does_the_others_and_fails_in_the_end(
     assert {row["account"] for row in json.loads(out)} == {"one", "two"}
 
 
-def test_one_account_that_is_not_migrated_does_not_keep_the_others_from_being_told(
+def test_one_account_that_is_not_migrated_does_not_keep_the_others_from_being_reported(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     command("migrate", "--account", "one")

@@ -109,7 +109,7 @@ def test_a_good_value_is_taken(variable: str, text: str, field: str, value: obje
         *(("KLAVIYO_DATABASE_URL", url) for url in ["mysql://h/db", "postgresql://h", "postgresql://h/", "h/db", "db"]),
     ],
 )  # fmt: skip
-def test_a_bad_value_is_told_in_one_line_that_names_its_variable(variable: str, text: str) -> None:
+def test_a_bad_value_is_reported_in_one_line_that_names_its_variable(variable: str, text: str) -> None:
     message = refusal(**{variable: text})
     assert variable in message
     assert "\n" not in message

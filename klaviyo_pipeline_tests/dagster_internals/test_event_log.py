@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline.dagster_internals.event_log import EventsTogether
+from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
 from klaviyo_pipeline_tests.support import recorded_pipeline
 
 DAYS = dg.DailyPartitionsDefinition("2025-03-01", end_date="2025-03-11")
@@ -50,7 +50,7 @@ def left_by_a_run(instance: dg.DagsterInstance) -> dict[str, list[Any]]:
     job = dg.Definitions(assets=[both], jobs=[dg.define_asset_job("all", "*")]).resolve_job_def("all")
     run_id = job.execute_in_process(instance=instance, tags=RANGE).run_id
     storage = instance.event_log_storage
-    assert isinstance(storage, EventsTogether)
+    assert isinstance(storage, BatchedEventLogStorage)
     with storage.index_connection() as connection:
         return {
             name: [tuple(row) for row in connection.execute(sa.text(query), {"run_id": run_id})]
@@ -68,19 +68,19 @@ def test_events_of_many_windows_are_stored_as_dagsters_own_log_does(
     assert latest.asset_materialization.partition == "2025-03-10"
     assert instance.get_materialized_partitions(dg.AssetKey("a")) == set(DAYS.get_partition_keys())
     with monkeypatch.context() as dagsters:
-        dagsters.delattr(EventsTogether, "store_event_batch")
+        dagsters.delattr(BatchedEventLogStorage, "store_event_batch")
         theirs = left_by_a_run(instance)
     assert ours == theirs
     assert len(ours["events"]) == 40
     assert ours["latest"] == [(f'["{name}"]', True) for name in ("a", "b")]
 
 
-def test_a_run_over_many_windows_tells_of_them_in_a_statement_for_each_kind_of_news(
+def test_a_run_over_many_windows_reports_them_in_a_statement_for_each_kind_of_news(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
     engine = instance.event_log_storage._engine  # type: ignore[attr-defined]
-    sa.event.listen(engine, "before_cursor_execute", lambda *told: sent.append(told[2]))
+    sa.event.listen(engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
     left_by_a_run(instance)
     several = [one for one in sent if one.startswith("INSERT INTO event_logs") and "sen_counter" in one]
     # What is planned, of both; what was made, of each.
@@ -90,27 +90,27 @@ def test_a_run_over_many_windows_tells_of_them_in_a_statement_for_each_kind_of_n
 def test_a_batch_that_fails_half_way_leaves_no_event_twice(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stores_one = EventsTogether._store_asset_event_tags
+    stores_one = BatchedEventLogStorage._store_asset_event_tags
 
-    def fails(storage: EventsTogether, connection: Any, events: Sequence[Any], ids: Sequence[int]) -> None:
+    def fails(storage: BatchedEventLogStorage, connection: Any, events: Sequence[Any], ids: Sequence[int]) -> None:
         if len(events) > 1:
             raise ConnectionError("gone")
         stores_one(storage, connection, events, ids)
 
-    monkeypatch.setattr(EventsTogether, "_store_asset_event_tags", fails)
+    monkeypatch.setattr(BatchedEventLogStorage, "_store_asset_event_tags", fails)
     assert len(left_by_a_run(instance)["events"]) == 40
 
 
 def test_assets_are_locked_in_one_order_whatever_the_order_of_their_events(instance: dg.DagsterInstance) -> None:
     left_by_a_run(instance)
     storage = instance.event_log_storage
-    assert isinstance(storage, EventsTogether)
+    assert isinstance(storage, BatchedEventLogStorage)
     kept = storage.get_logs_for_run(instance.get_runs()[0].run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     locked: list[Any] = []
     sa.event.listen(
         storage._engine,
         "before_cursor_execute",
-        lambda *told: locked.append(told[3]["asset_key"]) if "INTO asset_keys" in told[2] else None,
+        lambda *reported: locked.append(reported[3]["asset_key"]) if "INTO asset_keys" in reported[2] else None,
     )
     for events in (kept, kept[::-1]):
         storage.store_event_batch(events)

@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
-from klaviyo_pipeline.definitions import defs
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.gc_tuning import kept
+from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 from klaviyo_pipeline.dagster_internals.lazy_repository import AccountsRepository
+from klaviyo_pipeline.definitions import defs
 from klaviyo_pipeline.orchestration.build import accounts_repository, build_defs, installation_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 
@@ -38,7 +38,7 @@ def repository(made: AccountsRepository) -> dg.RepositoryDefinition:
     return repository
 
 
-def test_it_holds_what_the_definitions_in_one_piece_hold(repository: dg.RepositoryDefinition) -> None:
+def test_it_contains_what_the_definitions_in_one_piece_hold(repository: dg.RepositoryDefinition) -> None:
     whole = build_defs(ACCOUNTS).get_repository_def()
     assert repository.name == whole.name
     assert sorted(repository.job_names) == sorted(whole.job_names)
@@ -94,7 +94,7 @@ def test_what_is_materialized_by_hand_may_be_of_any_account(repository: dg.Repos
     assert {key.path[0] for key in job.asset_layer.executable_asset_keys} == {account.slug for account in ACCOUNTS}
 
 
-def test_nothing_is_made_before_it_is_asked_for() -> None:
+def test_nothing_is_made_before_it_is_requested() -> None:
     made: list[str] = []
 
     def part(account: Account) -> dg.Definitions:
@@ -137,7 +137,7 @@ def test_each_job_is_made_once_when_all_are_loaded_and_none_for_the_answer(monke
 
 def test_what_was_made_for_good_is_not_looked_through_again() -> None:
     before = gc.get_freeze_count()
-    with kept():
+    with gc_frozen():
         assert not gc.isenabled()
         made = [[number] for number in range(1_000)]
     assert gc.get_freeze_count() >= before + len(made)

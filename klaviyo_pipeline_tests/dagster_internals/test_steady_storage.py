@@ -91,7 +91,7 @@ def test_what_dagster_stores_is_the_same_whatever_the_sessions_are_set_to(
     ) == [(2,)]
 
 
-def test_a_database_that_cannot_hold_utf8_is_refused_before_dagster_makes_its_tables(
+def test_a_database_that_cannot_contain_utf8_is_refused_before_dagster_makes_its_tables(
     narrow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UnfitDatabase, match="has the encoding"):

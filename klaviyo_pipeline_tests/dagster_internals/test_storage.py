@@ -109,7 +109,7 @@ def test_a_bad_url_is_named_but_its_password_is_not(variable: str, url: str, mon
     assert caught.value.__context__ is None
 
 
-def test_a_server_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", "postgresql://me:hush@127.0.0.1:1/db")
     with pytest.raises(SettingsError, match=r"^KLAVIYO_DATABASE_URL: the server cannot be reached") as caught:
         storage.storage_url()
@@ -146,7 +146,7 @@ def test_a_schema_in_use_stays_in_use_when_the_role_is_given_more(warehouse: str
     assert storage.storage_url() == before
 
 
-def test_a_schema_for_dagster_that_another_role_made_is_told_with_its_owner_and_no_pooler_is_blamed(
+def test_a_schema_for_dagster_that_another_role_made_is_reported_with_its_owner_and_no_pooler_is_blamed(
     warehouse: str, guest: str
 ) -> None:
     with psycopg.connect(warehouse, autocommit=True) as connection:
@@ -160,7 +160,7 @@ def test_a_schema_for_dagster_that_another_role_made_is_told_with_its_owner_and_
             assert "pooler" not in str(refused.value)
 
 
-def test_dagsters_tables_that_another_role_made_are_told_with_their_owner_and_the_grant_helps(
+def test_dagsters_tables_that_another_role_made_are_reported_with_their_owner_and_the_grant_helps(
     warehouse: str, guest: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", warehouse)
@@ -177,7 +177,7 @@ def test_dagsters_tables_that_another_role_made_are_told_with_their_owner_and_th
     assert storage.storage_url()
 
 
-def test_a_role_that_may_create_neither_is_told_which_setting_helps(guest: str) -> None:
+def test_a_role_that_may_create_neither_is_reported_which_setting_helps(guest: str) -> None:
     with pytest.raises(SettingsError, match=r"neither a database nor a schema.*KLAVIYO_DAGSTER_DATABASE_URL"):
         storage.storage_url()
 
@@ -212,14 +212,14 @@ def test_a_run_lands_in_postgres_and_its_files_in_the_state_folder(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_what_is_handed_to_other_processes_rebuilds_the_storage_and_holds_no_url(
+def test_what_is_handed_to_other_processes_rebuilds_the_storage_and_contains_no_url(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
     with dg.DagsterInstance.from_ref(project_ref(tmp_path)) as found:
         handed_on = serialize_value(found.get_ref())
-        shown = found.info_str()
-    for words in (handed_on, shown):
+        output = found.info_str()
+    for words in (handed_on, output):
         assert urlsplit(database).netloc not in words
         assert "postgresql" not in words
     with dg.DagsterInstance.from_ref(deserialize_value(handed_on, InstanceRef)) as again:
@@ -264,26 +264,26 @@ def test_any_other_dagster_home_gives_way_to_the_projects(
 
 @pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "reported"),
     [
         pytest.param("", "unsupported startup parameter", id="refused"),
         pytest.param("ignore_startup_parameters = options", "drops search_path", id="dropped"),
     ],
 )
-def test_a_pooler_that_does_not_take_the_schemas_name_is_told_in_one_line(
-    warehouse: str, guest: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, told: str
+def test_a_pooler_that_does_not_take_the_schemas_name_is_reported_in_one_line(
+    warehouse: str, guest: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, reported: str
 ) -> None:
     allow_schemas(warehouse, guest)
     with transaction_pooler(guest, server_folder, pool_size=2, more=more) as pooled:
         monkeypatch.setenv("KLAVIYO_DATABASE_URL", pooled)
-        with pytest.raises(SettingsError, match=rf"{told}.*set KLAVIYO_DAGSTER_DATABASE_URL") as error:
+        with pytest.raises(SettingsError, match=rf"{reported}.*set KLAVIYO_DAGSTER_DATABASE_URL") as error:
             storage.storage_url()
     assert "\n" not in str(error.value)
     assert "p@ss/w" not in str(error.value)
 
 
 @pytest.mark.skipif(PROGRAM is None, reason=MISSING)
-def test_a_pooler_that_knows_the_warehouse_alone_is_told_in_one_line(
+def test_a_pooler_that_knows_the_warehouse_alone_is_reported_in_one_line(
     warehouse: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction_pooler(warehouse, server_folder, pool_size=2, databases=dbname(warehouse)) as pooled:

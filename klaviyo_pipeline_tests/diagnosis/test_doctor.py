@@ -22,7 +22,7 @@ from klaviyo_pipeline.diagnosis import clocks, warehouse_access
 from klaviyo_pipeline.diagnosis.doctor import examine, system_clock
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
-from klaviyo_pipeline.postgres.account_binding import claim
+from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.sandbox.api_errors import OTHER_403S
@@ -100,7 +100,7 @@ def sync_before(database: str, account_id: str = "SHOP01") -> None:
     engine = create_engine(database)
     account = Account(slug="shop", timezone="America/New_York")
     with engine.begin() as connection:
-        claim(
+        bind_schema(
             connection,
             account,
             account_id=account_id,
@@ -163,7 +163,7 @@ def test_looking_writes_nothing_into_a_synced_schema(database: str) -> None:
     assert ask(database, "SELECT * FROM shop.api_pacing") == []
 
 
-def test_no_report_is_asked_and_listings_only_for_one_object(server: SandboxServer) -> None:
+def test_no_report_is_requested_and_listings_only_for_one_object(server: SandboxServer) -> None:
     look()
     assert not [entry for entry in server.requests if "report" in entry.path]
     listings = [entry for entry in server.requests if entry.endpoint and entry.endpoint.startswith("get_")]
@@ -183,21 +183,21 @@ def test_without_a_key_the_rest_is_still_looked_at(setting: Set, database: str) 
     assert findings["account of schema"].verdict == "skipped"
 
 
-def test_a_key_that_klaviyo_does_not_know_is_red_and_not_shown(
+def test_a_key_that_klaviyo_does_not_know_is_red_and_not_visible(
     setting: Set, capsys: pytest.CaptureFixture[str]
 ) -> None:
     setting(KLAVIYO_API_KEY="pk_not_known_to_anybody")
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 1
-    shown = capsys.readouterr()
-    assert "does not accept the API key" in shown.out
-    assert "not_known_to_anybody" not in shown.out + shown.err
+    output = capsys.readouterr()
+    assert "does not accept the API key" in output.out
+    assert "not_known_to_anybody" not in output.out + output.err
     assert look()["scope flows:read"].verdict == "skipped"
 
 
 @pytest.mark.parametrize("scope", ["accounts", "flows", "campaigns", "forms", "segments", "tags", "metrics"])
-def test_a_scope_that_the_key_lacks_is_told_and_named(scope: str, shop: SandboxAccount, database: str) -> None:
+def test_a_scope_that_the_key_lacks_is_reported_and_named(scope: str, shop: SandboxAccount, database: str) -> None:
     sync_before(database)
     shop.api_keys = {key_of(shop): set(READ_SCOPES) - {f"{scope}:read"}}
     dependent = {"accounts": {"time zone", "account of schema"}, "metrics": {"conversion metric"}}
@@ -268,7 +268,7 @@ def test_the_old_name_of_the_zone_is_the_same_zone(
     assert findings["account of schema"].verdict == "ok"
 
 
-def test_how_the_conversion_metric_was_found_is_told() -> None:
+def test_how_the_conversion_metric_was_found_is_reported() -> None:
     finding = look()["conversion metric"]
     assert finding.verdict == "ok"
     assert '"Placed Order", the account\'s mapped revenue metric' in finding.found
@@ -314,19 +314,19 @@ def test_an_address_where_somebody_else_answers_is_red(answer: Fault, server: Sa
     assert look()["Klaviyo's address"].verdict == "failed"
 
 
-def test_an_address_to_which_the_key_must_not_go_is_asked_nothing(setting: Set) -> None:
+def test_an_address_to_which_the_key_must_not_go_is_requested_nothing(setting: Set) -> None:
     setting(KLAVIYO_API_URL="http://shop.example")
     assert "unencrypted" in look()["Klaviyo's address"].found
 
 
-def test_trouble_of_one_endpoint_is_told_as_its_own(server: SandboxServer, database: str) -> None:
+def test_trouble_of_one_endpoint_is_reported_as_its_own(server: SandboxServer, database: str) -> None:
     sync_before(database)
     server.faults.add(path_starts("/api/forms"), Fault(500), times=2)
     assert trouble() == {"scope forms:read"}
 
 
 @pytest.mark.parametrize(("path", "verdict"), [("/api/segments", "failed"), ("/api/tags", "warning")])
-def test_a_refusal_that_names_no_scope_is_told_in_klaviyos_words(
+def test_a_refusal_that_names_no_scope_is_reported_in_klaviyos_words(
     path: str, verdict: str, server: SandboxServer
 ) -> None:
     server.faults.add(path_starts(path), Fault.refusal(OTHER_403S["plan"]))
@@ -344,23 +344,23 @@ def test_a_database_that_is_not_there_is_red_without_its_password(
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 1
-    shown = capsys.readouterr()
-    assert "cannot connect to Postgres at 127.0.0.1:1/db" in shown.out
-    assert "hush" not in shown.out + shown.err
-    assert "Traceback" not in shown.out + shown.err
+    output = capsys.readouterr()
+    assert "cannot connect to Postgres at 127.0.0.1:1/db" in output.out
+    assert "hush" not in output.out + output.err
+    assert "Traceback" not in output.out + output.err
     findings = look()
     assert findings["scope flows:read"].verdict == "ok"
     assert findings["Dagster instance"].verdict == findings["migrations"].verdict == "skipped"
 
 
-def test_a_password_that_breaks_the_url_is_not_shown(setting: Set, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_password_that_breaks_the_url_is_not_visible(setting: Set, capsys: pytest.CaptureFixture[str]) -> None:
     setting(KLAVIYO_DATABASE_URL="postgresql://me:hush/hush@127.0.0.1:5432/db")
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 1
-    shown = capsys.readouterr()
-    assert "KLAVIYO_DATABASE_URL must read" in shown.out
-    assert "hush" not in shown.out + shown.err
+    output = capsys.readouterr()
+    assert "KLAVIYO_DATABASE_URL must read" in output.out
+    assert "hush" not in output.out + output.err
 
 
 def test_a_schema_of_another_account_is_red(database: str) -> None:
@@ -387,7 +387,7 @@ def test_a_role_that_may_not_create_the_schema_is_red_with_the_grant(guest: str)
     assert guest in str(findings["role"].remedy)
 
 
-def test_a_role_that_can_make_no_place_for_dagster_is_told_the_setting(guest: str) -> None:
+def test_a_role_that_can_make_no_place_for_dagster_is_reported_the_setting(guest: str) -> None:
     finding = look()["Dagster instance"]
     assert finding.verdict == "failed"
     assert "KLAVIYO_DAGSTER_DATABASE_URL" in str(finding.remedy)
@@ -493,7 +493,7 @@ def test_rows_observed_ahead_of_the_clock_are_red_until_the_command_that_is_name
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
-def test_a_database_that_cannot_hold_utf8_is_red_and_synced_into_by_no_command(
+def test_a_database_that_cannot_contain_utf8_is_red_and_synced_into_by_no_command(
     encoding: str, database: str, setting: Set, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = f"narrow_{secrets.token_hex(6)}"
@@ -532,25 +532,25 @@ def test_a_setting_that_cannot_be_used_is_one_red_line(setting: Set, capsys: pyt
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--format", "json"])
     assert ended.value.code == 1
-    told = json.loads(capsys.readouterr().out)
-    assert [(line["check"], line["verdict"]) for line in told] == [
+    reported = json.loads(capsys.readouterr().out)
+    assert [(line["check"], line["verdict"]) for line in reported] == [
         ("settings", "failed"),
         ("everything else", "skipped"),
     ]
-    assert "KLAVIYO_START_DATE='soon'" in told[0]["found"]
+    assert "KLAVIYO_START_DATE='soon'" in reported[0]["found"]
 
 
-def test_json_holds_every_line(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_every_line(database: str, capsys: pytest.CaptureFixture[str]) -> None:
     sync_before(database)
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--format", "json"])
     assert ended.value.code == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [line["check"] for line in told] == list(look())
-    assert all(line.keys() == {"check", "verdict", "found", "remedy"} for line in told)
+    reported = json.loads(capsys.readouterr().out)
+    assert [line["check"] for line in reported] == list(look())
+    assert all(line.keys() == {"check", "verdict", "found", "remedy"} for line in reported)
 
 
-def test_errors_are_told_on_one_line_without_secrets() -> None:
+def test_errors_are_reported_on_one_line_without_secrets() -> None:
     kept = Secrets.of({"KLAVIYO_API_KEY": "pk_1", "KLAVIYO_DATABASE_URL": "postgresql://me:a%40b@host/db"})
-    assert kept.told(ValueError("key pk_1,\npassword a@b or a%40b\x1b[31m")) == "key ***, password *** or ***�[31m"
+    assert kept.reported(ValueError("key pk_1,\npassword a@b or a%40b\x1b[31m")) == "key ***, password *** or ***�[31m"
     assert "pk_1" not in repr(kept)

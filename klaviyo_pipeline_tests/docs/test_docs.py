@@ -55,7 +55,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("line", sorted({line for one in DOCUMENTS if one not in RUN for line in commands_of(one)}))
-def test_every_command_that_a_document_shows_is_understood(line: str) -> None:
+def test_every_command_that_a_document_has_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line, comments=True)
     command = cli.commands[name]
     assert command.make_context(name, [word for word in arguments if word not in (">", "march.csv")])

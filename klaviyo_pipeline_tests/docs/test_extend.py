@@ -125,7 +125,7 @@ def succeeded(ran: subprocess.CompletedProcess[str]) -> str:
     return ran.stdout
 
 
-def test_the_document_s_entity_is_synced_listed_and_told_of(
+def test_the_document_s_entity_is_synced_listed_and_reported(
     extended: Path, shop: SandboxAccount, command: Command, database: str
 ) -> None:
     succeeded(command(extended, "sync", "lists"))
@@ -135,13 +135,13 @@ def test_the_document_s_entity_is_synced_listed_and_told_of(
     succeeded(command(extended, "sync", "lists_census"))
     assert stored(database) == truth(shop, "lists")
     checks = json.loads(succeeded(command(extended, "check", "--format", "json")))
-    wanted = {"rows_are_their_objects", "history_is_unbroken", "attributes_are_known", "census_is_fresh"}
+    wanted = {"columns_match_raw", "history_is_unbroken", "attributes_are_known", "census_is_fresh"}
     of_lists = [row for row in checks if row["asset"].startswith("lists")]
     assert {row["check"] for row in of_lists if row["outcome"] == "passed"} >= wanted
     status = json.loads(succeeded(command(extended, "status", "--format", "json")))
-    [told] = [row for row in status if row["entity"] == "lists"]
-    assert told["row_count"] == LISTS
-    assert told["windows_synced"] > ENDED_WINDOWS
+    [reported] = [row for row in status if row["entity"] == "lists"]
+    assert reported["row_count"] == LISTS
+    assert reported["windows_synced"] > ENDED_WINDOWS
     assert "renamed" in succeeded(command(extended, "get", "lists", "L00"))
     assert "lists:read" in succeeded(command(extended, "doctor"))
     page = "https://www.klaviyo.com/lists"
@@ -179,7 +179,7 @@ def test_the_document_s_column_is_filled_everywhere_and_the_next_sync_changes_no
     ]
     checks = json.loads(succeeded(command(extended, "check", "--format", "json")))
     of_campaigns = {row["check"]: row["outcome"] for row in checks if row["asset"] == "campaigns"}
-    assert of_campaigns["rows_are_their_objects"] == "passed"
+    assert of_campaigns["columns_match_raw"] == "passed"
 
 
 @pytest.mark.parametrize("half", ["declared", "in the table"])

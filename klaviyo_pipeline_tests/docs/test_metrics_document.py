@@ -176,7 +176,7 @@ def test_2_flows_whose_open_rate_falls(connection: psycopg.Connection[Any]) -> N
 
 
 def test_3_campaigns_by_send_day(connection: psycopg.Connection[Any]) -> None:
-    sent = {id: told for id, told in CAMPAIGNS.items() if told[0] in MARCH}
+    sent = {id: reported for id, reported in CAMPAIGNS.items() if reported[0] in MARCH}
     assert answer(connection, 3) == [
         (
             day,
@@ -222,7 +222,7 @@ def test_8_what_has_changed_since_a_day(connection: psycopg.Connection[Any]) -> 
     assert answer(connection, 8) == [("Cart", "live", "draft", False), ("Old", "live", "live", False)]
 
 
-def test_9_figures_that_klaviyo_changed_afterwards(connection: psycopg.Connection[Any]) -> None:
+def test_9_values_that_klaviyo_changed_afterwards(connection: psycopg.Connection[Any]) -> None:
     [(day, flow, statistic, earlier, later, restated_at)] = answer(connection, 9)
     assert (day, flow, statistic) == (date(2025, 3, 10), "Cart", "conversion_value")
     assert (earlier, later) == (Decimal("99.5"), Decimal(120))

@@ -42,7 +42,7 @@ def test_the_example_offers_every_variable_with_its_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_the_readme_tells_every_variable_with_its_default(name: str) -> None:
-    [told] = re.findall(rf"^\| `{name}` \| .* \| (.*) \|$", README, re.MULTILINE)
+def test_the_readme_reports_every_variable_with_its_default(name: str) -> None:
+    [reported] = re.findall(rf"^\| `{name}` \| .* \| (.*) \|$", README, re.MULTILINE)
     default = VARIABLES[name].default
-    assert told == f"`{default}`" if default else told
+    assert reported == f"`{default}`" if default else reported

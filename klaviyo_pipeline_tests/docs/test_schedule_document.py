@@ -41,20 +41,20 @@ query {
 PATIENCE = 120.0
 
 
-def test_the_document_tells_of_every_schedule_and_sensor_and_of_no_other() -> None:
-    told = set(re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE))
+def test_the_document_reports_every_schedule_and_sensor_and_of_no_other() -> None:
+    reported = set(re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE))
     repository = build_defs([Account()]).get_repository_def()
     there = {one.name for one in (*repository.schedule_defs, *repository.sensor_defs)}
-    assert told == there
+    assert reported == there
     assert {shlex.split(command)[3] for command in COMMANDS} <= there
 
 
 def test_the_schedules_run_when_the_document_says() -> None:
-    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", DOCUMENT, re.MULTILINE))
+    reported = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", DOCUMENT, re.MULTILINE))
     for schedule in build_defs([Account()]).get_repository_def().schedule_defs:
         minute, hour, *_ = str(schedule.cron_schedule).split()
-        said = told[schedule.name]
-        assert said == "every 15 minutes" if minute == "*/15" else f"{int(hour):02}:{minute}" in said
+        messages = reported[schedule.name]
+        assert messages == "every 15 minutes" if minute == "*/15" else f"{int(hour):02}:{minute}" in messages
 
 
 def local(line: str, port: int) -> list[str]:
@@ -64,13 +64,13 @@ def local(line: str, port: int) -> list[str]:
 
 
 @pytest.mark.timeout(400)
-def test_the_commands_and_services_bring_up_a_daemon_with_its_schedules(database: str, tmp_path: Path) -> None:
+def test_the_commands_and_services_start_a_daemon_with_its_schedules(database: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     shop, log = empty_shop(), tmp_path / "services.log"
     with SandboxServer(shop, rate_scale=0) as server, ExitStack() as stack:
-        told = environment(shop, server.url, database, tmp_path) | {"KLAVIYO_ACCOUNT": "klaviyo"}
-        variables = {**os.environ, **told}
+        reported = environment(shop, server.url, database, tmp_path) | {"KLAVIYO_ACCOUNT": "klaviyo"}
+        variables = {**os.environ, **reported}
         # One of each kind: a command line of Dagster's takes seconds to start, and the names are tested above.
         for line in (PREPARES, *SWITCHED):
             command = local(line, port)
@@ -89,15 +89,15 @@ def test_the_commands_and_services_bring_up_a_daemon_with_its_schedules(database
 def _healthy(port: int, log: Path) -> dict[str, Any]:
     """What the web server says, once every daemon that is needed is healthy."""
     deadline = time.monotonic() + PATIENCE
-    said = None
+    messages = None
     while time.monotonic() < deadline:
         try:
             answer = httpx.post(f"http://127.0.0.1:{port}/graphql", json={"query": STATE}, timeout=30)
-            said = answer.raise_for_status().json()["data"]
-            daemons = said["instance"]["daemonHealth"]["allDaemonStatuses"]
+            messages = answer.raise_for_status().json()["data"]
+            daemons = messages["instance"]["daemonHealth"]["allDaemonStatuses"]
             if all(one["healthy"] for one in daemons if one["required"]):
-                return dict(said)
+                return dict(messages)
         except httpx.HTTPError:
             pass
         time.sleep(0.5)
-    raise AssertionError(f"the services do not come up: {said}\n{log.read_text(errors='replace')[-4000:]}")
+    raise AssertionError(f"the services do not come up: {messages}\n{log.read_text(errors='replace')[-4000:]}")

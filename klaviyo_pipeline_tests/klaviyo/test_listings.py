@@ -23,7 +23,7 @@ def bounds(start: datetime, end: datetime) -> str | None:
     return only
 
 
-def test_flows_are_asked_for_current_and_archived_with_an_overlap() -> None:
+def test_flows_are_requested_current_and_archived_with_an_overlap() -> None:
     window = "greater-or-equal(updated,2026-05-31T23:59:58Z),less-than(updated,2026-06-02T00:00:02Z)"
     assert filters(FLOWS, START, END) == [
         f"and(equals(archived,false),{window})",
@@ -31,7 +31,7 @@ def test_flows_are_asked_for_current_and_archived_with_an_overlap() -> None:
     ]
 
 
-def test_campaigns_are_asked_for_by_channel_and_archived() -> None:
+def test_campaigns_are_requested_by_channel_and_archived() -> None:
     assert filters(CAMPAIGNS, None, None) == [
         f"and(equals(messages.channel,'{channel}'),equals(archived,{archived}))"
         for channel in ("email", "sms", "mobile_push")
@@ -78,8 +78,8 @@ def test_one_side_of_a_window_may_be_open() -> None:
 
 def test_bounds_of_another_zone_are_sent_as_utc() -> None:
     berlin = timezone(timedelta(hours=2))
-    asked = bounds(datetime(2026, 6, 1, tzinfo=berlin), datetime(2026, 6, 2, tzinfo=berlin))
-    assert "greater-or-equal(updated_at,2026-05-31T21:59:58Z)" in str(asked)
+    requested = bounds(datetime(2026, 6, 1, tzinfo=berlin), datetime(2026, 6, 2, tzinfo=berlin))
+    assert "greater-or-equal(updated_at,2026-05-31T21:59:58Z)" in str(requested)
 
 
 @pytest.mark.parametrize("end", [START, START - timedelta(days=1)])

@@ -39,7 +39,7 @@ def operation(described: dict[str, Any], name: str) -> tuple[str, dict[str, Any]
 
 
 def parameter(one: dict[str, Any], name: str) -> dict[str, Any]:
-    return dict(next(told["schema"] for told in one["parameters"] if told["name"] == name))
+    return dict(next(reported["schema"] for reported in one["parameters"] if reported["name"] == name))
 
 
 def resolved(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -89,9 +89,9 @@ def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any
     window = (datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 2, tzinfo=UTC))
     for query in listing.queries(*window, NOON) + listing.queries(None, None, NOON):
         for operator, field, value in CONDITION.findall(dict(query.params).get("filter", "")):
-            told = one["x-klaviyo-filters"][field]
-            assert operator in told["operators"]["single"]
-            assert value.strip("'") in told["value"].get("enum", [value.strip("'")])
+            reported = one["x-klaviyo-filters"][field]
+            assert operator in reported["operators"]["single"]
+            assert value.strip("'") in reported["value"].get("enum", [value.strip("'")])
 
 
 @pytest.mark.parametrize("listing", [*ENTITIES.values(), TAGS], ids=[*ENTITIES, "tags"])
@@ -135,17 +135,17 @@ def _heads(field: str) -> list[str]:
 
 
 @pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
-def test_a_report_asks_for_every_statistic_there_is(described: dict[str, Any], report: Report) -> None:
-    told = report_attributes(described, report)["properties"]
-    assert sorted(report.statistics) == sorted(names_of(described, told["statistics"]))
+def test_a_report_requests_every_statistic_there_is(described: dict[str, Any], report: Report) -> None:
+    reported = report_attributes(described, report)["properties"]
+    assert sorted(report.statistics) == sorted(names_of(described, reported["statistics"]))
 
 
 @pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
 def test_a_report_s_request_is_the_described_one(described: dict[str, Any], report: Report) -> None:
     schema = report_attributes(described, report)
-    asked = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]
-    assert isinstance(asked, dict)
-    assert set(schema["required"]) <= set(asked["attributes"]) <= set(schema["properties"])
+    requested = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]
+    assert isinstance(requested, dict)
+    assert set(schema["required"]) <= set(requested["attributes"]) <= set(schema["properties"])
     assert operation(described, report.endpoint.name)[0] == report.path
     if report.group_by:
         assert set(report.group_by) <= set(names_of(described, schema["properties"]["group_by"]))

@@ -16,16 +16,16 @@ def found(
     refused: Collection[str], left_out: frozenset[str] = frozenset()
 ) -> tuple[frozenset[str], frozenset[str], int]:
     """The statistics of the answer, those that are told as lacking, and the requests that it took."""
-    asked: list[frozenset[str]] = []
+    requested: list[frozenset[str]] = []
 
     def ask(without: frozenset[str]) -> frozenset[str]:
-        asked.append(EVERY - without)
-        if asked[-1].intersection(refused):
+        requested.append(EVERY - without)
+        if requested[-1].intersection(refused):
             raise ConversionMetricIneligible("refused")
-        return asked[-1]
+        return requested[-1]
 
     given, lacking = most_statistics(FLOW_SERIES, left_out, ask)
-    return given, lacking, len(asked)
+    return given, lacking, len(requested)
 
 
 def test_a_metric_that_gives_everything_costs_one_request() -> None:
@@ -37,7 +37,7 @@ def test_a_metric_without_values_costs_two_requests_and_gives_all_counts(refused
     assert found(refused) == (EVERY - VALUE, VALUE, 2)
 
 
-def test_what_is_known_to_be_refused_is_not_asked_for() -> None:
+def test_what_is_known_to_be_refused_is_not_requested() -> None:
     assert found({"conversion_value"}, frozenset(VALUE)) == (EVERY - VALUE, VALUE, 1)
 
 
@@ -58,13 +58,13 @@ def test_any_other_statistic_is_found_by_halves_within_a_bound(odd: str) -> None
 
 
 def test_a_metric_that_gives_nothing_is_an_error_after_four_requests() -> None:
-    asked = 0
+    requested = 0
 
     def ask(without: frozenset[str]) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal requested
+        requested += 1
         raise ConversionMetricIneligible("refused")
 
     with pytest.raises(ConversionMetricIneligible):
         most_statistics(FLOW_SERIES, frozenset(), ask)
-    assert asked == 4
+    assert requested == 4

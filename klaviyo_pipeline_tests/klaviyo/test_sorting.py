@@ -22,7 +22,7 @@ def ends(*pages: list[int | None]) -> list[bool]:
     return ended
 
 
-def test_a_query_ends_with_the_first_page_that_shows_enough_beyond_its_end() -> None:
+def test_a_query_ends_with_the_first_page_that_has_enough_beyond_its_end() -> None:
     assert ends([-3, -2], [-1, -1], [-1, 1], [2, 3]) == [False, False, False, True]
     assert ends([-3, -2], [-1, 0, 0, 1]) == [False, True]
 

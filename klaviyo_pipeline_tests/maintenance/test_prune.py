@@ -27,8 +27,8 @@ DATA = ("flows", "flows_superseded", "sync_windows", "account")
 def pruned(pipeline: Pipeline, days: int = 90, *, dry_run: bool = False) -> Pruned:
     engine = create_engine(pipeline.database)
     try:
-        told: list[str] = []
-        return prune(pipeline.account, engine, pipeline.instance, told.append, days=days, dry_run=dry_run)
+        reported: list[str] = []
+        return prune(pipeline.account, engine, pipeline.instance, reported.append, days=days, dry_run=dry_run)
     finally:
         engine.dispose()
 
@@ -46,7 +46,7 @@ def sizes(pipeline: Pipeline) -> dict[str, int]:
     return {name: pipeline.one(f"SELECT count(*) FROM public.{name}") for name in OWN}
 
 
-def shown(pipeline: Pipeline, *, cached: bool) -> dict[str, Any]:
+def output(pipeline: Pipeline, *, cached: bool) -> dict[str, Any]:
     """What the UI shows of the flows: their windows, their last materializations, their checks."""
     instance = pipeline.instance
     if not cached:
@@ -99,8 +99,8 @@ def lived_in(recorded: Pipeline) -> Pipeline:
     return recorded
 
 
-def test_what_the_ui_shows_of_every_window_is_the_same_after_pruning(lived_in: Pipeline) -> None:
-    before = shown(lived_in, cached=True)
+def test_what_the_ui_has_of_every_window_is_the_same_after_pruning(lived_in: Pipeline) -> None:
+    before = output(lived_in, cached=True)
     assert before["materialized"] == [f"2025-02-{day:02}" for day in range(1, 8)]
     assert before["failed"] == ["2025-02-07", "2025-02-08"]
     data = lived_in.versions(*DATA)
@@ -108,8 +108,8 @@ def test_what_the_ui_shows_of_every_window_is_the_same_after_pruning(lived_in: P
     removed = pruned(lived_in)
     assert removed.runs is not None
     assert removed.runs.events > events / 2
-    assert shown(lived_in, cached=True) == before
-    assert shown(lived_in, cached=False) == before
+    assert output(lived_in, cached=True) == before
+    assert output(lived_in, cached=False) == before
     assert lived_in.versions(*DATA) == data
 
 
@@ -131,16 +131,18 @@ def test_of_an_old_run_stays_what_no_later_run_replaced(lived_in: Pipeline) -> N
 
 def test_a_dry_run_counts_what_would_go_and_removes_nothing(lived_in: Pipeline) -> None:
     before = sizes(lived_in)
-    told = pruned(lived_in, dry_run=True).counts()
+    reported = pruned(lived_in, dry_run=True).counts()
     assert sizes(lived_in) == before
-    assert told == pruned(lived_in).counts()
-    assert told["runs"] == 1
+    assert reported == pruned(lived_in).counts()
+    assert reported["runs"] == 1
     assert (
-        min(told[kind] for kind in ("events", "check_results", "ticks", "api_calls", "census_runs", "lookup_misses"))
+        min(
+            reported[kind] for kind in ("events", "check_results", "ticks", "api_calls", "census_runs", "lookup_misses")
+        )
         > 0
     )
     again = pruned(lived_in).counts()
-    assert again == {**dict.fromkeys(told, 0), "thinned": told["thinned"]}
+    assert again == {**dict.fromkeys(reported, 0), "thinned": reported["thinned"]}
 
 
 def test_runs_within_the_retention_and_runs_that_go_on_keep_everything(lived_in: Pipeline) -> None:
@@ -158,21 +160,21 @@ def test_what_the_steps_of_an_old_run_printed_is_removed_from_disk(lived_in: Pip
     assert list((tmp_path / "storage").iterdir()) == []
 
 
-def test_the_command_prunes_by_the_setting_and_tells_what_went(
+def test_the_command_prunes_by_the_setting_and_reports_what_went(
     lived_in: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("KLAVIYO_RETENTION_DAYS", "120")
-    told = []
+    reported = []
     for arguments in (["prune"], ["prune", "--older-than", "99", "--dry-run"], ["prune", "--older-than", "99"]):
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "--format", "json"])
         assert ended.value.code == 0
-        told.append(json.loads(capsys.readouterr().out))
-    assert [one["events"] > 0 for one in told] == [False, True, True]
-    assert told[1] == {**told[2], "dry_run": True, "before": told[1]["before"]}
-    age = datetime.now(UTC) - datetime.fromisoformat(told[0]["before"])
+        reported.append(json.loads(capsys.readouterr().out))
+    assert [one["events"] > 0 for one in reported] == [False, True, True]
+    assert reported[1] == {**reported[2], "dry_run": True, "before": reported[1]["before"]}
+    age = datetime.now(UTC) - datetime.fromisoformat(reported[0]["before"])
     assert timedelta(days=119) < age < timedelta(days=121)
 
 
@@ -185,9 +187,9 @@ def test_the_job_prunes_too_and_leaves_its_own_run(lived_in: Pipeline) -> None:
     assert key_of(lived_in.shop) not in str(lived_in.rows("SELECT event FROM public.event_logs"))
 
 
-def test_runs_that_are_kept_elsewhere_are_left_alone_and_the_bookkeeping_is_pruned(recorded: Pipeline) -> None:
+def test_runs_that_are_kept_elsewhere_are_left_alone_and_the_system_tables_is_pruned(recorded: Pipeline) -> None:
     recorded.execute("INSERT INTO lookup_misses VALUES ('flows', 'gone', now() - interval '91 days')")
     with dg.DagsterInstance.ephemeral() as elsewhere:
-        told = pruned(replace(recorded, instance=elsewhere))
-    assert told.runs is None
-    assert told.rows["lookup_misses"] == 1
+        reported = pruned(replace(recorded, instance=elsewhere))
+    assert reported.runs is None
+    assert reported.rows["lookup_misses"] == 1

@@ -42,7 +42,7 @@ class Ticks:
         return set(seen.get_requested_partitions(METRICS))
 
 
-def test_metrics_are_asked_for_once_where_their_report_came(pipeline: Pipeline) -> None:
+def test_metrics_are_requested_once_where_their_report_came(pipeline: Pipeline) -> None:
     ticks = Ticks(pipeline)
     pipeline.run("flow_report", FIRST, LAST)
     assert ticks.requested() == DAYS
@@ -50,7 +50,7 @@ def test_metrics_are_asked_for_once_where_their_report_came(pipeline: Pipeline) 
     assert ticks.requested() == set()
 
 
-def test_changes_of_the_flows_ask_for_no_metrics(pipeline: Pipeline) -> None:
+def test_changes_of_the_flows_request_no_metrics(pipeline: Pipeline) -> None:
     ticks = Ticks(pipeline)
     pipeline.run("flows", FIRST, LAST)
     assert ticks.requested() == set()

@@ -39,8 +39,8 @@ def snapshot(definitions: dg.Definitions) -> str:
             lines.append(f"  {job.name} ({job.executor_def.name}): {assets or 'no assets'}")
     lines += ["", "schedules, all of them off"]
     for schedule in sorted(repository.schedule_defs, key=lambda schedule: schedule.name):
-        told = f"{schedule.cron_schedule} in {schedule.execution_timezone}"
-        lines.append(f"  {schedule.name}: {told}, {schedule.job_name}")
+        reported = f"{schedule.cron_schedule} in {schedule.execution_timezone}"
+        lines.append(f"  {schedule.name}: {reported}, {schedule.job_name}")
     lines += ["", "sensors, all of them off", *(f"  {name}" for name in sorted(_sensors(repository)))]
     lines += ["", f"resources: {_listed(repository.get_top_level_resources())}"]
     return "\n".join(lines) + "\n"
@@ -63,10 +63,10 @@ def _asset(graph: dg.AssetGraph, key: dg.AssetKey) -> Iterator[str]:
         yield f"  checks: {_listed(check.name for check in node.check_keys)}"
     yield "  metadata:"
     for name, value in sorted(node.metadata.items()):
-        yield f"    {name}: {_told(value)}"
+        yield f"    {name}: {_reported(value)}"
 
 
-def _told(value: object) -> str:
+def _reported(value: object) -> str:
     if isinstance(value, dg.TableSchema):
         return ", ".join(f"{column.name} {column.type}" for column in value.columns)
     if isinstance(value, dg.TableColumnLineage):
@@ -133,8 +133,8 @@ def test_no_secret_and_no_address_of_the_database_stands_in_the_definitions(
 ) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_very_secret")
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", "postgresql://u:very_secret@nowhere.invalid/w")
-    told = repr(build_defs([ACCOUNT]).get_repository_def().get_top_level_resources())
-    assert "very_secret" not in told
+    reported = repr(build_defs([ACCOUNT]).get_repository_def().get_top_level_resources())
+    assert "very_secret" not in reported
     assert "very_secret" not in repr(ACCOUNT)
 
 
@@ -165,7 +165,7 @@ def test_everything_that_runs_by_itself_is_off_until_it_is_switched_on(definitio
 
 
 @pytest.mark.parametrize("name", ["shop_entities_daily", "shop_reports_daily"])
-def test_a_daily_schedule_asks_for_the_trailing_days_and_the_open_window_as_one_run(
+def test_a_daily_schedule_requests_the_trailing_days_and_the_open_window_as_one_run(
     name: str, definitions: dg.Definitions
 ) -> None:
     request = request_at(definitions, name, new_york("2025-03-10T00:10:00"))
@@ -174,14 +174,14 @@ def test_a_daily_schedule_asks_for_the_trailing_days_and_the_open_window_as_one_
 
 
 @pytest.mark.parametrize("name", ["entities_daily", "reports_daily", "open_window", "census_daily"])
-def test_what_a_schedule_asks_for_goes_before_a_backfill(name: str, definitions: dg.Definitions) -> None:
+def test_what_a_schedule_requests_goes_before_a_backfill(name: str, definitions: dg.Definitions) -> None:
     request = request_at(definitions, f"shop_{name}", new_york("2025-03-10T00:15:00"))
-    told = {**(schedule(definitions, f"shop_{name}").tags or {}), **request.tags}
-    assert int(told["dagster/priority"]) > 0
+    reported = {**(schedule(definitions, f"shop_{name}").tags or {}), **request.tags}
+    assert int(reported["dagster/priority"]) > 0
 
 
 @pytest.mark.parametrize("name", ["census_daily", "checks_daily", "reconcile_weekly"])
-def test_a_schedule_of_what_has_no_windows_asks_for_one_run_of_its_job(name: str, definitions: dg.Definitions) -> None:
+def test_a_schedule_of_what_has_no_windows_requests_one_run_of_its_job(name: str, definitions: dg.Definitions) -> None:
     request = request_at(definitions, f"shop_{name}", new_york("2025-03-09T03:40:00"))
     assert request.partition_key is None
     assert "dagster/asset_partition_range_start" not in request.tags

@@ -70,7 +70,7 @@ def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(databa
             backfill = finished(client, launched["backfillId"])
             assert backfill["status"] == "COMPLETED_SUCCESS", log.read_text(errors="replace")[-4000:]
             [run] = backfill["runs"]
-            asked = [one for one in server.requests if one.path == "/api/flows"]
+            requested = [one for one in server.requests if one.path == "/api/flows"]
             from_the_ui = ask(client, as_the_ui_launches("klaviyo", ("flow_report", "flow_metrics"), DAYS))
             [both] = finished(client, from_the_ui["launchPartitionBackfill"]["backfillId"])["runs"]
             again = ask(client, run_body)["launchRun"]
@@ -78,7 +78,7 @@ def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(databa
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert tags["dagster/asset_partition_range_start"] == "2025-03-10"
     assert tags["dagster/asset_partition_range_end"] == "2025-03-12"
-    assert len(asked) == 2, "current and archived, a page each"
+    assert len(requested) == 2, "current and archived, a page each"
     with psycopg.connect(database, options="-csearch_path=klaviyo") as connection:
         assert connection.execute("SELECT id FROM flows ORDER BY id").fetchall() == [("f10",), ("f11",), ("f12",)]
         synced = connection.execute(

@@ -80,7 +80,7 @@ def requested(data: dg.SensorExecutionData) -> dict[str, tuple[str, str]]:
     return {str(run.job_name): (run.tags[start], run.tags[end]) for run in data.run_requests or ()}
 
 
-def test_all_windows_that_never_were_asked_are_asked_for_in_one_run_an_asset(pipeline: Pipeline) -> None:
+def test_all_windows_that_never_were_requested_are_requested_in_one_run_an_asset(pipeline: Pipeline) -> None:
     ranges = requested(look(pipeline, "missing_windows"))
     assert set(ranges) >= {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms", f"{SLUG}_segments"}
     first, last = ranges[f"{SLUG}_flows"]
@@ -88,11 +88,11 @@ def test_all_windows_that_never_were_asked_are_asked_for_in_one_run_an_asset(pip
     assert date.fromisoformat(last) - date.fromisoformat(first) > timedelta(days=ENDED_WINDOWS_ARE_MANY)
 
 
-def test_metrics_are_not_asked_for_before_their_report_is_there(pipeline: Pipeline) -> None:
+def test_metrics_are_not_requested_before_their_report_is_there(pipeline: Pipeline) -> None:
     assert f"{SLUG}_flow_metrics" not in requested(look(pipeline, "missing_windows"))
 
 
-def test_only_what_the_ledger_lacks_is_asked_for(pipeline: Pipeline) -> None:
+def test_only_what_the_ledger_lacks_is_requested(pipeline: Pipeline) -> None:
     [newest] = pipeline.definitions.resolve_assets_def(
         dg.AssetKey([SLUG, "flows"])
     ).partitions_def.get_partition_keys()[-1:]
@@ -102,7 +102,7 @@ def test_only_what_the_ledger_lacks_is_asked_for(pipeline: Pipeline) -> None:
     assert f"{SLUG}_flows" not in requested(look(pipeline, "missing_windows"))
 
 
-def test_a_job_that_is_running_is_not_asked_for_again(pipeline: Pipeline) -> None:
+def test_a_job_that_is_running_is_not_requested_again(pipeline: Pipeline) -> None:
     job = pipeline.definitions.resolve_job_def(f"{SLUG}_flows")
     pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     ranges = requested(look(pipeline, "missing_windows"))
@@ -111,7 +111,7 @@ def test_a_job_that_is_running_is_not_asked_for_again(pipeline: Pipeline) -> Non
 
 
 @pytest.mark.parametrize("job", ["entities", "all"])
-def test_an_asset_that_another_job_is_about_is_not_asked_for(job: str, pipeline: Pipeline) -> None:
+def test_an_asset_that_another_job_is_about_is_not_requested(job: str, pipeline: Pipeline) -> None:
     whole = pipeline.definitions.resolve_job_def(f"{SLUG}_{job}")
     pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTING)
     ranges = requested(look(pipeline, "missing_windows"))
@@ -119,7 +119,7 @@ def test_an_asset_that_another_job_is_about_is_not_asked_for(job: str, pipeline:
     assert (f"{SLUG}_flow_report" in ranges) == (job == "entities")
 
 
-def test_an_asset_that_is_being_materialized_by_hand_is_not_asked_for(pipeline: Pipeline) -> None:
+def test_an_asset_that_is_being_materialized_by_hand_is_not_requested(pipeline: Pipeline) -> None:
     whole = pipeline.definitions.resolve_implicit_global_asset_job_def()
     chosen = {dg.AssetKey([SLUG, "forms"])}
     pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
@@ -131,21 +131,21 @@ def test_an_asset_that_is_being_materialized_by_hand_is_not_asked_for(pipeline: 
 def test_an_account_among_several_asks_its_common_jobs_for_single_assets(pipeline: Pipeline) -> None:
     several = build_defs([pipeline.account, Account(slug="another")])
     runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
-    asked = {tuple(run.asset_selection or ()): run.job_name for run in runs}
-    assert asked[(dg.AssetKey([SLUG, "forms"]),)] == f"{SLUG}_entities"
-    assert asked[(dg.AssetKey([SLUG, "flow_report"]),)] == f"{SLUG}_reports"
-    assert all(len(selection) == 1 for selection in asked)
+    requested_by_test = {tuple(run.asset_selection or ()): run.job_name for run in runs}
+    assert requested_by_test[(dg.AssetKey([SLUG, "forms"]),)] == f"{SLUG}_entities"
+    assert requested_by_test[(dg.AssetKey([SLUG, "flow_report"]),)] == f"{SLUG}_reports"
+    assert all(len(selection) == 1 for selection in requested_by_test)
 
 
-def test_an_asset_of_a_job_that_runs_for_another_of_its_assets_is_asked_for(pipeline: Pipeline) -> None:
+def test_an_asset_of_a_job_that_runs_for_another_of_its_assets_is_requested(pipeline: Pipeline) -> None:
     several = build_defs([pipeline.account, Account(slug="another")])
     job = several.resolve_job_def(f"{SLUG}_entities")
     chosen = {dg.AssetKey([SLUG, "forms"])}
     pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
     runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
-    asked = {key.path[-1] for run in runs for key in run.asset_selection or ()}
-    assert "forms" not in asked
-    assert {"flows", "campaigns", "segments"} <= asked
+    requested_by_test = {key.path[-1] for run in runs for key in run.asset_selection or ()}
+    assert "forms" not in requested_by_test
+    assert {"flows", "campaigns", "segments"} <= requested_by_test
 
 
 def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pipeline) -> None:
@@ -155,7 +155,7 @@ def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pi
     entities = ("flows", "campaigns", "forms", "segments")
     reports = ("flow_report", "campaign_report", "form_report", "segment_report")
     assert first == {f"{SLUG}_{asset}": outage for asset in (*entities, *reports)}
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         for asset in (*entities, *reports):
             pipeline.run(asset, *outage)
     assert [one.endpoint for one in requests if "query" in str(one.endpoint)] == [
@@ -172,9 +172,7 @@ def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pi
     assert pipeline.rows("SELECT DISTINCT windows_missing FROM sync_status") == [0]
 
 
-def test_ranges_that_keep_failing_do_not_hold_up_the_others(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ranges_that_keep_failing_do_not_delay_the_others(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "RUNS_AT_ONCE", 3)
     first = look(pipeline, "missing_windows")
     assert set(requested(first)) == {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms"}
@@ -208,12 +206,12 @@ def synced_but(pipeline: Pipeline, first: str, last: str) -> None:
     )
 
 
-def test_stale_assets_are_told_once_a_day(pipeline: Pipeline, inbox: list[str]) -> None:
+def test_stale_assets_are_reported_once_a_day(pipeline: Pipeline, inbox: list[str]) -> None:
     pipeline.run("flows", DAY, DAY)
-    told = look(pipeline, "stale_data")
+    reported = look(pipeline, "stale_data")
     [text] = inbox
     assert text.startswith(f"{SLUG}: stale: flows; never synced: campaigns, ")
-    look(pipeline, "stale_data", cursor=told.cursor)
+    look(pipeline, "stale_data", cursor=reported.cursor)
     assert len(inbox) == 1
 
 
@@ -241,7 +239,7 @@ def test_an_account_that_begins_today_is_given_time_for_its_first_sync(pipeline:
     assert inbox == []
 
 
-def test_fresh_assets_are_not_told_of(pipeline: Pipeline, inbox: list[str]) -> None:
+def test_fresh_assets_are_not_reported(pipeline: Pipeline, inbox: list[str]) -> None:
     synced_but(pipeline, "2025-01-01", "2025-01-01")
     assert look(pipeline, "stale_data").skip_message == "everything is fresh"
     assert inbox == []
@@ -250,28 +248,28 @@ def test_fresh_assets_are_not_told_of(pipeline: Pipeline, inbox: list[str]) -> N
 def test_a_revision_is_served_for_two_years(pipeline: Pipeline, inbox: list[str]) -> None:
     assert retirement_date("2026-07-15") == date(2028, 7, 14)
     pipeline.configure(revision="2020-01-15")
-    told = look(pipeline, "revision_retires")
+    reported = look(pipeline, "revision_retires")
     assert "2020-01-15" in inbox[0]
-    look(pipeline, "revision_retires", cursor=told.cursor)
+    look(pipeline, "revision_retires", cursor=reported.cursor)
     assert len(inbox) == 1
 
 
 def test_a_webhook_that_fails_neither_fails_the_sensor_nor_is_named(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9/secret-path")
     pipeline.configure(revision="2020-01-15")
-    monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, said))
+    monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, messages))
     look(pipeline, "revision_retires")
-    assert any("could not be posted" in line for line in said)
-    assert not any("secret-path" in line for line in said)
+    assert any("could not be posted" in line for line in messages)
+    assert not any("secret-path" in line for line in messages)
 
 
-def _recording(alert: object, said: list[str]) -> object:
+def _recording(alert: object, messages: list[str]) -> object:
     class Log:
         def error(self, text: str) -> None:
-            said.append(text)
+            messages.append(text)
 
     class Context:
         log = Log()
@@ -279,7 +277,7 @@ def _recording(alert: object, said: list[str]) -> object:
     return lambda context, text: alert(Context(), text)  # type: ignore[operator]
 
 
-def test_a_failed_run_is_told_of_with_its_reason_and_without_the_key(
+def test_a_failed_run_is_reported_with_its_reason_and_without_the_key(
     pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_wrong_and_secret")

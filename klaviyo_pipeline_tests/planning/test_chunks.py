@@ -47,8 +47,8 @@ def rows_of(dice: random.Random, place: Callable[[random.Random], float], late: 
     rows = []
     for number in range(600):
         moment = FIRST - timedelta(days=3) + timedelta(days=DAYS + 3) * place(dice)
-        shown_at = moment + late * dice.random() if dice.random() < 0.01 else moment
-        rows.append((shown_at, f"o{number}", moment))
+        seen_at = moment + late * dice.random() if dice.random() < 0.01 else moment
+        rows.append((seen_at, f"o{number}", moment))
     return [(id, moment) for _, id, moment in sorted(rows)]
 
 

@@ -14,7 +14,7 @@ from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.planning.durations import pace, told_time, whole_sync
+from klaviyo_pipeline.planning.durations import format_duration, pace, whole_sync
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline_tests.support import SLUG, START, Pipeline, empty_shop, pipeline_on, put, utc
 
@@ -47,9 +47,9 @@ def planned(capsys: pytest.CaptureFixture[str]) -> Planned:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(["plan", *arguments, "--format", "json"])
-        shown = capsys.readouterr()
-        assert ended.value.code == 0, shown.err
-        document: dict[str, Any] = json.loads(shown.out)
+        output = capsys.readouterr()
+        assert ended.value.code == 0, output.err
+        document: dict[str, Any] = json.loads(output.out)
         return {**document, "assets": {one["asset"]: one for one in document["assets"]}}
 
     return plan
@@ -73,29 +73,29 @@ def test_before_anything_was_migrated_everything_is_missing_and_nothing_is_made(
     plan = planned(*between("2025-02-01", "2025-12-31"))
     assert plan["migrated"] is False
     flows = plan["assets"]["flows"]
-    assert (flows["windows"], flows["already_there"], flows["to_ask"], flows["ranges"]) == (334, 0, 334, 1)
+    assert (flows["windows"], flows["already_there"], flows["to_request"], flows["ranges"]) == (334, 0, 334, 1)
     # Two chunks for two, six and one listings; segments have no upper bound: one chunk of seven queries, and a look.
-    asked = {name: plan["assets"][name]["requests"] for name in ENTITIES}
-    assert asked == {"flows": 4, "campaigns": 12, "forms": 2, "segments": 8}
+    requested = {name: plan["assets"][name]["requests"] for name in ENTITIES}
+    assert requested == {"flows": 4, "campaigns": 12, "forms": 2, "segments": 8}
     assert {plan["assets"][name]["basis"] for name in (*ENTITIES, "flows_census")} == {"at least"}
     report = plan["assets"]["flow_report"]
     assert (report["requests"], report["basis"], report["endpoint"]) == (6, "exact", "query_flow_series")
     metrics = plan["assets"]["flow_metrics"]
-    assert (metrics["to_ask"], metrics["requests"], metrics["endpoint"]) == (334, 0, None)
+    assert (metrics["to_request"], metrics["requests"], metrics["endpoint"]) == (334, 0, None)
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SLUG]).fetchall() == []
 
 
-def test_the_plan_of_an_empty_schema_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_of_an_empty_schema_reports_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["plan", "flows", *between(*MARCH)])
     assert ended.value.code == 0
-    shown = capsys.readouterr().out
-    assert "not migrated" in shown
-    assert "at least 2" in shown
+    output = capsys.readouterr().out
+    assert "not migrated" in output
+    assert "at least 2" in output
 
 
-def test_no_key_is_needed_and_klaviyo_is_asked_nothing(
+def test_no_key_is_needed_and_klaviyo_is_requested_nothing(
     pipeline: Pipeline, planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KLAVIYO_API_KEY")
@@ -104,24 +104,24 @@ def test_no_key_is_needed_and_klaviyo_is_asked_nothing(
     assert pipeline.server.requests == []
 
 
-def test_what_the_ledger_holds_is_not_asked_again(pipeline: Pipeline, planned: Planned) -> None:
+def test_what_the_ledger_contains_is_not_requested_again(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.run("flows", *MARCH)
     flows = planned("flows", *between("2025-02-01", "2025-04-30"))["assets"]["flows"]
-    assert (flows["windows"], flows["already_there"], flows["to_ask"], flows["ranges"]) == (89, 31, 58, 2)
+    assert (flows["windows"], flows["already_there"], flows["to_request"], flows["ranges"]) == (89, 31, 58, 2)
 
 
 def test_a_small_gap_is_planned_as_one_run(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.run("flows", "2025-03-10", "2025-03-12")
     flows = planned("flows", *between(*MARCH))["assets"]["flows"]
-    assert (flows["already_there"], flows["to_ask"], flows["ranges"]) == (3, 31, 1)
+    assert (flows["already_there"], flows["to_request"], flows["ranges"]) == (3, 31, 1)
 
 
 def test_where_all_is_there_nothing_is_planned_unless_forced(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.run("flows", *MARCH)
     plan = planned("flows", *between(*MARCH))
-    assert (plan["assets"]["flows"]["to_ask"], plan["requests"], plan["seconds"]) == (0, 0, 0)
+    assert (plan["assets"]["flows"]["to_request"], plan["requests"], plan["seconds"]) == (0, 0, 0)
     forced = planned("flows", "--force", *between(*MARCH))["assets"]["flows"]
-    assert (forced["already_there"], forced["to_ask"], forced["requests"]) == (31, 31, 2)
+    assert (forced["already_there"], forced["to_request"], forced["requests"]) == (31, 31, 2)
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
@@ -132,13 +132,13 @@ def test_the_estimate_of_a_synced_account_is_what_a_forced_sync_asks(
     shop.api_keys = empty_shop().api_keys
     with pipeline_on(database, shop, monkeypatch) as pipeline:
         pipeline.run(f"{entity}_census")
-        span = ("2025-02-01", "2025-12-31")
-        plan = planned(entity, f"{entity}_census", "--force", *between(*span))["assets"]
-        with pipeline.asked() as requests:
-            pipeline.run(entity, *span)
+        chunk = ("2025-02-01", "2025-12-31")
+        plan = planned(entity, f"{entity}_census", "--force", *between(*chunk))["assets"]
+        with pipeline.requested() as requests:
+            pipeline.run(entity, *chunk)
         assert plan[entity]["requests"] == about(listings_in(requests, entity), entity)
         assert plan[entity]["basis"] == "estimate"
-        with pipeline.asked() as requests:
+        with pipeline.requested() as requests:
             pipeline.run(f"{entity}_census")
         census = plan[f"{entity}_census"]
         assert census["requests"] == about(listings_in(requests, entity), entity)
@@ -157,17 +157,15 @@ def listings_in(requests: list[Any], entity: str) -> int:
 
 @pytest.mark.parametrize("report", ["flow_report", "campaign_report", "form_report", "segment_report"])
 def test_the_requests_of_a_report_are_known_exactly(report: str, pipeline: Pipeline, planned: Planned) -> None:
-    span = ("2025-02-01", "2025-05-31")
-    plan = planned(report, *between(*span))["assets"][report]
-    with pipeline.asked() as requests:
-        pipeline.run(report, *span)
+    chunk = ("2025-02-01", "2025-05-31")
+    plan = planned(report, *between(*chunk))["assets"][report]
+    with pipeline.requested() as requests:
+        pipeline.run(report, *chunk)
     assert plan["requests"] == sum(1 for entry in requests if entry.endpoint == plan["endpoint"])
     assert plan["basis"] == "exact"
 
 
-def test_segments_figures_before_their_first_day_cost_nothing(
-    planned: Planned, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_segments_values_before_their_first_day_cost_nothing(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_START_DATE", "2022-01-01")
     plan = planned("segment_report", *between("2022-01-01", "2022-12-31"))
     assert plan["assets"]["segment_report"]["requests"] == 0
@@ -187,20 +185,20 @@ def test_metrics_are_planned_after_the_report_that_they_sum_up(pipeline: Pipelin
     pipeline.run("flow_report", *MARCH)
     pipeline.run("flow_metrics", *MARCH)
     metrics = planned("flow_metrics", *between(*MARCH))["assets"]["flow_metrics"]
-    assert (metrics["already_there"], metrics["to_ask"]) == (31, 0)
+    assert (metrics["already_there"], metrics["to_request"]) == (31, 0)
     longer = between("2025-03-01", "2025-04-30")
-    assert planned("flow_metrics", *longer)["assets"]["flow_metrics"]["to_ask"] == 0
-    assert planned("flow_report", "flow_metrics", *longer)["assets"]["flow_metrics"]["to_ask"] == 30
+    assert planned("flow_metrics", *longer)["assets"]["flow_metrics"]["to_request"] == 0
+    assert planned("flow_report", "flow_metrics", *longer)["assets"]["flow_metrics"]["to_request"] == 30
 
 
-def test_windows_asked_with_another_conversion_metric_count_as_missing(
+def test_windows_requested_with_another_conversion_metric_count_as_missing(
     pipeline: Pipeline, planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.run("flow_report", *MARCH)
-    assert planned("flow_report", *between(*MARCH))["assets"]["flow_report"]["to_ask"] == 0
+    assert planned("flow_report", *between(*MARCH))["assets"]["flow_report"]["to_request"] == 0
     monkeypatch.setenv("KLAVIYO_CONVERSION_METRIC_ID", "Other1")
     report = planned("flow_report", *between(*MARCH))["assets"]["flow_report"]
-    assert (report["already_there"], report["to_ask"]) == (0, 31)
+    assert (report["already_there"], report["to_request"]) == (0, 31)
 
 
 def test_tags_are_planned_as_the_pages_of_their_listing(pipeline: Pipeline, planned: Planned) -> None:
@@ -208,7 +206,7 @@ def test_tags_are_planned_as_the_pages_of_their_listing(pipeline: Pipeline, plan
     assert planned("tags")["assets"]["tags"]["basis"] == "at least"
     pipeline.run("tags")
     tags = planned("tags")["assets"]["tags"]
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("tags")
     listings = [one for one in requests if one.endpoint != "get_accounts"]
     assert (tags["requests"], tags["basis"], tags["endpoint"]) == (len(listings), "estimate", "get_tags")
@@ -222,7 +220,7 @@ def test_a_census_is_planned_when_the_last_one_is_old_or_when_it_is_named(pipeli
     assert planned("census")["assets"]["forms_census"]["ranges"] == 1
 
 
-def test_the_quota_of_a_day_is_shared_with_what_was_asked_today(pipeline: Pipeline, planned: Planned) -> None:
+def test_the_quota_of_a_day_is_shared_with_what_was_requested_today(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.connection.execute(
         """
         INSERT INTO api_pacing (endpoint, slots)
@@ -267,21 +265,21 @@ def test_without_pacing_the_rates_take_no_time() -> None:
 
 
 def test_entities_go_side_by_side_and_reports_after_them() -> None:
-    asked = {"get_flows": 61, "get_campaigns": 151, "query_flow_series": 3, "query_form_series": 1}
+    requested = {"get_flows": 61, "get_campaigns": 151, "query_flow_series": 3, "query_form_series": 1}
     flows, reports = pace(rates.GET_FLOWS, 61, 1), pace(rates.QUERY_FLOW_SERIES, 3, 1)
-    assert whole_sync(asked, 1) == pytest.approx(flows + reports)
+    assert whole_sync(requested, 1) == pytest.approx(flows + reports)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "reported"),
     [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3600, "60 min"), (7200, "2 h"), (86_400 * 3, "3 days")],
 )
-def test_a_time_is_told_in_its_own_unit(seconds: float, told: str) -> None:
-    assert told_time(seconds) == told
+def test_a_time_is_reported_in_its_own_unit(seconds: float, reported: str) -> None:
+    assert format_duration(seconds) == reported
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "messages"),
     [
         (("--from", "2024-12-31"), "KLAVIYO_START_DATE"),
         (("--from", "2025-05-02", "--to", "2025-05-01"), "lies after"),
@@ -291,11 +289,11 @@ def test_a_time_is_told_in_its_own_unit(seconds: float, told: str) -> None:
     ],
 )
 def test_wrong_usage_is_refused_as_by_a_sync(
-    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], messages: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, line = fails(capsys, *arguments)
     assert code == 2
-    assert said in line
+    assert messages in line
 
 
 def test_without_a_database_there_is_one_line(
@@ -315,16 +313,16 @@ def test_windows_that_a_sync_would_refuse_are_not_planned(
     monkeypatch.setenv("KLAVIYO_TIMEZONE", "Asia/Tokyo")
     code, line = fails(capsys)
     assert code == 1
-    assert "rewindow" in line
+    assert "reset-windows" in line
 
 
-def test_a_plan_for_people_tells_requests_time_and_quota(
+def test_a_plan_for_people_reports_requests_time_and_quota(
     pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_RATE_SCALE", "1")
     with pytest.raises(SystemExit):
         main(["plan", "flows", "flow_report", *between("2025-02-01", "2025-12-31")])
-    shown = capsys.readouterr().out
-    assert "at least 10 requests, 2 min or more at the published rates" in shown
-    assert "6 of 225 (2.7%)" in shown
-    assert "not migrated" not in shown
+    output = capsys.readouterr().out
+    assert "at least 10 requests, 2 min or more at the published rates" in output
+    assert "6 of 225 (2.7%)" in output
+    assert "not migrated" not in output

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.config.settings import SQL_DIR, Account
-from klaviyo_pipeline.postgres.account_binding import AccountRefused, claim, remember_conversion_metric, rewindow
+from klaviyo_pipeline.postgres.account_binding import (
+    AccountRefused,
+    bind_schema,
+    remember_conversion_metric,
+    reset_windows,
+)
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store, flow, minute, synced
 
@@ -17,12 +22,12 @@ SHOP = Account(slug=SLUG, start_date=date(2025, 3, 1), timezone="Europe/Berlin")
 
 
 def take(
-    store: Store, account: Account = SHOP, *, account_id: str = "SHOP01", verified_at: datetime = NOON, **told: Any
+    store: Store, account: Account = SHOP, *, account_id: str = "SHOP01", verified_at: datetime = NOON, **reported: Any
 ) -> None:
     """Claim the schema in a transaction of its own."""
-    said = {"timezone": "Europe/Berlin", "currency": "EUR", **told}
+    messages = {"timezone": "Europe/Berlin", "currency": "EUR", **reported}
     with store.engine.begin() as connection:
-        claim(connection, account, account_id=account_id, verified_at=verified_at, **said)
+        bind_schema(connection, account, account_id=account_id, verified_at=verified_at, **messages)
 
 
 def claimed(store: Store) -> tuple[Any, ...]:
@@ -55,7 +60,7 @@ def test_windows_that_would_be_cut_otherwise_are_refused_with_the_remedy(
 ) -> None:
     take(store)
     store.record("flows", synced(0, minute(0)))
-    with pytest.raises(AccountRefused, match=f"{message}.*klaviyo-pipeline rewindow"):
+    with pytest.raises(AccountRefused, match=f"{message}.*klaviyo-pipeline reset-windows"):
         take(store, replace(SHOP, **changed))
     assert claimed(store)[1:3] == ("Europe/Berlin", "daily")
 
@@ -98,13 +103,13 @@ def test_another_name_of_the_zone_keeps_the_windows_and_is_stored_as_it_is_set(s
     assert len(store.ledger("flows", "status")) == 1
 
 
-def test_rewindow_forgets_the_windows_and_keeps_the_rows(store: Store) -> None:
+def test_reset_windows_forgets_the_windows_and_keeps_the_rows(store: Store) -> None:
     take(store)
     store.merge("flows", [flow("a", minute(0))])
     store.record("flows", synced(0, minute(0)), synced(1, minute(0)))
     hourly = replace(SHOP, sync_window="hourly", timezone="UTC")
     with store.engine.begin() as connection:
-        assert rewindow(connection, hourly) == 2
+        assert reset_windows(connection, hourly) == 2
     assert claimed(store)[1:3] == ("UTC", "hourly")
     assert store.values("SELECT id FROM flows") == ["a"]
     assert store.ledger("flows", "status") == []
@@ -118,8 +123,8 @@ def test_taking_a_second_schema_for_an_account_names_the_first(store: Store) -> 
 
     def bind(account_id: str) -> list[str]:
         with store.engine.begin() as connection:
-            said = {"timezone": "Europe/Berlin", "currency": None, "verified_at": NOON}
-            return claim(connection, second, account_id=account_id, **said)  # type: ignore[arg-type]
+            messages = {"timezone": "Europe/Berlin", "currency": None, "verified_at": NOON}
+            return bind_schema(connection, second, account_id=account_id, **messages)  # type: ignore[arg-type]
 
     assert bind("SHOP01") == [SLUG]
     assert bind("SHOP01") == [], "it was said when the schema was taken"

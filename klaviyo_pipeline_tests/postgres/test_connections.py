@@ -27,7 +27,7 @@ from klaviyo_pipeline_tests.measure_connections import most_at_once
 from klaviyo_pipeline_tests.support import empty_shop, environment, pipeline_on, put, throw_away_database, utc
 
 COMMAND = str(Path(sys.executable).with_name("klaviyo-pipeline"))
-SIDE_BY_SIDE = ("flow_report", "campaign_report", "form_report", "segment_report", "tags")
+CONCURRENTLY = ("flow_report", "campaign_report", "form_report", "segment_report", "tags")
 """The most that one account's sync works on at once: each is a process."""
 
 
@@ -38,7 +38,7 @@ def limited(database: str) -> Iterator[str]:
     parts = urlsplit(database)
     create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hush-hush' CONNECTION LIMIT {}")
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(create.format(sql.Identifier(role), sql.Literal(len(SIDE_BY_SIDE) * POOL_SIZE)))
+        connection.execute(create.format(sql.Identifier(role), sql.Literal(len(CONCURRENTLY) * POOL_SIZE)))
         connection.execute(
             sql.SQL("GRANT ALL ON DATABASE {} TO {}").format(
                 sql.Identifier(parts.path.lstrip("/")), sql.Identifier(role)
@@ -59,7 +59,7 @@ def test_a_sync_at_its_widest_opens_no_more_sessions_than_its_processes_may(
     with throw_away_database(postgres_server) as dagsters, SandboxServer(shop, rate_scale=0) as server:
         variables = environment(shop, server.url, limited, tmp_path) | {"KLAVIYO_DAGSTER_DATABASE_URL": dagsters}
         done = subprocess.run(
-            [COMMAND, "sync", *SIDE_BY_SIDE, "--from", "2025-03-08", "--to", "2025-03-14"],
+            [COMMAND, "sync", *CONCURRENTLY, "--from", "2025-03-08", "--to", "2025-03-14"],
             env={**os.environ, **variables},
             capture_output=True,
             text=True,
@@ -69,19 +69,19 @@ def test_a_sync_at_its_widest_opens_no_more_sessions_than_its_processes_may(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_who_holds_a_connection_waits_for_no_other(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_contains_a_connection_waits_for_no_other(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Threads that share a pool would wait for one another: a sync of many accounts has one for each.
-    held: Counter[int] = Counter()
+    stored: Counter[int] = Counter()
     nested: list[str] = []
 
     def taken(*_: object) -> None:
         thread = threading.get_ident()
-        held[thread] += 1
-        if held[thread] > 1:
+        stored[thread] += 1
+        if stored[thread] > 1:
             nested.append("".join(traceback.format_stack()))
 
     def given_back(*_: object) -> None:
-        held[threading.get_ident()] -= 1
+        stored[threading.get_ident()] -= 1
 
     def watched(url: str) -> sa.Engine:
         made = create_engine(url)
@@ -101,7 +101,7 @@ def test_who_holds_a_connection_waits_for_no_other(database: str, monkeypatch: p
         for asset in ("flows_census", "tags"):
             pipeline.run(asset)
         assert pipeline.one("SELECT sum(recipients) FROM flow_metrics") == 1
-    assert held, "no connection was seen"
+    assert stored, "no connection was seen"
     assert nested == []
 
 

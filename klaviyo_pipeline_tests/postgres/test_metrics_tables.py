@@ -56,7 +56,7 @@ def test_counts_are_summed_over_the_messages_and_channels_of_a_day(store: Store)
     ]
 
 
-def test_only_the_days_asked_for_are_computed(store: Store) -> None:
+def test_only_the_days_requested_are_computed(store: Store) -> None:
     report(store, *(message("a", "M1", on=number, recipients=1) for number in range(5)))
     assert [row["date"] for row in compute(store, 1, 3)] == [day(1), day(2), day(3)]
 
@@ -204,7 +204,7 @@ def test_days_outside_of_the_span_are_not_stale(store: Store) -> None:
     assert stale(store) == {9}
 
 
-def test_the_reports_synced_days_are_told_with_the_moment_they_were_asked(store: Store) -> None:
+def test_the_reports_synced_days_are_reported_with_the_moment_they_were_requested(store: Store) -> None:
     store.record("flow_report", synced(0, minute(1)), synced(2, minute(3)), synced(5, minute(9)))
     store.record_failed("flow_report", 1)
     with store.engine.connect() as connection:

@@ -99,10 +99,10 @@ def synced(
         yield shops, [ended(process) for process in processes]
 
 
-Synced = tuple[list[Shop], list[tuple[int | None, str, str]]]
+SyncedWindow = tuple[list[Shop], list[tuple[int | None, str, str]]]
 
 
-def test_two_whole_syncs_share_one_session_and_each_table_equals_its_account(synced: Synced) -> None:
+def test_two_whole_syncs_share_one_session_and_each_table_equals_its_account(synced: SyncedWindow) -> None:
     shops, outcomes = synced
     assert [(code, err) for code, _, err in outcomes] == [(0, ""), (0, "")]
     for shop in shops:
@@ -116,7 +116,7 @@ def test_two_whole_syncs_share_one_session_and_each_table_equals_its_account(syn
         assert reported == summed > 0
 
 
-def test_the_next_sync_through_the_pooler_takes_up_what_the_ledger_lacks(synced: Synced) -> None:
+def test_the_next_sync_through_the_pooler_takes_up_what_the_ledger_lacks(synced: SyncedWindow) -> None:
     shop = synced[0][0]
     code, out, err = shop.run("sync", "flows", "--from", "2025-03-05", "--to", "2025-03-14")
     assert (code, err) == (0, "")
@@ -134,16 +134,16 @@ def test_the_next_sync_through_the_pooler_takes_up_what_the_ledger_lacks(synced:
     ],
     ids=lambda command: command[0],
 )
-def test_a_command_says_through_the_pooler_what_it_says_without(
-    synced: Synced, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_a_command_reports_through_the_pooler_what_it_reports_without(
+    synced: SyncedWindow, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shop = synced[0][0]
-    said = []
+    messages = []
     for url in (shop.variables["KLAVIYO_DATABASE_URL"], shop.database):
         for name, value in (shop.variables | {"KLAVIYO_DATABASE_URL": url}).items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as exit:
             main(command)
         out, err = capfd.readouterr()
-        said.append((exit.value.code, out.replace(str(urlsplit(url).port), "PORT"), err))
-    assert said[0] == said[1]
+        messages.append((exit.value.code, out.replace(str(urlsplit(url).port), "PORT"), err))
+    assert messages[0] == messages[1]

@@ -147,7 +147,7 @@ def test_the_slots_that_are_kept_do_not_grow(store: Store, pacer: PostgresPacer)
 
 
 @pytest.mark.parametrize("scale", [0, 1])
-def test_nobody_asks_while_klaviyo_is_not_to_be_asked(store: Store, scale: float) -> None:
+def test_nobody_asks_while_klaviyo_is_not_to_be_requested(store: Store, scale: float) -> None:
     one, other = (PostgresPacer(store.engine, SLUG, scale=scale, longest_wait=NEVER) for _ in range(2))
     one.reserve(GET_FLOWS)
     before = one.now()
@@ -158,7 +158,7 @@ def test_nobody_asks_while_klaviyo_is_not_to_be_asked(store: Store, scale: float
     assert other.reserve(GET_CAMPAIGNS).wait == 0
 
 
-def test_an_endpoint_can_be_blocked_before_anyone_asked_it(pacer: PostgresPacer) -> None:
+def test_an_endpoint_can_be_blocked_before_anyone_requested_it(pacer: PostgresPacer) -> None:
     pacer.block(GET_FLOWS, 50)
     assert pacer.reserve(GET_FLOWS).wait == pytest.approx(50, abs=5)
 
@@ -174,7 +174,7 @@ def kept(store: Store) -> list[datetime]:
     return found
 
 
-def test_a_wait_that_is_too_long_takes_no_slot_and_says_when_to_return(store: Store) -> None:
+def test_a_wait_that_is_too_long_takes_no_slot_and_reports_when_to_return(store: Store) -> None:
     patient = PostgresPacer(store.engine, SLUG, longest_wait=NEVER)
     slots(patient, 90)
     before = kept(store)
@@ -233,7 +233,7 @@ def test_a_reservation_is_one_statement_and_it_alone_does_not_wait_for_the_disk(
     pacer = PostgresPacer(store.engine, SLUG, longest_wait=NEVER)
     pacer.reserve(GET_FLOWS)
     sent: list[str] = []
-    sa.event.listen(store.engine, "before_cursor_execute", lambda *told: sent.append(told[2]))
+    sa.event.listen(store.engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
     pacer.reserve(GET_FLOWS)
     assert len(sent) == 1
     assert store.values("SELECT DISTINCT waits FROM noted") == ["off"]

@@ -32,7 +32,7 @@ def put_many(account: SandboxAccount, entity: str, count: int, **more: Any) -> l
         ("segments", "updated", 10),
     ],
 )
-def test_pages_hold_the_default_number_and_every_row_once(
+def test_pages_contain_the_default_number_and_every_row_once(
     account: SandboxAccount, client: httpx.Client, entity: str, sort: str, size: int
 ) -> None:
     account.cursors_without_id = frozenset()
@@ -44,7 +44,7 @@ def test_pages_hold_the_default_number_and_every_row_once(
 
 
 @pytest.mark.parametrize(("repeats", "second"), [(False, ["X006", "X007"]), (True, ["X003", "X004", "X005", "X006"])])
-def test_a_cursor_of_forms_holds_times_and_no_id_and_passes_over_ties_or_repeats_them(
+def test_a_cursor_of_forms_contains_times_and_no_id_and_passes_over_ties_or_repeats_them(
     account: SandboxAccount, client: httpx.Client, repeats: bool, second: list[str]
 ) -> None:
     account.repeats_ties = repeats
@@ -148,7 +148,7 @@ def test_a_cursor_dies_of_age_and_by_command(account: SandboxAccount, client: ht
 
 
 @pytest.mark.parametrize(("entity", "more"), [("flows", ""), ("campaigns", f",{EMAIL}")])
-def test_archived_objects_are_listed_only_when_asked_for(
+def test_archived_objects_are_listed_only_when_requested(
     account: SandboxAccount, client: httpx.Client, entity: str, more: str
 ) -> None:
     put_many(account, entity, 3)
@@ -161,7 +161,7 @@ def test_archived_objects_are_listed_only_when_asked_for(
     assert client.get(f"/api/{entity}/X001").json()["data"]["attributes"]["archived"] is True
 
 
-def test_archiving_leaves_updated_alone_unless_told(account: SandboxAccount, client: httpx.Client) -> None:
+def test_archiving_leaves_updated_alone_unless_requested(account: SandboxAccount, client: httpx.Client) -> None:
     put_many(account, "campaigns", 1)
     before = client.get("/api/campaigns/X000").json()["data"]["attributes"]["updated_at"]
     account.archive("campaigns", "X000")
@@ -182,7 +182,7 @@ def test_a_deleted_object_vanishes_everywhere_until_it_is_restored(
     assert ids(client.get("/api/forms")) == ["X000", "X001"]
 
 
-def test_forms_name_their_versions_without_being_asked_to(account: SandboxAccount, client: httpx.Client) -> None:
+def test_forms_name_their_versions_without_being_requested_to(account: SandboxAccount, client: httpx.Client) -> None:
     put_many(account, "forms", 1)
     account.objects["forms"]["X000"].versions = ["6", "7"]
     named = [{"type": "form-version", "id": id} for id in ("6", "7")]
@@ -205,7 +205,7 @@ def test_archived_email_campaigns_come_slightly_out_of_order(account: SandboxAcc
     assert others == [names]
 
 
-def test_a_campaign_of_two_channels_is_in_both_listings_and_tells_neither(
+def test_a_campaign_of_two_channels_is_in_both_listings_and_reports_neither(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.put("campaigns", "C", channels=["email", "sms"])
@@ -215,16 +215,16 @@ def test_a_campaign_of_two_channels_is_in_both_listings_and_tells_neither(
         assert "channel" not in answer.text.replace("messages.channel", "")
 
 
-def test_times_are_shown_to_the_second_and_for_campaigns_to_the_microsecond(
+def test_times_are_visible_to_the_second_and_for_campaigns_to_the_microsecond(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     moment = START + timedelta(microseconds=123_456)
     account.put("flows", "F", updated=moment)
     account.put("segments", "F", updated=moment)
     account.put("campaigns", "F", updated_at=moment)
-    shown = [client.get(f"/api/{path}/F").json()["data"]["attributes"] for path in ("flows", "segments", "campaigns")]
-    assert [shown[0]["updated"], shown[1]["updated"]] == ["2026-01-01T00:00:00+00:00"] * 2
-    assert shown[2]["updated_at"] == "2026-01-01T00:00:00.123456+00:00"
+    output = [client.get(f"/api/{path}/F").json()["data"]["attributes"] for path in ("flows", "segments", "campaigns")]
+    assert [output[0]["updated"], output[1]["updated"]] == ["2026-01-01T00:00:00+00:00"] * 2
+    assert output[2]["updated_at"] == "2026-01-01T00:00:00.123456+00:00"
 
 
 def test_sparse_fields_leave_the_others_out(account: SandboxAccount, client: httpx.Client) -> None:
@@ -235,7 +235,7 @@ def test_sparse_fields_leave_the_others_out(account: SandboxAccount, client: htt
     assert client.get("/api/campaigns/C").json()["data"]["attributes"]["undocumented"] == 1
 
 
-def test_a_row_shows_links_always_and_related_ids_only_when_included(
+def test_a_row_has_links_always_and_related_ids_only_when_included(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.tags = {"T": "tag"}
@@ -254,7 +254,7 @@ def test_a_row_shows_links_always_and_related_ids_only_when_included(
 
 def test_included_flow_actions_carry_the_messages_that_they_send(account: SandboxAccount, client: httpx.Client) -> None:
     variations = [Message(f"V{number}", "email", "Either", variation=f"V{number}") for number in (1, 2)]
-    messages = [Message("M1", "email", "Hi"), Message("M2", "sms", "Ho", shown=False), *variations]
+    messages = [Message("M1", "email", "Hi"), Message("M2", "sms", "Ho", visible=False), *variations]
     account.put("flows", "F", status="live", messages=messages)
     answer = client.get("/api/flows/F", params={"include": "flow-actions"}).json()
     definitions = [item["attributes"]["definition"] for item in answer["included"]]
@@ -268,7 +268,7 @@ def test_included_flow_actions_carry_the_messages_that_they_send(account: Sandbo
     assert by_definition["data"]["attributes"]["definition"]["actions"] == [one for one in definitions if one]
 
 
-def test_included_campaign_messages_tell_channel_label_and_subject(
+def test_included_campaign_messages_report_channel_label_and_subject(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     messages = [Message("M1", "email", "Hello"), Message("M2", "mobile_push", "Ding")]
@@ -289,7 +289,7 @@ def test_the_same_tag_on_many_rows_is_included_once(account: SandboxAccount, cli
     assert len(client.get("/api/flows?include=tags").json()["included"]) == 1
 
 
-def test_additional_fields_are_shown_by_id_when_asked_for(account: SandboxAccount, client: httpx.Client) -> None:
+def test_additional_fields_are_visible_by_id_when_requested(account: SandboxAccount, client: httpx.Client) -> None:
     account.put("segments", "S")
     account.put("flows", "F")
     segment = client.get("/api/segments/S", params={"additional-fields[segment]": "profile_count"}).json()
@@ -310,12 +310,12 @@ def test_a_form_carries_its_definition_by_id_and_not_in_the_listing(
     assert sparse.keys() == {"name"}
 
 
-def test_text_that_json_can_only_escape_is_shown_all_the_same(account: SandboxAccount, client: httpx.Client) -> None:
+def test_text_that_json_can_only_escape_is_visible_all_the_same(account: SandboxAccount, client: httpx.Client) -> None:
     account.put("flows", "F", name="nul \x00 lone \ud800 emoji 🎁")
     assert client.get("/api/flows/F").json()["data"]["attributes"]["name"] == "nul \x00 lone \ud800 emoji 🎁"
 
 
-def test_an_account_can_have_small_pages_whatever_is_asked(account: SandboxAccount, client: httpx.Client) -> None:
+def test_an_account_can_have_small_pages_whatever_is_requested(account: SandboxAccount, client: httpx.Client) -> None:
     account.largest_page = 2
     for number in range(3):
         account.put("flows", f"F{number}")

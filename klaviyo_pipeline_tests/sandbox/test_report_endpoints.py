@@ -119,7 +119,7 @@ def test_days_after_today_are_not_counted(account: SandboxAccount, client: httpx
     assert results(client, "flow-series", timeframe=timeframe)[0]["statistics"]["delivered"] == [3.0, 5.0]
 
 
-def test_groups_of_zeros_are_left_out_or_shown_as_the_account_does(
+def test_groups_of_zeros_are_left_out_or_visible_as_the_account_does(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     set_flow(account, delivered=0)
@@ -153,7 +153,7 @@ def test_groups_whose_ids_are_left_out_stay_apart_on_every_page(account: Sandbox
     assert rest[0]["groupings"] == {"flow_id": None, "flow_message_id": None, "send_channel": "email"}
 
 
-def test_groups_can_be_named_and_told_apart(account: SandboxAccount, client: httpx.Client) -> None:
+def test_groups_can_be_named_and_distinguished(account: SandboxAccount, client: httpx.Client) -> None:
     account.tags = {"T1": "one", "T2": "two"}
     account.put("flows", "F1", name="Welcome", tags=["T1", "T2"], messages=[Message("M1", "email", "Hi", "A")])
     set_flow(account, delivered=1)
@@ -196,11 +196,11 @@ def test_flow_reports_page_by_a_cursor_in_the_query(account: SandboxAccount, cli
     account.report_page_size = 2
     for number in range(5):
         set_flow(account, groupings={**FLOW, "flow_id": f"F{number}"}, delivered=1)
-    asked = body("flow-series")
+    requested = body("flow-series")
     url: str | None = "/api/flow-series-reports"
     pages = []
     while url:
-        answer = client.post(url, json=asked).json()
+        answer = client.post(url, json=requested).json()
         pages.append([result["groupings"]["flow_id"] for result in answer["data"]["attributes"]["results"]])
         last, url = url, answer["links"]["next"]
     assert pages == [["F0", "F1"], ["F2", "F3"], ["F4"]]

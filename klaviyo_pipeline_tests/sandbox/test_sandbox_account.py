@@ -31,7 +31,7 @@ def test_put_keeps_channels_and_tags_off_the_attributes() -> None:
     assert not {"channels", "tags"} & put.attributes.keys()
 
 
-def test_an_object_shows_the_state_of_the_clock() -> None:
+def test_an_object_has_the_state_of_the_clock() -> None:
     grown = SandboxObject("F", [State(NOW, {"name": "old"}), State(NOW + timedelta(days=1), {"name": "new"})])
     assert grown.at(NOW - timedelta(seconds=1)) is None
     assert grown.at(NOW) == {"name": "old"}
@@ -61,7 +61,7 @@ def test_what_is_not_there_can_be_neither_archived_nor_deleted() -> None:
         SandboxAccount().delete("flows", "X")
 
 
-def test_figures_are_set_as_counts_of_a_known_report() -> None:
+def test_values_are_set_as_counts_of_a_known_report() -> None:
     account = SandboxAccount()
     with pytest.raises(ValueError, match="open_rate"):
         account.set_figures("flow_series", {"flow_id": "F"}, date(2026, 1, 1), {"open_rate": 0.5})

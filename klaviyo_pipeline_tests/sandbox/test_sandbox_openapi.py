@@ -113,8 +113,8 @@ def test_the_operation_is_described_with_these_scopes_and_rates(endpoint: Endpoi
     assert described["x-klaviyo-scopes"] == list(endpoint.scopes)
     names = ("burst", "steady", "daily")
     signs = ("s", "m", "d")
-    told = {name: f"{rate.requests}/{sign}" for name, sign, rate in zip(names, signs, endpoint.rates, strict=False)}
-    assert described["x-klaviyo-ratelimit"] == told
+    reported = {name: f"{rate.requests}/{sign}" for name, sign, rate in zip(names, signs, endpoint.rates, strict=False)}
+    assert described["x-klaviyo-ratelimit"] == reported
 
 
 @pytest.mark.parametrize("endpoint", named())

@@ -82,9 +82,9 @@ def planned(
 
 def synced(pipeline: Pipeline, *assets: str, **options: Any) -> tuple[list[AssetResult], list[str]]:
     """The results of a sync of five days, and the lines that it told."""
-    told: list[str] = []
+    reported: list[str] = []
     request = SyncRequest(assets, date(2025, 3, 8), date(2025, 3, 12), **{"named": True, **options})
-    return Sync(pipeline.account, Warehouse(), told.append).run(request), told
+    return Sync(pipeline.account, Warehouse(), reported.append).run(request), reported
 
 
 # The plan.
@@ -99,14 +99,14 @@ def test_windows_ahead_of_now_are_not_planned(pipeline: Pipeline) -> None:
     assert planned(pipeline, "flows", last=date(2025, 4, 30)) == [("2025-03-01", "2025-03-31")]
 
 
-def test_what_the_ledger_has_is_not_asked_again_but_for_the_trailing_days(pipeline: Pipeline) -> None:
+def test_what_the_ledger_has_is_not_requested_again_but_for_the_trailing_days(pipeline: Pipeline) -> None:
     pipeline.run("flows", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flows") == [("2025-03-24", "2025-03-31")]
     pipeline.configure(lookback_days=0)
     assert planned(pipeline, "flows") == [("2025-03-31", "2025-03-31")]
 
 
-def test_forcing_asks_for_everything_again(pipeline: Pipeline) -> None:
+def test_forcing_requests_everything_again(pipeline: Pipeline) -> None:
     pipeline.run("flows", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flows", force=True) == [("2025-03-01", "2025-03-31")]
 
@@ -118,7 +118,7 @@ def test_small_gaps_are_bridged_and_large_ones_are_not(pipeline: Pipeline) -> No
     assert planned(pipeline, "flows") == [("2025-03-01", "2025-03-10"), ("2025-03-29", "2025-03-31")]
 
 
-def test_failed_windows_are_asked_again(pipeline: Pipeline) -> None:
+def test_failed_windows_are_requested_again(pipeline: Pipeline) -> None:
     pipeline.run("flows", "2025-03-01", "2025-03-09")
     pipeline.server.faults.add(path_starts("/api/flows"), Fault(status=500), times=20)
     pipeline.fail("flows", "2025-03-10")
@@ -126,7 +126,7 @@ def test_failed_windows_are_asked_again(pipeline: Pipeline) -> None:
     assert planned(pipeline, "flows", last=date(2025, 3, 10)) == [("2025-03-10", "2025-03-10")]
 
 
-def test_a_window_that_was_asked_before_its_end_is_asked_again(pipeline: Pipeline) -> None:
+def test_a_window_that_was_requested_before_its_end_is_requested_again(pipeline: Pipeline) -> None:
     today = datetime.now(UTC).date()
     pipeline.run("flows", today.isoformat())
     pipeline.configure(lookback_days=0)
@@ -134,14 +134,14 @@ def test_a_window_that_was_asked_before_its_end_is_asked_again(pipeline: Pipelin
     assert planned(pipeline, "flows", first=today, last=today, now=later) == [(today.isoformat(), today.isoformat())]
 
 
-def test_reports_trail_for_as_long_as_their_figures_may_change(pipeline: Pipeline) -> None:
+def test_reports_trail_for_as_long_as_their_values_may_change(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flow_report") == [("2025-03-24", "2025-03-31")]
     pipeline.configure(attribution_days=10)
     assert planned(pipeline, "flow_report") == [("2025-03-21", "2025-03-31")]
 
 
-def test_a_report_that_was_asked_with_another_conversion_metric_counts_as_missing(pipeline: Pipeline) -> None:
+def test_a_report_that_was_requested_with_another_conversion_metric_counts_as_missing(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flow_report", metric="RPlacd") == [("2025-03-24", "2025-03-31")]
     assert planned(pipeline, "flow_report", metric="RChkot") == [("2025-03-01", "2025-03-31")]
@@ -185,7 +185,7 @@ def test_every_run_of_a_sync_is_in_dagsters_instance_with_its_windows(
     assert len(home.get_materialized_partitions(dg.AssetKey([pipeline.account.slug, "flows"]))) == 5
 
 
-def test_a_result_tells_what_came_and_what_it_changed(
+def test_a_result_reports_what_came_and_what_it_changed(
     shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
 ) -> None:
     [first], _ = synced(pipeline, "flows")
@@ -198,17 +198,17 @@ def test_a_result_tells_what_came_and_what_it_changed(
     assert (census.rows_fetched, census.rows_deleted, census.error) == (2, 1, None)
 
 
-def test_a_sync_tells_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: DagsterInstance) -> None:
+def test_a_sync_reports_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: DagsterInstance) -> None:
     pipeline.configure(rate_scale=1000.0)
-    told: list[str] = []
+    reported: list[str] = []
     request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 6, 10), named=True)
-    Sync(pipeline.account, Warehouse(), told.append).run(request)
-    assert "flows: 130 windows, 2025-02-01 to 2025-06-10: at least 4 requests" in told
-    assert any(line.startswith("flows: 2025-02-01 to 2025-06-05 synced (") for line in told)
-    assert any(line.endswith(": 130 of 130 windows") for line in told)
-    assert "flows_census: a full listing: at least 2 requests" in told
-    assert "flow_report: 130 windows, 2025-02-01 to 2025-06-10: 3 requests" in told
-    days = [line for line in told if line.startswith("flow_report: 2025")]
+    Sync(pipeline.account, Warehouse(), reported.append).run(request)
+    assert "flows: 130 windows, 2025-02-01 to 2025-06-10: at least 4 requests" in reported
+    assert any(line.startswith("flows: 2025-02-01 to 2025-06-05 synced (") for line in reported)
+    assert any(line.endswith(": 130 of 130 windows") for line in reported)
+    assert "flows_census: a full listing: at least 2 requests" in reported
+    assert "flow_report: 130 windows, 2025-02-01 to 2025-06-10: 3 requests" in reported
+    days = [line for line in reported if line.startswith("flow_report: 2025")]
     assert [line.partition(", ")[2].split(" days")[0] for line in days] == [
         "1 rows: 59 of 130",
         "0 rows: 118 of 130",
@@ -217,7 +217,7 @@ def test_a_sync_tells_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: 
 
 
 @pytest.mark.parametrize(
-    ("requests", "scale", "told"),
+    ("requests", "scale", "reported"),
     [
         (0, 1.0, ""),
         (3, 0.0, ""),
@@ -225,18 +225,18 @@ def test_a_sync_tells_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: 
         (6, 1.0, ", 3 min or more left at the published rates"),
     ],
 )
-def test_the_time_that_is_left_is_that_of_the_published_rates(requests: int, scale: float, told: str) -> None:
-    assert time_left(QUERY_FLOW_SERIES, requests, scale) == told
+def test_the_time_that_is_left_is_that_of_the_published_rates(requests: int, scale: float, reported: str) -> None:
+    assert time_left(QUERY_FLOW_SERIES, requests, scale) == reported
 
 
-def test_a_second_sync_asks_for_nothing_that_is_there(pipeline: Pipeline, home: DagsterInstance) -> None:
+def test_a_second_sync_requests_nothing_that_is_there(pipeline: Pipeline, home: DagsterInstance) -> None:
     assets = ("flows", "flow_report", "flow_metrics")
     synced(pipeline, *assets)
-    with pipeline.asked() as requests:
-        results, told = synced(pipeline, *assets)
+    with pipeline.requested() as requests:
+        results, reported = synced(pipeline, *assets)
     assert [result.skipped for result in results] == ["nothing to ask"] * 3
     assert not [request for request in requests if request.endpoint in ("get_flows", "query_flow_series")]
-    assert "flows: nothing to ask" in told
+    assert "flows: nothing to ask" in reported
 
 
 def test_a_failing_asset_does_not_stop_the_others(
@@ -246,10 +246,10 @@ def test_a_failing_asset_does_not_stop_the_others(
     pipeline.server.faults.add(
         lambda request: "greater" in request.query_params.get("filter", ""), Fault(status=500), times=20
     )
-    results, told = synced(pipeline, "flows", "flows_census", "flow_report", "flow_metrics")
+    results, reported = synced(pipeline, "flows", "flows_census", "flow_report", "flow_metrics")
     assert [bool(result.error) for result in results] == [True, False, True, False]
     assert pipeline.stored("flows") == truth(shop, "flows")
-    assert any(line.startswith("flows: failed: ") and "HTTP 500" in line for line in told)
+    assert any(line.startswith("flows: failed: ") and "HTTP 500" in line for line in reported)
     assert all("\n" not in result.error for result in results if result.error)
 
 
@@ -267,19 +267,19 @@ def test_tags_are_synced_with_the_rest_and_fail_alone(
         assert not planner.census_is_due(connection, "tags", SyncRequest(["tags"], FIRST, LAST))
     engine.dispose()
     pipeline.server.faults.add(path_starts("/api/tags"), Fault(status=500), times=5)
-    results, told = synced(pipeline, "flows", "tags", force=True)
+    results, reported = synced(pipeline, "flows", "tags", force=True)
     assert [bool(result.error) for result in results] == [False, True]
-    assert any(line.startswith("tags: failed: ") for line in told)
+    assert any(line.startswith("tags: failed: ") for line in reported)
 
 
-def test_another_zone_than_the_accounts_is_told_as_a_warning_and_fails_the_report_alone(
+def test_another_zone_than_the_accounts_is_reported_as_a_warning_and_fails_the_report_alone(
     pipeline: Pipeline, home: DagsterInstance
 ) -> None:
     pipeline.configure(timezone="Europe/Paris")
-    results, told = synced(pipeline, "flows", "flow_report")
+    results, reported = synced(pipeline, "flows", "flow_report")
     assert [bool(result.error) for result in results] == [False, True]
     assert "set KLAVIYO_TIMEZONE=UTC" in (results[1].error or "")
-    assert told[0].startswith("warning: KLAVIYO_TIMEZONE is Europe/Paris")
+    assert reported[0].startswith("warning: KLAVIYO_TIMEZONE is Europe/Paris")
 
 
 def test_a_changed_conversion_metric_asks_the_reports_again(pipeline: Pipeline, home: DagsterInstance) -> None:

@@ -72,13 +72,13 @@ def test_every_run_carries_its_account(synced: Synced) -> None:
     assert tagged == [(slug, len(ASSETS)) for slug in sorted(brands.shops) if slug != REVOKED]
 
 
-def test_the_overview_holds_every_account(synced: Synced) -> None:
+def test_the_cross_account_views_contains_every_account(synced: Synced) -> None:
     brands, _ = synced
     found = brands.rows("SELECT account, sum(recipients)::int FROM klaviyo_overview.flow_metrics GROUP BY 1 ORDER BY 1")
     assert found == [(slug, 10 + int(slug[-1])) for slug in sorted(brands.shops) if slug != REVOKED]
 
 
-def test_commands_over_accounts_say_whose_line_it_is(synced: Synced) -> None:
+def test_commands_over_accounts_report_whose_line_it_is(synced: Synced) -> None:
     brands, _ = synced
     status = brands.run("status", "--account", "brand_1", "--account", "brand_2", "--format", "json")
     rows = json.loads(status.stdout)
@@ -91,17 +91,17 @@ def test_commands_over_accounts_say_whose_line_it_is(synced: Synced) -> None:
     assert by_slug["brand_1"]["key_is_set"]
 
 
-def test_pruning_tells_of_each_account_and_of_the_runs_that_they_share(synced: Synced) -> None:
+def test_pruning_reports_each_account_and_of_the_runs_that_they_share(synced: Synced) -> None:
     brands, _ = synced
     every = brands.run("prune", "--dry-run", "--format", "json")
-    told = json.loads(every.stdout)
-    assert (every.returncode, [one["of"] for one in told]) == (0, [*brands.shops, "dagster"])
-    assert [("events" in one, "census_runs" in one) for one in told] == [(False, True)] * 10 + [(True, False)]
+    reported = json.loads(every.stdout)
+    assert (every.returncode, [one["of"] for one in reported]) == (0, [*brands.shops, "dagster"])
+    assert [("events" in one, "census_runs" in one) for one in reported] == [(False, True)] * 10 + [(True, False)]
     one = json.loads(brands.run("prune", "--dry-run", "--format", "json", "--account", "brand_1").stdout)
     assert one.keys() >= {"before", "events", "census_runs"}
 
 
-def test_sizes_are_told_by_account_and_dagsters_once(synced: Synced) -> None:
+def test_sizes_are_reported_by_account_and_dagsters_once(synced: Synced) -> None:
     brands, _ = synced
     disk = brands.run("status", "--disk", "--format", "json", "--account", "brand_1", "--account", "brand_2")
     tables = [(row["of"], row["table"]) for row in json.loads(disk.stdout)]
@@ -115,8 +115,8 @@ def test_a_report_is_of_one_account(synced: Synced, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     unsaid = brands.run("report", *DAYS, "--out", str(page))
     assert (unsaid.returncode, page.exists()) == (2, False)
-    said = brands.run("report", *DAYS, "--out", str(page), "--account", "brand_3")
-    assert (said.returncode, said.stderr) == (0, "")
+    messages = brands.run("report", *DAYS, "--out", str(page), "--account", "brand_3")
+    assert (messages.returncode, messages.stderr) == (0, "")
     assert page.exists()
 
 
@@ -125,12 +125,12 @@ def test_a_command_for_one_account_asks_which(synced: Synced) -> None:
     unsaid = brands.run("metrics", *DAYS)
     assert (unsaid.returncode, unsaid.stderr.count("\n")) == (2, 1)
     assert "which account?" in unsaid.stderr
-    for said in (
+    for messages in (
         brands.run("metrics", *DAYS, "--account", "brand_3"),
         brands.run("metrics", *DAYS, KLAVIYO_ACCOUNT="brand_3"),
     ):
-        assert said.returncode == 0
-        assert "f0_3" in said.stdout
+        assert messages.returncode == 0
+        assert "f0_3" in messages.stdout
 
 
 @pytest.mark.timeout(600)

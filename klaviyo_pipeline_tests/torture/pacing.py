@@ -138,14 +138,14 @@ def _since(moment: datetime) -> float:
 
 def excesses(found: Race) -> list[str]:
     """The rates that were exceeded, and a share or a fairness that is too small."""
-    told = [
+    reported = [
         f"{found.endpoint.name}: {found.most(rate)} requests in {rate.seconds:.0f} s, {rate.requests} are allowed"
         for rate in found.endpoint.rates
         if found.most(rate) > rate.requests
     ]
     if found.reached < 0.95:
-        told.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
+        reported.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
     # Who of several gets the row's lock first is up to the system; none may starve.
     if found.fairness < 0.5:
-        told.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")
-    return told
+        reported.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")
+    return reported

@@ -48,8 +48,8 @@ def _take(browser: Browser, opened: Site, folder: Path, home: Path) -> None:
     save(page, folder / "assets.png")
 
     page = new_page(browser, (1440, 960))
-    told = open_partition(page, opened, "flow_metrics", opened.today)
-    open_chart(page, told)
+    reported = open_partition(page, opened, "flow_metrics", opened.today)
+    open_chart(page, reported)
     save(page, folder / "metrics.png")
 
     report = home / "report.html"

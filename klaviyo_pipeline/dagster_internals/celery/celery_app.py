@@ -16,7 +16,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 
 from klaviyo_pipeline.config.settings import SettingsError
 from klaviyo_pipeline.dagster_internals.celery.celery_launcher import CeleryLauncher
-from klaviyo_pipeline.dagster_internals.celery.orphaned_runs import succeeded_without_saying_so
+from klaviyo_pipeline.dagster_internals.celery.orphaned_runs import finalize_if_steps_succeeded
 from klaviyo_pipeline.dagster_internals.celery.supervisor import supervise
 
 
@@ -39,17 +39,17 @@ def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
 
     A run of several assets starts processes itself, which Python refuses to those that Celery made.
     """
-    told = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
+    packed = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
     # The instance and Python of this machine, whatever the daemon's are; a run that fails is no failure of the task.
-    here = ExecuteRunArgs(told.job_origin, told.run_id, instance_ref=None, set_exit_code_on_failure=False)
+    here = ExecuteRunArgs(packed.job_origin, packed.run_id, instance_ref=None, set_exit_code_on_failure=False)
     code = supervise([sys.executable, "-m", "dagster", "api", "execute_run", serialize_value(here)])
     if code:
-        _tell_of_the_death(told.run_id, code)
+        _report_process_death(packed.run_id, code)
 
 
-def _tell_of_the_death(run_id: str, code: int) -> None:
+def _report_process_death(run_id: str, code: int) -> None:
     """A process that was killed, for want of memory say, could not tell itself; the run may be started again now."""
     with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
-        if run is not None and not (succeeded_without_saying_so(instance, run) or run.is_finished):
+        if run is not None and not (finalize_if_steps_succeeded(instance, run) or run.is_finished):
             instance.report_run_failed(run, f"The run's process ended with exit code {code}.")

@@ -18,7 +18,7 @@ from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 
 from klaviyo_pipeline.config.settings import SettingsError
-from klaviyo_pipeline.dagster_internals.celery.orphaned_runs import succeeded_without_saying_so
+from klaviyo_pipeline.dagster_internals.celery.orphaned_runs import finalize_if_steps_succeeded
 
 try:
     from dagster_celery.launcher import CeleryRunLauncher
@@ -101,21 +101,21 @@ class CeleryLauncher(CeleryRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the run's task is still being worked on. Dagster asks for runs that have started."""
         found = self._health_of_the_task(run)
-        if found.status is WorkerStatus.FAILED and succeeded_without_saying_so(self._instance, run):
+        if found.status is WorkerStatus.FAILED and finalize_if_steps_succeeded(self._instance, run):
             return CheckRunHealthResult(WorkerStatus.SUCCESS)
         return found
 
     def _health_of_the_task(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         task_id = run.tags[DAGSTER_CELERY_TASK_ID_TAG]
-        told = self.celery.backend.get_task_meta(task_id)
-        state = told["status"]
+        task_meta = self.celery.backend.get_task_meta(task_id)
+        state = task_meta["status"]
         # Redis may have lost what it knew of the task, and the worker not.
         if state not in ("STARTED", "PENDING"):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"The Celery task has ended ({state}), but not the run.")
-        started = told["result"] if isinstance(told["result"], dict) else {}
-        return self._asked(task_id, started.get("hostname"))
+        started = task_meta["result"] if isinstance(task_meta["result"], dict) else {}
+        return self._worker_health(task_id, started.get("hostname"))
 
-    def _asked(self, task_id: str, worker: str | None) -> CheckRunHealthResult:
+    def _worker_health(self, task_id: str, worker: str | None) -> CheckRunHealthResult:
         """What the worker says of the task; all of them are asked where it is not known which has it."""
         inspect = self.celery.control.inspect(destination=[worker] if worker else None, timeout=ANSWER_SECONDS)
         answers = inspect.query_task(task_id)

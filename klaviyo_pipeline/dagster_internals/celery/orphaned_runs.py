@@ -10,7 +10,7 @@ from dagster import DagsterEvent, DagsterEventType
 from dagster._core.execution.stats import StepEventStatus
 
 
-def succeeded_without_saying_so(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+def finalize_if_steps_succeeded(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether every step of the dead run has succeeded; if so, and if it could not say so itself, it is said now.
 
     A step says that it has succeeded after its tables are committed and its materializations stored.

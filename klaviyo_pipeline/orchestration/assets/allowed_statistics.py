@@ -19,10 +19,10 @@ def given(
     """
     schema, every = session.account.slug, frozenset(report.statistics)
     with session.engine.connect() as connection:
-        held = refusals_of(connection, schema, report.name)
+        stored = refusals_of(connection, schema, report.name)
     # Where the metric was refused altogether, nothing is known of single statistics.
-    told = (one.statistics for one in held if one.metric_id == metric_id and one.statistics < every)
-    known = next(told, frozenset[str]())
+    cursor_hour = (one.statistics for one in stored if one.metric_id == metric_id and one.statistics < every)
+    known = next(cursor_hour, frozenset[str]())
     left_out = unwanted | known
     try:
         answer, lacking = most_statistics(report, left_out, ask)

@@ -15,9 +15,9 @@ import dagster as dg
 
 from klaviyo_pipeline.catalog import census_name
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.signatures import signed
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.orchestration.assets.entity_assets import PREFERRED, Oddities, Pending
+from klaviyo_pipeline.orchestration.assets.entity_assets import COLUMN_PRECEDENCE, ParseWarnings, RowBuffer
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.orchestration.assets.full_listing import FullListing
 from klaviyo_pipeline.orchestration.assets.lookup import repository
@@ -78,7 +78,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         description=_description(account, listing),
         config_schema=_config_schema(),
     )
-    @signed
+    @cache_signature
     def census(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
         config, findings = CensusConfig(**context.op_execution_context.op_config), Findings()
 
@@ -89,9 +89,9 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
                 yield from _settle(context, session, listing, findings, config)
                 context.add_asset_metadata(session.count.metadata())
 
-        ranked = PREFERRED.get(listing.entity, {})
+        precedence = COLUMN_PRECEDENCE.get(listing.entity, {})
         filled = filled_columns(listing.columns)
-        return _recorded_load(context, warehouse, record, findings, batches(), filled, ranked)
+        return _recorded_load(context, warehouse, record, findings, batches(), filled, precedence)
 
     return census
 
@@ -103,18 +103,18 @@ def _recorded_load(
     findings: Findings,
     batches: Iterator[Batch],
     filled: Sequence[str],
-    ranked: Mapping[str, Sequence[str]],
+    precedence: Mapping[str, Sequence[str]],
 ) -> Load:
     """These batches as a load whose end, good or bad, is noted in the record with what `findings` then hold."""
 
-    def on_written(tally: RowCounts, listed: int) -> None:
+    def on_written(row_counts: RowCounts, listed: int) -> None:
         assert findings.began is not None
         with warehouse.engine(record.schema) as engine, engine.begin() as connection:
             record.complete(
                 connection,
                 began=findings.began,
                 listed=listed,
-                tally=tally,
+                row_counts=row_counts,
                 deleted=findings.deleted,
                 requests=findings.requests,
                 run_id=context.run.run_id,
@@ -122,8 +122,8 @@ def _recorded_load(
         context.add_asset_metadata(
             {
                 "objects_listed": len(findings.seen),
-                "healed_inserted": tally.inserted,
-                "healed_updated": tally.updated,
+                "healed_inserted": row_counts.inserted,
+                "healed_updated": row_counts.updated,
                 "healed_deleted": findings.deleted,
             }
         )
@@ -134,7 +134,7 @@ def _recorded_load(
         with warehouse.engine(record.schema) as engine, engine.begin() as connection:
             record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
 
-    return Load(batches=batches, filled=filled, ranked=ranked, on_written=on_written, on_failed=on_failed)
+    return Load(batches=batches, filled=filled, precedence=precedence, on_written=on_written, on_failed=on_failed)
 
 
 def _description(account: Account, listing: Listing) -> str:
@@ -152,23 +152,23 @@ def _description(account: Account, listing: Listing) -> str:
 def _list_all(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, findings: Findings
 ) -> Iterator[Batch]:
-    pending, oddities = Pending(listing), Oddities(context)
+    buffer, parse_warnings = RowBuffer(listing), ParseWarnings(context)
     full = FullListing(session, listing)
     for page in full.pages():
         findings.requests += page.requests
         for record in page.records:
-            oddities.tell(record.problems)
+            parse_warnings.add(record.problems)
             findings.seen.add(record.id)
-            pending.add(record, page.observed_at)
-        if pending.is_full:
-            yield pending.batch(windowed=False)
-    oddities.sum_up()
+            buffer.add(record, page.observed_at)
+        if buffer.is_full:
+            yield buffer.batch(windowed=False)
+    parse_warnings.sum_up()
     context.add_asset_metadata(full.metadata())
     if full.why_not_tags:
         context.log.warning(
             f"{full.why_not_tags}: the tags of the {listing.entity} were not asked, and stay as they were"
         )
-    yield pending.batch(windowed=False)
+    yield buffer.batch(windowed=False)
 
 
 def _settle(
@@ -190,13 +190,13 @@ def _settle(
             f"`klaviyo-pipeline sync {census_name(listing)} --accept-deletes`."
         )
     store = repository(session.engine, session.account.slug, listing)
-    pending = Pending(listing)
+    buffer = RowBuffer(listing)
     for id in missing:
         found = session.client.get(listing, id)
         findings.requests += found.requests
         if found.record is not None:
-            pending.add(found.record, found.observed_at)
+            buffer.add(found.record, found.observed_at)
         else:
             findings.deleted += store.delete([id], found.observed_at)
             context.log.info(f"{listing.resource_type} {id}: Klaviyo has it no more; marked deleted")
-    yield pending.batch(windowed=False)
+    yield buffer.batch(windowed=False)

@@ -7,44 +7,44 @@ from datetime import datetime
 
 from klaviyo_pipeline.klaviyo.children import ChildKind
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.klaviyo.records import Children as Shown
+from klaviyo_pipeline.klaviyo.records import Children as SeenChildren
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED, TAGS
 from klaviyo_pipeline.orchestration.assets.frames import record_frame
-from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, Said
+from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ObservedChildren
 
 
-class PendingChildren:
+class ChildBuffer:
     """The children of a batch's objects. Of a parent that came more than once, the latest observation counts."""
 
     def __init__(self, entity: str, kinds: Iterable[ChildKind]) -> None:
         self._tables = list(_tables(entity, kinds))
-        self._shown: dict[str, dict[str, tuple[datetime, Shown]]] = {kind.table: {} for kind, _ in self._tables}
+        self._seen: dict[str, dict[str, tuple[datetime, SeenChildren]]] = {kind.table: {} for kind, _ in self._tables}
 
     def __len__(self) -> int:
-        return sum(len(shown.records) for parents in self._shown.values() for _, shown in parents.values())
+        return sum(len(seen.records) for parents in self._seen.values() for _, seen in parents.values())
 
     def add(self, record: Record, observed_at: datetime) -> None:
         """Take the children of this object, and theirs."""
-        for table, parents in self._shown.items():
-            shown = record.children.get(table)
-            if shown is None:
+        for table, parents in self._seen.items():
+            seen = record.children.get(table)
+            if seen is None:
                 continue
             before = parents.get(record.id)
             if before is None or before[0] <= observed_at:
-                parents[record.id] = observed_at, shown
-            for child in shown.records:
+                parents[record.id] = observed_at, seen
+            for child in seen.records:
                 self.add(child, observed_at)
 
     def take(self) -> list[Children]:
         """What has been added, parents before their children; and nothing is pending any more."""
         taken = []
         for kind, table in self._tables:
-            parents, self._shown[kind.table] = self._shown[kind.table], {}
-            children = [(child.values, at) for at, shown in parents.values() for child in shown.records]
+            parents, self._seen[kind.table] = self._seen[kind.table], {}
+            children = [(child.values, at) for at, seen in parents.values() for child in seen.records]
             frame = record_frame(kind.columns, [values for values, _ in children], [at for _, at in children])
-            said = {id: Said(at, shown.ids) for id, (at, shown) in parents.items()}
-            taken.append(Children(table, frame, said))
+            observed = {id: ObservedChildren(at, seen.ids) for id, (at, seen) in parents.items()}
+            taken.append(Children(table, frame, observed))
         return taken
 
 

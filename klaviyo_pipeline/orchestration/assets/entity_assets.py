@@ -11,68 +11,68 @@ from datetime import datetime
 import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.signatures import signed
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.orchestration.assets.child_frames import PendingChildren
+from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer
 from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns, record_frame
-from klaviyo_pipeline.orchestration.assets.object_tags import PendingTags
+from klaviyo_pipeline.orchestration.assets.object_tags import TagBuffer
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.chunks import Chunk, chunks_of
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, told_by_partition
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, report_partitions
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.windows import Window, entity_windows
 
 BATCH_ROWS = 4_000
 """Rows in one transaction: several megabytes of JSON, and less than Postgres keeps of a temporary table in memory."""
 
-ODDITIES_IN_LOG = 10
+WARNINGS_IN_LOG = 10
 
-PREFERRED = {"campaigns": {"channel": CHANNELS}}
+COLUMN_PRECEDENCE = {"campaigns": {"channel": CHANNELS}}
 """Columns of which several answers may be true: a campaign stands in the listing of each of its channels."""
 
 
 @dataclass
-class Oddities:
+class ParseWarnings:
     """What was odd about the objects of a run: the first few in its log, the rest as a count.
 
     An attribute that Klaviyo drops is missing from every object, and each line is an event of Dagster's.
     """
 
     context: dg.AssetExecutionContext
-    told: int = 0
+    total: int = 0
 
-    def tell(self, problems: Sequence[str]) -> None:
+    def add(self, problems: Sequence[str]) -> None:
         for problem in problems:
-            self.told += 1
-            if self.told <= ODDITIES_IN_LOG:
+            self.total += 1
+            if self.total <= WARNINGS_IN_LOG:
                 self.context.log.warning(problem)
 
     def sum_up(self) -> None:
         """Say how many there were, in the log and in the materialization."""
-        self.context.add_asset_metadata({"oddities": self.told})
-        if self.told > ODDITIES_IN_LOG:
-            self.context.log.warning(f"{self.told - ODDITIES_IN_LOG} more oddities like these; the rows are stored")
+        self.context.add_asset_metadata({"oddities": self.total})
+        if self.total > WARNINGS_IN_LOG:
+            self.context.log.warning(f"{self.total - WARNINGS_IN_LOG} more oddities like these; the rows are stored")
 
 
 @dataclass
-class Pending:
+class RowBuffer:
     """Rows on their way into the next batch, and what hangs on them."""
 
     listing: Listing
     rows: list[dict[str, object]] = field(default_factory=list)
     observed: list[datetime] = field(default_factory=list)
     windows: list[int] = field(default_factory=list)
-    children: PendingChildren = field(init=False)
-    tags: PendingTags = field(init=False)
+    children: ChildBuffer = field(init=False)
+    tags: TagBuffer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.children = PendingChildren(self.listing.entity, self.listing.children)
-        self.tags = PendingTags(self.listing.entity)
+        self.children = ChildBuffer(self.listing.entity, self.listing.children)
+        self.tags = TagBuffer(self.listing.entity)
 
     def add(self, record: Record, observed_at: datetime, window: int = 0) -> None:
         self.rows.append(record.values)
@@ -81,7 +81,7 @@ class Pending:
         self.children.add(record, observed_at)
         self.tags.add(record, observed_at)
 
-    def batch(self, completes: Sequence[Complete] = (), *, windowed: bool = True) -> Batch:
+    def batch(self, completes: Sequence[CompletedWindow] = (), *, windowed: bool = True) -> Batch:
         frame = record_frame(self.listing.columns, self.rows, self.observed, self.windows if windowed else None)
         self.rows, self.observed, self.windows = [], [], []
         return Batch(frame, completes, children=[*self.children.take(), *self.tags.take()])
@@ -113,7 +113,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             f"in; every earlier state is in `{account.slug}.{listing.entity}_history`."
         ),
     )
-    @signed
+    @cache_signature
     def entity(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
         windows = plan.of_run(context)
 
@@ -128,8 +128,8 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             batches=batches(),
             windows=windows,
             filled=filled_columns(listing.columns),
-            ranked=PREFERRED.get(listing.entity, {}),
-            on_synced=told_by_partition(context),
+            precedence=COLUMN_PRECEDENCE.get(listing.entity, {}),
+            on_synced=report_partitions(context),
         )
 
     return entity
@@ -140,7 +140,7 @@ def read_windows(
 ) -> Iterator[Batch]:
     """Batches of every object updated in these contiguous windows; a chunk's last batch completes its windows."""
     chunks = _chunks(session, listing, windows)
-    pending, oddities = Pending(listing), Oddities(context)
+    buffer, parse_warnings = RowBuffer(listing), ParseWarnings(context)
     tasks = [(chunk, query) for chunk in chunks for query in chunk.queries]
     done = 0
     context.log.info(
@@ -154,19 +154,19 @@ def read_windows(
     for item in read_concurrently(tasks, read, workers=CONCURRENT_LISTINGS, stop=session.stop):
         chunk, query = item.task
         if item.page is not None:
-            _take(oddities, chunk, query, item.page, pending)
+            _take(parse_warnings, chunk, query, item.page, buffer)
         else:
             chunk.ended += 1
             if chunk.ended == len(chunk.queries):
-                yield pending.batch(chunk.complete())
+                yield buffer.batch(chunk.complete())
                 done += len(chunk.windows)
                 context.log.info(
                     f"{chunk.windows[0].key} to {chunk.windows[-1].key} synced ({chunk.requests} requests): "
                     f"{done} of {len(windows)} windows"
                 )
-        if pending.is_full:
-            yield pending.batch()
-    oddities.sum_up()
+        if buffer.is_full:
+            yield buffer.batch()
+    parse_warnings.sum_up()
 
 
 def _chunks(session: Session, listing: Listing, windows: Sequence[Window]) -> list[Chunk]:
@@ -185,10 +185,10 @@ def _chunks(session: Session, listing: Listing, windows: Sequence[Window]) -> li
     return chunks
 
 
-def _take(oddities: Oddities, chunk: Chunk, query: ListingQuery, page: Page, pending: Pending) -> None:
+def _take(parse_warnings: ParseWarnings, chunk: Chunk, query: ListingQuery, page: Page, buffer: RowBuffer) -> None:
     chunk.note(page)
     for record in page.records:
         index = chunk.index_of(query, record)
         if index is not None:
-            oddities.tell(record.problems)
-            pending.add(record, page.observed_at, index)
+            parse_warnings.add(record.problems)
+            buffer.add(record, page.observed_at, index)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.orchestration.assets.child_frames import child_tables
-from klaviyo_pipeline.orchestration.assets.entity_assets import PREFERRED, Pending
+from klaviyo_pipeline.orchestration.assets.entity_assets import COLUMN_PRECEDENCE, RowBuffer
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository, Row
@@ -53,9 +53,9 @@ class Lookup:
             if not self.repository.delete([id], found.observed_at):
                 self.repository.remember_miss(id, found.observed_at)
             return False
-        pending = Pending(self.listing)
-        pending.add(found.record, found.observed_at)
-        batch = pending.batch(windowed=False)
+        buffer = RowBuffer(self.listing)
+        buffer.add(found.record, found.observed_at)
+        batch = buffer.batch(windowed=False)
         self.repository.save(batch.frame, batch.children)
         return True
 
@@ -66,7 +66,7 @@ def repository(engine: sa.Engine, schema: str, listing: Listing) -> EntityReposi
         engine,
         schema,
         listing.entity,
-        PREFERRED.get(listing.entity, {}),
+        COLUMN_PRECEDENCE.get(listing.entity, {}),
         child_tables(listing),
         filled_columns(listing.columns),
     )

@@ -8,23 +8,23 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.signatures import signed
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import DaySpan
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.subjects import SUBJECTS
 from klaviyo_pipeline.windows import Window, report_windows
 
-DAYS_AT_ONCE = 31
+DAYS_PER_BATCH = 31
 NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
 """Neither the asset nor what it is computed from is being materialized; one condition for all accounts."""
 
@@ -66,7 +66,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             f"{', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
         ),
     )
-    @signed
+    @cache_signature
     def computed(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
         windows = plan.of_run(context)
 
@@ -74,12 +74,12 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             with warehouse.engine(account.slug) as engine:
                 renamed = in_transaction(engine, metrics.refresh_names)
                 context.add_asset_metadata({"rows_renamed": renamed})
-                for first in range(0, len(windows), DAYS_AT_ONCE):
-                    span = windows[first : first + DAYS_AT_ONCE]
-                    _check_report(engine, account, table, span)
-                    yield _compute(context, engine, metrics, span, first)
+                for first in range(0, len(windows), DAYS_PER_BATCH):
+                    chunk = windows[first : first + DAYS_PER_BATCH]
+                    _check_report(engine, account, table, chunk)
+                    yield _compute(context, engine, metrics, chunk, first)
 
-        def written(tally: RowCounts, rows: int) -> None:
+        def written(row_counts: RowCounts, rows: int) -> None:
             if not rows:
                 return
             try:
@@ -87,7 +87,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             except Exception as error:  # the rows are there, and no picture is worth a failed run
                 context.log.warning(f"this run cannot be shown: {reason(error)}")
 
-        return Load(batches=batches(), windows=windows, on_synced=told_by_partition(context), on_written=written)
+        return Load(batches=batches(), windows=windows, on_synced=report_partitions(context), on_written=written)
 
     return computed
 
@@ -96,10 +96,10 @@ class ReportLostRows(RuntimeError):
     """The report's table lacks rows that its ledger counted: metrics computed from the rest would be wrong."""
 
 
-def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, span: Sequence[Window]) -> None:
+def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window]) -> None:
     with engine.connect() as connection:
         days = days_that_differ(
-            connection, account, table.report, date.fromisoformat(span[0].key), date.fromisoformat(span[-1].key)
+            connection, account, table.report, date.fromisoformat(chunk[0].key), date.fromisoformat(chunk[-1].key)
         )
     if days:
         raise ReportLostRows(
@@ -122,12 +122,12 @@ def _show(context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metr
     period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))
     with warehouse.engine(metrics.schema) as engine, snapshot(engine) as connection:
         reader = Reader(connection, metrics.schema)
-        shown = {
+        previews = {
             f"top_{metrics.table.entity}": top_table(reader, subject, period),
             "chart": chart(reader, subject, period),
         }
     context.add_asset_metadata(
-        {name: dg.MetadataValue.md(text) for name, text in shown.items() if text}, partition_key=windows[-1].key
+        {name: dg.MetadataValue.md(text) for name, text in previews.items() if text}, partition_key=windows[-1].key
     )
 
 
@@ -135,22 +135,22 @@ def _compute(
     context: dg.AssetExecutionContext,
     engine: sa.Engine,
     metrics: Metrics,
-    span: Sequence[Window],
+    chunk: Sequence[Window],
     first_index: int,
 ) -> Batch:
-    days = {date.fromisoformat(window.key): first_index + place for place, window in enumerate(span)}
+    days = {date.fromisoformat(window.key): first_index + place for place, window in enumerate(chunk)}
     with engine.connect() as connection:
         computed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        reported = metrics.reported(connection, span[0].start, span[-1].start)
+        reported = metrics.reported(connection, chunk[0].start, chunk[-1].start)
         rows = [{**row, WINDOW: days[row["date"]]} for row in metrics.compute(connection, min(days), max(days))]
         columns = (*metrics.columns(connection), WINDOW)
-    unreported = [window.key for window in span if window.start not in reported]
+    unreported = [window.key for window in chunk if window.start not in reported]
     if unreported:
         context.log.warning(
             f"{len(unreported)} days have no {metrics.table.report} yet ({unreported[0]} to {unreported[-1]}): "
             "their metrics stay missing until it is synced"
         )
     # A day's metrics are as final as the report they were computed from.
-    completes = [Complete(window, reported[window.start], 0) for window in span if window.start in reported]
-    replaces = DaySpan("date", min(days), max(days), computed_at, days)
+    completes = [CompletedWindow(window, reported[window.start], 0) for window in chunk if window.start in reported]
+    replaces = ReplaceRange("date", min(days), max(days), computed_at, days)
     return Batch(table_frame(rows, columns), completes, replaces)

@@ -6,7 +6,7 @@ import dagster as dg
 
 from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.settings import STATE_DIR, Account
-from klaviyo_pipeline.dagster_internals.signatures import signed
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.postgres.engine import snapshot
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
@@ -42,13 +42,13 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
             "send day, forms, segments, and how fresh the data is. It lies below `.klaviyo/reports`."
         ),
     )
-    @signed
+    @cache_signature
     def performance_report(
         context: dg.AssetExecutionContext, config: ReportConfig, warehouse: Warehouse
     ) -> dg.MaterializeResult[None]:
         # Drawing takes a second to import, and a code location should not wait for it.
         from klaviyo_pipeline.reporting.page import render, write
-        from klaviyo_pipeline.reporting.preview import key_figures_table
+        from klaviyo_pipeline.reporting.preview import key_metrics_table
 
         with warehouse.engine(account.slug) as engine, snapshot(engine) as connection:
             reader = Reader(connection, account.slug)
@@ -61,7 +61,7 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 "page": dg.MetadataValue.path(file),
-                "key_figures": dg.MetadataValue.md(key_figures_table(content.key_figures, content.period)),
+                "key_metrics": dg.MetadataValue.md(key_metrics_table(content.key_metrics, content.period)),
                 "days": len(content.period.days),
                 "bytes": file.stat().st_size,
                 "made_at": dg.MetadataValue.timestamp(content.made_at.astimezone(UTC)),

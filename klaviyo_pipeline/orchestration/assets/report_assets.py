@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.signatures import signed
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
@@ -31,19 +31,25 @@ from klaviyo_pipeline.klaviyo.reports import (
 )
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
-from klaviyo_pipeline.orchestration.assets.report_fetcher import Answer, Asking, has_figures, named, whole_sends
+from klaviyo_pipeline.orchestration.assets.report_fetcher import (
+    ReportFetcher,
+    ReportResult,
+    has_figures,
+    named,
+    whole_sends,
+)
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
-from klaviyo_pipeline.postgres.ledger import AskedWith
+from klaviyo_pipeline.postgres.ledger import ReportContext
 from klaviyo_pipeline.postgres.refusals import refusals_of
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, told_by_partition
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import DaySpan
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
-from klaviyo_pipeline.windows import Window, report_windows, runs_of
+from klaviyo_pipeline.windows import Window, contiguous_ranges, report_windows
 
 MOST_METRICS = 3
 """Metrics that a report is asked with in one run: those that give nothing cost requests of the daily quota."""
@@ -84,7 +90,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
             "Klaviyo states it. Figures may change for days, so the trailing days are asked again."
         ),
     )
-    @signed
+    @cache_signature
     def report(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
         windows = plan.of_run(context)
 
@@ -95,7 +101,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
                 yield from _read(context, session, spec, windows)
                 context.add_asset_metadata(session.count.metadata())
 
-        return Load(batches=batches(), windows=windows, on_synced=told_by_partition(context))
+        return Load(batches=batches(), windows=windows, on_synced=report_partitions(context))
 
     return report
 
@@ -112,7 +118,7 @@ def _read(
         metric = chosen_metric(session, spec)
         context.log.info(f"conversion metric {metric.id}: {metric.how}")
         context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
-        if override or not _without_figures(session, spec):
+        if override or not _without_values(session, spec):
             with session.engine.begin() as connection:
                 remember_conversion_metric(connection, session.account.slug, metric.id)
         try:
@@ -128,15 +134,15 @@ def _read(
 def chosen_metric(session: Session, spec: ReportAsset) -> ConversionMetric:
     """The conversion metric that the account's reports are asked with; another one where this report has no figures at
     all for it."""
-    passed_over = _without_figures(session, spec)
+    passed_over = _without_values(session, spec)
     return find_conversion_metric(session.client, session.account.conversion_metric_id, passed_over)
 
 
-def _without_figures(session: Session, spec: ReportAsset) -> frozenset[str]:
+def _without_values(session: Session, spec: ReportAsset) -> frozenset[str]:
     """The metrics that Klaviyo gives no figure of this report for."""
     with session.engine.connect() as connection:
-        held = refusals_of(connection, session.account.slug, spec.report.name)
-    return frozenset(one.metric_id for one in held if one.statistics >= frozenset(spec.report.statistics))
+        in_table = refusals_of(connection, session.account.slug, spec.report.name)
+    return frozenset(one.metric_id for one in in_table if one.statistics >= frozenset(spec.report.statistics))
 
 
 @dataclass(frozen=True)
@@ -158,17 +164,17 @@ class _Reading:
     def batches(self) -> Iterator[Batch]:
         """The batches of each request's span: one, unless the answer leaves days out. Raises `DaysLeftOut` at the end
         for those."""
-        asking = Asking(self.context, self.session, self.spec.report, self.metric)
+        api_checks = ReportFetcher(self.context, self.session, self.spec.report, self.metric)
         counted = 0
         left_out = frozenset[date]()
-        for first in range(0, len(self.windows), self.spec.days_at_once):
-            span = self.windows[first : first + self.spec.days_at_once]
-            answer = asking.answer(_day(span[0]), _day(span[-1]))
+        for first in range(0, len(self.windows), self.spec.days_per_request):
+            chunk = self.windows[first : first + self.spec.days_per_request]
+            answer = api_checks.answer(_day(chunk[0]), _day(chunk[-1]))
             left_out |= answer.left_out
             sent = self.session.count.sent_to(*self._endpoints)
-            yield from self._batches(span, answer, sent - counted)
+            yield from self._batches(chunk, answer, sent - counted)
             counted = sent if answer.days else counted
-            self._tell_progress(span, len(answer.rows), done=first + len(span))
+            self._log_progress(chunk, len(answer.rows), done=first + len(chunk))
         if left_out:
             raise DaysLeftOut(
                 f"Klaviyo's {self.spec.report.name} report leaves out {named(left_out)}, asked again too; they "
@@ -176,38 +182,39 @@ class _Reading:
                 "days, set KLAVIYO_START_DATE."
             )
 
-    def _tell_progress(self, span: Sequence[Window], rows: int, done: int) -> None:
+    def _log_progress(self, chunk: Sequence[Window], rows: int, done: int) -> None:
         of = len(self.windows)
-        requests = ceil((of - done) / self.spec.days_at_once)
+        requests = ceil((of - done) / self.spec.days_per_request)
         left = time_left(self.spec.report.endpoint, requests, self.session.account.rate_scale)
-        self.context.log.info(f"{span[0].key} to {span[-1].key}, {rows:,} rows: {done} of {of} days{left}")
+        self.context.log.info(f"{chunk[0].key} to {chunk[-1].key}, {rows:,} rows: {done} of {of} days{left}")
 
     @property
     def _endpoints(self) -> set[str]:
         return {self.spec.report.endpoint.name, VALUES[self.spec.report.entity].endpoint.name}
 
-    def _batches(self, span: Sequence[Window], answer: Answer, requests: int) -> Iterator[Batch]:
+    def _batches(self, chunk: Sequence[Window], answer: ReportResult, requests: int) -> Iterator[Batch]:
         """A batch for each unbroken run of days that the answer is for: only these are replaced."""
         self._fill([row[self.spec.report.keys[0]] for row in answer.rows])
         dated = list(self._dated(self._born(answer.rows)))
-        for run in runs_of(span, [window for window in span if _day(window) in answer.days]):
+        for run in contiguous_ranges(chunk, [window for window in chunk if _day(window) in answer.days]):
             days = {_day(window): self.windows.index(window) for window in run}
-            asked = {"conversion_metric_id": self.metric_id, "observed_at": answer.asked_at}
-            rows = [{**row, "date": day, **asked, WINDOW: days[day]} for row, day in dated if day in days]
+            requested = {"conversion_metric_id": self.metric_id, "observed_at": answer.asked_at}
+            rows = [{**row, "date": day, **requested, WINDOW: days[day]} for row, day in dated if day in days]
             completes = [
-                Complete(window, answer.asked_at, requests if place == 0 else 0) for place, window in enumerate(run)
+                CompletedWindow(window, answer.asked_at, requests if place == 0 else 0)
+                for place, window in enumerate(run)
             ]
             requests = 0
             prepare = None
             if not isinstance(self.spec.report, SeriesReport):
-                undated = [{**row, **asked} for row, day in dated if day is None]
-                reach = whole_sends(_day(span[0]), _day(span[-1]), self.session.account.today(answer.asked_at))
-                prepare = partial(self._settle, undated, DaySpan("date", *reach, answer.asked_at))
+                undated = [{**row, **requested} for row, day in dated if day is None]
+                reach = whole_sends(_day(chunk[0]), _day(chunk[-1]), self.session.account.today(answer.asked_at))
+                prepare = partial(self._settle, undated, ReplaceRange("date", *reach, answer.asked_at))
             yield Batch(
                 table_frame(rows, frame_columns(self.spec)),
                 completes,
-                DaySpan("date", min(days), max(days), answer.asked_at, days),
-                AskedWith(
+                ReplaceRange("date", min(days), max(days), answer.asked_at, days),
+                ReportContext(
                     self.metric_id,
                     self.session.identity.timezone,
                     self.session.identity.currency,
@@ -216,14 +223,14 @@ class _Reading:
                 prepare=prepare,
             )
 
-    def _settle(self, undated: Sequence[Mapping[str, Any]], span: DaySpan, connection: sa.Connection) -> None:
+    def _settle(self, undated: Sequence[Mapping[str, Any]], chunk: ReplaceRange, connection: sa.Connection) -> None:
         """Have every figure of a campaign stand once, before the figures of a span are replaced."""
         moved = self._campaign_days.settle(connection)
         if moved:
             self.context.log.warning(
                 f"the send day of {len(moved)} campaigns has changed, and their figures are moved: {', '.join(moved)}"
             )
-        self._campaign_days.keep_undated(connection, undated, span)
+        self._campaign_days.keep_undated(connection, undated, chunk)
 
     @property
     def _campaign_days(self) -> CampaignDays:

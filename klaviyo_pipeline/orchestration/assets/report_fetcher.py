@@ -25,10 +25,10 @@ from klaviyo_pipeline.klaviyo.reports import LONGEST_SEND, VALUES, body
 from klaviyo_pipeline.orchestration.assets.allowed_statistics import given
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
-ASK_AGAIN = 2
+RETRIES = 2
 """How often a span is asked again when a cursor expires between its pages."""
 
-GAPS_ASKED = 3
+GAPS_REQUESTED = 3
 """Unbroken runs of left-out days whose values are asked for: each is a request of the daily quota."""
 
 
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReportResult:
     """What came for a span: every row of its days with a figure, one for each key and day.
 
     `days` are those that it is an answer for; `left_out` are days that have ended and are not among them. A day that
@@ -52,38 +52,38 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asking:
+class ReportFetcher:
     """Asks for spans of one report."""
 
     context: dg.AssetExecutionContext
     session: Session
     report: Report
     metric: ConversionMetric | None
-    _told: set[str] = field(default_factory=set)
+    _reported: set[str] = field(default_factory=set)
 
-    def answer(self, first: date, last: date) -> Answer:
+    def answer(self, first: date, last: date) -> ReportResult:
         """The answer for these days, both ends included; another request for what the first one left out."""
         wanted = frozenset(_days(first, last))
         begin = max(first, self.report.first_day or first)
         if last < begin:
-            return Answer(self.session.now(), [], wanted)
+            return ReportResult(self.session.now(), [], wanted)
         if not isinstance(self.report, SeriesReport):
             since, until = whole_sends(begin, last, self.session.account.today(self.session.now()))
             return replace(self._ask(self.report, since, until), days=wanted)
-        shown = self._ask(self.report, begin, last)
-        answer = replace(shown, days=(wanted & shown.days) | frozenset(day for day in wanted if day < begin))
-        today = self.session.account.today(shown.asked_at)
+        fetched = self._ask(self.report, begin, last)
+        answer = replace(fetched, days=(wanted & fetched.days) | frozenset(day for day in wanted if day < begin))
+        today = self.session.account.today(fetched.asked_at)
         left_out = frozenset(day for day in wanted - answer.days if day < today)
-        return self._asked_again(answer, left_out) if left_out else answer
+        return self._retried(answer, left_out) if left_out else answer
 
-    def _asked_again(self, answer: Answer, left_out: frozenset[date]) -> Answer:
+    def _retried(self, answer: ReportResult, left_out: frozenset[date]) -> ReportResult:
         first, last = min(left_out), max(left_out)
         self.context.log.warning(
             f"the {self.report.name} report leaves out {named(left_out)}: asked again from {first} to {last}"
         )
-        again = self._unless_refused(self.report, first, last) or Answer(answer.asked_at, [], frozenset())
+        again = self._unless_refused(self.report, first, last) or ReportResult(answer.asked_at, [], frozenset())
         found = left_out & again.days
-        empty = self._without_figures(left_out - found)
+        empty = self._without_values(left_out - found)
         return replace(
             answer,
             rows=answer.rows + [row for row in again.rows if row["date"] in found],
@@ -92,17 +92,17 @@ class Asking:
             refused=answer.refused | again.refused,
         )
 
-    def _without_figures(self, days: frozenset[date]) -> frozenset[date]:
+    def _without_values(self, days: frozenset[date]) -> frozenset[date]:
         """Those of these days that the values report has no figures for."""
         empty = frozenset[date]()
-        for gap in _gaps(days)[:GAPS_ASKED]:
+        for gap in _gaps(days)[:GAPS_REQUESTED]:
             answer = self._unless_refused(VALUES[self.report.entity], gap[0], gap[-1])
             if answer is not None and not any(has_figures(row, self.report) for row in answer.rows):
                 self.context.log.warning(f"Klaviyo has no figures for {named(frozenset(gap))}")
                 empty |= frozenset(gap)
         return empty
 
-    def _unless_refused(self, report: Report, first: date, last: date) -> Answer | None:
+    def _unless_refused(self, report: Report, first: date, last: date) -> ReportResult | None:
         """The answer; None where Klaviyo refuses the question."""
         try:
             return self._ask(report, first, last)
@@ -110,13 +110,13 @@ class Asking:
             self.context.log.warning(f"Klaviyo refuses to be asked for {first} to {last} alone: {refused}")
             return None
 
-    def _ask(self, report: Report, first: date, last: date) -> Answer:
+    def _ask(self, report: Report, first: date, last: date) -> ReportResult:
         """The answer with every statistic that Klaviyo gives."""
         metric = self.metric
         if metric is None:
             return self._pages_again(report, body(report, first, last), frozenset())
 
-        def ask(left_out: frozenset[str]) -> Answer:
+        def ask(left_out: frozenset[str]) -> ReportResult:
             return self._pages_again(report, body(report, first, last, metric.id, left_out=left_out), left_out)
 
         unwanted = frozenset() if metric.counts else frozenset(report.about_conversions)
@@ -126,26 +126,26 @@ class Asking:
         return replace(answer, refused=refused)
 
     def _tell_refused(self, words: str) -> None:
-        if words in self._told:
+        if words in self._reported:
             return
-        self._told.add(words)
+        self._reported.add(words)
         self.context.log.warning(
             f"{words}: they stay empty, and the other statistics are stored. Set KLAVIYO_CONVERSION_METRIC_ID to a "
             "metric that Klaviyo gives them for; for this one, sync asks for them again tomorrow, or with --force."
         )
-        self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._told))})
+        self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._reported))})
 
-    def _pages_again(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> Answer:
+    def _pages_again(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:
         """The pages, from the first again when a cursor expires between them."""
-        for attempt in range(ASK_AGAIN + 1):
+        for attempt in range(RETRIES + 1):
             try:
                 return self._pages(report, request, left_out)
             except CursorExpired:
-                if attempt == ASK_AGAIN:
+                if attempt == RETRIES:
                     raise
         raise AssertionError
 
-    def _pages(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> Answer:
+    def _pages(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:
         asked_at: datetime | None = None
         days: frozenset[date] | None = None
         pages = list[list[Row]]()
@@ -163,7 +163,7 @@ class Asking:
         rows = added_up(report, pages)
         if isinstance(report, SeriesReport):
             rows = [row for row in rows if row["date"] in days]
-        return Answer(asked_at, rows, days)
+        return ReportResult(asked_at, rows, days)
 
     def _is_shown(self, row: Mapping[str, Any]) -> bool:
         """Whether the row says something: a figure, or a level, which is known at zero, too."""
@@ -173,8 +173,8 @@ class Asking:
 def has_figures(row: Mapping[str, Any], report: Report) -> bool:
     """Whether any figure of the row is another than zero."""
     others = row[OTHER_STATISTICS]
-    figures = [*(row[name] for name in report.statistics), *(others.values() if others else ())]
-    return any(isinstance(figure, Decimal | int) and figure != 0 for figure in figures)
+    amounts = [*(row[name] for name in report.statistics), *(others.values() if others else ())]
+    return any(isinstance(figure, Decimal | int) and figure != 0 for figure in amounts)
 
 
 def whole_sends(first: date, last: date, today: date) -> tuple[date, date]:
@@ -184,8 +184,8 @@ def whole_sends(first: date, last: date, today: date) -> tuple[date, date]:
 
 def named(days: frozenset[date]) -> str:
     """The days, the first few by name."""
-    told = ", ".join(map(str, sorted(days)[:5]))
-    return told if len(days) <= 5 else f"{told} and {len(days) - 5} more"
+    days_text = ", ".join(map(str, sorted(days)[:5]))
+    return days_text if len(days) <= 5 else f"{days_text} and {len(days) - 5} more"
 
 
 def _days(first: date, last: date) -> list[date]:

@@ -15,9 +15,9 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.signatures import signed
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
-from klaviyo_pipeline.orchestration.checks.check import Check, Examination, Verdict
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome
 from klaviyo_pipeline.orchestration.checks.clock_checks import CLOCK_CHECK
 from klaviyo_pipeline.orchestration.checks.drift_checks import drift_checks, report_drift_checks
 from klaviyo_pipeline.orchestration.checks.entity_checks import census_checks, entity_checks
@@ -35,13 +35,13 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
-class AskingCheck:
+class ApiCheck:
     """A check that asks Klaviyo, as data."""
 
     asset: str
     name: str
     description: str
-    examine: Callable[[Examination, Session], Verdict]
+    examine: Callable[[CheckContext, Session], CheckOutcome]
 
 
 def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
@@ -75,24 +75,24 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     return found
 
 
-def asking_checks() -> list[AskingCheck]:
+def api_checks() -> list[ApiCheck]:
     """The checks that ask Klaviyo."""
     return [
         *(
-            AskingCheck(
+            ApiCheck(
                 listing.entity,
                 listing_checks.NAME,
                 listing_checks.DESCRIPTION,
-                partial(listing_checks.listed_objects_are_held, listing=listing),
+                partial(listing_checks.listed_objects_exist, listing=listing),
             )
             for listing in ENTITIES.values()
         ),
         *(
-            AskingCheck(
+            ApiCheck(
                 spec.name,
                 reconciliation_checks.NAME,
                 reconciliation_checks.DESCRIPTION,
-                partial(reconciliation_checks.days_add_up, spec=spec),
+                partial(reconciliation_checks.daily_sums_match_total, spec=spec),
             )
             for spec in REPORTS.values()
         ),
@@ -104,9 +104,9 @@ def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
     return [_key(account, asset, check.name) for asset, found in database_checks(account).items() for check in found]
 
 
-def asking_check_keys(account: Account) -> list[dg.AssetCheckKey]:
+def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
     """The keys of the checks that ask Klaviyo."""
-    return [_key(account, check.asset, check.name) for check in asking_checks()]
+    return [_key(account, check.asset, check.name) for check in api_checks()]
 
 
 def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
@@ -116,7 +116,7 @@ def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
 def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
     """Every check of one account."""
     steps = [_database_step(account, asset, checks) for asset, checks in database_checks(account).items()]
-    return steps + [_asking_step(account, check) for check in asking_checks()]
+    return steps + [_api_step(account, check) for check in api_checks()]
 
 
 def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
@@ -128,11 +128,11 @@ def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 
 
 @contextmanager
-def examining(engine: sa.Engine, account: Account, asset: str) -> Iterator[Examination]:
+def check_context(engine: sa.Engine, account: Account, asset: str) -> Iterator[CheckContext]:
     """One asset in one snapshot of the database, in a transaction that cannot write."""
     with snapshot(engine) as connection:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
-        yield Examination(connection, account, asset, now)
+        yield CheckContext(connection, account, asset, now)
 
 
 def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
@@ -143,18 +143,18 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
     ]
 
     @dg.multi_asset_check(name=f"{account.slug}__{asset}_checks", specs=specs, can_subset=True)
-    @signed
+    @cache_signature
     def examined(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
-        with warehouse.engine(account.slug) as engine, examining(engine, account, asset) as look:
+        with warehouse.engine(account.slug) as engine, check_context(engine, account, asset) as ctx:
             for check in checks:
                 if check.name in selected:
-                    yield _result(key, check.name, check.examine(look))
+                    yield _result(key, check.name, check.examine(ctx))
 
     return examined
 
 
-def _asking_step(account: Account, check: AskingCheck) -> dg.AssetChecksDefinition:
+def _api_step(account: Account, check: ApiCheck) -> dg.AssetChecksDefinition:
     key = dg.AssetKey([account.slug, check.asset])
     spec = dg.AssetCheckSpec(check.name, asset=key, description=check.description)
 
@@ -165,27 +165,29 @@ def _asking_step(account: Account, check: AskingCheck) -> dg.AssetChecksDefiniti
         can_subset=True,
         pool=f"{account.slug}_api",
     )
-    @signed
-    def asked(
+    @cache_signature
+    def requested(
         context: dg.AssetCheckExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:
         if context.job_def.asset_layer.selected_asset_keys:
             context.log.debug(f"not asked while assets are materialized; job {account.slug}_reconcile asks")
             return
-        with klaviyo.session(account, warehouse) as session, examining(session.engine, account, check.asset) as look:
-            yield _result(key, check.name, check.examine(look, session), session.count.requests)
+        with klaviyo.session(account, warehouse) as session, check_context(session.engine, account, check.asset) as ctx:
+            yield _result(key, check.name, check.examine(ctx, session), session.count.requests)
 
-    return asked
+    return requested
 
 
-def _result(key: dg.AssetKey, name: str, verdict: Verdict, requests: int | None = None) -> dg.AssetCheckResult:
-    asked = {} if requests is None else {"api_requests": requests}
-    severity = dg.AssetCheckSeverity.WARN if verdict.outcome == "warning" else dg.AssetCheckSeverity.ERROR
+def _result(
+    key: dg.AssetKey, name: str, outcome_of_check: CheckOutcome, requests: int | None = None
+) -> dg.AssetCheckResult:
+    requested = {} if requests is None else {"api_requests": requests}
+    severity = dg.AssetCheckSeverity.WARN if outcome_of_check.outcome == "warning" else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=name,
-        passed=verdict.outcome == "passed",
+        passed=outcome_of_check.outcome == "passed",
         severity=severity,
-        description=verdict.found,
-        metadata={**verdict.metadata, **asked},
+        description=outcome_of_check.found,
+        metadata={**outcome_of_check.metadata, **requested},
     )

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
-from klaviyo_pipeline.postgres.schema.tables import Target, reflect
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 
 Outcome = Literal["passed", "warning", "error"]
 
@@ -23,7 +23,7 @@ NAME_LENGTH = 40
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckOutcome:
     """What a check came to. `found` is what was seen and, where something is wrong, what to do about it.
 
     `metadata` holds plain values: counts, names of objects.
@@ -34,22 +34,22 @@ class Verdict:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def passed(found: str, **metadata: Any) -> Verdict:
-    return Verdict("passed", found, metadata)
+def passed(found: str, **metadata: Any) -> CheckOutcome:
+    return CheckOutcome("passed", found, metadata)
 
 
-def warning(found: str, **metadata: Any) -> Verdict:
+def warning(found: str, **metadata: Any) -> CheckOutcome:
     """Something that a person should look at; the data may be used."""
-    return Verdict("warning", found, metadata)
+    return CheckOutcome("warning", found, metadata)
 
 
-def error(found: str, **metadata: Any) -> Verdict:
+def error(found: str, **metadata: Any) -> CheckOutcome:
     """The data is wrong, or some of it is missing."""
-    return Verdict("error", found, metadata)
+    return CheckOutcome("error", found, metadata)
 
 
 @dataclass(frozen=True)
-class Examination:
+class CheckContext:
     """One asset of one account, as a check looks at it: in one snapshot of the database, at `now` (its clock, UTC).
 
     `asset` is the asset's name, and except for a census that of its table.
@@ -59,9 +59,9 @@ class Examination:
     account: Account
     asset: str
     now: datetime
-    _targets: dict[str, Target] = field(default_factory=dict, repr=False)
+    _targets: dict[str, DestinationTable] = field(default_factory=dict, repr=False)
 
-    def target(self, name: str | None = None) -> Target:
+    def target(self, name: str | None = None) -> DestinationTable:
         """A table of the account's schema; the asset's own by default."""
         name = name or self.asset
         if name not in self._targets:
@@ -91,7 +91,7 @@ class Check:
 
     name: str
     description: str
-    examine: Callable[[Examination], Verdict]
+    examine: Callable[[CheckContext], CheckOutcome]
     blocking: bool = False
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from klaviyo_pipeline.orchestration.checks.check import Check, Examination, Verdict, counted, error, passed
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed
 from klaviyo_pipeline.postgres.future_times import REMEDY, rows_ahead
 
 
-def observations_are_past(look: Examination) -> Verdict:
-    rows = rows_ahead(look.connection, look.account.slug, look.asset)
+def observations_are_past(ctx: CheckContext) -> CheckOutcome:
+    rows = rows_ahead(ctx.connection, ctx.account.slug, ctx.asset)
     if not rows:
         return passed("every observation lies in the past")
     return error(
-        f"{counted(rows, 'row')} of {look.asset} were observed ahead of the database's clock, and later "
+        f"{counted(rows, 'row')} of {ctx.asset} were observed ahead of the database's clock, and later "
         f"observations lose against them. {REMEDY}.",
         rows=rows,
     )

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP
+from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report
 from klaviyo_pipeline.orchestration.checks.check import (
     NAMED,
     Check,
-    Examination,
-    Verdict,
+    CheckContext,
+    CheckOutcome,
     counted,
     error,
     passed,
@@ -35,12 +35,12 @@ def drift_checks(listing: Listing) -> tuple[Check, ...]:
         Check(
             "attributes_are_known",
             "Klaviyo shows no attribute that the declarations do not know; a new one is kept in `raw`.",
-            lambda look: attributes_are_known(look, listing),
+            lambda ctx: attributes_are_known(ctx, listing),
         ),
         Check(
             "attributes_are_there",
             "Each object has every attribute that a column is read from; without it the column is null.",
-            lambda look: attributes_are_there(look, listing),
+            lambda ctx: attributes_are_there(ctx, listing),
         ),
     )
 
@@ -51,68 +51,70 @@ def report_drift_checks(report: Report) -> tuple[Check, ...]:
         Check(
             "statistics_are_known",
             f"Klaviyo shows no statistic that the declarations do not know; a new one is kept in `{OTHER_STATISTICS}`.",
-            lambda look: statistics_are_known(look, report),
+            lambda ctx: statistics_are_known(ctx, report),
         ),
     )
 
 
 def expected_attributes(listing: Listing) -> tuple[str, ...]:
     """The attributes that columns are read from."""
-    return tuple(column.path.partition(".")[0] for column in listing.columns if column.path not in (ID, STAMP, RAW))
-
-
-def attributes_are_known(look: Examination, listing: Listing) -> Verdict:
-    table = look.target().table
-    known = (*expected_attributes(listing), *KEPT_IN_RAW.get(listing.entity, ()))
-    shown = sa.func.jsonb_object_keys(table.c.raw["attributes"]).table_valued("name").render_derived(name="shown")
-    query = (
-        sa.select(shown.c.name, sa.func.count().label("objects"), sa.func.min(table.c.id).label("example"))
-        .select_from(table.join(shown, sa.true()))
-        .where(table.c.deleted_at.is_(None), shown.c.name.not_in(known))
-        .group_by(shown.c.name)
-        .order_by(shown.c.name)
+    return tuple(
+        column.path.partition(".")[0] for column in listing.columns if column.path not in (ID, REQUEST_VALUE, RAW)
     )
-    unknown = look.rows(query)
+
+
+def attributes_are_known(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+    table = ctx.target().table
+    known = (*expected_attributes(listing), *KEPT_IN_RAW.get(listing.entity, ()))
+    seen = sa.func.jsonb_object_keys(table.c.raw["attributes"]).table_valued("name").render_derived(name="shown")
+    query = (
+        sa.select(seen.c.name, sa.func.count().label("objects"), sa.func.min(table.c.id).label("example"))
+        .select_from(table.join(seen, sa.true()))
+        .where(table.c.deleted_at.is_(None), seen.c.name.not_in(known))
+        .group_by(seen.c.name)
+        .order_by(seen.c.name)
+    )
+    unknown = ctx.rows(query)
     if not unknown:
         return passed("every attribute is declared")
-    told = some(f"{shortened(row.name)} (in {row.objects:,}, such as {row.example})" for row in unknown)
+    sample = some(f"{shortened(row.name)} (in {row.objects:,}, such as {row.example})" for row in unknown)
     return warning(
-        f"Klaviyo shows {counted(len(unknown), 'attribute')} of {look.asset} that the declarations do not know: "
-        f"{told}. They are kept in raw->'attributes'; declare a column if you need one.",
+        f"Klaviyo shows {counted(len(unknown), 'attribute')} of {ctx.asset} that the declarations do not know: "
+        f"{sample}. They are kept in raw->'attributes'; declare a column if you need one.",
         unknown={row.name: row.objects for row in unknown},
     )
 
 
-def statistics_are_known(look: Examination, report: Report) -> Verdict:
-    table = look.target().table
-    shown = sa.func.jsonb_object_keys(table.c[OTHER_STATISTICS]).table_valued("name").render_derived(name="shown")
+def statistics_are_known(ctx: CheckContext, report: Report) -> CheckOutcome:
+    table = ctx.target().table
+    seen = sa.func.jsonb_object_keys(table.c[OTHER_STATISTICS]).table_valued("name").render_derived(name="shown")
     query = (
         sa.select(
-            shown.c.name,
+            seen.c.name,
             sa.func.count().label("rows"),
             sa.func.min(table.c[report.keys[0]]).label("example"),
             sa.func.max(table.c.date).label("last"),
         )
-        .select_from(table.join(shown, sa.true()))
-        .group_by(shown.c.name)
-        .order_by(shown.c.name)
+        .select_from(table.join(seen, sa.true()))
+        .group_by(seen.c.name)
+        .order_by(seen.c.name)
     )
-    unknown = look.rows(query)
+    unknown = ctx.rows(query)
     if not unknown:
         return passed("every statistic is declared")
-    told = some(
+    sample = some(
         f"{shortened(row.name)} (in {counted(row.rows, 'row')}, such as of {row.example}, last on {row.last})"
         for row in unknown
     )
     return warning(
-        f"Klaviyo shows {counted(len(unknown), 'statistic')} of {look.asset} that the declarations do not know: {told}"
+        f"Klaviyo shows {counted(len(unknown), 'statistic')} of {ctx.asset} that the declarations do not know: {sample}"
         f". They are kept in {OTHER_STATISTICS}; declare a column if you need one.",
         unknown={row.name: row.rows for row in unknown},
     )
 
 
-def attributes_are_there(look: Examination, listing: Listing) -> Verdict:
-    table = look.target().table
+def attributes_are_there(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+    table = ctx.target().table
     expected = (
         sa.func.unnest(sa.literal(list(expected_attributes(listing)), pg.ARRAY(sa.Text)))
         .table_valued("name")
@@ -127,12 +129,12 @@ def attributes_are_there(look: Examination, listing: Listing) -> Verdict:
         .group_by(expected.c.name)
         .order_by(expected.c.name)
     )
-    missing = look.rows(query)
+    missing = ctx.rows(query)
     if not missing:
         return passed("every object has every attribute that a column is read from")
-    told = "; ".join(f"{row.name}, missing in {some(row.ids[:NAMED], row.objects)}" for row in missing)
+    sample = "; ".join(f"{row.name}, missing in {some(row.ids[:NAMED], row.objects)}" for row in missing)
     return error(
-        f"objects of {look.asset} lack {counted(len(missing), 'attribute')}, and have null in its column: {told}. "
+        f"objects of {ctx.asset} lack {counted(len(missing), 'attribute')}, and have null in its column: {sample}. "
         "Read Klaviyo's change log for KLAVIYO_REVISION, and see whether the attribute has another name now.",
         missing={row.name: row.objects for row in missing},
     )

@@ -10,8 +10,8 @@ from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Column
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
-    Examination,
-    Verdict,
+    CheckContext,
+    CheckOutcome,
     counted,
     error,
     passed,
@@ -30,9 +30,9 @@ def entity_checks(listing: Listing) -> tuple[Check, ...]:
     """The checks of one entity's table and history."""
     return (
         Check(
-            "rows_are_their_objects",
+            "columns_match_raw",
             "Each row's id, texts and flags are those of the object in its `raw`.",
-            lambda look: rows_are_their_objects(look, listing),
+            lambda ctx: columns_match_raw(ctx, listing),
         ),
         Check(
             "history_is_unbroken",
@@ -48,56 +48,56 @@ def census_checks(listing: Listing) -> tuple[Check, ...]:
         Check(
             "census_is_fresh",
             "The last complete census is younger than two days: only a census sees flips, deletes and null times.",
-            lambda look: census_is_fresh(look, listing),
+            lambda ctx: census_is_fresh(ctx, listing),
         ),
     )
 
 
-def rows_are_their_objects(look: Examination, listing: Listing) -> Verdict:
+def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     """An attribute that could not be read is null in its column, and kept in `raw`: that is no fault."""
-    table = look.target().table
+    table = ctx.target().table
     differs = [table.c.raw["id"].astext.is_distinct_from(table.c.id)]
     differs += [_differs(table, column) for column in listing.columns if _is_attribute(column)]
-    ids = look.connection.execute(sa.select(table.c.id).where(sa.or_(*differs)).order_by(table.c.id)).scalars().all()
+    ids = ctx.connection.execute(sa.select(table.c.id).where(sa.or_(*differs)).order_by(table.c.id)).scalars().all()
     if not ids:
         return passed("every row says what its object says")
     return error(
-        f"{counted(len(ids), 'row')} of {look.asset} do not say what their raw object says: {some(ids)}. Run "
-        f"`klaviyo-pipeline sync {look.asset}_census`; if they stay, something else writes to the table.",
+        f"{counted(len(ids), 'row')} of {ctx.asset} do not say what their raw object says: {some(ids)}. Run "
+        f"`klaviyo-pipeline sync {ctx.asset}_census`; if they stay, something else writes to the table.",
         rows=len(ids),
     )
 
 
-def history_is_unbroken(look: Examination) -> Verdict:
-    history = look.view(f"{look.asset}_history", ["id", VALID_FROM, VALID_TO])
+def history_is_unbroken(ctx: CheckContext) -> CheckOutcome:
+    history = ctx.view(f"{ctx.asset}_history", ["id", VALID_FROM, VALID_TO])
     following = sa.func.lead(history.c.valid_from).over(partition_by=history.c.id, order_by=history.c.valid_from)
     spans = sa.select(history.c.id, history.c.valid_to, following.label("following")).subquery()
     query = sa.select(spans.c.id).where(spans.c.valid_to.is_distinct_from(spans.c.following)).distinct()
-    ids = sorted(look.connection.execute(query).scalars())
+    ids = sorted(ctx.connection.execute(query).scalars())
     if not ids:
         return passed("every object's states follow one another without a gap")
     return error(
-        f"the history of {counted(len(ids), 'object')} of {look.asset} has gaps, overlaps or no present state: "
-        f"{some(ids)}. Rows of {look.asset}_superseded are only ever added: look for what else writes to it, or to "
-        f"{look.asset}.",
+        f"the history of {counted(len(ids), 'object')} of {ctx.asset} has gaps, overlaps or no present state: "
+        f"{some(ids)}. Rows of {ctx.asset}_superseded are only ever added: look for what else writes to it, or to "
+        f"{ctx.asset}.",
         objects=len(ids),
     )
 
 
-def census_is_fresh(look: Examination, listing: Listing) -> Verdict:
-    runs = look.view("census_runs", ["entity", "started_at", "status", "error"])
+def census_is_fresh(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+    runs = ctx.view("census_runs", ["entity", "started_at", "status", "error"])
     query = (
         sa.select(runs.c.started_at, runs.c.status, runs.c.error)
         .where(runs.c.entity == listing.entity)
         .order_by(runs.c.started_at.desc())
     )
-    every = look.rows(query)
+    every = ctx.rows(query)
     complete = next((run.started_at for run in every if run.status == "complete"), None)
     failed = f"; the last attempt failed: {every[0].error}" if every and every[0].status == "failed" else ""
-    remedy = f"run `klaviyo-pipeline sync {look.asset}`"
+    remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
     if complete is None:
         return warning(f"there is no complete census of {listing.entity} yet{failed}: {remedy}")
-    age = look.now - complete
+    age = ctx.now - complete
     if age > CENSUS_AGE or failed:
         hours = age.total_seconds() / 3600
         return warning(f"the last complete census of {listing.entity} is {hours:.0f} h old{failed}: {remedy}")

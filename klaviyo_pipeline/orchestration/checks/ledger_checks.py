@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
-    Examination,
-    Verdict,
+    CheckContext,
+    CheckOutcome,
     counted,
     error,
     passed,
@@ -52,73 +52,73 @@ def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
             "synced_through_is_fresh",
             f"Everything is synced, without a gap, up to {_age(late)} ago or later (a warning), {_age(VERY_LATE)} ago "
             "or later (an error). It counts what the data reaches up to, not when a run last succeeded.",
-            lambda look: synced_through_is_fresh(look, late),
+            lambda ctx: synced_through_is_fresh(ctx, late),
         ),
     )
 
 
-def windows_do_not_overlap(look: Examination) -> Verdict:
-    spans = _spans(look)
-    overlapping = look.rows(sa.select(spans).where(spans.c.window_end > spans.c.following).order_by(spans.c.window_end))
+def windows_do_not_overlap(ctx: CheckContext) -> CheckOutcome:
+    spans = _spans(ctx)
+    overlapping = ctx.rows(sa.select(spans).where(spans.c.window_end > spans.c.following).order_by(spans.c.window_end))
     if overlapping:
         return error(
-            f"{counted(len(overlapping), 'window')} of {look.asset} overlap the next one: "
-            f"{some(_shown(row.window_start) for row in overlapping)}. {_REWINDOW}",
+            f"{counted(len(overlapping), 'window')} of {ctx.asset} overlap the next one: "
+            f"{some(_seen(row.window_start) for row in overlapping)}. {_RESET_WINDOWS}",
             windows=len(overlapping),
         )
-    strays = _strays(look)
+    strays = _strays(ctx)
     if strays:
         return error(
-            f"{counted(len(strays), 'window')} of {look.asset} are not as the account's windows are cut: "
-            f"{some(_shown(start) for start in strays)}. {_REWINDOW}",
+            f"{counted(len(strays), 'window')} of {ctx.asset} are not as the account's windows are cut: "
+            f"{some(_seen(start) for start in strays)}. {_RESET_WINDOWS}",
             windows=len(strays),
         )
     return passed("every window is one of the account's, and none overlaps another")
 
 
-def windows_have_no_gaps(look: Examination) -> Verdict:
-    spans = _spans(look)
-    gaps = look.rows(sa.select(spans).where(spans.c.window_end < spans.c.following).order_by(spans.c.window_end))
+def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
+    spans = _spans(ctx)
+    gaps = ctx.rows(sa.select(spans).where(spans.c.window_end < spans.c.following).order_by(spans.c.window_end))
     if not gaps:
         return passed("the windows follow one another")
-    zone = look.account.zone
-    told = some(f"{_shown(row.window_end)} to {_shown(row.following)}" for row in gaps)
+    zone = ctx.account.zone
+    sample = some(f"{_seen(row.window_end)} to {_seen(row.following)}" for row in gaps)
     first = gaps[0].window_end.astimezone(zone).date()
     last = (gaps[-1].following.astimezone(zone) - timedelta(microseconds=1)).date()
     return warning(
-        f"{counted(len(gaps), 'gap')} between the windows of {look.asset} were never asked: {told}. Run "
-        f"`klaviyo-pipeline sync {look.asset} --from {first} --to {last}`.",
+        f"{counted(len(gaps), 'gap')} between the windows of {ctx.asset} were never asked: {sample}. Run "
+        f"`klaviyo-pipeline sync {ctx.asset} --from {first} --to {last}`.",
         gaps=len(gaps),
     )
 
 
-def windows_have_not_failed(look: Examination) -> Verdict:
-    ledger = Ledger(look.account.slug, look.asset).table
+def windows_have_not_failed(ctx: CheckContext) -> CheckOutcome:
+    ledger = Ledger(ctx.account.slug, ctx.asset).table
     query = (
         sa.select(ledger.c.window_start, ledger.c.error)
-        .where(ledger.c.entity == look.asset, ledger.c.status == "failed")
+        .where(ledger.c.entity == ctx.asset, ledger.c.status == "failed")
         .order_by(ledger.c.window_start)
     )
-    failed = look.rows(query)
+    failed = ctx.rows(query)
     if not failed:
         return passed("no window is failed")
     return error(
-        f"{counted(len(failed), 'window')} of {look.asset} were never synced, and the last attempt failed: "
-        f"{some(_shown(row.window_start) for row in failed)}; the last reason: {failed[-1].error}. "
-        f"`klaviyo-pipeline sync {look.asset}` asks for them again.",
+        f"{counted(len(failed), 'window')} of {ctx.asset} were never synced, and the last attempt failed: "
+        f"{some(_seen(row.window_start) for row in failed)}; the last reason: {failed[-1].error}. "
+        f"`klaviyo-pipeline sync {ctx.asset}` asks for them again.",
         windows=len(failed),
     )
 
 
-def synced_through_is_fresh(look: Examination, late: timedelta) -> Verdict:
-    status = look.view("sync_status", ["entity", "synced_through"])
-    query = sa.select(status.c.synced_through).where(status.c.entity == look.asset)
-    through: datetime | None = look.connection.execute(query).scalar_one_or_none()
-    remedy = f"run `klaviyo-pipeline sync {look.asset}`"
+def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
+    status = ctx.view("sync_status", ["entity", "synced_through"])
+    query = sa.select(status.c.synced_through).where(status.c.entity == ctx.asset)
+    through: datetime | None = ctx.connection.execute(query).scalar_one_or_none()
+    remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
     if through is None:
-        return warning(f"no window of {look.asset} was ever synced: {remedy}")
-    age = look.now - through
-    found = f"{look.asset} is synced through {through:%Y-%m-%d %H:%M} UTC"
+        return warning(f"no window of {ctx.asset} was ever synced: {remedy}")
+    age = ctx.now - through
+    found = f"{ctx.asset} is synced through {through:%Y-%m-%d %H:%M} UTC"
     if age <= late:
         return passed(found)
     judged = error if age > VERY_LATE else warning
@@ -127,39 +127,39 @@ def synced_through_is_fresh(look: Examination, late: timedelta) -> Verdict:
     )
 
 
-_REWINDOW = "Run `klaviyo-pipeline rewindow`, then sync again: rows stay, every window is asked again."
+_RESET_WINDOWS = "Run `klaviyo-pipeline reset-windows`, then sync again: rows stay, every window is asked again."
 
 
-def _spans(look: Examination) -> sa.Subquery:
+def _spans(ctx: CheckContext) -> sa.Subquery:
     """Every window of the asset, with the start of the one that follows."""
-    ledger = Ledger(look.account.slug, look.asset).table
+    ledger = Ledger(ctx.account.slug, ctx.asset).table
     following = sa.func.lead(ledger.c.window_start).over(order_by=ledger.c.window_start)
     query = sa.select(ledger.c.window_start, ledger.c.window_end, following.label("following"))
-    return query.where(ledger.c.entity == look.asset).subquery()
+    return query.where(ledger.c.entity == ctx.asset).subquery()
 
 
-def _strays(look: Examination) -> Sequence[Any]:
+def _strays(ctx: CheckContext) -> Sequence[Any]:
     """Starts of the ended windows since the start date that are not among those expected."""
-    ledger = Ledger(look.account.slug, look.asset).table
-    expected = look.view("expected_windows", ["entity", "window_start", "window_end"])
-    ours = sa.select(expected).where(expected.c.entity == look.asset).cte()
+    ledger = Ledger(ctx.account.slug, ctx.asset).table
+    expected = ctx.view("expected_windows", ["entity", "window_start", "window_end"])
+    ours = sa.select(expected).where(expected.c.entity == ctx.asset).cte()
     first = sa.select(sa.func.min(ours.c.window_start)).scalar_subquery()
     same = sa.and_(ours.c.window_start == ledger.c.window_start, ours.c.window_end == ledger.c.window_end)
     query = (
         sa.select(ledger.c.window_start)
         .select_from(ledger.outerjoin(ours, same))
         .where(
-            ledger.c.entity == look.asset,
+            ledger.c.entity == ctx.asset,
             ledger.c.window_end <= sa.func.now(),
             ledger.c.window_start >= first,
             ours.c.window_start.is_(None),
         )
         .order_by(ledger.c.window_start)
     )
-    return look.connection.execute(query).scalars().all()
+    return ctx.connection.execute(query).scalars().all()
 
 
-def _shown(moment: datetime) -> str:
+def _seen(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 

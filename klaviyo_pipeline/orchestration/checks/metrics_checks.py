@@ -8,7 +8,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
-from klaviyo_pipeline.orchestration.checks.check import Check, Examination, Verdict, counted, error, passed, some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 
@@ -36,45 +36,45 @@ def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
     """The checks of one metrics table."""
     checks = [
         Check(
-            "sums_are_the_reports",
+            "metrics_match_report",
             f"For each {table.key.removesuffix('_id')} and day the sums equal those of {table.report}, exactly. Days "
             "whose report was asked again since are left out: the next run computes them anew.",
-            lambda look: sums_are_the_reports(look, table),
+            lambda ctx: metrics_match_report(ctx, table),
         )
     ]
     if table.name != "segment_metrics":
         checks.append(
             Check(
-                "rates_can_be_rates",
+                "rates_within_bounds",
                 f"Between 0 and 1: {', '.join(FRACTIONS)}. Not below 0: {', '.join(NOT_NEGATIVE)}.",
-                rates_can_be_rates,
+                rates_within_bounds,
             )
         )
     return tuple(checks)
 
 
-def rates_can_be_rates(look: Examination) -> Verdict:
-    target = look.target()
+def rates_within_bounds(ctx: CheckContext) -> CheckOutcome:
+    target = ctx.target()
     columns = target.table.c
     wrong = {name: columns[name] < 0 for name in (*FRACTIONS, *NOT_NEGATIVE) if name in columns}
     wrong |= {name: sa.or_(columns[name] < 0, columns[name] > 1 + NOISE) for name in FRACTIONS if name in columns}
     key = target.key[0]
     query = sa.select(columns[key], columns.date, *(test.label(name) for name, test in wrong.items()))
-    rows = look.rows(query.where(sa.or_(*wrong.values())).order_by(columns.date))
+    rows = ctx.rows(query.where(sa.or_(*wrong.values())).order_by(columns.date))
     if not rows:
         return passed("every rate can be one")
-    told = some(f"{', '.join(n for n in wrong if getattr(row, n))} of {row[0]} on {row.date}" for row in rows)
+    sample = some(f"{', '.join(n for n in wrong if getattr(row, n))} of {row[0]} on {row.date}" for row in rows)
     return error(
-        f"{counted(len(rows), 'row')} of {look.asset} have a rate that cannot be: {told}. Rates are computed from the "
+        f"{counted(len(rows), 'row')} of {ctx.asset} have a rate that cannot be: {sample}. Rates are computed from the "
         "report's sums: look at its checks.",
         rows=len(rows),
     )
 
 
-def sums_are_the_reports(look: Examination, table: MetricsTable) -> Verdict:
-    metrics, report = look.target(), look.target(table.report)
+def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
+    metrics, report = ctx.target(), ctx.target(table.report)
     names = [name for name in metrics.content if name in report.content and name != "conversion_metric_id"]
-    days = _computed_days(look, table)
+    days = _computed_days(ctx, table)
     key = table.key
     sums = (
         sa.select(report.table.c[key], report.table.c.date, *(sa.func.sum(report.table.c[n]).label(n) for n in names))
@@ -99,34 +99,34 @@ def sums_are_the_reports(look: Examination, table: MetricsTable) -> Verdict:
         .where(ours_is.op("IS DISTINCT FROM")(sums_is))
         .order_by("date", "id")
     )
-    rows = look.rows(query)
+    rows = ctx.rows(query)
     if not rows:
         return passed(f"every sum is {table.report}'s")
     found: list[date] = [row.date for row in rows]
     # From a report that lost its rows the metrics would be computed as nothing.
-    lost = days_that_differ(look.connection, look.account, table.report, found[0], found[-1])
-    assets = f"{table.report} {look.asset}" if lost else look.asset
+    lost = days_that_differ(ctx.connection, ctx.account, table.report, found[0], found[-1])
+    assets = f"{table.report} {ctx.asset}" if lost else ctx.asset
     return error(
-        f"{counted(len(rows), 'row')} of {look.asset} differ from the sums of {table.report}: "
+        f"{counted(len(rows), 'row')} of {ctx.asset} differ from the sums of {table.report}: "
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "
         f"Run `klaviyo-pipeline sync {assets} --from {found[0]} --to {found[-1]} --force`.",
         rows=len(rows),
     )
 
 
-def _computed_days(look: Examination, table: MetricsTable) -> sa.CTE:
+def _computed_days(ctx: CheckContext, table: MetricsTable) -> sa.CTE:
     """The days whose metrics sum up the report's latest answer."""
-    ledger = Ledger(look.account.slug, table.name).table
-    computed, asked = ledger.alias("computed"), ledger.alias("asked")
+    ledger = Ledger(ctx.account.slug, table.name).table
+    computed, requested = ledger.alias("computed"), ledger.alias("asked")
     query = (
-        sa.select(look.day_of(computed.c.window_start).label("date"))
-        .join_from(computed, asked, computed.c.window_start == asked.c.window_start)
+        sa.select(ctx.day_of(computed.c.window_start).label("date"))
+        .join_from(computed, requested, computed.c.window_start == requested.c.window_start)
         .where(
             computed.c.entity == table.name,
-            asked.c.entity == table.report,
+            requested.c.entity == table.report,
             computed.c.status == "synced",
-            asked.c.status == "synced",
-            computed.c.asked_at >= asked.c.asked_at,
+            requested.c.status == "synced",
+            computed.c.asked_at >= requested.c.asked_at,
         )
     )
     return query.cte("days")

@@ -21,11 +21,19 @@ from klaviyo_pipeline.klaviyo.report_types import SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.orchestration.assets.allowed_statistics import given
 from klaviyo_pipeline.orchestration.assets.report_fetcher import whole_sends
-from klaviyo_pipeline.orchestration.checks.check import Examination, Verdict, counted, error, passed, some, warning
+from klaviyo_pipeline.orchestration.checks.check import (
+    CheckContext,
+    CheckOutcome,
+    counted,
+    error,
+    passed,
+    some,
+    warning,
+)
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
 
-NAME = "days_add_up"
+NAME = "daily_sums_match_total"
 DESCRIPTION = (
     "Over the last settled days, at most 30, the sums of the additive statistics equal Klaviyo's values report of the "
     "whole span. Asks Klaviyo for that report: one request of its daily quota."
@@ -37,7 +45,7 @@ NOISE = Decimal("0.005")
 """Figures arrive as floats with noise, and are summed here and there in another order."""
 
 Key = tuple[str, ...]
-Figures = Mapping[str, Decimal]
+Values = Mapping[str, Decimal]
 
 
 @dataclass(frozen=True)
@@ -53,41 +61,43 @@ class Span:
     refused: frozenset[str] = frozenset()
 
 
-def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdict:
+def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsset) -> CheckOutcome:
     """Compare the last settled days with one answer of the values report."""
-    span = settled_span(look, spec)
+    span = settled_span(ctx, spec)
     if span is None:
         return passed("no day is settled yet")
-    kept = _stored(look, spec, span)
-    sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(look)
-    look.release()
+    stored = _stored(ctx, spec, span)
+    sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(ctx)
+    ctx.release()
     try:
-        told, unknown, refused = _answer(session, spec, span)
+        sample, unknown, refused = _answer(session, spec, span)
     except ConversionMetricIneligible as ineligible:
         return warning(f"the days {span.first} to {span.last} cannot be compared: {ineligible}")
-    dayless: dict[Key, Figures] = {}
+    dayless: dict[Key, Values] = {}
     if not isinstance(spec.report, SeriesReport):
-        dayless = {key: figures for key, figures in told.items() if key[0] not in sent and any(figures.values())}
+        dayless = {key: amounts for key, amounts in sample.items() if key[0] not in sent and any(amounts.values())}
         # The answer reaches past the span.
-        told = {key: one for key, one in told.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last}
+        sample = {key: one for key, one in sample.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last}
     not_given = span.refused | refused
     names = [
         name
         for name in spec.report.additive
-        if name not in not_given and (not kept or any(name in row for row in kept.values()))
+        if name not in not_given and (not stored or any(name in row for row in stored.values()))
     ]
     differing = [
         f"{name} of {'/'.join(filter(None, key))}: {ours:f} here, {theirs:f} in Klaviyo's"
-        for key in sorted({*kept, *told})
+        for key in sorted({*stored, *sample})
         for name in names
-        if abs((ours := kept.get(key, {}).get(name, Decimal())) - (theirs := told.get(key, {}).get(name, Decimal())))
+        if abs(
+            (ours := stored.get(key, {}).get(name, Decimal())) - (theirs := sample.get(key, {}).get(name, Decimal()))
+        )
         > NOISE
     ]
     days = f"{span.first} to {span.last}"
     ids = sorted({key[0] for key in dayless})
     metadata = {
         "days": (span.last - span.first).days + 1,
-        "groups": len(told),
+        "groups": len(sample),
         "unknown_statistics": unknown,
         "without_day": ids,
         "refused_statistics": sorted(not_given),
@@ -105,7 +115,7 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
             **metadata,
         )
     if dayless:
-        values = [figures["conversion_value"] for figures in dayless.values() if "conversion_value" in figures]
+        values = [amounts["conversion_value"] for amounts in dayless.values() if "conversion_value" in amounts]
         revenue = f", {sum(values, Decimal()):f} in conversion_value," if len(values) == len(dayless) else ""
         return warning(
             f"the days {days} add up to the {report.name} report, but for "
@@ -117,17 +127,17 @@ def days_add_up(look: Examination, session: Session, spec: ReportAsset) -> Verdi
     return passed(f"the days {days} add up to the {report.name} report{but}", **metadata)
 
 
-def settled_span(look: Examination, spec: ReportAsset) -> Span | None:
+def settled_span(ctx: CheckContext, spec: ReportAsset) -> Span | None:
     """The last settled days, unbroken and asked with one metric; None where there are none."""
     earliest = spec.report.first_day or date.min
-    days = look.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
+    days = ctx.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
     query = (
         sa.select(days.c.date, days.c.conversion_metric_id, days.c.refused_statistics)
-        .where(days.c.entity == look.asset, days.c.is_settled, days.c.date >= earliest)
+        .where(days.c.entity == ctx.asset, days.c.is_settled, days.c.date >= earliest)
         .order_by(days.c.date.desc())
         .limit(LONGEST_SPAN)
     )
-    settled = look.rows(query)
+    settled = ctx.rows(query)
     if not settled:
         return None
     last, metric_id = settled[0].date, settled[0].conversion_metric_id
@@ -140,33 +150,31 @@ def settled_span(look: Examination, spec: ReportAsset) -> Span | None:
     return Span(last - timedelta(days=unbroken - 1), last, metric_id, refused)
 
 
-def _stored(look: Examination, spec: ReportAsset, span: Span) -> dict[Key, Figures]:
+def _stored(ctx: CheckContext, spec: ReportAsset, span: Span) -> dict[Key, Values]:
     """The sums of the span by the report's keys; a statistic that is null on every day is left out."""
-    table = look.target().table
+    table = ctx.target().table
     keys = [table.c[name] for name in spec.report.keys]
     query = (
         sa.select(*keys, *(sa.func.sum(table.c[name]).label(name) for name in spec.report.additive))
         .where(table.c.date.between(span.first, span.last))
         .group_by(*keys)
     )
-    return {_key(spec, row._mapping): _figures(spec, row._mapping) for row in look.rows(query)}
+    return {_key(spec, row._mapping): _values(spec, row._mapping) for row in ctx.rows(query)}
 
 
-def _answer(
-    session: Session, spec: ReportAsset, span: Span
-) -> tuple[dict[Key, Figures], Sequence[str], frozenset[str]]:
+def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Values], Sequence[str], frozenset[str]]:
     """Klaviyo's figures of the span by the report's keys, the statistics that the declarations do not know, and those
     that Klaviyo refuses for the metric."""
     report, first, last = VALUES[spec.report.entity], span.first, span.last
     if not isinstance(spec.report, SeriesReport):
         first, last = whole_sends(first, last, session.account.today(session.now()))
 
-    def ask(left_out: frozenset[str]) -> tuple[dict[Key, Figures], Sequence[str]]:
+    def ask(left_out: frozenset[str]) -> tuple[dict[Key, Values], Sequence[str]]:
         request = body(report, first, last, span.metric_id, left_out=left_out)
         pages = list(session.client.report_pages(report, request))
         rows = added_up(report, [page.rows for page in pages])
         unknown = sorted({name for page in pages for name in page.unknown})
-        return {_key(spec, row): _figures(spec, row) for row in rows}, unknown
+        return {_key(spec, row): _values(spec, row) for row in rows}, unknown
 
     if span.metric_id is None:
         return *ask(frozenset()), frozenset()
@@ -174,13 +182,13 @@ def _answer(
     return *answer, refused
 
 
-def _days_of_sends(look: Examination) -> dict[str, date]:
-    return CampaignDays(look.account.slug, look.account.timezone).sent(look.connection)
+def _days_of_sends(ctx: CheckContext) -> dict[str, date]:
+    return CampaignDays(ctx.account.slug, ctx.account.timezone).sent(ctx.connection)
 
 
 def _key(spec: ReportAsset, row: Mapping[Any, Any]) -> Key:
     return tuple(row[name] for name in spec.report.keys)
 
 
-def _figures(spec: ReportAsset, row: Mapping[Any, Any]) -> Figures:
+def _values(spec: ReportAsset, row: Mapping[Any, Any]) -> Values:
     return {name: row[name] for name in spec.report.additive if row[name] is not None}

@@ -8,7 +8,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
-from klaviyo_pipeline.orchestration.checks.check import Check, Examination, Verdict, counted, error, passed, some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 
@@ -36,36 +36,36 @@ def entity_count_check() -> Check:
     )
 
 
-def report_rows_match_ledger(look: Examination) -> Verdict:
-    metrics = look.asset.replace("_report", "_metrics")
-    return _compared(look, days_that_differ(look.connection, look.account, look.asset), f"{look.asset} {metrics}")
+def report_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
+    metrics = ctx.asset.replace("_report", "_metrics")
+    return _compared(ctx, days_that_differ(ctx.connection, ctx.account, ctx.asset), f"{ctx.asset} {metrics}")
 
 
-def metrics_rows_match_ledger(look: Examination, table: MetricsTable) -> Verdict:
+def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
     """Computing metrics again from a report that lost its rows would lose the metrics too: the report comes first."""
-    days = days_that_differ(look.connection, look.account, look.asset)
-    lost = set(days) & set(days_that_differ(look.connection, look.account, table.report))
-    return _compared(look, days, f"{table.report} {look.asset}" if lost else look.asset)
+    days = days_that_differ(ctx.connection, ctx.account, ctx.asset)
+    lost = set(days) & set(days_that_differ(ctx.connection, ctx.account, table.report))
+    return _compared(ctx, days, f"{table.report} {ctx.asset}" if lost else ctx.asset)
 
 
-def _compared(look: Examination, days: list[date], assets: str) -> Verdict:
+def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
     if not days:
         return passed("every synced day has the rows that the ledger counted")
     return error(
-        f"{counted(len(days), 'day')} of {look.asset} have other numbers of rows than the ledger counted: "
+        f"{counted(len(days), 'day')} of {ctx.asset} have other numbers of rows than the ledger counted: "
         f"{some(days)}. The table was changed by hand, emptied or restored. "
         f"Run `klaviyo-pipeline sync {assets} --from {days[0]} --to {days[-1]} --force`.",
         days=len(days),
     )
 
 
-def entity_rows_match_ledger(look: Examination) -> Verdict:
+def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
     """An object that changed since counts in another window, but its earlier state stays in the history.
 
     One whose time cannot be read counts in a window that the history does not tell.
     """
-    ledger = Ledger(look.account.slug, look.asset).table
-    history = look.view(f"{look.asset}_history", ["updated_at"])
+    ledger = Ledger(ctx.account.slug, ctx.asset).table
+    history = ctx.view(f"{ctx.asset}_history", ["updated_at"])
     inside = sa.or_(
         sa.and_(history.c.updated_at >= ledger.c.window_start, history.c.updated_at < ledger.c.window_end),
         history.c.updated_at.is_(None),
@@ -73,23 +73,23 @@ def entity_rows_match_ledger(look: Examination) -> Verdict:
     query = (
         sa.select(ledger.c.window_start, ledger.c.window_end)
         .where(
-            ledger.c.entity == look.asset,
+            ledger.c.entity == ctx.asset,
             ledger.c.status == "synced",
             ledger.c.rows_fetched > 0,
             ~sa.exists().where(inside),
         )
         .order_by(ledger.c.window_start)
     )
-    windows = look.rows(query)
+    windows = ctx.rows(query)
     if not windows:
         return passed("every window that contained objects has some in the history")
-    zone = look.account.zone
+    zone = ctx.account.zone
     first = windows[0].window_start.astimezone(zone).date()
     last = (windows[-1].window_end.astimezone(zone) - timedelta(microseconds=1)).date()
     return error(
-        f"{counted(len(windows), 'window')} of {look.asset} contained objects when they were synced, and none is in "
+        f"{counted(len(windows), 'window')} of {ctx.asset} contained objects when they were synced, and none is in "
         f"the table: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was emptied or "
         "restored by hand. "
-        f"Run `klaviyo-pipeline sync {look.asset} {look.asset}_census --from {first} --to {last} --force`.",
+        f"Run `klaviyo-pipeline sync {ctx.asset} {ctx.asset}_census --from {first} --to {last} --force`.",
         windows=len(windows),
     )

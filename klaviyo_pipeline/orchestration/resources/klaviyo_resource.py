@@ -22,10 +22,10 @@ import sqlalchemy as sa
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, in_terms_of
 from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.config.time_zones import same_zone
-from klaviyo_pipeline.klaviyo.account import Account as KlaviyoAccount
+from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.api_usage import RequestCount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
-from klaviyo_pipeline.postgres.account_binding import claim
+from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline.postgres.api_calls import remember_calls
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _open_sessions: weakref.WeakSet[threading.Event] = weakref.WeakSet()
 
 
-def told_to_stop() -> threading.Event:
+def stop_requested() -> threading.Event:
     """An event that is set when the sessions of this process are told to stop."""
     stop = threading.Event()
     _open_sessions.add(stop)
@@ -80,7 +80,7 @@ class Session:
             self.account,
             f"KLAVIYO_TIMEZONE is {self.account.timezone}, and the account's own zone is {self.identity.timezone}: "
             f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account. "
-            "If windows were synced in the other zone, run `klaviyo-pipeline rewindow` then.",
+            "If windows were synced in the other zone, run `klaviyo-pipeline reset-windows` then.",
         )
 
     @property
@@ -102,7 +102,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
         What was asked is noted under `run_id`, if there is one, however the run ends.
         """
         key = api_key(account.api_key_variable)
-        stop = told_to_stop()
+        stop = stop_requested()
         count = RequestCount()
         with errors_in_terms_of(account), warehouse.engine(account.slug) as engine:
             pacer = PostgresPacer(engine, account.slug, scale=account.rate_scale)
@@ -120,7 +120,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
                     # Before the transaction: who holds one connection and waits for another can wait for his like.
                     verified_at = pacer.now()
                     with engine.begin() as connection:
-                        others = claim(
+                        others = bind_schema(
                             connection,
                             account,
                             account_id=identity.id,
@@ -163,7 +163,7 @@ _identities: dict[tuple[str, str], tuple[float, KlaviyoAccount]] = {}
 _identity_locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
 
-def trust(account: Account, identity: KlaviyoAccount) -> None:
+def cache_identity(account: Account, identity: KlaviyoAccount) -> None:
     """Take over what another process of ours has just asked: whose the key in the environment is."""
     known_by = _known_by(account.api_url, api_key(account.api_key_variable))
     with _identity_locks[known_by]:

@@ -12,7 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import errors, sql
 
-from klaviyo_pipeline.config.settings import OVERVIEW_SCHEMA
+from klaviyo_pipeline.config.settings import CROSS_ACCOUNT_SCHEMA
 from klaviyo_pipeline.postgres.server.sessions import connect
 
 VIEWS: Mapping[str, LiteralString] = {
@@ -53,23 +53,23 @@ ORDER BY columns.attnum
 """
 
 
-class OverviewRefused(RuntimeError):
+class CrossAccountViewsRefused(RuntimeError):
     """The views cannot be made; one line that says why. The accounts' own tables are not touched."""
 
 
-def refresh_overview(dsn: str) -> list[str]:
+def refresh_cross_account_views(dsn: str) -> list[str]:
     """Make the views over every migrated account of this database anew; return the accounts' slugs.
 
     With fewer than two accounts there are no views, and those of before are dropped. Processes that ask at once take
-    turns. Raises `OverviewRefused`, and psycopg's `OperationalError` when the server cannot be reached.
+    turns. Raises `CrossAccountViewsRefused`, and psycopg's `OperationalError` when the server cannot be reached.
     """
     with connect(dsn) as connection:
         try:
             with connection.transaction():
                 return _refresh(connection)
         except (errors.InsufficientPrivilege, errors.DependentObjectsStillExist) as error:
-            raise OverviewRefused(
-                f"the views over all accounts in {OVERVIEW_SCHEMA} stay as they are: {error.diag.message_primary} "
+            raise CrossAccountViewsRefused(
+                f"the views over all accounts in {CROSS_ACCOUNT_SCHEMA} stay as they are: {error.diag.message_primary} "
                 f"(role {connection.info.user})."
             ) from None
 
@@ -77,19 +77,19 @@ def refresh_overview(dsn: str) -> list[str]:
 def _refresh(connection: psycopg.Connection[Any]) -> list[str]:
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pipeline overview', 0))")
     schemas = [name for (name,) in connection.execute(_SCHEMAS, {"shown": list(VIEWS)}).fetchall()]
-    there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [OVERVIEW_SCHEMA]).fetchone()
+    there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [CROSS_ACCOUNT_SCHEMA]).fetchone()
     if there is None and len(schemas) >= FEWEST:
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(OVERVIEW_SCHEMA)))
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(CROSS_ACCOUNT_SCHEMA)))
     for name, view in VIEWS.items():
         if len(schemas) >= FEWEST:
             _replace(connection, view, _union(connection, schemas, name))
         else:
-            connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(OVERVIEW_SCHEMA, view)))
+            connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(CROSS_ACCOUNT_SCHEMA, view)))
     return schemas
 
 
 def _replace(connection: psycopg.Connection[Any], view: str, query: sql.Composed) -> None:
-    named = sql.Identifier(OVERVIEW_SCHEMA, view)
+    named = sql.Identifier(CROSS_ACCOUNT_SCHEMA, view)
     try:
         with connection.transaction():
             connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(named, query))

@@ -22,14 +22,14 @@ class NotMigrated(RuntimeError):
 
 OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
-BOOKKEEPING = frozenset({OBSERVED_AT})
+SYSTEM_COLUMNS = frozenset({OBSERVED_AT})
 """Columns that say when and how a row came, not what it holds: they never make a row differ."""
 
 RECIPE = 'see "Add a column" in docs/extend.md'
 
 
 @dataclass(frozen=True)
-class Target:
+class DestinationTable:
     """A table to write: its columns as Postgres has them, and that of its earlier states if there is one."""
 
     table: sa.Table
@@ -47,14 +47,14 @@ class Target:
     @cached_property
     def content(self) -> tuple[str, ...]:
         """The columns whose change makes a row differ."""
-        return tuple(name for name in self.written if name not in {*self.key, *BOOKKEEPING})
+        return tuple(name for name in self.written if name not in {*self.key, *SYSTEM_COLUMNS})
 
     @property
     def is_observed(self) -> bool:
         return OBSERVED_AT in self.table.columns
 
 
-def reflect(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> Target:
+def reflect(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> DestinationTable:
     """Read the table from the catalog. Raises `NotMigrated` where there is none.
 
     `filled` are the columns that every frame for it fills. Raises `NotMigrated` as well where the table, or that of its
@@ -72,7 +72,7 @@ def reflect(connection: sa.Connection, schema: str, name: str, filled: Collectio
         raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
-    target = Target(table, _superseded(connection, metadata, schema, name, ours))
+    target = DestinationTable(table, _superseded(connection, metadata, schema, name, ours))
     if filled:
         _check_columns(target, set(filled))
     return target
@@ -88,9 +88,11 @@ def _superseded(
         return None
 
 
-def _check_columns(target: Target, filled: set[str]) -> None:
+def _check_columns(target: DestinationTable, filled: set[str]) -> None:
     """Raises `NotMigrated` where a table lacks one of these columns, or one with earlier states has others."""
-    needed = {target.table: filled} | ({} if target.superseded is None else {target.superseded: filled - BOOKKEEPING})
+    needed = {target.table: filled} | (
+        {} if target.superseded is None else {target.superseded: filled - SYSTEM_COLUMNS}
+    )
     for table, names in needed.items():
         if lacking := sorted(names - set(table.columns.keys())):
             raise NotMigrated(

@@ -19,8 +19,8 @@ from sqlalchemy.dialects import postgresql as pg
 from klaviyo_pipeline.catalog import CAMPAIGN_METRICS
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
-from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, Target, reflect
-from klaviyo_pipeline.postgres.write.merge import DaySpan, merge
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, DestinationTable, reflect
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange, merge
 
 REPORT = CAMPAIGN_METRICS.report
 UNDATED = f"{REPORT}_undated"
@@ -62,7 +62,7 @@ class CampaignDays:
         self._restate(connection, {row["date"] for row in (*gone, *dated)})
         return sorted({row["campaign_id"] for row in (*gone, *found)})
 
-    def keep_undated(self, connection: sa.Connection, rows: Sequence[Row], span: DaySpan) -> None:
+    def keep_undated(self, connection: sa.Connection, rows: Sequence[Row], span: ReplaceRange) -> None:
         """Store the rows of an answer for these days that have no day, and remove those that it no longer shows.
 
         A row that is there already stands for other days: it is replaced by an answer that covers them, or that shows
@@ -71,11 +71,11 @@ class CampaignDays:
         target = reflect(connection, self.schema, UNDATED)
         kept = [dict(row) for row in connection.execute(sa.select(target.table)).mappings()]
         stored = {_key(target, row): row for row in kept}
-        shown = {_key(target, row): {**row, ASKED_FROM: span.first, ASKED_TO: span.last} for row in rows}
-        replaced = {key: row for key, row in shown.items() if key not in stored or _says_as_much(row, stored[key])}
+        displayed = {_key(target, row): {**row, ASKED_FROM: span.first, ASKED_TO: span.last} for row in rows}
+        replaced = {key: row for key, row in displayed.items() if key not in stored or _says_as_much(row, stored[key])}
         merge(connection, target, _frame(target, replaced.values()))
         gone = [
-            key for key in stored.keys() - shown.keys() if _covers(span, stored[key], observed_before=span.asked_at)
+            key for key in stored.keys() - displayed.keys() if _covers(span, stored[key], observed_before=span.asked_at)
         ]
         if gone:
             keys = sa.tuple_(*(target.table.c[name] for name in target.key))
@@ -91,7 +91,7 @@ class CampaignDays:
         return sa.cast(sa.func.timezone(self.timezone, moment), sa.Date)
 
     def _take(
-        self, connection: sa.Connection, target: Target, condition: sa.ColumnElement[bool]
+        self, connection: sa.Connection, target: DestinationTable, condition: sa.ColumnElement[bool]
     ) -> list[dict[str, Any]]:
         """Delete the rows that meet the condition and return them, each with the `day` of its campaign."""
         table = target.table
@@ -126,7 +126,7 @@ class CampaignDays:
         )
         for day in connection.execute(computed).scalars().all():
             rows = metrics.compute(connection, day, day)
-            merge(connection, target, _frame(target, rows), replaces=DaySpan("date", day, day, now))
+            merge(connection, target, _frame(target, rows), replaces=ReplaceRange("date", day, day, now))
         for name in (REPORT, CAMPAIGN_METRICS.name):
             table = sa.table(name, sa.column("date"), schema=self.schema)
             there = sa.select(sa.func.count()).where(table.c.date == self._day_of(ledger.c.window_start))
@@ -137,12 +137,12 @@ class CampaignDays:
             )
 
 
-def _frame(target: Target, rows: Iterable[Row]) -> pd.DataFrame:
+def _frame(target: DestinationTable, rows: Iterable[Row]) -> pd.DataFrame:
     names = target.written
     return pd.DataFrame([[row[name] for name in names] for row in rows], columns=pd.Index(names), dtype=object)
 
 
-def _key(target: Target, row: Row) -> tuple[Any, ...]:
+def _key(target: DestinationTable, row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in target.key)
 
 
@@ -151,5 +151,5 @@ def _says_as_much(new: Row, old: Row) -> bool:
     return covers or (new["recipients"] or 0) >= (old["recipients"] or 0)
 
 
-def _covers(span: DaySpan, row: Row, *, observed_before: datetime) -> bool:
+def _covers(span: ReplaceRange, row: Row, *, observed_before: datetime) -> bool:
     return bool(span.first <= row[ASKED_FROM] and span.last >= row[ASKED_TO] and row[OBSERVED_AT] < observed_before)

@@ -11,7 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, Target, reflect
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable, reflect
 from klaviyo_pipeline.postgres.write.merge import merge
 
 
@@ -31,7 +31,7 @@ class ChildTable:
 
 
 @dataclass(frozen=True)
-class Said:
+class ObservedChildren:
     """The ids of the children that a parent named, and when (UTC)."""
 
     observed_at: datetime
@@ -48,14 +48,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Children:
-    """Children to write: `frame` has columns of their table, `said` is what each of their parents named, by its id.
+    """Children to write: `frame` has columns of their table, `observed` is what each of their parents named, by its id.
 
     `refers_to` are rows that the children refer to besides their parents: they are written first.
     """
 
     table: ChildTable
     frame: pd.DataFrame
-    said: Mapping[str, Said]
+    observed: Mapping[str, ObservedChildren]
     refers_to: Rows | None = None
 
 
@@ -64,7 +64,7 @@ class ChildWriter:
     """Writes children in the caller's transaction, after their parents."""
 
     schema: str
-    _targets: dict[tuple[str, tuple[str, ...]], Target] = field(default_factory=dict)
+    _targets: dict[tuple[str, tuple[str, ...]], DestinationTable] = field(default_factory=dict)
 
     def write(self, connection: sa.Connection, children: Sequence[Children]) -> None:
         """Merge the rows, parents before their children, and mark deleted what is named no more.
@@ -80,10 +80,12 @@ class ChildWriter:
         """
         if not tables:
             return
-        said = {tables[0].parent: {id: Said(moment) for id, moment in gone.items()}}
-        self._write(connection, [Children(table, pd.DataFrame(), {}) for table in tables], said)
+        observed = {tables[0].parent: {id: ObservedChildren(moment) for id, moment in gone.items()}}
+        self._write(connection, [Children(table, pd.DataFrame(), {}) for table in tables], observed)
 
-    def _write(self, connection: sa.Connection, children: Sequence[Children], gone: dict[str, dict[str, Said]]) -> None:
+    def _write(
+        self, connection: sa.Connection, children: Sequence[Children], gone: dict[str, dict[str, ObservedChildren]]
+    ) -> None:
         for one in children:
             if one.refers_to is not None and len(one.refers_to.frame):
                 others = one.refers_to
@@ -92,15 +94,15 @@ class ChildWriter:
             if len(one.frame):
                 merge(connection, target, one.frame)
             # What hung on a child that is gone is gone with it.
-            said = {**one.said, **gone.get(one.table.parent, {})}
-            absent = _absent(connection, target, one.table, said) if said else pd.DataFrame()
+            observed = {**one.observed, **gone.get(one.table.parent, {})}
+            absent = _absent(connection, target, one.table, observed) if observed else pd.DataFrame()
             if len(absent):
                 merge(connection, target, absent)
                 gone[one.table.name] = {
-                    row[one.table.id_column]: Said(row[OBSERVED_AT]) for row in absent.to_dict("records")
+                    row[one.table.id_column]: ObservedChildren(row[OBSERVED_AT]) for row in absent.to_dict("records")
                 }
 
-    def _target(self, connection: sa.Connection, name: str, frame: pd.DataFrame) -> Target:
+    def _target(self, connection: sa.Connection, name: str, frame: pd.DataFrame) -> DestinationTable:
         filled = tuple(frame.columns)
         key = name, filled
         if key not in self._targets:
@@ -108,15 +110,17 @@ class ChildWriter:
         return self._targets[key]
 
 
-def _absent(connection: sa.Connection, target: Target, table: ChildTable, said: Mapping[str, Said]) -> pd.DataFrame:
+def _absent(
+    connection: sa.Connection, target: DestinationTable, table: ChildTable, observed: Mapping[str, ObservedChildren]
+) -> pd.DataFrame:
     """The rows that their parents did not name, as deleted at the time of that observation."""
     columns = target.table.c
     parents = _unnested(
         "parents",
-        parent=(sa.Text(), list(said)),
-        observed_at=(sa.DateTime(timezone=True), [one.observed_at for one in said.values()]),
+        parent=(sa.Text(), list(observed)),
+        observed_at=(sa.DateTime(timezone=True), [one.observed_at for one in observed.values()]),
     )
-    pairs = [(parent, id) for parent, one in said.items() for id in one.ids]
+    pairs = [(parent, id) for parent, one in observed.items() for id in one.ids]
     named = _unnested(
         "named",
         parent=(sa.Text(), [parent for parent, _ in pairs]),

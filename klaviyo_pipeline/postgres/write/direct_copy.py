@@ -10,14 +10,16 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.schema.tables import Target
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable
 from klaviyo_pipeline.postgres.write.copying import copy_rows
 
 if TYPE_CHECKING:
-    from klaviyo_pipeline.postgres.write.merge import DaySpan
+    from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 
 
-def copy_fresh(connection: sa.Connection, target: Target, frame: pd.DataFrame, span: DaySpan | None) -> bool:
+def insert_if_all_new(
+    connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame, span: ReplaceRange | None
+) -> bool:
     """Add the rows if the table has none of their keys, or none in the days of `span`; whether it was done.
 
     Where a concurrent writer adds one of them first, or the table refuses one, nothing is done: the merge meets the
@@ -40,7 +42,9 @@ def copy_fresh(connection: sa.Connection, target: Target, frame: pd.DataFrame, s
     return True
 
 
-def _are_known(connection: sa.Connection, target: Target, frame: pd.DataFrame, span: DaySpan | None) -> bool:
+def _are_known(
+    connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame, span: ReplaceRange | None
+) -> bool:
     if span is not None:
         day = target.table.c[span.column]
         query = sa.select(sa.exists().where(day.between(span.first, span.last)))
@@ -53,7 +57,7 @@ def _are_known(connection: sa.Connection, target: Target, frame: pd.DataFrame, s
 
 
 @lru_cache(maxsize=64)
-def _any_of(target: Target) -> sa.Select[tuple[bool]]:
+def _any_of(target: DestinationTable) -> sa.Select[tuple[bool]]:
     """Whether the table has a row with one of these keys, given as an array for each of its columns."""
     types = {name: target.table.c[name].type for name in target.key}
     arrays = [sa.bindparam(name, type_=pg.ARRAY(kind)) for name, kind in types.items()]

@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from dagster import DagsterEvent
 
 from klaviyo_pipeline.postgres.engine import reason
-from klaviyo_pipeline.postgres.ledger import Ledger, Synced
-from klaviyo_pipeline.postgres.schema.tables import Target, reflect
+from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import DaySpan
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
 from klaviyo_pipeline.postgres.write.writer import Writer
 from klaviyo_pipeline.windows import Window
@@ -83,7 +83,7 @@ def _table_to_write(context: dg.OutputContext) -> tuple[str, str]:
     return schema, str((context.definition_metadata or {}).get(TABLE, name))
 
 
-def _load_of(context: dg.OutputContext, target: Target, frame: pd.DataFrame, observed_at: datetime) -> Load:
+def _load_of(context: dg.OutputContext, target: DestinationTable, frame: pd.DataFrame, observed_at: datetime) -> Load:
     """A plain DataFrame as a load of one batch; its observation is now, unless it says otherwise."""
     if target.is_observed and "observed_at" not in frame.columns:
         frame = frame.assign(observed_at=observed_at)
@@ -96,8 +96,8 @@ def _load_of(context: dg.OutputContext, target: Target, frame: pd.DataFrame, obs
     replaces = None
     if (context.definition_metadata or {}).get(REPLACE_WINDOWS):
         days = {_first_day(context, window): index for index, window in enumerate(windows)}
-        replaces = DaySpan(str(column), min(days), max(days), observed_at, days)
-    batch = Batch(frame, [Complete(window, observed_at, 0) for window in windows], replaces)
+        replaces = ReplaceRange(str(column), min(days), max(days), observed_at, days)
+    batch = Batch(frame, [CompletedWindow(window, observed_at, 0) for window in windows], replaces)
     return Load([batch], windows)
 
 
@@ -131,7 +131,7 @@ def _first_day(context: dg.OutputContext, window: Window) -> date:
     return pd.Timestamp(window.start).tz_convert(zone).date()
 
 
-def _in_windows(context: dg.InputContext, target: Target) -> sa.ColumnElement[bool]:
+def _in_windows(context: dg.InputContext, target: DestinationTable) -> sa.ColumnElement[bool]:
     metadata = context.upstream_output.definition_metadata if context.upstream_output else {}
     name = (metadata or {}).get(PARTITION_EXPR)
     if name is None:
@@ -156,15 +156,15 @@ def _frame(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
 
 
 def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseException) -> None:
-    told = reason(error)
+    message = reason(error)
     try:
-        writer.record_failure(told)
-        writer.load.on_failed(told)
+        writer.record_failure(message)
+        writer.load.on_failed(message)
     except Exception as second:  # the first error is the one to tell
         context.log.warning(f"the ledger could not note the failure: {type(second).__name__}")
 
 
-def _metadata(engine: sa.Engine, target: Target, writer: Writer) -> Mapping[str, Any]:
+def _metadata(engine: sa.Engine, target: DestinationTable, writer: Writer) -> Mapping[str, Any]:
     with engine.connect() as connection:
         rows = connection.execute(sa.select(sa.func.count()).select_from(target.table)).scalar_one()
     return {
@@ -177,27 +177,27 @@ def _metadata(engine: sa.Engine, target: Target, writer: Writer) -> Mapping[str,
     }
 
 
-def window_metadata(synced: Synced) -> dict[str, Any]:
+def window_metadata(synced: SyncedWindow) -> dict[str, Any]:
     """What is plotted for a window in the UI."""
     newest = {"newest_updated": dg.MetadataValue.timestamp(synced.newest)} if synced.newest else {}
     return {
         "dagster/partition_row_count": synced.rows_fetched,
         "rows_fetched": synced.rows_fetched,
-        "rows_inserted": synced.tally.inserted,
-        "rows_updated": synced.tally.updated,
+        "rows_inserted": synced.row_counts.inserted,
+        "rows_updated": synced.row_counts.updated,
         "rows_unchanged": synced.rows_unchanged,
-        "rows_deleted": synced.tally.deleted,
+        "rows_deleted": synced.row_counts.deleted,
         "requests": synced.requests,
         **newest,
     }
 
 
-def told_by_partition(context: dg.AssetExecutionContext) -> Callable[[Synced], None]:
+def report_partitions(context: dg.AssetExecutionContext) -> Callable[[SyncedWindow], None]:
     """Gives each window of a run its own metadata: otherwise every partition of a range shows the same."""
     return lambda synced: context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
 
 
-def _materialization(context: dg.OutputContext, synced: Synced) -> DagsterEvent:
+def _materialization(context: dg.OutputContext, synced: SyncedWindow) -> DagsterEvent:
     return DagsterEvent.asset_materialization(
         context.step_context,
         dg.AssetMaterialization(context.asset_key, partition=synced.window.key, metadata=window_metadata(synced)),

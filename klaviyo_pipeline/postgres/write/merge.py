@@ -24,25 +24,25 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
-from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, Target
-from klaviyo_pipeline.postgres.write.direct_copy import copy_fresh
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable
+from klaviyo_pipeline.postgres.write.direct_copy import insert_if_all_new
 from klaviyo_pipeline.postgres.write.staging import STAGING, TEMPORARY, WINDOW, rows_by_window, stage
 from klaviyo_pipeline.postgres.write.statements import (
-    Ranked,
+    ColumnPrecedence,
     add_new,
-    delete_absent,
+    archive_previous,
+    delete_missing,
     has_changes,
-    keep_superseded,
-    lock_what_differs,
-    replace_marked,
+    lock_changed,
+    update_marked,
 )
 
-Tallies = dict[int, RowCounts]
+CountsByWindow = dict[int, RowCounts]
 """What a merge changed, by index of the sync window; rows without a window count under 0."""
 
 
 @dataclass(frozen=True)
-class DaySpan:
+class ReplaceRange:
     """Days of a report, both ends inclusive, that a frame replaces as a whole, by the table's date `column`."""
 
     column: str
@@ -54,42 +54,44 @@ class DaySpan:
 
 def merge(
     connection: sa.Connection,
-    target: Target,
+    target: DestinationTable,
     frame: pd.DataFrame,
     *,
-    ranked: Mapping[str, Sequence[str]] | None = None,
-    replaces: DaySpan | None = None,
-) -> Tallies:
+    precedence: Mapping[str, Sequence[str]] | None = None,
+    replaces: ReplaceRange | None = None,
+) -> CountsByWindow:
     """Write `frame` into the table; return what changed. Runs in the caller's transaction.
 
     `frame` has some of the table's columns, all of its key among them, and may have a `_window` column. Of rows
-    with the same key the latest observation wins, then the later row. `ranked` names columns of which several
+    with the same key the latest observation wins, then the later row. `precedence` names columns of which several
     answers may be true at once, with the values in order of preference: the first preferred one is kept.
     `replaces` deletes the rows of these days that `frame` lacks; all of `frame` is of these days.
     """
-    preferences = tuple((column, tuple(order)) for column, order in (ranked or {}).items() if column in frame.columns)
+    preferences = tuple(
+        (column, tuple(order)) for column, order in (precedence or {}).items() if column in frame.columns
+    )
     frame = _latest(target, frame, preferences)
     if frame.empty and replaces is None:
         return {}
-    if copy_fresh(connection, target, frame, replaces):
-        return _tallies(inserted=rows_by_window(frame))
+    if insert_if_all_new(connection, target, frame, replaces):
+        return _counts_by_window(inserted=rows_by_window(frame))
     staged = stage(connection, target, frame)
     inserted, updated = Counter[int](), Counter[int]()
     if has_changes(connection, target, staged, preferences):
         inserted = add_new(connection, target, staged)
         if inserted.total() < len(frame):
-            updated = lock_what_differs(connection, target, staged, preferences)
+            updated = lock_changed(connection, target, staged, preferences)
     if updated:
-        keep_superseded(connection, target, staged, preferences)
-        replace_marked(connection, target, staged, preferences)
-    deleted = delete_absent(connection, target, staged, replaces) if replaces else Counter()
+        archive_previous(connection, target, staged, preferences)
+        update_marked(connection, target, staged, preferences)
+    deleted = delete_missing(connection, target, staged, replaces) if replaces else Counter()
     connection.exec_driver_sql(f"DROP TABLE {TEMPORARY}.{STAGING}")
-    return _tallies(inserted, updated, deleted)
+    return _counts_by_window(inserted, updated, deleted)
 
 
-def _tallies(
+def _counts_by_window(
     inserted: Mapping[int, int], updated: Mapping[int, int] | None = None, deleted: Mapping[int, int] | None = None
-) -> Tallies:
+) -> CountsByWindow:
     updated, deleted = updated or {}, deleted or {}
     return {
         index: RowCounts(inserted.get(index, 0), updated.get(index, 0), deleted.get(index, 0))
@@ -97,7 +99,7 @@ def _tallies(
     }
 
 
-def _latest(target: Target, frame: pd.DataFrame, ranked: Ranked) -> pd.DataFrame:
+def _latest(target: DestinationTable, frame: pd.DataFrame, precedence: ColumnPrecedence) -> pd.DataFrame:
     key = list(target.key)
     unknown = set(frame.columns) - set(target.written) - {WINDOW}
     missing = set(key) - set(frame.columns)
@@ -110,7 +112,7 @@ def _latest(target: Target, frame: pd.DataFrame, ranked: Ranked) -> pd.DataFrame
     if target.is_observed:
         frame = frame.sort_values(OBSERVED_AT, kind="stable")
     last = frame.drop_duplicates(key, keep="last")
-    for column, order in ranked:
+    for column, order in precedence:
         rank = [order.index(value) if value in order else len(order) for value in frame[column]]
         best = frame.assign(rank=rank).sort_values("rank", kind="stable").drop_duplicates(key, keep="first")
         last = last.drop(columns=column).merge(best[[*key, column]], on=key, how="left")

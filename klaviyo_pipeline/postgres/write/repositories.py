@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
-from klaviyo_pipeline.postgres.schema.tables import Target, reflect
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter
 from klaviyo_pipeline.postgres.write.merge import merge
 
@@ -53,20 +53,20 @@ class EntityRepository:
         engine: sa.Engine,
         schema: str,
         entity: str,
-        preferred: Mapping[str, Sequence[str]],
+        in_order: Mapping[str, Sequence[str]],
         children: Sequence[ChildTable] = (),
         filled: Sequence[str] = (),
     ) -> None:
         self._engine = engine
         self._schema = schema
         self._entity = entity
-        self._preferred = preferred
+        self._by_precedence = in_order
         self._child_tables = children
         self._children = ChildWriter(schema)
         self._filled = filled
 
     @cached_property
-    def _target(self) -> Target:
+    def _target(self) -> DestinationTable:
         with self._engine.connect() as connection:
             return reflect(connection, self._schema, self._entity, self._filled)
 
@@ -139,9 +139,9 @@ class EntityRepository:
     def save(self, frame: pd.DataFrame, children: Sequence[Children] = ()) -> RowCounts:
         """Create or update rows, and what hangs on them, from one observation."""
         with self._engine.begin() as connection:
-            tallies = merge(connection, self._target, frame, ranked=self._preferred)
+            counts_by_window = merge(connection, self._target, frame, precedence=self._by_precedence)
             self._children.write(connection, children)
-        return sum(tallies.values(), RowCounts())
+        return sum(counts_by_window.values(), RowCounts())
 
     def delete(self, ids: Sequence[str], observed_at: datetime) -> int:
         """Mark rows deleted as observed at that moment; rows observed later, or deleted already, stay as they are.
@@ -162,9 +162,9 @@ class EntityRepository:
             if not rows:
                 return 0
             frame = pd.DataFrame(rows, dtype=object).assign(deleted_at=observed_at, observed_at=observed_at)
-            tallies = merge(connection, self._target, frame)
+            counts_by_window = merge(connection, self._target, frame)
             self._children.forget(connection, self._child_tables, {row["id"]: observed_at for row in rows})
-        return sum(tallies.values(), RowCounts()).updated
+        return sum(counts_by_window.values(), RowCounts()).updated
 
     def remember_miss(self, id: str, missed_at: datetime) -> None:
         """Klaviyo answered 404 for this id."""

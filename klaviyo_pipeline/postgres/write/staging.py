@@ -8,7 +8,7 @@ from functools import lru_cache
 import pandas as pd
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.schema.tables import Target
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable
 from klaviyo_pipeline.postgres.write.copying import copy_rows
 
 WINDOW = "_window"
@@ -33,7 +33,7 @@ def rows_by_window(frame: pd.DataFrame) -> Counter[int]:
 
 
 @lru_cache(maxsize=64)
-def staging_table(target: Target, names: tuple[str, ...]) -> sa.Table:
+def staging_table(target: DestinationTable, names: tuple[str, ...]) -> sa.Table:
     """The temporary table for these columns; always the same object, so that statements on it are compiled once."""
     return sa.Table(
         STAGING,
@@ -47,7 +47,7 @@ def staging_table(target: Target, names: tuple[str, ...]) -> sa.Table:
     )
 
 
-def stage(connection: sa.Connection, target: Target, frame: pd.DataFrame) -> sa.Table:
+def stage(connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame) -> sa.Table:
     """A temporary table with the frame's rows; its columns have the target's own types and scales."""
     names = tuple(name for name in target.written if name in frame.columns)
     table = staging_table(target, names)

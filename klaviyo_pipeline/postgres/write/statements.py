@@ -10,26 +10,28 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, Target
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, DestinationTable
 from klaviyo_pipeline.postgres.write.staging import REPLACES, WINDOW
 
 if TYPE_CHECKING:
-    from klaviyo_pipeline.postgres.write.merge import DaySpan
+    from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 
 RAW = "raw"
 RELATIONSHIPS: sa.ColumnElement[str] = sa.literal_column("'relationships'::text")
 """Klaviyo's object as it came, and where it names related objects, which not every answer does."""
 
-Ranked = tuple[tuple[str, tuple[str, ...]], ...]
-"""`ranked` of `merge`, hashable."""
+ColumnPrecedence = tuple[tuple[str, tuple[str, ...]], ...]
+"""`precedence` of `merge`, hashable."""
 
 
-def has_changes(connection: sa.Connection, target: Target, staged: sa.Table, ranked: Ranked) -> bool:
+def has_changes(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> bool:
     """Whether any staged row is new or differs. A sync again mostly brings what is there: it ends with this look."""
-    return bool(connection.execute(_difference(target, staged, ranked)).scalar_one())
+    return bool(connection.execute(_difference(target, staged, precedence)).scalar_one())
 
 
-def add_new(connection: sa.Connection, target: Target, staged: sa.Table) -> Counter[int]:
+def add_new(connection: sa.Connection, target: DestinationTable, staged: sa.Table) -> Counter[int]:
     """Add the rows whose key the table lacks; how many, by window.
 
     What a concurrent writer is adding is waited for, and left to be compared.
@@ -37,26 +39,34 @@ def add_new(connection: sa.Connection, target: Target, staged: sa.Table) -> Coun
     return Counter({row[0]: row[1] for row in connection.execute(_addition(target, staged))})
 
 
-def lock_what_differs(connection: sa.Connection, target: Target, staged: sa.Table, ranked: Ranked) -> Counter[int]:
+def lock_changed(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> Counter[int]:
     """Lock the rows of the table that are to be replaced and mark the staged ones that replace them; how many."""
     if not _content(target, staged):
         return Counter()
-    windows = connection.execute(_marking(target, staged, ranked)).scalars()
+    windows = connection.execute(_marking(target, staged, precedence)).scalars()
     return Counter(0 if window is None else window for window in windows)
 
 
-def keep_superseded(connection: sa.Connection, target: Target, staged: sa.Table, ranked: Ranked) -> None:
+def archive_previous(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> None:
     """Put the state of the rows that are about to be replaced among the earlier ones."""
     if target.superseded is not None:
-        connection.execute(_supersession(target, staged, ranked))
+        connection.execute(_supersession(target, staged, precedence))
 
 
-def replace_marked(connection: sa.Connection, target: Target, staged: sa.Table, ranked: Ranked) -> None:
+def update_marked(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> None:
     """Give the locked rows their new content."""
-    connection.execute(_replacement(target, staged, ranked))
+    connection.execute(_replacement(target, staged, precedence))
 
 
-def delete_absent(connection: sa.Connection, target: Target, staged: sa.Table, span: DaySpan) -> Counter[int]:
+def delete_missing(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, span: ReplaceRange
+) -> Counter[int]:
     """Delete the rows of the span that the answer no longer has, keeping what they showed; how many, by window."""
     table = target.table
     gone = (
@@ -81,17 +91,17 @@ def delete_absent(connection: sa.Connection, target: Target, staged: sa.Table, s
 
 
 @lru_cache(maxsize=64)
-def _difference(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Select[tuple[bool]]:
+def _difference(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Select[tuple[bool]]:
     table = target.table
     matched = staged.outerjoin(table, _same_key(target, table, staged))
     is_new = table.c[target.key[0]].is_(None)
     return sa.select(
-        sa.exists(sa.select(1).select_from(matched).where(sa.or_(is_new, _replaceable(target, staged, ranked))))
+        sa.exists(sa.select(1).select_from(matched).where(sa.or_(is_new, _replaceable(target, staged, precedence))))
     )
 
 
 @lru_cache(maxsize=64)
-def _addition(target: Target, staged: sa.Table) -> sa.Executable:
+def _addition(target: DestinationTable, staged: sa.Table) -> sa.Executable:
     table = target.table
     names = [name for name in target.written if name in staged.columns]
     source = (
@@ -115,12 +125,12 @@ def _addition(target: Target, staged: sa.Table) -> sa.Executable:
 
 
 @lru_cache(maxsize=64)
-def _marking(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Update:
+def _marking(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
     table = target.table
-    held = (
+    locked = (
         sa.select(*(staged.c[name] for name in target.key))
         .join_from(staged, table, _same_key(target, table, staged))
-        .where(_replaceable(target, staged, ranked))
+        .where(_replaceable(target, staged, precedence))
         .order_by(*_in_order(target, staged))
         # No key changes: a child that refers to the row need not wait.
         .with_for_update(key_share=True, of=table)
@@ -130,17 +140,17 @@ def _marking(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Update:
     return (
         sa.update(staged)
         .values({REPLACES: True})
-        .where(_same_key(target, held, staged))
+        .where(_same_key(target, locked, staged))
         .returning(staged.c[WINDOW])
-        .add_cte(held)
+        .add_cte(locked)
     )
 
 
 @lru_cache(maxsize=64)
-def _supersession(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Insert:
+def _supersession(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Insert:
     assert target.superseded is not None
     table, names = target.table, _kept(target)
-    _, values = _resolved(target, staged, ranked)
+    _, values = _resolved(target, staged, precedence)
     source = (
         sa.select(*(table.c[name] for name in names), table.c[OBSERVED_AT], values[OBSERVED_AT])
         .join_from(table, staged, _same_key(target, table, staged))
@@ -150,8 +160,8 @@ def _supersession(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Insert
 
 
 @lru_cache(maxsize=64)
-def _replacement(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Update:
-    _, values = _resolved(target, staged, ranked)
+def _replacement(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
+    _, values = _resolved(target, staged, precedence)
     if target.is_observed:
         # What only gains names of related objects is the state that it was, since when it was.
         is_other = _is_other_state(target, staged, values)
@@ -159,13 +169,13 @@ def _replacement(target: Target, staged: sa.Table, ranked: Ranked) -> sa.Update:
     return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
 
 
-def _replaceable(target: Target, staged: sa.Table, ranked: Ranked) -> sa.ColumnElement[bool]:
+def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.ColumnElement[bool]:
     """Whether the row that is there may be replaced, and is in another state than the staged one would give it, or
     does not name related objects that the staged one names."""
     content = _content(target, staged)
     if not content:
         return sa.false()
-    allowed, values = _resolved(target, staged, ranked)
+    allowed, values = _resolved(target, staged, precedence)
     stored = [target.table.c[name] for name in content]
     return sa.and_(
         allowed,
@@ -175,7 +185,7 @@ def _replaceable(target: Target, staged: sa.Table, ranked: Ranked) -> sa.ColumnE
 
 
 def _is_other_state(
-    target: Target, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+    target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
     """Whether these values differ from the row's. An object that names no related ones says nothing of them."""
     pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
@@ -195,7 +205,7 @@ def _is_other_state(
 
 
 def _gains_relationships(
-    target: Target, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+    target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
     if not _has_objects(target, staged):
         return sa.false()
@@ -207,12 +217,12 @@ def _names_others(raw: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     return raw.op("?", return_type=sa.Boolean())(RELATIONSHIPS)
 
 
-def _has_objects(target: Target, staged: sa.Table) -> bool:
+def _has_objects(target: DestinationTable, staged: sa.Table) -> bool:
     return RAW in staged.columns and isinstance(target.table.c[RAW].type, pg.JSONB)
 
 
 def _resolved(
-    target: Target, staged: sa.Table, ranked: Ranked
+    target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> tuple[sa.ColumnElement[bool], dict[str, sa.ColumnElement[Any]]]:
     """Whether a row that is there may be replaced, and by which values.
 
@@ -224,12 +234,12 @@ def _resolved(
     later = old[OBSERVED_AT] < new[OBSERVED_AT] if target.is_observed else sa.true()
     names = [name for name in target.written if name in staged.columns and name not in target.key]
     values: dict[str, sa.ColumnElement[Any]] = {name: new[name] for name in names}
-    if not ranked:
+    if not precedence:
         return later, values
-    better = {name: _rank(new[name], order) < _rank(old[name], order) for name, order in ranked}
-    worse = {name: _rank(new[name], order) > _rank(old[name], order) for name, order in ranked}
+    better = {name: _rank(new[name], order) < _rank(old[name], order) for name, order in precedence}
+    worse = {name: _rank(new[name], order) > _rank(old[name], order) for name, order in precedence}
     values = {name: sa.case((later, value), else_=old[name]) for name, value in values.items()}
-    for name, _ in ranked:
+    for name, _ in precedence:
         values[name] = sa.case((better[name], new[name]), (worse[name], old[name]), else_=values[name])
     if target.is_observed:
         values[OBSERVED_AT] = sa.case(
@@ -242,21 +252,21 @@ def _rank(column: sa.ColumnElement[Any], order: Sequence[str]) -> sa.ColumnEleme
     return sa.case({value: place for place, value in enumerate(order)}, value=column, else_=len(order))
 
 
-def _content(target: Target, staged: sa.Table) -> list[str]:
+def _content(target: DestinationTable, staged: sa.Table) -> list[str]:
     return [name for name in target.content if name in staged.columns]
 
 
-def _kept(target: Target) -> list[str]:
+def _kept(target: DestinationTable) -> list[str]:
     """The columns that the table of earlier states has of the table."""
     assert target.superseded is not None
     return [column.name for column in target.superseded.columns if column.name not in (VALID_FROM, VALID_TO)]
 
 
-def _same_key(target: Target, left: sa.FromClause, right: sa.FromClause) -> sa.ColumnElement[bool]:
+def _same_key(target: DestinationTable, left: sa.FromClause, right: sa.FromClause) -> sa.ColumnElement[bool]:
     return sa.and_(*(left.c[name] == right.c[name] for name in target.key))
 
 
-def _in_order(target: Target, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+def _in_order(target: DestinationTable, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
     """The key, texts by their code points: one order for all writers, whatever the database's collation."""
     columns: Mapping[str, sa.ColumnElement[Any]] = {name: table.c[name] for name in target.key}
     return [sa.collate(one, "C") if isinstance(one.type, sa.Text) else one for one in columns.values()]

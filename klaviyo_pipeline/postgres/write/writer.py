@@ -11,12 +11,12 @@ import pandas as pd
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.engine import in_transaction
-from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
 from klaviyo_pipeline.postgres.row_counts import RowCounts
-from klaviyo_pipeline.postgres.schema.tables import Target
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable
 from klaviyo_pipeline.postgres.write.child_rows import ChildWriter
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.write.merge import DaySpan, merge
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange, merge
 from klaviyo_pipeline.postgres.write.staging import WINDOW, rows_by_window
 from klaviyo_pipeline.windows import Window
 
@@ -26,7 +26,7 @@ class Writer:
     """One load into one table. After it failed, `open_windows` says which windows are not synced."""
 
     engine: sa.Engine
-    target: Target
+    target: DestinationTable
     ledger: Ledger
     load: Load
     run_id: str
@@ -37,8 +37,8 @@ class Writer:
         self._started_at = datetime.now(UTC)
         self._index = {window: index for index, window in enumerate(self.load.windows)}
         self._fetched: dict[int, int] = {}
-        self._tallies: dict[int, RowCounts] = {}
-        self.synced: list[Synced] = []
+        self._counts_by_window: dict[int, RowCounts] = {}
+        self.synced: list[SyncedWindow] = []
         self._children = ChildWriter(self.ledger.schema)
 
     @property
@@ -59,7 +59,7 @@ class Writer:
                     self.load.on_synced(synced)
         self.load.on_written(self.total, self.rows_fetched)
 
-    def write(self, batch: Batch) -> list[Synced]:
+    def write(self, batch: Batch) -> list[SyncedWindow]:
         """Commit one batch with its ledger rows; nothing of it stays if anything fails."""
         # Of a day that is replaced as a whole the ledger counts what the table then holds.
         counted = batch.frame if batch.replaces is None else batch.frame.drop_duplicates(list(self.target.key))
@@ -67,27 +67,28 @@ class Writer:
             index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(counted).items()
         }
 
-        def write(connection: sa.Connection) -> tuple[dict[int, RowCounts], list[Synced]]:
+        def write(connection: sa.Connection) -> tuple[dict[int, RowCounts], list[SyncedWindow]]:
             if self.load.windows and not batch.completes:
                 # Nothing rests on these rows before the ledger's do, whose commit makes all earlier ones durable.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             frame, span = self._still_newest(connection, batch)
             if batch.prepare is not None:
                 batch.prepare(connection)
-            changed = merge(connection, self.target, frame, ranked=self.load.ranked, replaces=span)
+            changed = merge(connection, self.target, frame, precedence=self.load.precedence, replaces=span)
             self._children.write(connection, batch.children)
-            tallies = self._tallies | {
-                index: self._tallies.get(index, RowCounts()) + tally for index, tally in changed.items()
+            counts_by_window = self._counts_by_window | {
+                index: self._counts_by_window.get(index, RowCounts()) + row_counts
+                for index, row_counts in changed.items()
             }
-            synced = [self._synced(complete, fetched, tallies) for complete in batch.completes]
-            self.ledger.record_synced(connection, synced, run_id=self.run_id, asked_with=batch.asked_with)
-            return tallies, synced
+            synced = [self._synced(complete, fetched, counts_by_window) for complete in batch.completes]
+            self.ledger.record_synced(connection, synced, run_id=self.run_id, report_context=batch.report_context)
+            return counts_by_window, synced
 
-        self._tallies, synced = in_transaction(self.engine, write)
+        self._counts_by_window, synced = in_transaction(self.engine, write)
         self._fetched = fetched
         self.synced.extend(synced)
         self.rows_fetched = sum(self._fetched.values())
-        self.total = sum(self._tallies.values(), RowCounts())
+        self.total = sum(self._counts_by_window.values(), RowCounts())
         return synced
 
     def record_failure(self, error: str) -> None:
@@ -100,19 +101,21 @@ class Writer:
 
         in_transaction(self.engine, note)
 
-    def _synced(self, complete: Complete, fetched: Mapping[int, int], tallies: Mapping[int, RowCounts]) -> Synced:
+    def _synced(
+        self, complete: CompletedWindow, fetched: Mapping[int, int], counts_by_window: Mapping[int, RowCounts]
+    ) -> SyncedWindow:
         index = self._index[complete.window]
-        return Synced(
+        return SyncedWindow(
             window=complete.window,
             asked_at=complete.asked_at,
             started_at=self._started_at,
             rows_fetched=fetched.get(index, 0),
             requests=complete.requests,
-            tally=tallies.get(index, RowCounts()),
+            row_counts=counts_by_window.get(index, RowCounts()),
             newest=complete.newest,
         )
 
-    def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, DaySpan | None]:
+    def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, ReplaceRange | None]:
         """Leave out the days of a report that another run has asked later and written already.
 
         A replaced window is deleted from, too, so the guard of single rows is not enough; replacing writers of
@@ -124,7 +127,7 @@ class Writer:
             return batch.frame, span
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname))))
         windows = {index: self.load.windows[index] for index in sorted(span.window_of.values())}
-        known = self.ledger.asked(connection, list(windows.values()))
+        known = self.ledger.requested(connection, list(windows.values()))
         ours = {complete.window: complete.asked_at for complete in batch.completes}
         stale = {
             index
@@ -137,7 +140,7 @@ class Writer:
         frame = batch.frame[~batch.frame[WINDOW].isin(stale)]
         if not days:
             return frame, None
-        kept = DaySpan(span.column, min(days), max(days), span.asked_at, span.window_of)
+        kept = ReplaceRange(span.column, min(days), max(days), span.asked_at, span.window_of)
         if len(days) == (kept.last - kept.first).days + 1:
             return frame, kept
         raise ConcurrentReplacement(

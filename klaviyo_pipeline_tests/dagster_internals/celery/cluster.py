@@ -64,8 +64,8 @@ class Cluster:
     def worker_of(self, run_id: str) -> str:
         """The worker that works on the run."""
         task = self.run(run_id).tags["dagster-celery/task_id"]
-        told = self.instance.run_launcher.celery.backend.get_task_meta(task)  # type: ignore[attr-defined]
-        return str(told["result"]["hostname"])
+        reported = self.instance.run_launcher.celery.backend.get_task_meta(task)  # type: ignore[attr-defined]
+        return str(reported["result"]["hostname"])
 
     def start(self, worker: str) -> None:
         """One more worker, as whatever supervises the killed one would start."""
@@ -89,7 +89,7 @@ class Cluster:
             if it := found():
                 return it
             time.sleep(0.1)
-        raise AssertionError(f"{otherwise}: {self._told()}\n{self.log.read_text(errors='replace')[-6000:]}")
+        raise AssertionError(f"{otherwise}: {self._reported()}\n{self.log.read_text(errors='replace')[-6000:]}")
 
     def _all_ended(self) -> list[dg.DagsterRun] | None:
         runs = list(self.instance.get_runs())
@@ -97,7 +97,7 @@ class Cluster:
         to_come = [run for run in runs if run.tags.get(WILL_RETRY_TAG) == "true" and run.run_id not in retried]
         return None if to_come or any(run.status.value not in END for run in runs) else runs
 
-    def _told(self) -> list[tuple[str, str]]:
+    def _reported(self) -> list[tuple[str, str]]:
         return [(run.job_name, run.status.value) for run in self.instance.get_runs()]
 
 
@@ -113,12 +113,12 @@ def cluster(
     home = Path(variables["DAGSTER_HOME"])
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         ports = [free_port() for _ in range(2)]
-        told = {**variables, "CELERY_BROKER_URL": f"redis://127.0.0.1:{ports[0]}/0"}
+        reported = {**variables, "CELERY_BROKER_URL": f"redis://127.0.0.1:{ports[0]}/0"}
         _configure(home, len(names) * places)
         workspace = home / "workspace.yaml"
         location = {"host": "127.0.0.1", "port": ports[1], "location_name": "klaviyo_pipeline"}
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": location}]}))
-        for name, value in told.items():
+        for name, value in reported.items():
             patch.setenv(name, value)
         environment = dict(os.environ)
         assert REDIS is not None

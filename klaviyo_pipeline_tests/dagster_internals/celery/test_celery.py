@@ -24,7 +24,7 @@ pytestmark = [
 
 ACCOUNTS = [f"brand_{number}" for number in range(10)]
 WHOLE = [slug for slug in ACCOUNTS if slug != REVOKED]
-HELD = "brand_3"
+STORED = "brand_3"
 """The account that waits for an answer when its worker is killed."""
 OFTEN = "brand_0"
 """The account with two runs at once, which have its rates in common."""
@@ -53,14 +53,14 @@ def morning(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def _lived_through(brands: Brands, folder: Path) -> Morning:
-    key = key_of(brands.shops[HELD])
+    key = key_of(brands.shops[STORED])
     faults = brands.server.faults
-    faults.add(lambda request: _asks_for_flows(request, key), Fault(delay=600), skip=1)
+    faults.add(lambda request: _requests_flows(request, key), Fault(delay=600), skip=1)
     assert brands.run("migrate").returncode == 0
     with cluster(brands.variables, folder) as running:
         launched = _launch_all(running, brands)
         running.until(lambda: faults.taken, "nobody asks for the held page")
-        at_work = _kill_the_worker_of(running, launched[HELD])
+        at_work = _kill_the_worker_of(running, launched[STORED])
         runs = running.ended()
     # What the other worker had, or came to its end in the moment of the kill, was not killed.
     failed = {run.run_id for run in runs if run.status is dg.DagsterRunStatus.FAILURE}
@@ -69,7 +69,7 @@ def _lived_through(brands: Brands, folder: Path) -> Morning:
     return Morning(brands, runs, launched, failed & of_whole)
 
 
-def _asks_for_flows(request: Request, key: str) -> bool:
+def _requests_flows(request: Request, key: str) -> bool:
     return request.url.path == "/api/flows" and request.headers.get("authorization", "").endswith(key)
 
 
@@ -94,7 +94,7 @@ def _kill_the_worker_of(running: Cluster, run_id: str) -> set[str]:
 
 
 def test_every_account_is_whole_though_a_worker_was_killed_at_its_work(morning: Morning) -> None:
-    assert morning.launched[HELD] in morning.killed
+    assert morning.launched[STORED] in morning.killed
     for slug in WHOLE:
         assert morning.brands.stored(slug, "flows") == morning.brands.expected(slug, "flows") != {}, slug
         ledger = morning.brands.rows("SELECT status, count(*) FROM sync_windows GROUP BY 1", slug)
@@ -122,14 +122,14 @@ def test_the_account_with_a_revoked_key_fails_alone_and_is_not_tried_again(morni
         if run.status is not dg.DagsterRunStatus.SUCCESS and run.run_id not in morning.killed
     )
     assert failed == {REVOKED: 1}
-    [(status, told)] = morning.brands.rows("SELECT DISTINCT status, error FROM sync_windows", REVOKED)
+    [(status, reported)] = morning.brands.rows("SELECT DISTINCT status, error FROM sync_windows", REVOKED)
     assert status == "failed"
-    assert f"KEY_OF_{REVOKED.upper()}" in told
+    assert f"KEY_OF_{REVOKED.upper()}" in reported
 
 
 def test_all_workers_together_keep_each_accounts_rates(morning: Morning) -> None:
     """The sandbox counts as Klaviyo does, by account and endpoint, and refuses with 429 what is too much."""
     answered = Counter(entry.status for entry in morning.brands.server.requests if not entry.faulty)
     assert answered.keys() == {200, 401}
-    asked = [entry for entry in morning.brands.server.requests if entry.account_id == "BRAND0"]
-    assert len(asked) > 2 * len(morning.of(OFTEN))
+    requested = [entry for entry in morning.brands.server.requests if entry.account_id == "BRAND0"]
+    assert len(requested) > 2 * len(morning.of(OFTEN))

@@ -46,7 +46,7 @@ def instance_of(configuration: str, database: str, folder: Path, monkeypatch: py
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder)))
 
 
-def test_celery_is_switched_on_by_its_configuration_alone_and_no_password_is_shown(
+def test_celery_is_switched_on_by_its_configuration_alone_and_no_password_is_visible(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", BROKER)
@@ -54,13 +54,13 @@ def test_celery_is_switched_on_by_its_configuration_alone_and_no_password_is_sho
         launcher = instance.run_launcher
         assert isinstance(launcher, CeleryLauncher)
         assert launcher.celery.conf.broker_url == launcher.celery.conf.result_backend == BROKER
-        shown = instance.info_str() + str(instance.get_ref())
-    assert "CELERY_BROKER_URL" in shown
-    assert "hush" not in shown
-    assert urlsplit(database).netloc not in shown
+        output = instance.info_str() + str(instance.get_ref())
+    assert "CELERY_BROKER_URL" in output
+    assert "hush" not in output
+    assert urlsplit(database).netloc not in output
 
 
-def test_a_worker_holds_no_run_that_it_has_no_place_for_and_none_is_handed_on_while_it_goes_on(
+def test_a_worker_contains_no_run_that_it_has_no_place_for_and_none_is_handed_on_while_it_goes_on(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", BROKER)
@@ -76,9 +76,9 @@ def test_the_launcher_of_kubernetes_understands_its_configuration(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with instance_of("k8s.yaml", database, tmp_path, monkeypatch) as instance:
-        told = instance.get_ref().run_launcher_data
-        assert told is not None
-        understood = process_config(K8sRunLauncher.config_type(), yaml.safe_load(told.config_yaml))
+        reported = instance.get_ref().run_launcher_data
+        assert reported is not None
+        understood = process_config(K8sRunLauncher.config_type(), yaml.safe_load(reported.config_yaml))
         assert understood.errors is None or understood.errors == []
         assert understood.success
 
@@ -100,7 +100,7 @@ def test_the_dockerfile_has_nothing_to_complain_of() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_image_copies_what_is_there_runs_as_nobody_special_and_holds_no_secret() -> None:
+def test_the_image_copies_what_is_there_runs_as_nobody_special_and_contains_no_secret() -> None:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     copies = [line.split() for line in lines if line.startswith("COPY ") and "--from" not in line]
     copied = [word for _, *words, _ in copies for word in words]
@@ -134,7 +134,7 @@ def test_one_daemon_alone_runs_and_only_workers_have_the_keys(compose: Any) -> N
     assert with_keys == ["worker"]
 
 
-def test_every_service_that_stays_up_says_whether_it_is_well(compose: Any) -> None:
+def test_every_service_that_stays_up_reports_whether_it_is_well(compose: Any) -> None:
     assert [name for name, service in compose["services"].items() if "healthcheck" not in service] == ["migrate"]
 
 

@@ -15,8 +15,8 @@ SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
 def started(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    told = {"PATH": os.environ["PATH"], "SECRETS_FOLDER": str(folder), **variables}
-    return subprocess.run([str(ENTRYPOINT), *command], env=told, capture_output=True, text=True, check=False)
+    reported = {"PATH": os.environ["PATH"], "SECRETS_FOLDER": str(folder), **variables}
+    return subprocess.run([str(ENTRYPOINT), *command], env=reported, capture_output=True, text=True, check=False)
 
 
 def seen(folder: Path, **variables: str) -> dict[str, str]:

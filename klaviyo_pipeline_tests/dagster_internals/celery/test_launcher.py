@@ -85,7 +85,7 @@ def launcher(broker: str, instance: dg.DagsterInstance, silence_seconds: int = 6
     return made
 
 
-def told(launcher: CeleryLauncher, state: str, outcome: object) -> None:
+def reported(launcher: CeleryLauncher, state: str, outcome: object) -> None:
     """What a worker would have noted of the task."""
     launcher.celery.backend.forget(TASK)
     launcher.celery.backend.store_result(TASK, outcome, state)
@@ -95,7 +95,7 @@ def test_a_worker_that_does_not_answer_is_waited_for_and_then_dead(
     broker: str, instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
     patient, impatient = launcher(broker, instance), launcher(broker, instance, silence_seconds=0)
-    told(patient, "STARTED", {"hostname": "gone@elsewhere", "pid": 1})
+    reported(patient, "STARTED", {"hostname": "gone@elsewhere", "pid": 1})
     assert patient.check_run_worker_health(run).status is WorkerStatus.RUNNING
     found = impatient.check_run_worker_health(run)
     assert (found.status, found.msg) == (WorkerStatus.FAILED, "The worker gone@elsewhere has not answered for 0 s.")
@@ -105,9 +105,9 @@ def test_a_worker_that_does_not_answer_is_waited_for_and_then_dead(
 def test_a_task_that_has_ended_before_its_run_is_dead(
     state: str, broker: str, instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
-    asked = launcher(broker, instance)
-    told(asked, state, RuntimeError("it failed") if state == "FAILURE" else None)
-    found = asked.check_run_worker_health(run)
+    requested = launcher(broker, instance)
+    reported(requested, state, RuntimeError("it failed") if state == "FAILURE" else None)
+    found = requested.check_run_worker_health(run)
     assert found.status is WorkerStatus.FAILED
     assert state in (found.msg or "")
 
@@ -140,26 +140,26 @@ def test_a_run_that_died_after_its_last_step_has_succeeded(
     )
     done = create_execution_plan(morning, config, step_keys_to_execute=steps)
     execute_plan(done, InMemoryJob(morning), instance, run, config)
-    asked = launcher(broker, instance)
-    told(asked, "STARTED", {"hostname": "gone@elsewhere", "pid": 1})
-    assert asked.check_run_worker_health(run).status is WorkerStatus.RUNNING
-    told(asked, "SUCCESS", None)
-    assert asked.check_run_worker_health(run).status is healthy
+    requested = launcher(broker, instance)
+    reported(requested, "STARTED", {"hostname": "gone@elsewhere", "pid": 1})
+    assert requested.check_run_worker_health(run).status is WorkerStatus.RUNNING
+    reported(requested, "SUCCESS", None)
+    assert requested.check_run_worker_health(run).status is healthy
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert found.status is becomes
     # Asked again, as by a daemon that had read the run's status before: it is not said twice.
-    assert asked.check_run_worker_health(run).status is healthy
-    said = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_SUCCESS).records
-    assert len(said) == (becomes is dg.DagsterRunStatus.SUCCESS)
+    assert requested.check_run_worker_health(run).status is healthy
+    messages = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_SUCCESS).records
+    assert len(messages) == (becomes is dg.DagsterRunStatus.SUCCESS)
 
 
 def test_a_broker_that_forgot_the_task_is_no_reason_to_fail_its_run_at_once(
     broker: str, instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
-    asked = launcher(broker, instance)
-    asked.celery.backend.forget(TASK)
-    assert asked.check_run_worker_health(run).status is WorkerStatus.RUNNING
+    requested = launcher(broker, instance)
+    requested.celery.backend.forget(TASK)
+    assert requested.check_run_worker_health(run).status is WorkerStatus.RUNNING
 
 
 def test_what_cancels_a_task_reaches_the_process_of_its_run() -> None:
@@ -171,7 +171,7 @@ def test_what_cancels_a_task_reaches_the_process_of_its_run() -> None:
         assert process.wait(timeout=60) == 7
 
 
-def test_an_installation_without_celery_is_told_what_to_install(tmp_path: Path) -> None:
+def test_an_installation_without_celery_is_reported_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "dagster_celery.py").write_text("raise ModuleNotFoundError('no dagster_celery')")
     done = subprocess.run(
         [sys.executable, "-c", "import klaviyo_pipeline.dagster_internals.celery.celery_launcher"],
@@ -187,7 +187,7 @@ def test_an_installation_without_celery_is_told_what_to_install(tmp_path: Path) 
 @pytest.mark.parametrize(
     "address", ["redis://:longHIDDEN/x@127.0.0.1:6391/0", "HIDDENpw", "redis://:HIDDEN#a@host:1/0"]
 )
-def test_an_address_that_is_no_url_is_told_in_one_line_without_its_password(address: str) -> None:
+def test_an_address_that_is_no_url_is_reported_in_one_line_without_its_password(address: str) -> None:
     with pytest.raises(SettingsError, match=r"^CELERY_BROKER_URL is no URL of a broker: .*%2F\)\.$") as refused:
         CeleryLauncher(60, broker=address, default_queue="dagster")
     assert "HIDDEN" not in str(refused.value)

@@ -43,15 +43,15 @@ def waits(instance: dg.DagsterInstance, name: str, account: str, **tags: str) ->
 def served(instance: dg.DagsterInstance) -> list[list[tuple[str, str]]]:
     """Job and account of every run, by the turns in which they were let go; a turn's runs end before the next."""
     daemon = QueuedRunCoordinatorDaemon(interval_seconds=1, page_size=PAGE)
-    turns = []
+    iter_pages = []
     while runs := daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None):
-        turns.append([(run.job_name, run.tags[ACCOUNT_TAG]) for run in runs])
+        iter_pages.append([(run.job_name, run.tags[ACCOUNT_TAG]) for run in runs])
         for run in runs:
             instance.delete_run(run.run_id)
-    return turns
+    return iter_pages
 
 
-def test_a_morning_of_many_accounts_is_served_in_turn_before_what_was_asked_by_hand(
+def test_a_morning_of_many_accounts_is_served_in_turn_before_what_was_requested_by_hand(
     instance: dg.DagsterInstance,
 ) -> None:
     accounts = [f"shop_{number:03}" for number in range(ACCOUNTS)]
@@ -73,9 +73,9 @@ def test_an_account_with_a_backlog_leaves_places_to_the_others(instance: dg.Dags
     for _ in range(3 * PAGE):
         waits(instance, "entities", "busy", **SCHEDULED)
     waits(instance, "entities", "late", **SCHEDULED)
-    first, *_ = turns = served(instance)
+    first, *_ = iter_pages = served(instance)
     assert ("entities", "late") in first
     limits = instance.get_concurrency_config().run_queue_config
     assert limits is not None
     [share] = [one["limit"] for one in limits.tag_concurrency_limits if one["key"] == ACCOUNT_TAG]
-    assert max(Counter(account for _, account in turn)["busy"] for turn in turns) == share
+    assert max(Counter(account for _, account in turn)["busy"] for turn in iter_pages) == share

@@ -54,7 +54,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reports_asked(pipeline: Pipeline, asset: str, day: str = DAY) -> int:
     """Report requests of one run over this day, which must succeed."""
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run(asset, day)
     return sum("report" in one.path for one in requests)
 
@@ -82,10 +82,10 @@ def test_counts_are_stored_without_what_derives_from_the_value(pipeline: Pipelin
     assert pipeline.rows(over_all) == [(None, None)]
 
 
-def test_the_run_tells_what_is_missing_and_why(pipeline: Pipeline) -> None:
+def test_the_run_reports_what_is_missing_and_why(pipeline: Pipeline) -> None:
     result = pipeline.run("flow_report", DAY)
-    said = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
-    [line] = [line for line in said if "Klaviyo refuses conversion_value" in line]
+    messages = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
+    [line] = [line for line in messages if "Klaviyo refuses conversion_value" in line]
     assert "metric RPlacd" in line
     assert "KLAVIYO_CONVERSION_METRIC_ID" in line
 
@@ -105,7 +105,7 @@ def test_a_metric_that_the_setting_names_gives_its_counts_too(pipeline: Pipeline
     ]
 
 
-def test_a_refusal_by_one_report_says_nothing_of_another(pipeline: Pipeline) -> None:
+def test_a_refusal_by_one_report_reports_nothing_of_another(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", DAY)
     pipeline.run("campaigns", "2025-02-01")
     pipeline.run("campaigns_census")
@@ -113,7 +113,7 @@ def test_a_refusal_by_one_report_says_nothing_of_another(pipeline: Pipeline) -> 
     assert pipeline.one("SELECT conversion_value FROM campaign_report") == Decimal("120.5")
 
 
-def test_a_refusal_holds_for_less_than_a_day_and_an_acceptance_brings_the_value_back(
+def test_a_refusal_contains_for_less_than_a_day_and_an_acceptance_contains_the_value_back(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     pipeline.run("flow_report", DAY)
@@ -128,20 +128,20 @@ def test_a_refusal_holds_for_less_than_a_day_and_an_acceptance_brings_the_value_
 
 
 def sync(pipeline: Pipeline, *, force: bool = False, last: date | None = None) -> tuple[AssetResult, list[str]]:
-    told: list[str] = []
+    reported: list[str] = []
     day = date.fromisoformat(DAY)
     request = SyncRequest(["flow_report"], day, last or day, force=force, named=True)
-    [result] = Sync(pipeline.account, Warehouse(), told.append).run(request)
-    return result, told
+    [result] = Sync(pipeline.account, Warehouse(), reported.append).run(request)
+    return result, reported
 
 
 @pytest.mark.usefixtures("home")
-def test_a_sync_warns_and_succeeds_and_force_asks_for_the_value_again(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    result, told = sync(pipeline)
+def test_a_sync_warns_and_succeeds_and_force_requests_the_value_again(shop: SandboxAccount, pipeline: Pipeline) -> None:
+    result, reported = sync(pipeline)
     assert (result.error, result.requests) == (None, 2)
-    assert [line for line in told if line.startswith("flow_report: warning: Klaviyo refuses conversion_value")]
+    assert [line for line in reported if line.startswith("flow_report: warning: Klaviyo refuses conversion_value")]
     shop.refused_statistics = {}
-    result, told = sync(pipeline, force=True)
+    result, reported = sync(pipeline, force=True)
     assert (result.error, result.requests) == (None, 1)
     assert revenue(pipeline) == Decimal("120.5")
 
@@ -156,7 +156,7 @@ def test_trailing_days_have_the_value_back_the_day_after(shop: SandboxAccount, p
     assert revenue(pipeline) == 7
 
 
-def test_a_metric_that_gives_no_figures_at_all_is_passed_over_within_a_few_requests(
+def test_a_metric_that_gives_no_values_at_all_is_passed_over_within_a_few_requests(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     """Of 31 metrics none counts, and the first two that are asked with give nothing."""
@@ -174,7 +174,7 @@ def test_an_account_whose_metrics_give_nothing_costs_no_more_than_a_few_requests
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.refused_statistics = {"flow": {"recipients"}}
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         reason = pipeline.fail("flow_report", DAY)
     assert "KLAVIYO_CONVERSION_METRIC_ID" in reason
     assert sum("report" in one.path for one in requests) <= 12

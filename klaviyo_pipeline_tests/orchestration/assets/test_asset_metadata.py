@@ -31,11 +31,11 @@ def test_every_column_is_described(asset: str) -> None:
 
 def test_a_metric_names_the_columns_that_it_comes_from() -> None:
     deps = node("flow_metrics").metadata["dagster/column_lineage"].deps_by_column
-    told = {name: {(dep.asset_key.path[-1], dep.column_name) for dep in deps[name]} for name in deps}
-    assert told["opens"] == {("flow_report", "opens")}
-    assert told["open_rate"] == {("flow_report", "opens_unique"), ("flow_report", "delivered")}
-    assert told["flow_status"] == {("flows", "status")}
-    assert "observed_at" not in told
+    reported = {name: {(dep.asset_key.path[-1], dep.column_name) for dep in deps[name]} for name in deps}
+    assert reported["opens"] == {("flow_report", "opens")}
+    assert reported["open_rate"] == {("flow_report", "opens_unique"), ("flow_report", "delivered")}
+    assert reported["flow_status"] == {("flows", "status")}
+    assert "observed_at" not in reported
 
 
 def test_every_column_of_a_lineage_exists() -> None:
@@ -53,15 +53,15 @@ def test_owners_are_the_accounts() -> None:
     assert {tuple(node(name, owned).owners) for name in ("flows", "flow_metrics")} == {owned.owners}
 
 
-def test_a_window_tells_its_newest_update(pipeline: Pipeline) -> None:
+def test_a_window_reports_its_newest_update(pipeline: Pipeline) -> None:
     put(pipeline.shop, "flows", "f1", utc("2025-03-01T08:00:00"))
     put(pipeline.shop, "flows", "f2", utc("2025-03-01T20:30:00"))
     result = pipeline.run("flows", "2025-03-01", "2025-03-02")
-    told = {
+    reported = {
         event.partition: event.materialization.metadata.get("newest_updated")
         for event in result.get_asset_materialization_events()
     }
-    newest = told["2025-03-01"]
+    newest = reported["2025-03-01"]
     assert isinstance(newest, dg.TimestampMetadataValue)
     assert newest.value == utc("2025-03-01T20:30:00").timestamp()
-    assert told["2025-03-02"] is None
+    assert reported["2025-03-02"] is None

@@ -25,7 +25,7 @@ def fill(shop: SandboxAccount, entity: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_a_census_brings_what_no_window_holds(entity: str, shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_census_contains_what_no_window_contains(entity: str, shop: SandboxAccount, pipeline: Pipeline) -> None:
     fill(shop, entity, 3)
     put(shop, entity, "old", OLD)
     if entity in ("flows", "segments"):
@@ -76,7 +76,7 @@ def test_a_deleted_object_keeps_its_row_and_is_cleared_when_it_returns(
     assert states == [(False, True), (True, True), (False, None)]
 
 
-def test_a_window_brings_a_deleted_object_back(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_window_contains_a_deleted_object_back(shop: SandboxAccount, pipeline: Pipeline) -> None:
     fill(shop, "flows", 1)
     pipeline.run("flows_census")
     shop.delete("flows", "flows000")
@@ -87,7 +87,7 @@ def test_a_window_brings_a_deleted_object_back(shop: SandboxAccount, pipeline: P
     assert pipeline.stored("flows") == truth(shop, "flows")
 
 
-def test_a_census_says_what_it_healed(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_census_reports_what_it_healed(shop: SandboxAccount, pipeline: Pipeline) -> None:
     fill(shop, "flows", 4)
     pipeline.run("flows", DAY)
     shop.archive("flows", "flows000")
@@ -95,8 +95,10 @@ def test_a_census_says_what_it_healed(shop: SandboxAccount, pipeline: Pipeline) 
     put(shop, "flows", "old", OLD)
     result = pipeline.run("flows_census")
     [materialization] = result.get_asset_materialization_events()
-    told = {name: value.value for name, value in materialization.materialization.metadata.items()}
-    healed = {name: told[name] for name in ("objects_listed", "healed_inserted", "healed_updated", "healed_deleted")}
+    reported = {name: value.value for name, value in materialization.materialization.metadata.items()}
+    healed = {
+        name: reported[name] for name in ("objects_listed", "healed_inserted", "healed_updated", "healed_deleted")
+    }
     assert healed == {"objects_listed": 4, "healed_inserted": 1, "healed_updated": 1, "healed_deleted": 1}
     assert pipeline.rows("SELECT status, rows_listed, rows_deleted, error FROM census_runs") == [
         ("complete", 4, 1, None)
@@ -117,7 +119,7 @@ def test_an_object_that_was_in_neither_listing_but_is_there_by_id_is_not_deleted
         return False
 
     pipeline.server.faults.add(unarchive_before_the_archived_are_listed, Fault())
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("flows_census")
     assert [request.path for request in requests if request.endpoint == "get_flow"] == ["/api/flows/flipped"]
     assert pipeline.stored("flows") == truth(shop, "flows")
@@ -160,7 +162,7 @@ def test_small_shrinkages_are_taken_as_they_are(
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("page", [0, 1, 2])
-def test_a_census_that_ends_early_deletes_nothing_and_says_so(
+def test_a_census_that_ends_early_deletes_nothing_and_reports_so(
     page: int, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     fill(shop, "segments", 25)

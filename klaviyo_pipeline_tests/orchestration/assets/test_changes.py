@@ -111,13 +111,13 @@ def in_order(some: Sequence[State], every: Sequence[State]) -> bool:
 
 
 def run(pipeline: Pipeline, life: Life, sync: Sync) -> None:
-    asked = 0
+    requested = 0
 
     def disturb(request: Any) -> bool:
-        nonlocal asked
-        asked += request.url.path.startswith(f"/api/{life.entity}")
-        if asked == sync.at:
-            asked += 1
+        nonlocal requested
+        requested += request.url.path.startswith(f"/api/{life.entity}")
+        if requested == sync.at:
+            requested += 1
             for change in sync.during:
                 life.apply(change)
         return False

@@ -33,9 +33,9 @@ def sent(pipeline: Pipeline) -> Any:
     )
 
 
-def test_a_window_brings_campaigns_with_their_messages(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_window_contains_campaigns_with_their_messages(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_campaign(shop, mail("M1", "Sale!"), Message("M2", "sms", "Hey"), channels=["email", "sms"])
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("campaigns", DAY)
     assert pipeline.rows("SELECT campaign_id, id, channel, label, subject FROM campaign_messages ORDER BY id") == [
         ("C", "M1", "email", "Sale!", "Sale!"),
@@ -46,10 +46,10 @@ def test_a_window_brings_campaigns_with_their_messages(shop: SandboxAccount, pip
     assert not [one for one in requests if "message" in one.path]
 
 
-def test_a_window_brings_flows_with_their_actions_and_messages(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_window_contains_flows_with_their_actions_and_messages(shop: SandboxAccount, pipeline: Pipeline) -> None:
     tested = [mail(f"V{number}", "Either", variation=f"V{number}") for number in (1, 2)]
     put_flow(shop, mail("M1", "Hi"), Message("M2", "sms", "Ho"), *tested)
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("flows", DAY)
     kinds = ["ab-test", "send-email", "send-sms", "time-delay", "time-delay"]
     assert sorted(pipeline.rows("SELECT action_type FROM flow_actions WHERE flow_id = 'F'")) == kinds
@@ -62,14 +62,14 @@ def test_a_window_brings_flows_with_their_actions_and_messages(shop: SandboxAcco
     assert len([one for one in requests if one.path.startswith("/api/flows")]) == 2
 
 
-def test_rows_outside_of_the_window_bring_no_children(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_rows_outside_of_the_window_contain_no_children(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_flow(shop, mail("M1"))
     put(shop, "flows", "late", utc("2025-03-11T00:00:01"), messages=[mail("M2")])
     pipeline.run("flows", DAY)
     assert [row[0] for row in sent(pipeline)] == ["M1"]
 
 
-def test_a_census_deletes_what_is_named_no_more_and_brings_back_what_returns(
+def test_a_census_deletes_what_is_named_no_more_and_restores_what_returns(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_flow(shop, mail("M1"), mail("M2"))
@@ -102,12 +102,12 @@ def test_actions_that_come_and_go_are_states_of_their_flow(shop: SandboxAccount,
     assert counts == [1, 3]
 
 
-def test_a_definition_that_is_not_shown_leaves_the_messages_as_they_were(
+def test_a_definition_that_is_not_visible_leaves_the_messages_as_they_were(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_flow(shop, mail("M1", "Hi"))
     pipeline.run("flows", DAY)
-    put_flow(shop, mail("M1", "Hi", shown=False))
+    put_flow(shop, mail("M1", "Hi", visible=False))
     pipeline.run("flows", DAY)
     assert sent(pipeline) == [("M1", "email", "Hi")]
     assert pipeline.rows("SELECT action_type, definition FROM flow_actions") == [(None, None)]
@@ -141,7 +141,7 @@ def test_what_came_by_window_is_unchanged_for_a_census_and_a_lookup(shop: Sandbo
     assert pipeline.versions(*tables) == before
 
 
-def test_a_lookup_by_id_brings_the_children_too(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_lookup_by_id_contains_the_children_too(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put(shop, "flows", "old", utc("2019-05-01T12:00:00"), messages=[mail("M1")])
     key = {"flow_id": "old", "flow_message_id": "M1", "send_channel": "email"}
     shop.set_figures("flow", key, NOON.date(), {"recipients": 7, "delivered": 7})

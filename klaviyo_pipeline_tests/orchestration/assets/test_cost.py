@@ -39,7 +39,7 @@ def year(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
 
 def listings(pipeline: Pipeline, first: str, last: str) -> int:
     """The pages that a run over these windows asks for."""
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("flows", first, last)
     return Counter(request.endpoint for request in requests)["get_flows"]
 
@@ -67,20 +67,20 @@ def segments_over_the_year(year: Pipeline) -> None:
 
 def test_a_year_of_segments_is_whole_and_costs_two_pages_a_query_at_most(year: Pipeline) -> None:
     segments_over_the_year(year)
-    with year.asked() as requests:
+    with year.requested() as requests:
         year.run("segments", FIRST, LAST)
     assert year.stored("segments") == truth(year.shop, "segments")
     assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
-    asked = [request for request in requests if request.endpoint == "get_segments"]
-    assert len({request.query["filter"] for request in asked}) == MOST_SPLITS
-    assert SEGMENTS // 10 < len(asked) <= SEGMENTS // 10 + 2 * MOST_SPLITS
-    assert year.one("SELECT sum(requests) FROM sync_windows WHERE entity = 'segments'") == len(asked)
+    requested = [request for request in requests if request.endpoint == "get_segments"]
+    assert len({request.query["filter"] for request in requested}) == MOST_SPLITS
+    assert SEGMENTS // 10 < len(requested) <= SEGMENTS // 10 + 2 * MOST_SPLITS
+    assert year.one("SELECT sum(requests) FROM sync_windows WHERE entity = 'segments'") == len(requested)
 
 
 def test_a_year_of_segments_whose_cursors_name_no_object_is_one_query_by_id(year: Pipeline) -> None:
     year.shop.cursors_without_id = frozenset({"segments"})
     segments_over_the_year(year)
-    with year.asked() as requests:
+    with year.requested() as requests:
         year.run("segments", FIRST, LAST)
     assert year.stored("segments") == truth(year.shop, "segments")
     sorts = [request.query["sort"] for request in requests if request.endpoint == "get_segments"]
@@ -119,23 +119,23 @@ def test_a_segment_that_comes_late_at_a_split_is_returned_by_the_query_behind_it
 
 def test_a_year_of_the_flow_report_is_seven_requests(year: Pipeline) -> None:
     year.run("flows_census")
-    with year.asked() as requests:
+    with year.requested() as requests:
         year.run("flow_report", FIRST, LAST)
-    asked = Counter(request.endpoint for request in requests)
-    assert asked["query_flow_series"] == 7
-    assert sum(asked.values()) <= 7 + 3  # who it is, and the conversion metric
+    requested = Counter(request.endpoint for request in requests)
+    assert requested["query_flow_series"] == 7
+    assert sum(requested.values()) <= 7 + 3  # who it is, and the conversion metric
     assert year.one("SELECT sum(recipients) FROM flow_report") == FLOWS
-    with year.asked() as requests:
+    with year.requested() as requests:
         year.run("flow_metrics", FIRST, "2025-02-28")
     assert requests == []
 
 
-def test_each_window_is_told_its_own_figures(year: Pipeline) -> None:
+def test_each_window_is_reported_its_own_values(year: Pipeline) -> None:
     put(year.shop, "flows", "f001", utc("2025-02-02T12:00:00"))
     put(year.shop, "flows", "f002", utc("2025-02-04T12:00:00"))
     result = year.run("flows", FIRST, "2025-02-03")
-    told = {
+    reported = {
         event.partition: event.materialization.metadata["rows_fetched"].value
         for event in result.get_asset_materialization_events()
     }
-    assert told == {"2025-02-01": 1, "2025-02-02": 1, "2025-02-03": 0}
+    assert reported == {"2025-02-01": 1, "2025-02-02": 1, "2025-02-03": 0}

@@ -27,7 +27,7 @@ class Answers:
 
     def cut(self, document: dict[str, Any]) -> dict[str, Any]:
         attributes = document["data"]["attributes"]
-        days = [date.fromisoformat(told[:10]) for told in attributes.get("date_times", ())]
+        days = [date.fromisoformat(reported[:10]) for reported in attributes.get("date_times", ())]
         if self.times == 0 or not self.days & set(days):
             return document
         self.times -= 1
@@ -42,10 +42,10 @@ class Answers:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    told = Answers()
+    reported = Answers()
     true_document = report_endpoints._document
-    monkeypatch.setattr(report_endpoints, "_document", lambda *asked: told.cut(true_document(*asked)))
-    return told
+    monkeypatch.setattr(report_endpoints, "_document", lambda *requested: reported.cut(true_document(*requested)))
+    return reported
 
 
 @pytest.fixture
@@ -66,17 +66,17 @@ def recipients(pipeline: Pipeline) -> list[int]:
     return [int(figure) for figure in pipeline.rows("SELECT recipients FROM flow_report ORDER BY date")]
 
 
-def asked(requests: list[Any]) -> int:
+def requested(requests: list[Any]) -> int:
     return sum(1 for request in requests if request.path == "/api/flow-series-reports")
 
 
-def test_a_day_that_an_answer_leaves_out_is_asked_again_and_has_its_figures(
+def test_a_day_that_an_answer_leaves_out_is_requested_again_and_has_its_values(
     pipeline: Pipeline, answers: Answers
 ) -> None:
     answers.days, answers.times = days(11, 13), 1
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("flow_report", FIRST, LAST)
-    assert asked(requests) == 2
+    assert requested(requests) == 2
     assert recipients(pipeline) == [10, 11, 12, 13, 14]
     assert {status for _, status in pipeline.ledger("flow_report")} == {"synced"}
 
@@ -85,11 +85,11 @@ def test_a_day_that_klaviyo_goes_on_to_leave_out_stays_missing_with_its_name_and
     pipeline: Pipeline, answers: Answers
 ) -> None:
     answers.days = days(11, 13)
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         why = pipeline.fail("flow_report", FIRST, LAST)
     assert len([one for one in requests if one.path == "/api/flow-values-reports"]) == 2
     assert "leaves out 2025-03-11, 2025-03-13" in why
-    assert asked(requests) == 2
+    assert requested(requests) == 2
     assert recipients(pipeline) == [10, 12, 14]
     states = [status for _, status in pipeline.ledger("flow_report")]
     assert states == ["synced", "failed", "synced", "failed", "synced"]
@@ -100,7 +100,7 @@ def test_a_day_that_klaviyo_goes_on_to_leave_out_stays_missing_with_its_name_and
     assert recipients(pipeline) == [10, 11, 12, 13, 14]
 
 
-def test_a_day_that_is_left_out_later_keeps_the_figures_that_it_had(pipeline: Pipeline, answers: Answers) -> None:
+def test_a_day_that_is_left_out_later_keeps_the_values_that_it_had(pipeline: Pipeline, answers: Answers) -> None:
     pipeline.run("flow_report", FIRST, LAST)
     before = pipeline.versions("flow_report", "flow_report_superseded")
     answers.days = days(11, 13)
@@ -117,13 +117,13 @@ def test_days_that_klaviyo_leaves_out_and_has_no_values_for_are_empty(
     result = pipeline.run("flow_report", "2025-02-01", "2025-03-12")
     assert recipients(pipeline) == [10, 11, 12]
     assert {status for _, status in pipeline.ledger("flow_report")} == {"synced"}
-    said = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
-    assert any("2025-02-01, 2025-02-02, 2025-02-03, 2025-02-04, 2025-02-05 and 32 more" in line for line in said)
+    messages = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
+    assert any("2025-02-01, 2025-02-02, 2025-02-03, 2025-02-04, 2025-02-05 and 32 more" in line for line in messages)
 
 
-def test_a_span_of_which_klaviyo_shows_no_day_costs_two_more_requests(pipeline: Pipeline, answers: Answers) -> None:
+def test_a_span_of_which_klaviyo_has_no_day_costs_two_more_requests(pipeline: Pipeline, answers: Answers) -> None:
     answers.days = days(1, 2, 3)
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("flow_report", "2025-03-01", "2025-03-03")
     assert [one.path.removeprefix("/api/flow-") for one in requests if "report" in one.path] == [
         "series-reports",
@@ -133,7 +133,7 @@ def test_a_span_of_which_klaviyo_shows_no_day_costs_two_more_requests(pipeline: 
     assert pipeline.one("SELECT count(*) FROM sync_windows WHERE status = 'synced'") == 3
 
 
-def test_a_day_without_figures_that_is_left_out_among_others_is_empty(
+def test_a_day_without_values_that_is_left_out_among_others_is_empty(
     shop: SandboxAccount, pipeline: Pipeline, answers: Answers
 ) -> None:
     shop.set_figures("flow", MESSAGE, date(2025, 3, 12), {"recipients": 0})
@@ -143,7 +143,7 @@ def test_a_day_without_figures_that_is_left_out_among_others_is_empty(
     assert {status for _, status in pipeline.ledger("flow_report")} == {"synced"}
 
 
-def test_days_that_klaviyo_refuses_to_be_asked_for_alone_stay_missing(pipeline: Pipeline, answers: Answers) -> None:
+def test_days_that_klaviyo_refuses_to_be_requested_alone_stay_missing(pipeline: Pipeline, answers: Answers) -> None:
     answers.days = days(10, 11)
     refusal = {"errors": [{"id": "r", "status": 400, "code": "invalid", "title": "No.", "detail": "Too early."}]}
     pipeline.server.faults.add(
@@ -153,7 +153,7 @@ def test_days_that_klaviyo_refuses_to_be_asked_for_alone_stay_missing(pipeline: 
     assert recipients(pipeline) == [12, 13, 14]
 
 
-def test_the_open_day_is_not_synced_while_it_is_not_shown_and_keeps_nobody_waiting(
+def test_the_open_day_is_not_synced_while_it_is_not_visible_and_keeps_nobody_waiting(
     shop: SandboxAccount, pipeline: Pipeline, answers: Answers
 ) -> None:
     today = datetime.now(UTC).date()
@@ -162,9 +162,9 @@ def test_the_open_day_is_not_synced_while_it_is_not_shown_and_keeps_nobody_waiti
         shop.set_figures("flow", MESSAGE, day, {"recipients": 3})
     pipeline.run("flow_report", yesterday.isoformat(), today.isoformat())
     answers.days = {today}
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("flow_report", yesterday.isoformat(), today.isoformat())
-    assert asked(requests) == 1
+    assert requested(requests) == 1
     assert recipients(pipeline) == [3, 3]
 
 
@@ -174,7 +174,7 @@ def test_a_day_that_one_page_leaves_out_is_not_known_of_its_groups(
     shop.report_page_size = 1
     shop.set_figures("flow", {**MESSAGE, "flow_message_id": "M2"}, date(2025, 3, 11), {"recipients": 5})
     answers.days, answers.times = days(11), 1
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("flow_report", FIRST, LAST)
-    assert asked(requests) == 4
+    assert requested(requests) == 4
     assert pipeline.one("SELECT sum(recipients) FROM flow_report") == 65

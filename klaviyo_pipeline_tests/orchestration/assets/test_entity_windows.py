@@ -31,7 +31,7 @@ def test_a_range_that_ends_before_it_begins_is_one_line(asset: str, pipeline: Pi
 
 @pytest.mark.parametrize("entity", ENTITIES)
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
-def test_windows_bring_every_object_that_was_updated_in_them(
+def test_windows_contain_every_object_that_was_updated_in_them(
     entity: str, zone: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(11, flows=70, campaigns=120, forms=12, segments=30, timezone=zone)
@@ -47,7 +47,7 @@ def test_windows_bring_every_object_that_was_updated_in_them(
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_a_window_holds_its_start_and_not_its_end(entity: str, shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_window_contains_its_start_and_not_its_end(entity: str, shop: SandboxAccount, pipeline: Pipeline) -> None:
     start, end = utc("2025-03-10T00:00:00"), utc("2025-03-11T00:00:00")
     step = timedelta(microseconds=1) if entity == "campaigns" else timedelta(seconds=1)
     put(shop, entity, "before", start - step)
@@ -90,7 +90,7 @@ def test_a_day_on_which_the_clocks_change_has_its_own_length(
         assert pipeline.one("SELECT window_end - window_start FROM sync_windows") == timedelta(hours=hours)
 
 
-def test_an_hourly_window_holds_its_hour(pipeline: Pipeline, shop: SandboxAccount) -> None:
+def test_an_hourly_window_contains_its_hour(pipeline: Pipeline, shop: SandboxAccount) -> None:
     pipeline.configure(sync_window="hourly")
     for minute in (59, 60, 119, 120):
         put(shop, "forms", f"m{minute:03}", utc("2025-03-10T12:00:00") + timedelta(minutes=minute))
@@ -139,18 +139,18 @@ def test_an_object_that_changes_while_pages_are_read_is_stored_as_it_was_seen_an
     assert pipeline.stored("flows") == truth(shop, "flows")
 
 
-def test_a_row_that_two_pages_show_is_one_row(
+def test_a_row_that_two_pages_have_is_one_row(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(120):
         put(shop, "flows", f"f{number:03}", NOON + timedelta(seconds=number), archived=False)
-    shown: list[Any] = []
+    output: list[Any] = []
     true_page = listing_endpoints.cut_page
 
-    def overlapping(*asked: Any, **options: Any) -> Any:
-        page, cursor = true_page(*asked, **options)
-        repeated = shown[-3:]
-        shown.extend(page)
+    def overlapping(*requested: Any, **options: Any) -> Any:
+        page, cursor = true_page(*requested, **options)
+        repeated = output[-3:]
+        output.extend(page)
         return [*repeated, *page], cursor
 
     monkeypatch.setattr(listing_endpoints, "cut_page", overlapping)
@@ -159,7 +159,7 @@ def test_a_row_that_two_pages_show_is_one_row(
     assert pipeline.one("SELECT count(*) FROM flows_history") == 120
 
 
-def test_greater_than_that_includes_its_bound_brings_no_row_twice_and_none_too_many(
+def test_greater_than_that_includes_its_bound_contains_no_row_twice_and_none_too_many(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     start = utc("2025-03-10T00:00:00")
@@ -172,7 +172,7 @@ def test_greater_than_that_includes_its_bound_brings_no_row_twice_and_none_too_m
     assert pipeline.ids("segments") == ["inside"]
 
 
-def test_segments_can_only_be_asked_greater_than_and_later_ones_are_cut(
+def test_segments_can_only_be_requested_greater_than_and_later_ones_are_cut(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     for number in range(25):
@@ -183,7 +183,7 @@ def test_segments_can_only_be_asked_greater_than_and_later_ones_are_cut(
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_the_open_window_brings_what_was_updated_a_minute_ago(
+def test_the_open_window_contains_what_was_updated_a_minute_ago(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
@@ -206,7 +206,7 @@ def test_an_object_dated_ahead_is_in_no_window_and_moves_nothing_on(
     assert pipeline.ledger(entity)[-1][0] == today
 
 
-def test_the_open_window_counts_as_done_only_when_it_was_asked_after_its_end(
+def test_the_open_window_counts_as_done_only_when_it_was_requested_after_its_end(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     today = datetime.now(UTC).date().isoformat()
@@ -278,7 +278,7 @@ def test_nulls_stay_null_and_unknown_attributes_are_kept(shop: SandboxAccount, p
     assert pipeline.one("SELECT raw->'attributes'->'legacy' FROM flows") == {"score": 1.5}
 
 
-def test_asked_and_nothing_there_is_a_row_of_the_ledger(pipeline: Pipeline) -> None:
+def test_requested_and_nothing_there_is_a_row_of_the_ledger(pipeline: Pipeline) -> None:
     pipeline.run("flows", DAY)
     assert pipeline.rows("SELECT status, rows_fetched, attempts, error FROM sync_windows") == [("synced", 0, 1, None)]
 
@@ -296,7 +296,7 @@ def test_the_key_of_another_account_is_refused_before_anything_is_written(
     assert pipeline.ids("flows") == ["f"]
 
 
-def test_many_oddities_are_told_as_a_few_lines_and_a_count(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_many_parse_warnings_are_reported_as_a_few_lines_and_a_count(shop: SandboxAccount, pipeline: Pipeline) -> None:
     for number in range(30):
         put(shop, "forms", f"W{number:02}", utc("2025-02-01T12:00:00"), status=7)
     result = pipeline.run("forms", "2025-02-01")

@@ -51,7 +51,7 @@ def test_trouble_that_lasts_fails_the_windows_with_its_reason_and_the_next_run_h
 
 
 @pytest.mark.usefixtures("segments")
-def test_trouble_that_passes_is_not_told_as_a_failure(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_trouble_that_passes_is_not_reported_as_a_failure(shop: SandboxAccount, pipeline: Pipeline) -> None:
     for skip in (0, 1, 2):
         pipeline.server.faults.add(path_starts("/api/segments"), Fault(status=503), times=2, skip=skip)
     pipeline.run("segments", DAY)
@@ -92,14 +92,14 @@ def test_chunks_that_were_finished_before_a_failure_stay_synced(
     assert not result.success
     assert [status for _, status in pipeline.ledger("forms")] == ["synced", "synced", "failed", "failed"]
     assert pipeline.ids("forms") == ["f09", "f10"]
-    told = [event.partition for event in result.get_asset_materialization_events()]
-    assert told == ["2025-03-09", "2025-03-10"]
+    reported = [event.partition for event in result.get_asset_materialization_events()]
+    assert reported == ["2025-03-09", "2025-03-10"]
 
 
 def test_a_wrong_key_fails_at_once_with_the_setting_to_check(shop: SandboxAccount, pipeline: Pipeline) -> None:
     key = key_of(shop)
     shop.api_keys = {}
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         why = pipeline.fail("flows", DAY)
     assert "Check KLAVIYO_API_KEY" in why
     assert len(requests) == 1
@@ -134,7 +134,7 @@ def test_a_missing_scope_is_named(shop: SandboxAccount, pipeline: Pipeline) -> N
     pipeline.run("forms", DAY)
 
 
-def test_an_address_where_nobody_answers_is_told(pipeline: Pipeline) -> None:
+def test_an_address_where_nobody_answers_is_reported(pipeline: Pipeline) -> None:
     pipeline.configure(api_url="http://127.0.0.1:9")
     assert "cannot be reached" in pipeline.fail("flows", DAY)
 
@@ -174,7 +174,7 @@ def test_a_listing_that_leads_back_to_itself_fails_instead_of_running_for_ever(p
     again = f"{pipeline.server.url}/api/forms?page%5Bcursor%5D=again"
     page = Fault(body={"data": [], "links": {"self": again, "next": again, "prev": None}})
     pipeline.server.faults.add(path_starts("/api/forms"), page, times=10)
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         assert "does not end" in pipeline.fail("forms", DAY)
     assert sum(request.path == "/api/forms" for request in requests) == 2
     assert pipeline.ledger("forms") == [(DAY, "failed")]
@@ -187,6 +187,6 @@ def test_an_answer_that_is_no_listing_is_not_taken_for_an_empty_one(body: dict[s
     assert pipeline.ledger("forms") == [(DAY, "failed")]
 
 
-def test_a_database_without_tables_is_told_with_the_command_that_makes_them(pipeline: Pipeline) -> None:
+def test_a_database_without_tables_is_reported_with_the_command_that_makes_them(pipeline: Pipeline) -> None:
     pipeline.execute("DROP SCHEMA shop CASCADE")
     assert "klaviyo-pipeline migrate" in pipeline.fail("flows", DAY)

@@ -17,8 +17,8 @@ def test_metrics_stay_until_their_report_has_its_rows_again(pipeline: Pipeline) 
     for asset in ("flow_report", "flow_metrics"):
         pipeline.run(asset, *DAYS)
     pipeline.execute("TRUNCATE flow_report")
-    told = pipeline.fail("flow_metrics", *DAYS)
-    assert "sync flow_report flow_metrics --from 2025-03-08 --to 2025-03-10 --force" in told
+    reported = pipeline.fail("flow_metrics", *DAYS)
+    assert "sync flow_report flow_metrics --from 2025-03-08 --to 2025-03-10 --force" in reported
     assert pipeline.one(FIGURES) == 15
     for asset in ("flow_report", "flow_metrics"):
         pipeline.run(asset, *DAYS)

@@ -49,7 +49,7 @@ def stored(pipeline: Pipeline, kind: str, table: str) -> Figures:
 @pytest.mark.parametrize(
     ("first", "last"), [("2025-03-07", "2025-04-08"), ("2025-09-26", "2025-11-04")], ids=["in spring", "in autumn"]
 )
-def test_every_report_equals_the_accounts_figures_over_a_change_of_the_clocks(
+def test_every_report_equals_the_accounts_values_over_a_change_of_the_clocks(
     first: str, last: str, zone: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop(zone)

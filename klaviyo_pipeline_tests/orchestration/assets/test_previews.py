@@ -49,7 +49,7 @@ def shop() -> SandboxAccount:
     return shop
 
 
-def shown(result: dg.ExecuteInProcessResult, asset: str) -> dict[str | None, Mapping[str, Any]]:
+def output(result: dg.ExecuteInProcessResult, asset: str) -> dict[str | None, Mapping[str, Any]]:
     """The metadata of each partition's materialization, in the order of the events."""
     return {
         event.partition: {
@@ -64,13 +64,13 @@ def picture_of(text: str) -> bytes:
     return base64.b64decode(text.split(PICTURE)[1].removesuffix(")"))
 
 
-def test_a_run_of_flow_metrics_shows_its_top_flows_and_a_chart_once(pipeline: Pipeline) -> None:
+def test_a_run_of_flow_metrics_has_its_top_flows_and_a_chart_once(pipeline: Pipeline) -> None:
     pipeline.run("flows", FIRST)
     pipeline.run("flow_report", FIRST, LAST)
-    by_partition = shown(pipeline.run("flow_metrics", FIRST, LAST), "flow_metrics")
+    by_partition = output(pipeline.run("flow_metrics", FIRST, LAST), "flow_metrics")
     # The UI shows the newest event first: the partition that has the picture.
     assert list(by_partition) == ["2025-03-09", "2025-03-10", "2025-03-11", "2025-03-12"]
-    assert [key for key, told in by_partition.items() if {"chart", "top_flows"} & set(told)] == [LAST]
+    assert [key for key, reported in by_partition.items() if {"chart", "top_flows"} & set(reported)] == [LAST]
     top = by_partition[LAST]["top_flows"].splitlines()
     assert top[0] == "**All flows by revenue, 9 Mar 2025 to 12 Mar 2025**"
     assert top[2].startswith("| Flow | Revenue | Recipients |")
@@ -83,18 +83,18 @@ def test_a_run_of_flow_metrics_shows_its_top_flows_and_a_chart_once(pipeline: Pi
 
 
 @pytest.mark.parametrize(("subject", "text"), [("form", "All forms by submits"), ("segment", "All segments by growth")])
-def test_the_other_metrics_show_theirs(subject: str, text: str, pipeline: Pipeline) -> None:
+def test_the_other_metrics_have_theirs(subject: str, text: str, pipeline: Pipeline) -> None:
     pipeline.run(f"{subject}s", FIRST)
     pipeline.run(f"{subject}_report", FIRST, LAST)
-    told = shown(pipeline.run(f"{subject}_metrics", FIRST, LAST), f"{subject}_metrics")[LAST]
-    assert text in told[f"top_{subject}s"]
-    assert picture_of(told["chart"])
+    reported = output(pipeline.run(f"{subject}_metrics", FIRST, LAST), f"{subject}_metrics")[LAST]
+    assert text in reported[f"top_{subject}s"]
+    assert picture_of(reported["chart"])
 
 
-def test_days_without_figures_are_shown_without_a_chart(pipeline: Pipeline) -> None:
+def test_days_without_values_are_visible_without_a_chart(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-02-03")
-    [told] = shown(pipeline.run("flow_metrics", "2025-02-03"), "flow_metrics").values()
-    assert not {"chart", "top_flows"} & set(told)
+    [reported] = output(pipeline.run("flow_metrics", "2025-02-03"), "flow_metrics").values()
+    assert not {"chart", "top_flows"} & set(reported)
 
 
 def test_a_chart_that_cannot_be_drawn_fails_no_run(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +103,9 @@ def test_a_chart_that_cannot_be_drawn_fails_no_run(pipeline: Pipeline, monkeypat
 
     monkeypatch.setattr(preview, "chart", broken)
     pipeline.run("flow_report", FIRST, LAST)
-    told = shown(pipeline.run("flow_metrics", FIRST, LAST), "flow_metrics")
-    assert set(told) == {"2025-03-09", "2025-03-10", "2025-03-11", "2025-03-12"}
-    assert pipeline.ledger("flow_metrics") == [(key, "synced") for key in told]
+    reported = output(pipeline.run("flow_metrics", FIRST, LAST), "flow_metrics")
+    assert set(reported) == {"2025-03-09", "2025-03-10", "2025-03-11", "2025-03-12"}
+    assert pipeline.ledger("flow_metrics") == [(key, "synced") for key in reported]
 
 
 def test_a_year_is_a_small_picture() -> None:
@@ -134,16 +134,16 @@ def test_the_performance_report_writes_a_page_and_links_to_it(
     monkeypatch.setattr(performance_report, "FOLDER", tmp_path)
     for asset in ("flows", "flow_report", "flow_metrics"):
         pipeline.run(asset, FIRST, LAST)
-    told = shown(pipeline.run("performance_report", days=3), "performance_report")[None]
+    reported = output(pipeline.run("performance_report", days=3), "performance_report")[None]
     page = tmp_path / "shop" / "performance-2025-03-10-to-2025-03-12.html"
-    assert Path(told["page"]) == page
+    assert Path(reported["page"]) == page
     assert "<h1>Performance of shop</h1>" in page.read_text()
-    assert told["bytes"] == page.stat().st_size
-    assert "| `Recipients` | 306 |" in told["key_figures"]
+    assert reported["bytes"] == page.stat().st_size
+    assert "| `Recipients` | 306 |" in reported["key_metrics"]
     assert list(page.parent.iterdir()) == [page]
 
 
-def test_the_performance_report_of_an_account_without_figures_says_so(
+def test_the_performance_report_of_an_account_without_values_reports_so(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(performance_report, "FOLDER", tmp_path)

@@ -44,7 +44,7 @@ def shop() -> SandboxAccount:
     return shop
 
 
-def figures_of(shop: SandboxAccount, first: date, last: date) -> dict[tuple[str, date], tuple[Decimal, ...]]:
+def values_of(shop: SandboxAccount, first: date, last: date) -> dict[tuple[str, date], tuple[Decimal, ...]]:
     """The account's own counts by flow and day, where there are any."""
     sums: dict[tuple[str, date], list[int]] = defaultdict(lambda: [0] * len(COUNTED))
     for group in shop.figures.groups["flow"]:
@@ -86,19 +86,19 @@ def generated(request: pytest.FixtureRequest, database: str, monkeypatch: pytest
     [("2025-03-01", "2025-04-30"), ("2025-09-20", "2025-11-10")],
     ids=["in spring", "in autumn"],
 )
-def test_metrics_equal_the_accounts_figures_to_the_cent_over_a_change_of_the_clocks(
+def test_metrics_equal_the_accounts_values_to_the_cent_over_a_change_of_the_clocks(
     generated: Pipeline, first: str, last: str
 ) -> None:
     generated.run("flow_report", first, last)
     generated.run("flow_metrics", first, last)
     days = date.fromisoformat(first), date.fromisoformat(last)
-    expected = figures_of(generated.shop, *days)
+    expected = values_of(generated.shop, *days)
     assert len(expected) > 100
     assert metrics_of(generated) == expected
     whole = values_report(generated, *days)
     for place, name in enumerate(COUNTED):
-        told = sum(Decimal(str(result["statistics"][name])) for result in whole)
-        assert told == sum(row[place] for row in expected.values()), name
+        reported = sum(Decimal(str(result["statistics"][name])) for result in whole)
+        assert reported == sum(row[place] for row in expected.values()), name
 
 
 def test_a_day_of_the_report_is_a_day_of_the_account(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_a_day_of_the_report_is_a_day_of_the_account(database: str, monkeypatch:
         assert pipeline.rows("SELECT date, recipients FROM flow_report") == [(date(2025, 3, 10), Decimal(2))]
 
 
-def test_a_day_is_counted_once_however_its_windows_are_asked(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_day_is_counted_once_however_its_windows_are_requested(shop: SandboxAccount, pipeline: Pipeline) -> None:
     for day in ("2025-03-11", "2025-03-12"):
         set_day(shop, day, recipients=10)
     pipeline.run("flow_report", "2025-03-11", "2025-03-12")
@@ -144,7 +144,7 @@ def test_a_rate_without_a_divisor_is_null(shop: SandboxAccount, pipeline: Pipeli
     assert pipeline.rows("SELECT open_rate, revenue_per_recipient, bounce_rate FROM flow_metrics") == [(None, None, 1)]
 
 
-def test_restated_figures_change_and_the_older_ones_stay_readable(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_restated_values_change_and_the_older_ones_stay_readable(shop: SandboxAccount, pipeline: Pipeline) -> None:
     set_day(shop, "2025-03-11", recipients=10, conversion_value=5)
     pipeline.run("flow_report", "2025-03-10", "2025-03-11")
     pipeline.run("flow_metrics", "2025-03-10", "2025-03-11")
@@ -162,7 +162,7 @@ def test_restated_figures_change_and_the_older_ones_stay_readable(shop: SandboxA
     assert history == [(Decimal("120.35"), True), (Decimal("150.1"), True)]
 
 
-def test_figures_that_klaviyo_takes_back_leave_the_tables_and_stay_in_the_history(
+def test_values_that_klaviyo_takes_back_leave_the_tables_and_stay_in_the_history(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     for asset in ("flow_report", "flow_metrics"):
@@ -196,14 +196,14 @@ def test_an_empty_report_is_synced_with_no_rows(shop: SandboxAccount, pipeline: 
         ]
 
 
-def test_metrics_of_a_day_that_no_report_was_asked_for_stay_missing(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_metrics_of_a_day_that_no_report_was_requested_stay_missing(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flow_report", DAY)
     pipeline.run("flow_metrics", DAY, "2025-03-12")
     assert pipeline.ledger("flow_metrics") == [(DAY, "synced")]
 
 
 @pytest.mark.parametrize("zero_groups", [True, False])
-def test_groups_of_zeros_are_no_rows_whether_klaviyo_shows_them_or_not(
+def test_groups_of_zeros_are_no_rows_whether_klaviyo_has_them_or_not(
     zero_groups: bool, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.zero_groups = zero_groups
@@ -253,7 +253,7 @@ def test_flows_that_a_report_names_and_the_table_lacks_are_looked_up_once(
     put(shop, "flows", "KNOWN", utc("2025-03-10T12:00:00"), name="Known")
     set_day(shop, flow="KNOWN", recipients=1)
     pipeline.run("flows", DAY)
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         for _ in range(2):
             pipeline.run("flow_report", DAY)
     assert [request.path for request in requests if request.endpoint == "get_flow"] == ["/api/flows/F1"]
@@ -262,11 +262,11 @@ def test_flows_that_a_report_names_and_the_table_lacks_are_looked_up_once(
     assert named == [("F1", "Welcome", "live", "Metric"), ("KNOWN", "Known", None, None)]
 
 
-def test_a_flow_that_klaviyo_has_no_more_is_asked_for_once_and_keeps_its_figures(
+def test_a_flow_that_klaviyo_has_no_more_is_requested_once_and_keeps_its_values(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.delete("flows", "F1")
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         for _ in range(2):
             pipeline.run("flow_report", DAY)
     assert [request.status for request in requests if request.endpoint == "get_flow"] == [404]
@@ -292,15 +292,15 @@ def test_a_zone_that_is_not_the_accounts_stops_reports_before_they_ask_and_entit
     set_day(shop, recipients=7)
     put(shop, "flows", "F1", utc("2025-03-10T12:00:00"))
     with pipeline_on(database, shop, monkeypatch, timezone="UTC") as pipeline:
-        with pipeline.asked() as requests:
+        with pipeline.requested() as requests:
             why = pipeline.fail("flow_report", DAY)
         assert "set KLAVIYO_TIMEZONE=America/New_York" in why
         assert not [request for request in requests if "report" in request.path]
         assert pipeline.ledger("flow_report") == [(DAY, "failed")]
         run = pipeline.run("flows", DAY)
         assert pipeline.ids("flows") == ["F1"]
-        said = [entry.user_message for entry in pipeline.instance.all_logs(run.run_id)]
-        assert any("set KLAVIYO_TIMEZONE=America/New_York" in line for line in said)
+        messages = [entry.user_message for entry in pipeline.instance.all_logs(run.run_id)]
+        assert any("set KLAVIYO_TIMEZONE=America/New_York" in line for line in messages)
 
 
 def test_the_run_that_takes_a_second_schema_for_an_account_warns_once(
@@ -332,7 +332,7 @@ def test_the_old_name_of_the_zone_stops_no_report_and_names_are_stored_as_they_a
         assert pipeline.rows("SELECT timezone, window_timezone FROM account") == [("US/Eastern", "America/New_York")]
 
 
-def test_the_conversion_metric_is_kept_with_the_figures_and_told(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_the_conversion_metric_is_kept_with_the_values_and_reported(shop: SandboxAccount, pipeline: Pipeline) -> None:
     result = pipeline.run("flow_report", DAY)
     for table in ("flow_report", "sync_windows", "account"):
         assert pipeline.one(f"SELECT conversion_metric_id FROM {table}") == "RPlacd"
@@ -340,7 +340,7 @@ def test_the_conversion_metric_is_kept_with_the_figures_and_told(shop: SandboxAc
     assert "RPlacd" in str(event.materialization.metadata["conversion_metric"].value)
 
 
-def test_figures_of_another_conversion_metric_replace_those_of_the_first(
+def test_values_of_another_conversion_metric_replace_those_of_the_first(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(5, flows=12, campaigns=0, forms=0, segments=0, timezone="UTC")
@@ -354,14 +354,14 @@ def test_figures_of_another_conversion_metric_replace_those_of_the_first(
         assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM flow_report") == ["RChkot"]
 
 
-def test_a_metric_that_gives_no_figures_fails_with_the_setting_to_change(
+def test_a_metric_that_gives_no_values_fails_with_the_setting_to_change(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     pipeline.configure(conversion_metric_id="ROpend")
     assert "KLAVIYO_CONVERSION_METRIC_ID" in pipeline.fail("flow_report", DAY)
 
 
-def test_todays_figures_are_asked_too_and_are_not_settled(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_todays_values_are_requested_too_and_are_not_settled(shop: SandboxAccount, pipeline: Pipeline) -> None:
     today = datetime.now(UTC).date()
     set_day(shop, today.isoformat(), recipients=3)
     pipeline.run("flow_report", (today - timedelta(days=1)).isoformat(), today.isoformat())
@@ -375,16 +375,16 @@ def test_todays_figures_are_asked_too_and_are_not_settled(shop: SandboxAccount, 
 @pytest.fixture
 def undeclared(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Statistics that the account's answers carry besides, by name: a figure for each day, written as it is sent."""
-    shown: dict[str, str] = {}
+    output: dict[str, str] = {}
     true_statistics = report_endpoints._statistics
 
     def statistics(group: ResultGroup, request: ReportRequest, counter: Counter) -> dict[str, Any]:
         found = true_statistics(group, request, counter)
         days = len(found["recipients"])
-        return {**found, **{name: [json.loads(figure)] * days for name, figure in shown.items()}}
+        return {**found, **{name: [json.loads(figure)] * days for name, figure in output.items()}}
 
     monkeypatch.setattr(report_endpoints, "_statistics", statistics)
-    return shown
+    return output
 
 
 def test_statistics_that_have_no_column_are_kept_and_their_changes_are_in_the_history(
@@ -404,7 +404,7 @@ def test_statistics_that_have_no_column_are_kept_and_their_changes_are_in_the_hi
     assert pipeline.one("SELECT recipients FROM flow_metrics") == 100
 
 
-def test_a_figure_that_has_no_column_makes_a_row_too(
+def test_a_value_that_has_no_column_makes_a_row_too(
     shop: SandboxAccount, pipeline: Pipeline, undeclared: dict[str, str]
 ) -> None:
     shop.zero_groups = True

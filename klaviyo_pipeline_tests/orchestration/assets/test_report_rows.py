@@ -67,7 +67,7 @@ def test_a_group_without_its_objects_id_is_kept_with_the_others(
     shop.set_figures(kind, {**groupings, f"{kind}_id": "known"}, DAY, {statistic: 7})
     put(shop, f"{kind}s", "known", OLD)
     shop.ids_left_out = {groupings[f"{kind}_id"]}
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         ask(pipeline, kind, "2025-03-10")
     for table in ("report", "metrics"):
         assert pipeline.rows(f"SELECT {kind}_id, {statistic} FROM {kind}_{table} ORDER BY 1") == [
@@ -93,7 +93,9 @@ def test_a_group_without_a_campaign_id_is_kept_and_named(shop: SandboxAccount, p
 # Messages under their campaign's id.
 
 
-def test_a_figure_of_several_messages_says_that_it_is_not_attributed(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_value_of_several_messages_reports_that_it_is_not_attributed(
+    shop: SandboxAccount, pipeline: Pipeline
+) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
     put(
         shop,
@@ -124,7 +126,7 @@ def test_a_figure_of_several_messages_says_that_it_is_not_attributed(shop: Sandb
 # Figures without a day.
 
 
-def test_figures_without_a_day_stand_once_however_the_spans_overlap(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_values_without_a_day_stand_once_however_the_spans_overlap(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_campaign(shop, None)
     send(shop, 40)
     send(shop, 60, date(2025, 3, 30))
@@ -135,17 +137,17 @@ def test_figures_without_a_day_stand_once_however_the_spans_overlap(shop: Sandbo
     assert pipeline.rows("SELECT status, count(*) FROM sync_windows GROUP BY 1") == [("synced", 41)]
 
 
-def test_a_part_of_the_days_takes_no_figures_away_and_a_restatement_of_all_does(
+def test_a_part_of_the_days_takes_no_values_away_and_a_restatement_of_all_does(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_campaign(shop, None)
     send(shop, 40)
     send(shop, 60, date(2025, 4, 20))
-    asked = "SELECT asked_from::text, asked_to::text FROM campaign_report_undated"
+    requested = "SELECT asked_from::text, asked_to::text FROM campaign_report_undated"
     pipeline.run("campaign_report", "2025-03-10", "2025-04-20")
     pipeline.run("campaign_report", "2025-04-19", "2025-04-20")
     assert pipeline.rows(UNDATED) == [("C1", "M1", 100)]
-    assert pipeline.rows(asked) == [("2025-02-24", "2025-05-04")]
+    assert pipeline.rows(requested) == [("2025-02-24", "2025-05-04")]
     send(shop, 30)
     pipeline.run("campaign_report", "2025-03-10", "2025-04-20")
     assert pipeline.rows(UNDATED) == [("C1", "M1", 90)]
@@ -157,7 +159,7 @@ def test_a_part_of_the_days_takes_no_figures_away_and_a_restatement_of_all_does(
     assert pipeline.rows(UNDATED) == []
 
 
-def test_figures_move_to_their_day_when_the_campaign_has_one(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_values_move_to_their_day_when_the_campaign_has_one(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_campaign(shop, None)
     send(shop, 40)
     ask(pipeline, "campaign", "2025-03-10")
@@ -173,7 +175,7 @@ def test_figures_move_to_their_day_when_the_campaign_has_one(shop: SandboxAccoun
 
 
 @pytest.mark.parametrize(
-    ("moved", "asked"),
+    ("moved", "requested"),
     [
         ("2025-03-20T15:00:00", "2025-03-20"),
         ("2025-03-20T15:00:00", "2025-05-01"),
@@ -181,8 +183,8 @@ def test_figures_move_to_their_day_when_the_campaign_has_one(shop: SandboxAccoun
     ],
     ids=["ahead, the new day is asked", "ahead, another is asked", "back, the old one is asked"],
 )
-def test_figures_follow_a_send_time_that_moves_whichever_day_is_asked(
-    moved: str, asked: str, shop: SandboxAccount, pipeline: Pipeline
+def test_values_follow_a_send_time_that_moves_whichever_day_is_requested(
+    moved: str, requested: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
     put_campaign(shop, "2025-03-10T16:00:00", "C2")
@@ -191,7 +193,7 @@ def test_figures_follow_a_send_time_that_moves_whichever_day_is_asked(
     ask(pipeline, "campaign", "2025-03-01", "2025-03-20")
     put_campaign(shop, moved)
     pipeline.run("campaigns_census")
-    ask(pipeline, "campaign", asked)
+    ask(pipeline, "campaign", requested)
     for table in ("report", "metrics"):
         found = pipeline.rows(f"SELECT campaign_id, date, recipients FROM campaign_{table} ORDER BY 1")
         assert found == [("C1", utc(moved).date(), 40), ("C2", DAY, 7)]
@@ -204,7 +206,7 @@ def test_figures_follow_a_send_time_that_moves_whichever_day_is_asked(
     assert counted == [("campaign_metrics", 1), ("campaign_report", 1)]
 
 
-def test_a_send_that_is_cancelled_and_begun_again_has_the_figures_of_both_days_on_the_second(
+def test_a_send_that_is_cancelled_and_begun_again_has_the_values_of_both_days_on_the_second(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
@@ -218,7 +220,7 @@ def test_a_send_that_is_cancelled_and_begun_again_has_the_figures_of_both_days_o
     assert pipeline.rows("SELECT date, recipients FROM campaign_metrics") == [(date(2025, 3, 20), 100)]
 
 
-def test_figures_whose_send_time_goes_stand_once_without_a_day(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_values_whose_send_time_goes_stand_once_without_a_day(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
     send(shop, 40)
     ask(pipeline, "campaign", "2025-03-10")
@@ -232,7 +234,7 @@ def test_figures_whose_send_time_goes_stand_once_without_a_day(shop: SandboxAcco
 # Levels of zero.
 
 
-def test_a_segment_that_is_shown_without_members_has_rows_from_the_day_it_was_made(
+def test_a_segment_that_is_visible_without_members_has_rows_from_the_day_it_was_made(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put(shop, "segments", "S1", OLD, is_active=True, created=utc("2025-03-09T12:00:00"))

@@ -68,7 +68,7 @@ EVERY_PAIR = [
 ]
 
 
-def test_a_census_brings_the_tags_of_archived_and_current_objects(pipeline: Pipeline) -> None:
+def test_a_census_contains_the_tags_of_archived_and_current_objects(pipeline: Pipeline) -> None:
     for entity in TAGGED:
         result = pipeline.run(f"{entity}_census")
         assert metadata(result)["tags"] == "asked"
@@ -79,17 +79,17 @@ def test_a_census_brings_the_tags_of_archived_and_current_objects(pipeline: Pipe
 
 
 def test_tags_cost_the_listing_of_their_names_and_nothing_else(pipeline: Pipeline) -> None:
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         list_everything(pipeline)
-    asked = [one.endpoint for one in requests if one.endpoint != "get_accounts"]
-    assert {endpoint: asked.count(endpoint) for endpoint in asked} == {
+    requested = [one.endpoint for one in requests if one.endpoint != "get_accounts"]
+    assert {endpoint: requested.count(endpoint) for endpoint in requested} == {
         "get_flows": 2,
         "get_campaigns": 6,
         "get_segments": 1,
         "get_tags": 1,
     }
-    told = pipeline.rows("SELECT requests, rows_listed, status FROM census_runs WHERE entity = 'tags'")
-    assert told == [(1, 3, "complete")]
+    reported = pipeline.rows("SELECT requests, rows_listed, status FROM census_runs WHERE entity = 'tags'")
+    assert reported == [(1, 3, "complete")]
 
 
 def test_the_same_tags_again_write_nothing(pipeline: Pipeline) -> None:
@@ -130,14 +130,14 @@ def test_tags_that_are_taken_off_renamed_deleted_and_put_on_again(shop: SandboxA
     assert ("segments", "S", "evergreen") in tagged(pipeline)
 
 
-def test_a_tag_is_deleted_only_when_klaviyo_asked_by_id_has_it_no_more(
+def test_a_tag_is_deleted_only_when_klaviyo_requested_by_id_has_it_no_more(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     list_everything(pipeline)
     page = {"data": [{"type": "tag", "id": "T1", "attributes": {"name": "evergreen"}}], "links": {"next": None}}
     del shop.tags["T3"]
     pipeline.server.faults.add(lambda request: request.url.path == "/api/tags", Fault(status=200, body=page))
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run("tags")
     assert [one.path for one in requests if one.endpoint == "get_tag"] == ["/api/tags/T2", "/api/tags/T3"]
     assert pipeline.ids("tags") == ["T1", "T2"]
@@ -176,7 +176,7 @@ def test_a_tag_that_is_named_and_did_not_come_along_is_kept_by_its_id_until_its_
     assert pipeline.versions("tags") == before
 
 
-def test_objects_whose_tags_are_not_told_keep_them_and_are_counted(
+def test_objects_without_tags_in_the_answer_keep_them_and_are_counted(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list_everything(pipeline)
@@ -191,15 +191,15 @@ def test_objects_whose_tags_are_not_told_keep_them_and_are_counted(
 
 
 @pytest.mark.usefixtures("scopeless")
-def test_a_census_without_the_scope_of_tags_loses_the_tags_alone_and_says_so_once(pipeline: Pipeline) -> None:
+def test_a_census_without_the_scope_of_tags_loses_the_tags_alone_and_reports_so_once(pipeline: Pipeline) -> None:
     for entity in TAGGED:
-        with pipeline.asked() as requests:
+        with pipeline.requested() as requests:
             result = pipeline.run(f"{entity}_census")
         assert metadata(result)["tags"] == "not asked: the key lacks tags:read"
         sent = sum(request.endpoint == f"get_{entity}" for request in requests)
         assert pipeline.one("SELECT requests FROM census_runs WHERE run_id = %s", result.run_id) == sent
-        said = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
-        assert len([line for line in said if "the key lacks tags:read" in line]) == 1
+        messages = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
+        assert len([line for line in messages if "the key lacks tags:read" in line]) == 1
     assert [len(pipeline.ids(entity)) for entity in TAGGED] == [2, 1, 2]
     assert pipeline.rows("SELECT 1 FROM object_tags") == []
 

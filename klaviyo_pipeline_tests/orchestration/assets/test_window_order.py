@@ -61,7 +61,7 @@ def test_windows_in_any_order_and_overlapping_come_to_the_same_tables(busy: Pipe
         assert busy.ledger(entity) == [(day, "synced") for day in DAYS]
 
 
-def test_windows_one_by_one_backwards_come_to_what_one_run_brings(busy: Pipeline) -> None:
+def test_windows_one_by_one_backwards_come_to_what_one_run_contains(busy: Pipeline) -> None:
     busy.run("flows", DAYS[0], DAYS[-1])
     at_once = whole(busy, "flows")
     busy.execute(f"TRUNCATE {', '.join(TABLES)}, sync_windows CASCADE")

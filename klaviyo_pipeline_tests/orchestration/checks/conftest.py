@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.orchestration.checks.build_checks import database_checks, examining
-from klaviyo_pipeline.orchestration.checks.check import Verdict
+from klaviyo_pipeline.orchestration.checks.build_checks import check_context, database_checks
+from klaviyo_pipeline.orchestration.checks.check import CheckOutcome
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
@@ -102,10 +102,10 @@ class Stored:
             connection.execute(sa.text(f"SET LOCAL search_path TO {SLUG}"))
             connection.execute(sa.text(statement), parameters)
 
-    def check(self, asset: str, name: str, now: datetime = NOW) -> Verdict:
+    def check(self, asset: str, name: str, now: datetime = NOW) -> CheckOutcome:
         """What one check of one asset comes to at `now`."""
         [declared] = [check for check in database_checks(self.account)[asset] if check.name == name]
-        with examining(self.engine, self.account, asset) as look:
+        with check_context(self.engine, self.account, asset) as look:
             return declared.examine(replace(look, now=now))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from klaviyo_pipeline.orchestration.checks.build_checks import asking_checks, database_checks
+from klaviyo_pipeline.orchestration.checks.build_checks import api_checks, database_checks
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault
@@ -66,17 +66,17 @@ def reconciled(pipeline: Pipeline, asset: str, name: str) -> dg.AssetCheckEvalua
     return found
 
 
-def test_what_klaviyo_refuses_is_told_and_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_what_klaviyo_refuses_is_reported_and_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
     shop.refused_statistics = {"flow": {"conversion_value"}}
     pipeline.checked = True
     result = pipeline.run("flow_report", *SPAN)
     assert outcomes(result)["flow_report", "no_statistic_is_refused"] is False
-    found = reconciled(pipeline, "flow_report", "days_add_up")
+    found = reconciled(pipeline, "flow_report", "daily_sums_match_total")
     assert found.passed
     assert "not compared: Klaviyo refuses conversion_value" in str(found.description)
     shop.refused_statistics = {}
     pipeline.execute("TRUNCATE conversion_refusals")
-    assert reconciled(pipeline, "flow_report", "days_add_up").passed
+    assert reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
     assert outcomes(pipeline.run("flow_report", *SPAN))["flow_report", "no_statistic_is_refused"] is True
 
 
@@ -91,7 +91,7 @@ def break_a_count(shop: SandboxAccount) -> None:
 def test_an_assets_checks_run_with_it_and_ask_nothing(asset: str, pipeline: Pipeline) -> None:
     windows = () if asset.endswith("_census") else SPAN
     pipeline.checked = True
-    with pipeline.asked() as first:
+    with pipeline.requested() as first:
         result = pipeline.run(asset, *windows)
     names = {check.name for check in database_checks(pipeline.account)[asset]}
     assert set(outcomes(result)) == {(asset, name) for name in names}
@@ -100,8 +100,8 @@ def test_an_assets_checks_run_with_it_and_ask_nothing(asset: str, pipeline: Pipe
     assert len(lists) == (0 if asset == "flow_report" else 2)
 
 
-def test_no_job_that_materializes_holds_a_check_that_asks(pipeline: Pipeline) -> None:
-    asking = {f"{SLUG}__{check.asset}_{check.name}" for check in asking_checks()}
+def test_no_job_that_materializes_contains_a_check_that_asks(pipeline: Pipeline) -> None:
+    asking = {f"{SLUG}__{check.asset}_{check.name}" for check in api_checks()}
     holding = {
         job.name
         for job in pipeline.definitions.get_repository_def().get_all_jobs()
@@ -120,7 +120,7 @@ def test_a_check_that_does_not_block_leaves_the_run_a_success(shop: SandboxAccou
     assert outcomes(result)["flows", "attributes_are_known"] is False
 
 
-def test_a_blocking_check_holds_back_what_is_computed_from_its_asset_and_nothing_else(
+def test_a_blocking_check_blocks_what_is_computed_from_its_asset_and_nothing_else(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     break_a_count(shop)
@@ -132,7 +132,7 @@ def test_a_blocking_check_holds_back_what_is_computed_from_its_asset_and_nothing
     assert {"flow_report", "campaign_metrics", "form_metrics", "segment_metrics"} <= made
 
 
-def test_a_sync_holds_the_metrics_back_and_says_what_the_check_found(
+def test_a_sync_contains_the_metrics_back_and_reports_what_the_check_found(
     shop: SandboxAccount, pipeline: Pipeline, home: None
 ) -> None:
     break_a_count(shop)
@@ -150,9 +150,9 @@ def test_a_sync_holds_the_metrics_back_and_says_what_the_check_found(
 
 def test_reconciling_a_synced_account_passes_and_costs_one_request_for_each_report(pipeline: Pipeline) -> None:
     sync(pipeline)
-    with pipeline.asked() as came:
+    with pipeline.requested() as came:
         result = run_job(pipeline, "reconcile")
-    assert outcomes(result) == {(check.asset, check.name): True for check in asking_checks()}
+    assert outcomes(result) == {(check.asset, check.name): True for check in api_checks()}
     reports = [entry.path for entry in came if entry.path.endswith("-reports")]
     assert sorted(reports) == [f"/api/{kind}-values-reports" for kind in ("campaign", "flow", "form", "segment")]
 
@@ -173,30 +173,30 @@ def test_settled_days_that_klaviyo_restated_are_an_error_that_names_the_sum(
     pipeline.run(f"{kind}_report", *SPAN)
     groupings, day, figures = RESTATED[kind]
     shop.set_figures(kind, groupings, day, figures)
-    found = reconciled(pipeline, f"{kind}_report", "days_add_up")
+    found = reconciled(pipeline, f"{kind}_report", "daily_sums_match_total")
     assert not found.passed
     assert next(iter(groupings.values())) in (found.description or "")
     assert "--from 2025-03-12 --to 2025-04-10 --force" in (found.description or "")
 
 
-def test_figures_that_postgres_lost_are_an_error(pipeline: Pipeline) -> None:
+def test_values_that_postgres_lost_are_an_error(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", *SPAN)
     pipeline.execute("DELETE FROM flow_report WHERE flow_id = 'F2'")
-    assert not reconciled(pipeline, "flow_report", "days_add_up").passed
+    assert not reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
 
 
 def test_days_before_the_last_thirty_are_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flow_report", *SPAN)
     shop.set_figures("flow", MESSAGE, date(2025, 3, 11), {"recipients": 1})
-    assert reconciled(pipeline, "flow_report", "days_add_up").passed
+    assert reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
 
 
 def test_days_that_may_still_change_are_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.configure(attribution_days=3650)
     pipeline.run("flow_report", *SPAN)
     shop.set_figures("flow", MESSAGE, date(2025, 4, 2), {"recipients": 1})
-    with pipeline.asked() as came:
-        assert reconciled(pipeline, "flow_report", "days_add_up").passed
+    with pipeline.requested() as came:
+        assert reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
     assert not [entry for entry in came if entry.path.endswith("-reports")]
 
 
@@ -206,9 +206,9 @@ def test_an_object_that_the_table_lacks_is_an_error_that_names_it(
 ) -> None:
     put(shop, entity, "lost", utc("2025-03-20T10:00:00"))
     pipeline.run(entity, *SPAN)
-    assert reconciled(pipeline, entity, "listed_objects_are_held").passed
+    assert reconciled(pipeline, entity, "listed_objects_exist").passed
     pipeline.execute(f"DELETE FROM {entity} WHERE id = 'lost'")
-    found = reconciled(pipeline, entity, "listed_objects_are_held")
+    found = reconciled(pipeline, entity, "listed_objects_exist")
     assert not found.passed
     assert "lost" in (found.description or "")
 
@@ -216,15 +216,15 @@ def test_an_object_that_the_table_lacks_is_an_error_that_names_it(
 def test_an_object_whose_time_differs_is_an_error(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flows_census")
     pipeline.execute("UPDATE flows SET updated_at = updated_at - interval '1 s' WHERE id = 'F2'")
-    found = reconciled(pipeline, "flows", "listed_objects_are_held")
+    found = reconciled(pipeline, "flows", "listed_objects_exist")
     assert not found.passed
     assert "F2" in (found.description or "")
 
 
-def test_an_object_that_is_held_as_deleted_and_is_listed_is_an_error(pipeline: Pipeline) -> None:
+def test_an_object_that_is_stored_as_deleted_and_is_listed_is_an_error(pipeline: Pipeline) -> None:
     pipeline.run("flows_census")
     pipeline.execute("UPDATE flows SET deleted_at = now() WHERE id = 'F2'")
-    assert not reconciled(pipeline, "flows", "listed_objects_are_held").passed
+    assert not reconciled(pipeline, "flows", "listed_objects_exist").passed
 
 
 def test_an_object_that_changed_while_the_listing_was_read_is_no_fault(
@@ -240,15 +240,15 @@ def test_an_object_that_changed_while_the_listing_was_read_is_no_fault(
         return False
 
     pipeline.server.faults.add(change, Fault())
-    with pipeline.asked() as came:
-        assert reconciled(pipeline, "flows", "listed_objects_are_held").passed
+    with pipeline.requested() as came:
+        assert reconciled(pipeline, "flows", "listed_objects_exist").passed
     assert [entry.path for entry in came if entry.endpoint == "get_flow"] == ["/api/flows/F1"]
 
 
 def test_a_time_that_was_set_back_since_the_last_sync_is_no_fault(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flows_census")
     put(shop, "flows", "F1", OLD - timedelta(days=1))
-    found = reconciled(pipeline, "flows", "listed_objects_are_held")
+    found = reconciled(pipeline, "flows", "listed_objects_exist")
     assert found.passed
     assert found.metadata["set_back"].value == 1
 
@@ -260,13 +260,13 @@ def test_many_objects_that_differ_are_an_error_without_a_lookup_of_each(
         put(shop, "forms", f"lost{number}", utc("2025-03-20T10:00:00"))
     pipeline.run("forms_census")
     pipeline.execute("DELETE FROM forms WHERE id LIKE 'lost%'")
-    with pipeline.asked() as came:
-        assert not reconciled(pipeline, "forms", "listed_objects_are_held").passed
+    with pipeline.requested() as came:
+        assert not reconciled(pipeline, "forms", "listed_objects_exist").passed
     assert not [entry for entry in came if entry.endpoint == "get_form"]
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_figures_of_a_campaign_without_a_send_time_are_told_with_their_value(
+def test_values_of_a_campaign_without_a_send_time_are_reported_with_their_value(
     known: bool, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put(shop, "campaigns", "odd", OLD, status="Sent", send_time=None, created_at=OLD)
@@ -277,7 +277,7 @@ def test_figures_of_a_campaign_without_a_send_time_are_told_with_their_value(
     result = pipeline.run("campaign_report", *SPAN)
     [made] = result.get_asset_materialization_events()[:1]
     assert made.materialization.metadata["campaigns_without_day"].value == ["odd"]
-    found = reconciled(pipeline, "campaign_report", "days_add_up")
+    found = reconciled(pipeline, "campaign_report", "daily_sums_match_total")
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert "odd" in (found.description or "")
@@ -289,6 +289,6 @@ def test_changes_and_deletes_since_the_last_sync_are_no_fault(shop: SandboxAccou
     put(shop, "flows", "F1", datetime.now(UTC) + timedelta(hours=1))
     put(shop, "flows", "new", datetime.now(UTC) + timedelta(hours=1))
     shop.delete("flows", "F2")
-    found = reconciled(pipeline, "flows", "listed_objects_are_held")
+    found = reconciled(pipeline, "flows", "listed_objects_exist")
     assert found.passed
     assert found.metadata["listed_no_more"].value == 1

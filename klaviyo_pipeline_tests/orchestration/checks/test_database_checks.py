@@ -30,7 +30,7 @@ def test_every_check_passes_on_an_account_without_faults(stored: Stored) -> None
 
 def test_a_row_of_another_object_is_an_error(stored: Stored) -> None:
     stored.run("UPDATE flows SET raw = jsonb_set(raw, '{id}', '\"F9\"') WHERE id = 'F1'")
-    verdict = stored.check("flows", "rows_are_their_objects")
+    verdict = stored.check("flows", "columns_match_raw")
     assert verdict.outcome == "error"
     assert "F1" in verdict.found
     assert "F2" not in verdict.found
@@ -39,12 +39,12 @@ def test_a_row_of_another_object_is_an_error(stored: Stored) -> None:
 @pytest.mark.parametrize("change", ["name = 'x'", "archived = NOT archived", "trigger_type = NULL"])
 def test_a_column_that_differs_from_its_attribute_is_an_error(change: str, stored: Stored) -> None:
     stored.run(f"UPDATE flows SET {change} WHERE id = 'F1'")
-    assert stored.check("flows", "rows_are_their_objects").outcome == "error"
+    assert stored.check("flows", "columns_match_raw").outcome == "error"
 
 
 def test_an_attribute_that_cannot_be_read_is_no_fault_of_the_row(stored: Stored) -> None:
     stored.run("UPDATE flows SET name = NULL, raw = jsonb_set(raw, '{attributes,name}', '7') WHERE id = 'F1'")
-    assert stored.check("flows", "rows_are_their_objects").outcome == "passed"
+    assert stored.check("flows", "columns_match_raw").outcome == "passed"
 
 
 EARLIER_STATE = """
@@ -102,7 +102,7 @@ def test_no_complete_census_is_a_warning(stored: Stored) -> None:
     assert stored.check("forms_census", "census_is_fresh").outcome == "passed"
 
 
-def test_a_census_that_failed_since_is_told(stored: Stored) -> None:
+def test_a_census_that_failed_since_is_reported(stored: Stored) -> None:
     stored.run(
         "INSERT INTO census_runs (entity, started_at, status, error) "
         "SELECT entity, started_at + interval '1 h', 'failed', 'implausible' FROM census_runs WHERE entity = 'flows'"
@@ -206,10 +206,10 @@ def test_hourly_windows_are_late_after_hours(stored: Stored) -> None:
 # What a report was asked with.
 
 
-def test_a_configured_zone_that_is_not_the_accounts_is_an_error_with_the_remedy(stored: Stored) -> None:
+def test_a_convalued_zone_that_is_not_the_accounts_is_an_error_with_the_remedy(stored: Stored) -> None:
     stored.run("UPDATE account SET timezone = 'Asia/Tokyo'")
     for asset in ("flow_report", "campaign_report", "form_report", "segment_report"):
-        verdict = stored.check(asset, "days_are_the_accounts")
+        verdict = stored.check(asset, "timezone_matches_account")
         assert verdict.outcome == "error"
         assert "KLAVIYO_TIMEZONE=Asia/Tokyo" in verdict.found
 
@@ -219,12 +219,12 @@ def test_the_old_name_of_the_accounts_zone_is_no_other_zone(stored: Stored) -> N
     stored.run("UPDATE account SET timezone = 'US/Eastern'")
     stored.run("UPDATE sync_windows SET account_timezone = 'US/Eastern' WHERE window_start < '2025-03-03'")
     stored.run("UPDATE sync_windows SET account_timezone = 'America/New_York' WHERE window_start >= '2025-03-03'")
-    assert stored.check("form_report", "days_are_the_accounts").outcome == "passed"
+    assert stored.check("form_report", "timezone_matches_account").outcome == "passed"
 
 
-def test_days_that_were_asked_in_another_zone_are_an_error(stored: Stored) -> None:
+def test_days_that_were_requested_in_another_zone_are_an_error(stored: Stored) -> None:
     stored.run("UPDATE sync_windows SET account_timezone = 'Asia/Tokyo' WHERE window_start < '2025-03-03'")
-    verdict = stored.check("form_report", "days_are_the_accounts")
+    verdict = stored.check("form_report", "timezone_matches_account")
     assert verdict.outcome == "error"
     assert "--from 2025-03-01 --to 2025-03-02" in verdict.found
 
@@ -297,7 +297,7 @@ def test_a_text_messages_clicks_may_exceed_its_confirmed_deliveries(stored: Stor
 def test_an_object_that_went_silent_is_a_warning_that_names_it(asset: str, id: str, stored: Stored) -> None:
     kind = asset.removesuffix("_report")
     stored.run(f"DELETE FROM {asset} WHERE {kind}_id = :id AND date >= '2025-03-12'", id=id)
-    verdict = stored.check(asset, "parents_have_figures")
+    verdict = stored.check(asset, "active_objects_have_metrics")
     assert verdict.outcome == "warning"
     assert id in verdict.found
     assert verdict.metadata["silent"] == 1
@@ -311,7 +311,7 @@ def test_groups_without_an_id_and_groups_that_were_added_are_a_warning_that_name
     assert "no id on 2025-03-05 (1 group), F2 on 2025-03-06 (2 groups)" in verdict.found
 
 
-def test_campaign_figures_without_a_day_are_a_warning_with_their_value(stored: Stored) -> None:
+def test_campaign_values_without_a_day_are_a_warning_with_their_value(stored: Stored) -> None:
     stored.run(
         "INSERT INTO campaign_report_undated (campaign_id, campaign_message_id, send_channel, recipients, "
         "conversion_value, asked_from, asked_to, observed_at) "
@@ -325,19 +325,19 @@ def test_campaign_figures_without_a_day_are_a_warning_with_their_value(stored: S
     )
 
 
-def test_silence_is_not_told_of_days_that_were_never_asked(stored: Stored) -> None:
+def test_silence_is_not_reported_days_that_were_never_requested(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report")
     stored.run("DELETE FROM sync_windows WHERE window_start = '2025-04-01'")
-    assert stored.check("flow_report", "parents_have_figures").outcome == "passed"
+    assert stored.check("flow_report", "active_objects_have_metrics").outcome == "passed"
 
 
 @pytest.mark.parametrize(
     "change", ["status = 'draft'", "archived = true", "deleted_at = now()", "created_at = '2025-04-01'"]
 )
-def test_nobody_expects_figures_of_what_is_not_live_or_new(change: str, stored: Stored) -> None:
+def test_nobody_expects_values_of_what_is_not_live_or_new(change: str, stored: Stored) -> None:
     stored.run("DELETE FROM flow_report WHERE flow_id = 'F1'")
     stored.run(f"UPDATE flows SET {change} WHERE id = 'F1'")
-    assert stored.check("flow_report", "parents_have_figures").outcome == "passed"
+    assert stored.check("flow_report", "active_objects_have_metrics").outcome == "passed"
 
 
 # Metrics.
@@ -349,25 +349,25 @@ def test_metrics_that_are_not_the_reports_sums_are_an_error(kind: str, change: s
     column = {"form": "submits", "segment": "members_added"}.get(kind, "conversion_value")
     one = f" WHERE ctid = (SELECT min(ctid) FROM {kind}_metrics)"
     stored.run(change.format(f"{kind}_metrics", column) + one)
-    verdict = stored.check(f"{kind}_metrics", "sums_are_the_reports")
+    verdict = stored.check(f"{kind}_metrics", "metrics_match_report")
     assert verdict.outcome == "error"
     assert verdict.metadata["rows"] == 1
 
 
 def test_metrics_of_something_that_the_report_does_not_have_are_an_error(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report WHERE flow_id = 'F1' AND date = '2025-03-05'")
-    verdict = stored.check("flow_metrics", "sums_are_the_reports")
+    verdict = stored.check("flow_metrics", "metrics_match_report")
     assert verdict.outcome == "error"
     assert "F1 on 2025-03-05" in verdict.found
 
 
-def test_metrics_of_a_report_that_was_asked_again_since_are_not_compared(stored: Stored) -> None:
+def test_metrics_of_a_report_that_was_requested_again_since_are_not_compared(stored: Stored) -> None:
     stored.run("UPDATE flow_report SET recipients = recipients + 1 WHERE date = '2025-03-05'")
     stored.run(
         "UPDATE sync_windows SET asked_at = asked_at + interval '1 h' "
         "WHERE entity = 'flow_report' AND window_start = '2025-03-05'"
     )
-    assert stored.check("flow_metrics", "sums_are_the_reports").outcome == "passed"
+    assert stored.check("flow_metrics", "metrics_match_report").outcome == "passed"
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_metrics_of_a_report_that_was_asked_again_since_are_not_compared(stored:
 )
 def test_a_rate_that_cannot_be_is_an_error(asset: str, change: str, stored: Stored) -> None:
     stored.run(f"UPDATE {asset} SET {change} WHERE ctid = (SELECT min(ctid) FROM {asset})")
-    verdict = stored.check(asset, "rates_can_be_rates")
+    verdict = stored.check(asset, "rates_within_bounds")
     assert verdict.outcome == "error"
     assert verdict.metadata["rows"] == 1
 
@@ -390,23 +390,23 @@ def test_a_rate_that_cannot_be_is_an_error(asset: str, change: str, stored: Stor
 def test_clicks_without_opens_and_revenue_are_not_bounded_by_1(stored: Stored) -> None:
     stored.run("UPDATE flow_metrics SET clicks_unique = delivered, opens_unique = 1, conversion_value = 10000")
     stored.run("UPDATE form_metrics SET submits = viewed_form + 1")
-    assert stored.check("flow_metrics", "rates_can_be_rates").outcome == "passed"
-    assert stored.check("form_metrics", "rates_can_be_rates").outcome == "passed"
+    assert stored.check("flow_metrics", "rates_within_bounds").outcome == "passed"
+    assert stored.check("form_metrics", "rates_within_bounds").outcome == "passed"
 
 
 def test_noise_of_floats_is_no_fault(stored: Stored) -> None:
     stored.run("UPDATE flow_metrics SET opens_unique = delivered + 0.0000001")
-    assert stored.check("flow_metrics", "rates_can_be_rates").outcome == "passed"
+    assert stored.check("flow_metrics", "rates_within_bounds").outcome == "passed"
 
 
 # Rows that the ledger counted, and times ahead of the clock.
 
 
 @pytest.mark.parametrize("kind", ["flow", "campaign", "form", "segment"])
-def test_a_report_that_was_emptied_is_an_error_that_asks_for_report_and_metrics(kind: str, stored: Stored) -> None:
+def test_a_report_that_was_emptied_is_an_error_that_requests_report_and_metrics(kind: str, stored: Stored) -> None:
     report, metrics = f"{kind}_report", f"{kind}_metrics"
     stored.run(f"TRUNCATE {report}")
-    for asset, name in ((report, "rows_match_ledger"), (metrics, "sums_are_the_reports")):
+    for asset, name in ((report, "rows_match_ledger"), (metrics, "metrics_match_report")):
         verdict = stored.check(asset, name)
         assert verdict.outcome == "error"
         assert f"klaviyo-pipeline sync {report} {metrics} --from 2025-03-" in verdict.found
@@ -431,7 +431,7 @@ def test_metrics_that_were_emptied_are_computed_again_from_a_report_that_is_whol
     assert "klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-01 --to 2025-04-10 --force" in found
 
 
-def test_an_entity_that_was_emptied_is_an_error_that_asks_for_the_windows_and_the_census(stored: Stored) -> None:
+def test_an_entity_that_was_emptied_is_an_error_that_requests_the_windows_and_the_census(stored: Stored) -> None:
     stored.run("TRUNCATE campaigns, campaigns_superseded CASCADE")
     verdict = stored.check("campaigns", "rows_match_ledger")
     assert verdict.outcome == "error"

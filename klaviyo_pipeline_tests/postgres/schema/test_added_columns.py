@@ -10,7 +10,7 @@ from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
-from klaviyo_pipeline.postgres.schema.cross_account_views import refresh_overview
+from klaviyo_pipeline.postgres.schema.cross_account_views import refresh_cross_account_views
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, days, figures, flow, frame, minute
@@ -73,4 +73,4 @@ def test_what_is_read_of_an_object_is_ours(noted: Store) -> None:
 def test_a_column_that_two_accounts_have_in_other_types_keeps_no_view_away(noted: Store) -> None:
     migrate(noted.dsn, "another", SQL_DIR)
     noted.run("ALTER TABLE another.flow_metrics ADD COLUMN note int")
-    assert refresh_overview(noted.dsn) == ["another", SLUG]
+    assert refresh_cross_account_views(noted.dsn) == ["another", SLUG]

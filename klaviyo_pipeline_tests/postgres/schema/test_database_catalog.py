@@ -33,7 +33,7 @@ def test_every_function_has_a_comment(store: Store) -> None:
     assert store.values(f"SELECT proname {functions} AND obj_description(oid, 'pg_proc') IS NULL") == []
 
 
-def test_every_time_has_a_zone_and_every_figure_is_exact(store: Store) -> None:
+def test_every_time_has_a_zone_and_every_value_is_exact(store: Store) -> None:
     loose = f"""
     SELECT table_name || '.' || column_name FROM information_schema.columns
     WHERE table_schema = '{SLUG}' AND table_name <> 'schema_migrations'

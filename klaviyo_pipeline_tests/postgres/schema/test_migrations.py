@@ -161,7 +161,7 @@ def test_a_slug_that_cannot_name_a_schema_is_refused(database: str, folder: Path
         migrate(database, slug, folder)
 
 
-def test_a_role_without_the_right_to_create_is_told_what_to_grant(database: str, folder: Path) -> None:
+def test_a_role_without_the_right_to_create_is_reported_what_to_grant(database: str, folder: Path) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE ROLE migrations_reader LOGIN PASSWORD 'reader'")
         try:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from klaviyo_pipeline.config.settings import SQL_DIR, Account
-from klaviyo_pipeline.postgres.schema.cross_account_views import OverviewRefused, refresh_overview
+from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused, refresh_cross_account_views
 from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate, pending
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
@@ -59,10 +59,10 @@ def test_the_views_are_made_by_a_role_that_may_read_all_and_refused_to_the_other
 ) -> None:
     for slug, url in urls.items():
         migrate(url, slug, SQL_DIR)
-    assert refresh_overview(urls["brand_a"]) == ["brand_a"]
-    assert refresh_overview(database) == list(SLUGS)
-    with pytest.raises(OverviewRefused, match=r"klaviyo_overview stay as they are"):
-        refresh_overview(urls["brand_a"])
+    assert refresh_cross_account_views(urls["brand_a"]) == ["brand_a"]
+    assert refresh_cross_account_views(database) == list(SLUGS)
+    with pytest.raises(CrossAccountViewsRefused, match=r"klaviyo_overview stay as they are"):
+        refresh_cross_account_views(urls["brand_a"])
     with psycopg.connect(database) as connection:
         found = connection.execute("SELECT DISTINCT account FROM klaviyo_overview.sync_status ORDER BY 1").fetchall()
     assert found == [(slug,) for slug in SLUGS]
@@ -79,7 +79,7 @@ def name_of(url: str) -> str:
     return str(urlsplit(url).username)
 
 
-def test_another_role_is_told_the_owner_and_the_grant_which_then_helps(
+def test_another_role_is_reported_the_owner_and_the_grant_which_then_helps(
     other: str, urls: dict[str, str], database: str
 ) -> None:
     grant = f'GRANT "{name_of(urls["brand_a"])}" TO "{name_of(other)}"'
@@ -92,7 +92,7 @@ def test_another_role_is_told_the_owner_and_the_grant_which_then_helps(
     assert migrate(other, "brand_a", SQL_DIR) == []
 
 
-def test_another_role_that_may_read_and_write_is_told_the_owner_when_a_table_is_to_be_changed(
+def test_another_role_that_may_read_and_write_is_reported_the_owner_when_a_table_is_to_be_changed(
     other: str, urls: dict[str, str], database: str, tmp_path: Path
 ) -> None:
     owner, role = sql.Identifier(name_of(urls["brand_a"])), sql.Identifier(name_of(other))

@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from klaviyo_pipeline.config.settings import Account, SyncWindow
-from klaviyo_pipeline.postgres.account_binding import claim
-from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.account_binding import bind_schema
+from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows
 from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store
@@ -34,7 +34,7 @@ class Moment:
     def account(self, **settings: Any) -> Account:
         """Have the schema claimed for an account whose first of `DAYS` ended days is its start date."""
         account = Account(slug=SLUG, **{"start_date": self.now.date() - timedelta(days=DAYS), **settings})
-        claim(self.connection, account, account_id="A", timezone="UTC", currency=None, verified_at=self.now)
+        bind_schema(self.connection, account, account_id="A", timezone="UTC", currency=None, verified_at=self.now)
         return account
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -49,8 +49,8 @@ class Moment:
         """Note these days as synced, each asked a minute after its end."""
         for number in numbers:
             window = self.window(number)
-            asked = asked_at or window.end + timedelta(minutes=1)
-            one = Synced(window, asked, asked, 0, 1, RowCounts())
+            requested = asked_at or window.end + timedelta(minutes=1)
+            one = SyncedWindow(window, requested, requested, 0, 1, RowCounts())
             Ledger(SLUG, "flows").record_synced(self.connection, [one], run_id="run")
 
     def fail(self, *numbers: int, error: str = "no answer") -> None:
@@ -146,7 +146,7 @@ def test_synced_when_every_ended_window_is(moment: Moment) -> None:
     assert moment.status("synced_through") == (moment.window(DAYS - 1).end,)
 
 
-def test_the_open_window_brings_synced_through_to_the_moment_it_was_asked(moment: Moment) -> None:
+def test_the_open_window_contains_synced_through_to_the_moment_it_was_requested(moment: Moment) -> None:
     moment.account()
     moment.sync(*range(DAYS))
     moment.sync(DAYS, asked_at=moment.now)
@@ -174,7 +174,7 @@ def test_synced_through_counts_from_the_earliest_synced_window(moment: Moment) -
     assert moment.status("status", "synced_through") == ("behind", moment.window(3).end)
 
 
-def test_a_window_asked_before_its_end_counts_as_missing_once_it_has_ended(moment: Moment) -> None:
+def test_a_window_requested_before_its_end_counts_as_missing_once_it_has_ended(moment: Moment) -> None:
     moment.account()
     moment.sync(0, 1, 3, 4)
     noon = moment.window(2).start + timedelta(hours=12)
@@ -191,7 +191,7 @@ def test_failed_when_a_window_was_never_synced_and_failed(moment: Moment) -> Non
     assert moment.status("synced_through") == (moment.window(0).end,)
 
 
-def test_a_failed_attempt_at_a_synced_window_shows_as_the_last_error_alone(moment: Moment) -> None:
+def test_a_failed_attempt_at_a_synced_window_has_as_the_last_error_alone(moment: Moment) -> None:
     moment.account()
     moment.sync(*range(DAYS))
     before = moment.status(*COUNTS, "synced_through", "last_synced_at")

@@ -203,7 +203,7 @@ def test_a_dropped_database_is_made_again(home: Path) -> None:
     assert value(server(home).start(), "SELECT current_database()") == "klaviyo"
 
 
-def test_a_server_that_cannot_start_says_why_in_one_line(home: Path) -> None:
+def test_a_server_that_cannot_start_reports_why_in_one_line(home: Path) -> None:
     wrong = EmbeddedPostgres(home, settings={"shared_buffers": "a lot"})
     with pytest.raises(EmbeddedPostgresError, match=r'invalid value.*"shared_buffers".*log') as caught:
         wrong.start()

@@ -17,7 +17,7 @@ from psycopg import sql
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.klaviyo.rates import GET_FLOWS
 from klaviyo_pipeline.postgres.engine import create_engine, in_statements, shared_engine
-from klaviyo_pipeline.postgres.schema.cross_account_views import refresh_overview
+from klaviyo_pipeline.postgres.schema.cross_account_views import refresh_cross_account_views
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.schema.tables import reflect
 from klaviyo_pipeline.postgres.server.sessions import SETTINGS, UnfitDatabase, connect
@@ -134,7 +134,7 @@ def test_migrations_leave_the_same_schema_whatever_the_sessions_are_set_to(odd: 
         for url in (usual, odd):
             migrate(url, SLUG, SQL_DIR)
             migrate(url, "another", SQL_DIR)
-            assert refresh_overview(url) == ["another", SLUG]
+            assert refresh_cross_account_views(url) == ["another", SLUG]
         assert plain(odd, CATALOG) == plain(usual, CATALOG) != []
 
 
@@ -209,7 +209,7 @@ def narrow(request: pytest.FixtureRequest, postgres_server: str) -> Iterator[str
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def test_a_database_that_cannot_hold_utf8_is_refused_before_anything_is_made(narrow: str) -> None:
+def test_a_database_that_cannot_contain_utf8_is_refused_before_anything_is_made(narrow: str) -> None:
     with pytest.raises(UnfitDatabase, match=r"has the encoding (SQL_ASCII|LATIN1).*ENCODING 'UTF8'"):
         migrate(narrow, SLUG, SQL_DIR)
     with shared_engine(narrow) as engine, pytest.raises(UnfitDatabase), engine.connect():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter, Said
+from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter, ObservedChildren
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, flow, frame, minute
 
@@ -18,24 +18,24 @@ MESSAGES = ChildTable("flow_messages", "flow_actions", "action_id")
 
 
 def action(id: str, observed_at: datetime, flow_id: str = "F", status: str = "live") -> dict[str, Any]:
-    told = {"id": id, "flow_id": flow_id, "action_type": "send-email", "status": status, "deleted_at": None}
-    return {**told, "raw": {"id": id}, "observed_at": observed_at}
+    reported = {"id": id, "flow_id": flow_id, "action_type": "send-email", "status": status, "deleted_at": None}
+    return {**reported, "raw": {"id": id}, "observed_at": observed_at}
 
 
 def message(id: str, observed_at: datetime, action_id: str = "A", subject: str = "Hi") -> dict[str, Any]:
-    told = {"id": id, "action_id": action_id, "flow_id": "F", "subject": subject, "deleted_at": None}
-    return {**told, "raw": {"id": id}, "observed_at": observed_at}
+    reported = {"id": id, "action_id": action_id, "flow_id": "F", "subject": subject, "deleted_at": None}
+    return {**reported, "raw": {"id": id}, "observed_at": observed_at}
 
 
-def named(observed_at: datetime, **parents: str) -> dict[str, Said]:
+def named(observed_at: datetime, **parents: str) -> dict[str, ObservedChildren]:
     """What each parent named: its children's ids, one letter each."""
-    return {parent: Said(observed_at, tuple(ids)) for parent, ids in parents.items()}
+    return {parent: ObservedChildren(observed_at, tuple(ids)) for parent, ids in parents.items()}
 
 
 def write(
     store: Store,
-    actions: tuple[list[dict[str, Any]], Mapping[str, Said]],
-    messages: tuple[list[dict[str, Any]], Mapping[str, Said]] = ([], {}),
+    actions: tuple[list[dict[str, Any]], Mapping[str, ObservedChildren]],
+    messages: tuple[list[dict[str, Any]], Mapping[str, ObservedChildren]] = ([], {}),
 ) -> None:
     children = [
         Children(ACTIONS, frame(actions[0]), actions[1]),
@@ -136,7 +136,7 @@ def test_a_child_of_nobody_takes_the_whole_write_back(store: Store) -> None:
     assert store.values("SELECT id FROM flow_actions") == []
 
 
-def test_pairs_are_told_apart_by_the_kind_of_object_that_they_are_of(store: Store) -> None:
+def test_pairs_are_distinguished_by_the_kind_of_object_that_they_are_of(store: Store) -> None:
     store.merge("tags", [{"id": "T", "name": "t", "raw": {}, "observed_at": minute(0)}])
     pair = {"object_id": "X", "tag_id": "T", "deleted_at": None}
     for number, (kind, ids) in enumerate([("flows", "T"), ("segments", "T"), ("flows", "")]):

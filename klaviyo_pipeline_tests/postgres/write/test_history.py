@@ -51,7 +51,7 @@ def test_an_unchanged_observation_adds_no_history(store: Store) -> None:
     assert states(store) == ["Welcome"]
 
 
-def test_a_change_that_only_the_raw_object_shows_is_a_state(store: Store) -> None:
+def test_a_change_that_only_the_raw_object_has_is_a_state(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), raw={"extra": 1})])
     store.merge("flows", [flow("a", minute(1), raw={"extra": 2})])
     assert [value for value, _, _ in store.history("a", "raw->'extra'")] == [1, 2]
@@ -112,7 +112,7 @@ def test_a_duplicate_in_a_batch_is_no_state(store: Store) -> None:
     assert store.history("a") == [("B", minute(1), None)]
 
 
-def test_history_holds_every_column_of_the_table(store: Store) -> None:
+def test_history_contains_every_column_of_the_table(store: Store) -> None:
     for entity in ("flows", "campaigns", "forms", "segments", "flow_report", "campaign_report", "form_report"):
         target = store.target(entity)
         assert target.superseded is not None
@@ -122,7 +122,7 @@ def test_history_holds_every_column_of_the_table(store: Store) -> None:
         assert {column.name: str(column.type) for column in store.view(f"{entity}_history").columns} == wanted
 
 
-def test_the_state_at_a_moment_can_be_asked_for(store: Store) -> None:
+def test_the_state_at_a_moment_can_be_requested(store: Store) -> None:
     for number, name in enumerate(["A", "B"]):
         store.merge("flows", [flow("a", minute(number), name)])
     query = "SELECT name FROM flows_as_of(CAST(:moment AS timestamptz))"

@@ -15,7 +15,7 @@ from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PostgresIOManager
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.windows import Window
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, flow, frame, minute
 
@@ -101,8 +101,8 @@ def test_a_plain_frame_is_merged_into_the_table_of_the_asset_key(shop: Store) ->
         (date(2025, 3, 28), Decimal("0.1")),
         (date(2025, 3, 29), None),
     ]
-    [told] = materializations(result)
-    assert {name: value.value for name, value in told.metadata.items() if name != "seconds"} == {
+    [reported] = materializations(result)
+    assert {name: value.value for name, value in reported.metadata.items() if name != "seconds"} == {
         "dagster/row_count": 2,
         "rows_fetched": 2,
         "rows_inserted": 2,
@@ -132,13 +132,13 @@ def test_a_window_cut_by_a_time_counts_its_rows_too(shop: Store) -> None:
     assert shop.ledger("orders", "rows_fetched") == [(2,), (1,)]
 
 
-def test_days_that_pandas_holds_as_timestamps_are_days(shop: Store) -> None:
+def test_days_that_pandas_contains_as_timestamps_are_days(shop: Store) -> None:
     rows = [{**order(n, day), "day": pd.Timestamp(day)} for n, day in enumerate(["2025-03-29", "2025-03-30"])]
     run(orders(*rows), days=("2025-03-29", "2025-03-30"))
     assert shop.ledger("orders", "rows_fetched") == [(1,), (1,)]
 
 
-def test_a_windows_days_are_replaced_where_the_asset_says_so(shop: Store) -> None:
+def test_a_windows_days_are_replaced_where_the_asset_reports_so(shop: Store) -> None:
     days = ("2025-03-29", "2025-03-30")
     run(orders(order(1, "2025-03-28"), replace_windows=True), partition_key="2025-03-28")
     run(orders(order(2, "2025-03-29"), order(3, "2025-03-30"), replace_windows=True), days=days)
@@ -253,7 +253,7 @@ def error_of(result: dg.ExecuteInProcessResult) -> str:
     return error.message
 
 
-def test_a_frame_that_the_table_refuses_leaves_nothing_and_the_ledger_says_why(shop: Store) -> None:
+def test_a_frame_that_the_table_refuses_leaves_nothing_and_the_ledger_reports_why(shop: Store) -> None:
     result = run(
         orders(order(1, WEEK[0]), {**order(2, WEEK[1]), "total": Decimal("1e20")}),
         days=(WEEK[0], WEEK[1]),
@@ -290,7 +290,7 @@ def test_windows_that_are_done_are_materialized_although_the_run_fails(shop: Sto
                 if how == "the API":
                     raise ConnectionError("Klaviyo does not answer")
                 row["raw"] = None
-            yield Batch(frame([row]), [Complete(window, minute(0), 1)])
+            yield Batch(frame([row]), [CompletedWindow(window, minute(0), 1)])
 
     @dg.asset(
         key=[SLUG, "flows"],
@@ -312,7 +312,7 @@ def test_windows_that_are_done_are_materialized_although_the_run_fails(shop: Sto
     assert reason in error_of(result)
 
 
-def test_a_table_that_no_migration_made_is_told_with_the_remedy(shop: Store) -> None:
+def test_a_table_that_no_migration_made_is_reported_with_the_remedy(shop: Store) -> None:
     @dg.asset(key=[SLUG, "nowhere"], io_manager_key="postgres")
     def nowhere() -> pd.DataFrame:
         return pd.DataFrame({"id": [1]})
@@ -320,7 +320,7 @@ def test_a_table_that_no_migration_made_is_told_with_the_remedy(shop: Store) -> 
     assert "run `klaviyo-pipeline migrate` first" in error_of(run(nowhere, succeeds=False))
 
 
-def test_an_asset_key_without_a_schema_is_told(shop: Store) -> None:
+def test_an_asset_key_without_a_schema_is_reported(shop: Store) -> None:
     @dg.asset(io_manager_key="postgres")
     def alone() -> pd.DataFrame:
         return pd.DataFrame({"id": [1]})

@@ -61,8 +61,8 @@ def test_an_unchanged_load_makes_next_to_no_write_ahead_log(store: Store) -> Non
 def test_only_the_rows_that_differ_are_written(store: Store) -> None:
     store.merge("flows", [flow(id, minute(0)) for id in "abc"])
     before = dict(store.rows("SELECT id, ctid::text FROM flows"))
-    tally = store.merge("flows", [flow("a", minute(1)), flow("b", minute(1), "Goodbye"), flow("d", minute(1))])
-    assert tally == RowCounts(inserted=1, updated=1)
+    row_counts = store.merge("flows", [flow("a", minute(1)), flow("b", minute(1), "Goodbye"), flow("d", minute(1))])
+    assert row_counts == RowCounts(inserted=1, updated=1)
     after = dict(store.rows("SELECT id, ctid::text FROM flows"))
     assert (after["a"], after["c"]) == (before["a"], before["c"])
     assert names(store) == [("a", "Welcome"), ("b", "Goodbye"), ("c", "Welcome"), ("d", "Welcome")]
@@ -76,7 +76,7 @@ def test_an_observation_that_is_not_later_replaces_nothing(store: Store, observe
     assert store.versions(*FLOWS) == before
 
 
-def test_a_row_carries_the_time_of_the_observation_that_brought_its_state(store: Store) -> None:
+def test_a_row_carries_the_time_of_the_observation_that_found_its_state(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
     store.merge("flows", [flow("a", minute(1))])
     assert store.value("SELECT observed_at FROM flows") == minute(0)
@@ -151,10 +151,10 @@ def test_what_changed_is_counted_for_each_window(store: Store) -> None:
         flow("same", minute(1), _window=2),
         flow("newer", minute(1), _window=2),
     ]
-    assert store.tallies("flows", rows) == {0: RowCounts(inserted=1), 2: RowCounts(inserted=1, updated=1)}
+    assert store.counts_by_window("flows", rows) == {0: RowCounts(inserted=1), 2: RowCounts(inserted=1, updated=1)}
 
 
-def test_a_key_of_several_columns_tells_rows_apart(store: Store) -> None:
+def test_a_key_of_several_columns_reports_rows_apart(store: Store) -> None:
     rows = [
         figures("a", day(0), minute(0), 1),
         figures("a", day(1), minute(0), 2),
@@ -166,15 +166,15 @@ def test_a_key_of_several_columns_tells_rows_apart(store: Store) -> None:
     assert sorted(store.values("SELECT delivered FROM flow_report")) == [1, 3, 4, 5]
 
 
-PREFERRED = {"channel": CHANNELS}
+COLUMN_PRECEDENCE = {"channel": CHANNELS}
 
 
 @pytest.mark.parametrize("order", list(permutations(["email", "sms", "mobile_push"])))
 def test_a_campaign_in_several_channel_listings_takes_the_preferred_one(store: Store, order: Sequence[str]) -> None:
     listed = [campaign("one batch", minute(n), channel) for n, channel in enumerate(order)]
-    store.merge("campaigns", listed, ranked=PREFERRED)
+    store.merge("campaigns", listed, precedence=COLUMN_PRECEDENCE)
     for row in listed:
-        store.merge("campaigns", [{**row, "id": "batch by batch"}], ranked=PREFERRED)
+        store.merge("campaigns", [{**row, "id": "batch by batch"}], precedence=COLUMN_PRECEDENCE)
     assert store.rows("SELECT id, channel FROM campaigns ORDER BY id") == [
         ("batch by batch", "email"),
         ("one batch", "email"),
@@ -185,22 +185,25 @@ def test_a_campaign_in_several_channel_listings_takes_the_preferred_one(store: S
 def test_the_preferred_channel_wins_also_when_its_page_is_written_late(store: Store, order: Sequence[str]) -> None:
     seen = {"email": minute(0), "sms": minute(1), "mobile_push": minute(2)}
     for channel in order:
-        store.merge("campaigns", [campaign("a", seen[channel], channel)], ranked=PREFERRED)
+        store.merge("campaigns", [campaign("a", seen[channel], channel)], precedence=COLUMN_PRECEDENCE)
     assert store.value("SELECT channel FROM campaigns") == "email"
     assert store.value("SELECT channel FROM campaigns_history WHERE valid_to IS NULL") == "email"
 
 
 def test_a_campaign_that_changed_keeps_its_preferred_channel(store: Store) -> None:
-    store.merge("campaigns", [campaign("a", minute(0), "email")], ranked=PREFERRED)
-    assert store.merge("campaigns", [campaign("a", minute(1), "sms", "Renamed")], ranked=PREFERRED).updated == 1
+    store.merge("campaigns", [campaign("a", minute(0), "email")], precedence=COLUMN_PRECEDENCE)
+    assert (
+        store.merge("campaigns", [campaign("a", minute(1), "sms", "Renamed")], precedence=COLUMN_PRECEDENCE).updated
+        == 1
+    )
     assert store.rows("SELECT name, channel FROM campaigns") == [("Renamed", "email")]
 
 
 def test_the_listings_of_every_channel_again_write_nothing(store: Store) -> None:
     listed = [campaign("a", minute(n), channel) for n, channel in enumerate(CHANNELS)]
     for row in listed:
-        store.merge("campaigns", [row], ranked=PREFERRED)
+        store.merge("campaigns", [row], precedence=COLUMN_PRECEDENCE)
     before = store.versions("campaigns", "campaigns_superseded")
     for row in reversed(listed):
-        store.merge("campaigns", [{**row, "observed_at": minute(9)}], ranked=PREFERRED)
+        store.merge("campaigns", [{**row, "observed_at": minute(9)}], precedence=COLUMN_PRECEDENCE)
     assert store.versions("campaigns", "campaigns_superseded") == before

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.postgres.row_counts import RowCounts
-from klaviyo_pipeline.postgres.write.merge import Tallies, merge
+from klaviyo_pipeline.postgres.write.merge import CountsByWindow, merge
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, campaign, flow, frame, minute
 
@@ -40,13 +40,13 @@ def await_blocked(store: Store, writer: Future[Any]) -> None:
 
 def write_behind(
     store: Store, entity: str, first: Rows, second: Rows, *, commit: bool = True, **options: Any
-) -> Tallies:
+) -> CountsByWindow:
     """Two merges: the second begins while the first holds its rows, and goes on when it has ended."""
     target = store.target(entity)
     with ThreadPoolExecutor(1) as pool, store.engine.connect() as holder:
         transaction = holder.begin()
         merge(holder, target, frame(first), **options)
-        writer = pool.submit(store.tallies, entity, second, **options)
+        writer = pool.submit(store.counts_by_window, entity, second, **options)
         await_blocked(store, writer)
         if commit:
             transaction.commit()
@@ -59,8 +59,8 @@ def write_behind(
 def test_a_writer_that_waited_does_not_replace_a_later_observation(store: Store, existing: bool) -> None:
     if existing:
         store.merge("flows", [flow("a", minute(0), "first")])
-    tallies = write_behind(store, "flows", [flow("a", minute(5), "later")], [flow("a", minute(3), "earlier")])
-    assert tallies == {}
+    counts_by_window = write_behind(store, "flows", [flow("a", minute(5), "later")], [flow("a", minute(3), "earlier")])
+    assert counts_by_window == {}
     assert store.values("SELECT name FROM flows") == ["later"]
     assert [name for name, _, _ in store.history("a")] == (["first", "later"] if existing else ["later"])
 
@@ -71,29 +71,31 @@ def test_a_writer_that_waited_replaces_an_earlier_observation_and_closes_its_his
 ) -> None:
     if existing:
         store.merge("flows", [flow("a", minute(0), "first")])
-    tallies = write_behind(store, "flows", [flow("a", minute(3), "earlier")], [flow("a", minute(5), "later")])
-    assert tallies == {0: RowCounts(updated=1)}
+    counts_by_window = write_behind(store, "flows", [flow("a", minute(3), "earlier")], [flow("a", minute(5), "later")])
+    assert counts_by_window == {0: RowCounts(updated=1)}
     assert store.history("a")[-2:] == [("earlier", minute(3), minute(5)), ("later", minute(5), None)]
 
 
 def test_a_writer_that_waited_for_the_same_state_writes_nothing(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), "old")])
-    tallies = write_behind(store, "flows", [flow("a", minute(3), "new")], [flow("a", minute(5), "new")])
-    assert tallies == {}
+    counts_by_window = write_behind(store, "flows", [flow("a", minute(3), "new")], [flow("a", minute(5), "new")])
+    assert counts_by_window == {}
     assert store.history("a") == [("old", minute(0), minute(3)), ("new", minute(3), None)]
 
 
 def test_a_writer_that_waited_for_a_writer_that_failed_writes(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), "old")])
-    tallies = write_behind(store, "flows", [flow("a", minute(5), "lost")], [flow("a", minute(3), "kept")], commit=False)
-    assert tallies == {0: RowCounts(updated=1)}
+    counts_by_window = write_behind(
+        store, "flows", [flow("a", minute(5), "lost")], [flow("a", minute(3), "kept")], commit=False
+    )
+    assert counts_by_window == {0: RowCounts(updated=1)}
     assert store.history("a") == [("old", minute(0), minute(3)), ("kept", minute(3), None)]
 
 
 @pytest.mark.parametrize("channels", [("email", "sms"), ("sms", "email")])
 def test_the_preferred_channel_wins_between_concurrent_writers(store: Store, channels: tuple[str, str]) -> None:
     first, second = (campaign("a", minute(n), channel) for n, channel in enumerate(channels))
-    write_behind(store, "campaigns", [first], [second], ranked={"channel": CHANNELS})
+    write_behind(store, "campaigns", [first], [second], precedence={"channel": CHANNELS})
     assert store.values("SELECT channel FROM campaigns") == ["email"]
 
 

@@ -15,7 +15,7 @@ from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline_tests.postgres.store import Store, day, figures, flow, minute
 
-ODD_TEXTS = {
+EDGE_CASE_TEXTS = {
     "emoji": "🎉 Grüße 你好 \u202eright to left",
     "control characters": "tab\tnew\nline\r\x01\x1f\x7f\\.\\N",
     "sql": "'; DROP TABLE flows; -- $$ %s %(x)s \" {}",
@@ -26,7 +26,7 @@ ODD_TEXTS = {
 }
 
 
-@pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
+@pytest.mark.parametrize("text", EDGE_CASE_TEXTS.values(), ids=EDGE_CASE_TEXTS.keys())
 def test_any_text_comes_back_as_it_was_in_columns_and_json(store: Store, text: str) -> None:
     row = flow("a", minute(0), text, raw={"name": text, "deep": [{text[:1000]: text}]})
     store.merge("flows", [row])
@@ -87,7 +87,7 @@ def test_every_kind_of_missing_value_is_null(store: Store, missing: object) -> N
     assert store.rows("SELECT name, archived, updated_at FROM flows") == [(None, None, None)]
 
 
-def test_figures_are_exact_whatever_their_scale(store: Store) -> None:
+def test_values_are_exact_whatever_their_scale(store: Store) -> None:
     exact = Decimal("12345678901234567890.123456789012345678")
     store.merge("flow_report", [figures("a", day(0), minute(0), exact)])
     assert store.value("SELECT delivered FROM flow_report") == exact
@@ -136,7 +136,7 @@ def test_a_table_without_observation_times_takes_every_later_write(goods: Store)
     assert goods.versions('"Odd Goods"') == before
 
 
-def test_a_figure_that_the_scale_rounds_is_not_written_the_second_time(goods: Store) -> None:
+def test_a_value_that_the_scale_rounds_is_not_written_the_second_time(goods: Store) -> None:
     goods.merge("Odd Goods", [good(price="1.005")])
     assert goods.value('SELECT "Price %" FROM "Odd Goods"') == Decimal("1.01")
     assert goods.merge("Odd Goods", [good(price="1.005")]) == RowCounts()
@@ -188,7 +188,7 @@ def test_a_table_of_keys_alone_is_written_once(store: Store) -> None:
     assert store.merge("pairs", rows) == RowCounts()
 
 
-def test_a_table_that_is_not_there_is_told_with_the_remedy(store: Store) -> None:
+def test_a_table_that_is_not_there_is_reported_with_the_remedy(store: Store) -> None:
     with pytest.raises(NotMigrated, match=r'no table "order"\."nowhere"; run `klaviyo-pipeline migrate`'):
         store.merge("nowhere", [{"id": 1}])
 

@@ -10,7 +10,7 @@ import pytest
 
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.row_counts import RowCounts
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.writer import ConcurrentReplacement, Writer
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, day, days, figures, frame, minute, window
 
@@ -26,7 +26,7 @@ def answer(first: int, last: int, asked_at: datetime, **delivered: Sequence[int]
         if figure
     ]
     windows = [window(number) for number in range(first, last + 1)]
-    completes = [Complete(one, asked_at, 0) for one in windows]
+    completes = [CompletedWindow(one, asked_at, 0) for one in windows]
     batch = Batch(frame(rows, COLUMNS), completes, days(first, last, asked_at))
     return batch, Load([batch], windows)
 
@@ -94,12 +94,12 @@ def test_an_older_answer_that_comes_late_changes_nothing(store: Store) -> None:
     assert store.versions("flow_report", "flow_report_superseded", "sync_windows") == before
 
 
-def test_of_an_older_answer_only_days_that_nobody_asked_later_count(store: Store) -> None:
+def test_of_an_older_answer_only_days_that_nobody_requested_later_count(store: Store) -> None:
     write(store, 0, 3, minute(0), a=[1, 1, 1, 1], gone=[1, 1, 1, 1])
     write(store, 2, 3, minute(5), a=[5, 5])
     write(store, 0, 3, minute(3), a=[3, 3, 3, 3], late=[3, 3, 3, 3])
     assert stored(store) == {"a": [(0, 3), (1, 3), (2, 5), (3, 5)], "late": [(0, 3), (1, 3)]}
-    assert [asked for (asked,) in store.ledger("flow_report", "asked_at")] == [minute(3)] * 2 + [minute(5)] * 2
+    assert [requested for (requested,) in store.ledger("flow_report", "asked_at")] == [minute(3)] * 2 + [minute(5)] * 2
 
 
 def test_an_older_answer_around_a_newer_one_is_refused_whole(store: Store) -> None:
@@ -122,13 +122,13 @@ def test_replacing_writers_take_turns_and_the_newer_answer_stands(store: Store) 
         for done in [pool.submit(run, load) for _, load in batches[::2] + batches[1::2]]:
             done.result()
     assert stored(store) == {"f6": [(number, number + 1) for number in range(10)]}
-    assert {asked for (asked,) in store.ledger("flow_report", "asked_at")} == {minute(6)}
+    assert {requested for (requested,) in store.ledger("flow_report", "asked_at")} == {minute(6)}
 
 
 def write_metrics(store: Store, computed_at: datetime, reported_at: datetime | None, *flows: str) -> None:
     """Write the metrics of a day from a report asked at `reported_at`; without a report the day stays open."""
     row = {"date": day(0), "messages": 1, "observed_at": computed_at, "_window": 0}
-    completes = [Complete(window(0), reported_at, 0)] if reported_at else []
+    completes = [CompletedWindow(window(0), reported_at, 0)] if reported_at else []
     computed = frame([{"flow_id": id, **row} for id in flows], ["flow_id", *row])
     load = Load([Batch(computed, completes, days(0, 0, computed_at))], [window(0)])
     Writer(store.engine, store.target("flow_metrics"), Ledger(SLUG, "flow_metrics"), load, "run").run()

@@ -31,10 +31,10 @@ def ids(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def test_a_row_is_got_by_id_deleted_or_not(flows: EntityRepository) -> None:
-    for shown in (FLOWS[0], FLOWS[3]):
-        row = flows.get(shown["id"])
+    for output in (FLOWS[0], FLOWS[3]):
+        row = flows.get(output["id"])
         assert row is not None
-        assert {name: row[name] for name in shown} == shown
+        assert {name: row[name] for name in output} == output
     assert flows.get("nowhere") is None
 
 
@@ -67,7 +67,7 @@ def test_pages_follow_each_other_by_id(flows: EntityRepository) -> None:
     assert ids(flows.page(Criteria(), limit=2, after="c")) == []
 
 
-def test_batches_bring_every_row_once(flows: EntityRepository) -> None:
+def test_batches_contain_every_row_once(flows: EntityRepository) -> None:
     assert [ids(batch) for batch in flows.batches(Criteria(deleted=True), rows=2)] == [["a", "b"], ["c", "d"]]
     assert list(flows.batches(Criteria(name="none"))) == []
 
@@ -129,7 +129,7 @@ def test_absent_are_the_ids_that_the_table_lacks(flows: EntityRepository) -> Non
     assert flows.absent([]) == []
 
 
-def test_an_id_that_klaviyo_lacks_is_not_asked_for_again_within_a_day(store: Store, flows: EntityRepository) -> None:
+def test_an_id_that_klaviyo_lacks_is_not_requested_again_within_a_day(store: Store, flows: EntityRepository) -> None:
     now = store.value("SELECT now()")
     flows.remember_miss("y", now - timedelta(hours=23, minutes=50))
     flows.remember_miss("z", now - timedelta(hours=24, minutes=10))
@@ -138,11 +138,11 @@ def test_an_id_that_klaviyo_lacks_is_not_asked_for_again_within_a_day(store: Sto
     assert flows.absent(["y", "z"]) == []
 
 
-def test_a_miss_of_one_entity_says_nothing_of_another(store: Store, flows: EntityRepository) -> None:
+def test_a_miss_of_one_entity_reports_nothing_of_another(store: Store, flows: EntityRepository) -> None:
     flows.remember_miss("y", store.value("SELECT now()"))
     assert EntityRepository(store.engine, SLUG, "forms", {}).absent(["y"]) == ["y"]
 
 
-def test_the_times_of_a_column_are_told_by_id(flows: EntityRepository) -> None:
+def test_the_times_of_a_column_are_reported_by_id(flows: EntityRepository) -> None:
     assert flows.moments("deleted_at", ["a", "d", "nowhere"]) == {"d": minute(5)}
     assert flows.moments("updated_at", ["a"]) == {"a": NOON + timedelta(minutes=1)}

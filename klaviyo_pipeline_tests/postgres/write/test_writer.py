@@ -8,9 +8,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.ledger import Ledger, Synced
+from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
 from klaviyo_pipeline.postgres.row_counts import RowCounts
-from klaviyo_pipeline.postgres.write.loads import Batch, Complete, Load
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.writer import Writer
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, flow, frame, minute, window
 
@@ -21,18 +21,20 @@ COUNTS = ("status", "rows_fetched", "rows_inserted", "rows_updated", "rows_uncha
 def batch(*ids: tuple[str, int], completes: Sequence[int] = (), requests: int = 0, at: int = 1) -> Batch:
     """Flows, each for a window by number; the windows that are complete with them."""
     rows = [flow(id, minute(at), _window=number) for id, number in ids]
-    done = [Complete(WINDOWS[number], minute(at), requests if number == completes[0] else 0) for number in completes]
+    done = [
+        CompletedWindow(WINDOWS[number], minute(at), requests if number == completes[0] else 0) for number in completes
+    ]
     return Batch(frame(rows, None if rows else ["id", "raw", "observed_at", "_window"]), done)
 
 
 def broken(*completes: int) -> Batch:
     """A batch whose second row the table refuses."""
     rows = [flow("good", minute(1), _window=0), flow("bad", minute(1), raw=None, _window=0)]
-    return Batch(frame(rows), [Complete(WINDOWS[number], minute(1), 1) for number in completes])
+    return Batch(frame(rows), [CompletedWindow(WINDOWS[number], minute(1), 1) for number in completes])
 
 
-def writer_of(store: Store, *batches: Batch, told: list[Synced] | None = None) -> Writer:
-    load = Load(batches, WINDOWS, on_synced=(told if told is not None else []).append)
+def writer_of(store: Store, *batches: Batch, reported: list[SyncedWindow] | None = None) -> Writer:
+    load = Load(batches, WINDOWS, on_synced=(reported if reported is not None else []).append)
     return Writer(store.engine, store.target("flows"), Ledger(SLUG, "flows"), load, "run 7")
 
 
@@ -75,10 +77,10 @@ def test_only_the_commits_that_complete_a_window_wait_for_the_disk(store: Store)
     ]
 
 
-def test_a_window_is_told_once_it_is_committed(store: Store) -> None:
+def test_a_window_is_reported_once_it_is_committed(store: Store) -> None:
     seen: list[tuple[str, int]] = []
 
-    def look(one: Synced) -> None:
+    def look(one: SyncedWindow) -> None:
         seen.append((one.window.key, len(store.ledger("flows", "status"))))
 
     load = Load([batch(("a", 0), completes=[0]), batch(completes=[1, 2])], WINDOWS, on_synced=look)
@@ -87,13 +89,13 @@ def test_a_window_is_told_once_it_is_committed(store: Store) -> None:
 
 
 def test_rows_of_a_finished_batch_stay_when_a_later_one_fails(store: Store) -> None:
-    told: list[Synced] = []
-    writer = writer_of(store, batch(("a", 0), completes=[0]), batch(("b", 1)), broken(1, 2), told=told)
+    reported: list[SyncedWindow] = []
+    writer = writer_of(store, batch(("a", 0), completes=[0]), batch(("b", 1)), broken(1, 2), reported=reported)
     with pytest.raises(sa.exc.IntegrityError):
         writer.run()
     assert store.values("SELECT id FROM flows ORDER BY 1") == ["a", "b"]
     assert store.ledger("flows", "status") == [("synced",)]
-    assert [one.window for one in told] == [WINDOWS[0]]
+    assert [one.window for one in reported] == [WINDOWS[0]]
     assert writer.open_windows == WINDOWS[1:]
 
 
@@ -138,10 +140,10 @@ def test_batches_are_made_while_they_are_written(store: Store) -> None:
     assert before == [0, 1, 2]
 
 
-def test_the_end_is_told_with_what_changed(store: Store) -> None:
+def test_the_end_is_reported_with_what_changed(store: Store) -> None:
     ends: list[tuple[RowCounts, int]] = []
     store.merge("flows", [flow("a", minute(0))])
-    load = Load([batch(("a", 0), ("b", 0))], on_written=lambda tally, rows: ends.append((tally, rows)))
+    load = Load([batch(("a", 0), ("b", 0))], on_written=lambda row_counts, rows: ends.append((row_counts, rows)))
     Writer(store.engine, store.target("flows"), Ledger(SLUG, "flows"), load, "run").run()
     assert ends == [(RowCounts(inserted=1), 2)]
     assert store.ledger("flows", "status") == []
