@@ -98,8 +98,9 @@ class Listing:
     endpoint offers it, since no two objects share one.
     `include` names the relationships whose objects every request brings along, of which `children` are read: the
     listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
-    object fetched every way is one state. `lookup_request_value` reads from a lookup's document the stamp that a listing
-    knows from its own condition. `page` is where a user of Klaviyo sees the objects; None where there is no such page.
+    object fetched every way is one state. `lookup_request_value` reads from a lookup's document the value that a
+    listing knows from its own condition. `page` is where a user of Klaviyo sees the
+    objects; None where there is no such page.
     """
 
     entity: str

@@ -27,8 +27,8 @@ RAW = "@raw"
 class Column:
     """A column of a record.
 
-    `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `REQUEST_VALUE` (what
-    the request says of its rows and the rows do not) and `RAW` (the resource itself).
+    `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `REQUEST_VALUE`
+    (what the request says of its rows and the rows do not) and `RAW` (the resource itself).
     """
 
     name: str

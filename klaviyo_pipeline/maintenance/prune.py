@@ -54,7 +54,7 @@ def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bo
 def prune_runs(
     instance: DagsterInstance, before: datetime, on_progress: ProgressCallback, *, dry_run: bool = False
 ) -> PrunedRuns | None:
-    """Remove what Dagster keeps of runs from before this moment; None where it is left alone, and `on_progress` says why."""
+    """Remove what Dagster keeps of runs from before this moment; None where it stays (`on_progress` says why)."""
     try:
         return RunStorage(instance).prune(before, on_progress, dry_run=dry_run)
     except ForeignStorage as foreign:

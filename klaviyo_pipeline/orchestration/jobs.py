@@ -49,7 +49,7 @@ def own_job(account: Account, asset: str) -> str:
 def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]:
     """Every job of an account. With hourly windows entities and reports are partitioned differently: no job of all.
 
-    An account that is not `single_account` has no job for a single asset but the tags, which have a schedule: the others are
+    Unless it is the `single_account`, it has no job for one asset but the tags, which have a schedule: the others are
     most of all jobs, whose making is most of what many accounts cost. A run of a job may be of one of its assets.
     """
     slug = account.slug

@@ -154,7 +154,8 @@ def coverage_notices(described: Coverage) -> Iterator[str]:
         yield f"figures of {named_days(described.unsettled)} may still change."
     if described.without_revenue:
         yield (
-            f"revenue of {named_days(described.without_revenue)} is not known: Klaviyo refuses it for the conversion metric."
+            f"revenue of {named_days(described.without_revenue)} is not known: Klaviyo refuses it for the "
+            "conversion metric."
         )
 
 

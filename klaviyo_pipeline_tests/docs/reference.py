@@ -106,7 +106,7 @@ def settings_document() -> str:
 
 
 def tables_document(connection: psycopg.Connection[Any]) -> str:
-    """`docs/tables.md`, from the catalog of a schema that has had every migration."""
+    """`docs/tables.md`, from the catalog of a schema with every migration."""
     relations = connection.execute(RELATIONS, [SCHEMA]).fetchall()
     tables = [row for row in relations if not row[2]]
     views = [row for row in relations if row[2]]
@@ -121,7 +121,7 @@ def tables_document(connection: psycopg.Connection[Any]) -> str:
 
 
 def declared_tables(connection: psycopg.Connection[Any], schema: str) -> str:
-    """`klaviyo_pipeline/postgres/schema/declarations.json`, from the catalog of a schema that has had every migration."""
+    """`klaviyo_pipeline/postgres/schema/declarations.json`, from the catalog of a schema with every migration."""
     columns: dict[tuple[str, str], list[str]] = {}
     for name, about, column, kind, nullable, comment, sources in connection.execute(DECLARED, [schema]):
         generated = {"sources": sources} if sources else {}

@@ -1,1 +1,1 @@
-"""How runs are launched, where it is not on the daemon's own machine. Only `dagster.yaml` names what is here."""
+"""Runs on Celery workers of other machines. Only dagster.yaml names what is here."""

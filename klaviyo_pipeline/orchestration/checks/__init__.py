@@ -1,9 +1,9 @@
-"""Asset checks: whether what is in Postgres is whole, is what Klaviyo shows, and is of today.
+"""Asset checks: whether what is in Postgres is complete, matches Klaviyo, and is up to date.
 
-- `check`: what a check is, what it looks at, and what it comes to.
-- `entities`, `drift`, `ledger`, `reports`, `metrics`: checks that read Postgres alone, each one small declaration.
-- `listings`, `reconciliation`: checks that ask Klaviyo, and so cost requests.
-- `assembling`: all of them as Dagster's, for one account.
+- `check`: what a check is, its context, and its outcome.
+- `entity_checks`, `drift_checks`, `ledger_checks`, `report_checks`, `metrics_checks`: read Postgres alone.
+- `listing_checks`, `reconciliation_checks`: call Klaviyo's API, and so cost requests.
+- `build_checks`: all of them as Dagster's, for one account.
 
-What belongs here looks and changes nothing. What puts things right (a sync, a census) is named in a check's text.
+A check changes nothing. Its text names what repairs what it found: a sync, a census.
 """

@@ -212,7 +212,8 @@ def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
         for row in rows
     )
     return warning(
-        f"{counted(len(rows), 'campaign')} with figures have no send time or are in no listing: {sample}. Their figures "
+        f"{counted(len(rows), 'campaign')} with figures have no send time or are in no listing: {sample}. "
+        "Their figures "
         f"stand in {UNDATED} and in no day's sums. Look at the campaigns in Klaviyo; if they have a send time there, "
         "run `klaviyo-pipeline sync campaigns_census campaign_report`.",
         campaigns=len(rows),

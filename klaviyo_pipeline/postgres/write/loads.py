@@ -51,7 +51,7 @@ class Batch:
 class Load:
     """An asset's output: batches, made while they are written, for these windows (none: an unpartitioned load).
 
-    `filled` are the columns that every frame fills, where the table may have no others; `precedence` is passed on to the
+    `filled` are the columns that every frame fills, where the table may have no others; `precedence` is passed to the
     merge. `on_synced` is told of each window once its batch is committed, `on_written` at the end what the load changed
     and how many rows it brought, `on_failed` why it ended early.
     """
