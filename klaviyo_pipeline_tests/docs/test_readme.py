@@ -28,7 +28,7 @@ def test_every_setting_of_the_example_is_in_the_readme_and_the_other_way_round()
 
 
 def test_every_command_is_in_the_readme() -> None:
-    listed = set(re.findall(r"[a-z]+", first_cells(section("Commands"))))
+    listed = set(re.findall(r"[a-z-]+", first_cells(section("Commands"))))
     assert set(cli.commands) <= listed
 
 
