@@ -9,6 +9,7 @@ from math import ceil
 import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.rates import DAY, Endpoint
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def daily_limit(endpoint: Endpoint) -> int | None:
 
 def spent_today(connection: sa.Connection, schema: str, endpoint: Endpoint, now: datetime) -> int:
     """Requests of the last 24 hours, by the pacing's memory."""
-    pacing = sa.table("api_pacing", sa.column("endpoint"), sa.column("slots"), schema=schema)
+    pacing = system_table(schema, "api_pacing")
     slots = sa.select(sa.func.unnest(pacing.c.slots).label("at")).where(pacing.c.endpoint == endpoint.name)
     recent = slots.subquery()
     query = sa.select(sa.func.count()).select_from(recent).where(recent.c.at > now - timedelta(seconds=DAY))

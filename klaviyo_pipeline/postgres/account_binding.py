@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 class AccountRefused(RuntimeError):
@@ -28,20 +29,12 @@ ORDER BY schemas.nspname
 """)
 
 
-def _table(schema: str) -> sa.TableClause:
-    names = (
-        "singleton account_id timezone currency window_timezone sync_window start_date attribution_days "
-        "conversion_metric_id verified_at"
-    )
-    return sa.table("account", *(sa.column(name) for name in names.split()), schema=schema)
-
-
 def check_schema_owner(connection: sa.Connection, account: Account, account_id: str | None) -> str | None:
     """The id of the Klaviyo account that the schema holds; None while it is nobody's. Changes nothing.
 
     Raises `AccountRefused` as `bind_schema` does; without an `account_id` only the windows are compared.
     """
-    row = connection.execute(sa.select(_table(account.slug))).mappings().first()
+    row = connection.execute(sa.select(system_table(account.slug, "account"))).mappings().first()
     if row is None:
         return None
     if account_id is not None and row["account_id"] != account_id:
@@ -69,7 +62,7 @@ def bind_schema(
     schemas with the same account where this one was nobody's before.
     """
     is_new = check_schema_owner(connection, account, account_id) is None
-    table = _table(account.slug)
+    table = system_table(account.slug, "account")
     row_values = {
         "account_id": account_id,
         "timezone": timezone,
@@ -99,7 +92,7 @@ def bind_schema(
 
 def stored_account_id(connection: sa.Connection, schema: str) -> str | None:
     """The id of the Klaviyo account that the schema holds; None while it is nobody's."""
-    found: str | None = connection.execute(sa.select(_table(schema).c.account_id)).scalar()
+    found: str | None = connection.execute(sa.select(system_table(schema, "account").c.account_id)).scalar()
     return found
 
 
@@ -111,7 +104,7 @@ def other_schemas(connection: sa.Connection, schema: str, account_id: str) -> li
 
 def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id: str) -> None:
     """Keep the metric that reports are asked with."""
-    table = _table(schema)
+    table = system_table(schema, "account")
     connection.execute(
         sa.update(table)
         .values(conversion_metric_id=metric_id)
@@ -121,10 +114,10 @@ def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id
 
 def reset_windows(connection: sa.Connection, account: Account) -> int:
     """Forget which windows were synced, so that time may be cut anew; return how many. Data tables stay."""
-    windows = sa.table("sync_windows", schema=account.slug)
+    windows = system_table(account.slug, "sync_windows")
     forgotten = connection.execute(sa.delete(windows)).rowcount
     connection.execute(
-        sa.update(_table(account.slug)).values(
+        sa.update(system_table(account.slug, "account")).values(
             window_timezone=account.timezone, sync_window=account.sync_window, start_date=account.start_date
         )
     )
@@ -134,7 +127,7 @@ def reset_windows(connection: sa.Connection, account: Account) -> int:
 def _same_windows(connection: sa.Connection, account: Account, timezone: str, sync_window: str) -> None:
     if sync_window == account.sync_window and same_zone(timezone, account.timezone):
         return
-    windows = sa.table("sync_windows", schema=account.slug)
+    windows = system_table(account.slug, "sync_windows")
     if not connection.execute(sa.select(sa.exists().select_from(windows))).scalar_one():
         return
     raise AccountRefused(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.klaviyo.api_usage import EndpointCount
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 COUNTS = ("requests", "throttled", "retries", "rows", "waited_seconds", "read_seconds")
 
@@ -25,14 +26,9 @@ class EndpointWait:
     waited_seconds: float
 
 
-def _table(schema: str) -> sa.TableClause:
-    names = ("run_id", "endpoint", *COUNTS, "first_at", "last_at")
-    return sa.table("api_calls", *(sa.column(name) for name in names), schema=schema)
-
-
 def remember_calls(connection: sa.Connection, schema: str, run_id: str, counts: Mapping[str, EndpointCount]) -> None:
     """Add these counts to those of the run: its assets have a session each."""
-    table, now = _table(schema), time.monotonic()
+    table, now = system_table(schema, "api_calls"), time.monotonic()
     for endpoint, count in sorted(counts.items()):
         insert = pg.insert(table).values(
             run_id=run_id,
@@ -53,7 +49,7 @@ def remember_calls(connection: sa.Connection, schema: str, run_id: str, counts: 
 
 def waits(connection: sa.Connection, schema: str, run_ids: Sequence[str]) -> list[EndpointWait]:
     """What these runs waited for each endpoint, longest first."""
-    table = _table(schema)
+    table = system_table(schema, "api_calls")
     waited = sa.func.sum(table.c.waited_seconds)
     query = (
         sa.select(table.c.endpoint, sa.func.sum(table.c.requests), sa.func.sum(table.c.throttled), waited)

@@ -8,6 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 ERROR_LENGTH = 2_000
 
@@ -21,11 +22,7 @@ class CensusRecord:
 
     @property
     def _runs(self) -> sa.TableClause:
-        names = (
-            "entity started_at finished_at status rows_listed rows_inserted rows_updated rows_unchanged rows_deleted "
-            "requests run_id error"
-        )
-        return sa.table("census_runs", *(sa.column(name) for name in names.split()), schema=self.schema)
+        return system_table(self.schema, "census_runs")
 
     def last_complete(self, connection: sa.Connection) -> datetime | None:
         """When the last complete census began."""

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO
 
 TOLERATED = timedelta(seconds=5)
@@ -84,9 +85,7 @@ def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
 
 def _free_slots(connection: sa.Connection, schema: str, now: datetime) -> int:
     """Forget the slots ahead of the clock: the next request would wait for them. Those of the past count on."""
-    pacing = sa.table(
-        "api_pacing", sa.column("slots", pg.ARRAY(_TIME)), sa.column("blocked_until", _TIME), schema=schema
-    )
+    pacing = system_table(schema, "api_pacing")
     slot = sa.func.unnest(pacing.c.slots).column_valued("slot")
     past = sa.func.array(sa.select(slot).where(slot <= now).order_by(slot).scalar_subquery(), type_=pg.ARRAY(_TIME))
     is_ahead = sa.or_(pacing.c.blocked_until > now, sa.literal(now, _TIME) < sa.func.any(pacing.c.slots))

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.windows import Window
 
 PRESENT_MARGIN = timedelta(seconds=5)
@@ -57,7 +58,7 @@ class ReportContext:
 
 def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
     """When a window of any asset of this account was last synced; None if none ever was."""
-    ledger = sa.table("sync_windows", sa.column("status"), sa.column("finished_at"), schema=schema)
+    ledger = system_table(schema, "sync_windows")
     moment: datetime | None = connection.execute(
         sa.select(sa.func.max(ledger.c.finished_at)).where(ledger.c.status == "synced")
     ).scalar_one()
@@ -73,35 +74,7 @@ class Ledger:
 
     @property
     def table(self) -> sa.TableClause:
-        return sa.table(
-            "sync_windows",
-            *(
-                sa.column(name)
-                for name in [
-                    "entity",
-                    "window_start",
-                    "window_end",
-                    "status",
-                    "asked_at",
-                    "rows_fetched",
-                    "rows_inserted",
-                    "rows_updated",
-                    "rows_unchanged",
-                    "rows_deleted",
-                    "requests",
-                    "attempts",
-                    "run_id",
-                    "started_at",
-                    "finished_at",
-                    "error",
-                    "conversion_metric_id",
-                    "account_timezone",
-                    "account_currency",
-                    "refused_statistics",
-                ]
-            ),
-            schema=self.schema,
-        )
+        return system_table(self.schema, "sync_windows")
 
     def record_synced(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable, reflect
 
 Row = dict[str, Any]
@@ -86,7 +87,7 @@ class Metrics:
 
     def reported(self, connection: sa.Connection, first: datetime, last: datetime) -> dict[datetime, datetime]:
         """Starts of the report's synced windows from `first` to `last`, each with the moment it was asked."""
-        ledger = self._ledger()
+        ledger = system_table(self.schema, "sync_windows")
         query = sa.select(ledger.c.window_start, ledger.c.asked_at).where(
             ledger.c.entity == self.table.report,
             ledger.c.status == "synced",
@@ -99,7 +100,7 @@ class Metrics:
 
         A metrics window carries the `asked_at` of its report's, so that a failed attempt cannot make it look fresh.
         """
-        ledger = self._ledger()
+        ledger = system_table(self.schema, "sync_windows")
         report, metrics = ledger.alias("report"), ledger.alias("metrics")
         query = (
             sa.select(report.c.window_start)
@@ -121,10 +122,6 @@ class Metrics:
             )
         )
         return {start.astimezone(UTC) for start in connection.execute(query).scalars()}
-
-    def _ledger(self) -> sa.TableClause:
-        names = ("entity", "window_start", "status", "asked_at")
-        return sa.table("sync_windows", *(sa.column(name) for name in names), schema=self.schema)
 
 
 def flow_metrics_between(

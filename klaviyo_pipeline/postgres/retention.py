@@ -6,6 +6,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
+
 
 def prune_system_tables(
     connection: sa.Connection, schema: str, before: datetime, *, dry_run: bool = False
@@ -26,7 +28,7 @@ def prune_system_tables(
 
 def _finished(schema: str, before: datetime) -> list[tuple[sa.TableClause, sa.ColumnElement[bool]]]:
     """Which rows of which tables have served their time."""
-    runs = _table(schema, "census_runs", "entity", "started_at", "status")
+    runs = system_table(schema, "census_runs")
     newer = runs.alias("newer")
     # The newest of each outcome: by the complete one a sync knows when the next is due.
     has_newer = (
@@ -34,14 +36,10 @@ def _finished(schema: str, before: datetime) -> list[tuple[sa.TableClause, sa.Co
         .select_from(newer)
         .where(newer.c.entity == runs.c.entity, newer.c.status == runs.c.status, newer.c.started_at > runs.c.started_at)
     )
-    misses = _table(schema, "lookup_misses", "missed_at")
-    calls = _table(schema, "api_calls", "last_at")
+    misses = system_table(schema, "lookup_misses")
+    calls = system_table(schema, "api_calls")
     return [
         (calls, calls.c.last_at < before),
         (runs, sa.and_(runs.c.started_at < before, has_newer)),
         (misses, misses.c.missed_at < before),
     ]
-
-
-def _table(schema: str, name: str, *columns: str) -> sa.TableClause:
-    return sa.table(name, *(sa.column(column) for column in columns), schema=schema)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.klaviyo.pacing import LONGEST_WAIT, Slot, padded_windows, quota_spent
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.postgres.engine import in_statements
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 _ENSURE = "INSERT INTO {table} (endpoint) VALUES (:endpoint) ON CONFLICT DO NOTHING"
 
@@ -80,7 +81,7 @@ class PostgresPacer:
         self._engine = engine
         self._scale = scale
         self._longest = timedelta(seconds=longest_wait)
-        table = sa.table("api_pacing", schema=schema)
+        table = system_table(schema, "api_pacing")
         quoted = engine.dialect.identifier_preparer.format_table(table)
         self._ensure, self._reserve, self._block, self._now = (
             sa.text(statement.format(table=quoted, clock=clock)) for statement in (_ENSURE, _RESERVE, _BLOCK, _NOW)

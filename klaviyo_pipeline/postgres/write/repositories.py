@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter
 from klaviyo_pipeline.postgres.write.merge import merge
@@ -178,9 +179,7 @@ class EntityRepository:
 
     @property
     def _misses(self) -> sa.TableClause:
-        return sa.table(
-            "lookup_misses", *(sa.column(name) for name in ("entity", "id", "missed_at")), schema=self._schema
-        )
+        return system_table(self._schema, "lookup_misses")
 
     def _matching(self, query: sa.Select[Any], criteria: Criteria) -> sa.Select[Any]:
         for name in ("name", "status", "trigger_type"):
