@@ -1,4 +1,4 @@
-"""The record of full listings, and what the table holds that a listing did not show."""
+"""The table `census_runs`: full listings of an entity, and the stored objects that a listing lacked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CensusRecord:
         return system_table(self.schema, "census_runs")
 
     def last_complete(self, connection: sa.Connection) -> datetime | None:
-        """When the last complete census began."""
+        """When the last complete census started."""
         runs = self._runs
         query = sa.select(sa.func.max(runs.c.started_at)).where(
             runs.c.entity == self.entity, runs.c.status == "complete"
@@ -34,7 +34,10 @@ class CensusRecord:
         return moment
 
     def unseen(self, connection: sa.Connection, seen: set[str], began: datetime) -> tuple[list[str], int]:
-        """Ids that the table holds as existing since before the census and that it did not list; and how many exist."""
+        """The ids of stored objects that the census did not list, and how many objects are stored.
+
+        Deleted objects, and those observed after the census began, are left out of both.
+        """
         rows = sa.table(
             self.entity,
             sa.column("id"),
@@ -62,7 +65,7 @@ class CensusRecord:
         requests: int,
         run_id: str,
     ) -> None:
-        """Note a census in which every object was listed and every absent one asked for."""
+        """Record a census that listed every object and requested every missing one by id."""
         connection.execute(
             sa.insert(self._runs).values(
                 entity=self.entity,
@@ -80,7 +83,7 @@ class CensusRecord:
         )
 
     def failed(self, connection: sa.Connection, *, began: datetime, run_id: str, error: str) -> None:
-        """Note why a census failed."""
+        """Record why a census failed."""
         connection.execute(
             sa.insert(self._runs).values(
                 entity=self.entity,

@@ -43,7 +43,9 @@ def test_the_first_key_takes_the_schema(store: Store) -> None:
 
 def test_a_key_of_another_account_is_refused_with_both_ids_and_the_remedy(store: Store) -> None:
     take(store)
-    with pytest.raises(AccountRefused, match=r"holds Klaviyo account SHOP01.*of account OTHER.*set KLAVIYO_ACCOUNT"):
+    with pytest.raises(
+        AccountRefused, match=r"belongs to Klaviyo account SHOP01.*of account OTHER.*set KLAVIYO_ACCOUNT"
+    ):
         take(store, account_id="OTHER")
     assert claimed(store)[0] == "SHOP01"
 

@@ -77,7 +77,7 @@ PROCESS = """
 import sys
 from klaviyo_pipeline.klaviyo.rates import GET_FLOWS
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.pacing import PostgresPacer
+from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
 pacer = PostgresPacer(create_engine(sys.argv[1]), sys.argv[2], longest_wait=1e6)
 for _ in range(60):
     print(pacer.reserve(GET_FLOWS).at.isoformat())
