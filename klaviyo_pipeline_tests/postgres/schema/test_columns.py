@@ -124,7 +124,7 @@ def test_a_file_that_adds_half_a_column_is_refused_and_leaves_nothing(
     connection.execute("ALTER TABLE flows ADD note text")
     file = folder / f"{len(list(folder.glob('*.sql'))) + 1:03}_new.sql"
     file.write_text(f"ALTER TABLE {table} ADD new text;")
-    with pytest.raises(MigrationError, match=r'_new\.sql: it adds new of flows .* "Add a column"'):
+    with pytest.raises(MigrationError, match=r'_new\.sql: the file adds new of flows .* "Add a column"'):
         migrate(store.dsn, SLUG, folder)
     assert connection.execute("SELECT FROM pg_attribute WHERE attname = 'new'").fetchall() == []
     file.write_text("CALL add_column('flows', 'new', 'text', 'new', 'New.');")

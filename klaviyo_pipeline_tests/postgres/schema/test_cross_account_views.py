@@ -95,6 +95,6 @@ def test_a_view_of_somebody_elses_is_reported_and_kept(accounts: str) -> None:
     rows(accounts, "CREATE VIEW public.mine AS SELECT * FROM klaviyo_overview.flow_metrics")
     for slug in SLUGS:
         rows(accounts, f'DROP VIEW IF EXISTS "{slug}".sync_status CASCADE')
-    with pytest.raises(CrossAccountViewsRefused, match="klaviyo_overview stay as they are"):
+    with pytest.raises(CrossAccountViewsRefused, match="klaviyo_overview were not updated"):
         refresh_cross_account_views(accounts)
     assert rows(accounts, "SELECT count(*) FROM public.mine") == [(3,)]

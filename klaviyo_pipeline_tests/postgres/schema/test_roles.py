@@ -61,7 +61,7 @@ def test_the_views_are_made_by_a_role_that_may_read_all_and_refused_to_the_other
         migrate(url, slug, SQL_DIR)
     assert refresh_cross_account_views(urls["brand_a"]) == ["brand_a"]
     assert refresh_cross_account_views(database) == list(SLUGS)
-    with pytest.raises(CrossAccountViewsRefused, match=r"klaviyo_overview stay as they are"):
+    with pytest.raises(CrossAccountViewsRefused, match=r"klaviyo_overview were not updated"):
         refresh_cross_account_views(urls["brand_a"])
     with psycopg.connect(database) as connection:
         found = connection.execute("SELECT DISTINCT account FROM klaviyo_overview.sync_status ORDER BY 1").fetchall()

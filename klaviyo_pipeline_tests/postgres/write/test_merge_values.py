@@ -189,7 +189,7 @@ def test_a_table_of_keys_alone_is_written_once(store: Store) -> None:
 
 
 def test_a_table_that_is_not_there_is_reported_with_the_remedy(store: Store) -> None:
-    with pytest.raises(NotMigrated, match=r'no table "order"\."nowhere"; run `klaviyo-pipeline migrate`'):
+    with pytest.raises(NotMigrated, match=r'table "order"\."nowhere" does not exist; run `klaviyo-pipeline migrate`'):
         store.merge("nowhere", [{"id": 1}])
 
 
