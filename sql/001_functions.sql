@@ -46,7 +46,7 @@ DECLARE
         WHERE indrelid = to_regclass(quote_ident(name)) AND indisprimary
     );
 BEGIN
-    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING COMMENTS)', superseded, name);
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING COMMENTS INCLUDING DEFAULTS)', superseded, name);
     EXECUTE format(
         'ALTER TABLE %1$I DROP observed_at, ADD valid_from timestamptz, ADD valid_to timestamptz NOT NULL, '
         'ADD PRIMARY KEY (%2$s, valid_from), ADD CONSTRAINT %3$I CHECK (valid_to > valid_from)',

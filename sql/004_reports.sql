@@ -1,8 +1,7 @@
 -- The reports: Klaviyo's own statistics by day, every earlier value that a later answer replaced, and what is computed
 -- from them. Days are days of the account. A day is replaced as a whole.
 
--- `key` are the columns of the key before the date, `others` are columns behind the statistics. `groups` says how a row
--- came, not what it says: it has no history.
+-- `key` are the columns of the key before the date, `others` are columns behind the statistics.
 CREATE PROCEDURE create_report(
     name text, comment text, key text[], day_comment text, statistics text[], others text[] DEFAULT '{}'
 ) LANGUAGE plpgsql AS $$
@@ -12,14 +11,13 @@ BEGIN
     CALL create_table(name, comment, key || ARRAY[['date', 'date', day_comment]] || statistics || others || ARRAY[
         ['other_statistics', 'jsonb', format('Statistics of the answer that have no column here, by Klaviyo''s name; '
             'NULL where there are none. %s does not list their changes.', name || '_restatements')],
+        ['groups', 'integer NOT NULL DEFAULT 1', 'Groups of Klaviyo''s answer that this row adds up: 1, unless several '
+            'had the same key. Then Klaviyo states no rates for the row.'],
         ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
     ], format('PRIMARY KEY (%s, date)', named));
     EXECUTE format('CREATE INDEX %I ON %I (date, %s)', name || '_date_idx', name, key[1][1]);
     CALL keep_history(name, format('Every state of every row of %s. A later answer that differs closes a row.', name));
     CALL create_restatements(name, named || ', date', statistics);
-    EXECUTE format('ALTER TABLE %I ADD groups integer NOT NULL DEFAULT 1', name);
-    CALL comment_on_columns(name, ARRAY[['groups', 'Groups of Klaviyo''s answer that this row adds up: 1, unless several '
-        'had the same key. Then Klaviyo states no rates for the row.']]);
     CALL register_asset(name, false);
 END
 $$;
