@@ -34,10 +34,7 @@ class CensusRecord:
         return moment
 
     def unseen(self, connection: sa.Connection, seen: set[str], began: datetime) -> tuple[list[str], int]:
-        """The ids of stored objects that the census did not list, and how many objects are stored.
-
-        Deleted objects, and those observed after the census began, are left out of both.
-        """
+        """Ids that the table holds as existing since before the census and that it did not list; and how many exist."""
         rows = sa.table(
             self.entity,
             sa.column("id"),

@@ -23,7 +23,7 @@ class NotMigrated(RuntimeError):
 OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
 SYSTEM_COLUMNS = frozenset({OBSERVED_AT})
-"""Columns about the observation of a row, not its content: they never make a row differ."""
+"""Columns that say when and how a row came, not what it holds: they never make a row differ."""
 
 RECIPE = 'see "Add a column" in docs/extend.md'
 

@@ -32,7 +32,7 @@ class ChildTable:
 
 @dataclass(frozen=True)
 class ObservedChildren:
-    """The ids of the children that a parent listed, and when it was observed (UTC)."""
+    """The ids of the children that a parent named, and when (UTC)."""
 
     observed_at: datetime
     ids: tuple[str, ...] = ()

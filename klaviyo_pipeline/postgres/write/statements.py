@@ -163,7 +163,7 @@ def _supersession(target: DestinationTable, staged: sa.Table, precedence: Column
 def _replacement(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
     _, values = _resolved(target, staged, precedence)
     if target.is_observed:
-        # A row that only gains related objects stays the same state, with its observation time.
+        # What only gains names of related objects is the state that it was, since when it was.
         is_other = _is_other_state(target, staged, values)
         values[OBSERVED_AT] = sa.case((is_other, values[OBSERVED_AT]), else_=target.table.c[OBSERVED_AT])
     return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
@@ -186,7 +186,7 @@ def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnP
 def _is_other_state(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether these values differ from the row's. Related objects are compared only if both sides contain them."""
+    """Whether these values differ from the row's. An object that names no related ones says nothing of them."""
     pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
         (values[name], target.table.c[name]) for name in _content(target, staged)
     ]
