@@ -101,7 +101,7 @@ def test_the_password_is_needed_and_kept_private(home: Path) -> None:
         psycopg.connect(dsn, password="guess")
 
 
-def test_the_server_gets_nothing_of_the_callers_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_inherits_no_environment_of_the_caller(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_secret")
     monkeypatch.setenv("LC_ALL", "xx_XX.no-such-locale")
     monkeypatch.setenv("PGPORT", "1")
@@ -110,7 +110,7 @@ def test_the_server_gets_nothing_of_the_callers_environment(home: Path, monkeypa
     assert not [name for name in environment if name.startswith(("KLAVIYO_", "LC_", "PGPORT"))]
 
 
-def test_a_path_with_spaces_and_quotes_will_do(home: Path) -> None:
+def test_a_path_may_have_spaces_and_quotes(home: Path) -> None:
     odd = home / "my project" / 'it\'s "$HOME"' / ("long" * 40)
     odd.parent.mkdir(parents=True)
     running = server(odd)
@@ -154,7 +154,7 @@ def test_a_killed_server_is_started_again_with_its_data(home: Path) -> None:
     assert value(dsn, "SELECT to_regclass('kept')::text") == "kept"
 
 
-def test_a_stranger_with_the_old_pid_is_not_taken_for_the_server(home: Path) -> None:
+def test_another_process_with_the_old_pid_is_not_taken_for_the_server(home: Path) -> None:
     dsn = server(home).start()
     kill(server(home))
     pid_file = server(home).data / "postmaster.pid"
@@ -165,7 +165,7 @@ def test_a_stranger_with_the_old_pid_is_not_taken_for_the_server(home: Path) -> 
     assert postmaster(server(home)) != os.getpid()
 
 
-def test_a_taken_port_is_left_to_its_owner_and_another_is_kept(home: Path) -> None:
+def test_a_port_in_use_is_left_alone_and_another_one_is_stored(home: Path) -> None:
     server(home).start()
     server(home).stop()
     port = int((home / "port").read_text())
@@ -176,7 +176,7 @@ def test_a_taken_port_is_left_to_its_owner_and_another_is_kept(home: Path) -> No
     assert server(home).start() == dsn
 
 
-def test_a_half_made_cluster_is_cleared_away(home: Path) -> None:
+def test_a_half_made_cluster_is_removed(home: Path) -> None:
     left_over = home / ".initdb-killed" / "data"
     left_over.mkdir(parents=True)
     home.chmod(0o711)
@@ -196,7 +196,7 @@ def test_a_moved_project_finds_its_running_server(home: Path) -> None:
         server(moved).stop()
 
 
-def test_a_dropped_database_is_made_again(home: Path) -> None:
+def test_a_dropped_database_is_created_again(home: Path) -> None:
     dsn = server(home).start()
     with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE klaviyo")
@@ -216,7 +216,7 @@ def test_a_stopped_server_has_no_address(home: Path) -> None:
 
 
 @as_root
-def test_as_root_the_server_is_another_users_and_no_folder_of_others_is_opened(home: Path) -> None:
+def test_as_root_the_server_runs_as_another_user_and_no_existing_folder_is_opened(home: Path) -> None:
     home.parent.chmod(0o711)
     before = home.parent.stat().st_mode
     server(home).start()
@@ -277,7 +277,7 @@ def test_as_root_programs_out_of_reach_are_copied_beside_the_data(home: Path, mo
     assert home in program.parents
 
 
-def test_another_database_is_created_once_however_many_ask(home: Path) -> None:
+def test_another_database_is_created_once_by_concurrent_callers(home: Path) -> None:
     dsn = server(home).start()
     begin = threading.Barrier(4)
 

@@ -106,13 +106,13 @@ def test_of_duplicates_in_a_batch_the_latest_observation_wins_then_the_later_row
     assert store.value("SELECT count(*) FROM flows_history") == 2
 
 
-def test_rows_that_a_batch_does_not_name_stay(store: Store) -> None:
+def test_rows_that_are_not_in_a_batch_stay(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
     assert store.merge("flows", frame([], ["id", "name", "raw", "observed_at"])) == RowCounts()
     assert names(store) == [("a", "Welcome")]
 
 
-def test_columns_that_a_frame_leaves_out_keep_what_they_hold(store: Store) -> None:
+def test_columns_that_a_frame_leaves_out_keep_their_values(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), trigger_type="Metric")])
     store.merge("flows", [{"id": "a", "name": "Renamed", "raw": {}, "observed_at": minute(1)}])
     assert store.rows("SELECT name, trigger_type, status FROM flows") == [("Renamed", "Metric", "live")]
@@ -135,7 +135,7 @@ def test_a_generated_column_cannot_be_written(store: Store) -> None:
         )
 
 
-def test_a_row_that_fails_takes_the_whole_batch_back_history_included(store: Store) -> None:
+def test_a_row_that_fails_rolls_the_whole_batch_back_history_included(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
     before = store.versions(*FLOWS)
     with pytest.raises(sa.exc.IntegrityError):
@@ -143,7 +143,7 @@ def test_a_row_that_fails_takes_the_whole_batch_back_history_included(store: Sto
     assert store.versions(*FLOWS) == before
 
 
-def test_what_changed_is_counted_for_each_window(store: Store) -> None:
+def test_changes_are_counted_for_each_window(store: Store) -> None:
     store.merge("flows", [flow("old", minute(0)), flow("same", minute(0))])
     rows = [
         flow("new", minute(1), _window=0),
@@ -154,7 +154,7 @@ def test_what_changed_is_counted_for_each_window(store: Store) -> None:
     assert store.counts_by_window("flows", rows) == {0: RowCounts(inserted=1), 2: RowCounts(inserted=1, updated=1)}
 
 
-def test_a_key_of_several_columns_reports_rows_apart(store: Store) -> None:
+def test_a_key_of_several_columns_distinguishes_rows(store: Store) -> None:
     rows = [
         figures("a", day(0), minute(0), 1),
         figures("a", day(1), minute(0), 2),
