@@ -1,4 +1,4 @@
-"""Retention: old records of an account's schema that no decision needs any more."""
+"""Retention: deletes old records from an account's schema that no later sync reads."""
 
 from __future__ import annotations
 

@@ -19,6 +19,6 @@ ORDER BY 1
 
 
 def remedy(owners: Sequence[str], role: str) -> str:
-    """How the role gets the rights of these owners, as the end of a message."""
+    """The remedy, for a message: how the role gets the rights of these owners."""
     grants = "; ".join(f'GRANT "{owner}" TO "{role}"' for owner in owners)
     return f"connect as {owners[0]}, or have an administrator run {grants}"

@@ -16,7 +16,7 @@ from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate,
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two good files; the second only works after the first."""
+    """Two valid files; the second needs the first."""
     (tmp_path / "001_people.sql").write_text("CREATE TABLE people (id int);\nINSERT INTO people VALUES (7);\n")
     (tmp_path / "002_age.sql").write_text("-- 100 % sure\nALTER TABLE people ADD age int;\n")
     return tmp_path
@@ -78,7 +78,7 @@ def test_processes_that_migrate_at_once_take_turns(database: str, folder: Path) 
     assert sorted(name for names in done for name in names) == ["001_people.sql", "002_age.sql"]
 
 
-def test_a_failing_file_leaves_nothing_behind_and_names_its_line(database: str, folder: Path) -> None:
+def test_a_failing_file_is_rolled_back_and_reported_with_its_line(database: str, folder: Path) -> None:
     (folder / "003_bad.sql").write_text("CREATE TABLE half ();\n\nSELECT * FROM nowhere;\n")
     with pytest.raises(MigrationError, match=r'^003_bad\.sql, line 3: relation "nowhere" does not exist'):
         migrate(database, "shop", folder)
@@ -102,7 +102,7 @@ def test_an_edited_file_is_refused(database: str, folder: Path) -> None:
             call(database, "shop", folder)
 
 
-def test_a_schema_that_the_files_of_another_version_made_is_refused_before_anything_runs(
+def test_a_schema_that_another_version_created_is_refused_before_anything_runs(
     database: str, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     earlier = tmp_path_factory.mktemp("earlier")

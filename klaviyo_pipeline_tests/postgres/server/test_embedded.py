@@ -35,7 +35,7 @@ def home(server_folder: Path) -> Iterator[Path]:
 
 
 def server(home: Path) -> EmbeddedPostgres:
-    # Data survive a kill of the server without fsync, which is for a crash of the machine.
+    # Without fsync, data survive a kill of the server; only a crash of the machine would lose them.
     return EmbeddedPostgres(home, settings={"fsync": "off"})
 
 
@@ -71,7 +71,7 @@ def test_starting_again_gives_the_same_server(home: Path) -> None:
     assert postmaster(server(home)) == pid
 
 
-def test_data_and_address_outlive_a_stop(home: Path) -> None:
+def test_data_and_address_stay_the_same_after_a_stop(home: Path) -> None:
     dsn = server(home).start()
     with psycopg.connect(dsn) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 5 AS five")
@@ -81,20 +81,20 @@ def test_data_and_address_outlive_a_stop(home: Path) -> None:
     assert value(dsn, "SELECT five FROM kept") == 5
 
 
-def test_stopping_twice_and_stopping_nothing_are_quiet(home: Path) -> None:
+def test_stopping_a_stopped_server_does_nothing(home: Path) -> None:
     server(home).stop()
     server(home).start()
     server(home).stop()
     server(home).stop()
 
 
-def test_it_listens_on_the_loopback_alone_and_has_no_unix_socket(home: Path) -> None:
+def test_it_listens_only_on_the_loopback_address_and_has_no_unix_socket(home: Path) -> None:
     dsn = server(home).start()
     assert value(dsn, "SHOW listen_addresses") == "127.0.0.1"
     assert value(dsn, "SHOW unix_socket_directories") == ""
 
 
-def test_the_password_is_needed_and_kept_private(home: Path) -> None:
+def test_the_password_is_required_and_private(home: Path) -> None:
     dsn = server(home).start()
     assert stat.S_IMODE((home / "password").stat().st_mode) == 0o600
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):

@@ -1,4 +1,4 @@
-"""The merge: which rows are written, and which are left alone."""
+"""The merge: which rows are written, and which are not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names(store: Store) -> list[tuple[Any, ...]]:
     return store.rows("SELECT id, name FROM flows ORDER BY id")
 
 
-def test_a_first_load_inserts_every_row_and_opens_its_history(store: Store) -> None:
+def test_a_first_load_inserts_every_row_and_starts_its_history(store: Store) -> None:
     assert store.merge("flows", [flow("a", minute(0)), flow("b", minute(1))]) == RowCounts(inserted=2)
     assert names(store) == [("a", "Welcome"), ("b", "Welcome")]
     assert store.rows("SELECT id, valid_from, valid_to FROM flows_history ORDER BY id") == [
@@ -39,7 +39,7 @@ def test_unchanged_rows_are_not_written_at_all(store: Store) -> None:
 
 
 def wal_of(store: Store, rows: Sequence[dict[str, Any]]) -> int:
-    """Bytes of write-ahead log that this merge makes, its commit included."""
+    """Bytes of write-ahead log that this merge writes, including its commit."""
     target, given = store.target("flows"), frame(rows)
     position = sa.text("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
     with store.engine.connect() as watcher:
@@ -49,10 +49,10 @@ def wal_of(store: Store, rows: Sequence[dict[str, Any]]) -> int:
         return int(watcher.execute(position).scalar_one() - before)
 
 
-def test_an_unchanged_load_makes_next_to_no_write_ahead_log(store: Store) -> None:
+def test_an_unchanged_load_writes_almost_no_write_ahead_log(store: Store) -> None:
     rows = [flow(f"f{n:05}", minute(0), raw={"text": f"{n}" * 300}) for n in range(5_000)]
     first = wal_of(store, rows)
-    # The first reading of freshly written pages may set hint bits; the load after that is the usual one.
+    # The first read of new pages may set hint bits; the next load is the usual case.
     store.rows("SELECT count(*) FROM flows")
     again = wal_of(store, [{**row, "observed_at": minute(5)} for row in rows])
     assert again < first / 100
@@ -76,7 +76,7 @@ def test_an_observation_that_is_not_later_replaces_nothing(store: Store, observe
     assert store.versions(*FLOWS) == before
 
 
-def test_a_row_carries_the_time_of_the_observation_that_found_its_state(store: Store) -> None:
+def test_a_row_has_the_time_of_the_first_observation_of_its_state(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
     store.merge("flows", [flow("a", minute(1))])
     assert store.value("SELECT observed_at FROM flows") == minute(0)
@@ -199,7 +199,7 @@ def test_a_campaign_that_changed_keeps_its_preferred_channel(store: Store) -> No
     assert store.rows("SELECT name, channel FROM campaigns") == [("Renamed", "email")]
 
 
-def test_the_listings_of_every_channel_again_write_nothing(store: Store) -> None:
+def test_repeated_listings_of_every_channel_write_nothing(store: Store) -> None:
     listed = [campaign("a", minute(n), channel) for n, channel in enumerate(CHANNELS)]
     for row in listed:
         store.merge("campaigns", [row], precedence=COLUMN_PRECEDENCE)
