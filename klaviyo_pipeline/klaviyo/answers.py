@@ -85,31 +85,31 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
     """
     # In a list, a resource is nested one level deeper. Both limits cut a resource at the same level of its own.
     text = cut_at(_text(response), MOST_LEVELS + (2 if data_kind is list else 1))
-    quickly = None if exact else _quickly_parsed(text)
-    body = _parsed(text, exact=exact) if quickly is None else quickly
+    fast = None if exact else _fast_parsed(text)
+    body = _parsed(text, exact=exact) if fast is None else fast
     if not isinstance(body, dict):
         raise UnreadableError("its JSON is not an object")
     if not isinstance(body.get("data"), data_kind):
         raise UnreadableError(f"its data has the type {type(body.get('data')).__name__}, not {data_kind.__name__}")
-    suspects = may_need_escape(text, surrogates=quickly is None)
+    suspects = may_need_escape(text, surrogates=fast is None)
     return Document(body, not suspects, _row_count(body["data"]))
 
 
 def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]) -> Fault:
     """What a status other than 200 means. `redact` removes secrets from the text of the response."""
     problems = _problems(response.text, redact)
-    words = list(dict.fromkeys(problem.words for problem in problems or [] if problem.words))
+    texts = list(dict.fromkeys(problem.text for problem in problems or [] if problem.text))
     if problems is None:
-        words = _plain_words(redact(response.text))
+        texts = _plain_text(redact(response.text))
     if response.is_redirect:
-        words = [redact(f"to {response.headers['location']}")]
-    meaning = _meaning(response, problems, words)
+        texts = [redact(f"to {response.headers['location']}")]
+    meaning = _meaning(response, problems, texts)
     facts = _facts(response, endpoint)
     facts["request_id"] = facts["request_id"] or next((one.id for one in problems or [] if one.id), None)
     titles = [problem.title for problem in problems or [] if problem.title]
-    pause = requested_wait(response.headers, " ".join([*words, *titles]), now)
-    error = _error(meaning, words, problems or [], facts)
-    return Fault(error, meaning.retried, f"HTTP {response.status_code}", "; ".join(words) or None, pause)
+    pause = requested_wait(response.headers, " ".join([*texts, *titles]), now)
+    error = _error(meaning, texts, problems or [], facts)
+    return Fault(error, meaning.retried, f"HTTP {response.status_code}", "; ".join(texts) or None, pause)
 
 
 def malformed(response: httpx.Response, endpoint: Endpoint, why: str) -> Fault:
@@ -141,7 +141,7 @@ def _text(response: httpx.Response) -> str:
         raise UnreadableError("it is not UTF-8") from None
 
 
-def _quickly_parsed(text: str) -> object | None:
+def _fast_parsed(text: str) -> object | None:
     """The result of the fast parser; None if it rejects the text (lone surrogates) or might round a number."""
     if _UNUSUAL_NUMBER.search(text) is not None:
         return None
@@ -212,7 +212,7 @@ def _problem(error: Mapping[str, object]) -> Problem:
     )
 
 
-def _plain_words(text: str) -> list[str]:
+def _plain_text(text: str) -> list[str]:
     """The first line of a plain-text body, such as a proxy's; nothing for an HTML page."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return [line] if line and not line.startswith("<") else []
@@ -231,8 +231,8 @@ def _string(error: Mapping[str, object], name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _meaning(response: httpx.Response, problems: list[Problem] | None, words: list[str]) -> Meaning:
-    status, message = response.status_code, " ".join(words)
+def _meaning(response: httpx.Response, problems: list[Problem] | None, texts: list[str]) -> Meaning:
+    status, message = response.status_code, " ".join(texts)
     if 200 <= status < 300:
         return errors.MALFORMED
     if status == 403 and (problems is None or "cf-mitigated" in response.headers):
@@ -246,30 +246,30 @@ def _meaning(response: httpx.Response, problems: list[Problem] | None, words: li
     return errors.meaning_of(status)
 
 
-def _is_about_the_metric(problems: list[Problem], words: str) -> bool:
+def _is_about_the_metric(problems: list[Problem], text: str) -> bool:
     """Whether Klaviyo rejects the conversion metric: decided by the errors' pointers, else by their text."""
     pointers = {one.pointer for one in problems} - {None, "/data/"}
     if pointers:
         return any(pointer is not None and pointer.endswith("/conversion_metric_id") for pointer in pointers)
-    return "conversion metric" in words or "conversion_metric_id" in words
+    return "conversion metric" in text or "conversion_metric_id" in text
 
 
 def _facts(response: httpx.Response, endpoint: Endpoint) -> Facts:
     return Facts(request_id=request_id(response), status=response.status_code, endpoint=endpoint.name)
 
 
-def _sentence(meaning: Meaning, words: list[str]) -> str:
-    seen = [shortened(one).rstrip(". ") for one in words[:MOST_ERRORS]]
-    if len(words) > MOST_ERRORS:
-        seen.append(f"and {len(words) - MOST_ERRORS} more")
+def _sentence(meaning: Meaning, texts: list[str]) -> str:
+    seen = [shortened(one).rstrip(". ") for one in texts[:MOST_ERRORS]]
+    if len(texts) > MOST_ERRORS:
+        seen.append(f"and {len(texts) - MOST_ERRORS} more")
     message = f": {'; '.join(seen)}" if seen else ""
     return f"{meaning.wrong}{message}. {meaning.remedy}"
 
 
-def _error(meaning: Meaning, words: list[str], problems: list[Problem], facts: Facts) -> KlaviyoError:
-    sentence = _sentence(meaning, words)
+def _error(meaning: Meaning, texts: list[str], problems: list[Problem], facts: Facts) -> KlaviyoError:
+    sentence = _sentence(meaning, texts)
     if meaning.error is MissingScope:
-        scopes = tuple(dict.fromkeys(_SCOPE.findall(" ".join(words))))
+        scopes = tuple(dict.fromkeys(_SCOPE.findall(" ".join(texts))))
         return MissingScope(f"{sentence} {', '.join(scopes)}.", scopes=scopes, **facts)
     if meaning.error is NotFound:
         return NotFound(sentence, problems=problems, **facts)
@@ -277,6 +277,6 @@ def _error(meaning: Meaning, words: list[str], problems: list[Problem], facts: F
         pointers = list(dict.fromkeys(problem.pointer for problem in problems if problem.pointer))
         located = f"{sentence} The error points to {', '.join(pointers)}." if pointers else sentence
         return meaning.error(
-            located, detail="; ".join(words) or None, pointer=pointers[0] if pointers else None, **facts
+            located, detail="; ".join(texts) or None, pointer=pointers[0] if pointers else None, **facts
         )
     return meaning.error(sentence, **facts)

@@ -30,7 +30,7 @@ class Problem:
     pointer: str | None = None
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The detail of the error, else its title."""
         return self.detail or self.title or ""
 
@@ -155,7 +155,7 @@ class NotFound(KlaviyoError):
         if len(self.problems) != 1:
             return False
         [problem] = self.problems
-        named = re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", problem.words)
+        named = re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", problem.text)
         return problem.code == "not_found" and (problem.pointer or "").strip("/") == "data" and named is not None
 
 

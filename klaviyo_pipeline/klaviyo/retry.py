@@ -21,14 +21,14 @@ class RetryPolicy:
 
     Each backoff is a random time between 0 and its ceiling (full jitter), so that processes that fail together do not
     retry together. A longer `Retry-After` is obeyed, up to `longest_retry_after` seconds. The client stops sending
-    after `exhausted_in_a_row` consecutive requests that exhausted their attempts. It stops waiting once a run has lost
-    `longest_trouble` seconds to failures (see `FailureBudget`).
+    after `consecutive_exhausted` consecutive requests that exhausted their attempts. It stops waiting once a run has lost
+    `longest_loss` seconds to failures (see `FailureBudget`).
     """
 
     ceilings: tuple[float, ...] = (1.0, 3.0, 8.0, 8.0)
     longest_retry_after: float = 60.0
-    exhausted_in_a_row: int = 3
-    longest_trouble: float = 1_800.0
+    consecutive_exhausted: int = 3
+    longest_loss: float = 1_800.0
     random: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
 

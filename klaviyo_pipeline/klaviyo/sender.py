@@ -213,7 +213,7 @@ class Sender:
 
     def _refuse_to_lose(self, seconds: float, endpoint: Endpoint, why: str) -> None:
         """Fails a run that would wait for too long: a new run later is better than a blocked one."""
-        if seconds > 0 and self._lost.seconds + seconds > self._retry.longest_trouble:
+        if seconds > 0 and self._lost.seconds + seconds > self._retry.longest_loss:
             minutes = round(self._lost.seconds / 60)
             raise Unavailable(
                 f"Giving up: {minutes} {'minute' if minutes == 1 else 'minutes'} spent on failed requests and backoff; "
@@ -232,7 +232,7 @@ class Sender:
     def _refuse_after_exhausted_retries(self, endpoint: Endpoint) -> None:
         with self._lock:
             exhausted, reason = self._exhausted, self._last_reason
-        if exhausted >= self._retry.exhausted_in_a_row:
+        if exhausted >= self._retry.consecutive_exhausted:
             raise Unavailable(
                 f"Stopped after {exhausted} consecutive requests to Klaviyo exhausted their retries; "
                 f"last reason: {reason}. Run again later.",

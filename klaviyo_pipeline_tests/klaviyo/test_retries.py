@@ -198,7 +198,7 @@ def patience(server: ScriptedServer) -> Iterator[Patience]:
             hours.now += timeout or 0.0
             return False
 
-    policy = RetryPolicy(random=lambda: 1.0, longest_trouble=100.0, exhausted_in_a_row=99, clock=hours)
+    policy = RetryPolicy(random=lambda: 1.0, longest_loss=100.0, consecutive_exhausted=99, clock=hours)
     client = KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=MovingStop(), retry=policy)
     with client:
         yield Patience(server, client, hours)
@@ -219,7 +219,7 @@ def test_all_that_a_run_waits_for_failures_is_bounded(patience: Patience, status
 
 
 def test_the_pace_of_the_published_rates_is_no_lost_time(server: ScriptedServer) -> None:
-    hours, lost = Hours(), RetryPolicy(longest_trouble=1.0)
+    hours, lost = Hours(), RetryPolicy(longest_loss=1.0)
     pacer = LocalPacer(clock=lambda: NOON + timedelta(seconds=hours.now))
     server.will(*[ACCOUNT] * 40)
     with KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=NotedStop(), retry=lost) as client:
