@@ -15,12 +15,12 @@ from klaviyo_pipeline.klaviyo.report_types import Report
 MOST_REQUESTS = 8
 """The most requests for one answer, including rejected ones: a report allows two a minute and 225 a day."""
 
-AnswerT = TypeVar("AnswerT")
-Ask = Callable[[frozenset[str]], AnswerT]
+Given = TypeVar("Given")
+Ask = Callable[[frozenset[str]], Given]
 """Requests a report without these statistics. Raises `ConversionMetricIneligible` if Klaviyo rejects the metric."""
 
 
-def most_statistics(report: Report, left_out: frozenset[str], ask: Ask[AnswerT]) -> tuple[AnswerT, frozenset[str]]:
+def most_statistics(report: Report, left_out: frozenset[str], ask: Ask[Given]) -> tuple[Given, frozenset[str]]:
     """The answer with as many statistics as possible, and the statistics that it lacks. `left_out` is never requested.
 
     Raises `ConversionMetricIneligible` if Klaviyo rejects the metric for all statistics.
@@ -45,14 +45,14 @@ def refused_words(report: Report, metric_id: str | None, statistics: frozenset[s
 
 
 @dataclass
-class _Search(Generic[AnswerT]):
+class _Search(Generic[Given]):
     """Requests more and more statistics, and keeps the answer with the most of them."""
 
     report: Report
-    ask: Ask[AnswerT]
+    ask: Ask[Given]
     requests_left: int
     accepted: frozenset[str] = frozenset()
-    answer: tuple[AnswerT] | None = None
+    answer: tuple[Given] | None = None
 
     def run(self, wanted: Sequence[str]) -> None:
         """Find the accepted ones of these statistics, which are rejected together."""

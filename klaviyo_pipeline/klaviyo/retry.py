@@ -20,9 +20,9 @@ class RetryPolicy:
     """At most five attempts. `ceilings` are the longest backoffs between them, in seconds: 20 in total.
 
     Each backoff is a random time between 0 and its ceiling (full jitter), so that processes that fail together do not
-    retry together. A longer `Retry-After` is obeyed, up to `longest_retry_after` seconds. The client stops sending
-    after `consecutive_exhausted` consecutive requests that exhausted their attempts. It stops waiting once a run has lost
-    `longest_loss` seconds to failures (see `FailureBudget`).
+    retry together. A longer `Retry-After` is obeyed, up to `longest_retry_after` seconds. The client stops sending when
+    `consecutive_exhausted` requests in a row have exhausted their attempts. It stops waiting when the run would lose
+    more than `longest_loss` seconds to failures (see `FailureBudget`).
     """
 
     ceilings: tuple[float, ...] = (1.0, 3.0, 8.0, 8.0)

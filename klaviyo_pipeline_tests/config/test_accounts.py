@@ -125,22 +125,22 @@ def test_the_example_is_an_example(load: Load) -> None:
 @pytest.mark.parametrize(
     ("entry", "reported"),
     [
-        ("  - slug: bad\n    timezone: Mars/Base", "account bad: timezone='Mars/Base' is no IANA time zone"),
-        ("  - slug: bad\n    start_date: 2099-01-01", "account bad: start_date=2099-01-01 lies in the future"),
-        ("  - slug: bad\n    start_date: yesterday", "account bad: start_date='yesterday' is no date"),
-        ("  - slug: bad\n    sync_window: weekly", "account bad: sync_window='weekly' is not known"),
+        ("  - slug: bad\n    timezone: Mars/Base", "account bad: timezone='Mars/Base' is not an IANA time zone"),
+        ("  - slug: bad\n    start_date: 2099-01-01", "account bad: start_date=2099-01-01 is in the future"),
+        ("  - slug: bad\n    start_date: yesterday", "account bad: start_date='yesterday' is not a valid date"),
+        ("  - slug: bad\n    sync_window: weekly", "account bad: sync_window='weekly' is not a valid sync window"),
         ("  - slug: bad\n    lookback_days: -1", "account bad: lookback_days='-1' must be a whole number"),
         ("  - slug: bad\n    rate_scale: fast", "account bad: rate_scale='fast' must be a number"),
-        ("  - slug: bad\n    owners: [nobody at all]", "account bad: owners: 'nobody at all' is no owner"),
+        ("  - slug: bad\n    owners: [nobody at all]", "account bad: owners: 'nobody at all' is not a valid owner"),
         ("  - slug: bad\n    timezone: [UTC]", "account bad: timezone must be a single value"),
         ("  - slug: bad\n    timzone: UTC", "account bad: there is no field 'timzone'; did you mean timezone?"),
-        ("  - slug: bad\n    nonsense: 1", "account bad: there is no field 'nonsense'; it may have slug, timezone"),
-        ("  - slug: Bad Name", "account Bad Name: slug='Bad Name' cannot name a Postgres schema"),
-        ("  - slug: klaviyo_overview", "cannot name a Postgres schema"),
-        ("  - slug: all", "the slug all means every account"),
-        ("  - slug: no", "entry 2: slug is a yes or no to YAML; write it in quotes"),
-        ("  - timezone: UTC", "entry 2: lacks the field slug"),
-        ("  - text", "entry 2: must hold fields"),
+        ("  - slug: bad\n    nonsense: 1", "account bad: there is no field 'nonsense'; the fields are slug, timezone"),
+        ("  - slug: Bad Name", "account Bad Name: slug='Bad Name' cannot be used as a schema name"),
+        ("  - slug: klaviyo_overview", "cannot be used as a schema name"),
+        ("  - slug: all", "the slug all is reserved"),
+        ("  - slug: no", "entry 2: YAML reads the value of slug as true or false"),
+        ("  - timezone: UTC", "entry 2: the field slug is missing"),
+        ("  - text", "entry 2: must contain fields"),
         ("  - slug: bad\n    database_url_env: 'postgresql://u:p@h/d'", "database_url_env must be the name of an env"),
         ("  - slug: bad\n    api_key_env: 12", "account bad: api_key_env must be the name of an environment variable"),
     ],
@@ -172,28 +172,28 @@ def test_a_key_in_the_file_is_refused_and_never_repeated(entry: str, load: Load)
 def test_of_two_entries_with_one_slug_neither_is_used(load: Load) -> None:
     found = load(ENTRY + "  - slug: twin\n    timezone: UTC\n  - slug: twin\n")
     assert slugs(found) == ["good"]
-    assert found.errors == ("accounts.yaml: account twin: the slug is there twice; neither is used.",)
+    assert found.errors == ("accounts.yaml: account twin: several entries have this slug; none is used.",)
 
 
-TWICE = "is there twice in one place, in"
+REPEATED = "is repeated in"
 
 
 @pytest.mark.parametrize(
     ("text", "reported"),
     [
-        ("accounts: [", "is no YAML (line 1)"),
-        ("accounts:\n  - slug: a\n  key: pk_secret\n   x: [\n", "is no YAML (line"),
-        ("accounts:\n  - slug: a\n    timezone: UTC\n    slug: b\n", f"slug {TWICE} lines 2 and 4"),
-        ("accounts:\n  - slug: a\naccounts:\n  - slug: b\n", f"accounts {TWICE} lines 1 and 3"),
-        ("defaults: {timezone: UTC, timezone: UTC}\n" + ENTRY, f"timezone {TWICE} lines 1 and 1"),
-        ("accounts:\n  - slug: a\n    pk_secret: 1\n    pk_secret: 2\n", f"a field {TWICE} lines 3 and 4"),
-        ("", "must hold a list `accounts:`"),
-        ("just text", "must hold a list `accounts:`"),
-        ("accounts: {a: 1}", "must hold a list `accounts:`"),
+        ("accounts: [", "is not valid YAML (line 1)"),
+        ("accounts:\n  - slug: a\n  key: pk_secret\n   x: [\n", "is not valid YAML (line"),
+        ("accounts:\n  - slug: a\n    timezone: UTC\n    slug: b\n", f"slug {REPEATED} lines 2 and 4"),
+        ("accounts:\n  - slug: a\naccounts:\n  - slug: b\n", f"accounts {REPEATED} lines 1 and 3"),
+        ("defaults: {timezone: UTC, timezone: UTC}\n" + ENTRY, f"timezone {REPEATED} lines 1 and 1"),
+        ("accounts:\n  - slug: a\n    pk_secret: 1\n    pk_secret: 2\n", f"a field {REPEATED} lines 3 and 4"),
+        ("", "must contain a list `accounts:`"),
+        ("just text", "must contain a list `accounts:`"),
+        ("accounts: {a: 1}", "must contain a list `accounts:`"),
         ("accounts: []", "the list `accounts:` is empty"),
         ("accounts:\n  - slug: a\naccount: []", "the file: there is no field 'account'; did you mean accounts?"),
-        ("defaults: [UTC]\n" + ENTRY, "`defaults:` must hold fields"),
-        ("defaults: {timezone: Mars}\n" + ENTRY, "defaults: timezone='Mars' is no IANA time zone"),
+        ("defaults: [UTC]\n" + ENTRY, "`defaults:` must contain fields"),
+        ("defaults: {timezone: Mars}\n" + ENTRY, "defaults: timezone='Mars' is not an IANA time zone"),
         ("defaults: {slug: x}\n" + ENTRY, "defaults: there is no field 'slug'"),
         ("defaults: {api_url: pk_secret}\n" + ENTRY, "looks like an API key"),
         ("accounts:\n  - slug: a\n    timezone: Mars\n", "account a: timezone='Mars'"),
@@ -209,7 +209,7 @@ def test_a_file_that_is_no_use_is_one_line(text: str, reported: str, load: Load)
 def test_a_file_that_is_not_in_utf_8_is_one_line(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "shops.yaml"
     file.write_text(ENTRY + "    owners: café@example.com\n", encoding=encoding)
-    with pytest.raises(SettingsError, match=r"^shops\.yaml: is not in UTF-8; save it so\.$"):
+    with pytest.raises(SettingsError, match=r"^shops\.yaml: is not UTF-8; save it as UTF-8\.$"):
         load_accounts({"KLAVIYO_ACCOUNTS_FILE": str(file)}, now=NOW)
 
 
@@ -228,7 +228,7 @@ def test_accounts_are_chosen_by_slug_and_by_the_environment(load: Load) -> None:
 
 def test_a_slug_that_is_not_there_is_reported_with_those_that_are_and_a_wrong_entry_with_its_line(load: Load) -> None:
     text = ENTRY + "  - slug: bad\n    timezone: Mars\n"
-    with pytest.raises(SettingsError, match=r"there is no account 'x' in accounts\.yaml; there is good\."):
+    with pytest.raises(SettingsError, match=r"there is no account 'x' in accounts\.yaml; the accounts are: good\."):
         load(text, chosen=("x",))
     with pytest.raises(SettingsError, match="account bad: timezone='Mars'"):
         load(text, chosen=("bad",))
@@ -243,7 +243,7 @@ def test_an_account_may_have_a_database_url_of_its_own(load: Load) -> None:
         "postgresql://all:pw@h/d",
     ]
     wrong_url = load(text, URL_OF_GOOD="mysql://u:hidden@h/d")
-    assert "URL_OF_GOOD must read postgresql://" in wrong_url.errors[0]
+    assert "URL_OF_GOOD must have the form postgresql://" in wrong_url.errors[0]
     assert "hidden" not in wrong_url.errors[0]
 
 
@@ -281,7 +281,10 @@ def command(
     return run
 
 
-WRONG = "Error: accounts.yaml: account bad: timezone='Mars' is no IANA time zone; write it as America/New_York.\n"
+WRONG = (
+    "Error: accounts.yaml: account bad: timezone='Mars' is not an IANA time zone; use a name such as "
+    "America/New_York.\n"
+)
 
 
 def test_the_list_of_accounts_reports_keys_whether_they_are_set_and_of_the_wrong_entry(

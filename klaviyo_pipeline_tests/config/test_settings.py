@@ -158,7 +158,7 @@ def test_a_start_date_is_in_the_future_by_the_accounts_own_calendar() -> None:
     """At noon UTC it is the next day already in Kiritimati, and the same day in Honolulu."""
     assert load(KLAVIYO_START_DATE="2025-06-16", KLAVIYO_TIMEZONE="Pacific/Kiritimati").start_date == date(2025, 6, 16)
     message = refusal(KLAVIYO_START_DATE="2025-06-16", KLAVIYO_TIMEZONE="Pacific/Honolulu")
-    assert "KLAVIYO_START_DATE=2025-06-16 lies in the future" in message
+    assert "KLAVIYO_START_DATE=2025-06-16 is in the future" in message
 
 
 @pytest.mark.parametrize("name", ["Australia/Lord_Howe", "Australia/LHI"])
@@ -215,8 +215,8 @@ def test_a_dotenv_file_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypa
 def test_a_database_url_with_several_hosts_is_refused_for_what_it_is() -> None:
     line = refusal(KLAVIYO_DATABASE_URL="postgresql://user:s3cret@one:5432,two:5432/db?target_session_attrs=read-write")
     assert line == (
-        "KLAVIYO_DATABASE_URL names several hosts, and can name one; write the address that always leads to the "
-        "primary, as postgresql://user:password@host:5432/database."
+        "KLAVIYO_DATABASE_URL contains several hosts, but only one is supported; use an address that always leads "
+        "to the primary, such as postgresql://user:password@host:5432/database."
     )
 
 
@@ -242,5 +242,6 @@ def test_owners_are_addresses_and_teams() -> None:
     assert load().owners == ()
     assert load(KLAVIYO_OWNERS="jo@example.com, team:data,").owners == ("jo@example.com", "team:data")
     assert refusal(KLAVIYO_OWNERS="jo@example.com, the data team") == (
-        "KLAVIYO_OWNERS: 'the data team' is no owner; write addresses and teams as jo@example.com, team:data."
+        "KLAVIYO_OWNERS: 'the data team' is not a valid owner; use email addresses and teams, such as "
+        "jo@example.com, team:data."
     )

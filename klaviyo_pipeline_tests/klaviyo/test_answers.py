@@ -96,8 +96,8 @@ def test_a_403_that_names_no_scope_gives_klaviyo_s_own_words_and_the_request_id(
     line = str(failing(bench, errors.Forbidden))
     assert len(bench.server.requested) == 1
     assert line == (
-        f"Klaviyo forbids this: {error.detail.rstrip('.')}. Check what the key may do and what the account's plan "
-        "includes. (get_accounts, HTTP 403, Klaviyo request req-7)"
+        f"Klaviyo denied access: {error.detail.rstrip('.')}. Check the scopes of the key and the plan of the account. "
+        "(get_accounts, HTTP 403, Klaviyo request req-7)"
     )
 
 
@@ -114,8 +114,8 @@ def test_of_several_errors_in_one_answer_all_are_said(bench: Bench) -> None:
     second = {"id": "r", "code": "invalid", "title": "Bad sort.", "source": {"parameter": "sort"}}
     bench.server.will(failed(400, first, second))
     assert str(failing(bench, errors.BadRequest)) == (
-        "Klaviyo refuses the request: Bad filter; Bad sort. Check the settings that it speaks of. It points to filter, "
-        "sort. (get_accounts, HTTP 400, Klaviyo request r)"
+        "Klaviyo rejected the request: Bad filter; Bad sort. Check the settings that the message mentions. "
+        "The error points to filter, sort. (get_accounts, HTTP 400, Klaviyo request r)"
     )
 
 
@@ -135,19 +135,19 @@ def test_a_scope_that_is_named_by_the_second_error_is_named(bench: Bench) -> Non
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (html(404), "Klaviyo finds nothing there. Check the id and KLAVIYO_API_URL. (get_accounts, HTTP 404)"),
+        (html(404), "The requested address does not exist. Check the id and KLAVIYO_API_URL. (get_accounts, HTTP 404)"),
         (
             Scripted(404, b"default backend - 404\n"),
-            "Klaviyo finds nothing there: default backend - 404. Check the id and KLAVIYO_API_URL. "
+            "The requested address does not exist: default backend - 404. Check the id and KLAVIYO_API_URL. "
             "(get_accounts, HTTP 404)",
         ),
         (
             Scripted(503, b"no healthy upstream"),
-            "Klaviyo has trouble: no healthy upstream. Run again later. (get_accounts, HTTP 503)",
+            "The server failed to process the request: no healthy upstream. Run again later. (get_accounts, HTTP 503)",
         ),
         (
             html(200),
-            "The answer is not what the API promises: it is HTML (JSONDecodeError). Check KLAVIYO_API_URL, then run "
+            "The response is not a valid API response: it is HTML (JSONDecodeError). Check KLAVIYO_API_URL, then run "
             "again. (get_accounts, HTTP 200)",
         ),
     ],

@@ -38,7 +38,7 @@ def test_an_id_is_quoted_into_the_path(bench: Bench) -> None:
 
 @pytest.mark.parametrize("id", ["", ".", ".."])
 def test_what_would_change_the_path_is_no_id(bench: Bench, id: str) -> None:
-    with pytest.raises(ValueError, match="no id of a flow"):
+    with pytest.raises(ValueError, match="is not a valid flow id"):
         bench.client.get(FLOWS, id)
     assert bench.server.requested == []
 

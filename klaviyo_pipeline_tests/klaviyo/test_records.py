@@ -45,7 +45,7 @@ def test_null_attributes_are_none_and_no_problem() -> None:
 def test_an_absent_attribute_is_none_and_reported() -> None:
     record = FLOWS.record({"type": "flow", "id": "F1", "attributes": {"name": "x"}}, None)
     assert record.values["status"] is None
-    assert "flow F1: status is not in the answer" in record.problems
+    assert "flow F1: status is missing" in record.problems
     assert len(record.problems) == 5
 
 
