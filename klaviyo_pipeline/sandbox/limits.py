@@ -46,7 +46,7 @@ class Quota:
             self.spent.popleft()
 
     def headers(self) -> dict[str, str]:
-        """The rate limit headers. `ratelimit-remaining` and `-reset` cover the burst rate only; reports add daily ones."""
+        """The headers. `ratelimit-remaining` and `-reset` cover the burst rate only; reports add daily ones."""
         burst, daily = self.rates[0], self.rates[-1]
         windows = ", ".join(f"{rate.requests};w={rate.seconds}" for rate in self.rates)
         rate_headers = {
