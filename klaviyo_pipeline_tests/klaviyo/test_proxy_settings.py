@@ -46,7 +46,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SSL_CERT_FILE", "/nowhere", "SSL_CERT_FILE is not a file. Set it to a file with certificates, or unset it."),
     ],
 )
-def test_a_setting_that_httpx_cannot_use_is_one_line_that_names_it(
+def test_a_setting_that_httpx_cannot_use_is_a_one_line_error_that_names_it(
     name: str, value: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -55,7 +55,7 @@ def test_a_setting_that_httpx_cannot_use_is_one_line_that_names_it(
     assert str(raised.value) == line
 
 
-def test_a_proxy_that_nobody_answers_at_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_an_unreachable_proxy_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     hasty = RetryPolicy(ceilings=())
     with (
@@ -65,7 +65,7 @@ def test_a_proxy_that_nobody_answers_at_is_named(monkeypatch: pytest.MonkeyPatch
         client.account()
 
 
-def test_a_proxy_that_can_be_used_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy:3128")
     monkeypatch.setenv("NO_PROXY", "localhost,10.0.0.0/8,.example.com")
     client_of("https://a.klaviyo.com").close()
