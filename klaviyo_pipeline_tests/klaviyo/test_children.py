@@ -168,7 +168,7 @@ def test_an_invalid_attribute_of_a_child_is_null_reported_and_kept_in_raw(defini
     record = campaign_with(message("M1", definition), message("M2", {"channel": "sms"}))
     odd, fine = record.children["campaign_messages"].records
     assert odd.values["subject"] is None
-    assert any(problem.startswith(f"campaign-message M1: {path} is no text") for problem in record.problems)
+    assert any(problem.startswith(f"campaign-message M1: {path} is not a valid text") for problem in record.problems)
     raw = odd.values["raw"]
     assert isinstance(raw, dict)
     assert raw["attributes"]["definition"] == definition

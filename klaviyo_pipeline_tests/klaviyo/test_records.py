@@ -63,7 +63,7 @@ def test_an_invalid_attribute_is_none_reported_and_kept_in_raw(attribute: str, c
     record = FLOWS.record(flow("F1", **{attribute: value}), None)
     assert record.values[column] is None
     assert len(record.problems) == 1
-    assert record.problems[0].startswith(f"flow F1: {attribute} is no ")
+    assert record.problems[0].startswith(f"flow F1: {attribute} is not a valid ")
     raw = record.values["raw"]
     assert isinstance(raw, dict)
     assert raw["attributes"][attribute] == value

@@ -82,7 +82,9 @@ def test_a_descending_listing_returns_its_pages_in_reverse(account: SandboxAccou
     assert [id for page in pages for id in page] == names[::-1]
 
 
-def test_objects_with_null_times_are_last_and_on_some_page(account: SandboxAccount, client: httpx.Client) -> None:
+def test_objects_with_null_times_are_last_and_on_exactly_one_page(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
     names = put_many(account, "flows", 4)
     for id in ("A", "B", "C"):
         account.put("flows", id, updated=None)
@@ -304,7 +306,7 @@ def test_a_form_has_its_definition_in_a_lookup_and_not_in_the_listing(
     assert sparse.keys() == {"name"}
 
 
-def test_a_lone_surrogate_is_returned_as_a_json_escape(account: SandboxAccount, client: httpx.Client) -> None:
+def test_nul_and_lone_surrogates_are_returned_as_json_escapes(account: SandboxAccount, client: httpx.Client) -> None:
     account.put("flows", "F", name="nul \x00 lone \ud800 emoji 🎁")
     assert client.get("/api/flows/F").json()["data"]["attributes"]["name"] == "nul \x00 lone \ud800 emoji 🎁"
 
