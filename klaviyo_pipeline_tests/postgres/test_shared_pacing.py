@@ -179,7 +179,7 @@ def test_a_wait_that_is_too_long_reserves_no_slot_and_says_when_the_quota_return
     slots(patient, 90)
     before = stored_slots(store)
     hasty = PostgresPacer(store.engine, SLUG, longest_wait=10)
-    with pytest.raises(QuotaSpent, match="quota is spent until") as refused:
+    with pytest.raises(QuotaSpent, match="quota is used up until") as refused:
         hasty.reserve(GET_FLOWS)
     assert stored_slots(store) == before
     assert refused.value.returns_at > before[-1]
