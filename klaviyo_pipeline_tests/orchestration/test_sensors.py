@@ -225,7 +225,9 @@ def test_assets_whose_sync_has_never_worked_are_reported_with_the_last_error(
         "window_end, 'failed', E'403: no scope\\nforms:read' FROM expected_windows WHERE entity = 'forms' LIMIT 1"
     )
     look(pipeline, "stale_data")
-    assert inbox == [f"{SLUG}: never synced: forms (403: no scope), segments. Run `klaviyo-pipeline status` for details."]
+    assert inbox == [
+        f"{SLUG}: never synced: forms (403: no scope), segments. Run `klaviyo-pipeline status` for details."
+    ]
 
 
 def test_an_installation_that_could_never_reach_klaviyo_is_reported(pipeline: Pipeline, inbox: list[str]) -> None:

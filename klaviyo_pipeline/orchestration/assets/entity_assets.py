@@ -11,6 +11,7 @@ from datetime import datetime
 import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.listing_pages import Page
@@ -56,8 +57,8 @@ class ParseWarnings:
         """Report the total in the log and in the materialization."""
         self.context.add_asset_metadata({"parse_warnings": self.total})
         if self.total > WARNINGS_IN_LOG:
-            more = self.total - WARNINGS_IN_LOG
-            self.context.log.warning(f"{more:,} more parse warning{'s' if more > 1 else ''}; all rows are stored")
+            more = counted(self.total - WARNINGS_IN_LOG, "more parse warning")
+            self.context.log.warning(f"{more}; all rows are stored")
 
 
 @dataclass
@@ -145,8 +146,8 @@ def read_windows(
     tasks = [(chunk, query) for chunk in chunks for query in chunk.queries]
     done = 0
     context.log.info(
-        f"reading windows from {windows[0].start:%Y-%m-%d %H:%M} to {windows[-1].end:%Y-%m-%d %H:%M} UTC: "
-        f"windows: {len(windows)}, listing queries: {len(tasks)}"
+        f"{counted(len(windows), 'window')} from {windows[0].start:%Y-%m-%d %H:%M} to "
+        f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, read by {len(tasks)} listing quer{'y' if len(tasks) == 1 else 'ies'}"
     )
 
     def read(task: tuple[Chunk, ListingQuery]) -> Iterator[Page]:
@@ -162,8 +163,8 @@ def read_windows(
                 yield buffer.batch(chunk.complete())
                 done += len(chunk.windows)
                 context.log.info(
-                    f"{chunk.windows[0].key} to {chunk.windows[-1].key} synced, requests: {chunk.requests}, "
-                    f"{done} of {len(windows)} windows done"
+                    f"{chunk.windows[0].key} to {chunk.windows[-1].key} synced with "
+                    f"{counted(chunk.requests, 'request')}: {done} of {counted(len(windows), 'window')}"
                 )
         if buffer.is_full:
             yield buffer.batch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
@@ -51,7 +52,7 @@ class FullListing:
             return {}
         if self.why_not_tags:
             return {"tags": f"not requested: {self.why_not_tags}"}
-        missing = f"missing for {self.untold} object{'' if self.untold == 1 else 's'}: theirs are left unchanged"
+        missing = f"missing for {counted(self.untold, 'object')}: theirs are left unchanged"
         return {"tags": missing if self.untold else "requested"}
 
     @property

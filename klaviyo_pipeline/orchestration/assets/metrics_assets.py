@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -102,8 +103,8 @@ def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chun
         )
     if days:
         raise ReportLostRows(
-            f"{table.report} has a different number of rows than its ledger counted on {len(days)} "
-            f"day{'s' if len(days) > 1 else ''}, {days[0]} to {days[-1]}. It was changed by hand, truncated or "
+            f"{table.report} has a different number of rows than its ledger counted on "
+            f"{counted(len(days), 'day')}, {days[0]} to {days[-1]}. It was changed by hand, truncated or "
             f"restored. {table.name} is left unchanged. Run "
             f"`klaviyo-pipeline sync {table.report} {table.name} --from {days[0]} --to {days[-1]} --force`."
         )
@@ -149,7 +150,7 @@ def _compute(
     unreported = [window.key for window in chunk if window.start not in reported]
     if unreported:
         context.log.warning(
-            f"{metrics.table.report} is not synced for {len(unreported)} day{'s' if len(unreported) > 1 else ''} "
+            f"{metrics.table.report} is not synced for {counted(len(unreported), 'day')} "
             f"({unreported[0]} to {unreported[-1]}), so these have no metrics yet"
         )
     # The metrics of a day are as recent as the report that they were computed from.

@@ -22,13 +22,12 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
-from klaviyo_pipeline.klaviyo.reports import (
-    VALUES,
-)
+from klaviyo_pipeline.klaviyo.reports import VALUES
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
 from klaviyo_pipeline.orchestration.assets.report_fetcher import (
@@ -184,7 +183,7 @@ class _Reading:
         requests = ceil((total - done) / self.spec.days_per_request)
         left = time_left(self.spec.report.endpoint, requests, self.session.account.rate_scale)
         self.context.log.info(
-            f"{chunk[0].key} to {chunk[-1].key} synced, rows: {rows:,}, {done} of {total} days done{left}"
+            f"{chunk[0].key} to {chunk[-1].key}, {counted(rows, 'row')}: {done} of {counted(total, 'day')}{left}"
         )
 
     @property

@@ -96,11 +96,6 @@ class Check:
     blocking: bool = False
 
 
-def counted(number: int, what: str) -> str:
-    """ "1 flow", "1,200 flows": `what` is a singular noun whose plural ends in s."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def shortened(name: object) -> str:
     """The name, cut after `NAME_LENGTH` characters."""
     text = str(name)

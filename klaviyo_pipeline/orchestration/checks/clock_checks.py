@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed
 from klaviyo_pipeline.postgres.future_times import REMEDY, rows_ahead
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report
@@ -17,7 +18,6 @@ from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     shortened,

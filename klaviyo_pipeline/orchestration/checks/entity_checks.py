@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Column
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     some,

@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     some,

@@ -8,7 +8,8 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed, some
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_rows import added_up
@@ -24,7 +25,6 @@ from klaviyo_pipeline.orchestration.assets.report_fetcher import whole_sends
 from klaviyo_pipeline.orchestration.checks.check import (
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     some,

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, Report, SeriesReport
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     shortened,
