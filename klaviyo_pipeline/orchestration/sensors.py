@@ -17,6 +17,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -83,10 +84,8 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     run = context.dagster_run
     reasons = []
     for event in context.get_step_failure_events():
-        error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        reasons.append(f"{event.step_key}: {first_line(error.message) if error else 'no reason given'}")
+        errors = step_errors(event)
+        reasons.append(f"{event.step_key}: {first_line(errors[-1].message) if errors else 'no reason given'}")
     why = "; ".join(reasons) or first_line(context.failure_event.message or "")
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 

@@ -21,6 +21,7 @@ from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.orchestration.build import sync_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.estimates import Estimator
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
@@ -235,24 +236,14 @@ def _failed_checks(executed: dg.ExecuteInProcessResult) -> str:
 
 
 def _interrupted(executed: dg.ExecuteInProcessResult) -> bool:
-    for event in executed.all_events:
-        error = event.step_failure_data.error if event.is_step_failure else None
-        while error is not None:
-            if error.cls_name in INTERRUPTS:
-                return True
-            error = error.cause
-    return False
+    failed = (event for event in executed.all_events if event.is_step_failure)
+    return any(error.class_name in INTERRUPTS for event in failed for error in step_errors(event))
 
 
 def _failure(executed: dg.ExecuteInProcessResult) -> str:
     for event in executed.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                # Dagster's message is "module.Kind: text", and the text may have lines of its own.
-                return first_line(error.message.partition(": ")[2]) or first_line(error.message)
+        if event.is_step_failure and (errors := step_errors(event)):
+            return first_line(errors[-1].text)
     return "the run failed; see its log in the UI"
 
 

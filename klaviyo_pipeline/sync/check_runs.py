@@ -9,6 +9,7 @@ from dagster import DagsterInstance
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.build import build_defs
 from klaviyo_pipeline.orchestration.checks.check import Outcome
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 
 SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -63,10 +64,6 @@ def _checked(evaluation: dg.AssetCheckEvaluation) -> Checked:
 def _raise_if_broken(run: dg.ExecuteInProcessResult) -> None:
     """Raise `CheckBroken` if a step failed. A step also fails if a blocking check finds an error: that is ignored."""
     for event in run.all_events:
-        if not event.is_step_failure:
-            continue
-        error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        if error is not None and error.cls_name != "DagsterAssetCheckFailedError":
-            raise CheckBroken(f"{event.step_key}: {error.message.partition(': ')[2].strip() or error.message}")
+        errors = step_errors(event) if event.is_step_failure else []
+        if errors and errors[-1].class_name != "DagsterAssetCheckFailedError":
+            raise CheckBroken(f"{event.step_key}: {errors[-1].text}")
