@@ -21,7 +21,8 @@ class StepError(NamedTuple):
 
 def step_errors(failed: dg.DagsterEvent) -> list[StepError]:
     """The error of a failed step, followed by its causes: the last one is the root cause. Empty if none is known."""
-    errors, error = [], failed.step_failure_data.error
+    errors: list[StepError] = []
+    error = failed.step_failure_data.error
     while error is not None:
         errors.append(StepError(error.cls_name or "", error.message))
         error = error.cause

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.durations import format_duration
-from klaviyo_pipeline.planning.estimates import Estimator
+from klaviyo_pipeline.planning.estimates import Estimate, Estimator
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -133,31 +133,22 @@ class _AssetRuns:
         with self.engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(self.account, now)
+            estimator = Estimator(self.account, now, connection, self.conversion_metrics)
             # Nothing is yielded in this block: the transaction would stay open during the run.
-            is_due = asset in CENSUSES and planner.census_is_due(connection, asset, self.request)
-            metric_id = self.conversion_metrics.get(asset)
-            ranges = (
-                planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
-                if asset not in CENSUSES
-                else []
-            )
-            takes = self._takes(asset, connection, now) if is_due or ranges else ""
-        if is_due:
-            self.on_progress(f"{asset}: full listing{takes}")
+            ranges: list[list[Window]] = []
+            if asset in CENSUSES:
+                estimate = estimator.census(asset, due=planner.census_is_due(connection, asset, self.request))
+            else:
+                metric_id = self.conversion_metrics.get(asset)
+                ranges = planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
+                estimate = estimator.windowed(asset, self.request, ranges)
+        cost = _cost_text(estimate)
+        if asset in CENSUSES and estimate.ranges:
+            self.on_progress(f"{asset}: full listing{cost}")
             yield {}, self._config(asset), 0
         for number, windows in enumerate(ranges):
-            self.on_progress(f"{asset}: {_windows_text(windows)}{takes if number == 0 else ''}")
+            self.on_progress(f"{asset}: {_windows_text(windows)}{cost if number == 0 else ''}")
             yield range_tags(windows), {}, len(windows)
-
-    def _takes(self, asset: str, connection: sa.Connection, now: datetime) -> str:
-        """The number of requests of all runs of the asset, and the least time that they take at the published rates."""
-        request = replace(self.request, assets=[asset])
-        [expected] = Estimator(self.account, now, connection, self.conversion_metrics).estimates(request)
-        if not expected.requests:
-            return ""
-        requests = f"{expected.requests_text} request{'s' if expected.requests > 1 else ''}"
-        time = f", {format_duration(expected.seconds)} or more at the published rates" if expected.seconds >= 1 else ""
-        return f": {requests}{time}"
 
     def _missing_scope(self, asset: str) -> str | None:
         """Why the key has no access to the tags. Only the tags are optional, and only if not requested by name."""
@@ -245,6 +236,15 @@ def _failure(executed: dg.ExecuteInProcessResult) -> str:
         if event.is_step_failure and (errors := step_errors(event)):
             return first_line(errors[-1].text)
     return "the run failed; see its log in the UI"
+
+
+def _cost_text(estimate: Estimate) -> str:
+    """The number of requests of all runs of an asset, and the least time that they take at the published rates."""
+    if not estimate.requests:
+        return ""
+    requests = f"{estimate.requests_text} request{'s' if estimate.requests > 1 else ''}"
+    time = f", {format_duration(estimate.seconds)} or more at the published rates" if estimate.seconds >= 1 else ""
+    return f": {requests}{time}"
 
 
 def _windows_text(windows: Sequence[Window]) -> str:
