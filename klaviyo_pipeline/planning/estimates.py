@@ -70,11 +70,14 @@ class Estimator:
         return [self._estimate(asset, request) for asset in request.assets]
 
     def _estimate(self, asset: str, request: SyncRequest) -> Estimate:
-        return self._census(asset, request) if asset in CENSUSES else self._windowed(asset, request)
+        if asset in CENSUSES:
+            due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
+            return self.census(asset, due=due)
+        return self.windowed(asset, request, self._ranges(asset, self._every(asset, request), request))
 
-    def _windowed(self, asset: str, request: SyncRequest) -> Estimate:
+    def windowed(self, asset: str, request: SyncRequest, ranges: Sequence[Sequence[Window]]) -> Estimate:
+        """The estimate of an asset with windows, of which these ranges are synced, each by one run."""
         every = self._every(asset, request)
-        ranges = self._ranges(asset, every, request)
         there = self._done(asset) & {window.start for window in every}
         requests, basis, endpoint = self._cost(asset, ranges, there)
         return Estimate(
@@ -89,9 +92,9 @@ class Estimator:
             seconds=self._seconds(endpoint, requests),
         )
 
-    def _census(self, asset: str, request: SyncRequest) -> Estimate:
+    def census(self, asset: str, *, due: bool) -> Estimate:
+        """The estimate of a census, which runs only if it is due."""
         listing = CENSUSES[asset]
-        due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
         requests = self._pages(listing).of_everything() if due else 0
         basis: Basis = "at least" if due and not self._all_listed_once(listing.entity) else "estimate"
         endpoint = listing.list_endpoint.name

@@ -141,7 +141,7 @@ def test_a_sync_contains_the_metrics_back_and_reports_what_the_check_found(
     assert report.error is not None
     assert "counts_are_not_negative" in report.error
     assert "F1 on 2025-03-20" in report.error
-    assert metrics.skipped == "held back by a check of flow_report"
+    assert metrics.skipped == "not computed, because a check of flow_report failed"
     assert pipeline.rows("SELECT 1 FROM flow_metrics") == []
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PostgresIOManager
@@ -246,11 +247,7 @@ def test_another_table_of_the_schema_can_be_written(shop: Store) -> None:
 
 def error_of(result: dg.ExecuteInProcessResult) -> str:
     [failed] = [event for event in result.all_events if event.is_step_failure]
-    error = failed.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    assert error is not None
-    return error.message
+    return step_errors(failed)[-1].message
 
 
 def test_a_frame_that_the_table_refuses_is_rolled_back_and_the_ledger_has_the_error(shop: Store) -> None:
