@@ -1,6 +1,6 @@
-"""The time frames of reports: what was asked, and how an interval cuts it.
+"""The time frames of reports, and their division into intervals.
 
-All times here are naive wall-clock times of the account's zone, and every day has 24 of its hours.
+All times here are naive wall-clock times in the account's zone, and every day has 24 hours.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Span:
-    """Whole hours of the account's wall clock, half-open [start, end)."""
+    """A half-open period [start, end) of whole hours on the account's wall clock."""
 
     start: datetime
     end: datetime
 
     def days(self) -> list[tuple[date, int, int]]:
-        """Each day that the span touches, with the hours [from, to) of it that lie inside."""
+        """Each day of the span, with the hours [from, to) of the day that are in the span."""
         found = []
         day = self.start.date()
         while datetime.combine(day, time()) < self.end:
@@ -61,9 +61,9 @@ class Span:
 def read_timeframe(value: Any, interval: str | None, today: date, earliest: str | None) -> Span:
     """The span of a request's `timeframe`: `{"key": …}` or `{"start": …, "end": …}`.
 
-    The offsets of start and end are ignored, both ends are included, and the end is rounded up to the end of
-    its hour. Raises `ApiError` 400 for a malformed frame, one that is too long for `interval`, and one before
-    `earliest`.
+    The offsets of start and end are ignored, both ends are included, and the end is rounded up to the end of its hour.
+    Raises `ApiError` 400 for a malformed time frame, for one that is too long for `interval`, and for one that starts
+    before `earliest`.
     """
     if not isinstance(value, dict):
         raise bad_body(_POINTER, "'timeframe' must be an object.")
@@ -115,7 +115,7 @@ def _keyed(value: dict[str, Any], today: date) -> Span:
 
 
 def _named(key: str, today: date) -> tuple[date, date]:
-    """First day, and the day behind the last.
+    """The first day, and the day after the last.
 
     `last_n_days` are whole days before today; weeks begin on Monday.
     """
@@ -145,7 +145,7 @@ def months_before(month: date, count: int) -> date:
 
 
 def cut(span: Span, interval: str) -> list[tuple[datetime, Span]]:
-    """The intervals that `span` touches: the time that stands for each, and its part of the span."""
+    """The intervals of `span`: the start of each interval, and its part of the span."""
     parts = []
     begins = _begin(span.start, interval)
     while begins < span.end:

@@ -66,7 +66,7 @@ def fill(shop: SandboxAccount, listing: Listing, count: int, *, every: int = 1) 
 @pytest.mark.parametrize("repeats", [False, True], ids=["left out", "repeated"])
 @pytest.mark.parametrize("bounds", [WINDOW, (None, None)], ids=["window", "census"])
 @pytest.mark.parametrize("listing", EVERY, ids=lambda one: one.entity)
-def test_a_cursor_without_an_id_loses_no_object_of_its_second_and_repeats_none(
+def test_a_cursor_without_an_id_neither_loses_nor_repeats_objects_of_its_second(
     listing: Listing,
     bounds: tuple[datetime | None, datetime | None],
     repeats: bool,
@@ -81,7 +81,7 @@ def test_a_cursor_without_an_id_loses_no_object_of_its_second_and_repeats_none(
 
 
 @pytest.mark.parametrize("repeats", [False, True], ids=["left out", "repeated"])
-def test_more_forms_of_a_second_than_a_page_has_are_distinguished_by_their_other_time(
+def test_more_forms_in_a_second_than_fit_on_a_page_are_separated_by_their_other_time(
     repeats: bool, shop: SandboxAccount, read: Read
 ) -> None:
     shop.repeats_ties = repeats
@@ -91,14 +91,14 @@ def test_more_forms_of_a_second_than_a_page_has_are_distinguished_by_their_other
     assert set(read(FORMS, WINDOW)) == set(forms)
 
 
-def test_more_forms_than_a_page_has_with_the_same_times_are_an_error(shop: SandboxAccount, read: Read) -> None:
+def test_more_forms_with_the_same_times_than_fit_on_a_page_are_an_error(shop: SandboxAccount, read: Read) -> None:
     for number in range(150):
         put(shop, "forms", f"o{number:03}", START, created_at=START)
     with pytest.raises(errors.IndistinctObjects, match="forms"):
         read(FORMS, WINDOW)
 
 
-def test_more_forms_than_a_page_has_with_the_same_times_are_read_where_cursors_report_them_apart(
+def test_more_forms_with_the_same_times_than_fit_on_a_page_are_read_if_cursors_separate_them(
     shop: SandboxAccount, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.cursors_without_id = frozenset()
@@ -109,7 +109,7 @@ def test_more_forms_than_a_page_has_with_the_same_times_are_read_where_cursors_r
     assert set(read(FORMS, WINDOW)) == {f"o{number:03}" for number in range(250)}
 
 
-def test_a_border_costs_a_request_only_where_the_cursor_does_not_name_the_last_object(
+def test_a_page_border_costs_a_request_only_if_the_cursor_does_not_name_the_last_object(
     shop: SandboxAccount, server: SandboxServer, read: Read
 ) -> None:
     expected = fill(shop, FORMS, 250)
@@ -122,7 +122,7 @@ def test_a_border_costs_a_request_only_where_the_cursor_does_not_name_the_last_o
 
 @pytest.mark.parametrize("bounds", [WINDOW, (None, None)], ids=["window", "census"])
 @pytest.mark.parametrize("listing", EVERY, ids=lambda one: one.entity)
-def test_a_full_page_without_links_ends_no_listing(
+def test_a_full_page_without_links_does_not_end_a_listing(
     listing: Listing,
     bounds: tuple[datetime | None, datetime | None],
     shop: SandboxAccount,
@@ -146,7 +146,7 @@ def test_only_a_full_last_page_is_followed_by_another_request(
             assert len(server.requests) - before == requests
 
 
-def test_tags_beyond_a_full_page_without_links_are_read_backwards_or_missed_aloud(
+def test_tags_after_a_full_page_without_links_are_read_backwards_or_reported_as_missing(
     shop: SandboxAccount, read: Read
 ) -> None:
     shop.full_pages_lack_links = True
@@ -171,9 +171,7 @@ def test_an_object_that_is_changed_while_its_listing_is_read_is_not_lost(
         assert len(came) == listing.page_size + 5
 
 
-def test_a_query_with_an_end_stops_behind_it(
-    shop: SandboxAccount, server: SandboxServer, client: KlaviyoClient
-) -> None:
+def test_a_query_with_an_end_stops_after_it(shop: SandboxAccount, server: SandboxServer, client: KlaviyoClient) -> None:
     fill(shop, SEGMENTS, 100)
     [query] = SEGMENTS.queries(*WINDOW, NOON)
     until = START + timedelta(seconds=25)

@@ -118,7 +118,7 @@ def test_the_operation_is_described_with_these_scopes_and_rates(endpoint: Endpoi
 
 
 @pytest.mark.parametrize("endpoint", named())
-def test_the_parameters_are_those_described(endpoint: Endpoint) -> None:
+def test_the_parameters_match_the_description(endpoint: Endpoint) -> None:
     described, accepted = parameters(endpoint), endpoint.parameters
     ours = {f"fields[{kind}]" for kind in accepted.fields}
     ours |= {"filter"} if accepted.filters else set()
@@ -131,7 +131,7 @@ def test_the_parameters_are_those_described(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("endpoint", named(method="GET"))
-def test_sizes_sorts_includes_and_fields_are_those_described(endpoint: Endpoint) -> None:
+def test_sizes_sorts_includes_and_fields_match_the_description(endpoint: Endpoint) -> None:
     described, accepted = parameters(endpoint), endpoint.parameters
     if accepted.page_size:
         size = described["page[size]"]
@@ -149,7 +149,7 @@ def test_sizes_sorts_includes_and_fields_are_those_described(endpoint: Endpoint)
 
 
 @pytest.mark.parametrize("endpoint", [p for p in named(method="GET") if p.values[0].parameters.filters])
-def test_the_filters_are_those_described(endpoint: Endpoint) -> None:
+def test_the_filters_match_the_description(endpoint: Endpoint) -> None:
     described = operation(endpoint)["x-klaviyo-filters"]
     ours = endpoint.parameters.filters
     assert ours.keys() == described.keys()
@@ -163,7 +163,7 @@ def test_the_filters_are_those_described(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("report", [pytest.param(report, id=report.type) for report in REPORTS])
-def test_the_report_bodies_are_those_described(report: Report) -> None:
+def test_the_report_bodies_match_the_description(report: Report) -> None:
     endpoint = next(endpoint for endpoint in ENDPOINTS if endpoint.path == f"/api/{report.type}s")
     name = operation(endpoint)["requestBody"]["content"][MEDIA]["schema"]["$ref"].rpartition("/")[2]
     every = description()["components"]["schemas"]
@@ -179,7 +179,7 @@ def test_the_report_bodies_are_those_described(report: Report) -> None:
 
 
 @pytest.mark.parametrize("entity", ENTITIES.values(), ids=ENTITIES)
-def test_a_new_object_has_every_attribute_described(entity: Any) -> None:
+def test_a_new_object_has_every_described_attribute(entity: Any) -> None:
     fields = parameters(next(e for e in ENDPOINTS if e.name == f"get_{entity.name}"))
     top = {name.partition(".")[0] for name in fields[f"fields[{entity.type}]"]["items"]["enum"]}
     assert entity.blank().keys() == top - {"id"}
