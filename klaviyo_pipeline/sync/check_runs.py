@@ -27,13 +27,13 @@ class CheckBroken(RuntimeError):
     """A check could not be carried out; the message says why."""
 
 
-def run_checks(account: Account, *, ask: bool = False) -> list[Checked]:
-    """Run the checks that read Postgres and, with `ask`, those that ask Klaviyo; by asset, in order of name.
+def run_checks(account: Account, *, api: bool = False) -> list[Checked]:
+    """Run the checks that read Postgres and, with `api`, those that send requests to Klaviyo. Sorted by asset and name.
 
-    Raises `CheckBroken` where one could not be carried out.
+    Raises `CheckBroken` if a check could not be carried out.
     """
     definitions = build_defs([account])
-    names = [f"{account.slug}_checks", *([f"{account.slug}_reconcile"] if ask else [])]
+    names = [f"{account.slug}_checks", *([f"{account.slug}_reconcile"] if api else [])]
     with DagsterInstance.get() as instance:
         runs = [
             definitions.resolve_job_def(name).execute_in_process(

@@ -488,7 +488,7 @@ def test_rows_observed_ahead_of_the_clock_are_red_until_the_command_that_is_name
     with pytest.raises(SystemExit) as ended:
         main(["reset-clock", "--yes"])
     assert ended.value.code == 0
-    assert "Reset 1 in flows." in capsys.readouterr().out
+    assert "Reset times: 1 in flows." in capsys.readouterr().out
     assert look()["times of observation"].verdict == "ok"
 
 

@@ -284,8 +284,8 @@ def test_a_time_is_reported_in_its_own_unit(seconds: float, reported: str) -> No
         (("--from", "2024-12-31"), "KLAVIYO_START_DATE"),
         (("--from", "2025-05-02", "--to", "2025-05-01"), "lies after"),
         (("--from", "2999-01-01"), "in the future"),
-        (("--from", "soon"), "is no date"),
-        (("profiles",), "there is no asset 'profiles'"),
+        (("--from", "soon"), "is not a valid date"),
+        (("profiles",), "unknown asset 'profiles'"),
     ],
 )
 def test_wrong_usage_is_refused_as_by_a_sync(
