@@ -319,7 +319,7 @@ def test_one_klaviyo_account_with_two_slugs_is_a_warning(
                 ).format(sql.Identifier(slug))
             )
     assert command("accounts")[2] == (
-        f"{WRONG}warning: one and two are the same Klaviyo account, SHOP01: sums over all accounts count it twice.\n"
+        f"{WRONG}warning: one and two are the same Klaviyo account, SHOP01; sums over all accounts count it twice.\n"
     )
 
 
@@ -369,7 +369,7 @@ def test_selecting_an_invalid_account_is_a_one_line_error(command: Callable[...,
     code, _, err = command("status", "--account", "nobody")
     assert (code, err.count("\n")) == (1, 1)
     code, _, err = command("list", "flows")
-    assert (code, err) == (2, "Error: which account? Give --account with one of one, two.\n")
+    assert (code, err) == (2, "Error: Several accounts are configured; choose one with --account: one, two.\n")
 
 
 def test_every_field_is_documented() -> None:

@@ -284,8 +284,8 @@ def test_a_duration_is_formatted_in_a_fitting_unit(seconds: float, text: str) ->
         (("--from", "2024-12-31"), "KLAVIYO_START_DATE"),
         (("--from", "2025-05-02", "--to", "2025-05-01"), "lies after"),
         (("--from", "2999-01-01"), "in the future"),
-        (("--from", "soon"), "is no date"),
-        (("profiles",), "there is no asset 'profiles'"),
+        (("--from", "soon"), "is not a valid date"),
+        (("profiles",), "unknown asset 'profiles'"),
     ],
 )
 def test_wrong_usage_is_refused_in_the_same_way_as_by_a_sync(

@@ -95,7 +95,7 @@ def test_a_sync_that_mostly_waits_reports_for_what(
             with pytest.raises(SystemExit) as ended:
                 main(["sync", "flows", "--from", DAY, "--to", DAY, "--force"])
             assert ended.value.code == 0
-            lines.append([line for line in capfd.readouterr().out.splitlines() if "set the pace" in line])
+            lines.append([line for line in capfd.readouterr().out.splitlines() if "rate limits determined" in line])
         assert lines[0] == []
         [line] = lines[1]
         assert "for get_flows (" in line
