@@ -23,7 +23,7 @@ COLUMNS = {
 }
 
 
-@click.command(short_help="Which accounts there are, and what is wrong with their entries.")
+@click.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def accounts(form: str) -> None:
     """Which accounts there are: those of accounts.yaml, or else the environment's own one.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SIGNS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "error": ("✘", "red")}
 
 
-@click.command(short_help="Is what is in Postgres whole, plausible and fresh?")
+@click.command()
 @accounts_option
 @click.option("--ask", is_flag=True, help="Also compare with what Klaviyo shows now; costs requests.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SIGNS = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "red"), "skipped": ("–", "dim")}
 
 
-@click.command(short_help="What is right and wrong with this installation.")
+@click.command()
 @accounts_option
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def doctor(slugs: tuple[str, ...], form: str) -> None:

@@ -1,27 +1,59 @@
-"""The group of commands, and how every error becomes one line."""
+"""The group of commands, and how every error becomes one line.
+
+A command's module is imported when the command is used: `--help` and `--version` wait for none of them.
+"""
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from io import TextIOWrapper
 
 import click
 
-from klaviyo_pipeline.cli import (
-    accounts_command,
-    check_command,
-    doctor_command,
-    plan_command,
-    prune_command,
-    query_commands,
-    report_command,
-    server_commands,
-    setup_commands,
-    sync_command,
-)
-from klaviyo_pipeline.cli.shared import clear_line
+from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
+
+COMMANDS = {
+    "accounts": ("accounts_command", "Which accounts there are, and what is wrong with their entries."),
+    "check": ("check_command", "Is what is in Postgres whole, plausible and fresh?"),
+    "database": ("server_commands", "Start or stop the embedded Postgres, or print its URL."),
+    "demo": ("server_commands", "Try it: 90 days of a simulated account, no settings needed."),
+    "dev": ("server_commands", "Open the Dagster UI, and run its daemon."),
+    "doctor": ("doctor_command", "What is right and wrong with this installation."),
+    "get": ("query_commands", "One object by id, as JSON: from Postgres, or else Klaviyo."),
+    "list": ("query_commands", "List flows, campaigns, forms or segments."),
+    "metrics": ("query_commands", "What each flow did over a span of days, highest revenue first."),
+    "migrate": ("setup_commands", "Create or upgrade the account's schema."),
+    "plan": ("plan_command", "What `sync` would do now, without asking Klaviyo."),
+    "prune": ("prune_command", "Remove old logs and finished bookkeeping."),
+    "report": ("report_command", "One page of figures, tables and charts, to look at."),
+    "reset-clock": ("setup_commands", "Reset times that are ahead of the database's clock."),
+    "reset-windows": ("setup_commands", "Cut the windows anew, after a changed zone or window size."),
+    "sandbox": ("server_commands", "Serve a simulated Klaviyo account over HTTP."),
+    "status": ("status_command", "How far each asset is synced, what is missing, what failed, and its size."),
+    "sync": ("sync_command", "Bring the account into Postgres."),
+}
+"""The module of each command, and the line for it in the list of commands."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class CommandGroup(click.Group):
+    """A group that imports a command's module when the command is used, not when the commands are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        with gc_frozen():
+            module = import_module(f"klaviyo_pipeline.cli.{COMMANDS[cmd_name][0]}")
+        return next(command for command in module.COMMANDS if command.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="klaviyo-pipeline")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -30,22 +62,6 @@ def cli(debug: bool) -> None:
     Try it without an account: `klaviyo-pipeline demo`. With one: put KLAVIYO_API_KEY and KLAVIYO_DATABASE_URL
     into .env (see .env.example), then `klaviyo-pipeline sync`.
     """
-
-
-for module in (
-    sync_command,
-    plan_command,
-    query_commands,
-    report_command,
-    check_command,
-    accounts_command,
-    setup_commands,
-    prune_command,
-    doctor_command,
-    server_commands,
-):
-    for command in module.COMMANDS:
-        cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        from klaviyo_pipeline.cli.error_lines import clear_line
+
         _fail(clear_line(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
 

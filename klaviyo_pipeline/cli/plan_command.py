@@ -57,7 +57,7 @@ class Plan:
     quotas: Sequence["Quota"]
 
 
-@click.command(short_help="What `sync` would do now, without asking Klaviyo.")
+@click.command()
 @click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
 @accounts_option
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")

@@ -36,7 +36,7 @@ KINDS = {
 COLUMNS = {"what": "what", "count": "count"}
 
 
-@click.command(short_help="Remove old logs and finished bookkeeping.")
+@click.command()
 @accounts_option
 @click.option(
     "--older-than", "days", type=click.IntRange(1, 36500), help="Days to keep. [default: KLAVIYO_RETENTION_DAYS]"

@@ -1,4 +1,4 @@
-"""Commands that read the warehouse: `status`, `metrics`, `list` and `get`."""
+"""Commands that read the warehouse: `metrics`, `list` and `get`."""
 
 import csv
 import sys
@@ -12,16 +12,11 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ENTITIES, FLOW_METRICS
 from klaviyo_pipeline.cli.shared import (
-    DAGSTER,
     DAY,
-    Chosen,
     account_option,
-    accounts_option,
     check_begun,
     check_order,
-    chosen_accounts,
     console,
-    format_bytes,
     is_writable,
     json_text,
     number,
@@ -33,29 +28,12 @@ from klaviyo_pipeline.config.settings import Account, Settings
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup, repository
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.metrics_tables import flow_metrics_between, is_known_flow
-from klaviyo_pipeline.postgres.table_sizes import table_bytes
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.repositories import Criteria
 from klaviyo_pipeline.reporting.content import coverage_notices, named_days
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.text import printable
-
-STATUS_COLUMNS = {
-    "entity": "asset",
-    "status": "status",
-    "synced_through": "synced through",
-    "windows_synced": "synced",
-    "windows_missing": "missing",
-    "windows_failed": "failed",
-    "row_count": "rows",
-    "bytes": "on disk",
-    "history_bytes": "history",
-    "last_synced_at": "last synced",
-    "last_error": "last error",
-}
-
-DISK_COLUMNS = {"of": "of", "table": "table", "bytes": "on disk"}
 
 METRICS_COLUMNS = {
     "flow_id": "flow",
@@ -72,35 +50,11 @@ METRICS_COLUMNS = {
     "conversion_rate": "conversion rate*",
     "revenue_per_recipient": "revenue per recipient",
 }
-Read = Sequence[tuple[Settings, list[dict[str, Any]]]]
-"""Rows by the account that they are of."""
-
 
 RATES_NOTE = "* daily rates weighted by deliveries; a span's unique opens, clicks and conversions are not known."
 
 SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What spreadsheets take for the beginning of a formula, the wide forms of Asian keyboards among them."""
-
-
-@click.command()
-@accounts_option
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--disk", is_flag=True, help="Instead: every table with its size on disk, Dagster's own too.")
-def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
-    """How far each asset is synced, what is missing, what failed, and how much room it takes.
-
-    Sizes are those of a table with its indexes. In JSON they are bytes.
-    """
-    with chosen_accounts(slugs) as chosen:
-        found = chosen.each(read_disk if disk else read_status)
-        rows = _disk_rows(found) if disk else _status_rows(chosen, found)
-        if form == "json":
-            click.echo(json_text(rows))
-            return
-        output = console()
-        output.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
-        room = rows if disk else _disk_rows([(settings, read_disk(settings)) for settings, _ in found])
-        output.print(f"\n{_room(room, [settings.account.slug for settings, _ in found])}", markup=False)
 
 
 @click.command()
@@ -134,7 +88,7 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
     _warn(notice)
 
 
-@click.command("list", short_help="List flows, campaigns, forms or segments.")
+@click.command("list")
 @account_option
 @click.argument("asset", type=click.Choice(list(ENTITIES)))
 @click.option("--name", help="Exact name.")
@@ -191,7 +145,7 @@ def list_(
         output.print(notice, markup=False, soft_wrap=True)
 
 
-@click.command(short_help="One object by id, as JSON: from Postgres, or else Klaviyo.")
+@click.command()
 @account_option
 @click.argument("asset", type=click.Choice(list(ENTITIES)))
 @click.argument("id")
@@ -210,60 +164,7 @@ def get(slug: str | None, asset: str, id: str) -> None:
     click.echo(json_text(row))
 
 
-COMMANDS = (status, metrics, list_, get)
-
-
-def read_status(settings: Settings) -> list[dict[str, Any]]:
-    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history, if it has one."""
-    with warehouse(settings) as engine, engine.connect() as connection:
-        view = sa.table("sync_status", schema=settings.account.slug)
-        rows = connection.execute(sa.select(sa.text("*")).select_from(view)).mappings().all()
-        room = table_bytes(connection, settings.account.slug)
-    return [
-        {**row, "bytes": room.get(row["entity"]), "history_bytes": room.get(f"{row['entity']}_superseded")}
-        for row in rows
-    ]
-
-
-def read_disk(settings: Settings) -> list[dict[str, Any]]:
-    """Every table of the account's schema, with its bytes on disk."""
-    with warehouse(settings) as engine, engine.connect() as connection:
-        return _sizes(settings.account.slug, table_bytes(connection, settings.account.slug))
-
-
-def _sizes(of: str, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
-    return [{"of": of, "table": name, "bytes": size} for name, size in sizes.items()]
-
-
-def _disk_rows(found: Read) -> list[dict[str, Any]]:
-    """The accounts' tables, and Dagster's own, which they share."""
-    # It imports Dagster's storage: no other command should wait for that.
-    from klaviyo_pipeline.maintenance.disk_usage import dagster_bytes
-
-    return [*(row for _, rows in found for row in rows), *_sizes(DAGSTER, dagster_bytes())]
-
-
-def _status_rows(chosen: Chosen, found: Read) -> list[dict[str, Any]]:
-    return [
-        {"account": settings.account.slug, **row} if chosen.several else row for settings, rows in found for row in rows
-    ]
-
-
-def _room(rows: Sequence[Mapping[str, Any]], slugs: Sequence[str]) -> str:
-    dagsters = sum(row["bytes"] for row in rows if row["of"] == DAGSTER)
-    ours = sum(row["bytes"] for row in rows) - dagsters
-    where = f"schema {slugs[0]}" if len(slugs) == 1 else f"{len(slugs)} schemas"
-    own = f"{format_bytes(dagsters)} of Dagster's own" if dagsters else "none of Dagster's tables within reach"
-    return f"On disk: {format_bytes(ours)} in {where}, {own}."
-
-
-def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """The status as a table; the column of errors only where there is one."""
-    columns = {"account": "account"} if any("account" in row for row in rows) else {}
-    columns |= {key: heading for key, heading in STATUS_COLUMNS.items() if key != "last_error"}
-    if any(row["last_error"] for row in rows):
-        columns["last_error"] = STATUS_COLUMNS["last_error"]
-    return table(rows, columns)
+COMMANDS = (metrics, list_, get)
 
 
 def read_metrics(settings: Settings, first: date, last: date, flow_id: str | None = None) -> list[dict[str, Any]]:

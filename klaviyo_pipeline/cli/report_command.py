@@ -27,7 +27,7 @@ class HtmlFile(click.ParamType[Path]):
         return file
 
 
-@click.command(short_help="One page of figures, tables and charts, to look at.")
+@click.command()
 @account_option
 @click.option("--from", "first", type=DAY, help=f"First day, inclusive. [default: {DAYS} days up to --to]")
 @click.option("--to", "last", type=DAY, help="Last day, inclusive. [default: the last day whose figures are final]")

@@ -17,7 +17,7 @@ from klaviyo_pipeline.postgres.future_times import reset_clock as move_to_presen
 from klaviyo_pipeline.postgres.schema.migrations import migrate as apply_migrations
 
 
-@click.command(short_help="Create or upgrade the account's schema.")
+@click.command()
 @accounts_option
 def migrate(slugs: tuple[str, ...]) -> None:
     """Create or upgrade the account's schema: the numbered files of sql/, each once, in order.
@@ -40,7 +40,7 @@ def _migrate(settings: Settings) -> None:
     click.echo(f"schema {settings.account.slug} is up to date")
 
 
-@click.command(short_help="Cut the windows anew, after a changed zone or window size.")
+@click.command()
 @account_option
 @click.confirmation_option(prompt="Every window will be asked again by the next sync. Go on?")
 def reset_windows(slug: str | None) -> None:
@@ -61,7 +61,7 @@ def reset_windows(slug: str | None) -> None:
     )
 
 
-@click.command("reset-clock", short_help="Reset times that are ahead of the database's clock.")
+@click.command("reset-clock")
 @account_option
 @click.confirmation_option(prompt="Is the database's clock right now?")
 def reset_clock(slug: str | None) -> None:
