@@ -1,4 +1,4 @@
-"""The command line, `klaviyo-pipeline`: every command with `--help`, errors as one line, exit 0, 1 or 2."""
+"""The command line, `klaviyo-pipeline`. Every command has `--help`, and prints an error as one line."""
 
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 

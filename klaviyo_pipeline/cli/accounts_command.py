@@ -7,7 +7,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from klaviyo_pipeline.cli.shared import chosen_accounts, console, json_text, table, warehouse
+from klaviyo_pipeline.cli.shared import chosen_accounts, console, format_option, json_text, table, warehouse
 from klaviyo_pipeline.config.accounts import duplicates
 from klaviyo_pipeline.config.settings import Settings
 from klaviyo_pipeline.postgres.account_binding import stored_account_id
@@ -23,14 +23,19 @@ COLUMNS = {
 }
 
 
-@click.command(short_help="Which accounts there are, and what is wrong with their entries.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.command(short_help="List the configured accounts and check their entries.")
+@format_option
 def accounts(form: str) -> None:
-    """Which accounts there are: those of accounts.yaml, or else the environment's own one.
+    """List the configured accounts: those in accounts.yaml, or the one in the environment.
 
-    Whether the variable with the key is set is told, never what it holds. An entry that is wrong is told in one line,
-    and the exit code is then 1; the other accounts work all the same. Two entries for one Klaviyo account are a
-    warning.
+    The output says whether the variable with the API key is set, and never contains the key. An invalid entry is
+    one error line, and the exit code is 1; the other accounts still work. Two entries for the same Klaviyo account
+    cause a warning.
+
+    \b
+    Examples:
+      klaviyo-pipeline accounts
+      klaviyo-pipeline accounts --format json
     """
     with chosen_accounts(()) as chosen:
         stored = {settings.account.slug: found for settings, found in chosen.each(_stored)}
@@ -44,14 +49,14 @@ def accounts(form: str) -> None:
             console().print(table(output, COLUMNS))
         account_ids = {slug: account_id for slug, (account_id, _) in stored.items()}
         for line in duplicates(chosen.every, os.environ, account_ids):
-            click.echo(f"warning: {line}: sums over all accounts count it twice.", err=True)
+            click.echo(f"warning: {line}; sums over all accounts count it twice.", err=True)
 
 
 COMMANDS = (accounts,)
 
 
 def _stored(settings: Settings) -> tuple[str | None, datetime | None]:
-    """The id of the Klaviyo account that the schema holds, and when it was last synced."""
+    """The id of the Klaviyo account in the schema, and the time of its last sync."""
     slug = settings.account.slug
     with warehouse(settings) as engine, engine.connect() as connection:
         if not sa.inspect(connection).has_table("sync_windows", schema=slug):

@@ -7,7 +7,15 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from klaviyo_pipeline.cli.shared import accounts_option, chosen_accounts, console, json_text, quiet, warehouse
+from klaviyo_pipeline.cli.shared import (
+    accounts_option,
+    chosen_accounts,
+    console,
+    format_option,
+    json_text,
+    quiet,
+    warehouse,
+)
 from klaviyo_pipeline.config.settings import Settings
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
@@ -19,37 +27,42 @@ if TYPE_CHECKING:
 SIGNS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "error": ("✘", "red")}
 
 
-@click.command(short_help="Is what is in Postgres whole, plausible and fresh?")
+@click.command(short_help="Check that the data in Postgres is complete, plausible and fresh.")
 @accounts_option
-@click.option("--ask", is_flag=True, help="Also compare with what Klaviyo shows now; costs requests.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def check(slugs: tuple[str, ...], ask: bool, form: str) -> None:
-    """Run every asset check and print a line for each: what was found and, where something is wrong, what to do.
+@click.option("--api", is_flag=True, help="Also compare the data with Klaviyo's API. Uses requests and report quota.")
+@format_option
+def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
+    """Run every asset check, and print one line for each: the result and, if something is wrong, the remedy.
 
-    The checks read Postgres alone. With --ask, others compare it with what Klaviyo shows now: a full listing of every
-    entity, and one request of the daily quota for each report. The results stand in the Dagster UI too. Exit code 1
-    if a check comes to an error; a warning (!) is none.
+    By default the checks read Postgres only. With --api, additional checks compare the data with Klaviyo: they list
+    every entity in full, and use one request of the daily quota for each report. The results also appear in the
+    Dagster UI. The exit code is 1 if a check ends with an error (✘). A warning (!) does not change the exit code.
+
+    \b
+    Examples:
+      klaviyo-pipeline check
+      klaviyo-pipeline check --api
     """
     quiet()
     with chosen_accounts(slugs) as chosen:
-        by_account = chosen.each(lambda settings: _checked(settings, ask=ask))
+        by_account = chosen.each(lambda settings: _results(settings, api=api))
         if form == "json":
             summaries = [
-                {"account": settings.account.slug, **vars(one)} if chosen.several else vars(one)
-                for settings, found in by_account
-                for one in found
+                {"account": settings.account.slug, **vars(result)} if chosen.several else vars(result)
+                for settings, results in by_account
+                for result in results
             ]
             click.echo(json_text(summaries))
-        for settings, found in by_account if form == "table" else ():
+        for settings, results in by_account if form == "table" else ():
             if chosen.several:
                 console().print(f"[bold]{settings.account.slug}[/bold]")
-            console().print(checks_table(found))
-        if any(one.outcome == "error" for _, found in by_account for one in found):
+            console().print(checks_table(results))
+        if any(result.outcome == "error" for _, results in by_account for result in results):
             raise click.exceptions.Exit(1)
 
 
-def _checked(settings: Settings, *, ask: bool) -> "list[Checked]":
-    if ask:
+def _results(settings: Settings, *, api: bool) -> "list[Checked]":
+    if api:
         api_key(settings.account.api_key_variable)
     with warehouse(settings) as engine, engine.connect() as connection:
         check_schema_owner(connection, settings.account, None)
@@ -58,7 +71,7 @@ def _checked(settings: Settings, *, ask: bool) -> "list[Checked]":
 
     use_project_instance()
     try:
-        return run_checks(settings.account, ask=ask)
+        return run_checks(settings.account, api=api)
     except CheckBroken as error:
         raise click.ClickException(str(error)) from None
 
@@ -66,12 +79,12 @@ def _checked(settings: Settings, *, ask: bool) -> "list[Checked]":
 COMMANDS = (check,)
 
 
-def checks_table(found: Sequence["Checked"]) -> Table:
-    """A line for each check, those of an asset together."""
+def checks_table(results: Sequence["Checked"]) -> Table:
+    """One line for each check, grouped by asset."""
     output = Table(box=None, show_header=False, pad_edge=False)
     for column in ("sign", "asset", "check", "found"):
         output.add_column(column, overflow="fold", no_wrap=column != "found")
-    for one in found:
-        sign, style = SIGNS[one.outcome]
-        output.add_row(Text(sign, style), Text(one.asset), Text(one.check), Text(printable(one.found)))
+    for result in results:
+        sign, style = SIGNS[result.outcome]
+        output.add_row(Text(sign, style), Text(result.asset), Text(result.check), Text(printable(result.found)))
     return output

@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from klaviyo_pipeline.cli.shared import accounts_option, console, json_text, quiet
+from klaviyo_pipeline.cli.shared import accounts_option, console, format_option, json_text, quiet
 from klaviyo_pipeline.config.settings import load_dotenv_file
 
 if TYPE_CHECKING:
@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 SIGNS = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "red"), "skipped": ("–", "dim")}
 
 
-@click.command(short_help="What is right and wrong with this installation.")
+@click.command(short_help="Check the installation: settings, API key, database, Dagster.")
 @accounts_option
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option
 def doctor(slugs: tuple[str, ...], form: str) -> None:
-    """Look at everything a sync needs, a line each: what is right, what is wrong, and what to do about it.
+    """Check everything that a sync needs, and print one line for each check, with a remedy if it fails.
 
-    Settings, key and scopes, revision, time zone, conversion metric, database, role, migrations, Dagster, clocks.
-    Nothing is written, and no report quota is spent. Exit code 0 if nothing is wrong, 1 otherwise; what works today
-    and may not tomorrow (!) is no failure.
+    The checks cover the settings, the API key and its scopes, the API revision, the time zone, the conversion
+    metric, the database and its role, the migrations, Dagster's instance, and the clocks. They write nothing and use
+    no report quota. The exit code is 1 if a check fails or is skipped. A warning (!) works today but needs attention;
+    it does not change the exit code.
+
+    \b
+    Examples:
+      klaviyo-pipeline doctor
+      klaviyo-pipeline doctor --format json
     """
     quiet()
     load_dotenv_file()
@@ -44,7 +50,7 @@ COMMANDS = (doctor,)
 
 
 def findings_table(findings: Sequence["Finding"]) -> Table:
-    """A line for each finding, the remedy below it."""
+    """One line for each finding, with the remedy on the next line."""
     output = Table(box=None, show_header=False, pad_edge=False)
     for column in ("sign", "check", "found"):
         output.add_column(column, overflow="fold", no_wrap=column != "found")

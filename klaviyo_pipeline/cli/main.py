@@ -1,4 +1,4 @@
-"""The group of commands, and how every error becomes one line."""
+"""The command group. Prints every error as one line."""
 
 import sys
 from collections.abc import Sequence
@@ -23,12 +23,14 @@ from klaviyo_pipeline.cli.shared import clear_line
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="klaviyo-pipeline")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def cli(debug: bool) -> None:
-    """A Klaviyo account in your own Postgres, by sync window, through Dagster.
+    """Sync a Klaviyo account into your own Postgres with Dagster.
 
-    Try it without an account: `klaviyo-pipeline demo`. With one: put KLAVIYO_API_KEY and KLAVIYO_DATABASE_URL
-    into .env (see .env.example), then `klaviyo-pipeline sync`.
+    To try it without a Klaviyo account, run `klaviyo-pipeline demo`.
+
+    To sync your own account, set KLAVIYO_API_KEY, KLAVIYO_TIMEZONE and KLAVIYO_DATABASE_URL in .env (see
+    .env.example), check the installation with `klaviyo-pipeline doctor`, then run `klaviyo-pipeline sync`.
     """
 
 
@@ -49,17 +51,17 @@ for module in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: exit code 0 done, 1 failed, 2 wrong usage."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    # Good in any place of the command line, whatever the command.
-    debug = "--debug" in given
+    """Run the command line. The exit code is 0 (done), 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Accepted anywhere on the command line, by every command.
+    debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A character that the terminal or the file cannot hold becomes a question mark.
+            # A character that the output's encoding lacks becomes a question mark.
             stream.reconfigure(errors="replace")
-    given = [argument for argument in given if argument != "--debug"]
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = cli.main(given, prog_name="klaviyo-pipeline", standalone_mode=False)
+        code = cli.main(arguments, prog_name="klaviyo-pipeline", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; what was committed stays, and the next sync takes up the rest.", 130)
+        _fail("Interrupted. Committed data is kept; run sync again to resume.", 130)
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:

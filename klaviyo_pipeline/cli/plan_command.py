@@ -14,6 +14,7 @@ from klaviyo_pipeline.cli.shared import (
     accounts_option,
     chosen_accounts,
     console,
+    format_option,
     json_text,
     quiet,
     table,
@@ -32,24 +33,24 @@ if TYPE_CHECKING:
 COLUMNS = {
     "asset": "asset",
     "windows": "windows",
-    "already_there": "already there",
-    "to_request": "to ask",
-    "ranges": "runs",
+    "already_there": "already synced",
+    "to_request": "to request",
+    "ranges": "ranges",
     "endpoint": "endpoint",
     "requests": "requests",
-    "time": "time, at least",
+    "time": "minimum time",
 }
 QUOTA_COLUMNS = {
     "endpoint": "report",
-    "share": "of a day's quota",
-    "spent": "asked in the last 24 hours",
-    "days": "days it takes",
+    "share": "of the daily quota",
+    "spent": "used in the last 24 hours",
+    "days": "days needed",
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sync would do now."""
+    """The windows, requests, time and quota of a sync that starts now. `seconds` is a lower bound."""
 
     migrated: bool
     estimates: Sequence["Estimate"]
@@ -57,21 +58,27 @@ class Plan:
     quotas: Sequence["Quota"]
 
 
-@click.command(short_help="What `sync` would do now, without asking Klaviyo.")
+@click.command(short_help="Estimate what `sync` would do, without a request to Klaviyo.")
 @click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
 @accounts_option
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
-@click.option("--to", "last", type=DAY, help="Last day, inclusive; later than today means until now. [default: now]")
-@click.option("--force", is_flag=True, help="Plan a sync that asks again for what the ledger already has.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--to", "last", type=DAY, help="Last day, inclusive. A future day means now. [default: now]")
+@click.option("--force", is_flag=True, help="Plan a sync that also requests windows that are already synced.")
+@format_option
 def plan(
     assets: tuple[str, ...], slugs: tuple[str, ...], first: date | None, last: date | None, force: bool, form: str
 ) -> None:
-    """Say what `sync` would do now with the same arguments, without asking Klaviyo: windows, requests, time, quota.
+    """Print what `sync` would do now with the same arguments: windows, requests, time and report quota.
 
-    Requests are exact for reports. For listings they are estimated by the rows that the tables hold; where a table
-    was never filled, one page for each listing is the least. The time is what the published rates take at least,
-    scaled by KLAVIYO_RATE_SCALE; answers take theirs besides. No API key is needed.
+    The command sends no request to Klaviyo and needs no API key. For reports the number of requests is exact. For
+    listings it is estimated from the rows in the tables; for an empty table it is the minimum, one page for each
+    listing. The time is the minimum at Klaviyo's published rate limits, scaled by KLAVIYO_RATE_SCALE. Response times
+    come on top.
+
+    \b
+    Examples:
+      klaviyo-pipeline plan
+      klaviyo-pipeline plan flow_report --from 2026-01-01 --force
     """
     quiet()
     with chosen_accounts(slugs) as chosen:
@@ -100,7 +107,7 @@ COMMANDS = (plan,)
 
 
 def make_plan(connection: sa.Connection, account: Account, request: SyncRequest) -> Plan:
-    """The plan by what the warehouse says now. Raises `AccountRefused` where a sync would refuse the windows."""
+    """The plan from the current state of the warehouse. Raises `AccountRefused` where `sync` would raise it."""
     from klaviyo_pipeline.planning.durations import whole_sync
     from klaviyo_pipeline.planning.estimates import Estimator
 
@@ -108,17 +115,17 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     if migrated:
         check_schema_owner(connection, account, None)
-    looked_at = connection if migrated else None
-    estimates = Estimator(account, now, looked_at, _metrics(looked_at, account)).estimates(request)
+    ledger = connection if migrated else None
+    estimates = Estimator(account, now, ledger, _metrics(ledger, account)).estimates(request)
     requests: Counter[str] = Counter()
-    for one in estimates:
-        requests.update({one.endpoint: one.requests} if one.endpoint is not None else {})
-    quotas = list(_quotas(looked_at, account, now, requests))
+    for estimate in estimates:
+        requests.update({estimate.endpoint: estimate.requests} if estimate.endpoint is not None else {})
+    quotas = list(_quotas(ledger, account, now, requests))
     return Plan(migrated, estimates, whole_sync(requests, account.rate_scale), quotas)
 
 
 def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, str]:
-    """The conversion metric of each report: the one that is set, else the one that it was last asked with."""
+    """The conversion metric of each report: the configured one, else the one of its last sync."""
     from klaviyo_pipeline.catalog import REPORTS
     from klaviyo_pipeline.postgres.ledger import Ledger
 
@@ -160,7 +167,7 @@ def _print(account: Account, request: SyncRequest, made: Plan) -> None:
     output = console()
     if not made.migrated:
         output.print(
-            f"Schema {account.slug} is not migrated yet, so everything counts as missing; a sync migrates first."
+            f"Schema {account.slug} is not migrated yet, so every window counts as missing. `sync` migrates first."
         )
     output.print(f"{request.first} to {request.last}, days of {account.timezone}", markup=False)
     output.print(table([_row(estimate) for estimate in made.estimates], COLUMNS))
@@ -168,20 +175,19 @@ def _print(account: Account, request: SyncRequest, made: Plan) -> None:
     requests = sum(estimate.requests for estimate in made.estimates)
     least = "at least " if any(estimate.basis == "at least" for estimate in made.estimates) else ""
     pacing = "" if account.rate_scale else " (pacing is off)"
-    output.print(
-        f"{least}{requests:,} requests, {format_duration(made.seconds)} or more at the published rates{pacing}"
-    )
+    noun = "request" if requests == 1 else "requests"
+    output.print(f"{least}{requests:,} {noun}, {format_duration(made.seconds)} or more at the published rates{pacing}")
     if made.quotas:
         output.print(table([_quota_row(quota) for quota in made.quotas], QUOTA_COLUMNS))
 
 
 def _row(estimate: "Estimate") -> dict[str, object]:
-    asks = estimate.endpoint is not None and estimate.ranges > 0
+    sends_requests = estimate.endpoint is not None and estimate.ranges > 0
     return {
         **vars(estimate),
-        "endpoint": estimate.endpoint or "none: from Postgres",
-        "requests": estimate.requests_text if asks else "0",
-        "time": format_duration(estimate.seconds) if asks else None,
+        "endpoint": estimate.endpoint or "none: computed in Postgres",
+        "requests": estimate.requests_text if sends_requests else "0",
+        "time": format_duration(estimate.seconds) if sends_requests else None,
     }
 
 

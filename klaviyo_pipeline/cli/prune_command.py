@@ -12,6 +12,7 @@ from klaviyo_pipeline.cli.shared import (
     accounts_option,
     chosen_accounts,
     console,
+    format_option,
     json_text,
     quiet,
     table,
@@ -24,31 +25,36 @@ if TYPE_CHECKING:
     from klaviyo_pipeline.maintenance.prune import Pruned
 
 KINDS = {
-    "events": "events of Dagster's runs",
-    "runs": "Dagster's runs, with all that is theirs",
-    "check_results": "check results that later ones replaced",
+    "events": "events of Dagster runs",
+    "runs": "Dagster runs",
+    "check_results": "superseded check results",
     "ticks": "ticks of schedules and sensors",
-    "compute_logs": "captured outputs of steps",
-    "api_calls": "counts of requests, by run and endpoint",
-    "census_runs": "censuses",
-    "lookup_misses": "ids that Klaviyo did not know",
+    "compute_logs": "captured output of steps",
+    "api_calls": "request counts by run and endpoint",
+    "census_runs": "census records",
+    "lookup_misses": "cached 404s",
 }
-COLUMNS = {"what": "what", "count": "count"}
+COLUMNS = {"what": "records", "count": "count"}
 
 
-@click.command(short_help="Remove old logs and finished bookkeeping.")
+@click.command(short_help="Delete old run logs and operational records.")
 @accounts_option
 @click.option(
     "--older-than", "days", type=click.IntRange(1, 36500), help="Days to keep. [default: KLAVIYO_RETENTION_DAYS]"
 )
-@click.option("--dry-run", is_flag=True, help="Count what would go, and remove nothing.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Count the records that would be deleted, and delete nothing.")
+@format_option
 def prune(slugs: tuple[str, ...], days: int | None, dry_run: bool, form: str) -> None:
-    """Remove logs of runs that ended long ago, and finished bookkeeping.
+    """Delete the logs of old runs, and old operational records such as request counts.
 
-    Data, history, the ledger and the last materialization of every window stay: what the UI and `status` show of
-    windows is the same afterwards. Runs that are not finished are never touched. Dagster's storage is pruned for all
-    accounts that share it. Postgres uses the freed space again; it gives it back to the system on VACUUM FULL alone.
+    Data, history, the ledger and the last materialization of every window are kept, so the UI and `status` show the
+    same windows as before. Unfinished runs are never changed. Dagster's storage is pruned for all accounts that share
+    it. Postgres reuses the freed space; only VACUUM FULL returns it to the operating system.
+
+    \b
+    Examples:
+      klaviyo-pipeline prune --dry-run
+      klaviyo-pipeline prune --older-than 30
     """
     quiet()
     output = console(err=form == "json")
@@ -59,30 +65,32 @@ def prune(slugs: tuple[str, ...], days: int | None, dry_run: bool, form: str) ->
             click.echo(json_text(summaries if chosen.several else summaries[0]))
             return
         for _, one in pruned[:1]:
-            output.print(f"{'Would go' if dry_run else 'Gone'}: what is from before {one.before:%Y-%m-%d %H:%M} UTC.")
-        columns = {"of": "of", **COLUMNS} if chosen.several else COLUMNS
+            action = "Dry run: would delete" if dry_run else "Deleted"
+            output.print(f"{action} records older than {one.before:%Y-%m-%d %H:%M} UTC.")
+        columns = {"of": "owner", **COLUMNS} if chosen.several else COLUMNS
         output.print(table([{**of, **row} for of, one in pruned for row in _rows(one)], columns))
         for _, one in pruned:
             if one.runs and one.runs.thinned:
-                output.print(f"{one.runs.thinned:,} old runs stay, without their logs: the UI shows windows by them.")
+                runs = "1 old run is" if one.runs.thinned == 1 else f"{one.runs.thinned:,} old runs are"
+                output.print(f"{runs} kept without logs, because the UI needs them to show the windows.")
 
 
 COMMANDS = (prune,)
 
 
 def _prune(
-    chosen: Chosen, tell: "ProgressCallback", *, days: int | None, dry_run: bool
+    chosen: Chosen, progress: "ProgressCallback", *, days: int | None, dry_run: bool
 ) -> "Sequence[tuple[dict[str, str], Pruned]]":
-    """What went of each account's, and of Dagster's: with several accounts apart, since that is no one's."""
+    """The deleted records of each account and of Dagster. With several accounts Dagster's have a row of their own."""
     from dagster import DagsterInstance
 
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
     from klaviyo_pipeline.maintenance.prune import Pruned, prune_account, prune_runs
 
     def of_account(settings: Settings) -> Pruned:
-        kept = days or settings.account.retention_days
+        retention = days or settings.account.retention_days
         with warehouse(settings) as engine:
-            return prune_account(settings.account, engine, days=kept, dry_run=dry_run)
+            return prune_account(settings.account, engine, days=retention, dry_run=dry_run)
 
     pruned = chosen.each(of_account)
     if not pruned:
@@ -90,7 +98,7 @@ def _prune(
     before = min(one.before for _, one in pruned)
     use_project_instance()
     with DagsterInstance.get() as instance:
-        runs = prune_runs(instance, before, tell, dry_run=dry_run)
+        runs = prune_runs(instance, before, progress, dry_run=dry_run)
     if not chosen.several:
         return [({}, replace(one, runs=runs)) for _, one in pruned]
     of_accounts = [({"of": settings.account.slug}, one) for settings, one in pruned]

@@ -17,11 +17,12 @@ from klaviyo_pipeline.cli.shared import (
     Chosen,
     account_option,
     accounts_option,
-    check_begun,
+    check_not_future,
     check_order,
     chosen_accounts,
     console,
     format_bytes,
+    format_option,
     is_writable,
     json_text,
     number,
@@ -55,7 +56,7 @@ STATUS_COLUMNS = {
     "last_error": "last error",
 }
 
-DISK_COLUMNS = {"of": "of", "table": "table", "bytes": "on disk"}
+DISK_COLUMNS = {"of": "owner", "table": "table", "bytes": "on disk"}
 
 METRICS_COLUMNS = {
     "flow_id": "flow",
@@ -73,23 +74,28 @@ METRICS_COLUMNS = {
     "revenue_per_recipient": "revenue per recipient",
 }
 Read = Sequence[tuple[Settings, list[dict[str, Any]]]]
-"""Rows by the account that they are of."""
+"""The rows of each account."""
 
 
-RATES_NOTE = "* daily rates weighted by deliveries; a span's unique opens, clicks and conversions are not known."
+RATES_NOTE = "* Average of the daily rates, weighted by deliveries. Unique counts over several days are not available."
 
 SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What spreadsheets take for the beginning of a formula, the wide forms of Asian keyboards among them."""
+"""First characters of a formula in a spreadsheet, including the full-width forms of East Asian keyboards."""
 
 
-@click.command()
+@click.command(short_help="Print the sync status of each asset: progress, gaps, failures, size.")
 @accounts_option
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--disk", is_flag=True, help="Instead: every table with its size on disk, Dagster's own too.")
+@format_option
+@click.option("--disk", is_flag=True, help="Print the size on disk of every table instead, including Dagster's tables.")
 def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
-    """How far each asset is synced, what is missing, what failed, and how much room it takes.
+    """Print the sync status of each asset: how far it is synced, what is missing, what failed, and its size on disk.
 
-    Sizes are those of a table with its indexes. In JSON they are bytes.
+    A size includes the table's indexes. In JSON it is in bytes.
+
+    \b
+    Examples:
+      klaviyo-pipeline status
+      klaviyo-pipeline status --disk
     """
     with chosen_accounts(slugs) as chosen:
         found = chosen.each(read_disk if disk else read_status)
@@ -99,33 +105,46 @@ def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
             return
         output = console()
         output.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
-        room = rows if disk else _disk_rows([(settings, read_disk(settings)) for settings, _ in found])
-        output.print(f"\n{_room(room, [settings.account.slug for settings, _ in found])}", markup=False)
+        sizes = rows if disk else _disk_rows([(settings, read_disk(settings)) for settings, _ in found])
+        output.print(f"\n{_disk_summary(sizes, [settings.account.slug for settings, _ in found])}", markup=False)
 
 
-@click.command()
+@click.command(short_help="Print the metrics of each flow between two days.")
 @account_option
-@click.option("--from", "first", type=DAY, required=True, help="First day, inclusive, in the account's zone.")
+@click.option("--from", "first", type=DAY, required=True, help="First day, inclusive, in the account's time zone.")
 @click.option("--to", "last", type=DAY, required=True, help="Last day, inclusive.")
-@click.option("--flow", "flow_id", help="One flow, by its id.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("--flow", "flow_id", help="Id of a single flow.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
 def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form: str) -> None:
-    """What each flow did over a span of days, highest revenue first.
+    """Print the metrics of each flow between two days, highest revenue first.
 
-    Counts are summed. Rates that rest on uniques are the daily rates weighted by deliveries: a span's uniques
-    cannot be had from daily ones. In CSV a name that a spreadsheet would run as a formula gets a ' before it; in JSON,
-    and in Postgres, it is as it is. Days that are not synced, or not final, are named: with JSON and CSV on stderr.
+    Counts are summed. Rates that depend on unique counts are averages of the daily rates, weighted by deliveries,
+    because unique counts of several days cannot be added. The output names the days that are not synced or not
+    final; with JSON and CSV it does so on stderr. In CSV a name that a spreadsheet would run as a formula is prefixed
+    with '. In JSON names are unchanged.
+
+    \b
+    Examples:
+      klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31
+      klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31 --flow XyZ123 --format csv
     """
     check_order(first, last)
     with one_account(slug) as settings:
-        check_begun(settings.account, first)
+        check_not_future(settings.account, first)
         rows = read_metrics(settings, first, last, flow_id)
         notice = _metrics_notice(settings, first, last)
     if form == "table":
         output = console()
         output.print(table(rows, METRICS_COLUMNS))
-        output.print(RATES_NOTE if rows else "No figures.")
-        output.print(notice or "Every one of these days is synced and final.", markup=False, soft_wrap=True)
+        output.print(RATES_NOTE if rows else "No metrics for these days.")
+        output.print(notice or "All of these days are synced and final.", markup=False, soft_wrap=True)
         return
     if form == "json":
         click.echo(json_text(rows))
@@ -134,18 +153,20 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
     _warn(notice)
 
 
-@click.command("list", short_help="List flows, campaigns, forms or segments.")
+@click.command("list", short_help="List flows, campaigns, forms or segments from Postgres.")
 @account_option
 @click.argument("asset", type=click.Choice(list(ENTITIES)))
-@click.option("--name", help="Exact name.")
-@click.option("--status", "state", help="Exact status.")
-@click.option("--trigger-type", help="Exact trigger type (flows).")
-@click.option("--from", "first", type=DAY, help="Updated on this day of KLAVIYO_TIMEZONE or later.")
-@click.option("--to", "last", type=DAY, help="Updated on this day or earlier.")
+@click.option("--name", help="Objects with exactly this name.")
+@click.option("--status", "state", help="Objects with exactly this status.")
+@click.option("--trigger-type", help="Flows with exactly this trigger type.")
+@click.option("--from", "first", type=DAY, help="Objects updated on this day (in KLAVIYO_TIMEZONE) or later.")
+@click.option("--to", "last", type=DAY, help="Objects updated on this day or earlier.")
 @click.option("--deleted", is_flag=True, help="Include deleted objects.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
-@click.option("--after", help="Begin behind this id: the last one of the page before.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Maximum number of objects."
+)
+@click.option("--after", help="Start after this id. For the next page, pass the last id of this one.")
+@format_option
 def list_(
     slug: str | None,
     asset: str,
@@ -159,13 +180,18 @@ def list_(
     after: str | None,
     form: str,
 ) -> None:
-    """List flows, campaigns, forms or segments from Postgres, in order of id.
+    """List flows, campaigns, forms or segments from Postgres, sorted by id.
 
-    What Postgres may lack is named: with JSON on stderr.
+    If objects may be missing because they are not synced yet, the output says so; with JSON it does so on stderr.
+
+    \b
+    Examples:
+      klaviyo-pipeline list flows --status live
+      klaviyo-pipeline list campaigns --from 2026-10-01 --limit 200 --format json
     """
     check_order(first, last)
     with one_account(slug) as settings, warehouse(settings) as engine:
-        check_begun(settings.account, first)
+        check_not_future(settings.account, first)
         criteria = Criteria(
             name=name,
             status=state,
@@ -184,19 +210,24 @@ def list_(
     output = console()
     hidden = {"raw", "definition", "observed_at"}
     columns = {name: name.replace("_", " ") for name in (rows[0] if rows else {}) if name not in hidden}
-    output.print(table(rows, columns) if rows else "Nothing matches.")
+    output.print(table(rows, columns) if rows else f"No {asset} match.")
     if len(rows) == limit:
-        output.print(f"More: --after {rows[-1]['id']}", markup=False)
+        output.print(f"For the next page, add --after {rows[-1]['id']}.", markup=False)
     if notice:
         output.print(notice, markup=False, soft_wrap=True)
 
 
-@click.command(short_help="One object by id, as JSON: from Postgres, or else Klaviyo.")
+@click.command(short_help="Print one object by id as JSON, from Postgres or else from Klaviyo.")
 @account_option
 @click.argument("asset", type=click.Choice(list(ENTITIES)))
 @click.argument("id")
 def get(slug: str | None, asset: str, id: str) -> None:
-    """One object by id, as JSON: from Postgres, or else from Klaviyo, and then stored."""
+    """Print one object by id as JSON. If Postgres does not have it, it is requested from Klaviyo and stored.
+
+    \b
+    Example:
+      klaviyo-pipeline get flows XyZ123
+    """
     with one_account(slug) as settings:
         with warehouse(settings) as engine:
             row = repository(engine, settings.account.slug, ENTITIES[asset]).get(id)
@@ -206,7 +237,7 @@ def get(slug: str | None, asset: str, id: str) -> None:
             with KlaviyoResource().session(settings.account, Warehouse.of([settings.account])) as session:
                 row = Lookup(session, ENTITIES[asset]).get(id)
     if row is None:
-        raise click.ClickException(f"neither Postgres nor Klaviyo has {asset} {id}.")
+        raise click.ClickException(f"{asset} {id} exists neither in Postgres nor in Klaviyo.")
     click.echo(json_text(row))
 
 
@@ -214,19 +245,19 @@ COMMANDS = (status, metrics, list_, get)
 
 
 def read_status(settings: Settings) -> list[dict[str, Any]]:
-    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history, if it has one."""
+    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history table, if any."""
     with warehouse(settings) as engine, engine.connect() as connection:
         view = sa.table("sync_status", schema=settings.account.slug)
         rows = connection.execute(sa.select(sa.text("*")).select_from(view)).mappings().all()
-        room = table_bytes(connection, settings.account.slug)
+        sizes = table_bytes(connection, settings.account.slug)
     return [
-        {**row, "bytes": room.get(row["entity"]), "history_bytes": room.get(f"{row['entity']}_superseded")}
+        {**row, "bytes": sizes.get(row["entity"]), "history_bytes": sizes.get(f"{row['entity']}_superseded")}
         for row in rows
     ]
 
 
 def read_disk(settings: Settings) -> list[dict[str, Any]]:
-    """Every table of the account's schema, with its bytes on disk."""
+    """Every table in the account's schema, with its bytes on disk."""
     with warehouse(settings) as engine, engine.connect() as connection:
         return _sizes(settings.account.slug, table_bytes(connection, settings.account.slug))
 
@@ -236,8 +267,8 @@ def _sizes(of: str, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def _disk_rows(found: Read) -> list[dict[str, Any]]:
-    """The accounts' tables, and Dagster's own, which they share."""
-    # It imports Dagster's storage: no other command should wait for that.
+    """The tables of the accounts, then Dagster's tables, which the accounts share."""
+    # This imports Dagster's storage, which is slow. Other commands do not need it.
     from klaviyo_pipeline.maintenance.disk_usage import dagster_bytes
 
     return [*(row for _, rows in found for row in rows), *_sizes(DAGSTER, dagster_bytes())]
@@ -249,16 +280,16 @@ def _status_rows(chosen: Chosen, found: Read) -> list[dict[str, Any]]:
     ]
 
 
-def _room(rows: Sequence[Mapping[str, Any]], slugs: Sequence[str]) -> str:
+def _disk_summary(rows: Sequence[Mapping[str, Any]], slugs: Sequence[str]) -> str:
     dagsters = sum(row["bytes"] for row in rows if row["of"] == DAGSTER)
     ours = sum(row["bytes"] for row in rows) - dagsters
     where = f"schema {slugs[0]}" if len(slugs) == 1 else f"{len(slugs)} schemas"
-    own = f"{format_bytes(dagsters)} of Dagster's own" if dagsters else "none of Dagster's tables within reach"
+    own = f"{format_bytes(dagsters)} in Dagster's tables" if dagsters else "Dagster's tables cannot be read"
     return f"On disk: {format_bytes(ours)} in {where}, {own}."
 
 
 def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """The status as a table; the column of errors only where there is one."""
+    """The status as a table. The column `last error` appears only if there is an error."""
     columns = {"account": "account"} if any("account" in row for row in rows) else {}
     columns |= {key: heading for key, heading in STATUS_COLUMNS.items() if key != "last_error"}
     if any(row["last_error"] for row in rows):
@@ -267,21 +298,22 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def read_metrics(settings: Settings, first: date, last: date, flow_id: str | None = None) -> list[dict[str, Any]]:
-    """One row for each flow over these days, highest revenue first; figures as numbers.
+    """One row for each flow over these days, highest revenue first. Decimals are converted to int or float.
 
-    Raises a usage error for a flow that Postgres does not know.
+    Raises a usage error if Postgres has no flow with this id.
     """
     with warehouse(settings) as engine, engine.connect() as connection:
         if flow_id is not None and not is_known_flow(connection, settings.account.slug, flow_id):
             raise click.UsageError(
-                f"--flow {flow_id!r}: Postgres has no flow with this id; `klaviyo-pipeline get flows ID` asks Klaviyo."
+                f"--flow {flow_id!r}: Postgres has no flow with this id; `klaviyo-pipeline get flows ID` requests it "
+                "from Klaviyo."
             )
         found = flow_metrics_between(connection, settings.account.slug, first, last, flow_id=flow_id)
         return [{key: number(value) for key, value in row.items()} for row in found]
 
 
 def _metrics_notice(settings: Settings, first: date, last: date) -> str | None:
-    """Which of these days flow_metrics does not cover, or not finally; None where every day is final."""
+    """A notice about days that flow_metrics lacks, or that may still change. None if all days are final."""
     account = settings.account
     period = Period(first, min(last, account.today(datetime.now(UTC))))
     with warehouse(settings) as engine, engine.connect() as connection:
@@ -297,9 +329,10 @@ def _metrics_notice(settings: Settings, first: date, last: date) -> str | None:
 def _listing_notice(
     connection: sa.Connection, account: Account, entity: str, first: date | None, last: date | None
 ) -> str | None:
-    """What Postgres may lack of the objects that were updated on these days; None where it has them all.
+    """A notice about objects updated on these days that Postgres may lack. None if it has them all.
 
-    A census lists every object: what was updated before it is there, whatever the windows say.
+    A census lists every object. Postgres has all objects that were updated before it, even in windows that are
+    not synced.
     """
     today = account.today(datetime.now(UTC))
     census = CensusRecord(account.slug, entity).last_complete(connection)
@@ -307,8 +340,8 @@ def _listing_notice(
     period = Period(max(first or listed_until, listed_until), min(last or today, today))
     notices = []
     if census is None and (first is None or first < account.start_date):
-        notices.append(f"no full listing yet, {entity} last updated before {account.start_date} may be missing")
-    # On the day of the census itself its rows are as good as a window's.
+        notices.append(f"no census yet, so {entity} last updated before {account.start_date} may be missing")
+    # On the day of the census, its rows are as recent as those of a window.
     if period.days and not (census and period.first == today):
         covered = Reader(connection, account.slug).coverage_of_listing(entity, period)
         notices += [f"not synced for {named_days(covered.missing)}"] if covered.missing else []
@@ -332,16 +365,16 @@ def _write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         writer.writerow(rows[0])
     for row in rows:
-        writer.writerow([_inert(value) for value in row.values()])
+        writer.writerow([_escaped(value) for value in row.values()])
     if not is_writable(text.getvalue()):
         raise click.ClickException(
-            f"the output's encoding, {sys.stdout.encoding}, lacks characters of the data; set PYTHONIOENCODING=utf-8."
+            f"The output encoding {sys.stdout.encoding} lacks characters of the data; set PYTHONIOENCODING=utf-8."
         )
     sys.stdout.write(text.getvalue())
 
 
-def _inert(value: Any) -> Any:
-    """A name that a spreadsheet would run as a formula is quoted, as spreadsheets do."""
+def _escaped(value: Any) -> Any:
+    """The value; a name that a spreadsheet would run as a formula gets a leading apostrophe, which makes it text."""
     if not isinstance(value, str):
         return value
     output = printable(value) if sys.stdout.isatty() else value

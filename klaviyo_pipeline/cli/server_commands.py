@@ -27,18 +27,24 @@ from klaviyo_pipeline.sandbox.server import run as serve
 DEMO_DAYS = 90
 DEMO_SEED = 7
 DEMO_RATE_SCALE = 10
-"""The demo's Klaviyo allows ten times the published rates, so that nobody has to wait for a minute to pass."""
+"""The demo's sandbox allows ten times the published rates, so that the demo ends within a minute or two."""
 TOP_FLOWS = 10
 QUIET_DEV = "ignore:Function `dev_command` is superseded:FutureWarning"
-"""`dagster dev` recommends a successor at every start, which is not part of what we install."""
+"""`dagster dev` recommends its successor at every start, and this project does not install it."""
 
 
-@click.command(short_help="Try it: 90 days of a simulated account, no settings needed.")
+@click.command(short_help="Sync 90 days of a simulated account into the embedded Postgres. Needs no settings.")
 def demo() -> None:
-    """Watch a real backfill without an account: 90 days of a simulated one, into the embedded Postgres.
+    """Sync 90 days of a simulated account into the embedded Postgres, without a Klaviyo account.
 
-    Starts a sandbox that behaves like Klaviyo's API on the loopback interface, syncs every asset through Dagster
-    into the schema `demo`, and shows what came. Uses none of your settings. A second run writes nothing new.
+    The command starts a sandbox that behaves like Klaviyo's API on the loopback interface, syncs every asset with
+    Dagster into the schema `demo`, and prints the result. It ignores your settings. A second run finds nothing new to
+    write.
+
+    \b
+    Examples:
+      klaviyo-pipeline demo
+      klaviyo-pipeline dev --demo
     """
     output = console()
     output.print(f"Syncing the last {DEMO_DAYS} days of a simulated Klaviyo account into schema demo.\n")
@@ -63,19 +69,27 @@ NEXT_STEPS = """
 Next steps
   make dev ACCOUNT=demo     this account in the Dagster UI, with its sandbox running
   psql "{url}"
-                            the tables, in schema demo (any Postgres client will do)
-  cp .env.example .env      set KLAVIYO_API_KEY and KLAVIYO_TIMEZONE there; KLAVIYO_DATABASE_URL for your own Postgres
+                            the tables, in schema demo (any Postgres client works)
+  cp .env.example .env      set KLAVIYO_API_KEY and KLAVIYO_TIMEZONE; set KLAVIYO_DATABASE_URL for your own Postgres
   .venv/bin/klaviyo-pipeline sync
-                            then your own account, and `make dev` for its UI\
+                            sync your own account; `make dev` opens its UI\
 """
 
 
-@click.command(short_help="Open the Dagster UI, and run its daemon.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where the UI listens: it has no login.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--demo", "of_demo", is_flag=True, help="Open the demo's account, with its sandbox running.")
+@click.command(short_help="Start the Dagster web UI and daemon.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the UI. The UI has no login.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
+@click.option("--demo", "of_demo", is_flag=True, help="Use the demo's account, and run its sandbox.")
 def dev(host: str, port: int, of_demo: bool) -> None:
-    """Open the Dagster UI, and run its daemon, on the same database; migrates first. Ctrl-C ends both."""
+    """Start the Dagster web UI and the daemon, which runs schedules and sensors. Ctrl-C stops both.
+
+    Every configured account's schema is migrated first.
+
+    \b
+    Examples:
+      klaviyo-pipeline dev
+      klaviyo-pipeline dev --demo --port 3001
+    """
     quiet()
     _check_free(host, port)
     with demo_environment() if of_demo else contextlib.nullcontext():
@@ -90,9 +104,9 @@ def dev(host: str, port: int, of_demo: bool) -> None:
         from klaviyo_pipeline.dagster_internals.storage import use_project_instance
 
         folder = use_project_instance()
-        one = f"account {accounts.every[0].account.slug}"
-        summaries = one if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
-        click.echo(f"Dagster UI on http://{host}:{port} ({summaries}); Ctrl-C to stop.")
+        single = f"account {accounts.every[0].account.slug}"
+        summary = single if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
+        click.echo(f"Dagster UI on http://{host}:{port} ({summary}). Press Ctrl-C to stop.")
         dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
         arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
         code = _run_until_stopped([dagster, *arguments], folder)
@@ -100,26 +114,35 @@ def dev(host: str, port: int, of_demo: bool) -> None:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Dagster's web server would end alone where the port is taken, and leave a second daemon running."""
+    """Raises an error if the port is taken: Dagster's web server would exit, but a second daemon would keep running."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
         raise click.ClickException(
-            f"cannot listen on {host}:{port}: {error.strerror}; end what runs there, or choose another --port."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop the process there, or choose another --port."
         ) from None
 
 
 @click.command(short_help="Serve a simulated Klaviyo account over HTTP.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--seed", default=DEMO_SEED, show_default=True, help="Another seed is another account.")
-@click.option("--timezone", default="America/New_York", show_default=True, help="The account's zone.")
-@click.option("--rate-scale", default=1.0, show_default=True, help="Multiplies the published rates; 0: no limits.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
+)
+@click.option("--seed", default=DEMO_SEED, show_default=True, help="Seed of the generated account.")
+@click.option("--timezone", default="America/New_York", show_default=True, help="The account's time zone.")
+@click.option(
+    "--rate-scale", default=1.0, show_default=True, help="Factor on Klaviyo's published rate limits; 0 removes them."
+)
 def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -> None:
-    """Serve a simulated Klaviyo account over HTTP, as strict as the real one, until Ctrl-C.
+    """Serve a simulated Klaviyo account over HTTP until Ctrl-C. It enforces the same rules as Klaviyo's API.
 
-    Prints the settings to put into .env, or into the environment, so that the other commands use it.
+    The command prints the settings that make the other commands use it. Put them into .env or the environment.
+
+    \b
+    Examples:
+      klaviyo-pipeline sandbox
+      klaviyo-pipeline sandbox --port 9000 --seed 3 --rate-scale 0
     """
 
     def ready(url: str) -> None:
@@ -129,7 +152,7 @@ def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -
         serve(sandbox_account(seed, timezone), host, port, rate_scale=rate_scale, ready=ready)
     except OSError as error:
         raise click.ClickException(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port."
         ) from None
 
 
@@ -138,12 +161,17 @@ def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -
 def database(action: str) -> None:
     """Start or stop the embedded Postgres, or print its URL for psql and other clients.
 
-    `url` starts it too; `start` prints the URL as well.
+    Both `start` and `url` start the server if it is not running, and print its URL.
+
+    \b
+    Examples:
+      klaviyo-pipeline database stop
+      psql "$(klaviyo-pipeline database url)"
     """
     server = project_server()
     if action == "stop":
         server.stop()
-        click.echo("the embedded Postgres is stopped")
+        click.echo("The embedded Postgres is stopped.")
     else:
         click.echo(server.start())
 
@@ -152,14 +180,14 @@ COMMANDS = (demo, dev, sandbox, database)
 
 
 def sandbox_account(seed: int = DEMO_SEED, timezone: str = "America/New_York") -> SandboxAccount:
-    """The simulated account: the same for the same seed, with changes up to the end of this year."""
+    """The simulated account of this seed, with changes up to the end of this year. Deterministic for a given seed."""
     year = datetime.now(UTC).year
     return generate_account(seed, timezone=timezone, start=date(year - 2, 1, 1), until=date(year, 12, 31))
 
 
 @contextlib.contextmanager
 def demo_environment() -> Iterator[None]:
-    """The demo's settings in place of the user's, with its sandbox running."""
+    """Run the demo's sandbox, and replace the user's settings in the environment with the demo's."""
     account = sandbox_account()
     for name in [name for name in os.environ if name.startswith("KLAVIYO_")]:
         del os.environ[name]
@@ -178,9 +206,9 @@ def demo_environment() -> Iterator[None]:
 
 
 def _run_until_stopped(command: list[str], folder: Path) -> int:
-    """Run a command in this folder; pass on the signal that ends it, and wait for its end.
+    """Run a command in this folder, forward SIGINT and SIGTERM to it, and wait for it to exit.
 
-    In any other folder than `DAGSTER_HOME` Dagster warns of the dagster.yaml there.
+    `folder` is `DAGSTER_HOME`: in any other folder with a dagster.yaml, Dagster prints a warning.
     """
     os.environ.setdefault("PYTHONWARNINGS", QUIET_DEV)
     process: subprocess.Popen[bytes] | None = None
@@ -189,7 +217,7 @@ def _run_until_stopped(command: list[str], folder: Path) -> int:
         if process is not None:
             process.send_signal(signal.SIGINT)
 
-    # Before the start: a shell's background job ignores SIGINT, and what is ignored stays so in a child.
+    # Set before the process starts: in a shell's background job SIGINT is ignored, and a child inherits that.
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments

@@ -1,4 +1,4 @@
-"""Commands that change how the warehouse is set up: `migrate`, `reset-windows` and `reset-clock`."""
+"""Commands that set up or repair the account's schema: `migrate`, `reset-windows` and `reset-clock`."""
 
 import click
 
@@ -11,7 +11,7 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.config.settings import SQL_DIR, Settings
-from klaviyo_pipeline.postgres.account_binding import reset_windows as forget_windows
+from klaviyo_pipeline.postgres.account_binding import reset_windows as clear_ledger
 from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
 from klaviyo_pipeline.postgres.future_times import reset_clock as move_to_present
 from klaviyo_pipeline.postgres.schema.migrations import migrate as apply_migrations
@@ -20,10 +20,13 @@ from klaviyo_pipeline.postgres.schema.migrations import migrate as apply_migrati
 @click.command(short_help="Create or upgrade the account's schema.")
 @accounts_option
 def migrate(slugs: tuple[str, ...]) -> None:
-    """Create or upgrade the account's schema: the numbered files of sql/, each once, in order.
+    """Create or upgrade the account's schema: apply the numbered files in sql/ that are not applied yet, in order.
 
-    `sync`, `demo` and `dev` do this first by themselves. Where there are several accounts, the views over all of them
-    are made anew.
+    `sync`, `demo` and `dev` do this automatically. With several accounts, the cross-account views are recreated too.
+
+    \b
+    Example:
+      klaviyo-pipeline migrate
     """
     with chosen_accounts(slugs) as chosen:
         chosen.each(_migrate)
@@ -40,35 +43,44 @@ def _migrate(settings: Settings) -> None:
     click.echo(f"schema {settings.account.slug} is up to date")
 
 
-@click.command(short_help="Cut the windows anew, after a changed zone or window size.")
+@click.command(short_help="Reset sync windows after a change of time zone or window size.")
 @account_option
-@click.confirmation_option(prompt="Every window will be asked again by the next sync. Go on?")
+@click.confirmation_option(prompt="The next sync will request every window again. Continue?")
 def reset_windows(slug: str | None) -> None:
-    """Cut the windows anew, after KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW changed.
+    """Reset sync windows after a change of KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW.
 
-    The ledger is emptied and takes the new settings; every row of the data tables stays. The next sync asks for
-    every window again.
+    The ledger is emptied, and the schema is bound to the new settings. Every row in the data tables is kept. The next
+    sync requests every window again.
+
+    \b
+    Examples:
+      klaviyo-pipeline reset-windows
+      klaviyo-pipeline reset-windows --yes
     """
     with (
         one_account(slug) as settings,
         warehouse(settings, migrated=True) as engine,
         engine.begin() as connection,
     ):
-        forgotten = forget_windows(connection, settings.account)
+        removed = clear_ledger(connection, settings.account)
     click.echo(
-        f"{forgotten} windows forgotten; they are cut {settings.account.sync_window} in "
-        f"{settings.account.timezone} from now on. Run `klaviyo-pipeline sync`."
+        f"Removed {removed:,} {'window' if removed == 1 else 'windows'} from the ledger. New windows are "
+        f"{settings.account.sync_window} in {settings.account.timezone}. Run `klaviyo-pipeline sync`."
     )
 
 
 @click.command("reset-clock", short_help="Reset times that are ahead of the database's clock.")
 @account_option
-@click.confirmation_option(prompt="Is the database's clock right now?")
+@click.confirmation_option(prompt="Is the database's clock correct now?")
 def reset_clock(slug: str | None) -> None:
-    """Reset times that are ahead of the database's clock, after that clock was ahead for a while.
+    """Reset times that are ahead of the database's clock. Use it after the database's clock was ahead for a while.
 
-    Rows that were observed ahead of the clock get the present time, in their order, so that later observations win
-    again. Windows and censuses that were requested ahead of the clock are due again.
+    Rows with an observation time ahead of the clock get the current time, in the same order, so that later
+    observations replace them again. Windows and censuses that were requested ahead of the clock become due again.
+
+    \b
+    Example:
+      klaviyo-pipeline reset-clock
     """
     with (
         one_account(slug) as settings,
@@ -80,7 +92,7 @@ def reset_clock(slug: str | None) -> None:
         click.echo("No time is ahead of the database's clock.")
         return
     rows = ", ".join(f"{rows:,} in {table}" for table, rows in changed.items())
-    click.echo(f"Reset {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`.")
+    click.echo(f"Reset times: {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`.")
 
 
 COMMANDS = (migrate, reset_windows, reset_clock)

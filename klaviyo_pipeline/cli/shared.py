@@ -1,4 +1,4 @@
-"""What several commands need: settings, the warehouse, dates, tables, numbers."""
+"""Shared by the commands: settings, accounts, the warehouse, dates, tables, numbers."""
 
 import json
 import os
@@ -41,7 +41,7 @@ from klaviyo_pipeline.reporting.text import printable
 WIDE = 200
 
 DAGSTER = "dagster"
-"""Of whom things are that no account has for itself; no account may be called so."""
+"""Owner of what all accounts share, in the output of commands. No account may have this name."""
 
 Result = TypeVar("Result")
 
@@ -71,44 +71,44 @@ class Day(click.ParamType[date]):
         try:
             return date.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no date; write it as YYYY-MM-DD.", param, ctx)
+            self.fail(f"{value!r} is not a valid date; write it as YYYY-MM-DD.", param, ctx)
 
 
 DAY = Day()
 
 
-def check_begun(account: Account, first: date | None) -> None:
-    """Raises a usage error for a first day that is still to come in the account's zone."""
+def check_not_future(account: Account, first: date | None) -> None:
+    """Raises a usage error if the first day is in the future in the account's time zone."""
     today = account.today(datetime.now(UTC))
     if first is not None and first > today:
-        raise click.UsageError(f"--from {first} lies in the future; today is {today} in {account.timezone}.")
+        raise click.UsageError(f"--from {first} is in the future; today is {today} in {account.timezone}.")
 
 
 def check_order(first: date | None, last: date | None) -> None:
-    """Raises a usage error for a first day after the last."""
+    """Raises a usage error if the first day is after the last."""
     if first is not None and last is not None and first > last:
-        raise click.UsageError(f"--from {first} lies after --to {last}.")
+        raise click.UsageError(f"--from {first} is after --to {last}.")
 
 
 def clear_line(error: BaseException) -> str:
-    """One line for any error; an unexpected one names its kind and how to see more."""
+    """Any error as one line. For an unexpected error the line has its type and how to see the traceback."""
     if isinstance(error, EXPECTED):
         return printable(" ".join(str(error).split()))
     text = printable(reason(error))
     if isinstance(error, psycopg.Error | sa.exc.DBAPIError):
         return f"Postgres: {text}"
-    return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
+    return f"Unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
 
 
 def quiet() -> None:
-    """Keep Dagster's notices about beta parameters out of the command line's output."""
+    """Suppress Dagster's warnings about beta and preview parameters."""
     warnings.filterwarnings("ignore", category=Warning, message=".*is currently in (beta|preview).*")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
 
 @contextmanager
 def warehouse(settings: Settings, *, migrated: bool = False) -> Iterator[sa.Engine]:
-    """An engine on the warehouse; starts the embedded server where no URL is set, and migrates on request."""
+    """An engine for the warehouse. Starts the embedded server if no URL is set; migrates first if `migrated`."""
     url = warehouse_url(settings.database_url)
     with clear_errors(url):
         if migrated:
@@ -122,7 +122,7 @@ def warehouse(settings: Settings, *, migrated: bool = False) -> Iterator[sa.Engi
 
 @dataclass
 class Chosen:
-    """The accounts that a command works on, one after the other; one that fails does not stop the others."""
+    """The accounts of one command. They are processed in order, and a failing account does not stop the others."""
 
     every: Sequence[Settings]
     failed: bool = False
@@ -132,7 +132,10 @@ class Chosen:
         return len(self.every) > 1
 
     def each(self, work: Callable[[Settings], Result]) -> list[tuple[Settings, Result]]:
-        """What `work` came to for each account. With several, an error is told, and the command fails in the end."""
+        """The result of `work` for each account that succeeds.
+
+        With several accounts an error is printed, and the command exits with code 1 at the end.
+        """
         if not self.several:
             return [(settings, work(settings)) for settings in self.every]
         done = []
@@ -141,24 +144,27 @@ class Chosen:
                 with errors_in_terms_of(settings.account):
                     done.append((settings, work(settings)))
             except click.UsageError as error:
-                self.tell(f"{settings.account.slug}: {error.format_message()}")
+                self.report_error(f"{settings.account.slug}: {error.format_message()}")
             except Exception as error:
-                self.tell(f"{settings.account.slug}: {clear_line(error)}")
+                self.report_error(f"{settings.account.slug}: {clear_line(error)}")
         return done
 
-    def tell(self, line: str) -> None:
-        """Say what failed; the command goes on, and fails in the end."""
+    def report_error(self, line: str) -> None:
+        """Print an error and continue; the command exits with code 1 at the end."""
         click.echo(f"Error: {printable(line)}", err=True)
         self.failed = True
 
 
 @contextmanager
 def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
-    """The accounts of these slugs, or every one. Tells of entries that are wrong; fails in the end if anything did."""
+    """The accounts with these slugs, or all accounts.
+
+    Prints an error for each invalid entry of accounts.yaml. Exits with code 1 at the end if anything failed.
+    """
     found = load_accounts(chosen=slugs, now=datetime.now(UTC))
     chosen = Chosen(found.every)
     for error in found.errors:
-        chosen.tell(error)
+        chosen.report_error(error)
     if chosen.several:
         yield chosen
     else:
@@ -169,13 +175,13 @@ def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
 
 
 def refresh_views(settings: Iterable[Settings]) -> None:
-    """Make the views over all accounts anew, in the database that they share; what keeps them away is a warning.
+    """Recreate the cross-account views in the shared database. A failure is a warning, not an error.
 
-    The role of one account's own URL reads that account alone, and makes none.
+    Does nothing if every account has a database URL of its own: such a role can read its own account only.
     """
     variable = Account.database_url_variable
     shared = os.environ.get(variable, "").strip()
-    if not shared and all(one.account.database_url_variable != variable for one in settings):
+    if not shared and all(each.account.database_url_variable != variable for each in settings):
         return
     url = warehouse_url(shared)
     try:
@@ -187,11 +193,11 @@ def refresh_views(settings: Iterable[Settings]) -> None:
 
 @contextmanager
 def one_account(slug: str | None) -> Iterator[Settings]:
-    """The one account that a command works on. Raises a usage error where there are several to choose from."""
+    """The account of a command that works on a single one. Raises a usage error if the choice is ambiguous."""
     found = load_accounts(chosen=[slug] if slug else [], now=datetime.now(UTC))
     if len(found.every) > 1:
         known = ", ".join(settings.account.slug for settings in found.every)
-        raise click.UsageError(f"which account? Give --account with one of {known}.")
+        raise click.UsageError(f"Several accounts are configured; choose one with --account: {known}.")
     with errors_in_terms_of(found.every[0].account):
         yield found.every[0]
 
@@ -201,37 +207,42 @@ accounts_option = click.option(
     "slugs",
     multiple=True,
     metavar="SLUG",
-    help="An account of accounts.yaml; several times for several. [default: all of them]",
+    help="Account in accounts.yaml; repeat the option for several. [default: all accounts]",
 )
-account_option = click.option("--account", "slug", metavar="SLUG", help="The account, where accounts.yaml has several.")
+account_option = click.option(
+    "--account", "slug", metavar="SLUG", help="Account in accounts.yaml. Required if there are several."
+)
+format_option = click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output format."
+)
 
 
 def settings_of_environment() -> Settings:
-    """The settings, from the environment and `.env`."""
+    """The settings from the environment and `.env`."""
     return load_settings(now=datetime.now(UTC))
 
 
 def console(*, err: bool = False) -> Console:
-    """Output for people: as wide as the terminal, or wide enough for a table in a file."""
+    """A console as wide as the terminal, or wide enough for a table if the output is a file or a pipe."""
     output = Console(stderr=err, highlight=False)
     return output if output.is_terminal else Console(stderr=err, highlight=False, width=WIDE)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None) -> Table:
-    """Rows as a table; `columns` gives each column's heading by its key."""
-    made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    """Rows as a table. `columns` maps each key to its heading."""
+    output = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for key, heading in columns.items():
-        figures = any(isinstance(row.get(key), int | float | Decimal) for row in rows)
-        made.add_column(heading, justify="right" if figures else "left", overflow="fold")
+        numeric = any(isinstance(row.get(key), int | float | Decimal) for row in rows)
+        output.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(_cell(row.get(key), key) for key in columns))
-    return made
+        output.add_row(*(_cell(row.get(key), key) for key in columns))
+    return output
 
 
 def json_text(value: Any) -> str:
-    """JSON with figures as numbers and times in ISO 8601.
+    """JSON with Decimals as numbers and times in ISO 8601.
 
-    No character of it drives a terminal, and none is lost where the output's encoding lacks it.
+    Control characters, and characters that the output's encoding lacks, are escaped as \\uXXXX.
     """
     text = orjson.dumps(value, default=_number, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
     if text.replace("\n", "").isprintable() and is_writable(text):
@@ -249,7 +260,7 @@ def is_writable(text: str) -> bool:
 
 
 def number(value: Any) -> Any:
-    """A Decimal as a JSON number: an integer where it is one."""
+    """A Decimal as an int if it is whole, else as a float; any other value unchanged."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value
@@ -258,7 +269,7 @@ def number(value: Any) -> Any:
 def _number(value: Any) -> Any:
     if isinstance(value, Decimal):
         return number(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _cell(value: Any, key: str) -> str:
@@ -274,12 +285,12 @@ def _cell(value: Any, key: str) -> str:
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    # Brackets must not be markup.
+    # rich reads brackets as markup.
     return printable(str(value)).replace("[", "\\[")
 
 
 def format_bytes(count: int) -> str:
-    """A size as a person says it, in powers of 1024."""
+    """A size with its unit, in powers of 1024: `12 MB`."""
     size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]

@@ -14,7 +14,7 @@ from klaviyo_pipeline.cli.shared import (
     DAY,
     Chosen,
     accounts_option,
-    check_begun,
+    check_not_future,
     check_order,
     chosen_accounts,
     console,
@@ -34,8 +34,9 @@ from klaviyo_pipeline.sync.forkserver import start_importing
 if TYPE_CHECKING:
     from klaviyo_pipeline.sync.asset_runs import AssetResult
 
-MOST_OF_THE_TIME = 0.5
-WORTH_A_WORD_SECONDS = 5.0
+LONG_WAIT_SHARE = 0.5
+LONG_WAIT_SECONDS = 5.0
+"""A sync reports its waiting time if it is at least this share of the total, and at least this long."""
 
 NAMES = (*ENTITIES, EVERY_CENSUS, *CENSUSES, *DAILY_ASSETS)
 
@@ -60,17 +61,17 @@ class AssetName(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value not in NAMES:
-            self.fail(f"there is no asset {value!r}; choose from {', '.join(NAMES)}.", param, ctx)
+            self.fail(f"unknown asset {value!r}; choose from {', '.join(NAMES)}.", param, ctx)
         return value
 
 
-@click.command(short_help="Bring the account into Postgres.")
+@click.command(short_help="Sync the account into Postgres.")
 @click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
 @accounts_option
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
-@click.option("--to", "last", type=DAY, help="Last day, inclusive; later than today means until now. [default: now]")
-@click.option("--force", is_flag=True, help="Ask again for what the ledger already has.")
-@click.option("--accept-deletes", is_flag=True, help="Let a census mark more deletes than is plausible.")
+@click.option("--to", "last", type=DAY, help="Last day, inclusive. A future day means now. [default: now]")
+@click.option("--force", is_flag=True, help="Request windows again that are already synced.")
+@click.option("--accept-deletes", is_flag=True, help="Let a census mark more objects as deleted than is plausible.")
 def sync(
     assets: tuple[str, ...],
     slugs: tuple[str, ...],
@@ -79,18 +80,21 @@ def sync(
     force: bool,
     accept_deletes: bool,
 ) -> None:
-    """Bring the account into Postgres: what the ledger lacks, and the trailing days that may still change.
+    """Sync the account into Postgres: the windows that are not synced yet, and the latest days, which may still change.
 
-    ASSET is one or more of flows, campaigns, forms, segments, census (all four full listings, or one, as
-    flows_census), tags, the reports (flow_report, campaign_report, form_report, segment_report) and what is computed
-    from them (flow_metrics and so on); all of them by default. Days are days of KLAVIYO_TIMEZONE. Each
-    asset's sync is a run in the Dagster UI. One failing asset does not stop the others; the exit code is then 1.
-    Where accounts.yaml has several accounts they are synced side by side, and none waits for another's trouble.
+    ASSET is one or more of: flows, campaigns, forms, segments; census (a full listing of each of these four) or one
+    of them, such as flows_census; tags; the reports flow_report, campaign_report, form_report, segment_report; the
+    metrics computed from reports, such as flow_metrics. The default is all of them.
+
+    Days are in KLAVIYO_TIMEZONE. Each asset is synced in Dagster runs that you can see in the UI. If an asset fails,
+    the others continue, and the exit code is 1. Several accounts in accounts.yaml are synced concurrently, and a
+    failing account does not delay the others. You can interrupt a sync at any time: the next one resumes it.
 
     \b
-    klaviyo-pipeline sync
-    klaviyo-pipeline sync flows campaigns --from 2026-01-01 --to 2026-03-31
-    klaviyo-pipeline sync flow_report flow_metrics --from 2026-01-01 --force
+    Examples:
+      klaviyo-pipeline sync
+      klaviyo-pipeline sync flows campaigns --from 2026-01-01 --to 2026-03-31
+      klaviyo-pipeline sync flow_report flow_metrics --from 2026-01-01 --force
     """
     with chosen_accounts(slugs) as chosen:
 
@@ -109,20 +113,24 @@ COMMANDS = (sync,)
 
 
 def check_days(account: Account, first: date | None, last: date | None, *, clipped: bool = False) -> tuple[date, date]:
-    """The days to sync, both ends inclusive. Raises a usage error for days that cannot be.
+    """The first and last day to sync, inclusive. Raises a usage error for days that cannot be synced.
 
-    `clipped` begins with the account's first day where `first` lies before it: several accounts begin on several days.
+    With `clipped`, a `first` before the account's start date means the start date: accounts have different ones.
     """
     today = account.today(datetime.now(UTC))
     if first is not None and clipped:
         first = max(first, account.start_date)
     if first is not None and first < account.start_date:
-        why = f"--from {first} lies before KLAVIYO_START_DATE={account.start_date}, the first window: set that earlier."
-        raise click.UsageError(in_terms_of(account, why))
-    check_begun(account, first)
+        message = (
+            f"--from {first} is before KLAVIYO_START_DATE={account.start_date}. Set an earlier start date to sync it."
+        )
+        raise click.UsageError(in_terms_of(account, message))
+    check_not_future(account, first)
     if last is not None and last < account.start_date:
-        why = f"--to {last} lies before KLAVIYO_START_DATE={account.start_date}."
-        raise click.UsageError(in_terms_of(account, why))
+        message = (
+            f"--to {last} is before KLAVIYO_START_DATE={account.start_date}. Set an earlier start date to sync it."
+        )
+        raise click.UsageError(in_terms_of(account, message))
     check_order(first, last)
     return first or account.start_date, min(last or today, today)
 
@@ -130,12 +138,12 @@ def check_days(account: Account, first: date | None, last: date | None, *, clipp
 def sync_request(
     assets: tuple[str, ...], first: date, last: date, *, force: bool = False, accept_deletes: bool = False
 ) -> SyncRequest:
-    """What a sync of these assets, all by default, asks for."""
+    """The request of a sync of these assets; without any, of all assets."""
     return SyncRequest(expanded(assets), first, last, force, accept_deletes, named=bool(assets))
 
 
 def run_sync(settings: Settings, request: SyncRequest) -> bool:
-    """Migrate, sync, and print what it came to; return whether an asset failed."""
+    """Migrate, sync, and print the results. Returns whether an asset failed."""
     quiet()
     api_key(settings.account.api_key_variable)
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
@@ -150,37 +158,39 @@ def run_sync(settings: Settings, request: SyncRequest) -> bool:
 
     output = console()
     with _stopping_on_signals():
-        results = Sync(settings.account, Warehouse.of([settings.account]), _tell).run(request)
+        results = Sync(settings.account, Warehouse.of([settings.account]), _report_progress).run(request)
     output.print()
     output.print(table([_row(result) for result in results], RESULT_COLUMNS))
-    if explained := _waiting(settings, results):
-        _tell(explained)
+    if notice := _waiting_notice(settings, results):
+        _report_progress(notice)
     failed = [result for result in results if result.error]
     for result in failed:
         click.echo(f"Error: {result.asset}: {printable(str(result.error))}", err=True)
     return bool(failed)
 
 
-def _waiting(settings: Settings, results: Sequence["AssetResult"]) -> str | None:
-    """What the sync waited for, if that took most of its time."""
+def _waiting_notice(settings: Settings, results: Sequence["AssetResult"]) -> str | None:
+    """A notice about the endpoint with the longest wait, if the sync spent most of its time waiting for rate limits."""
     run_ids = [run_id for result in results for run_id in result.run_ids]
     if not run_ids:
         return None
     with warehouse(settings) as engine, engine.connect() as connection:
-        found = waits(connection, settings.account.slug, run_ids)
-    waited, took = sum(one.waited_seconds for one in found), sum(result.seconds for result in results)
-    if not found or waited < max(took * MOST_OF_THE_TIME, WORTH_A_WORD_SECONDS):
+        endpoints = waits(connection, settings.account.slug, run_ids)
+    waited, total = sum(endpoint.waited_seconds for endpoint in endpoints), sum(result.seconds for result in results)
+    if not endpoints or waited < max(total * LONG_WAIT_SHARE, LONG_WAIT_SECONDS):
         return None
-    slowest = found[0]
+    slowest = endpoints[0]
+    noun = "request" if slowest.requests == 1 else "requests"
     throttled = f", {slowest.throttled} of them throttled" if slowest.throttled else ""
     return (
-        f"Klaviyo's rates set the pace: most of the time was waiting, {slowest.waited_seconds:,.0f} s of it for "
-        f"{slowest.endpoint} ({slowest.requests:,} requests{throttled}); table api_calls has the rest."
+        f"Klaviyo's rate limits determined the duration: the sync waited {waited:,.0f} s, of these "
+        f"{slowest.waited_seconds:,.0f} s for {slowest.endpoint} ({slowest.requests:,} {noun}{throttled}). "
+        "Table api_calls has the details."
     )
 
 
 def _sync_several(chosen: Chosen, requests: Sequence[tuple[Settings, SyncRequest]]) -> None:
-    """Sync the accounts side by side, and print what each came to."""
+    """Sync the accounts concurrently, and print the results of each."""
     quiet()
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
 
@@ -190,32 +200,33 @@ def _sync_several(chosen: Chosen, requests: Sequence[tuple[Settings, SyncRequest
 
     output = console()
     with _stopping_on_signals():
-        synced = sync_accounts([(settings.account, request) for settings, request in requests], _tell)
+        synced = sync_accounts([(settings.account, request) for settings, request in requests], _report_progress)
     refresh_views(settings for settings, _ in requests)
     output.print()
     rows = [{"account": one.account.slug, **_row(result)} for one in synced for result in one.results]
     rows += [{"account": one.account.slug, "asset": "all", "outcome": "failed"} for one in synced if one.error]
     output.print(table(rows, {"account": "account", **RESULT_COLUMNS}))
     results = {one.account.slug: one.results for one in synced}
-    for settings, explained in chosen.each(lambda settings: _waiting(settings, results.get(settings.account.slug, ()))):
-        if explained:
-            _tell(f"{settings.account.slug}: {explained}")
+    notices = chosen.each(lambda settings: _waiting_notice(settings, results.get(settings.account.slug, ())))
+    for settings, notice in notices:
+        if notice:
+            _report_progress(f"{settings.account.slug}: {notice}")
     for one in synced:
         if one.error:
-            chosen.tell(f"{one.account.slug}: {one.error}")
+            chosen.report_error(f"{one.account.slug}: {one.error}")
         for result in one.results:
             if result.error:
-                chosen.tell(f"{one.account.slug}: {result.asset}: {result.error}")
+                chosen.report_error(f"{one.account.slug}: {result.asset}: {result.error}")
 
 
-def _tell(line: str) -> None:
+def _report_progress(line: str) -> None:
     console().print(printable(line), markup=False, soft_wrap=True)
 
 
 def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
-    """The assets that these names mean: all without any, four for `census`; each once."""
-    named = assets or (*ENTITIES, *CENSUSES, *DAILY_ASSETS)
-    every = [one for name in named for one in (ENTITY_CENSUSES if name == EVERY_CENSUS else (name,))]
+    """The assets with these names, without duplicates. No name means all assets; `census` means all four censuses."""
+    names = assets or (*ENTITIES, *CENSUSES, *DAILY_ASSETS)
+    every = [asset for name in names for asset in (ENTITY_CENSUSES if name == EVERY_CENSUS else (name,))]
     return tuple(dict.fromkeys(every))
 
 
@@ -226,7 +237,7 @@ def _row(result: "AssetResult") -> dict[str, object]:
 
 @contextlib.contextmanager
 def _stopping_on_signals() -> Iterator[None]:
-    """End cleanly, within seconds, when told to: batches that are committed stay, open ones roll back."""
+    """Stop within seconds on SIGINT or SIGTERM. Committed batches are kept, open ones are rolled back."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: FrameType | None) -> None:

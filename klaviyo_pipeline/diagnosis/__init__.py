@@ -1,9 +1,9 @@
-"""What is right and wrong with an installation: settings, key, warehouse, Dagster, clocks.
+"""Checks of an installation: settings, API key, warehouse, Dagster, clocks.
 
-Everything here looks and changes nothing: no migration, no binding of a schema, no slot of the shared pacing, no
-database for Dagster. The embedded server is started where the settings mean it.
+The checks change nothing. They do not migrate, bind a schema to an account, take a slot of the shared pacing, or
+create a database for Dagster. They start the embedded server if the settings select it.
 
-- `findings`: what a check found. `account_access`, `api_access`, `scopes`: Klaviyo and the key.
-- `warehouse_access`, `dagster_access`, `clocks`: the database, Dagster's storage, the time.
-- `doctor`: all of them, in the order in which one depends on the other.
+- `findings`: the result of a check. `account_access`, `api_access`, `scopes`: Klaviyo's API and the key.
+- `warehouse_access`, `dagster_access`, `clocks`: the database, Dagster's storage, the clocks.
+- `doctor`: runs all checks, in the order of their dependencies.
 """

@@ -1,4 +1,4 @@
-"""What Klaviyo says of the key: whose it is, what it may read, how long the revision lives, what converts."""
+"""Checks that send requests with the API key: its account, scopes, API revision, time zone and conversion metric."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from klaviyo_pipeline.postgres.refusals import Refusal
 KEY, REVISION, ZONE, METRIC = "API key", "API revision", "time zone", "conversion metric"
 RETIREMENT_IS_NEAR_DAYS = 90
 
-IMPATIENT = RetryPolicy(ceilings=(1.0,), longest_retry_after=10.0)
-"""Somebody waits for the answer: trouble is told rather than waited out."""
+FAIL_FAST = RetryPolicy(ceilings=(1.0,), longest_retry_after=10.0)
+"""A person waits for the result, so a failure is reported after one retry."""
 
 
 @dataclass(frozen=True)
 class AccountReport:
-    """The findings, and the account of the key where Klaviyo told it."""
+    """The findings, and the account of the key. `identity` is None if Klaviyo did not return the account."""
 
     findings: list[Finding]
     identity: KlaviyoAccount | None = None
 
 
 def not_requested(because: str, *known: Finding) -> AccountReport:
-    """The known findings in their places, and every other check of this module as skipped."""
+    """The known findings, in order, with every other check of this module as skipped."""
     by_check = {finding.check: finding for finding in known}
     checks = (KEY, REVISION, *scope_checks(), ZONE, METRIC)
     return AccountReport([by_check.get(check) or skipped(check, because) for check in checks])
@@ -46,23 +46,26 @@ def not_requested(because: str, *known: Finding) -> AccountReport:
 def check_account_access(
     account: Account, key: str, secrets: Secrets, now: datetime, refusals: Sequence[Refusal] = ()
 ) -> AccountReport:
-    """Ask with the key what it may, and for whom. `now` is aware; `refusals` are what it did not give a report."""
+    """Check the account and the permissions of this key.
+
+    `now` is timezone-aware. `refusals` are the report statistics that Klaviyo refused at the last sync.
+    """
     try:
         with _client(account, key) as client:
-            return _AccessCheck(account, client, secrets, now, refusals).reported()
+            return _AccessCheck(account, client, secrets, now, refusals).report()
     except (RevisionRetired, BadRequest) as error:
-        remedy = f"set KLAVIYO_REVISION to one that Klaviyo serves, such as {Account.revision}"
-        return not_requested(f"the {REVISION} comes first", failed(REVISION, secrets.reported(error), remedy))
+        remedy = f"set KLAVIYO_REVISION to a revision that Klaviyo serves, such as {Account.revision}"
+        return not_requested(f"the {REVISION} cannot be used", failed(REVISION, secrets.one_line(error), remedy))
     except KlaviyoError as error:
-        return not_requested(f"the {KEY} comes first", failed(KEY, secrets.reported(error)))
+        return not_requested(f"the {KEY} cannot be used", failed(KEY, secrets.one_line(error)))
 
 
 @contextmanager
 def _client(account: Account, key: str) -> Iterator[KlaviyoClient]:
-    # Not the shared pacer: it keeps its slots in the warehouse, where nothing is to be written.
+    # Not the shared pacer, which writes to the warehouse.
     pacer = LocalPacer(scale=account.rate_scale)
     with KlaviyoClient(
-        api_key=key, base_url=account.api_url, revision=account.revision, pacer=pacer, retry=IMPATIENT
+        api_key=key, base_url=account.api_url, revision=account.revision, pacer=pacer, retry=FAIL_FAST
     ) as client:
         yield client
 
@@ -75,8 +78,8 @@ class _AccessCheck:
     now: datetime
     refusals: Sequence[Refusal]
 
-    def reported(self) -> AccountReport:
-        """Raises what makes every further question idle: a key or a revision that is refused."""
+    def report(self) -> AccountReport:
+        """Every finding. Raises `KlaviyoError` if Klaviyo rejects the key or the revision as such."""
         identity: KlaviyoAccount | None = None
         refused: Forbidden | None = None
         try:
@@ -89,37 +92,37 @@ class _AccessCheck:
 
     def _key(self, identity: KlaviyoAccount | None) -> Finding:
         if identity is None:
-            return ok(KEY, "Klaviyo knows it, and does not tell it whose it is")
+            return ok(KEY, "valid; its account cannot be read")
         organization = f" ({identity.organization})" if identity.organization else ""
-        return ok(KEY, self.secrets.redact(f"of account {identity.id}{organization}"))
+        return ok(KEY, self.secrets.redact(f"valid for account {identity.id}{organization}"))
 
     def _revision(self) -> Finding:
-        reported = self.client.retirement_date
-        if reported is None:
-            return ok(REVISION, f"{self.account.revision}; Klaviyo tells no date of retirement")
+        retires = self.client.retirement_date
+        if retires is None:
+            return ok(REVISION, f"{self.account.revision}; Klaviyo reports no retirement date")
         try:
-            last = date.fromisoformat(reported[:10])
+            last = date.fromisoformat(retires[:10])
         except ValueError:
-            return ok(REVISION, self.secrets.redact(f"{self.account.revision}; it retires {reported}"))
+            return ok(REVISION, self.secrets.redact(f"{self.account.revision}; retirement date: {retires}"))
         days = (last - self.now.date()).days
-        found = f"{self.account.revision}; it retires on {last}, {_in_days(days)}"
+        found = f"{self.account.revision}; {_retirement(last, days)}"
         if days > RETIREMENT_IS_NEAR_DAYS:
             return ok(REVISION, found)
-        remedy = "read Klaviyo's change log, then set a newer KLAVIYO_REVISION"
+        remedy = "read Klaviyo's changelog, then set a newer KLAVIYO_REVISION"
         return warning(REVISION, found, remedy) if days > 0 else failed(REVISION, found, remedy)
 
     def _zone(self, identity: KlaviyoAccount | None) -> Finding:
         ours = self.account.timezone
         if identity is None:
-            return skipped(ZONE, "the key may not read the account")
+            return skipped(ZONE, "the key cannot read the account")
         if same_zone(identity.timezone, ours):
-            old_name = "" if identity.timezone == ours else f", which Klaviyo calls {identity.timezone}"
-            return ok(ZONE, f"{ours}, as the account's own{old_name}")
+            alias = "" if identity.timezone == ours else f" (Klaviyo's name for it is {identity.timezone})"
+            return ok(ZONE, f"{ours}, the same as the account's{alias}")
         return failed(
             ZONE,
-            f"the windows are cut in {ours}, and the account's own zone is {identity.timezone}",
-            f"set KLAVIYO_TIMEZONE={identity.timezone}: report days are days of the account, and in another zone "
-            "reports are not asked",
+            f"the sync windows use {ours}, but the account's time zone is {identity.timezone}",
+            f"set KLAVIYO_TIMEZONE={identity.timezone}; reports are synced only in the account's time zone, because "
+            "their days are in that zone",
         )
 
     def _metric(self, scope: Finding) -> Finding:
@@ -129,31 +132,34 @@ class _AccessCheck:
             metric = find_conversion_metric(self.client, self.account.conversion_metric_id)
             name = next((known.name or "" for known in self.client.metrics() if known.id == metric.id), None)
         except KlaviyoError as error:
-            return failed(METRIC, self.secrets.reported(error))
-        return self._judged(metric, name)
+            return failed(METRIC, self.secrets.one_line(error))
+        return self._metric_finding(metric, name)
 
-    def _judged(self, metric: ConversionMetric, name: str | None) -> Finding:
+    def _metric_finding(self, metric: ConversionMetric, name: str | None) -> Finding:
         if name is None and self.account.conversion_metric_id:
             return failed(
                 METRIC,
                 f"the account has no metric {metric.id}",
-                "set KLAVIYO_CONVERSION_METRIC_ID to the id of one of its metrics, or leave it unset to have one found",
+                "set KLAVIYO_CONVERSION_METRIC_ID to the id of one of the account's metrics, or unset it to use the "
+                "default",
             )
-        known = f' "{name}"' if name else ""
-        found = self.secrets.redact(f"{metric.id}{known}, {metric.how}")
+        quoted_name = f' "{name}"' if name else ""
+        found = self.secrets.redact(f"{metric.id}{quoted_name}, {metric.how}")
         refused = [_refused(one) for one in self.refusals if one.metric_id == metric.id and one.report in API_REPORTS]
         if refused and metric.counts:
-            remedy = "set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for, or do without them"
+            remedy = "to get these statistics, set KLAVIYO_CONVERSION_METRIC_ID to a metric that supports them"
             return warning(METRIC, f"{found}; {'; '.join(refused)}", remedy)
         if metric.counts:
             return ok(METRIC, found)
-        return warning(METRIC, found, "set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as one")
+        return warning(METRIC, found, "set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric of a conversion")
 
 
 def _refused(refusal: Refusal) -> str:
     words = refused_words(API_REPORTS[refusal.report], refusal.metric_id, refusal.statistics)
-    return f"{words}, as asked at {refusal.refused_at:%Y-%m-%d %H:%M} UTC"
+    return f"{words}, last at {refusal.refused_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _in_days(days: int) -> str:
-    return f"in {days} days" if days > 0 else "so it is no longer served"
+def _retirement(last: date, days: int) -> str:
+    if days <= 0:
+        return f"it retired on {last} and is no longer served"
+    return f"it retires on {last}, in {days} {'day' if days == 1 else 'days'}"

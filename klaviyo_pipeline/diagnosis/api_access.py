@@ -1,4 +1,4 @@
-"""Whether Klaviyo answers at the configured address, asked without a key: who has none yet learns this much."""
+"""Checks that Klaviyo's API responds at the configured URL. It needs no API key, so it works before you have one."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from klaviyo_pipeline.klaviyo.errors import InsecureUrl
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
 
-CHECK = "Klaviyo's address"
+CHECK = "Klaviyo API"
 TIMEOUT = httpx.Timeout(10.0)
 HALF_A_SECOND = timedelta(milliseconds=500)
-"""A `Date` header is cut to the second: on average it lies half of one in the past."""
+"""A `Date` header is truncated to the second, so on average it is half a second in the past."""
 
 Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
 class Reached:
-    """`answers` tells whether it is worth asking on; `ahead` is by how much Klaviyo's clock goes before ours."""
+    """`responds` is whether further requests make sense. `ahead` is how far Klaviyo's clock is ahead of ours."""
 
     finding: Finding
-    answers: bool = False
+    responds: bool = False
     ahead: timedelta | None = None
 
 
 def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
-    """Ask for the account without a key: Klaviyo's own 401 says that it is there, and what time it is there."""
+    """Request the account without a key. Klaviyo's 401 shows that the API responds, and its `Date` header the time."""
     try:
         origin = Origin(account.api_url)
     except InsecureUrl as error:
@@ -41,7 +41,7 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
     before = clock()
     try:
         with proxy_errors():
-            answer = httpx.get(
+            response = httpx.get(
                 origin.url("/api/accounts"),
                 headers={"revision": account.revision, "accept": "application/vnd.api+json"},
                 timeout=TIMEOUT,
@@ -52,33 +52,33 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
         return Reached(failed(CHECK, str(error)))
     except httpx.HTTPError as error:
         return Reached(
-            failed(CHECK, f"{account.api_url} cannot be reached: {secrets.reported(error)}", "check KLAVIYO_API_URL")
+            failed(CHECK, f"{account.api_url} cannot be reached: {secrets.one_line(error)}", "check KLAVIYO_API_URL")
         )
     after = clock()
-    if not _is_klaviyo(answer):
+    if not _is_klaviyo(response):
         return Reached(
             failed(
                 CHECK,
-                f"{account.api_url} answers with HTTP {answer.status_code}, and not as Klaviyo's API does",
-                "check KLAVIYO_API_URL; if it is right, Klaviyo has trouble or a proxy stands between",
+                f"{account.api_url} responds with HTTP {response.status_code}, but not like Klaviyo's API",
+                "check KLAVIYO_API_URL; if it is correct, Klaviyo has an outage, or a proxy answers instead",
             )
         )
-    return Reached(ok(CHECK, f"{account.api_url} answers"), True, _ahead(answer, before + (after - before) / 2))
+    return Reached(ok(CHECK, f"{account.api_url} responds"), True, _ahead(response, before + (after - before) / 2))
 
 
-def _is_klaviyo(answer: httpx.Response) -> bool:
-    if answer.status_code >= 500 or answer.is_redirect:
+def _is_klaviyo(response: httpx.Response) -> bool:
+    if response.status_code >= 500 or response.is_redirect:
         return False
     try:
-        body = answer.json()
+        body = response.json()
     except ValueError:
         return False
     return isinstance(body, dict) and not body.keys().isdisjoint({"errors", "data", "message"})
 
 
-def _ahead(answer: httpx.Response, ours: datetime) -> timedelta | None:
+def _ahead(response: httpx.Response, ours: datetime) -> timedelta | None:
     try:
-        theirs = parsedate_to_datetime(answer.headers["date"])
+        theirs = parsedate_to_datetime(response.headers["date"])
     except (KeyError, ValueError):
         return None
     return (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) + HALF_A_SECOND - ours

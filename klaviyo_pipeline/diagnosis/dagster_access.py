@@ -1,4 +1,4 @@
-"""Whether Dagster's instance can be opened, and where it keeps its runs."""
+"""Checks that Dagster's instance can be opened, and reports where its storage is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from klaviyo_pipeline.postgres.engine import create_engine
 
 CHECK = "Dagster instance"
 
-_MAY_MAKE = sa.text("""
+_MAY_CREATE = sa.text("""
 SELECT rolcreatedb OR rolsuper OR has_database_privilege(current_database(), 'CREATE')
 FROM pg_roles
 WHERE rolname = current_user
@@ -29,44 +29,44 @@ WHERE rolname = current_user
 
 
 def check_dagster() -> list[Finding]:
-    """Open the instance, unless that would be what makes it. Raises whatever keeps it from being opened."""
+    """Open the instance, unless opening would create its storage. Raises any error that prevents opening it."""
     if home() != PROJECT_ROOT:
         return [ok(CHECK, _opened(f"DAGSTER_HOME={home()}"))]
     url = found_storage_url()
     if url is None:
-        return [_to_be_made()]
+        return [_not_created_yet()]
     where = _place(url)
     if _sessions_are_shared(url):
         return [
             warning(
                 CHECK,
-                f"{where} is a pooler in transaction mode: what the web server sets for its session, such as its "
-                "statement_timeout, befalls the daemon and the runs",
+                f"{where} is a pooler in transaction mode: session settings of the web server, such as its "
+                "statement_timeout, also affect the daemon and the runs",
                 f"set {OWN_URL} to the server itself",
             )
         ]
     if not _has_tables(url):
-        return [ok(CHECK, f"empty yet, at {where}; the first run makes its tables")]
+        return [ok(CHECK, f"no tables yet at {where}; the first run creates them")]
     return [ok(CHECK, _opened(where))]
 
 
-def _to_be_made() -> Finding:
-    """The embedded server lets us make anything; another one may not."""
+def _not_created_yet() -> Finding:
+    """A finding about the right to create the storage. On the embedded server the role always has it."""
     warehouse = os.environ.get(WAREHOUSE_URL, "").strip()
-    if warehouse and not _may_make(warehouse):
+    if warehouse and not _may_create(warehouse):
         return failed(
             CHECK,
-            "none yet, and the role may create neither a database nor a schema for it",
-            f"set {OWN_URL} to a database where it may",
+            "no storage yet, and the role may create neither a database nor a schema for it",
+            f"set {OWN_URL} to a database in which the role may create tables",
         )
-    return ok(CHECK, "none yet; the first run makes its database")
+    return ok(CHECK, "no storage yet; the first run creates it")
 
 
-def _may_make(warehouse: str) -> bool:
+def _may_create(warehouse: str) -> bool:
     engine = create_engine(warehouse)
     try:
         with engine.connect() as connection:
-            return bool(connection.execute(_MAY_MAKE).scalar())
+            return bool(connection.execute(_MAY_CREATE).scalar())
     finally:
         engine.dispose()
 
@@ -75,7 +75,8 @@ def _opened(where: str) -> str:
     use_project_instance()
     with DagsterInstance.get() as instance:
         kind = type(instance.run_storage).__name__
-        return f"{kind} at {where}, {instance.get_runs_count()} runs"
+        runs = instance.get_runs_count()
+        return f"{kind} at {where}, {runs:,} {'run' if runs == 1 else 'runs'}"
 
 
 def _has_tables(url: str) -> bool:
@@ -88,7 +89,7 @@ def _has_tables(url: str) -> bool:
 
 
 def _sessions_are_shared(url: str) -> bool:
-    """Whether two connections that are both open are one session of the server; one that is busy may hide it."""
+    """Whether two open connections share one session of the server. A busy pooler may give them two all the same."""
     engine = steady_engine(url)
     backend = sa.text("SELECT pg_backend_pid()")
     try:

@@ -1,4 +1,4 @@
-"""Every check, in the order in which one rests on the other."""
+"""Runs every check of the installation, in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def system_clock() -> datetime:
 
 
 def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: Sequence[str] = ()) -> list[Finding]:
-    """One finding for each check. Raises nothing that a setting, a server or a database can cause.
+    """One finding for each check. A wrong setting, server or database is a finding, never an exception.
 
-    `environ` is the process's own environment: what starts Dagster and the embedded server reads that. Of several
-    accounts, all or those `chosen` by slug, each has its own findings, whose checks begin with its slug.
+    `environ` must be the environment of this process, because Dagster and the embedded server read that one. With
+    several accounts (all, or those in `chosen`), each has its own findings. Their checks start with the slug.
     """
     try:
         accounts = load_accounts(environ, chosen=chosen, now=clock())
     except SettingsError as error:
-        reported = Secrets.of(environ).reported(error)
-        return [failed(SETTINGS, reported), skipped("everything else", f"the {SETTINGS} come first")]
+        message = Secrets.of(environ).one_line(error)
+        return [failed(SETTINGS, message), skipped("all other checks", f"the {SETTINGS} cannot be used")]
     secrets = Secrets.of(environ, (settings.account for settings in accounts.every))
     findings = [failed(SETTINGS, secrets.redact(error)) for error in accounts.errors]
     account_ids: dict[str, str | None] = {}
@@ -52,20 +52,20 @@ def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: 
 def _examine(
     settings: Settings, environ: Mapping[str, str], secrets: Secrets, clock: Clock, *, with_dagster: bool
 ) -> tuple[str | None, list[Finding]]:
-    """The id of an account in Klaviyo, and its findings; those of Dagster's instance, which all share, on request."""
+    """The Klaviyo id of an account, and its findings. `with_dagster` adds those about the shared Dagster instance."""
     reached = reach(settings.account, secrets, clock)
-    reported = _reported(settings, secrets, clock, answers=reached.answers)
-    account_id = reported.identity.id if reported.identity else None
-    looked = check_warehouse(settings, account_id, secrets, clock)
-    # Unless it has a database of its own, Dagster lives on the warehouse's server.
+    access = _account_report(settings, secrets, clock, api_responds=reached.responds)
+    account_id = access.identity.id if access.identity else None
+    warehouse = check_warehouse(settings, account_id, secrets, clock)
+    # By default, Dagster's storage is on the warehouse's server.
     if not with_dagster:
         dagster = []
-    elif looked.reached or environ.get(OWN_URL, "").strip():
+    elif warehouse.reached or environ.get(OWN_URL, "").strip():
         dagster = guarded(DAGSTER, secrets, check_dagster)
     else:
-        dagster = [skipped(DAGSTER, "it is kept on the database's server")]
-    agreement = clocks.compare(database=looked.ahead, klaviyo=reached.ahead)
-    found = [ok(SETTINGS, _summary(settings.account)), reached.finding, *reported.findings, *looked.findings]
+        dagster = [skipped(DAGSTER, "its storage is on the server of the database, which cannot be reached")]
+    agreement = clocks.compare(database=warehouse.ahead, klaviyo=reached.ahead)
+    found = [ok(SETTINGS, _summary(settings.account)), reached.finding, *access.findings, *warehouse.findings]
     return account_id, [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]
 
 
@@ -74,18 +74,18 @@ def _in_terms_of(account: Account, finding: Finding) -> Finding:
     return replace(finding, found=in_terms_of(account, finding.found), remedy=remedy)
 
 
-def _reported(settings: Settings, secrets: Secrets, clock: Clock, *, answers: bool) -> AccountReport:
+def _account_report(settings: Settings, secrets: Secrets, clock: Clock, *, api_responds: bool) -> AccountReport:
     try:
         key = api_key(settings.account.api_key_variable)
     except SettingsError as error:
-        return not_requested("there is no API key", failed(KEY, secrets.reported(error)))
-    if not answers:
-        return not_requested("Klaviyo does not answer")
+        return not_requested("no API key is set", failed(KEY, secrets.one_line(error)))
+    if not api_responds:
+        return not_requested("Klaviyo's API does not respond")
     return check_account_access(settings.account, key, secrets, clock(), refusals_on_record(settings))
 
 
 def _summary(account: Account) -> str:
     return (
-        f"schema {account.slug}, {account.sync_window} windows of {account.timezone} from {account.start_date}, "
-        f"{account.lookback_days} trailing days"
+        f"schema {account.slug}, {account.sync_window} windows in {account.timezone} from {account.start_date}, "
+        f"lookback {account.lookback_days} {'day' if account.lookback_days == 1 else 'days'}"
     )

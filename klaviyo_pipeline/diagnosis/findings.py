@@ -1,4 +1,4 @@
-"""What a check says, and how trouble becomes one line without secrets."""
+"""The result of a check. Also turns errors into one line without secrets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SECRET_KEYS = ("KLAVIYO_API_KEY",)
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was found and, unless all is well, what to do about it.
+    """The result of one check: what was found and, if something is wrong, the remedy.
 
-    `warning` is what works today and may not tomorrow; `skipped` could not be tried because of another finding.
+    `warning` works today but needs attention. `skipped` could not be checked because of another finding.
     """
 
     check: str
@@ -45,18 +45,18 @@ def failed(check: str, found: str, remedy: str | None = None) -> Finding:
 
 
 def skipped(check: str, because: str) -> Finding:
-    return Finding(check, "skipped", f"not tried: {because}")
+    return Finding(check, "skipped", f"not checked: {because}")
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What no finding may show: the keys, and the passwords of the URLs."""
+    """The API keys and the passwords in URLs, which no finding may contain."""
 
     values: frozenset[str] = field(repr=False)
 
     @classmethod
     def of(cls, environ: Mapping[str, str], accounts: Iterable[Account] = ()) -> Secrets:
-        """The secrets of this environment, those that the accounts name among them."""
+        """The secrets in this environment, including the variables that the accounts name."""
         accounts = list(accounts)
         urls = {*SECRET_URLS, *(account.database_url_variable for account in accounts)}
         passwords = [_password(environ.get(name, "")) for name in urls]
@@ -67,13 +67,13 @@ class Secrets:
         found = {*keys, *passwords, *(unquote(password) for password in passwords)}
         return cls(frozenset(found - {""}))
 
-    def reported(self, error: BaseException) -> str:
-        """What an error says, on one line that a terminal can show."""
+    def one_line(self, error: BaseException) -> str:
+        """The message of an error on one line, without secrets and control characters."""
         if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
             error = error.orig
         text = str(error)
         if isinstance(error, psycopg.Error | sa.exc.SQLAlchemyError):
-            # The lines that follow repeat the statement.
+            # The following lines repeat the SQL statement.
             text = text.partition("\n")[0]
         return self.redact(" ".join(text.split())) or type(error).__name__
 
@@ -84,11 +84,11 @@ class Secrets:
 
 
 def guarded(check: str, secrets: Secrets, examine: Callable[[], list[Finding]]) -> list[Finding]:
-    """What `examine` finds; an error that it does not expect is a finding too."""
+    """The findings of `examine`. An exception becomes a failed finding."""
     try:
         return examine()
     except Exception as error:
-        return [failed(check, secrets.reported(error))]
+        return [failed(check, secrets.one_line(error))]
 
 
 def _password(url: str) -> str:

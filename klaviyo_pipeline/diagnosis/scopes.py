@@ -1,7 +1,7 @@
-"""Which scopes the key has: one small request for each that the assets need.
+"""Checks the scopes of the key, with one small request for each scope that the assets need.
 
-The reports are not asked, since their quota is small; their scope is that of the flows. Without that of the tags
-everything but the tags is synced.
+No report is requested, because the report quota is small. Reports need no scope beyond those of the entities. A key
+without the scope for tags syncs everything but tags.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ LISTED = (*ENTITIES.values(), TAGS)
 
 
 def scope_checks() -> list[str]:
-    """The names of the checks, that of the account first."""
+    """The names of the checks; the check of the account is the first."""
     return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *_listing_endpoints(), METRICS)]
 
 
 def scope_findings(
     client: KlaviyoClient, account_refused: Forbidden | None, secrets: Secrets, now: datetime
 ) -> list[Finding]:
-    """One finding for each of `scope_checks`; the account's is known to the caller already."""
+    """One finding for each of `scope_checks`. The caller has already requested the account."""
     requested: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
     for listing in LISTED:
-        requested.append((listing.list_endpoint, _trouble(partial(_first_object, client, listing, now))))
-    requested.append((METRICS, _trouble(client.mapped_metric)))
-    return [_finding(endpoint, trouble, secrets) for endpoint, trouble in requested]
+        requested.append((listing.list_endpoint, _error(partial(_first_object, client, listing, now))))
+    requested.append((METRICS, _error(client.mapped_metric)))
+    return [_finding(endpoint, error, secrets) for endpoint, error in requested]
 
 
-def _trouble(probe: Callable[[], object]) -> KlaviyoError | None:
+def _error(probe: Callable[[], object]) -> KlaviyoError | None:
     try:
         probe()
     except KlaviyoError as error:
@@ -53,18 +53,18 @@ def _first_object(client: KlaviyoClient, listing: Listing, now: datetime) -> obj
 
 
 def _smallest(listing: Listing, now: datetime) -> ListingQuery:
-    """The first of the entity's listings, one object a page."""
+    """The first listing query of the entity, with one object per page."""
     return replace(listing.queries(None, None, now)[0], page_size=1)
 
 
-def _finding(endpoint: Endpoint, trouble: KlaviyoError | None, secrets: Secrets) -> Finding:
-    if trouble is None:
-        return ok(_check(endpoint), "the key has it")
-    message = secrets.reported(trouble)
+def _finding(endpoint: Endpoint, error: KlaviyoError | None, secrets: Secrets) -> Finding:
+    if error is None:
+        return ok(_check(endpoint), "granted to the key")
+    message = secrets.one_line(error)
     found, remedy = message, ""
-    if isinstance(trouble, MissingScope):
-        found, remedy = f"the key lacks it: {message}", f"create a key with {', '.join(trouble.scopes)}"
-    if isinstance(trouble, Forbidden) and endpoint is TAGS.list_endpoint:
+    if isinstance(error, MissingScope):
+        found, remedy = f"the key lacks this scope: {message}", f"create a key with {', '.join(error.scopes)}"
+    if isinstance(error, Forbidden) and endpoint is TAGS.list_endpoint:
         return warning(_check(endpoint), f"tags are not synced: {found}", remedy)
     return failed(_check(endpoint), found, remedy)
 

@@ -1,4 +1,4 @@
-"""Whether the warehouse can be used: reached, recent enough, writable by the role, migrated, this account's."""
+"""Checks the warehouse: connection, Postgres version, rights of the role, migrations, and the account of the schema."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from klaviyo_pipeline.postgres.refusals import Refusal, refusals
 from klaviyo_pipeline.postgres.schema.migrations import pending, read_migrations
 from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, remedy
 
-REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account of schema"
-OBSERVED = "times of observation"
-COUNTED_TWICE = "sums over all accounts count it twice: keep one of the accounts"
+REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account in schema"
+OBSERVED = "observation times"
+COUNTED_TWICE = "sums over all accounts count it twice; keep only one of the accounts"
 AFTER_REACHED = (VERSION, RIGHTS, MIGRATIONS, OWNER, OBSERVED)
 OLDEST_MAJOR = 14
 
@@ -57,8 +57,8 @@ Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
-class Looked:
-    """The findings; by how much the database's clock goes before ours, where it could be asked."""
+class WarehouseReport:
+    """The findings, and how far the database's clock is ahead of ours; None if the database cannot be reached."""
 
     findings: list[Finding]
     ahead: timedelta | None = None
@@ -68,25 +68,25 @@ class Looked:
         return self.ahead is not None
 
 
-def check_warehouse(settings: Settings, account_id: str | None, secrets: Secrets, clock: Clock) -> Looked:
-    """Look, in a transaction that cannot write. `account_id` is whose the key is, None if nobody said."""
+def check_warehouse(settings: Settings, account_id: str | None, secrets: Secrets, clock: Clock) -> WarehouseReport:
+    """Check the warehouse in a read-only transaction. `account_id` is the account of the key; None if not known."""
     try:
         url = warehouse_url(settings.database_url)
         with _read_only(url) as connection:
             ahead = _ahead(connection, clock)
-            return Looked(_Look(settings, url, connection, account_id, secrets).findings(), ahead)
+            return WarehouseReport(_WarehouseCheck(settings, url, connection, account_id, secrets).findings(), ahead)
     except Exception as error:
-        reached = failed(REACHED, secrets.reported(error))
-        return Looked([reached, *(skipped(check, "the database cannot be used") for check in AFTER_REACHED)])
+        reached = failed(REACHED, secrets.one_line(error))
+        return WarehouseReport([reached, *(skipped(check, "the database cannot be used") for check in AFTER_REACHED)])
 
 
 def refusals_on_record(settings: Settings) -> list[Refusal]:
-    """What Klaviyo refused of its reports when they were last asked; nothing where the warehouse cannot tell."""
+    """The report statistics that Klaviyo refused at the last sync; empty if the warehouse cannot be read."""
     try:
         with _read_only(warehouse_url(settings.database_url)) as connection:
             return refusals(connection, settings.account.slug)
     except Exception:
-        # What keeps the warehouse from telling is a finding of its own.
+        # `check_warehouse` reports why the warehouse cannot be read.
         return []
 
 
@@ -101,7 +101,7 @@ def _read_only(url: str) -> Iterator[sa.Connection]:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _WarehouseCheck:
     settings: Settings
     url: str
     connection: sa.Connection
@@ -121,7 +121,7 @@ class _Look:
             lacking: Sequence[str] = pending(self.url, self.schema, SQL_DIR)
             migrations = _migrations(lacking)
         except Exception as error:
-            lacking, migrations = (), failed(MIGRATIONS, self.secrets.reported(error))
+            lacking, migrations = (), failed(MIGRATIONS, self.secrets.one_line(error))
         return [
             ok(REACHED, self._where(server)),
             _version(server),
@@ -137,30 +137,31 @@ class _Look:
         return place if self.settings.database_url else f"embedded, {place}"
 
     def _owner(self) -> list[Finding]:
-        holds = None
+        bound_to = None
         if sa.inspect(self.connection).has_table("account", schema=self.schema):
             try:
-                holds = check_schema_owner(self.connection, self.settings.account, self.account_id)
+                bound_to = check_schema_owner(self.connection, self.settings.account, self.account_id)
             except AccountRefused as error:
-                return [failed(OWNER, self.secrets.reported(error))]
+                return [failed(OWNER, self.secrets.one_line(error))]
         if self.account_id and (others := other_schemas(self.connection, self.schema, self.account_id)):
-            found = f"{self.account_id}, as the key's; schema {', '.join(others)} holds the same account"
+            schemas = f"schema {others[0]}" if len(others) == 1 else f"schemas {', '.join(others)}"
+            found = f"{self.account_id}, which is also in {schemas}"
             return [warning(OWNER, found, f"{COUNTED_TWICE}, and drop the schema of the other")]
-        if holds is None:
-            return [ok(OWNER, "nobody's yet; the first sync takes it for the account of the key")]
+        if bound_to is None:
+            return [ok(OWNER, "none yet; the first sync binds the schema to the account of the key")]
         if self.account_id is None:
-            return [skipped(OWNER, f"it is {holds}'s, and Klaviyo did not tell whose the key is")]
-        return [ok(OWNER, f"{holds}, as the key's; windows are {self.settings.account.sync_window}")]
+            return [skipped(OWNER, f"the schema is bound to {bound_to}, but the account of the key is not known")]
+        return [ok(OWNER, f"{bound_to}, the account of the key; {self.settings.account.sync_window} windows")]
 
     def _observed(self) -> list[Finding]:
         self.connection.rollback()
         if not sa.inspect(self.connection).has_table("sync_windows", schema=self.schema):
-            return [ok(OBSERVED, "nothing is stored yet")]
+            return [ok(OBSERVED, "no data yet")]
         ahead = ahead_of_clock(self.connection, self.schema)
         if not ahead:
-            return [ok(OBSERVED, "all lie in the past")]
+            return [ok(OBSERVED, "all in the past")]
         rows = ", ".join(f"{rows:,} in {name}" for name, rows in ahead.items())
-        return [failed(OBSERVED, f"some rows are ahead of the database's clock: {rows}", REMEDY)]
+        return [failed(OBSERVED, f"some are ahead of the database's clock: {rows}", REMEDY)]
 
 
 def _version(server: sa.Row[tuple[object, ...]]) -> Finding:
@@ -175,10 +176,10 @@ def _rights(
     role = str(server.role)
     if server.read_only:
         return failed(
-            RIGHTS, f"{role}: the server takes no writes from it", "use the primary, and a role that may write"
+            RIGHTS, f"{role} cannot write: its transactions are read-only", "use the primary, and a role that may write"
         )
     if server.may_create_tables is None and not server.may_create_schemas:
-        grant = f"GRANT CREATE ON DATABASE {server.database} TO {role}, or have the schema made for it"
+        grant = f"GRANT CREATE ON DATABASE {server.database} TO {role}, or have an administrator create the schema"
         return failed(RIGHTS, f"{role} may not create the schema {schema}", grant)
     if owners and (closed or must_create):
         missing = f"read and write {', '.join(closed)}" if closed else f"change the tables of {schema}"
@@ -192,8 +193,8 @@ def _rights(
             RIGHTS, f"{role} may not create tables in {schema}", f"GRANT CREATE, USAGE ON SCHEMA {schema} TO {role}"
         )
     if not server.may_use_temporary:
-        grant = f"GRANT TEMPORARY ON DATABASE {server.database} TO {role}: rows are copied into a temporary table first"
-        return failed(RIGHTS, f"{role} may not make temporary tables", grant)
+        grant = f"GRANT TEMPORARY ON DATABASE {server.database} TO {role}; the merge uses temporary tables"
+        return failed(RIGHTS, f"{role} may not create temporary tables", grant)
     if closed:
         grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
         return failed(RIGHTS, f"{role} may not read and write {', '.join(closed)}", grant)
@@ -202,16 +203,16 @@ def _rights(
 
 def _migrations(lacking: Sequence[str]) -> Finding:
     if not lacking:
-        return ok(MIGRATIONS, f"all {len(read_migrations(SQL_DIR))} applied")
+        return ok(MIGRATIONS, f"all {len(read_migrations(SQL_DIR))} are applied")
     return warning(
         MIGRATIONS,
         f"{len(lacking)} to apply: {', '.join(lacking)}",
-        "run `klaviyo-pipeline migrate`; a sync does it first by itself",
+        "run `klaviyo-pipeline migrate`; `sync` also does it",
     )
 
 
 def _ahead(connection: sa.Connection, clock: Clock) -> timedelta:
-    connection.execute(sa.text("SELECT 1"))  # the connection is opened before the time is taken
+    connection.execute(sa.text("SELECT 1"))  # opens the connection before the clock is read
     before = clock()
     theirs: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     after = clock()

@@ -1,6 +1,6 @@
-"""Reports for people: a page and previews of what Postgres holds, in words, tables and charts.
+"""Reports for people: an HTML page and Markdown previews of the metrics in Postgres, as text, tables and charts.
 
-Belongs here: reading the metrics tables for a period, and showing them. Does not belong here: Dagster, Klaviyo's API,
-or anything that writes to the database. matplotlib and Jinja are imported by `charts` and `page` alone, which the
-command line and the assets import when they draw: neither start is slowed.
+Belongs here: reading the metrics tables for a period, and presenting them. Does not belong here: Dagster, Klaviyo's
+API, or anything that writes to the database. Only `charts` and `page` import matplotlib and Jinja. The command line and
+the assets import these two when they draw, so that their start stays fast.
 """

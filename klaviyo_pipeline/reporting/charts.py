@@ -1,6 +1,7 @@
-"""Panels drawn with matplotlib: SVG for a page, PNG for where only pictures are shown.
+"""Draws panels with matplotlib: as SVG for the HTML page, as PNG for Markdown.
 
-The SVG takes its colours from the page's style sheet, so that it follows light, dark and print; its text is text.
+The SVG takes its colours from the page's style sheet, so it follows the light, dark and print modes. Its text is
+selectable text, not paths.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 from PIL import Image
 
-from klaviyo_pipeline.reporting.formats import Form, money, rate
+from klaviyo_pipeline.reporting.formats import Formatter, money, rate
 from klaviyo_pipeline.reporting.panels import BARS, Panel
 
 INK, MUTED, GRID = "#1b2733", "#51606e", "#d5dbe1"
@@ -34,9 +35,9 @@ CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
 SVG_INCHES = (4.0, 2.2)
 PNG_INCHES, PNG_DPI, PNG_COLOURS = (3.6, 2.1), 100, 64
 DAYS_NAMED = 5
-"""Days that are named below a chart, the first and the last among them."""
+"""Number of day labels below a chart, including the first and the last day."""
 MARKED_DAYS = 62
-"""Up to so many days a line marks each of them; a day between two gaps would not be seen otherwise."""
+"""Up to this number of days a line has a marker for each day. Without one, a day between two gaps is invisible."""
 
 STYLE: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
@@ -65,7 +66,7 @@ XLINK = "{http://www.w3.org/1999/xlink}"
 
 
 def svg(panel: Panel, name: str) -> str:
-    """The panel as an `<svg>` element to be put into a page; `name` keeps its ids apart from those of others."""
+    """The panel as an `<svg>` element for a page. `name` makes its ids different from those of other panels."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=SVG_INCHES, layout="constrained")
         _draw(figure.subplots(), panel)
@@ -75,7 +76,7 @@ def svg(panel: Panel, name: str) -> str:
 
 
 def png(panels: Sequence[Panel]) -> bytes:
-    """The panels side by side, two in a row, each under its title."""
+    """The panels in one picture, two in a row, each below its title."""
     rows = math.ceil(len(panels) / 2)
     columns = min(2, len(panels))
     with mpl.rc_context(STYLE):
@@ -88,7 +89,7 @@ def png(panels: Sequence[Panel]) -> bytes:
             axes.set_axis_off()
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png")
-    # Few colours make half the bytes, all of which are stored with the run.
+    # Fewer colours halve the size. The picture is stored with the run.
     packed = io.BytesIO()
     few = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE)
     few.save(packed, format="png", optimize=True)
@@ -104,15 +105,15 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.set_xlim(places[0] - 0.5, places[-1] + 0.5)
     named = sorted({round(place) for place in np.linspace(0, len(places) - 1, DAYS_NAMED)})
     axes.set_xticks(places[named], _day_names([panel.days[place] for place in named]))
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=panel.form not in (rate, money)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, panel.form)))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=panel.formatter not in (rate, money)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, panel.formatter)))
     if len(panel.series) > 1:
         columns = len(panel.series)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0, handlelength=1.2)
 
 
 def _bars(axes: Axes, panel: Panel, places: NDArray[np.float64]) -> None:
-    # One path for all bars of a series: a year of single bars would make a heavy page.
+    # One path for all bars of a series: a year of separate bars would make the page large.
     edges = np.append(places - 0.5, places[-1] + 0.5)
     above = np.zeros(len(places))
     for series, colour in zip(panel.series, SERIES, strict=False):
@@ -136,7 +137,7 @@ def _numbers(values: Sequence[Decimal | None]) -> NDArray[np.float64]:
 
 
 def _day_names(days: Sequence[date]) -> list[str]:
-    """Each day by its name, with the year where another one begins."""
+    """The label of each day, with the year where the year changes."""
     years = [None if days[0].year == days[-1].year else days[0].year - 1, *(day.year for day in days)]
     return [
         f"{day.day} {day:%b}" + (f"\n{day.year}" if before not in (None, day.year) else "")
@@ -144,8 +145,8 @@ def _day_names(days: Sequence[date]) -> list[str]:
     ]
 
 
-def _tick(value: float, form: Form) -> str:
-    if form is rate:
+def _tick(value: float, formatter: Formatter) -> str:
+    if formatter is rate:
         return f"{value * 100:.3g}%"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
@@ -153,16 +154,16 @@ def _tick(value: float, form: Form) -> str:
     return f"{value:.3g}"
 
 
-def _for_page(drawn: str, words: str) -> str:
-    """The drawing as one element: named for who does not see it, without sizes, and ids only where they are used."""
-    root = ElementTree.fromstring(drawn)  # noqa: S314 - drawn here
+def _for_page(drawing: str, label: str) -> str:
+    """The drawing as one element with a label for screen readers, without fixed sizes and unused ids."""
+    root = ElementTree.fromstring(drawing)  # noqa: S314 - drawn here
     for metadata in root.findall(f"{SVG}metadata"):
         root.remove(metadata)
     for element in root.iter(f"{SVG}g"):
         element.attrib.pop("id", None)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
-    root.attrib |= {"role": "img", "aria-label": words, "focusable": "false"}
+    root.attrib |= {"role": "img", "aria-label": label, "focusable": "false"}
     for element in root.iter():
         element.tag = element.tag.removeprefix(SVG)
         if target := element.attrib.pop(f"{XLINK}href", None):

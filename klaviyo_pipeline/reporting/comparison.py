@@ -1,4 +1,4 @@
-"""The key figures of a period beside those of the period before."""
+"""Compares the key metrics of a period with those of the previous period."""
 
 from __future__ import annotations
 
@@ -25,41 +25,44 @@ KEY_METRICS = (
 
 @dataclass(frozen=True)
 class KeyMetric:
-    """A figure of the period, that of the period before, and the change; both empty where they cannot be compared."""
+    """A metric of the period, its value in the previous period, and the change.
+
+    `before` and `change` are empty if the periods cannot be compared.
+    """
 
     label: str
     value: str
     before: str
     change: str
     direction: str
-    """up, down or even, for the reader; not a judgement."""
+    """up, down or even: the sign of the change, not a judgement."""
 
 
 def key_metrics(now: Sending, before: Sending | None) -> list[KeyMetric]:
-    """Every key figure; without a period before, without comparison."""
+    """Every key metric. Without a previous period there is no comparison."""
     return [_key_metric(column, now, before) for column in KEY_METRICS]
 
 
 def by_source(period: str, sources: Sequence[tuple[str, Sending]]) -> Table:
-    """The key figures of each source of messages, and of all together."""
-    together = ("Together", added(Sending, [values for _, values in sources]))
-    rows = [Row(label, [column.of(values) for column in KEY_METRICS]) for label, values in [*sources, together]]
-    return Table(f"Key figures of flows and campaigns, {period}", ["From", *(c.heading for c in KEY_METRICS)], rows)
+    """The key metrics of each source of messages, and the total."""
+    total = ("Total", added(Sending, [values for _, values in sources]))
+    rows = [Row(label, [column.of(values) for column in KEY_METRICS]) for label, values in [*sources, total]]
+    return Table(f"Key metrics by source, {period}", ["Source", *(c.heading for c in KEY_METRICS)], rows)
 
 
 def _key_metric(column: Column, now: Sending, before: Sending | None) -> KeyMetric:
-    value: Decimal | None = getattr(now, column.figure)
-    earlier: Decimal | None = getattr(before, column.figure) if before else None
+    value: Decimal | None = getattr(now, column.metric)
+    earlier: Decimal | None = getattr(before, column.metric) if before else None
     change, direction = "", ""
     if value is not None and earlier is not None:
         difference = value - earlier
-        change = points(difference) if column.form is rate else signed_rate(ratio(difference, earlier))
+        change = points(difference) if column.formatter is rate else signed_rate(ratio(difference, earlier))
         direction = _direction(change)
-    return KeyMetric(column.heading, column.of(now), column.form(earlier) if before else "", change, direction)
+    return KeyMetric(column.heading, column.of(now), column.formatter(earlier) if before else "", change, direction)
 
 
 def _direction(change: str) -> str:
-    """Where a change leads as it is written: what is rounded to nothing leads nowhere."""
+    """The direction of a formatted change. A change that is rounded to zero is even."""
     if not any(digit in change for digit in "123456789"):
         return "even"
     return "up" if change.startswith("+") else "down"

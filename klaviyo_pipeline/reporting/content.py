@@ -1,4 +1,4 @@
-"""What a report says about one period, gathered in one snapshot of the database."""
+"""The content of a report about one period, read in one snapshot of the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.reporting.comparison import KeyMetric, by_source, key_metrics
-from klaviyo_pipeline.reporting.formats import Form, count, money, rate
+from klaviyo_pipeline.reporting.formats import Formatter, count, money, rate
 from klaviyo_pipeline.reporting.metric_values import Sending, added
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series
 from klaviyo_pipeline.reporting.period import DAY, Period, spans
@@ -33,7 +33,7 @@ RATES_OVER_TIME = (
 )
 
 DAYS = 30
-"""How many days a report has unless told otherwise."""
+"""Default length of a report."""
 TOP = 10
 CAMPAIGNS_LISTED = 20
 SPANS_NAMED = 6
@@ -52,7 +52,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that a page shows."""
+    """Everything on a page."""
 
     slug: str
     account: AccountFacts
@@ -69,13 +69,13 @@ class Content:
 
 
 def last_days(reader: Reader, zone: ZoneInfo, days: int = DAYS) -> Period:
-    """The last days whose figures of flows or campaigns are final; the last days that are over where none are."""
+    """The last days with final metrics of flows or campaigns. If no day is final, the last complete days."""
     settled = reader.last_settled_day(FLOWS.table.report, CAMPAIGNS.table.report)
     return Period.ending(settled or reader.now().astimezone(zone).date() - DAY, days)
 
 
 def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
-    """Read all of it; `zone` is that of the account's days, for the moments that the page names."""
+    """Read the content of a report. `zone` is the account's time zone; times on the page are in it."""
     flows, campaigns = reader.by_day(FLOWS, period), reader.by_day(CAMPAIGNS, period)
     covered = {name: reader.coverage(subject.table, period) for name, subject in SUBJECTS.items()}
     account = reader.account()
@@ -95,19 +95,19 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
         sections=[
             Section(
                 "Top flows",
-                "By revenue; figures count on the day of the send.",
+                "By revenue. Each message counts on the day it was sent.",
                 ranking(FLOWS, reader.by_object(FLOWS, period), period, TOP),
             ),
             _campaigns(reader, period),
             Section(
                 "Forms",
-                "Every view and every submit counts, also those of the same person.",
+                "Every view and every submit counts, including repeated ones by the same person.",
                 ranking(FORMS, reader.by_object(FORMS, period), period, TOP),
                 [plot.panel(forms, period.days) for plot in FORMS.plots],
             ),
             Section(
                 "Segment growth",
-                "A person who joined two segments counts in both, so segments are not added up to people.",
+                "A person who joined two segments counts in both, so the segments have no total.",
                 ranking(SEGMENTS, reader.by_object(SEGMENTS, period), period, TOP),
                 [plot.panel(segments, period.days) for plot in SEGMENTS.plots],
             ),
@@ -118,7 +118,10 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
 
 
 def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> tuple[Sending | None, str]:
-    """The period before in sums, and in words; no sums where days are missing in one of the two."""
+    """The sums of the previous period, and a sentence about the comparison.
+
+    The sums are None if days are missing in one of the two periods.
+    """
     before = period.before
     lacking: list[str] = []
     for subject in (FLOWS, CAMPAIGNS):
@@ -127,13 +130,13 @@ def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> 
         if not never and not (earlier.is_whole and now.is_whole):
             lacking.append(subject.table.entity)
     if lacking:
-        return None, f"Not compared with {before}: days of {' and '.join(lacking)} are not there in one of the two."
+        return None, f"Not compared with {before}: days of {' and '.join(lacking)} are missing in one of the periods."
     days = [reader.by_day(subject, before).values() for subject in (FLOWS, CAMPAIGNS)]
     return added(Sending, [one for found in days for one in found]), f"Compared with {before}."
 
 
 def _notices(covered: Mapping[str, Coverage]) -> Iterator[str]:
-    """What is to be known of the figures before they are read; what holds of several kinds of object, once."""
+    """Notices about incomplete or preliminary metrics. A notice about several kinds of object appears once."""
     about: dict[str, list[str]] = {}
     for name, described in covered.items():
         for notice in coverage_notices(described):
@@ -143,44 +146,46 @@ def _notices(covered: Mapping[str, Coverage]) -> Iterator[str]:
 
 
 def coverage_notices(described: Coverage) -> Iterator[str]:
-    """What is to be known of figures of these days before they are read; nothing where all are there and final."""
+    """Notices about days whose metrics are missing or may change; none if all days are complete and final."""
     if not described.synced and not described.open:
         yield "not synced for any of these days."
     elif described.missing:
         yield f"not synced for {named_days(described.missing)}."
     if described.open:
-        yield f"{named_days(described.open)} not over when last asked."
+        yield f"synced only in part for {named_days(described.open)}, requested before the end of the day."
     if described.unsettled:
-        yield f"figures of {named_days(described.unsettled)} may still change."
+        yield f"metrics may still change for {named_days(described.unsettled)}."
     if described.without_revenue:
         yield (
-            f"revenue of {named_days(described.without_revenue)} is not known: Klaviyo refuses it for the "
+            f"revenue is not known for {named_days(described.without_revenue)}, because Klaviyo refuses it for the "
             "conversion metric."
         )
 
 
 def named_days(days: Sequence[date]) -> str:
-    """How many days, and which: a few spans by their ends."""
-    found = [str(span) for span in spans(days)]
-    more = f" and {len(found) - SPANS_NAMED} more spans" if len(found) > SPANS_NAMED else ""
+    """The number of days, and the first few ranges: `4 days (1 Mar 2025 to 3 Mar 2025, 9 Mar 2025)`."""
+    ranges = [str(span) for span in spans(days)]
+    others = len(ranges) - SPANS_NAMED
+    more = f" and {others} more {'range' if others == 1 else 'ranges'}" if others > 0 else ""
     unit = "day" if len(days) == 1 else "days"
-    return f"{len(days):,} {unit} ({', '.join(found[:SPANS_NAMED])}{more})"
+    return f"{len(days):,} {unit} ({', '.join(ranges[:SPANS_NAMED])}{more})"
 
 
 def _over_time(period: Period, flows: Mapping[date, Sending], campaigns: Mapping[date, Sending]) -> list[Panel]:
-    together = {
-        day: added(Sending, [of[day] for of in (flows, campaigns) if day in of]) for day in {*flows, *campaigns}
+    total = {
+        day: added(Sending, [by_day[day] for by_day in (flows, campaigns) if day in by_day])
+        for day in {*flows, *campaigns}
     }
 
-    def both(title: str, figure: str, form: Form) -> Panel:
+    def both(title: str, metric: str, formatter: Formatter) -> Panel:
         sources = {"flows": flows, "campaigns": campaigns}
-        series = [Series(label, by_day_of(by_day, figure, period.days)) for label, by_day in sources.items()]
-        return Panel(title, BARS, period.days, series, form)
+        series = [Series(label, by_day_of(by_day, metric, period.days)) for label, by_day in sources.items()]
+        return Panel(title, BARS, period.days, series, formatter)
 
     return [
         both("Revenue", "conversion_value", money),
         both("Recipients", "recipients", count),
-        *(plot.panel(together, period.days) for plot in RATES_OVER_TIME),
+        *(plot.panel(total, period.days) for plot in RATES_OVER_TIME),
     ]
 
 
@@ -200,7 +205,7 @@ def _campaigns(reader: Reader, period: Period) -> Section:
     headings = ["Campaign", "Sent", *(column.heading for column in SENDING_COLUMNS)]
     return Section(
         "Campaigns by send day",
-        "All figures of a campaign count on the day on which its send began, whenever they happened.",
+        "All opens, clicks and conversions of a campaign count on the day its send began, whenever they happened.",
         Table(f"{caption} by send day, {period}", headings, rows),
     )
 
@@ -227,4 +232,4 @@ def _freshness(reader: Reader, zone: ZoneInfo) -> Table:
         for row in reader.statuses()
     ]
     headings = ["Asset", "Status", "Synced through", "Last synced", "Missing windows"]
-    return Table(f"How far each asset is synced, times in {zone.key}", headings, rows)
+    return Table(f"Sync status of each asset, times in {zone.key}", headings, rows)

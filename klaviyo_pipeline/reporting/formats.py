@@ -1,4 +1,4 @@
-"""How figures are written, for people who read English."""
+"""Formats values for English readers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 NONE = "–"
-Form = Callable[[Decimal | None], str]
+Formatter = Callable[[Decimal | None], str]
 
 
 def count(value: Decimal | None) -> str:
@@ -19,12 +19,12 @@ def signed_count(value: Decimal | None) -> str:
 
 
 def money(value: Decimal | None) -> str:
-    """An amount in the account's currency, without its name."""
+    """An amount in the account's currency, without the currency's name."""
     return NONE if value is None else f"{value:,.2f}"
 
 
 def round_money(value: Decimal | None) -> str:
-    """An amount without its cents, for where it has to be read at a glance."""
+    """An amount; from 1,000 on it is rounded to a whole number, for key metrics."""
     return money(value) if value is not None and abs(value) < 1_000 else count(value)
 
 

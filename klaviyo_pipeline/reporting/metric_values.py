@@ -1,7 +1,7 @@
-"""Figures of an object, a day or a period: sums that Klaviyo's own figures add up to, and rates from those sums.
+"""Metrics of an object, a day or a period: sums of Klaviyo's daily values, and rates computed from these sums.
 
-A sum is None where no figure was told, a rate None where its divisor is 0 or unknown. Rates are fractions of 1.
-Where a rate rests on uniques, the sum is one of the messages' daily uniques, never the uniques of the period.
+A sum is None if no value is known. A rate is None if its divisor is 0 or unknown. Rates are fractions of 1. A sum of
+unique counts adds the daily uniques of each message; it is not the number of unique people in the period.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ Sum = Decimal | None
 
 @dataclass(frozen=True)
 class MetricValues:
-    """Sums by the name of their column; `LATEST` are levels, of which the latest day counts, and not a sum.
+    """Sums by column name.
 
-    `WHOLE` are sums that Klaviyo may refuse: where that of a day or an object is not known, that of all is not.
+    `LATEST` are levels such as a number of members: the value of the latest day is used instead of a sum. `WHOLE` are
+    values that Klaviyo may refuse: if one day or object lacks the value, the sum is None.
     """
 
     LATEST: ClassVar[frozenset[str]] = frozenset()
@@ -31,7 +32,7 @@ class MetricValues:
 
 @dataclass(frozen=True)
 class Sending(MetricValues):
-    """What messages were sent, and what came of them."""
+    """Messages sent, and the opens, clicks, conversions and unsubscribes attributed to them."""
 
     WHOLE = frozenset({"conversion_value"})
 
@@ -67,7 +68,7 @@ class Sending(MetricValues):
 
 @dataclass(frozen=True)
 class FormUse(MetricValues):
-    """How often forms were seen, submitted and closed: every time counted, not people."""
+    """How often forms were viewed, submitted and closed. Counts events, not people."""
 
     viewed_form: Sum = None
     submits: Sum = None
@@ -84,7 +85,7 @@ class FormUse(MetricValues):
 
 @dataclass(frozen=True)
 class Membership(MetricValues):
-    """Who joined and left segments; a person in two segments counts in both."""
+    """Members who joined and left segments. A person in two segments counts in both."""
 
     LATEST = frozenset({"total_members"})
 
@@ -95,12 +96,12 @@ class Membership(MetricValues):
 
     @property
     def members_left(self) -> Sum:
-        """Leaves as a figure below zero."""
+        """The members who left, as a negative number."""
         return None if self.members_removed is None else -self.members_removed
 
     @property
     def growth_rate(self) -> Sum:
-        """Net change per member at the period's begin."""
+        """Net change divided by the number of members at the start of the period."""
         if self.total_members is None or self.net_members_changed is None:
             return None
         return ratio(self.net_members_changed, self.total_members - self.net_members_changed)
@@ -110,8 +111,8 @@ Kind = TypeVar("Kind", bound=MetricValues)
 
 
 def added(kind: type[Kind], every: Iterable[Kind]) -> Kind:
-    """The figures of several objects or days together; levels are left out, for they do not add up."""
-    # One without any figure brings nothing to the sums, and leaves none of them open.
+    """The sums over several objects or days. Levels are left out, because they cannot be added."""
+    # An entry without any value does not make a `WHOLE` sum unknown.
     listed = [one for one in every if any(getattr(one, name) is not None for name in kind.columns())]
     return kind(
         **{
@@ -123,12 +124,12 @@ def added(kind: type[Kind], every: Iterable[Kind]) -> Kind:
 
 
 def total(sums: Iterable[Sum], *, whole: bool = False) -> Sum:
-    """The sum of what is known; None where nothing is, and of a `whole` one where anything is not."""
+    """The sum of the known values. None if none is known; with `whole`, None if any is unknown."""
     listed = list(sums)
     known = [one for one in listed if one is not None]
     return sum(known, Decimal()) if known and not (whole and len(known) < len(listed)) else None
 
 
 def ratio(part: Sum, whole: Sum) -> Sum:
-    """Part per whole; None where there is nothing to divide by."""
+    """Part divided by whole; None if either is unknown or the whole is 0."""
     return None if part is None or not whole else part / whole

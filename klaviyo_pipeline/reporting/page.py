@@ -1,4 +1,4 @@
-"""The performance page: one HTML file that needs no network and no script."""
+"""Renders the performance page: one HTML file that needs no network and no script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPLATE = "performance.html.j2"
 
 
 def render(content: Content) -> str:
-    """The page as HTML. Every text of the account is escaped; the charts, which hold none, are put in as they are."""
+    """The page as HTML. All text from the account is escaped. The charts contain no such text and are not escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("klaviyo_pipeline.reporting", ""),
         autoescape=True,
@@ -30,14 +30,14 @@ def render(content: Content) -> str:
 
 
 def write(page: str, file: Path) -> None:
-    """Write the page in one step: a reader sees the old file or the new one, and a failure leaves the old one."""
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    """Write the page atomically: a reader sees the old file or the new one, and a failure leaves the old one."""
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
-        unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, file)
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, file)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _chart(panel: Panel) -> Markup:
-    return Markup(svg(panel, panel.title))  # noqa: S704 - drawn here, of figures and our own words
+    return Markup(svg(panel, panel.title))  # noqa: S704 - drawn here, from numbers and fixed labels

@@ -1,4 +1,4 @@
-"""A chart as data: what is drawn, and the same figures in words."""
+"""A chart as data: its series, and a description in words."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-from klaviyo_pipeline.reporting.formats import Form
+from klaviyo_pipeline.reporting.formats import Formatter
 from klaviyo_pipeline.reporting.period import Period
 
 Shape = Literal["bars", "lines"]
 BARS: Shape = "bars"
-"""Amounts of a day, those above zero stacked upon each other."""
+"""A bar for each day; values above zero are stacked."""
 LINES: Shape = "lines"
 
 
 @dataclass(frozen=True)
 class Series:
-    """A figure by day, in the order of the panel's days; None where there is none."""
+    """A metric by day, in the order of the panel's days; None on a day without a value."""
 
     label: str
     values: Sequence[Decimal | None]
@@ -27,22 +27,22 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart over days, with one to four series of one unit."""
+    """A chart over days, with one to four series in the same unit."""
 
     title: str
     shape: Shape
     days: Sequence[date]
     series: Sequence[Series]
-    form: Form
+    formatter: Formatter
 
     @property
     def is_empty(self) -> bool:
         return all(value is None for one in self.series for value in one.values)
 
     def in_words(self) -> str:
-        """What a reader who does not see the chart should know: each series' range, and when."""
+        """A description for screen readers: the lowest and the highest value of each series, with their days."""
         sentences = [text for one in self.series if (text := self._sentence(one))]
-        return f"{self.title} by day. {' '.join(sentences)}" if sentences else f"{self.title} by day: no figures."
+        return f"{self.title} by day. {' '.join(sentences)}" if sentences else f"{self.title} by day: no data."
 
     def _sentence(self, series: Series) -> str:
         known = [(value, day) for value, day in zip(series.values, self.days, strict=True) if value is not None]
@@ -50,6 +50,6 @@ class Panel:
             return ""
         (least, least_day), (most, most_day) = min(known), max(known)
         return (
-            f"{series.label.capitalize()}: from {self.form(least)} ({Period(least_day, least_day)}) to "
-            f"{self.form(most)} ({Period(most_day, most_day)})."
+            f"{series.label.capitalize()}: from {self.formatter(least)} ({Period(least_day, least_day)}) to "
+            f"{self.formatter(most)} ({Period(most_day, most_day)})."
         )

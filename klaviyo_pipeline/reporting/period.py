@@ -1,4 +1,4 @@
-"""Days in a row, and how they are written."""
+"""Ranges of consecutive days."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Period:
-    """The days from `first` to `last`, both included, in the account's zone."""
+    """The days from `first` to `last`, inclusive, in the account's time zone."""
 
     first: date
     last: date
 
     @classmethod
     def ending(cls, last: date, days: int) -> Period:
-        """So many days, the last of them given."""
+        """The period of this number of days that ends on `last`."""
         return cls(last - (days - 1) * DAY, last)
 
     @property
@@ -35,7 +35,7 @@ class Period:
 
 
 def spans(days: Iterable[date]) -> list[Period]:
-    """The days, in order, as periods without a gap."""
+    """The days as contiguous periods, in order."""
     found: list[Period] = []
     for day in sorted(days):
         if found and day - found[-1].last == DAY:

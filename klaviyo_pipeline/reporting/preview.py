@@ -1,4 +1,4 @@
-"""A glance at the metrics of a period, in Markdown: the top objects as a table, their days as a small picture."""
+"""Previews of the metrics of a period, in Markdown: a table of the top objects, and a chart by day."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from klaviyo_pipeline.reporting.report_tables import Row, Table, markdown, ranki
 from klaviyo_pipeline.reporting.subjects import Subject
 
 TOP = 5
-RATES_NOTE = "\\* daily rates weighted by deliveries"
+RATES_NOTE = "\\* Average of the daily rates, weighted by deliveries."
 
 
 def top_table(reader: Reader, subject: Subject[Kind], period: Period) -> str:
-    """The top objects of the period. The UI shows less than 1,000 characters at once, and more on a click."""
+    """The top objects of the period. The UI shows the first 1,000 characters, and the rest on a click."""
     table = markdown(ranking(subject, reader.by_object(subject, period), period, TOP))
     starred = any(column.heading.endswith("*") for column in subject.columns)
     return f"{table}\n\n{RATES_NOTE}" if starred else table
 
 
 def chart(reader: Reader, subject: Subject[Kind], period: Period) -> str | None:
-    """The days of the period as a picture within the text; None where no day has figures."""
+    """A chart of the period as a picture in the text; None if no day has metrics."""
     by_day = reader.by_day(subject, period)
     panels = [panel for plot in subject.plots if not (panel := plot.panel(by_day, period.days)).is_empty]
     if not panels:
@@ -34,6 +34,6 @@ def chart(reader: Reader, subject: Subject[Kind], period: Period) -> str | None:
 
 
 def key_metrics_table(values: Sequence[KeyMetric], period: Period) -> str:
-    """The key figures of a report as a table."""
+    """The key metrics of a report as a table."""
     rows = [Row(one.label, [one.value, one.before, one.change]) for one in values]
-    return markdown(Table(f"Key figures, {period}", ["", "now", "before", "change"], rows))
+    return markdown(Table(f"Key metrics, {period}", ["", "this period", "previous period", "change"], rows))

@@ -1,4 +1,4 @@
-"""What a report reads from Postgres: figures by day and by object, the account, and how complete the days are."""
+"""The queries of a report: metrics by day and by object, the account, and the coverage of the days."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from klaviyo_pipeline.reporting.subjects import Subject
 _COVERED = "SELECT date, state FROM {schema}.days_covered(:asset, :first, :last)"
 
 NAME_LENGTH = 1_000
-"""Characters of a name that are read: a name may be a megabyte long."""
+"""Maximum number of characters that are read of a name. A name can be a megabyte long."""
 
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """What the schema says of the account; `zone` is that of the days, None before anything was synced."""
+    """The account in the schema. `zone` is the time zone of the windows. All fields are None before the first sync."""
 
     account_id: str | None = None
     zone: str | None = None
@@ -34,7 +34,7 @@ class AccountFacts:
 
 @dataclass(frozen=True)
 class Ranked(Generic[Kind]):
-    """An object's figures over a period; `last_day` is the latest day on which it has any."""
+    """An object's metrics over a period. `last_day` is its latest day with metrics."""
 
     id: str
     name: str | None
@@ -45,9 +45,9 @@ class Ranked(Generic[Kind]):
 
 @dataclass(frozen=True)
 class Coverage:
-    """The days of a period whose figures are not there, not of a whole day, or not final yet.
+    """The days of a period that are missing, open (requested before they ended) or unsettled (not final yet).
 
-    `without_revenue` are those of which Klaviyo gives no revenue for the conversion metric.
+    On the days in `without_revenue` Klaviyo refuses the revenue for the conversion metric.
     """
 
     missing: tuple[date, ...]
@@ -63,7 +63,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads one account's schema over one connection: in a snapshot, if all is to fit together."""
+    """Reads one account's schema over one connection. Use a snapshot for consistent results."""
 
     connection: sa.Connection
     schema: str
@@ -74,7 +74,7 @@ class Reader:
         return AccountFacts(*row) if row else AccountFacts()
 
     def by_day(self, subject: Subject[Kind], period: Period) -> dict[date, Kind]:
-        """The figures of all objects together, for each day that has any."""
+        """The sums over all objects, for each day with metrics."""
         kind = subject.kind
         names = [name for name in kind.columns() if name not in kind.LATEST]
         table = self._table(subject.table.name, "date", *names)
@@ -86,7 +86,7 @@ class Reader:
         return {row.pop("date"): kind(**row) for row in self._rows(query)}
 
     def by_object(self, subject: Subject[Kind], period: Period) -> list[Ranked[Kind]]:
-        """Every object with figures in the period, highest rank first."""
+        """Every object with metrics in the period, highest rank first."""
         kind, key, name, status = subject.kind, subject.table.key, subject.name_column, subject.status_column
         label_columns = [name, status] if status else [name]
         table = self._table(subject.table.name, key, "date", *label_columns, *kind.columns())
@@ -111,7 +111,7 @@ class Reader:
         return sorted(found, key=lambda one: (_descending(getattr(one.values, subject.rank)), one.id))
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
-        """How complete these days are. A day of metrics is as complete, and as final, as the report it sums up."""
+        """The coverage of these days. A day of metrics is as complete, and as final, as the report behind it."""
         days = self._table("report_days", "entity", "date", "is_settled", "refused_statistics")
         query = sa.select(days.c.date, days.c.is_settled, days.c.refused_statistics).where(
             days.c.entity == table.report, days.c.date.between(period.first, period.last)
@@ -122,30 +122,30 @@ class Reader:
         return replace(coverage, without_revenue=tuple(refused))
 
     def coverage_of_listing(self, entity: str, period: Period) -> Coverage:
-        """How complete these days are for an entity: whether the objects that were updated on them are there."""
+        """The coverage of these days for an entity: whether the objects that were updated on them are synced."""
         return self._coverage(entity, period, set(period.days))
 
     def last_settled_day(self, *reports: str) -> date | None:
-        """The newest day whose figures are final in one of these reports."""
+        """The latest day with final values in one of these reports."""
         days = self._table("report_days", "entity", "date", "is_settled")
         query = sa.select(sa.func.max(days.c.date)).where(days.c.entity.in_(reports), days.c.is_settled)
         found: date | None = self.connection.execute(query).scalar_one()
         return found
 
     def statuses(self) -> list[Mapping[str, Any]]:
-        """The view `sync_status`, a row for each asset."""
+        """The view `sync_status`, one row for each asset."""
         view = self._table(
             "sync_status", "entity", "status", "last_synced_at", "synced_through", "windows_missing", "last_error"
         )
         return [dict(row) for row in self.connection.execute(sa.select(*view.c)).mappings()]
 
     def now(self) -> datetime:
-        """The database's clock: the beginning of the transaction."""
+        """The start of the transaction, by the database's clock."""
         moment: datetime = self.connection.execute(sa.select(sa.func.now())).scalar_one()
         return moment
 
     def _coverage(self, asset: str, period: Period, settled: set[date]) -> Coverage:
-        # Not `sa.func`: it leaves a schema unquoted that is named by a word which SQL reserves.
+        # Not `sa.func`, because it does not quote a schema whose name is a reserved word of SQL.
         schema = self.connection.dialect.identifier_preparer.quote_identifier(self.schema)
         query = sa.text(_COVERED.format(schema=schema))
         by_state: dict[str, list[date]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Tables as data: made once, shown on a page or in Markdown."""
+"""Tables as data, for the HTML page and for Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNNAMED = "(no name)"
 
 @dataclass(frozen=True)
 class Row:
-    """A row: what it is about, what is told of that in small print, and a cell for each further heading."""
+    """A row: the name of its object, a cell for each further heading, and a detail in small print."""
 
     name: str
     cells: Sequence[str]
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first heading is that of the rows' names."""
+    """A table. The first heading belongs to the names of the rows."""
 
     caption: str
     headings: Sequence[str]
@@ -36,34 +36,34 @@ class Table:
 
 
 def ranking(subject: Subject[Kind], ranked: Sequence[Ranked[Kind]], period: Period, limit: int) -> Table:
-    """The first `limit` objects, and the others together."""
+    """The first `limit` objects, and one row with the sums of the others."""
     about = subject.table.entity
     rows = [_row(subject, one) for one in ranked[:limit]]
     if others := ranked[limit:]:
-        together = added(subject.kind, [one.values for one in others])
+        sums = added(subject.kind, [one.values for one in others])
         name = "1 other" if len(others) == 1 else f"{len(others):,} others"
-        rows.append(Row(name, [column.of(together) for column in subject.columns]))
-    displayed = f"Top {limit} of {len(ranked):,}" if others else "All"
+        rows.append(Row(name, [column.of(sums) for column in subject.columns]))
+    scope = f"Top {limit} of {len(ranked):,}" if others else "All"
     headings = [about.removesuffix("s").capitalize(), *(column.heading for column in subject.columns)]
-    return Table(f"{displayed} {about} {subject.ranked}, {period}", headings, rows)
+    return Table(f"{scope} {about} {subject.ranked}, {period}", headings, rows)
 
 
 def daily(panel: Panel) -> Table:
-    """The figures of a panel, a row for each day."""
+    """The values of a panel, one row for each day."""
     rows = [
-        Row(f"{day.isoformat()}", [panel.form(series.values[place]) for series in panel.series])
+        Row(f"{day.isoformat()}", [panel.formatter(series.values[place]) for series in panel.series])
         for place, day in enumerate(panel.days)
     ]
     return Table(f"{panel.title} by day", ["Day", *(series.label.capitalize() for series in panel.series)], rows)
 
 
 def display_name(name: str | None) -> str:
-    """A name from the account on one line, without what hides or reorders text, and not too long."""
+    """A name from the account on one line, shortened, without characters that hide or reorder text."""
     return shortened(name or "", NAME_LENGTH) or UNNAMED
 
 
 def markdown(table: Table) -> str:
-    """The table in GitHub's Markdown. Names are code, in which nothing is markup and no address becomes a link."""
+    """The table in GitHub's Markdown. Names are code, so that they contain no markup and no links."""
     lines = [f"**{table.caption}**", "", _line(table.headings), _line([":--", *("--:" for _ in table.headings[1:])])]
     return "\n".join([*lines, *(_line([_code(row.name), *row.cells]) for row in table.rows)])
 
@@ -79,5 +79,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    # Neither can be escaped within code in a cell in a way that every renderer knows.
+    # In code inside a table cell, not every renderer supports an escape for these two characters.
     return f"`{re.sub('`', 'ʼ', text).replace('|', '¦')}`"

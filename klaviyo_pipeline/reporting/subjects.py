@@ -1,4 +1,4 @@
-"""What is reported about flows, campaigns, forms and segments, as data: columns of tables, panels of charts."""
+"""The reports about flows, campaigns, forms and segments, as data: the columns of tables and the panels of charts."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from decimal import Decimal
 from typing import Any, Generic
 
 from klaviyo_pipeline.catalog import CAMPAIGN_METRICS, FLOW_METRICS, FORM_METRICS, SEGMENT_METRICS, MetricsTable
-from klaviyo_pipeline.reporting.formats import Form, count, money, rate, signed_count, signed_rate
+from klaviyo_pipeline.reporting.formats import Formatter, count, money, rate, signed_count, signed_rate
 from klaviyo_pipeline.reporting.metric_values import FormUse, Kind, Membership, MetricValues, Sending
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series, Shape
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its heading, the figure's name, and how it is written."""
+    """A column of a table: its heading, the name of the metric, and its formatter."""
 
     heading: str
-    figure: str
-    form: Form
+    metric: str
+    formatter: Formatter
 
     def of(self, values: MetricValues) -> str:
-        value: Decimal | None = getattr(values, self.figure)
-        return self.form(value)
+        value: Decimal | None = getattr(values, self.metric)
+        return self.formatter(value)
 
 
-def by_day_of(by_day: Mapping[date, MetricValues], figure: str, days: Sequence[date]) -> list[Decimal | None]:
-    """One figure on each of these days; None on a day without."""
-    return [getattr(by_day[day], figure) if day in by_day else None for day in days]
+def by_day_of(by_day: Mapping[date, MetricValues], metric: str, days: Sequence[date]) -> list[Decimal | None]:
+    """One metric on each of these days; None on a day without metrics."""
+    return [getattr(by_day[day], metric) if day in by_day else None for day in days]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A panel by the names of its figures, each with its label in the legend."""
+    """The declaration of a panel. `values` maps the name of each metric to its label in the legend."""
 
     title: str
     shape: Shape
     values: Mapping[str, str]
-    form: Form
+    formatter: Formatter
 
     def panel(self, by_day: Mapping[date, MetricValues], days: Sequence[date]) -> Panel:
-        """The panel of these days; a day without figures is a gap."""
-        series = [Series(label, by_day_of(by_day, figure, days)) for figure, label in self.values.items()]
-        return Panel(self.title, self.shape, days, series, self.form)
+        """The panel for these days. A day without metrics is a gap."""
+        series = [Series(label, by_day_of(by_day, metric, days)) for metric, label in self.values.items()]
+        return Panel(self.title, self.shape, days, series, self.formatter)
 
 
 @dataclass(frozen=True)
 class Subject(Generic[Kind]):
-    """One metrics table as a report shows it: the objects by rank, and their figures by day."""
+    """The report about one metrics table: a ranking of the objects, and charts by day."""
 
     table: MetricsTable
     kind: type[Kind]
     ranked: str
-    """How the objects are ranked, in words."""
+    """The order of the objects, in words."""
     rank: str
-    """The figure they are ranked by, highest first."""
+    """The metric that orders the objects, highest first."""
     columns: tuple[Column, ...]
     plots: tuple[Plot, ...]
 

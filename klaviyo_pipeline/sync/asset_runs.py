@@ -26,6 +26,7 @@ from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.estimates import Estimate, Estimator
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.stale_runs import tags_of_this_process
 from klaviyo_pipeline.windows import Window, range_tags
@@ -268,11 +269,7 @@ def _add_counts(engine: sa.Engine, schema: str, result: AssetResult) -> None:
     is_census = result.asset in CENSUSES
     names = ("rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests")
     fetched = "rows_listed" if is_census else "rows_fetched"
-    table = sa.table(
-        "census_runs" if is_census else "sync_windows",
-        *(sa.column(name) for name in (*names, fetched, "run_id")),
-        schema=schema,
-    )
+    table = system_table(schema, "census_runs" if is_census else "sync_windows")
     query = sa.select(*(sa.func.coalesce(sa.func.sum(table.c[name]), 0) for name in (fetched, *names))).where(
         table.c.run_id.in_(result.run_ids)
     )

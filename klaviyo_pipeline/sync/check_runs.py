@@ -28,13 +28,13 @@ class CheckBroken(RuntimeError):
     """A check could not run. The message says why."""
 
 
-def run_checks(account: Account, *, ask: bool = False) -> list[Checked]:
-    """Run the checks that read Postgres and, with `ask`, the API checks. Return results sorted by asset and check.
+def run_checks(account: Account, *, api: bool = False) -> list[Checked]:
+    """Run the checks that read Postgres and, with `api`, the API checks. Return results sorted by asset and check.
 
     Raises `CheckBroken` if a check could not run.
     """
     definitions = build_defs([account])
-    names = [f"{account.slug}_checks", *([f"{account.slug}_reconcile"] if ask else [])]
+    names = [f"{account.slug}_checks", *([f"{account.slug}_reconcile"] if api else [])]
     with DagsterInstance.get() as instance:
         runs = [
             definitions.resolve_job_def(name).execute_in_process(

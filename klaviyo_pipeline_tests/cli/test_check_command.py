@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline check`: a line for each check, and its exit code."""
+"""`klaviyo-pipeline check`: one line for each check, and the exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UPDATE sync_windows SET
 def environment(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    # In memory: a file is synced to the disk for each of some hundred events.
+    # In memory: with a file, each of several hundred events would be synced to disk.
     monkeypatch.setattr(DagsterInstance, "get", DagsterInstance.ephemeral)
     url = stored.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", url)
@@ -41,18 +41,18 @@ def code_of(*arguments: str) -> int:
     return ended.value.code
 
 
-def test_a_fresh_account_without_errors_is_done_with_exit_code_0(
-    stored: Stored, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fresh_account_without_errors_exits_with_code_0(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
     stored.run(UNTIL_TODAY)
     assert code_of("--format", "json") == 0
-    found = json.loads(capsys.readouterr().out)
+    results = json.loads(capsys.readouterr().out)
     declared = {(a, check.name) for a, checks in database_checks(Account(slug=SLUG)).items() for check in checks}
-    assert {(one["asset"], one["check"]) for one in found} == declared
-    assert {one["outcome"] for one in found} <= {"passed", "warning"}
+    assert {(result["asset"], result["check"]) for result in results} == declared
+    assert {result["outcome"] for result in results} <= {"passed", "warning"}
 
 
-def test_an_error_is_exit_code_1_and_a_line_with_the_remedy(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_exits_with_code_1_and_prints_a_line_with_the_remedy(
+    stored: Stored, capsys: pytest.CaptureFixture[str]
+) -> None:
     stored.run(UNTIL_TODAY)
     stored.run("UPDATE flow_metrics SET recipients = 1 WHERE flow_id = 'F2' AND date = '2025-03-05'")
     stored.run("UPDATE account SET currency = 'EUR'")
@@ -63,7 +63,7 @@ def test_an_error_is_exit_code_1_and_a_line_with_the_remedy(stored: Stored, caps
     assert "✔ forms history_is_unbroken" in output
 
 
-def test_a_schema_that_is_not_migrated_is_one_line(
+def test_a_schema_that_is_not_migrated_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KLAVIYO_ACCOUNT", "other")
@@ -71,6 +71,6 @@ def test_a_schema_that_is_not_migrated_is_one_line(
     assert "klaviyo-pipeline migrate" in capsys.readouterr().err
 
 
-def test_asking_klaviyo_needs_the_key(capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of("--ask") == 1
+def test_checks_against_the_api_need_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("--api") == 1
     assert "KLAVIYO_API_KEY is not set" in capsys.readouterr().err

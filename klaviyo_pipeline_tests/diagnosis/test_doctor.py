@@ -1,4 +1,4 @@
-"""The doctor: every trouble is a line of its own with its remedy, nothing is written and nothing secret is shown."""
+"""`klaviyo-pipeline doctor`: each fault is one line with a remedy. It writes nothing and prints no secret."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def server(shop: SandboxAccount) -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> Set:
-    """Sets environment variables; None takes one away."""
+    """Sets environment variables; None unsets a variable."""
 
     def change(**values: str | None) -> None:
         for name, value in values.items():
@@ -71,7 +71,7 @@ def installation(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All as it should be, before the first sync."""
+    """A correct installation before the first sync."""
     setting(
         KLAVIYO_ACCOUNT="shop",
         KLAVIYO_API_URL=server.url,
@@ -84,18 +84,18 @@ def installation(
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
 
 
-def look(ahead: timedelta = timedelta()) -> dict[str, Finding]:
-    """The findings by check, on a machine whose clock goes ahead by so much."""
+def diagnose(ahead: timedelta = timedelta()) -> dict[str, Finding]:
+    """The findings by check, on a machine whose clock is ahead by this much."""
     return {finding.check: finding for finding in examine(os.environ, lambda: system_clock() + ahead)}
 
 
-def trouble() -> set[str]:
-    """The checks that are not well, those left out for want of another among them."""
-    return {check for check, finding in look().items() if finding.verdict != "ok"}
+def checks_not_ok() -> set[str]:
+    """The checks that are not ok, including the skipped ones."""
+    return {check for check, finding in diagnose().items() if finding.verdict != "ok"}
 
 
 def sync_before(database: str, account_id: str = "SHOP01") -> None:
-    """Leave the schema as a sync of that account would."""
+    """Prepare the schema like a sync of this account does."""
     migrate(database, "shop", SQL_DIR)
     engine = create_engine(database)
     account = Account(slug="shop", timezone="America/New_York")
@@ -111,14 +111,14 @@ def sync_before(database: str, account_id: str = "SHOP01") -> None:
     engine.dispose()
 
 
-def ask(database: str, query: str) -> list[tuple[object, ...]]:
+def query_rows(database: str, query: str) -> list[tuple[object, ...]]:
     with psycopg.connect(database) as connection:
         return connection.execute(query.encode()).fetchall()
 
 
 @pytest.fixture
 def guest(database: str, setting: Set) -> Iterator[str]:
-    """A role that owns nothing and may do nothing, in place of the warehouse's."""
+    """A role without any rights, which replaces the role of the warehouse."""
     role = f"guest_{secrets.token_hex(6)}"
     parts = urlsplit(database)
     with psycopg.connect(database, autocommit=True) as connection:
@@ -131,15 +131,15 @@ def guest(database: str, setting: Set) -> Iterator[str]:
 
 def test_all_is_green_on_a_synced_account(database: str) -> None:
     sync_before(database)
-    findings = look()
+    findings = diagnose()
     assert {finding.verdict for finding in findings.values()} == {"ok"}
     assert all(finding.remedy is None for finding in findings.values())
-    assert "SHOP01" in findings["account of schema"].found
+    assert "SHOP01" in findings["account in schema"].found
 
 
-def test_before_the_first_sync_only_the_migrations_wait(capsys: pytest.CaptureFixture[str]) -> None:
-    findings = look()
-    assert trouble() == {"migrations"}
+def test_before_the_first_sync_only_the_migrations_are_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = diagnose()
+    assert checks_not_ok() == {"migrations"}
     assert findings["migrations"].verdict == "warning"
     assert "klaviyo-pipeline migrate" in str(findings["migrations"].remedy)
     with pytest.raises(SystemExit) as ended:
@@ -148,23 +148,23 @@ def test_before_the_first_sync_only_the_migrations_wait(capsys: pytest.CaptureFi
     assert "001_entities.sql" in capsys.readouterr().out
 
 
-def test_looking_leaves_a_fresh_database_empty_and_makes_none_for_dagster(database: str) -> None:
-    before = ask(database, "SELECT count(*) FROM pg_class")
-    look()
-    assert ask(database, "SELECT count(*) FROM pg_class") == before
-    assert ask(database, "SELECT 1 FROM pg_database WHERE datname = current_database() || '_dagster'") == []
+def test_the_checks_leave_a_new_database_empty_and_create_none_for_dagster(database: str) -> None:
+    before = query_rows(database, "SELECT count(*) FROM pg_class")
+    diagnose()
+    assert query_rows(database, "SELECT count(*) FROM pg_class") == before
+    assert query_rows(database, "SELECT 1 FROM pg_database WHERE datname = current_database() || '_dagster'") == []
 
 
-def test_looking_writes_nothing_into_a_synced_schema(database: str) -> None:
+def test_the_checks_write_nothing_into_a_synced_schema(database: str) -> None:
     sync_before(database)
-    before = ask(database, "SELECT xmin::text, verified_at FROM shop.account")
-    look()
-    assert ask(database, "SELECT xmin::text, verified_at FROM shop.account") == before
-    assert ask(database, "SELECT * FROM shop.api_pacing") == []
+    before = query_rows(database, "SELECT xmin::text, verified_at FROM shop.account")
+    diagnose()
+    assert query_rows(database, "SELECT xmin::text, verified_at FROM shop.account") == before
+    assert query_rows(database, "SELECT * FROM shop.api_pacing") == []
 
 
-def test_no_report_is_requested_and_listings_only_for_one_object(server: SandboxServer) -> None:
-    look()
+def test_no_report_is_requested_and_each_listing_for_one_object_only(server: SandboxServer) -> None:
+    diagnose()
     assert not [entry for entry in server.requests if "report" in entry.path]
     listings = [entry for entry in server.requests if entry.endpoint and entry.endpoint.startswith("get_")]
     sized = {entry.endpoint: entry.query["page[size]"] for entry in listings if "page[size]" in entry.query}
@@ -172,20 +172,18 @@ def test_no_report_is_requested_and_listings_only_for_one_object(server: Sandbox
     assert len(listings) < 15
 
 
-def test_without_a_key_the_rest_is_still_looked_at(setting: Set, database: str) -> None:
+def test_without_a_key_everything_else_is_still_checked(setting: Set, database: str) -> None:
     sync_before(database)
     setting(KLAVIYO_API_KEY=None)
-    findings = look()
+    findings = diagnose()
     assert findings["API key"].verdict == "failed"
     assert "KLAVIYO_API_KEY is not set" in findings["API key"].found
-    assert findings["Klaviyo's address"].verdict == "ok"
+    assert findings["Klaviyo API"].verdict == "ok"
     assert findings["migrations"].verdict == "ok"
-    assert findings["account of schema"].verdict == "skipped"
+    assert findings["account in schema"].verdict == "skipped"
 
 
-def test_a_key_that_klaviyo_does_not_know_is_red_and_not_visible(
-    setting: Set, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_key_fails_and_is_not_printed(setting: Set, capsys: pytest.CaptureFixture[str]) -> None:
     setting(KLAVIYO_API_KEY="pk_not_known_to_anybody")
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
@@ -193,24 +191,24 @@ def test_a_key_that_klaviyo_does_not_know_is_red_and_not_visible(
     output = capsys.readouterr()
     assert "does not accept the API key" in output.out
     assert "not_known_to_anybody" not in output.out + output.err
-    assert look()["scope flows:read"].verdict == "skipped"
+    assert diagnose()["scope flows:read"].verdict == "skipped"
 
 
 @pytest.mark.parametrize("scope", ["accounts", "flows", "campaigns", "forms", "segments", "tags", "metrics"])
-def test_a_scope_that_the_key_lacks_is_reported_and_named(scope: str, shop: SandboxAccount, database: str) -> None:
+def test_a_missing_scope_is_named(scope: str, shop: SandboxAccount, database: str) -> None:
     sync_before(database)
     shop.api_keys = {key_of(shop): set(READ_SCOPES) - {f"{scope}:read"}}
-    dependent = {"accounts": {"time zone", "account of schema"}, "metrics": {"conversion metric"}}
-    assert trouble() == {f"scope {scope}:read"} | dependent.get(scope, set())
-    finding = look()[f"scope {scope}:read"]
+    dependent = {"accounts": {"time zone", "account in schema"}, "metrics": {"conversion metric"}}
+    assert checks_not_ok() == {f"scope {scope}:read"} | dependent.get(scope, set())
+    finding = diagnose()[f"scope {scope}:read"]
     assert f"{scope}:read" in str(finding.remedy)
-    # Everything but the tags is synced without theirs.
+    # A key without the scope for tags still syncs everything else.
     assert finding.verdict == ("warning" if scope == "tags" else "failed")
 
 
-def test_a_retired_revision_is_red_with_one_that_serves(setting: Set) -> None:
+def test_a_retired_revision_fails_with_a_remedy(setting: Set) -> None:
     setting(KLAVIYO_REVISION="2023-01-15")
-    finding = look()["API revision"]
+    finding = diagnose()["API revision"]
     assert finding.verdict == "failed"
     assert "KLAVIYO_REVISION" in str(finding.remedy)
 
@@ -225,9 +223,9 @@ def test_a_retirement_of_the_revision_within_three_months_is_a_warning(today: da
     assert "2028-07-1" in findings["API revision"].found
 
 
-def test_another_zone_than_the_accounts_is_red_with_the_right_setting(setting: Set) -> None:
+def test_a_time_zone_other_than_the_accounts_fails_with_the_correct_setting(setting: Set) -> None:
     setting(KLAVIYO_TIMEZONE="UTC")
-    finding = look()["time zone"]
+    finding = diagnose()["time zone"]
     assert finding.verdict == "failed"
     assert "KLAVIYO_TIMEZONE=America/New_York" in str(finding.remedy)
 
@@ -235,10 +233,10 @@ def test_another_zone_than_the_accounts_is_red_with_the_right_setting(setting: S
 def test_another_schema_with_the_same_account_is_a_warning(setting: Set, database: str) -> None:
     sync_before(database)
     setting(KLAVIYO_ACCOUNT="shop_again")
-    finding = look()["account of schema"]
+    finding = diagnose()["account in schema"]
     assert (finding.verdict, finding.found) == (
         "warning",
-        "SHOP01, as the key's; schema shop holds the same account",
+        "SHOP01, which is also in schema shop",
     )
     assert "drop the schema" in str(finding.remedy)
 
@@ -250,94 +248,97 @@ def test_two_accounts_with_one_key_are_a_warning(
     entries = ", ".join(f"{{slug: {slug}, api_key_env: KLAVIYO_API_KEY}}" for slug in ("shop", "shop_again"))
     file.write_text(f"defaults: {{api_url: '{server.url}', timezone: {shop.timezone}}}\naccounts: [{entries}]\n")
     setting(KLAVIYO_ACCOUNTS_FILE=str(file), KLAVIYO_ACCOUNT="")
-    finding = look()["accounts"]
+    finding = diagnose()["accounts"]
     assert (finding.verdict, finding.found) == (
         "warning",
         "shop and shop_again are the same Klaviyo account, SHOP01",
     )
 
 
-def test_the_old_name_of_the_zone_is_the_same_zone(
+def test_an_old_name_of_the_time_zone_is_the_same_time_zone(
     shop: SandboxAccount, setting: Set, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_before(database)
     monkeypatch.setattr(shop, "timezone", "US/Eastern")
-    findings = look()
+    findings = diagnose()
     assert findings["time zone"].verdict == "ok"
-    assert findings["time zone"].found == "America/New_York, as the account's own, which Klaviyo calls US/Eastern"
-    assert findings["account of schema"].verdict == "ok"
+    assert (
+        findings["time zone"].found
+        == "America/New_York, the same as the account's (Klaviyo's name for it is US/Eastern)"
+    )
+    assert findings["account in schema"].verdict == "ok"
 
 
 def test_how_the_conversion_metric_was_found_is_reported() -> None:
-    finding = look()["conversion metric"]
+    finding = diagnose()["conversion metric"]
     assert finding.verdict == "ok"
     assert '"Placed Order", the account\'s mapped revenue metric' in finding.found
 
 
-def test_statistics_that_klaviyo_refuses_for_the_conversion_metric_are_warned_of(database: str) -> None:
+def test_statistics_that_klaviyo_refuses_for_the_conversion_metric_are_a_warning(database: str) -> None:
     sync_before(database)
     with psycopg.connect(database) as connection:
         connection.execute(
             "INSERT INTO shop.conversion_refusals VALUES ('flow series', 'RPlacd', '{conversion_value}', now())"
         )
-    finding = look()["conversion metric"]
+    finding = diagnose()["conversion metric"]
     assert finding.verdict == "warning"
-    assert "Klaviyo refuses conversion_value of the flow series report" in finding.found
+    assert "Klaviyo rejects conversion_value in the flow series report" in finding.found
     assert "KLAVIYO_CONVERSION_METRIC_ID" in str(finding.remedy)
 
 
-def test_a_conversion_metric_that_the_account_lacks_is_red(setting: Set) -> None:
+def test_a_conversion_metric_that_the_account_lacks_fails(setting: Set) -> None:
     setting(KLAVIYO_CONVERSION_METRIC_ID="NoSuch")
-    finding = look()["conversion metric"]
+    finding = diagnose()["conversion metric"]
     assert finding.verdict == "failed"
     assert "NoSuch" in finding.found
 
 
-def test_an_account_in_which_nothing_counts_as_a_conversion_is_warned_of(shop: SandboxAccount) -> None:
+def test_an_account_without_a_conversion_metric_is_a_warning(shop: SandboxAccount) -> None:
     shop.mapped_metrics = {}
     shop.metrics = {id: metric for id, metric in shop.metrics.items() if metric.name != "Placed Order"}
-    assert look()["conversion metric"].verdict == "warning"
+    assert diagnose()["conversion metric"].verdict == "warning"
 
 
-def test_an_address_where_nobody_answers_is_red_and_costs_no_patience(setting: Set, server: SandboxServer) -> None:
+def test_an_unreachable_api_fails_without_retries(setting: Set, server: SandboxServer) -> None:
     setting(KLAVIYO_API_URL="http://127.0.0.1:1")
-    findings = look()
-    assert findings["Klaviyo's address"].verdict == "failed"
+    findings = diagnose()
+    assert findings["Klaviyo API"].verdict == "failed"
     assert findings["API key"].verdict == "skipped"
     assert findings["database"].verdict == "ok"
     assert server.requests == []
 
 
 @pytest.mark.parametrize("answer", [Fault(200, "<html>hello</html>"), Fault(503, "tired"), Fault(302, "")])
-def test_an_address_where_somebody_else_answers_is_red(answer: Fault, server: SandboxServer) -> None:
+def test_a_url_that_does_not_respond_like_klaviyo_fails(answer: Fault, server: SandboxServer) -> None:
     server.faults.add(path_starts("/api/accounts"), answer)
-    assert look()["Klaviyo's address"].verdict == "failed"
+    assert diagnose()["Klaviyo API"].verdict == "failed"
 
 
-def test_an_address_to_which_the_key_must_not_go_is_requested_nothing(setting: Set) -> None:
+def test_no_request_is_sent_to_an_unencrypted_url(setting: Set) -> None:
     setting(KLAVIYO_API_URL="http://shop.example")
-    assert "unencrypted" in look()["Klaviyo's address"].found
+    assert "unencrypted" in diagnose()["Klaviyo API"].found
 
 
-def test_trouble_of_one_endpoint_is_reported_as_its_own(server: SandboxServer, database: str) -> None:
+def test_a_failing_endpoint_fails_its_own_check_only(server: SandboxServer, database: str) -> None:
     sync_before(database)
     server.faults.add(path_starts("/api/forms"), Fault(500), times=2)
-    assert trouble() == {"scope forms:read"}
+    assert checks_not_ok() == {"scope forms:read"}
 
 
 @pytest.mark.parametrize(("path", "verdict"), [("/api/segments", "failed"), ("/api/tags", "warning")])
-def test_a_refusal_that_names_no_scope_is_reported_in_klaviyos_words(
+def test_a_403_that_names_no_scope_is_reported_with_klaviyos_message(
     path: str, verdict: str, server: SandboxServer
 ) -> None:
     server.faults.add(path_starts(path), Fault.refusal(OTHER_403S["plan"]))
-    finding = look()[f"scope {path.removeprefix('/api/')}:read"]
+    finding = diagnose()[f"scope {path.removeprefix('/api/')}:read"]
     assert finding.verdict == verdict
-    assert "Klaviyo forbids this: Account must have Advanced KDP enabled." in finding.found
+    assert "Klaviyo denied access: Account must have Advanced KDP enabled." in finding.found
     assert "lacks" not in finding.found
     assert not finding.remedy
 
 
-def test_a_database_that_is_not_there_is_red_without_its_password(
+def test_an_unreachable_database_fails_without_printing_its_password(
     setting: Set, capsys: pytest.CaptureFixture[str]
 ) -> None:
     setting(KLAVIYO_DATABASE_URL=NOBODY)
@@ -348,78 +349,78 @@ def test_a_database_that_is_not_there_is_red_without_its_password(
     assert "cannot connect to Postgres at 127.0.0.1:1/db" in output.out
     assert "hush" not in output.out + output.err
     assert "Traceback" not in output.out + output.err
-    findings = look()
+    findings = diagnose()
     assert findings["scope flows:read"].verdict == "ok"
     assert findings["Dagster instance"].verdict == findings["migrations"].verdict == "skipped"
 
 
-def test_a_password_that_breaks_the_url_is_not_visible(setting: Set, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_password_that_breaks_the_url_is_not_printed(setting: Set, capsys: pytest.CaptureFixture[str]) -> None:
     setting(KLAVIYO_DATABASE_URL="postgresql://me:hush/hush@127.0.0.1:5432/db")
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 1
     output = capsys.readouterr()
-    assert "KLAVIYO_DATABASE_URL must read" in output.out
+    assert "KLAVIYO_DATABASE_URL must have the form" in output.out
     assert "hush" not in output.out + output.err
 
 
-def test_a_schema_of_another_account_is_red(database: str) -> None:
+def test_a_schema_of_another_account_fails(database: str) -> None:
     sync_before(database, account_id="OTHER1")
-    finding = look()["account of schema"]
+    finding = diagnose()["account in schema"]
     assert finding.verdict == "failed"
     assert "OTHER1" in finding.found
     assert "KLAVIYO_ACCOUNT" in finding.found
 
 
-def test_a_migration_that_was_edited_is_red(database: str) -> None:
+def test_an_edited_migration_fails(database: str) -> None:
     sync_before(database)
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE shop.schema_migrations SET sha256 = 'other' WHERE version = 1")
-    finding = look()["migrations"]
+    finding = diagnose()["migrations"]
     assert finding.verdict == "failed"
     assert "001_entities.sql" in finding.found
 
 
-def test_a_role_that_may_not_create_the_schema_is_red_with_the_grant(guest: str) -> None:
-    findings = look()
+def test_a_role_that_may_not_create_the_schema_fails_with_the_grant(guest: str) -> None:
+    findings = diagnose()
     assert findings["role"].verdict == "failed"
     assert "GRANT CREATE ON DATABASE" in str(findings["role"].remedy)
     assert guest in str(findings["role"].remedy)
 
 
-def test_a_role_that_can_make_no_place_for_dagster_is_reported_the_setting(guest: str) -> None:
-    finding = look()["Dagster instance"]
+def test_a_role_that_cannot_create_dagsters_storage_fails_with_the_setting(guest: str) -> None:
+    finding = diagnose()["Dagster instance"]
     assert finding.verdict == "failed"
     assert "KLAVIYO_DAGSTER_DATABASE_URL" in str(finding.remedy)
 
 
-def test_a_role_that_may_not_write_the_tables_is_red(guest: str, database: str) -> None:
+def test_a_role_that_may_not_write_the_tables_fails_with_the_grant(guest: str, database: str) -> None:
     sync_before(database)
-    finding = look()["role"]
+    finding = diagnose()["role"]
     assert finding.verdict == "failed"
     assert "flows_superseded" in finding.found
-    [(owner,)] = ask(database, "SELECT current_user")
+    [(owner,)] = query_rows(database, "SELECT current_user")
     assert f"role {owner} owns the schema" in finding.found
     grant = f'GRANT "{owner}" TO "{guest}"'
     assert grant in str(finding.remedy)
-    assert grant in look()["migrations"].found
-    # What it says helps.
+    assert grant in diagnose()["migrations"].found
+    # The remedy works.
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(grant.encode())
-    assert {look()[check].verdict for check in ("role", "migrations")} == {"ok"}
+    assert {diagnose()[check].verdict for check in ("role", "migrations")} == {"ok"}
 
 
-def test_a_role_that_only_reads_is_red(guest: str, database: str) -> None:
+def test_a_read_only_role_fails(guest: str, database: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute(
             sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(sql.Identifier(guest))
         )
-    assert "no writes" in look()["role"].found
+    assert "read-only" in diagnose()["role"].found
 
 
-def test_a_server_that_is_too_old_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_too_old_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warehouse_access, "OLDEST_MAJOR", 99)
-    finding = look()["Postgres version"]
+    finding = diagnose()["Postgres version"]
     assert (finding.verdict, finding.remedy) == ("failed", "use Postgres 99 or newer")
 
 
@@ -430,51 +431,51 @@ def test_a_pooler_in_transaction_mode_before_dagsters_storage_is_a_warning(
     sync_before(database)
     with transaction_pooler(database, server_folder, pool_size=1) as pooled:
         setting(KLAVIYO_DAGSTER_DATABASE_URL=pooled)
-        finding = look()["Dagster instance"]
+        finding = diagnose()["Dagster instance"]
     assert (finding.verdict, finding.remedy) == ("warning", "set KLAVIYO_DAGSTER_DATABASE_URL to the server itself")
     assert "a pooler in transaction mode" in finding.found
     setting(KLAVIYO_DAGSTER_DATABASE_URL=database)
-    assert look()["Dagster instance"].verdict == "ok"
+    assert diagnose()["Dagster instance"].verdict == "ok"
 
 
-def test_a_dagster_home_of_ones_own_is_opened_and_its_storage_named(setting: Set, tmp_path: Path) -> None:
+def test_a_custom_dagster_home_is_opened_and_its_storage_is_named(setting: Set, tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     setting(DAGSTER_HOME=str(tmp_path))
-    finding = look()["Dagster instance"]
+    finding = diagnose()["Dagster instance"]
     assert finding.verdict == "ok"
     assert "SqliteRunStorage" in finding.found
     assert str(tmp_path) in finding.found
 
 
-def test_the_projects_own_instance_is_opened_once_it_is_made_and_not_before(setting: Set, database: str) -> None:
-    # An empty DAGSTER_HOME is none; the test's own value is taken back at its end.
+def test_the_projects_instance_is_opened_only_after_it_was_created(setting: Set, database: str) -> None:
+    # An empty DAGSTER_HOME counts as not set. The fixture restores the value after the test.
     setting(KLAVIYO_DAGSTER_DATABASE_URL=database, DAGSTER_HOME="")
-    assert "the first run makes its tables" in look()["Dagster instance"].found
-    assert ask(database, "SELECT to_regclass('runs')") == [(None,)]
+    assert "the first run creates them" in diagnose()["Dagster instance"].found
+    assert query_rows(database, "SELECT to_regclass('runs')") == [(None,)]
     storage.use_project_instance()
     with DagsterInstance.get():
         pass
-    found = look()["Dagster instance"].found
+    found = diagnose()["Dagster instance"].found
     assert "PostgresRunStorage" in found
     assert "0 runs" in found
     assert str(urlsplit(database).password) not in found
 
 
-def test_a_dagster_configuration_that_cannot_be_read_is_red(setting: Set, tmp_path: Path) -> None:
+def test_an_invalid_dagster_configuration_fails(setting: Set, tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text("storage: nonsense\n")
     setting(DAGSTER_HOME=str(tmp_path))
-    assert look()["Dagster instance"].verdict == "failed"
+    assert diagnose()["Dagster instance"].verdict == "failed"
 
 
-def test_a_clock_that_goes_wrong_is_a_warning_and_no_failure(database: str) -> None:
+def test_a_wrong_clock_is_a_warning(database: str) -> None:
     sync_before(database)
-    findings = look(ahead=timedelta(seconds=30))
+    findings = diagnose(ahead=timedelta(seconds=30))
     assert {check for check, finding in findings.items() if finding.verdict != "ok"} == {"clocks"}
     assert findings["clocks"].verdict == "warning"
     assert "this machine is" in findings["clocks"].found
 
 
-def test_rows_observed_ahead_of_the_clock_are_red_until_the_command_that_is_named_resets_them(
+def test_rows_observed_ahead_of_the_clock_fail_until_the_command_in_the_remedy_resets_them(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sync_before(database)
@@ -482,18 +483,18 @@ def test_rows_observed_ahead_of_the_clock_are_red_until_the_command_that_is_name
         connection.execute(
             "INSERT INTO shop.flows (id, raw, observed_at) VALUES ('F1', '{}', clock_timestamp() + interval '1 day')"
         )
-    finding = look()["times of observation"]
+    finding = diagnose()["observation times"]
     assert (finding.verdict, "1 in flows" in finding.found) == ("failed", True)
     assert "klaviyo-pipeline reset-clock" in str(finding.remedy)
     with pytest.raises(SystemExit) as ended:
         main(["reset-clock", "--yes"])
     assert ended.value.code == 0
-    assert "Reset 1 in flows." in capsys.readouterr().out
-    assert look()["times of observation"].verdict == "ok"
+    assert "Reset times: 1 in flows." in capsys.readouterr().out
+    assert diagnose()["observation times"].verdict == "ok"
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
-def test_a_database_that_cannot_contain_utf8_is_red_and_synced_into_by_no_command(
+def test_a_database_without_utf8_fails_and_every_command_refuses_it(
     encoding: str, database: str, setting: Set, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = f"narrow_{secrets.token_hex(6)}"
@@ -503,7 +504,7 @@ def test_a_database_that_cannot_contain_utf8_is_red_and_synced_into_by_no_comman
         connection.execute(sql.SQL(create).format(sql.Identifier(name), sql.Literal(encoding), provider))
         try:
             setting(KLAVIYO_DATABASE_URL=urlsplit(database)._replace(path=f"/{name}").geturl())
-            finding = look()["database"]
+            finding = diagnose()["database"]
             assert finding.verdict == "failed"
             assert f"has the encoding {encoding}" in finding.found
             for command in (["migrate"], ["sync", "flows"]):
@@ -527,7 +528,7 @@ def test_any_two_clocks_more_than_five_seconds_apart_are_a_warning(
     assert clocks.compare(database=ours[0], klaviyo=ours[1]).verdict == verdict
 
 
-def test_a_setting_that_cannot_be_used_is_one_red_line(setting: Set, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_setting_is_one_failed_line(setting: Set, capsys: pytest.CaptureFixture[str]) -> None:
     setting(KLAVIYO_START_DATE="soon")
     with pytest.raises(SystemExit) as ended:
         main(["doctor", "--format", "json"])
@@ -535,7 +536,7 @@ def test_a_setting_that_cannot_be_used_is_one_red_line(setting: Set, capsys: pyt
     reported = json.loads(capsys.readouterr().out)
     assert [(line["check"], line["verdict"]) for line in reported] == [
         ("settings", "failed"),
-        ("everything else", "skipped"),
+        ("all other checks", "skipped"),
     ]
     assert "KLAVIYO_START_DATE='soon'" in reported[0]["found"]
 
@@ -546,11 +547,13 @@ def test_json_contains_every_line(database: str, capsys: pytest.CaptureFixture[s
         main(["doctor", "--format", "json"])
     assert ended.value.code == 0
     reported = json.loads(capsys.readouterr().out)
-    assert [line["check"] for line in reported] == list(look())
+    assert [line["check"] for line in reported] == list(diagnose())
     assert all(line.keys() == {"check", "verdict", "found", "remedy"} for line in reported)
 
 
 def test_errors_are_reported_on_one_line_without_secrets() -> None:
-    kept = Secrets.of({"KLAVIYO_API_KEY": "pk_1", "KLAVIYO_DATABASE_URL": "postgresql://me:a%40b@host/db"})
-    assert kept.reported(ValueError("key pk_1,\npassword a@b or a%40b\x1b[31m")) == "key ***, password *** or ***�[31m"
-    assert "pk_1" not in repr(kept)
+    known = Secrets.of({"KLAVIYO_API_KEY": "pk_1", "KLAVIYO_DATABASE_URL": "postgresql://me:a%40b@host/db"})
+    assert (
+        secrets.one_line(ValueError("key pk_1,\npassword a@b or a%40b\x1b[31m")) == "key ***, password *** or ***�[31m"
+    )
+    assert "pk_1" not in repr(known)

@@ -1,4 +1,4 @@
-"""Metrics written straight into the tables, and the report that is made of them."""
+"""Writes metrics directly into the tables, and builds the report from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline_tests.postgres.store import FIRST_DAY, NOON, SLUG, Store, synced, window
 
 WEEK = Period(FIRST_DAY + timedelta(days=7), FIRST_DAY + timedelta(days=13))
-"""The second week of these books, 8 to 14 March 2025; the first is the period before."""
+"""The second week of the test data, 8 to 14 March 2025. The first week is the previous period."""
 LONG_SETTLED = timedelta(days=60)
 
 
@@ -34,7 +34,7 @@ HOSTILE = (
 
 @dataclass(frozen=True)
 class Books:
-    """A schema that is claimed, with days that are booked one by one."""
+    """A schema bound to an account, with methods that add metrics day by day."""
 
     store: Store
 
@@ -55,7 +55,7 @@ class Books:
             connection.execute(sa.insert(columns).values(row))
 
     def sync(self, days: Iterable[date], *tables: str, after: timedelta = LONG_SETTLED) -> None:
-        """Note these days of reports and metrics as synced, asked so long after their end; of all by default."""
+        """Record these days as synced in the reports and metrics (all by default), requested `after` their end."""
         for name in tables or METRICS:
             for day in days:
                 number = (day - FIRST_DAY).days
@@ -71,12 +71,12 @@ class Books:
         return render(self.content(period))
 
     def value(self, label: str, period: Period = WEEK) -> tuple[str, str, str]:
-        """A key figure: now, before, and the change."""
+        """A key metric: its value, its value in the previous period, and the change."""
         [found] = [one for one in self.content(period).key_metrics if one.label == label]
         return found.value, found.before, found.change
 
     def fill(self) -> None:
-        """Figures of every kind on every day of both weeks, of objects with hostile names."""
+        """Metrics of every kind on every day of both weeks, for objects with hostile names."""
         days = [*WEEK.before.days, *WEEK.days]
         self.sync(days)
         sent = {"recipients": 100, "delivered": 95, "opens_unique": 40, "clicks_unique": 4, "conversion_uniques": 1}

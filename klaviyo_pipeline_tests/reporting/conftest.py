@@ -1,4 +1,4 @@
-"""A claimed schema without any figures."""
+"""A schema bound to an account, without any metrics."""
 
 from __future__ import annotations
 

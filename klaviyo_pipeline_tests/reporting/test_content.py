@@ -1,4 +1,4 @@
-"""What a report says: sums and rates, the comparison with the period before, and what is missing."""
+"""The content of a report: sums and rates, the comparison with the previous period, and notices about missing days."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from klaviyo_pipeline_tests.reporting.books import WEEK, Books
 FORTNIGHT = Period(WEEK.before.first, WEEK.last)
 
 
-def test_the_period_before_is_as_long_and_ends_the_day_before() -> None:
+def test_the_previous_period_has_the_same_length_and_ends_the_day_before() -> None:
     assert Period(date(2025, 3, 8), date(2025, 3, 14)).before == Period(date(2025, 3, 1), date(2025, 3, 7))
     assert Period(date(2025, 3, 8), date(2025, 3, 8)).before == Period(date(2025, 3, 7), date(2025, 3, 7))
 
 
-def test_rates_are_of_sums_over_days_flows_and_campaigns(books: Books) -> None:
+def test_rates_are_computed_from_sums_over_days_flows_and_campaigns(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, recipients=100, delivered=90, opens_unique=9, conversion_value=5)
     books.book("flow_metrics", "F1", WEEK.last, recipients=10, delivered=10, opens_unique=9, conversion_value=0)
     books.book("campaign_metrics", "C1", WEEK.last, recipients=100, delivered=100, opens_unique=22, conversion_value=2)
@@ -31,11 +31,11 @@ def test_rates_are_of_sums_over_days_flows_and_campaigns(books: Books) -> None:
     assert books.value("Open rate*")[0] == "20.00%"
     assert books.value("Recipients")[0] == "210"
     assert books.value("Revenue")[0] == "7.00"
-    together = {row.name: row.cells[3] for row in books.content().by_source.rows}
-    assert together == {"Flows": "18.00%", "Campaigns": "22.00%", "Together": "20.00%"}
+    rates = {row.name: row.cells[3] for row in books.content().by_source.rows}
+    assert rates == {"Flows": "18.00%", "Campaigns": "22.00%", "Total": "20.00%"}
 
 
-def test_revenue_that_is_not_known_of_a_day_or_a_source_is_no_part_of_a_sum(books: Books) -> None:
+def test_the_total_revenue_is_unknown_if_that_of_one_day_or_source_is(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, recipients=10, delivered=10, conversion_value=5)
     books.book("flow_metrics", "F1", WEEK.last, recipients=10, delivered=10)
     books.book("flow_metrics", "F2", WEEK.first, recipients=10, delivered=10, conversion_value=5)
@@ -43,30 +43,30 @@ def test_revenue_that_is_not_known_of_a_day_or_a_source_is_no_part_of_a_sum(book
     assert books.value("Revenue")[0] == "–"
     assert books.value("Revenue per delivery")[0] == "–"
     assert books.value("Recipients")[0] == "40"
-    together = {row.name: row.cells[0] for row in books.content().by_source.rows}
-    assert together == {"Flows": "–", "Campaigns": "2.00", "Together": "–"}
+    revenue = {row.name: row.cells[0] for row in books.content().by_source.rows}
+    assert revenue == {"Flows": "–", "Campaigns": "2.00", "Total": "–"}
 
 
-def test_the_days_of_which_klaviyo_refuses_the_revenue_are_named(books: Books) -> None:
+def test_days_without_revenue_because_klaviyo_refuses_it_are_named(books: Books) -> None:
     books.sync(WEEK.days)
     books.store.run("UPDATE sync_windows SET refused_statistics = '{conversion_value}' WHERE entity = 'flow_report'")
     [notice] = [one for one in books.content().notices if "revenue" in one]
-    assert notice.startswith("Flows: revenue of 7 days")
+    assert notice.startswith("Flows: revenue is not known for 7 days")
 
 
-def test_days_outside_of_the_period_do_not_count(books: Books) -> None:
+def test_days_outside_the_period_do_not_count(books: Books) -> None:
     for on in (WEEK.first - timedelta(days=1), WEEK.first, WEEK.last, WEEK.last + timedelta(days=1)):
         books.book("flow_metrics", "F1", on, recipients=1)
     assert books.value("Recipients")[0] == "2"
 
 
-def test_a_value_that_is_missing_is_no_zero(books: Books) -> None:
+def test_a_missing_value_is_not_zero(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, recipients=3, delivered=0)
     assert books.value("Revenue")[0] == "–"
     assert books.value("Open rate*")[0] == "–"
 
 
-def test_the_period_before_is_compared_in_percent_and_rates_in_points(books: Books) -> None:
+def test_changes_are_in_percent_and_changes_of_rates_in_percentage_points(books: Books) -> None:
     books.sync(FORTNIGHT.days)
     before = {"conversion_value": Decimal(200), "delivered": 100, "opens_unique": 40}
     books.book("flow_metrics", "F1", WEEK.before.first, **before)
@@ -76,7 +76,7 @@ def test_the_period_before_is_compared_in_percent_and_rates_in_points(books: Boo
     assert books.content().compared_with == "Compared with 1 Mar 2025 to 7 Mar 2025."
 
 
-def test_a_change_that_is_rounded_to_nothing_leads_nowhere(books: Books) -> None:
+def test_a_change_that_is_rounded_to_zero_has_no_direction(books: Books) -> None:
     books.sync(FORTNIGHT.days)
     books.book("flow_metrics", "F1", WEEK.before.first, conversion_value=100_000, recipients=100)
     books.book("flow_metrics", "F1", WEEK.first, conversion_value=100_001, recipients=99)
@@ -85,24 +85,24 @@ def test_a_change_that_is_rounded_to_nothing_leads_nowhere(books: Books) -> None
 
 
 @pytest.mark.parametrize("lacking", [WEEK.before.last, WEEK.first])
-def test_nothing_is_compared_where_a_day_of_either_period_is_missing(lacking: date, books: Books) -> None:
+def test_periods_are_not_compared_if_a_day_of_either_is_missing(lacking: date, books: Books) -> None:
     books.sync([on for on in FORTNIGHT.days if on != lacking], "flow_metrics")
     books.sync(FORTNIGHT.days, "campaign_metrics")
     for on in (WEEK.before.first, WEEK.last):
         books.book("flow_metrics", "F1", on, conversion_value=1)
     assert books.value("Revenue") == ("1.00", "", "")
     assert "Not compared" in books.content().compared_with
-    assert "days of flows are not there" in books.content().compared_with
+    assert "days of flows are missing" in books.content().compared_with
 
 
-def test_an_account_that_never_synced_campaigns_is_compared_by_its_flows(books: Books) -> None:
+def test_periods_of_an_account_that_never_synced_campaigns_are_compared_by_flows(books: Books) -> None:
     books.sync(FORTNIGHT.days, "flow_metrics")
     for on in (WEEK.before.first, WEEK.last):
         books.book("flow_metrics", "F1", on, conversion_value=1)
     assert books.value("Revenue") == ("1.00", "1.00", "+0.0%")
 
 
-def test_days_that_are_missing_failed_open_or_not_final_are_named(books: Books) -> None:
+def test_missing_failed_open_and_unsettled_days_are_named(books: Books) -> None:
     books.sync(WEEK.days, "campaign_metrics", "form_metrics", "segment_metrics")
     books.sync([day(7), day(8)], "flow_metrics")
     books.store.record_failed("flow_metrics", 9)
@@ -110,23 +110,23 @@ def test_days_that_are_missing_failed_open_or_not_final_are_named(books: Books) 
     books.sync([day(13)], "flow_metrics", after=-timedelta(hours=2))
     assert list(books.content().notices) == [
         "Flows: not synced for 3 days (10 Mar 2025 to 12 Mar 2025).",
-        "Flows: 1 day (14 Mar 2025) not over when last asked.",
-        "Flows: figures of 1 day (13 Mar 2025) may still change.",
+        "Flows: synced only in part for 1 day (14 Mar 2025), requested before the end of the day.",
+        "Flows: metrics may still change for 1 day (13 Mar 2025).",
     ]
 
 
-def test_what_is_missing_of_several_kinds_is_reported_once(books: Books) -> None:
+def test_a_notice_about_several_kinds_of_object_appears_once(books: Books) -> None:
     books.sync(WEEK.days, "flow_metrics", "campaign_metrics")
     assert list(books.content().notices) == ["Forms, segments: not synced for any of these days."]
 
 
-def test_days_that_were_reported_but_not_computed_are_missing(books: Books) -> None:
+def test_days_with_a_report_but_without_computed_metrics_are_missing(books: Books) -> None:
     books.sync(WEEK.days)
     books.store.run("DELETE FROM sync_windows WHERE entity = 'flow_metrics'")
     assert list(books.content().notices) == ["Flows: not synced for any of these days."]
 
 
-def test_a_day_is_one_of_the_windows_zone(books: Books) -> None:
+def test_a_day_is_in_the_time_zone_of_the_windows(books: Books) -> None:
     books.sync(WEEK.days)
     books.store.run("UPDATE account SET window_timezone = 'Pacific/Auckland'")
     books.store.run("UPDATE sync_windows SET window_start = window_start - interval '13 hours'")
@@ -134,31 +134,31 @@ def test_a_day_is_one_of_the_windows_zone(books: Books) -> None:
     assert list(books.content().notices) == []
 
 
-def test_the_last_days_end_with_the_last_day_whose_values_are_final(books: Books) -> None:
+def test_the_default_period_ends_with_the_last_final_day(books: Books) -> None:
     books.sync(WEEK.days[:4], "flow_metrics")
     books.sync(WEEK.days[4:], "flow_metrics", after=timedelta(days=4, hours=23))
     with snapshot(books.store.engine) as connection:
         assert last_days(Reader(connection, SLUG), ZoneInfo("UTC"), 3) == Period(day(8), day(10))
 
 
-def test_the_last_days_of_an_account_without_final_days_end_yesterday(books: Books) -> None:
+def test_the_default_period_of_an_account_without_final_days_ends_yesterday(books: Books) -> None:
     with snapshot(books.store.engine) as connection:
         reader = Reader(connection, SLUG)
         yesterday = reader.now().astimezone(ZoneInfo("Asia/Tokyo")).date() - timedelta(days=1)
         assert last_days(reader, ZoneInfo("Asia/Tokyo"), 30) == Period.ending(yesterday, 30)
 
 
-def test_objects_are_ranked_and_the_others_added_up(books: Books) -> None:
+def test_objects_are_ranked_and_the_others_summed_in_one_row(books: Books) -> None:
     for number in range(12):
         books.book("flow_metrics", f"F{number:02}", WEEK.first, f"Flow {number}", conversion_value=number)
-    books.book("flow_metrics", "F99", WEEK.first, "No revenue told")
+    books.book("flow_metrics", "F99", WEEK.first, "No revenue")
     table = books.content().sections[0].table
     assert table.caption == "Top 10 of 13 flows by revenue, 8 Mar 2025 to 14 Mar 2025"
     assert [row.name for row in table.rows] == [*(f"Flow {number}" for number in range(11, 1, -1)), "3 others"]
     assert table.rows[-1].cells[0] == "1.00"
 
 
-def test_campaigns_stand_in_the_order_of_their_send_days(books: Books) -> None:
+def test_campaigns_are_sorted_by_send_day_then_revenue(books: Books) -> None:
     books.book("campaign_metrics", "C1", WEEK.first, "early", conversion_value=900)
     books.book("campaign_metrics", "C2", WEEK.last, "late", conversion_value=1)
     books.book("campaign_metrics", "C3", WEEK.last, "late and rich", conversion_value=2)
@@ -170,14 +170,14 @@ def test_campaigns_stand_in_the_order_of_their_send_days(books: Books) -> None:
     ]
 
 
-def test_a_segments_members_are_those_of_the_latest_day_and_its_growth_is_of_the_whole_period(books: Books) -> None:
+def test_a_segment_has_the_members_of_the_latest_day_and_the_growth_of_the_whole_period(books: Books) -> None:
     books.book("segment_metrics", "S1", WEEK.first, "VIP", total_members=110, net_members_changed=10, members_added=12)
     books.book("segment_metrics", "S1", WEEK.last, "VIP", total_members=120, net_members_changed=10, members_added=10)
     [row] = books.content().sections[3].table.rows
     assert list(row.cells) == ["120", "+20", "+20.0%", "22", "–"]
 
 
-def test_a_gap_of_the_days_is_a_gap_of_the_chart(books: Books) -> None:
+def test_a_day_without_data_is_a_gap_in_the_chart(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, conversion_value=7)
     revenue = books.content().panels[0]
     assert revenue.series[0].values == [Decimal(7), *[None] * 6]
@@ -192,7 +192,7 @@ def test_the_state_of_every_asset_is_reported_with_its_last_error(books: Books) 
     assert rows["forms"].detail == "403 �[31mforbidden"
 
 
-def test_the_report_is_of_one_moment(books: Books) -> None:
+def test_the_report_reads_one_snapshot(books: Books) -> None:
     with snapshot(books.store.engine) as connection:
         reader = Reader(connection, SLUG)
         assert reader.account().currency == "USD"

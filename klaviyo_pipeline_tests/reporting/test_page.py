@@ -1,4 +1,4 @@
-"""The page as a file: whole in itself, readable without seeing it, safe whatever the account holds."""
+"""The performance page: self-contained, accessible, and safe with any text from the account."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Outline(HTMLParser):
-    """The elements of a page with their attributes, and whether they are nested as they should be."""
+    """The elements of a page with their attributes. Fails if they are nested incorrectly."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Outline(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
-def test_no_name_becomes_markup_or_drives_the_reader(filled: Books) -> None:
+def test_no_name_becomes_markup_or_a_control_character(filled: Books) -> None:
     page = filled.page()
     elements = Outline(page)
     assert elements.all("script", "img", "iframe", "object") == []
@@ -58,25 +58,25 @@ def test_no_name_becomes_markup_or_drives_the_reader(filled: Books) -> None:
     assert page.count("{{ 7 * 7 }} &amp;amp; �gnp.exe � �[31m") == 4
 
 
-def test_a_name_of_a_megabyte_is_cut_with_an_ellipsis(books: Books) -> None:
+def test_a_name_of_a_megabyte_is_shortened_with_an_ellipsis(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, "x" * 1_000_000, conversion_value=1)
     page = books.page()
     assert f"<bdi>{'x' * 59}…</bdi>" in page
     assert len(page) < 300_000
 
 
-def test_names_from_right_to_left_and_joined_emoji_stay_as_they_are(books: Books) -> None:
+def test_right_to_left_names_and_joined_emoji_are_unchanged(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, "ברוכים הבאים 👩\u200d🚀", conversion_value=1)
     assert "<bdi>ברוכים הבאים 👩\u200d🚀</bdi>" in books.page()
 
 
 @pytest.mark.parametrize("name", [None, "", " \n "])
-def test_an_object_without_a_name_is_reported_by_its_id(name: str | None, books: Books) -> None:
+def test_an_object_without_a_name_has_a_placeholder_and_its_id(name: str | None, books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, name, conversion_value=1)
     assert "<bdi>(no name)</bdi> <small><bdi>F1</bdi></small>" in books.page()
 
 
-def test_the_page_needs_nothing_from_elsewhere(filled: Books) -> None:
+def test_the_page_loads_nothing_from_the_network(filled: Books) -> None:
     page = filled.page()
     targets = [
         attributes[name]
@@ -91,7 +91,7 @@ def test_the_page_needs_nothing_from_elsewhere(filled: Books) -> None:
     assert "https://" not in page
 
 
-def test_every_link_and_every_drawing_finds_what_it_names(filled: Books) -> None:
+def test_every_link_and_reference_has_its_target(filled: Books) -> None:
     page = filled.page()
     elements = Outline(page)
     ids = [attributes["id"] for _, attributes in elements.elements if "id" in attributes]
@@ -101,7 +101,7 @@ def test_every_link_and_every_drawing_finds_what_it_names(filled: Books) -> None
     assert named <= set(ids)
 
 
-def test_who_does_not_see_the_page_can_read_it(filled: Books) -> None:
+def test_the_page_is_accessible_to_screen_readers(filled: Books) -> None:
     elements = Outline(filled.page())
     assert elements.all("html") == [{"lang": "en"}]
     headings = [int(tag[1]) for tag, _ in elements.elements if tag in ("h1", "h2", "h3", "h4")]
@@ -115,7 +115,7 @@ def test_who_does_not_see_the_page_can_read_it(filled: Books) -> None:
     assert all(drawing["role"] == "img" and " by day. " in drawing["aria-label"] for drawing in drawings)
 
 
-def test_the_values_of_a_chart_stand_in_a_table_too(books: Books) -> None:
+def test_the_values_of_a_chart_are_also_in_a_table(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.last, conversion_value="1234.5")
     table = books.page().split("Revenue by day</caption>")[1].split("</table>")[0]
     assert table.count("<tr") == 8
@@ -135,7 +135,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_text_and_lines_stand_out_in_light_and_dark(books: Books) -> None:
+def test_text_and_lines_have_enough_contrast_in_light_and_dark_mode(books: Books) -> None:
     schemes = [block.split("}")[0] for block in books.page().split(":root {")[1:]]
     assert len(schemes) == 3
     needed = {"ink": 7, "muted": 4.5, "accent": 4.5, **{f"series-{number}": 3 for number in (1, 2, 3, 4)}}
@@ -147,22 +147,22 @@ def test_text_and_lines_stand_out_in_light_and_dark(books: Books) -> None:
                 assert (light + 0.05) / (dark + 0.05) >= least, (name, ground)
 
 
-def test_days_without_any_value_make_a_page_that_reports_so(books: Books) -> None:
+def test_a_page_for_days_without_data_says_so(books: Books) -> None:
     page = books.page()
     Outline(page)
-    assert "There are no figures for these days" in page
+    assert "There is no data for these days" in page
     assert "Flows, campaigns, forms, segments: not synced for any of these days." in page
-    assert "No figures in these days." in page
+    assert "No data for these days." in page
 
 
-def test_an_account_that_was_never_synced_has_a_page_too(books: Books) -> None:
+def test_an_account_that_was_never_synced_has_a_page(books: Books) -> None:
     books.store.run("DELETE FROM account")
     page = books.page()
     Outline(page)
     assert "currency not known" in page
 
 
-def test_a_year_is_a_page_of_reasonable_size(books: Books) -> None:
+def test_a_page_for_a_year_is_smaller_than_a_megabyte(books: Books) -> None:
     year = Period(date(2025, 3, 1), date(2026, 2, 28))
     for on in year.days:
         books.book(
@@ -176,7 +176,7 @@ def test_the_same_values_make_the_same_page(filled: Books) -> None:
     assert render(content) == render(content)
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "report.html"
     write("before", file)
 
@@ -190,7 +190,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_neither_the_command_line_nor_dagster_imports_what_draws() -> None:
+def test_neither_the_command_line_nor_the_definitions_import_matplotlib() -> None:
     code = (
         "import sys, klaviyo_pipeline.cli.main, klaviyo_pipeline.definitions\n"
         "assert not {'matplotlib', 'PIL', 'klaviyo_pipeline.reporting.page'} & set(sys.modules)"

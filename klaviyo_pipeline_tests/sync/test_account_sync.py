@@ -201,18 +201,20 @@ def test_a_result_counts_fetched_and_changed_rows(
 def test_a_sync_reports_its_cost_and_its_progress(pipeline: Pipeline, home: DagsterInstance) -> None:
     pipeline.configure(rate_scale=1000.0)
     reported: list[str] = []
-    request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 6, 10), named=True)
+    request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 10, 8), named=True)
     Sync(pipeline.account, Warehouse(), reported.append).run(request)
-    assert "flows: 130 windows, 2025-02-01 to 2025-06-10: at least 2 requests" in reported
+    assert "flows: 250 windows, 2025-02-01 to 2025-10-08: at least 4 requests" in reported
     assert any(line.startswith("flows: 2025-02-01 to 2025-06-05 synced with ") for line in reported)
-    assert any(line.endswith(": 130 of 130 windows") for line in reported)
+    assert any(line.endswith(": 250 of 250 windows") for line in reported)
     assert "flows_census: full listing: at least 2 requests" in reported
-    assert "flow_report: 130 windows, 2025-02-01 to 2025-06-10: 3 requests" in reported
+    assert "flow_report: 250 windows, 2025-02-01 to 2025-10-08: 5 requests" in reported
     days = [line for line in reported if line.startswith("flow_report: 2025")]
     assert [line.partition(", ")[2].split(" days")[0] for line in days] == [
-        "1 row: 59 of 130",
-        "0 rows: 118 of 130",
-        "0 rows: 130 of 130",
+        "1 row: 59 of 250",
+        "0 rows: 118 of 250",
+        "0 rows: 177 of 250",
+        "0 rows: 236 of 250",
+        "0 rows: 250 of 250",
     ]
 
 

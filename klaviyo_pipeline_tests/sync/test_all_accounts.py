@@ -124,7 +124,7 @@ def test_a_command_for_one_account_requires_its_name(synced: Synced) -> None:
     brands, _ = synced
     unsaid = brands.run("metrics", *DAYS)
     assert (unsaid.returncode, unsaid.stderr.count("\n")) == (2, 1)
-    assert "which account?" in unsaid.stderr
+    assert "choose one with --account" in unsaid.stderr
     for messages in (
         brands.run("metrics", *DAYS, "--account", "brand_3"),
         brands.run("metrics", *DAYS, KLAVIYO_ACCOUNT="brand_3"),

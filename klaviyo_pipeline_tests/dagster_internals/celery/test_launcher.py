@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(REDIS is None, reason="needs redis-server: apt-g
 TASK = "7d1c0b5e"
 SUPERVISED = """
 import sys
-from klaviyo_pipeline.launching.supervising import supervise
+from klaviyo_pipeline.dagster_internals.celery.supervisor import supervise
 child = "import signal as s, time; s.signal(15, lambda *_: exit(7)); print('ready', flush=True); time.sleep(60)"
 sys.exit(supervise([sys.executable, "-c", child]))
 """

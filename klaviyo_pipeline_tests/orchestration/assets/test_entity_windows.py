@@ -292,7 +292,7 @@ def test_the_key_of_another_account_is_refused_before_anything_is_written(
     shop.api_keys = empty_shop().api_keys
     monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
     put(shop, "flows", "g", NOON)
-    assert "holds Klaviyo account SHOP01" in pipeline.fail("flows", DAY)
+    assert "belongs to Klaviyo account SHOP01" in pipeline.fail("flows", DAY)
     assert pipeline.ids("flows") == ["f"]
 
 

@@ -77,7 +77,7 @@ def test_a_run_of_flow_metrics_has_a_table_of_top_flows_and_a_chart_once(pipelin
     assert top[4:] == [
         "| `<b>50%¦off</b>ʼ` | 75.00 | 406 | 33.33% | 0.00% | 0.00% |",
         "",
-        "\\* daily rates weighted by deliveries",
+        "\\* Average of the daily rates, weighted by deliveries.",
     ]
     assert picture_of(by_partition[LAST]["chart"]).startswith(b"\x89PNG")
 
@@ -149,7 +149,7 @@ def test_the_performance_report_of_an_account_without_values_warns(
     monkeypatch.setattr(performance_report, "FOLDER", tmp_path)
     pipeline.run("performance_report")
     [page] = (tmp_path / "shop").iterdir()
-    assert "There are no figures for these days" in page.read_text()
+    assert "There is no data for these days" in page.read_text()
 
 
 def test_the_performance_report_follows_the_metrics_once_automation_is_on(pipeline: Pipeline) -> None:

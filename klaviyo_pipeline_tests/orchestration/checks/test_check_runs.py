@@ -73,7 +73,7 @@ def test_refused_statistics_are_reported_and_not_compared(shop: SandboxAccount, 
     assert outcomes(result)["flow_report", "no_statistic_is_refused"] is False
     found = reconciled(pipeline, "flow_report", "daily_sums_match_total")
     assert found.passed
-    assert "not compared: Klaviyo refuses conversion_value" in str(found.description)
+    assert "not compared: Klaviyo rejects conversion_value" in str(found.description)
     shop.refused_statistics = {}
     pipeline.execute("TRUNCATE conversion_refusals")
     assert reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
