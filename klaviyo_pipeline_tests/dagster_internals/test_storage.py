@@ -1,4 +1,4 @@
-"""Dagster's instance: where it is kept, and that nothing secret is handed on."""
+"""Dagster's instance: where it is stored, and that it passes on no secrets."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project's state folder, moved out of the way."""
+    """The project's state folder, moved to a temporary place."""
     monkeypatch.setattr(storage, "STATE_DIR", tmp_path / "state")
     return tmp_path / "state"
 
 
 @pytest.fixture
 def warehouse(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The warehouse's URL, set in the environment; a database made beside it is dropped."""
+    """The warehouse's URL, set in the environment. A database created for Dagster is dropped."""
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
     yield database
     beside = sql.Identifier(f"{dbname(database)}_dagster")
@@ -44,7 +44,7 @@ def warehouse(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def guest(warehouse: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of a role that may not create databases, in place of the warehouse's."""
+    """The warehouse's URL, with a role that may not create databases."""
     role = f"guest_{secrets.token_hex(6)}"
     parts = urlsplit(warehouse)
     url = parts._replace(netloc=f"{role}:p%40ss%2Fw@{parts.hostname}:{parts.port}").geturl()
@@ -90,7 +90,7 @@ def test_dagsters_own_url_wins(warehouse: str, monkeypatch: pytest.MonkeyPatch) 
     ("address", "host", "port"),
     [("a,b:5433", "a,b", ",5433"), ("[::1]:5433", "::1", "5433"), ("%2Fvar%2Frun", "/var/run", None)],
 )
-def test_several_hosts_ipv6_and_sockets_survive_the_translation(
+def test_several_hosts_ipv6_and_sockets_are_kept_in_the_url(
     address: str, host: str, port: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", f"postgresql://me@{address}/runs")
@@ -101,7 +101,9 @@ def test_several_hosts_ipv6_and_sockets_survive_the_translation(
 
 @pytest.mark.parametrize("variable", ["KLAVIYO_DATABASE_URL", "KLAVIYO_DAGSTER_DATABASE_URL"])
 @pytest.mark.parametrize("url", ["postgresql://me:hush/hush@host:5432/db", "postgresql://me:hush@host/db?hush=1"])
-def test_a_bad_url_is_named_but_its_password_is_not(variable: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_about_an_invalid_url_names_the_variable_but_not_the_password(
+    variable: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, url)
     with pytest.raises(SettingsError, match=f"^{variable} must read") as caught:
         storage_url.storage_url()
@@ -109,7 +111,7 @@ def test_a_bad_url_is_named_but_its_password_is_not(variable: str, url: str, mon
     assert caught.value.__context__ is None
 
 
-def test_a_server_that_does_not_answer_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", "postgresql://me:hush@127.0.0.1:1/db")
     with pytest.raises(SettingsError, match=r"^KLAVIYO_DATABASE_URL: the server cannot be reached") as caught:
         storage_url.storage_url()
@@ -117,13 +119,13 @@ def test_a_server_that_does_not_answer_is_reported_in_one_line(monkeypatch: pyte
     assert "\n" not in str(caught.value)
 
 
-def test_a_warehouse_gets_a_database_for_dagster_beside_it(warehouse: str) -> None:
+def test_dagster_gets_its_own_database_on_the_warehouses_server(warehouse: str) -> None:
     url = storage_url.storage_url()
     assert one(url, "SELECT current_database()") == f"{dbname(warehouse)}_dagster"
     assert storage_url.storage_url() == url
 
 
-def test_without_the_right_to_create_databases_a_schema_of_the_warehouse_serves(
+def test_without_the_right_to_create_databases_dagster_uses_a_schema_of_the_warehouse(
     warehouse: str, guest: str, tmp_path: Path
 ) -> None:
     allow_schemas(warehouse, guest)
@@ -137,7 +139,7 @@ def test_without_the_right_to_create_databases_a_schema_of_the_warehouse_serves(
     assert rows == [("dagster",)]
 
 
-def test_a_schema_in_use_stays_in_use_when_the_role_is_given_more(warehouse: str, guest: str) -> None:
+def test_a_schema_in_use_stays_in_use_when_the_role_gets_more_rights(warehouse: str, guest: str) -> None:
     allow_schemas(warehouse, guest)
     before = storage_url.storage_url()
     with psycopg.connect(warehouse) as connection:
@@ -146,21 +148,21 @@ def test_a_schema_in_use_stays_in_use_when_the_role_is_given_more(warehouse: str
     assert storage_url.storage_url() == before
 
 
-def test_a_schema_for_dagster_that_another_role_made_is_reported_with_its_owner_and_no_pooler_is_blamed(
+def test_a_schema_for_dagster_of_another_role_is_reported_with_its_owner_and_without_blaming_a_pooler(
     warehouse: str, guest: str
 ) -> None:
     with psycopg.connect(warehouse, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA dagster")
         owner = connection.info.user
         role = str(urlsplit(guest).username)
-        for look in (storage_url.storage_url, storage_url.found_storage_url):
+        for function in (storage_url.storage_url, storage_url.found_storage_url):
             with pytest.raises(SettingsError, match=r"schema dagster .* is owned by role") as refused:
-                look()
+                function()
             assert f'GRANT "{owner}" TO "{role}"' in str(refused.value)
             assert "pooler" not in str(refused.value)
 
 
-def test_dagsters_tables_that_another_role_made_are_reported_with_their_owner_and_the_grant_helps(
+def test_dagsters_tables_of_another_role_are_reported_with_their_owner_and_the_grant_helps(
     warehouse: str, guest: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", warehouse)
@@ -177,7 +179,7 @@ def test_dagsters_tables_that_another_role_made_are_reported_with_their_owner_an
     assert storage_url.storage_url()
 
 
-def test_a_role_that_may_create_neither_is_reported_which_setting_helps(guest: str) -> None:
+def test_an_error_about_a_role_that_may_create_neither_names_the_setting_that_helps(guest: str) -> None:
     with pytest.raises(SettingsError, match=r"neither a database nor a schema.*KLAVIYO_DAGSTER_DATABASE_URL"):
         storage_url.storage_url()
 
@@ -192,7 +194,7 @@ def test_without_any_url_the_embedded_server_is_started(server_folder: Path, mon
         server.stop()
 
 
-def test_a_run_lands_in_postgres_and_its_files_in_the_state_folder(
+def test_a_run_is_stored_in_postgres_and_its_files_in_the_state_folder(
     database: str, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
@@ -212,7 +214,7 @@ def test_a_run_lands_in_postgres_and_its_files_in_the_state_folder(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_what_is_handed_to_other_processes_rebuilds_the_storage_and_contains_no_url(
+def test_the_instance_reference_for_other_processes_rebuilds_the_storage_and_contains_no_url(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
@@ -247,7 +249,7 @@ def test_a_dagster_home_with_its_own_configuration_wins(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("value", [None, "", "/nowhere", "empty"])
-def test_any_other_dagster_home_gives_way_to_the_projects(
+def test_a_dagster_home_without_configuration_is_replaced_by_the_projects(
     value: str | None, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if value is None:
@@ -270,7 +272,7 @@ def test_any_other_dagster_home_gives_way_to_the_projects(
         pytest.param("ignore_startup_parameters = options", "drops search_path", id="dropped"),
     ],
 )
-def test_a_pooler_that_does_not_take_the_schemas_name_is_reported_in_one_line(
+def test_a_pooler_that_does_not_pass_on_the_schema_is_reported_in_one_line(
     warehouse: str, guest: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, reported: str
 ) -> None:
     allow_schemas(warehouse, guest)
@@ -283,7 +285,7 @@ def test_a_pooler_that_does_not_take_the_schemas_name_is_reported_in_one_line(
 
 
 @pytest.mark.skipif(PROGRAM is None, reason=MISSING)
-def test_a_pooler_that_knows_the_warehouse_alone_is_reported_in_one_line(
+def test_a_pooler_of_only_the_warehouses_database_is_reported_in_one_line(
     warehouse: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction_pooler(warehouse, server_folder, pool_size=2, databases=dbname(warehouse)) as pooled:
