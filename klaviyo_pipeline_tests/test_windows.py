@@ -1,4 +1,4 @@
-"""The sync windows: how time is cut, also where the clocks change."""
+"""The sync windows, including days with a clock change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def plan(zone: str = "UTC", *, start: date = date(2025, 1, 1), hourly: bool = Fa
 
 
 def lengths(plan: WindowPlan, first: date, last: date) -> list[float]:
-    """The hours of each window of these days."""
+    """The length of each window of these days, in hours."""
     return [(one.end - one.start) / timedelta(hours=1) for one in plan.between(first, last, NOW)]
 
 
@@ -28,11 +28,11 @@ def lengths(plan: WindowPlan, first: date, last: date) -> list[float]:
         ("America/New_York", date(2025, 3, 9), 23),
         ("America/New_York", date(2025, 11, 2), 25),
         ("Europe/Berlin", date(2025, 3, 30), 23),
-        ("Africa/Cairo", date(2025, 4, 25), 23),  # midnight does not come: the day begins at one
+        ("Africa/Cairo", date(2025, 4, 25), 23),  # there is no midnight: the day begins at one
         ("Africa/Cairo", date(2025, 10, 30), 25),
         ("Australia/Lord_Howe", date(2025, 4, 6), 24.5),
         ("Australia/Lord_Howe", date(2025, 10, 5), 23.5),
-        ("Atlantic/Azores", date(2025, 10, 26), 25),  # midnight comes twice
+        ("Atlantic/Azores", date(2025, 10, 26), 25),  # midnight occurs twice
         ("Asia/Kolkata", date(2025, 3, 30), 24),
     ],
 )
@@ -135,7 +135,7 @@ def test_report_windows_are_always_days() -> None:
 
 
 def runs(wanted: str, join_gaps: int = 0) -> list[str]:
-    """Runs over ten days, named a to j, of which these are wanted."""
+    """The ranges of ten days, named a to j, that contain the wanted days."""
     windows = plan().between(date(2025, 1, 1), date(2025, 1, 10), NOW)
     names = dict(zip("abcdefghij", windows, strict=True))
     back = {window: name for name, window in names.items()}
@@ -156,7 +156,7 @@ def runs(wanted: str, join_gaps: int = 0) -> list[str]:
         ("abdfgj", 2, ["abcdefghij"]),
         ("aj", 7, ["a", "j"]),
         ("aj", 8, ["abcdefghij"]),
-        ("cd", 9, ["cd"]),  # nothing before the first or behind the last is asked
+        ("cd", 9, ["cd"]),  # ranges never extend beyond the first and the last wanted day
         ("gba", 0, ["ab", "g"]),
     ],
 )

@@ -19,10 +19,10 @@ class KlaviyoAccount:
 
 def read_account(resource: object) -> KlaviyoAccount:
     """The account in a resource. Raises `MalformedAnswer` without an id or a time zone."""
-    reported = resource if isinstance(resource, Mapping) else {}
-    attributes = reported.get("attributes")
+    fields = resource if isinstance(resource, Mapping) else {}
+    attributes = fields.get("attributes")
     attributes = attributes if isinstance(attributes, Mapping) else {}
-    identifier, timezone = reported.get("id"), attributes.get("timezone")
+    identifier, timezone = fields.get("id"), attributes.get("timezone")
     if not isinstance(identifier, str) or not isinstance(timezone, str):
         raise MalformedAnswer("The response contains no account with an id and a time zone.")
     contact = attributes.get("contact_information")

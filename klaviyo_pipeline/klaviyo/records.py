@@ -54,9 +54,9 @@ class Record:
     @property
     def updated_at(self) -> datetime | None:
         """The time of its last change according to Klaviyo; None if the answer lacks it."""
-        reported = self.values.get("updated_at")
-        assert reported is None or isinstance(reported, datetime)
-        return reported
+        moment = self.values.get("updated_at")
+        assert moment is None or isinstance(moment, datetime)
+        return moment
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: boo
         column.name: special[column.path] if column.path in special else _value(column, attributes, problems)
         for column in shape.columns
     }
-    return Record(identifier, values, [f"{shape.resource_type} {identifier}: {odd}" for odd in problems], escapes)
+    return Record(
+        identifier, values, [f"{shape.resource_type} {identifier}: {problem}" for problem in problems], escapes
+    )
 
 
 def _identity(resource: object, shape: Shape) -> tuple[str, dict[str, object]]:
@@ -125,8 +127,8 @@ def _raw(resource: Resource, shape: Shape) -> dict[str, object]:
 def _related_ids(relationships: object, names: Sequence[str]) -> dict[str, object]:
     if not isinstance(relationships, Mapping):
         return {}
-    reported = {name: relationships[name] for name in names if isinstance(relationships.get(name), Mapping)}
-    return {name: _ids(one["data"]) for name, one in reported.items() if "data" in one}
+    kept = {name: relationships[name] for name in names if isinstance(relationships.get(name), Mapping)}
+    return {name: _ids(one["data"]) for name, one in kept.items() if "data" in one}
 
 
 def _ids(data: object) -> object:
@@ -137,7 +139,7 @@ def _ids(data: object) -> object:
 
 
 def _parse_warnings(resource: Resource, attributes: Mapping[str, object], shape: Shape) -> list[str]:
-    odd = [
+    warnings = [
         f"{column.path} is missing"
         for column in shape.columns
         if shape.complete
@@ -145,8 +147,8 @@ def _parse_warnings(resource: Resource, attributes: Mapping[str, object], shape:
         and column.path.partition(".")[0] not in attributes
     ]
     if resource.get("type") != shape.resource_type:
-        odd.append(f"its type is {resource.get('type')!r}")
-    return odd
+        warnings.append(f"its type is {resource.get('type')!r}")
+    return warnings
 
 
 def _value(column: Column, attributes: Mapping[str, object], problems: list[str]) -> object:

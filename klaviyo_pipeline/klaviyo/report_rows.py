@@ -43,10 +43,10 @@ def read_rows(report: Report, document: Mapping[str, object]) -> ReportRows:
     """
     attributes = _attributes(report, document)
     days = _days(report, attributes) if isinstance(report, SeriesReport) else None
-    found = ReportRows([], days=frozenset(days or ()))
+    content = ReportRows([], days=frozenset(days or ()))
     for result in _results(report, attributes):
-        found.rows.extend(_result_rows(report, result, days, found))
-    return found
+        content.rows.extend(_result_rows(report, result, days, content))
+    return content
 
 
 def added_up(report: Report, pages: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -57,14 +57,14 @@ def added_up(report: Report, pages: Iterable[Sequence[Mapping[str, Any]]]) -> li
     later page, it is the same group, and the later page wins.
     """
     names = report.keys if not isinstance(report, SeriesReport) else (*report.keys, "date")
-    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    by_key: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for page in pages:
         seen: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in page:
             seen.setdefault(tuple(row[name] for name in names), []).append(row)
         for key, groups in seen.items():
-            found[key] = groups if all(key) else [*found.get(key, ()), *groups]
-    return [_added(report, groups) for groups in found.values()]
+            by_key[key] = groups if all(key) else [*by_key.get(key, ()), *groups]
+    return [_added(report, groups) for groups in by_key.values()]
 
 
 def _added(report: Report, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -130,15 +130,15 @@ def _day(report: Report, written: object) -> date:
 
 
 def _result_rows(
-    report: Report, result: Mapping[str, object], days: list[date] | None, found: ReportRows
+    report: Report, result: Mapping[str, object], days: list[date] | None, content: ReportRows
 ) -> Iterable[dict[str, object]]:
     keys = _keys(report, result.get("groupings"))
     statistics = result.get("statistics")
     if not isinstance(statistics, Mapping):
         raise _malformed(report, f"has no statistics for {keys}")
     others = {name: value for name, value in statistics.items() if name not in report.statistics}
-    found.unknown.update(escape(name) for name in others)
-    found.missing.update(name for name in report.statistics if name not in statistics)
+    content.unknown.update(escape(name) for name in others)
+    content.missing.update(name for name in report.statistics if name not in statistics)
     if days is None:
         values = {name: _number(report, statistics.get(name)) for name in report.statistics}
         return [keys | values | {OTHER_STATISTICS: escape_json(others)[0] or None}]
@@ -159,9 +159,9 @@ def _others(statistics: Mapping[str, object], at: int, length: int) -> dict[str,
 
 
 def _keys(report: Report, groupings: object) -> dict[str, object]:
-    reported = groupings if isinstance(groupings, Mapping) else {}
+    values = groupings if isinstance(groupings, Mapping) else {}
     # A missing grouping must not lose the values: they are stored with an empty text as the key.
-    return {name: "" if reported.get(name) is None else escape(str(reported[name])) for name in report.keys}
+    return {name: "" if values.get(name) is None else escape(str(values[name])) for name in report.keys}
 
 
 def _series(report: Report, name: str, series: object, length: int) -> list[Decimal | None]:

@@ -74,8 +74,8 @@ def requested_wait(headers: Mapping[str, str], detail: str | None, now: datetime
     second(s)". A used-up daily quota (`ratelimit-remaining-daily: 0`) can be the longer wait: it is available again
     after `ratelimit-reset-daily` seconds, not at midnight UTC.
     """
-    reported = [_header_wait(headers.get("retry-after"), now), daily_wait(headers)]
-    waits = [wait for wait in reported if wait is not None]
+    requested = [_header_wait(headers.get("retry-after"), now), daily_wait(headers)]
+    waits = [wait for wait in requested if wait is not None]
     if waits:
         return min(LONGEST_QUOTA, max(waits))
     written = _EXPECTED_AVAILABLE.search(detail or "")

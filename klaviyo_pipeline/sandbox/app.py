@@ -239,9 +239,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _revision(header: str | None, account: SandboxAccount) -> date:
-    """The revision asked for.
+    """The requested revision.
 
-    Raises `ApiError` 400 for none or an unknown one, `GoneError` for one that is two years old.
+    Raises `ApiError` 400 if it is missing or unknown, and `GoneError` if it is two years old.
     """
     if header is None:
         raise bad_parameter("revision", "The 'revision' header is required.")

@@ -43,7 +43,7 @@ def parse_filter(text: str) -> list[Condition]:
     reader = _Reader(text)
     conditions = reader.conditions()
     if reader.position != len(text):
-        raise reader.trouble("an end")
+        raise reader.error("an end")
     return conditions
 
 
@@ -52,7 +52,7 @@ class _Reader:
         self.text = text
         self.position = 0
 
-    def trouble(self, expected: str) -> MalformedFilterError:
+    def error(self, expected: str) -> MalformedFilterError:
         return MalformedFilterError(f"Expected {expected} at position {self.position} of the filter.")
 
     def conditions(self) -> list[Condition]:
@@ -98,7 +98,7 @@ class _Reader:
     def _take(self, pattern: re.Pattern[str], expected: str) -> str:
         found = pattern.match(self.text, self.position)
         if found is None:
-            raise self.trouble(expected)
+            raise self.error(expected)
         self.position = found.end()
         return found[0]
 
@@ -110,7 +110,7 @@ class _Reader:
 
     def _need(self, sign: str) -> None:
         if not self._skip(sign):
-            raise self.trouble(f"'{sign}'")
+            raise self.error(f"'{sign}'")
 
     def _spaces(self) -> None:
         while self._skip(" "):

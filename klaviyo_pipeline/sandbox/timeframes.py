@@ -47,15 +47,15 @@ class Span:
 
     def days(self) -> list[tuple[date, int, int]]:
         """Each day of the span, with the hours [from, to) of the day that are in the span."""
-        found = []
+        days = []
         day = self.start.date()
         while datetime.combine(day, time()) < self.end:
             midnight = datetime.combine(day, time())
             from_hour = (max(self.start, midnight) - midnight) // timedelta(hours=1)
             to_hour = (min(self.end, midnight + timedelta(days=1)) - midnight) // timedelta(hours=1)
-            found.append((day, from_hour, to_hour))
+            days.append((day, from_hour, to_hour))
             day += timedelta(days=1)
-        return found
+        return days
 
 
 def read_timeframe(value: Any, interval: str | None, today: date, earliest: str | None) -> Span:
@@ -92,9 +92,9 @@ def _hour(moment: datetime) -> datetime:
 
 
 def _wall(value: dict[str, Any], name: str) -> datetime:
-    found = _WRITTEN.match(value[name]) if isinstance(value[name], str) else None
+    match = _WRITTEN.match(value[name]) if isinstance(value[name], str) else None
     try:
-        return datetime.fromisoformat(found[1] if found else "")
+        return datetime.fromisoformat(match[1] if match else "")
     except ValueError:
         raise bad_body(f"{_POINTER}/{name}", f"'{name}' must be an ISO 8601 datetime.") from None
 
@@ -122,10 +122,10 @@ def _named(key: str, today: date) -> tuple[date, date]:
     tomorrow = today + timedelta(days=1)
     week = today - timedelta(days=today.weekday())
     month, year = today.replace(day=1), today.replace(month=1, day=1)
-    if found := re.fullmatch(r"last_(\d+)_days", key):
-        return today - timedelta(days=int(found[1])), today
-    if found := re.fullmatch(r"last_(\d+)_months", key):
-        return months_before(month, int(found[1])), month
+    if match := re.fullmatch(r"last_(\d+)_days", key):
+        return today - timedelta(days=int(match[1])), today
+    if match := re.fullmatch(r"last_(\d+)_months", key):
+        return months_before(month, int(match[1])), month
     return {
         "today": (today, tomorrow),
         "yesterday": (today - timedelta(days=1), today),

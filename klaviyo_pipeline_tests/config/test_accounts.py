@@ -1,4 +1,4 @@
-"""accounts.yaml: good entries become accounts, a wrong one is one line that names it, and no key is ever repeated."""
+"""accounts.yaml: valid entries become accounts, an invalid one is a one-line error, and no message quotes a key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Load = Callable[..., Accounts]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Reads a file of this text, in an environment of these variables."""
+    """Reads a file with this text and these environment variables."""
 
     def loaded(text: str, *, chosen: tuple[str, ...] = (), **environ: str) -> Accounts:
         file = tmp_path / "accounts.yaml"
@@ -49,7 +49,7 @@ def refusal(load: Load, text: str, **environ: str) -> str:
 
 
 def wrong(load: Load, entry: str) -> str:
-    """The line that a wrong entry comes to; the good one before it is there."""
+    """The error of an invalid entry, after a valid one that is loaded."""
     found = load(ENTRY + entry)
     assert slugs(found) == ["good"]
     [line] = found.errors
@@ -263,7 +263,7 @@ def test_messages_name_settings_as_in_the_file_that_describes_the_account(load: 
 def command(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command where one entry of three is wrong, and one account is migrated."""
+    """Runs a command with three entries, of which one is invalid and one account is migrated."""
     file = tmp_path / "accounts.yaml"
     file.write_text("accounts: [{slug: one, api_key_env: KEY_ONE}, {slug: two}, {slug: bad, timezone: Mars}]")
     monkeypatch.setenv("KLAVIYO_ACCOUNTS_FILE", str(file))

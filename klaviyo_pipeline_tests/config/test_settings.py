@@ -1,4 +1,4 @@
-"""Settings: every variable's good and bad values, each bad one told in one line that names it."""
+"""Valid and invalid values of every setting. An invalid value is a one-line error that names the variable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load(**environ: str) -> Account:
 
 
 def refusal(**environ: str) -> str:
-    """Why these settings are refused."""
+    """The error message of these settings."""
     with pytest.raises(SettingsError) as refused:
         load_settings(environ, now=NOW)
     return str(refused.value)
@@ -155,7 +155,7 @@ def test_the_settings_do_not_contain_the_api_key() -> None:
 
 
 def test_the_account_s_own_calendar_decides_whether_a_start_date_is_in_the_future() -> None:
-    """At noon UTC it is the next day already in Kiritimati, and the same day in Honolulu."""
+    """At noon UTC, it is already the next day in Kiritimati, and the same day in Honolulu."""
     assert load(KLAVIYO_START_DATE="2025-06-16", KLAVIYO_TIMEZONE="Pacific/Kiritimati").start_date == date(2025, 6, 16)
     message = refusal(KLAVIYO_START_DATE="2025-06-16", KLAVIYO_TIMEZONE="Pacific/Honolulu")
     assert "KLAVIYO_START_DATE=2025-06-16 is in the future" in message
@@ -179,7 +179,7 @@ def test_a_dotenv_file_sets_variables_that_the_environment_does_not_set(
 ) -> None:
     monkeypatch.delenv("KLAVIYO_IGNORE_DOTENV")
     monkeypatch.setenv("KLAVIYO_ACCOUNT", "set_already")
-    monkeypatch.setenv("KLAVIYO_TIMEZONE", "UTC")  # so that what the file sets is taken back at the end
+    monkeypatch.setenv("KLAVIYO_TIMEZONE", "UTC")  # so that the variable is reset after the test
     monkeypatch.delenv("KLAVIYO_TIMEZONE")
     file = tmp_path / ".env"
     file.write_text("KLAVIYO_ACCOUNT=from_the_file\nKLAVIYO_TIMEZONE=Asia/Tokyo\n")
@@ -198,12 +198,12 @@ def test_a_dotenv_file_that_is_not_utf_8_is_a_one_line_error_that_names_it(
     file.write_text("KLAVIYO_OWNERS=café@example.com\n", encoding=encoding)
     with pytest.raises(SettingsError) as raised:
         load_dotenv_file(file)
-    assert str(raised.value) == f"{file} is not in UTF-8; save it so."
+    assert str(raised.value) == f"{file} is not UTF-8; save it as UTF-8."
 
 
 def test_a_dotenv_file_can_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KLAVIYO_IGNORE_DOTENV")
-    monkeypatch.setenv("KLAVIYO_ACCOUNT", "")  # so that what the file sets is taken back at the end
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", "")  # so that the variable is reset after the test
     monkeypatch.delenv("KLAVIYO_ACCOUNT")
     file = tmp_path / ".env"
     file.write_text("KLAVIYO_ACCOUNT=first_line\n", encoding="utf-8-sig")

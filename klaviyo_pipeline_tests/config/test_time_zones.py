@@ -1,4 +1,4 @@
-"""Two names of one zone are the same zone, and two zones that merely agree today are not."""
+"""Two names of one zone are the same zone; two zones that only have the same offset today are not."""
 
 from __future__ import annotations
 

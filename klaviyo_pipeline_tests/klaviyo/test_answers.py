@@ -1,4 +1,4 @@
-"""What each answer means to the caller."""
+"""The error or document that each response becomes."""
 
 import json
 import traceback
@@ -248,7 +248,7 @@ def test_a_number_that_is_too_large_is_kept_as_text_and_fails_no_page(bench: Ben
 
 
 def written_flow(id: str, name: str) -> str:
-    """A flow whose name is this JSON, which no writer of JSON would write so deep."""
+    """A flow whose name is this JSON text. A JSON library could not write it at such a depth."""
     return f'{{"type": "flow", "id": "{id}", "attributes": {{"name": {name}}}}}'
 
 
@@ -268,7 +268,7 @@ def test_an_object_that_is_nested_too_deep_fails_no_page_and_keeps_deep_levels_a
     assert neighbour.values["name"] == "N"
     assert record.escapes == 1
     assert record.problems[-1].startswith("flow DEEP: name is not a valid text")
-    # The resource and its attributes are two of its hundred levels, and each of these is two more.
+    # The resource and its attributes are two of the hundred levels; each repetition adds two more.
     raw = record.values["raw"]
     assert isinstance(raw, dict)
     value = raw["attributes"]["name"]

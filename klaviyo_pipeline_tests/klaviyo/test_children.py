@@ -1,4 +1,4 @@
-"""What comes along with an object: campaign messages, flow actions, and the messages that these send."""
+"""The children of an object: campaign messages, flow actions and flow messages."""
 
 from typing import Any
 

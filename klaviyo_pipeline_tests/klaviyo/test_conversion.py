@@ -1,4 +1,4 @@
-"""Which metric counts as a conversion."""
+"""The choice of the conversion metric."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""However a page is written, it is read as the standard parser reads it; only what must be is walked for escapes."""
+"""Pages are read in the same way as by the standard parser, and searched for escapes only if necessary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from klaviyo_pipeline.klaviyo.answers import read_document
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS, cut_at
 
-# Strings that look like the ends of strings, like numbers that are too long, like escapes.
+# Strings that look like string ends, long numbers or escapes.
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=()), max_size=8),
     st.text('"\\[]{}ue0d8', max_size=8),
@@ -41,7 +41,7 @@ def answered(text: str) -> httpx.Response:
 def test_a_page_is_read_as_the_standard_parser_reads_it(data: list[Any], indent: int | None) -> None:
     text = json.dumps({"data": data}, indent=indent)
     document = read_document(answered(text), list, exact=False)
-    # By their texts: 1 is 1.0 to Python, and no NaN is equal to itself.
+    # Compare the texts: in Python 1 equals 1.0, and NaN does not equal itself.
     assert repr(document.body) == repr(json.loads(text))
 
 

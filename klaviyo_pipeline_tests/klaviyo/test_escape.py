@@ -1,4 +1,4 @@
-"""The escape of what jsonb refuses."""
+"""The escape of characters that jsonb cannot store."""
 
 import json
 
@@ -10,7 +10,7 @@ from klaviyo_pipeline.klaviyo.escape import escape, escape_json, may_need_escape
 
 REPEATABLE = settings(derandomize=True, deadline=None)
 
-# The pieces that the escape is about, so that they meet each other often.
+# The characters that matter to the escape, so that they are often next to each other.
 PIECES = ("␛", "␛␛", "u0000", "uD800", "u", "\0", "\ud83d", "\ude00", "\U0001f600", "x")
 TRICKY = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
 ANY = st.text(st.characters(exclude_categories=()), max_size=30)

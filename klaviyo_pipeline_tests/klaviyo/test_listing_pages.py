@@ -1,4 +1,4 @@
-"""Listings read completely from a simulated account, whatever its cursors and links are worth."""
+"""Listings are read completely from a simulated account with imprecise cursors and missing links."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def client(shop: SandboxAccount, server: SandboxServer) -> Iterator[KlaviyoClien
 
 @pytest.fixture
 def read(client: KlaviyoClient) -> Read:
-    """How often each object came, of a window or of everything."""
+    """Counts how often each object is returned, for a window or a full listing."""
 
     def came(listing: Listing, bounds: tuple[datetime | None, datetime | None]) -> Counter[str]:
         queries = listing.queries(*bounds, NOON)
@@ -56,7 +56,7 @@ def read(client: KlaviyoClient) -> Read:
 
 
 def fill(shop: SandboxAccount, listing: Listing, count: int, *, every: int = 1) -> Counter[str]:
-    """Objects, `every` so many to a second of both of their times; campaigns have one channel and are not archived."""
+    """Creates objects, `every` of them with the same two times; campaigns have one channel and are not archived."""
     for number in range(count):
         moment = START + timedelta(seconds=number // every)
         put(shop, listing.entity, f"o{number:03}", moment, **{str(listing.created_field): moment - timedelta(days=1)})
@@ -75,7 +75,7 @@ def test_a_cursor_without_an_id_neither_loses_nor_repeats_objects_of_its_second(
 ) -> None:
     shop.cursors_without_id, shop.repeats_ties = frozenset({listing.entity}), repeats
     size = listing.page_size
-    # Three to a second: those of the first page's last second are on both sides of its border.
+    # Three objects in each second: those in the last second of the first page are on both sides of its border.
     expected = fill(shop, listing, 2 * size + size // 2, every=3)
     assert read(listing, bounds) == expected
 
@@ -102,7 +102,7 @@ def test_more_forms_with_the_same_times_than_fit_on_a_page_are_read_if_cursors_s
     shop: SandboxAccount, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.cursors_without_id = frozenset()
-    # Cursors that hold nothing that could be read.
+    # Opaque cursors, which contain no readable values.
     monkeypatch.setattr("klaviyo_pipeline.sandbox.listing_endpoints._cursor_text", lambda *_: None)
     for number in range(250):
         put(shop, "forms", f"o{number:03}", START, created_at=START)

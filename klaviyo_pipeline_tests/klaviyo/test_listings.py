@@ -1,4 +1,4 @@
-"""What is asked for a window, and for a census."""
+"""The queries for a window and for a census."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -84,7 +84,7 @@ def test_bounds_in_another_zone_are_sent_as_utc() -> None:
 
 @pytest.mark.parametrize("end", [START, START - timedelta(days=1)])
 def test_an_empty_window_is_refused(end: datetime) -> None:
-    with pytest.raises(ValueError, match="empty window"):
+    with pytest.raises(ValueError, match="is empty"):
         FLOWS.queries(START, end, NOON)
 
 

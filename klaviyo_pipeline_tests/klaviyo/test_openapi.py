@@ -1,4 +1,4 @@
-"""Our declarations against Klaviyo's own OpenAPI description, where it is at hand."""
+"""The declarations match Klaviyo's OpenAPI description. Skipped without a copy of the description."""
 
 import json
 import re

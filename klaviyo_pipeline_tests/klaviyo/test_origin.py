@@ -1,4 +1,4 @@
-"""Where the key goes, and where it never goes."""
+"""The API key is sent to the configured server and never to another one."""
 
 import httpx
 import pytest

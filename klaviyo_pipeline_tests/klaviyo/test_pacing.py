@@ -1,4 +1,4 @@
-"""Slots: never more of them than the published rates allow."""
+"""The pacer never issues more slots than the published rates allow."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta

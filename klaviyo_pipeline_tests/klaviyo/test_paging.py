@@ -1,4 +1,4 @@
-"""Listings from the first page to the last."""
+"""Pages of a listing, from the first to the last."""
 
 import json
 from datetime import timedelta
@@ -153,7 +153,7 @@ def test_some_empty_pages_do_not_end_a_listing(bench: Bench) -> None:
 
 def test_the_error_of_a_record_without_an_id_names_the_request(bench: Bench) -> None:
     bench.server.will(ok(page({"type": "flow", "attributes": {}}), x_klaviyo_req_id="r9"))
-    with pytest.raises(errors.MalformedAnswer, match="no id") as raised:
+    with pytest.raises(errors.MalformedAnswer, match="no valid id") as raised:
         read(bench)
     assert (raised.value.endpoint, raised.value.request_id) == ("get_flows", "r9")
 

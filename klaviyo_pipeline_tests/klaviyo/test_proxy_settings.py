@@ -1,4 +1,4 @@
-"""Settings of the environment that httpx reads by itself."""
+"""Environment variables that httpx reads itself."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_the_error_of_an_unreachable_proxy_names_its_variable(monkeypatch: pytes
     hasty = RetryPolicy(ceilings=())
     with (
         KlaviyoClient(api_key=API_KEY, base_url="https://a.klaviyo.com", pacer=StillPacer(), retry=hasty) as client,
-        pytest.raises(Unavailable, match="Check the network and the proxy that https_proxy names, then run"),
+        pytest.raises(Unavailable, match="Check the network and the proxy in https_proxy, then run"),
     ):
         client.account()
 

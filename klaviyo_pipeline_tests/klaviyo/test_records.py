@@ -1,4 +1,4 @@
-"""From resources to records, odd ones too."""
+"""Records of resources, including malformed ones."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Finding out which statistics Klaviyo refuses for a conversion metric."""
+"""The search for the statistics that Klaviyo rejects for a conversion metric."""
 
 from collections.abc import Collection
 
@@ -15,7 +15,7 @@ VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_v
 def found(
     refused: Collection[str], left_out: frozenset[str] = frozenset()
 ) -> tuple[frozenset[str], frozenset[str], int]:
-    """The statistics of the answer, those that are told as lacking, and the requests that it took."""
+    """The statistics of the answer, the statistics reported as missing, and the number of requests."""
     requested: list[frozenset[str]] = []
 
     def ask(without: frozenset[str]) -> frozenset[str]:

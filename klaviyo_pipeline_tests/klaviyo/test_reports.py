@@ -1,4 +1,4 @@
-"""What a report is asked, and what its answer becomes."""
+"""Report requests, and the rows of their answers."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How often a request is sent, and how long is waited between."""
+"""How often a request is sent, and the waits between its attempts."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -174,7 +174,7 @@ def test_the_error_after_exhausted_requests_contains_the_last_reason(bench: Benc
 
 @dataclass
 class Hours:
-    """A clock that a wait moves on."""
+    """A clock that waits advance."""
 
     now: float = 0.0
 
@@ -184,7 +184,7 @@ class Hours:
 
 @dataclass(frozen=True)
 class Patience:
-    """A client whose waits move a clock, and which may lose 100 seconds."""
+    """A client whose waits advance a clock, and that can lose 100 seconds to failures."""
 
     server: ScriptedServer
     client: KlaviyoClient

@@ -14,7 +14,7 @@ def minutes(*after_noon: int | None) -> list[datetime | None]:
 
 
 def ends(*pages: list[int | None]) -> list[bool]:
-    """What each page says, times being minutes around an end at noon."""
+    """Whether each page ends the query. Times are minutes after noon, which is the query's end."""
     monitor, ended = SortMonitor(NOON), []
     for page in pages:
         monitor.add(minutes(*page))

@@ -1,4 +1,4 @@
-"""Klaviyo's times, in and out."""
+"""Reading and writing Klaviyo's times."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -15,7 +15,7 @@ from klaviyo_pipeline_tests.sandbox.conftest import NOW, client_of, error_of, id
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[httpx.Client]:
-    """Three flows, two campaigns, two forms and two segments, seconds apart."""
+    """Three flows, two campaigns, two forms and two segments, with times seconds apart."""
     account = SandboxAccount(clock=lambda: NOW, gt_includes_bound=False)
     for second, (id, name, status) in enumerate(
         [("A", "Alpha one", "live"), ("B", "Beta, it's", "draft"), ("C", None, None)]

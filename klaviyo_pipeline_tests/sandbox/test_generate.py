@@ -21,7 +21,7 @@ DAY = date(2026, 2, 4)
 
 
 def picture(account: SandboxAccount) -> Any:
-    """All that the account holds and counts on one day."""
+    """The content of the account and its counts on one day."""
     stored = {
         entity: {id: dataclasses.asdict(output) for id, output in objects.items()}
         for entity, objects in account.objects.items()

@@ -15,7 +15,7 @@ EMAIL = "equals(messages.channel,'email')"
 
 
 def put_many(account: SandboxAccount, entity: str, count: int, **more: Any) -> list[str]:
-    """Objects with three to a second of `updated`."""
+    """Creates objects, three in each second of `updated`."""
     field = "updated_at" if entity in ("campaigns", "forms") else "updated"
     names = [f"X{number:03}" for number in range(count)]
     for number, id in enumerate(names):
