@@ -1,6 +1,6 @@
-"""What is synced, as data: the one list from which assets, checks, jobs, commands and documents are made.
+"""The list of everything that is synced, as data. Assets, checks, jobs, commands and docs are built from it.
 
-`docs/extend.md` shows how an entity is added: a file that declares it, a line here, and a migration.
+`docs/extend.md` shows how to add an entity: a declaration, a line here, and a migration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from klaviyo_pipeline.klaviyo.tags import TAGS
 
 @dataclass(frozen=True)
 class ReportAsset:
-    """A report asset as data: its table, Klaviyo's report, and the entity that its rows are about."""
+    """A report asset as data: its table, Klaviyo's report, and the entity of its rows."""
 
     name: str
     report: Report
@@ -34,15 +34,15 @@ class ReportAsset:
 
     @property
     def days_per_request(self) -> int:
-        """The windows of one request."""
+        """The number of windows in one request."""
         return DAILY_CHUNK_DAYS if isinstance(self.report, SeriesReport) else VALUES_CHUNK_DAYS - 2 * LONGEST_SEND.days
 
 
 @dataclass(frozen=True)
 class MetricsTable:
-    """A table of metrics as data: the report it sums up, by which key, and whose latest state it repeats.
+    """A metrics table as data: the report it aggregates, the key of its rows, and the entity with more columns.
 
-    `named` gives, by column of the table, the column of the entity that it repeats.
+    `named` maps each column that is copied from the entity's latest state to the entity's column.
     """
 
     name: str
@@ -53,7 +53,7 @@ class MetricsTable:
 
 
 def census_name(listing: Listing) -> str:
-    """The asset's name: that of the entity alone where no windows bring it."""
+    """The name of the census asset: the entity's own name if the entity has no windows."""
     return listing.entity if listing.time_field is None else f"{listing.entity}_census"
 
 
@@ -66,11 +66,11 @@ _LISTINGS = (
 
 
 ENTITIES: dict[str, Listing] = {listing.entity: listing for listing in _LISTINGS}
-"""The entities that are synced by window, in the order in which they are listed, by asset."""
+"""The entities that are synced by window, by asset, in display order."""
 
 
 CENSUSES: dict[str, Listing] = {census_name(listing): listing for listing in (*ENTITIES.values(), TAGS)}
-"""The assets without windows, each a full listing, by asset; that of the tags is among them."""
+"""The assets without windows, by asset: each is a full listing. The listing of the tags is one of them."""
 
 
 ENTITY_CENSUSES: dict[str, Listing] = {
@@ -80,7 +80,7 @@ ENTITY_CENSUSES: dict[str, Listing] = {
 
 
 EVERY_CENSUS = "census"
-"""All censuses of the entities, on the command line."""
+"""The name for all entity censuses on the command line."""
 
 
 FLOW_REPORT = ReportAsset("flow_report", FLOW_SERIES, FLOWS)
@@ -116,14 +116,14 @@ SEGMENT_METRICS = MetricsTable(
     {"segment_name": "name", "is_active": "is_active"},
 )
 METRICS = {table.name: table for table in (FLOW_METRICS, CAMPAIGN_METRICS, FORM_METRICS, SEGMENT_METRICS)}
-"""The metrics tables, by asset: each is computed from a report."""
+"""The metrics tables, by asset. Each is computed from a report."""
 
 
 DAILY_ASSETS = (*REPORTS, *METRICS)
-"""The assets that are partitioned by day in any case: the reports, and what is computed from them."""
+"""The assets that are always partitioned by day: the reports and the metrics tables."""
 
 
 ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {
     endpoint.name: endpoint for listing in _LISTINGS for endpoint in (listing.list_endpoint, listing.get_endpoint)
 }
-"""Every operation that we call, by name."""
+"""Every API operation that the client calls, by name."""

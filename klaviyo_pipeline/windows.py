@@ -1,7 +1,7 @@
-"""The sync windows: half-open spans [start, end) of time, one for each Dagster partition.
+"""The sync windows: half-open periods [start, end), one for each Dagster partition.
 
-A daily window is a calendar day in the account's zone (23 to 25 hours long where the clocks change), an hourly
-one an hour of it. The open window, whose end lies ahead, is a partition too, so that it can be synced at any time.
+A daily window is a calendar day in the account's zone (23 to 25 hours long when the clocks change), an hourly window is
+an hour of it. The open window, which ends in the future, is a partition too, so that you can sync it at any time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ HOUR = timedelta(hours=1)
 
 
 class EmptyRange(ValueError):
-    """A run is for no window."""
+    """A run has no windows."""
 
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """One sync window: UTC instants, half-open, and the key of its partition."""
+    """One sync window: its start and end (UTC, half-open), and its partition key."""
 
     start: datetime
     end: datetime
@@ -33,9 +33,9 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The windows of one asset: how the account's time is cut.
+    """The windows of one asset.
 
-    `daily` holds for reports whatever the account's window is: a report's days are days of the account.
+    `daily` is always True for reports, whatever the account's sync window is.
     """
 
     account: Account
@@ -43,7 +43,7 @@ class WindowPlan:
 
     @cached_property
     def definition(self) -> dg.TimeWindowPartitionsDefinition:
-        """Dagster's partitions for these windows; the last one is the open window."""
+        """The Dagster partitions of these windows; the last one is the open window."""
         first = self.account.start_date.isoformat()
         if self.daily:
             return dg.DailyPartitionsDefinition(first, timezone=self.account.timezone, end_offset=1)
@@ -54,12 +54,12 @@ class WindowPlan:
         return sorted(self._window(key) for key in keys)
 
     def of_run(self, context: dg.AssetExecutionContext) -> list[Window]:
-        """The windows of a run, at least one. Raises `EmptyRange` for a range that ends before it begins."""
+        """The windows of a run, at least one. Raises `EmptyRange` if the range ends before it begins."""
         keys = context.partition_keys
         if not keys:
             tags = context.run.tags
             first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
-            raise EmptyRange(f"The range of windows {first} to {last} is empty: write the earlier one first.")
+            raise EmptyRange(f"The range of windows {first} to {last} is empty: put the earlier window first.")
         return self.of_keys(keys)
 
     def between(self, first: date, last: date, now: datetime) -> list[Window]:
@@ -67,13 +67,13 @@ class WindowPlan:
         start = max(first, self.account.start_date)
         span = dg.TimeWindow(self._midnight(start), self._midnight(last + timedelta(days=1)))
         keys = self.definition.get_partition_keys_in_time_window(span) if span.start < span.end else []
-        return [window for window in self._in_turn(keys) if window.start <= now]
+        return [window for window in self._consecutive(keys) if window.start <= now]
 
-    def _in_turn(self, keys: Sequence[str]) -> list[Window]:
-        """The windows of these keys, which follow one another.
+    def _consecutive(self, keys: Sequence[str]) -> list[Window]:
+        """The windows of these consecutive keys.
 
-        Dagster finds each window anew from its key, which for five years of hours takes seconds; but every hour
-        begins where the one before ends. The last one tells whether that held.
+        Dagster computes each window from its key, which takes seconds for five years of hours. This method computes
+        hours by addition instead, and checks the last one.
         """
         if self.daily or not keys:
             return self.of_keys(keys)
@@ -90,37 +90,38 @@ class WindowPlan:
 
 
 def entity_windows(account: Account) -> WindowPlan:
-    """How flows, campaigns, forms and segments are cut: by the account's own window."""
+    """The windows of flows, campaigns, forms and segments, which have the account's window size."""
     return WindowPlan(account, daily=account.sync_window == "daily")
 
 
 def report_windows(account: Account) -> WindowPlan:
-    """How reports and metrics are cut: by day."""
+    """The windows of reports and metrics, which are days."""
     return WindowPlan(account, daily=True)
 
 
 def contiguous_ranges(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int = 0) -> list[list[Window]]:
-    """Cut `windows` (all, in order) into contiguous runs that hold every wanted one.
+    """Group `windows` (all, in order) into contiguous ranges that contain every wanted window.
 
-    Gaps of at most `join_gaps` unwanted windows are bridged: one request over a small gap costs less than two.
+    A gap of at most `join_gaps` unwanted windows becomes part of a range: one request that covers a small gap costs
+    less than two requests.
     """
     marked = set(wanted)
-    runs: list[list[Window]] = []
+    ranges: list[list[Window]] = []
     gap: list[Window] = []
     for window in windows:
         if window in marked:
-            if runs and len(gap) <= join_gaps:
-                runs[-1].extend([*gap, window])
+            if ranges and len(gap) <= join_gaps:
+                ranges[-1].extend([*gap, window])
             else:
-                runs.append([window])
+                ranges.append([window])
             gap = []
         else:
             gap.append(window)
-    return runs
+    return ranges
 
 
 def range_tags(windows: Sequence[Window]) -> dict[str, str]:
-    """The tags that make one Dagster run out of these contiguous windows."""
+    """The tags of a Dagster run for these contiguous windows."""
     return {
         "dagster/asset_partition_range_start": windows[0].key,
         "dagster/asset_partition_range_end": windows[-1].key,

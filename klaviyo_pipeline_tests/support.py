@@ -20,6 +20,7 @@ from psycopg import sql
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
 from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
@@ -190,10 +191,8 @@ def reason(result: dg.ExecuteInProcessResult) -> str:
     """Why a run failed: the message at the root of its first error."""
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            return error.message.strip() if error is not None else "no error told"
+            errors = step_errors(event)
+            return errors[-1].message.strip() if errors else "the step has no error"
     return "no step failed"
 
 

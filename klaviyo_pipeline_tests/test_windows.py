@@ -1,4 +1,4 @@
-"""The sync windows: how time is cut, also where the clocks change."""
+"""The sync windows, including days with a clock change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def plan(zone: str = "UTC", *, start: date = date(2025, 1, 1), hourly: bool = Fa
 
 
 def lengths(plan: WindowPlan, first: date, last: date) -> list[float]:
-    """The hours of each window of these days."""
+    """The length of each window of these days, in hours."""
     return [(one.end - one.start) / timedelta(hours=1) for one in plan.between(first, last, NOW)]
 
 
@@ -28,15 +28,15 @@ def lengths(plan: WindowPlan, first: date, last: date) -> list[float]:
         ("America/New_York", date(2025, 3, 9), 23),
         ("America/New_York", date(2025, 11, 2), 25),
         ("Europe/Berlin", date(2025, 3, 30), 23),
-        ("Africa/Cairo", date(2025, 4, 25), 23),  # midnight does not come: the day begins at one
+        ("Africa/Cairo", date(2025, 4, 25), 23),  # there is no midnight: the day begins at one
         ("Africa/Cairo", date(2025, 10, 30), 25),
         ("Australia/Lord_Howe", date(2025, 4, 6), 24.5),
         ("Australia/Lord_Howe", date(2025, 10, 5), 23.5),
-        ("Atlantic/Azores", date(2025, 10, 26), 25),  # midnight comes twice
+        ("Atlantic/Azores", date(2025, 10, 26), 25),  # midnight occurs twice
         ("Asia/Kolkata", date(2025, 3, 30), 24),
     ],
 )
-def test_a_day_of_changing_clocks_is_as_long_as_it_is(zone: str, day: date, hours: float) -> None:
+def test_a_day_with_a_clock_change_has_its_real_length(zone: str, day: date, hours: float) -> None:
     around = lengths(plan(zone), day - timedelta(days=1), day + timedelta(days=1))
     assert around == [24, hours, 24]
 
@@ -52,7 +52,7 @@ def test_days_follow_each_other_without_gap_or_overlap(zone: str) -> None:
 
 
 @pytest.mark.parametrize(("zone", "hours"), [("America/New_York", [23, 25]), ("UTC", [24, 24])])
-def test_a_day_of_changing_clocks_has_an_hourly_window_for_each_hour_that_passed(zone: str, hours: list[int]) -> None:
+def test_a_day_with_a_clock_change_has_one_hourly_window_for_each_real_hour(zone: str, hours: list[int]) -> None:
     cut = plan(zone, hourly=True)
     for day, expected in zip([date(2025, 3, 9), date(2025, 11, 2)], hours, strict=True):
         windows = cut.between(day, day, NOW)
@@ -62,7 +62,9 @@ def test_a_day_of_changing_clocks_has_an_hourly_window_for_each_hour_that_passed
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu", "Australia/Sydney", "Africa/Casablanca"])
-def test_a_year_of_hours_is_found_by_its_first_and_last(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_year_of_hourly_windows_is_computed_from_the_first_and_the_last(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = entity_windows(Account(start_date=date(2025, 1, 1), timezone=zone, sync_window="hourly"))
     found = []
     find = WindowPlan._window
@@ -81,7 +83,7 @@ def test_windows_are_utc_instants_of_the_accounts_days() -> None:
     assert window.start.tzinfo is UTC
 
 
-def test_the_open_window_is_one_and_later_ones_are_not() -> None:
+def test_the_open_window_is_the_last_window() -> None:
     windows = plan().between(date(2025, 11, 19), date(2025, 11, 25), NOW)
     assert [window.key for window in windows] == ["2025-11-19", "2025-11-20"]
     assert windows[-1].end > NOW
@@ -100,13 +102,13 @@ def test_the_open_window_is_a_partition() -> None:
     assert (hours[0], hours[-1]) == ("2025-01-01-00:00", "2025-11-20-12:00")
 
 
-def test_today_is_the_accounts() -> None:
+def test_today_is_the_account_s_calendar_day() -> None:
     """Half past noon in UTC is the next day in Kiritimati."""
     keys = plan("Pacific/Kiritimati").definition.get_partition_keys(current_time=NOW)
     assert keys[-1] == "2025-11-21"
 
 
-def test_nothing_lies_before_the_start_date() -> None:
+def test_no_window_is_before_the_start_date() -> None:
     cut = plan(start=date(2025, 3, 1))
     assert [window.key for window in cut.between(date(2024, 1, 1), date(2025, 3, 2), NOW)] == [
         "2025-03-01",
@@ -120,20 +122,20 @@ def test_a_range_that_ends_before_it_begins_is_empty() -> None:
 
 
 @pytest.mark.parametrize("hourly", [True, False])
-def test_keys_lead_back_to_their_windows_in_order_of_time(hourly: bool) -> None:
+def test_windows_of_keys_are_in_order_of_time(hourly: bool) -> None:
     cut = plan("America/New_York", hourly=hourly)
     windows = cut.between(date(2025, 11, 1), date(2025, 11, 3), NOW)
     assert cut.of_keys(reversed([window.key for window in windows])) == windows
 
 
-def test_reports_are_cut_by_day_whatever_the_entities_are() -> None:
+def test_report_windows_are_always_days() -> None:
     account = Account(sync_window="hourly", timezone="Europe/Berlin")
     assert report_windows(account).daily
     assert not entity_windows(account).daily
 
 
 def runs(wanted: str, join_gaps: int = 0) -> list[str]:
-    """Runs over ten days, named a to j, of which these are wanted."""
+    """The ranges of ten days, named a to j, that contain the wanted days."""
     windows = plan().between(date(2025, 1, 1), date(2025, 1, 10), NOW)
     names = dict(zip("abcdefghij", windows, strict=True))
     back = {window: name for name, window in names.items()}
@@ -154,11 +156,11 @@ def runs(wanted: str, join_gaps: int = 0) -> list[str]:
         ("abdfgj", 2, ["abcdefghij"]),
         ("aj", 7, ["a", "j"]),
         ("aj", 8, ["abcdefghij"]),
-        ("cd", 9, ["cd"]),  # nothing before the first or behind the last is asked
+        ("cd", 9, ["cd"]),  # ranges never extend beyond the first and the last wanted day
         ("gba", 0, ["ab", "g"]),
     ],
 )
-def test_runs_join_gaps_and_ask_nothing_outside(wanted: str, join_gaps: int, expected: list[str]) -> None:
+def test_ranges_join_gaps_and_contain_nothing_outside(wanted: str, join_gaps: int, expected: list[str]) -> None:
     assert runs(wanted, join_gaps) == expected
 
 

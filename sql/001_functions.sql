@@ -1,9 +1,10 @@
--- The procedures that the other files call: each makes all that belongs to a table from one list of its columns.
+-- Procedures that the other files call: each creates a table or view, with its comments and related objects, from one
+-- list of columns.
 --
--- A list of columns is an array of [name, definition, comment]. Nothing here names a schema: the runner sets the
--- search path to the account's schema, and so must whoever calls a procedure by hand.
+-- A list of columns is an array of [name, definition, comment]. Nothing here names a schema: the migration runner sets
+-- the search path to the account's schema. Set it as well before you call a procedure by hand.
 
--- The list is an array of [name, …, comment].
+-- `columns` is an array of [name, …, comment].
 CREATE PROCEDURE comment_on_columns(relation text, columns text[]) LANGUAGE plpgsql AS $$
 DECLARE
     described text[];
@@ -14,7 +15,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE comment_on_columns IS 'Comments on the columns of a table or view: the last entry of each.';
+COMMENT ON PROCEDURE comment_on_columns IS 'Sets the comments on the columns of a table or view, from the last entry of each item.';
 
 CREATE PROCEDURE create_table(name text, comment text, columns text[], constraints text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -26,7 +27,7 @@ BEGIN
     CALL comment_on_columns(name, columns);
 END
 $$;
-COMMENT ON PROCEDURE create_table IS 'A table with comments, from a list of columns; constraints are SQL.';
+COMMENT ON PROCEDURE create_table IS 'Creates a table with comments, from a list of columns; constraints are SQL.';
 
 CREATE PROCEDURE comment_on_view(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
 BEGIN
@@ -34,9 +35,9 @@ BEGIN
     CALL comment_on_columns(name, columns);
 END
 $$;
-COMMENT ON PROCEDURE comment_on_view IS 'Comments on a view and its columns, given as [name, comment].';
+COMMENT ON PROCEDURE comment_on_view IS 'Sets the comments on a view and its columns, given as [name, comment].';
 
--- The present state of a row is stored once, in its table. "…_superseded" has the earlier states, "…_history" is both.
+-- The table has the current state of each row, "…_superseded" the earlier states. The view "…_history" has both.
 CREATE PROCEDURE keep_history(name text, comment text) LANGUAGE plpgsql AS $$
 DECLARE
     superseded text := name || '_superseded';
@@ -46,13 +47,13 @@ DECLARE
         WHERE indrelid = to_regclass(quote_ident(name)) AND indisprimary
     );
 BEGIN
-    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING COMMENTS)', superseded, name);
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING COMMENTS INCLUDING DEFAULTS)', superseded, name);
     EXECUTE format(
         'ALTER TABLE %1$I DROP observed_at, ADD valid_from timestamptz, ADD valid_to timestamptz NOT NULL, '
         'ADD PRIMARY KEY (%2$s, valid_from), ADD CONSTRAINT %3$I CHECK (valid_to > valid_from)',
         superseded, key, superseded || '_span');
     EXECUTE format('COMMENT ON TABLE %I IS %L', superseded, format(
-        'Earlier states of %s: each stood until a later observation replaced or removed it. Rows are only added.',
+        'Earlier states of %s: each was valid until a later observation replaced or removed it. Rows are only added.',
         name));
     CALL comment_on_columns(superseded, ARRAY[
         ['valid_from', 'When this state was first observed.'],
@@ -62,14 +63,14 @@ BEGIN
     EXECUTE format('COMMENT ON VIEW %I IS %L', name || '_history', comment);
 END
 $$;
-COMMENT ON PROCEDURE keep_history IS 'The table of a table''s earlier states, and the view over these and the present.';
+COMMENT ON PROCEDURE keep_history IS 'Creates the table of a table''s earlier states, and the view over the earlier and the current states.';
 
--- A column that was added later stands behind valid_to: so it does in the table of earlier states, and a view that
--- others rest on can only grow at its end.
+-- A column that is added later comes after valid_to, as in the table of earlier states: CREATE OR REPLACE VIEW can add
+-- columns only at the end.
 CREATE PROCEDURE create_history_view(name text) LANGUAGE plpgsql AS $$
 DECLARE
     earlier text;
-    present text;
+    current text;
     comments text[];
 BEGIN
     SELECT
@@ -77,17 +78,17 @@ BEGIN
         string_agg(CASE attname WHEN 'valid_from' THEN 'observed_at' WHEN 'valid_to' THEN 'NULL'
             ELSE quote_ident(attname) END, ', ' ORDER BY attnum),
         array_agg(ARRAY[attname, CASE attname
-            WHEN 'valid_to' THEN 'When the next state was first observed; NULL for the present state.'
+            WHEN 'valid_to' THEN 'When the next state was first observed; NULL for the current state.'
             ELSE col_description(attrelid, attnum) END] ORDER BY attnum)
-    INTO earlier, present, comments
+    INTO earlier, current, comments
     FROM pg_attribute
     WHERE attrelid = to_regclass(quote_ident(name || '_superseded')) AND attnum > 0 AND NOT attisdropped;
     EXECUTE format('CREATE OR REPLACE VIEW %I AS SELECT %s FROM %I UNION ALL SELECT %s FROM %I',
-        name || '_history', earlier, name || '_superseded', present, name);
+        name || '_history', earlier, name || '_superseded', current, name);
     CALL comment_on_columns(name || '_history', comments);
 END
 $$;
-COMMENT ON PROCEDURE create_history_view IS 'The view over the present and the earlier states of a table, or that view anew.';
+COMMENT ON PROCEDURE create_history_view IS 'Creates or replaces the view over the current and the earlier states of a table.';
 
 CREATE PROCEDURE create_as_of(name text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -99,28 +100,28 @@ BEGIN
         format('The rows of %s as they were known at that moment; deleted ones have deleted_at.', name));
 END
 $$;
-COMMENT ON PROCEDURE create_as_of IS 'The function that returns a table as it was known at a moment, or that function anew.';
+COMMENT ON PROCEDURE create_as_of IS 'Creates or replaces the function that returns the rows of a table as they were known at a moment.';
 
 CREATE PROCEDURE create_objects(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
 BEGIN
     CALL create_table(name, comment, columns || ARRAY[
         ['raw', 'jsonb NOT NULL', 'The whole object as Klaviyo sends it: id, type, attributes and, where requested, '
-            'the ids of its relationships. NUL and lone surrogates are stored in a reversible escape.'],
+            'the ids of its relationships. NUL characters and lone surrogates are stored as reversible escapes.'],
         ['observed_at', 'timestamptz NOT NULL', 'When this state was observed: the database''s clock, read before the '
             'request was sent.']
     ], 'PRIMARY KEY (id)');
 END
 $$;
-COMMENT ON PROCEDURE create_objects IS 'A table of Klaviyo''s objects: these columns, id among them, then raw and observed_at.';
+COMMENT ON PROCEDURE create_objects IS 'Creates a table of Klaviyo''s objects: these columns, including id, then raw and observed_at.';
 
--- Names are indexed by hash: a name may be longer than a btree entry can be.
+-- Names have hash indexes: a name may be too long for an entry of a btree index.
 CREATE PROCEDURE create_entity(name text, noun text, columns text[]) LANGUAGE plpgsql AS $$
 BEGIN
     CALL create_objects(name,
-        format('The latest state of every %s, one row each. A deleted one keeps its row.', noun),
+        format('The latest state of every %1$s, one row each. A deleted %1$s keeps its row.', noun),
         ARRAY[['id', 'text', format('Klaviyo''s id of the %s.', noun)]] || columns || ARRAY[
             ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
-            ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo. Archiving may leave it as it is.'],
+            ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo. Archiving does not always change it.'],
             ['deleted_at', 'timestamptz', 'When it was first found deleted in Klaviyo; NULL while it exists.']
         ]);
     EXECUTE format('CREATE INDEX ON %I USING hash (name)', name);
@@ -128,17 +129,17 @@ BEGIN
     EXECUTE format('CREATE INDEX ON %I (updated_at)', name);
     EXECUTE format('CREATE INDEX ON %I (deleted_at) WHERE deleted_at IS NOT NULL', name);
     CALL keep_history(name, format(
-        'Every distinct state of every %s that was seen, deletions and returns among them. A state that Klaviyo had '
-        'only between two syncs is not here.', noun));
+        'Every state of every %s that a sync observed, including deletions and restorations. States that existed only '
+        'between two syncs are missing.', noun));
     EXECUTE format('CREATE INDEX ON %I (valid_from)', name || '_superseded');
     CALL create_as_of(name);
     CALL register_asset(name, true);
 END
 $$;
-COMMENT ON PROCEDURE create_entity IS 'All relations of an entity: table, earlier states, history, as of, indexes, comments. id, the times, raw and observed_at are added to the columns.';
+COMMENT ON PROCEDURE create_entity IS 'Creates all relations of an entity: table, earlier states, history, as-of function, indexes, comments. Adds id, the times, raw and observed_at to the columns.';
 
--- The value is read from raw as `klaviyo_pipeline.klaviyo.records` reads it from an answer: the next sync finds every
--- row as Klaviyo has it, so that nothing looks changed.
+-- The column is filled from raw in the same way as `klaviyo_pipeline.klaviyo.records` reads an answer, so that the next
+-- sync finds no differences.
 CREATE PROCEDURE add_column(name text, new_column text, type text, path text, comment text) LANGUAGE plpgsql AS $$
 DECLARE
     superseded text := name || '_superseded';
@@ -162,22 +163,22 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON PROCEDURE add_column IS 'A new column of a table of objects, of its earlier states and its history, filled from raw. The path is that of the Column: an attribute, a dot leads into an object.';
+COMMENT ON PROCEDURE add_column IS 'Adds a column to a table of objects, its earlier states and its history, and fills it from raw. The path is that of the Column: the name of an attribute, with a dot before the name of a nested one.';
 
 CREATE FUNCTION attribute_jsonb(raw jsonb, path text) RETURNS jsonb LANGUAGE sql IMMUTABLE BEGIN ATOMIC
     SELECT nullif(raw #> (ARRAY['attributes'] || string_to_array(path, '.')), 'null');
 END;
-COMMENT ON FUNCTION attribute_jsonb IS 'The attribute at this path of a raw object; NULL where it is absent or null.';
+COMMENT ON FUNCTION attribute_jsonb IS 'The attribute at this path of a raw object; NULL if it is absent or null.';
 
 CREATE FUNCTION attribute_text(raw jsonb, path text) RETURNS text LANGUAGE sql IMMUTABLE BEGIN ATOMIC
     SELECT CASE jsonb_typeof(attribute_jsonb(raw, path)) WHEN 'string' THEN attribute_jsonb(raw, path) #>> '{}' END;
 END;
-COMMENT ON FUNCTION attribute_text IS 'The attribute at this path of a raw object; NULL where it is not a text.';
+COMMENT ON FUNCTION attribute_text IS 'The attribute at this path of a raw object; NULL unless it is a string.';
 
 CREATE FUNCTION attribute_boolean(raw jsonb, path text) RETURNS boolean LANGUAGE sql IMMUTABLE BEGIN ATOMIC
     SELECT CASE jsonb_typeof(attribute_jsonb(raw, path)) WHEN 'boolean' THEN attribute_jsonb(raw, path)::boolean END;
 END;
-COMMENT ON FUNCTION attribute_boolean IS 'The attribute at this path of a raw object; NULL where it is not true or false.';
+COMMENT ON FUNCTION attribute_boolean IS 'The attribute at this path of a raw object; NULL unless it is true or false.';
 
 -- A time without an offset is UTC; digits beyond microseconds are cut off, not rounded.
 CREATE FUNCTION attribute_timestamptz(raw jsonb, path text) RETURNS timestamptz
@@ -190,13 +191,13 @@ EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION attribute_timestamptz IS 'The attribute at this path of a raw object; NULL where it is not a time.';
+COMMENT ON FUNCTION attribute_timestamptz IS 'The attribute at this path of a raw object; NULL unless it is a time.';
 
--- The assets that have sync windows, in the order in which they are shown. Views read them here.
-CALL create_table('assets', 'The assets that are synced by window, one row each. The procedures that make their tables add them.', ARRAY[
+-- The assets with sync windows, in the order of sync_status. Views read them from this table.
+CALL create_table('assets', 'The assets that are synced by window, one row each. The procedures that create their tables add the rows.', ARRAY[
     ['entity', 'text', 'The asset''s table, such as flows or flow_report.'],
-    ['position', 'integer NOT NULL UNIQUE', 'Where it stands in sync_status.'],
-    ['by_sync_window', 'boolean NOT NULL', 'Whether its windows have the account''s length, daily or hourly. Those of reports and metrics are days.']
+    ['position', 'integer NOT NULL UNIQUE', 'Its position in sync_status.'],
+    ['by_sync_window', 'boolean NOT NULL', 'Whether its windows have the account''s length (daily or hourly). The windows of reports and metrics are always days.']
 ], 'PRIMARY KEY (entity)');
 
 CREATE PROCEDURE register_asset(name text, windowed boolean) LANGUAGE plpgsql AS $$
@@ -211,8 +212,8 @@ BEGIN
     );
     CALL comment_on_view('asset_rows', 'How many rows each asset''s table has.', ARRAY[
         ['entity', 'The asset''s table.'],
-        ['row_count', 'Its rows, deleted objects left out.']
+        ['row_count', 'Rows in the table, without deleted objects.']
     ]);
 END
 $$;
-COMMENT ON PROCEDURE register_asset IS 'Adds an asset to those that expected_windows and sync_status show.';
+COMMENT ON PROCEDURE register_asset IS 'Adds an asset to expected_windows and sync_status.';

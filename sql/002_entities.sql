@@ -1,9 +1,9 @@
--- The entities: the latest state of every object, and every state that was seen.
+-- Entities: the latest state of every object, and every state that was observed.
 --
--- `observed_at` orders all writes: a row is replaced only by a later observation of a different content.
+-- `observed_at` orders all writes: a row is replaced only by a later observation with different content.
 
 CALL create_entity('flows', 'flow', ARRAY[
-    ['name', 'text', 'Name; NULL where Klaviyo has none.'],
+    ['name', 'text', 'Name; NULL if Klaviyo has none.'],
     ['status', 'text', 'draft, manual or live, as Klaviyo states it.'],
     ['archived', 'boolean', 'Whether the flow is archived.'],
     ['trigger_type', 'text', 'What starts the flow, such as Metric or Added to List.']
@@ -15,9 +15,9 @@ CALL create_entity('campaigns', 'campaign', ARRAY[
     ['name', 'text', 'Name.'],
     ['status', 'text', 'Draft, Scheduled, Sent and so on, as Klaviyo states it.'],
     ['archived', 'boolean', 'Whether the campaign is archived.'],
-    ['channel', 'text', 'email, sms or mobile_push: the channel whose listing has it, the first of these where several do.'],
+    ['channel', 'text', 'email, sms or mobile_push: the channel whose listing contains the campaign; if several do, the first of these.'],
     ['scheduled_at', 'timestamptz', 'When the campaign was scheduled.'],
-    ['send_time', 'timestamptz', 'When it is or was sent.']
+    ['send_time', 'timestamptz', 'Send time, past or planned.']
 ]);
 CREATE INDEX ON campaigns (status);
 CREATE INDEX ON campaigns (channel);
@@ -31,9 +31,9 @@ CALL create_entity('forms', 'sign-up form', ARRAY[
 CREATE INDEX ON forms (status);
 
 CALL create_entity('segments', 'segment', ARRAY[
-    ['name', 'text', 'Name; NULL where Klaviyo has none.'],
+    ['name', 'text', 'Name; NULL if Klaviyo has none.'],
     ['is_active', 'boolean', 'Whether the segment is active.'],
-    ['is_processing', 'boolean', 'Whether Klaviyo was computing the members when it was seen.'],
+    ['is_processing', 'boolean', 'Whether Klaviyo was computing the members when the segment was observed.'],
     ['is_starred', 'boolean', 'Whether the segment is starred.'],
     ['definition', 'jsonb', 'The conditions of the segment.']
 ]);

@@ -1,21 +1,21 @@
--- The requests to Klaviyo: the rate that all processes share, and what each run requested.
+-- Requests to Klaviyo: the request slots that all processes share, and the requests of each run.
 
 CALL create_table('api_pacing', 'The request slots that all processes of this account share, one row per endpoint.', ARRAY[
     ['endpoint', 'text', 'Klaviyo''s name of the operation, such as get_flows.'],
     ['slots', 'timestamptz[] NOT NULL DEFAULT ''{}''', 'The last reserved slots, oldest first, as many as the longest published rate needs.'],
-    ['blocked_until', 'timestamptz', 'Klaviyo answered 429: no request is sent before this moment.']
+    ['blocked_until', 'timestamptz', 'No request is sent before this time, because Klaviyo answered 429.']
 ], 'PRIMARY KEY (endpoint)');
 
-CALL create_table('api_calls', 'Requests to Klaviyo by run and endpoint, failed runs included; written after the run''s last request. Seconds of concurrent requests add up to more than the run took.', ARRAY[
+CALL create_table('api_calls', 'Requests to Klaviyo by run and endpoint, including failed runs; written after the run''s last request. Seconds of concurrent requests are summed: they may exceed the duration of the run.', ARRAY[
     ['run_id', 'text', 'The Dagster run.'],
     ['endpoint', 'text', 'Klaviyo''s name of the operation, such as get_flows.'],
-    ['requests', 'integer NOT NULL', 'Requests that were sent, each attempt counted.'],
+    ['requests', 'integer NOT NULL', 'Requests that were sent, including retries.'],
     ['throttled', 'integer NOT NULL', 'Requests among these that were answered 429.'],
     ['retries', 'integer NOT NULL', 'Requests among these that repeated a failed one.'],
     ['rows', 'bigint NOT NULL', 'Objects or report results in the answers.'],
-    ['waited_seconds', 'numeric(12, 3) NOT NULL', 'Time spent waiting before requests: the published rates, blocks after a 429, pauses before another attempt.'],
+    ['waited_seconds', 'numeric(12, 3) NOT NULL', 'Time spent waiting before requests: for the published rates, for blocks after a 429, and for pauses before retries.'],
     ['read_seconds', 'numeric(12, 3) NOT NULL', 'Time from sending a request to the end of its answer.'],
-    ['first_at', 'timestamptz NOT NULL', 'When the first of them was answered, or failed.'],
-    ['last_at', 'timestamptz NOT NULL', 'When the last of them was answered, or failed.']
+    ['first_at', 'timestamptz NOT NULL', 'When the first request was answered or failed.'],
+    ['last_at', 'timestamptz NOT NULL', 'When the last request was answered or failed.']
 ], 'PRIMARY KEY (run_id, endpoint)');
 CREATE INDEX ON api_calls (last_at);

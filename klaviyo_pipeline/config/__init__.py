@@ -1,6 +1,6 @@
-"""What an installation is configured with: environment variables, settings, and the entries of accounts.yaml.
+"""The configuration of an installation: environment variables, settings, and the entries of accounts.yaml.
 
 - `variables`: the environment variables as data.
-- `settings`: reads and checks them.
-- `accounts`: the same for several accounts, from accounts.yaml.
+- `settings`: reads and checks the variables.
+- `accounts`: reads and checks the settings of several accounts from accounts.yaml.
 """

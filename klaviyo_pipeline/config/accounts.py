@@ -1,7 +1,7 @@
-"""Accounts as data: the entries of `accounts.yaml`, each checked as the environment's settings are.
+"""The accounts in `accounts.yaml`. Every entry is checked in the same way as the settings from the environment.
 
-Belongs here: reading that file and choosing among its accounts. Without the file the one account of the environment
-is all there is. A wrong entry is a line that names it; the other accounts are there all the same.
+This module reads the file and selects accounts from it. Without the file, the environment describes the only account.
+An invalid entry becomes an error message that names it; the other accounts still work.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FILE_VARIABLE = "KLAVIYO_ACCOUNTS_FILE"
 DEFAULT_FILE = PROJECT_ROOT / "accounts.yaml"
 CHOSEN_VARIABLE = "KLAVIYO_ACCOUNT"
 EVERY = "all"
-"""What chooses every account of the file, where one by its slug does."""
+"""Selects every account of the file, in place of a slug."""
 
 RETENTION_VARIABLE = "KLAVIYO_RETENTION_DAYS"
-"""Of the environment for all accounts, as Dagster's storage is."""
+"""Applies to all accounts and comes from the environment, like Dagster's storage."""
 
 AS_VARIABLES = {
     "slug": CHOSEN_VARIABLE,
@@ -51,20 +51,20 @@ AS_VARIABLES = {
     "api_url": "KLAVIYO_API_URL",
     "revision": "KLAVIYO_REVISION",
 }
-"""The fields of an entry that are settings of the environment too, by the variable that is read the same way."""
+"""The fields of an entry that correspond to an environment variable, with that variable."""
 
 KEY_FIELD, DATABASE_FIELD = "api_key_env", "database_url_env"
 FIELDS = (*AS_VARIABLES, KEY_FIELD, DATABASE_FIELD)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET = re.compile(r"\s*pk_", re.IGNORECASE)
-"""How a private key of Klaviyo's begins."""
+"""The beginning of a Klaviyo private key."""
 
 
 @dataclass(frozen=True)
 class Accounts:
-    """Every account there is. `errors` are the entries that cannot be used, a line each.
+    """All accounts. `errors` contains one message for each invalid entry.
 
-    `file` is None where the environment describes its one account.
+    `file` is None if the environment describes the only account.
     """
 
     every: tuple[Settings, ...]
@@ -72,9 +72,9 @@ class Accounts:
     file: Path | None = None
 
     def narrowed(self, slugs: Sequence[str]) -> Accounts:
-        """These accounts alone, each once, without the errors of the others; every account for `all` or for none.
+        """Only these accounts, each once, without the errors of others. `all` or no slug selects every account.
 
-        Raises `SettingsError` for a slug that is not there.
+        Raises `SettingsError` for an unknown slug.
         """
         if not slugs or EVERY in slugs:
             return self
@@ -90,16 +90,16 @@ class Accounts:
             return wrong
         known = ", ".join(settings.account.slug for settings in self.every)
         where = self.file.name if self.file else f"the environment ({CHOSEN_VARIABLE})"
-        return f"there is no account {slug!r} in {where}; there is {known}."
+        return f"there is no account {slug!r} in {where}; the accounts are: {known}."
 
 
 def load_accounts(
     environ: Mapping[str, str] | None = None, *, chosen: Sequence[str] = (), now: datetime | None = None
 ) -> Accounts:
-    """The accounts of the file, or else the environment's own one; of these the chosen, by slug, if any are.
+    """The accounts of the file, or without a file the account of the environment. `chosen` selects accounts by slug.
 
-    With a file, KLAVIYO_ACCOUNT chooses where nothing else does. Raises `SettingsError` where the file as a whole, or
-    the environment's account, cannot be used, and for a slug that is not there.
+    With a file, KLAVIYO_ACCOUNT selects the accounts if `chosen` is empty. Raises `SettingsError` if the whole file or
+    the account of the environment is invalid, and for an unknown slug.
     """
     if environ is None:
         load_dotenv_file()
@@ -114,21 +114,21 @@ def load_accounts(
 def duplicates(
     every: Sequence[Settings], environ: Mapping[str, str], account_ids: Mapping[str, str | None]
 ) -> list[str]:
-    """A line for each Klaviyo account that several of these accounts stand for.
+    """A message for each Klaviyo account that several of these accounts refer to.
 
-    They have one key, or `account_ids` (what is known of an account's id in Klaviyo, by slug) says so.
+    They share an API key, or they have the same id in `account_ids`: Klaviyo's account ids by slug, None if unknown.
     """
     by_id, by_key = defaultdict(list), defaultdict(list)
     for settings in every:
         account = settings.account
         by_id[account_ids.get(account.slug)].append(account)
         by_key[account.api_url, environ.get(account.api_key_variable, "").strip()].append(account)
-    same = {id: found for id, found in by_id.items() if id and len(found) > 1}
-    lines = [f"{_slugs(found)} are the same Klaviyo account, {id}" for id, found in same.items()]
+    same = {id: group for id, group in by_id.items() if id and len(group) > 1}
+    lines = [f"{_slugs(group)} are the same Klaviyo account, {id}" for id, group in same.items()]
     return lines + [
-        f"{_slugs(found)} have the same API key ({', '.join(dict.fromkeys(one.api_key_variable for one in found))})"
-        for (_, key), found in by_key.items()
-        if key and len(found) > 1 and not any(set(found) <= set(known) for known in same.values())
+        f"{_slugs(group)} have the same API key ({', '.join(dict.fromkeys(one.api_key_variable for one in group))})"
+        for (_, key), group in by_key.items()
+        if key and len(group) > 1 and not any(set(group) <= set(known) for known in same.values())
     ]
 
 
@@ -138,9 +138,9 @@ def _slugs(accounts: Sequence[Account]) -> str:
 
 
 def accounts_file(environ: Mapping[str, str]) -> Path | None:
-    """The file with the accounts; None where there is none.
+    """The file with the accounts, relative to the project's root; None without a file.
 
-    Relative to the project's root. Where the project's `.env` is left alone, so is the file that lies beside it.
+    KLAVIYO_IGNORE_DOTENV=1 ignores the default file next to `.env`, in the same way as `.env` itself.
     """
     named = environ.get(FILE_VARIABLE, "").strip()
     if named:
@@ -149,7 +149,7 @@ def accounts_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Accounts:
-    """The accounts of this file. `environ` has the warehouse's URL, and those that entries name."""
+    """The accounts of this file. `environ` contains the database URL and the other variables that entries name."""
     reading = _File(file, environ, now)
     document = reading.document()
     entries = document["accounts"]
@@ -157,7 +157,7 @@ def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Acco
     twice = {slug for slug, times in Counter(_slug(entry) for entry in entries).items() if slug and times > 1}
     found, errors = (
         [],
-        [reading.line(f"account {slug}: the slug is there twice; neither is used.") for slug in sorted(twice)],
+        [reading.line(f"account {slug}: several entries have this slug; none is used.") for slug in sorted(twice)],
     )
     for number, entry in enumerate(entries, start=1):
         if _slug(entry) in twice:
@@ -172,7 +172,7 @@ def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Acco
 
 
 def in_terms_of(account: Account, text: str) -> str:
-    """A text that names settings, with the names that they have where this account is described."""
+    """`text` with the settings named as in the place that describes this account: the file or the environment."""
     if account.described_in is None:
         return text
     names = {variable: f"{field} ({account.described_in}, {account.slug})" for field, variable in AS_VARIABLES.items()}
@@ -182,13 +182,11 @@ def in_terms_of(account: Account, text: str) -> str:
 
 @contextmanager
 def errors_in_terms_of(account: Account) -> Iterator[None]:
-    """Errors of this block speak of the account's settings by the names that they have where it is described."""
+    """Renames settings in the errors of this block: see `in_terms_of`."""
     try:
         yield
     except Exception as error:
-        error.args = tuple(
-            in_terms_of(account, reported) if isinstance(reported, str) else reported for reported in error.args
-        )
+        error.args = tuple(in_terms_of(account, text) if isinstance(text, str) else text for text in error.args)
         raise
 
 
@@ -205,7 +203,7 @@ class _File:
         return SettingsError(self.line(text))
 
     def document(self) -> dict[str, Any]:
-        """The file's content. Its text is never repeated: somebody may have put a key there."""
+        """The content of the file. Messages never quote its text, which may contain an API key by mistake."""
         try:
             document = read_yaml(self.path.read_text(encoding="utf-8-sig"))
         except OSError as error:
@@ -213,43 +211,43 @@ class _File:
                 f"{FILE_VARIABLE}: {self.path} cannot be read ({error.strerror}); see accounts.yaml.example."
             ) from None
         except UnicodeDecodeError:
-            raise self.refuse("is not in UTF-8; save it so.") from None
+            raise self.refuse("is not UTF-8; save it as UTF-8.") from None
         except RepeatedKey as error:
             key = "a field" if SECRET.match(error.key) else f"the field {error.key}"
             raise self.refuse(
-                f"{key} is there twice in one place, in lines {error.lines[0]} and {error.lines[1]}; each account "
-                "begins with a dash."
+                f"{key} is repeated in lines {error.lines[0]} and {error.lines[1]}; each account must begin with a "
+                "dash."
             ) from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1})" if mark else ""
-            raise self.refuse(f"is no YAML{where}; see accounts.yaml.example.") from None
+            raise self.refuse(f"is not valid YAML{where}; see accounts.yaml.example.") from None
         if not isinstance(document, dict) or not isinstance(document.get("accounts"), list):
-            raise self.refuse("must hold a list `accounts:`; see accounts.yaml.example.")
+            raise self.refuse("must contain a list `accounts:`; see accounts.yaml.example.")
         if not document["accounts"]:
-            raise self.refuse("the list `accounts:` is empty; put an account there, or remove the file.")
+            raise self.refuse("the list `accounts:` is empty; add an account, or remove the file.")
         self._known("the file", document, ("accounts", "defaults"))
         return document
 
     def check_defaults(self, defaults: object) -> None:
         if not isinstance(defaults, dict):
-            raise self.refuse("`defaults:` must hold fields, such as timezone: UTC.")
+            raise self.refuse("`defaults:` must contain fields, such as timezone: UTC.")
         self._no_key("defaults", defaults)
         self._known("defaults", defaults, tuple(name for name in FIELDS if name not in ("slug", KEY_FIELD)))
         self._read("defaults", defaults)
 
     def settings(self, number: int, entry: object, defaults: Mapping[str, Any]) -> Settings:
-        """The settings of one entry; the message of `SettingsError` names it and the field."""
+        """The settings of one entry. Raises `SettingsError`, whose message names the entry and the field."""
         if not isinstance(entry, dict):
-            raise self.refuse(f"entry {number}: must hold fields, such as slug: my_shop.")
+            raise self.refuse(f"entry {number}: must contain fields, such as slug: my_shop.")
         slug = _slug(entry)
         who = f"account {slug}" if slug else f"entry {number}"
         self._no_key(who, entry)
         self._known(who, entry, FIELDS)
         if entry.get("slug") is None:
-            raise self.refuse(f"{who}: lacks the field slug, which names its schema.")
+            raise self.refuse(f"{who}: the field slug is missing; it names the account's schema.")
         if slug == EVERY:
-            raise self.refuse(f"{who}: the slug {EVERY} means every account; choose another.")
+            raise self.refuse(f"{who}: the slug {EVERY} is reserved for all accounts; choose another.")
         fields = {**defaults, **entry}
         settings = self._read(who, fields)
         account = replace(
@@ -262,31 +260,31 @@ class _File:
         try:
             return replace(settings, account=account, database_url=load_settings(url, now=self.now).database_url)
         except SettingsError as error:
-            reported = str(error).replace(Account.database_url_variable, account.database_url_variable)
-            raise self.refuse(f"{who}: {reported}") from None
+            text = str(error).replace(Account.database_url_variable, account.database_url_variable)
+            raise self.refuse(f"{who}: {text}") from None
 
     def _no_key(self, who: str, fields: Mapping[Any, Any]) -> None:
         if any(SECRET.match(text) for text in _texts(fields)):
             raise self.refuse(
-                f"{who}: holds what looks like an API key, which must not be here; put the key into an environment "
-                f"variable, and that variable's name into {KEY_FIELD}."
+                f"{who}: contains what looks like an API key; put the key into an environment variable, and the name "
+                f"of that variable into {KEY_FIELD}."
             )
 
     def _known(self, who: str, fields: Mapping[Any, Any], names: Sequence[str]) -> None:
         for name in fields:
             if name not in names:
                 close = difflib.get_close_matches(str(name), names, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"it may have {', '.join(names)}."
+                hint = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(names)}."
                 raise self.refuse(f"{who}: there is no field {name!r}; {hint}")
 
     def _read(self, who: str, fields: Mapping[str, Any]) -> Settings:
-        """These fields, read as the environment's variables are."""
-        reported = {
+        """The settings in these fields, which are read like environment variables."""
+        values = {
             AS_VARIABLES[name]: self._text(who, name, value) for name, value in fields.items() if name in AS_VARIABLES
         }
-        reported[RETENTION_VARIABLE] = self.environ.get(RETENTION_VARIABLE, "")
+        values[RETENTION_VARIABLE] = self.environ.get(RETENTION_VARIABLE, "")
         try:
-            return load_settings(reported, now=self.now)
+            return load_settings(values, now=self.now)
         except SettingsError as error:
             text = str(error)
             for name, variable in AS_VARIABLES.items():
@@ -295,7 +293,7 @@ class _File:
 
     def _text(self, who: str, name: str, value: object) -> str:
         if isinstance(value, bool):
-            raise self.refuse(f"{who}: {name} is a yes or no to YAML; write it in quotes.")
+            raise self.refuse(f"{who}: YAML reads the value of {name} as true or false; write it in quotes.")
         if name == "owners" and isinstance(value, list):
             return ", ".join(str(owner) for owner in value)
         if isinstance(value, list | dict):
@@ -307,19 +305,19 @@ class _File:
         if variable is None:
             return default
         if not isinstance(variable, str) or not VARIABLE.fullmatch(variable):
-            # It may be the key or the URL itself: it is not repeated.
+            # The value may be the key or the URL itself, so the message does not quote it.
             raise self.refuse(f"{who}: {name} must be the name of an environment variable, such as {default}.")
         return variable
 
 
 def _slug(entry: object) -> str:
-    """What an entry calls itself, where that can be said in a message; else empty."""
+    """The slug of an entry; empty if it has none, or if it looks like a key and must not be in a message."""
     slug = entry.get("slug") if isinstance(entry, dict) else None
     return slug if isinstance(slug, str) and not SECRET.match(slug) else ""
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every string within a value, the names of fields too."""
+    """Every string in a value, including field names."""
     if isinstance(value, dict):
         yield from _texts([*value.keys(), *value.values()])
     elif isinstance(value, list):

@@ -1,8 +1,8 @@
-"""What the environment says, checked once, with clear errors.
+"""Reads and checks the `KLAVIYO_*` environment variables, which `variables.py` declares.
 
-Belongs here: reading and checking the `KLAVIYO_*` variables, which `variables.py` declares. Does not belong here:
-anything that connects, imports Dagster or changes the environment. The API key's *value* is not part of the settings:
-they name the variable that holds it, and only the run that asks Klaviyo reads it.
+This module opens no connections, does not import Dagster, and does not change the environment, except for the variables
+from `.env`. The settings contain the name of the variable with the API key but never its value: only a run that sends
+requests to Klaviyo reads it.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ SyncWindow = Literal["daily", "hourly"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
 HALF_HOUR_CHANGES = "Australia/Lord_Howe"
-"""Its clocks change by half an hour, which Dagster's hourly partitions leave out."""
+"""This zone's clocks change by half an hour, which Dagster's hourly partitions do not support."""
 
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-"""What Dagster takes for an owner of an asset."""
+"""The asset owners that Dagster accepts."""
 
 CROSS_ACCOUNT_SCHEMA = "klaviyo_overview"
-"""Holds views over all accounts, and no account."""
+"""The schema with the views over all accounts. No account uses this name."""
 
 RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster", CROSS_ACCOUNT_SCHEMA})
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; the message names the variable and what to write instead."""
+    """An invalid setting. The message names the variable and says what to write instead."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """One Klaviyo account: where it is asked, how its windows are cut, where its tables live.
+    """The settings of one Klaviyo account: its API, its sync windows and its schema.
 
     `slug` is the Postgres schema and the asset key prefix. `start_date` is a day in `timezone`, the zone of the
-    sync windows. `api_key_variable` names the environment variable that holds the private key, and
-    `database_url_variable` that of the warehouse's URL. `described_in` names the file with the account's settings;
-    None means the environment.
+    sync windows. `api_key_variable` is the name of the environment variable with the private key, and
+    `database_url_variable` the name of the one with the database URL. `described_in` is the name of the file with the
+    account's settings; None means the environment.
     """
 
     slug: str = "klaviyo"
@@ -83,14 +83,17 @@ class Account:
 
 @dataclass(frozen=True)
 class Settings:
-    """The account, and the database it is kept in; `database_url` None means the embedded server."""
+    """An account and its database. If `database_url` is None, the database is the embedded server."""
 
     account: Account
     database_url: str | None = None
 
 
 def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
-    """Read the project's `.env`; variables that are already set win. Raises `SettingsError` where it is no UTF-8."""
+    """Read the project's `.env`. Variables that are already set take precedence.
+
+    Raises `SettingsError` if the file cannot be read or is not UTF-8.
+    """
     if os.environ.get("KLAVIYO_IGNORE_DOTENV") == "1" or path.is_dir() or not path.exists():
         return
     try:
@@ -99,16 +102,16 @@ def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
         raise SettingsError(f"{path} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         text = "\0"
-    # UTF-16 without a mark at its beginning reads as UTF-8, with a NUL beside each letter.
+    # UTF-16 without a byte order mark decodes as UTF-8, with a NUL next to each letter.
     if "\0" in text:
-        raise SettingsError(f"{path} is not in UTF-8; save it so.")
+        raise SettingsError(f"{path} is not UTF-8; save it as UTF-8.")
     load_dotenv(stream=StringIO(text), override=False)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | None = None) -> Settings:
-    """Read the settings from `environ` (the process's own, with the project's `.env`, by default).
+    """Read the settings from `environ`, by default the environment of the process and the project's `.env`.
 
-    Raises `SettingsError` with one line for the first setting that cannot be used.
+    Raises `SettingsError` with a one-line message about the first invalid setting.
     """
     if environ is None:
         load_dotenv_file()
@@ -130,7 +133,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
     )
     if account.start_date > account.today(now or datetime.now(UTC)):
         raise SettingsError(
-            f"KLAVIYO_START_DATE={account.start_date} lies in the future; set it to the first day to sync."
+            f"KLAVIYO_START_DATE={account.start_date} is in the future; set it to the first day to sync."
         )
     if account.sync_window == "hourly" and same_zone(account.timezone, HALF_HOUR_CHANGES):
         raise SettingsError(
@@ -142,7 +145,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
 
 @dataclass(frozen=True)
 class _Reader:
-    """Typed access to one mapping; an empty value counts as not set, and stands for the declared default."""
+    """Typed access to environment variables. An empty value counts as not set and gives the declared default."""
 
     environ: Mapping[str, str]
 
@@ -153,7 +156,7 @@ class _Reader:
         slug = self.text(name)
         if not SLUG.fullmatch(slug) or slug in RESERVED_SLUGS or slug.startswith("pg_"):
             raise SettingsError(
-                f"{name}={slug!r} cannot name a Postgres schema here; use up to 48 lower-case letters, digits and "
+                f"{name}={slug!r} cannot be used as a schema name; use up to 48 lower-case letters, digits and "
                 "underscores, starting with a letter (not public, dagster or pg_…)."
             )
         return slug
@@ -161,10 +164,12 @@ class _Reader:
     def url(self, name: str) -> str:
         url = self.text(name).rstrip("/")
         if "@" in url:
-            # It may hold a password: it is not repeated.
-            raise SettingsError(f"{name} must not carry a user name or password.")
+            # The URL may contain a password, so the message does not quote it.
+            raise SettingsError(f"{name} must not contain a user name or password.")
         if not _names_a_host(url):
-            raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {VARIABLES[name].default}.")
+            raise SettingsError(
+                f"{name}={url!r} is not a valid http or https URL; the default is {VARIABLES[name].default}."
+            )
         return url.removesuffix("/api")
 
     def revision(self, name: str) -> str:
@@ -178,15 +183,15 @@ class _Reader:
         try:
             day = date.fromisoformat(text)
         except ValueError:
-            raise SettingsError(f"{name}={text!r} is no date; write it as YYYY-MM-DD.") from None
+            raise SettingsError(f"{name}={text!r} is not a valid date; write it as YYYY-MM-DD.") from None
         if day.year < 2000:
-            raise SettingsError(f"{name}={text} lies before anything Klaviyo holds; use 2012-01-01 or later.")
+            raise SettingsError(f"{name}={text} is too early: Klaviyo has no such data; use 2012-01-01 or later.")
         return day
 
     def zone(self, name: str) -> str:
         zone = self.text(name)
         if zone not in available_timezones():
-            raise SettingsError(f"{name}={zone!r} is no IANA time zone; write it as America/New_York.")
+            raise SettingsError(f"{name}={zone!r} is not an IANA time zone; use a name such as America/New_York.")
         return zone
 
     def window(self, name: str) -> SyncWindow:
@@ -194,7 +199,7 @@ class _Reader:
         for known in get_args(SyncWindow):
             if window == known:
                 return known  # type: ignore[no-any-return]
-        raise SettingsError(f"{name}={window!r} is not known; use daily or hourly.")
+        raise SettingsError(f"{name}={window!r} is not a valid sync window; use daily or hourly.")
 
     def whole(self, name: str, *, least: int, most: int) -> int:
         text = self.text(name)
@@ -213,7 +218,8 @@ class _Reader:
         for owner in owners:
             if not OWNER.fullmatch(owner):
                 raise SettingsError(
-                    f"{name}: {owner!r} is no owner; write addresses and teams as jo@example.com, team:data."
+                    f"{name}: {owner!r} is not a valid owner; use email addresses and teams, such as jo@example.com, "
+                    "team:data."
                 )
         return owners
 
@@ -223,13 +229,14 @@ class _Reader:
             return None
         if _names_several_hosts(url):
             raise SettingsError(
-                f"{name} names several hosts, and can name one; write the address that always leads to the primary, "
-                "as postgresql://user:password@host:5432/database."
+                f"{name} contains several hosts, but only one is supported; use an address that always leads to the "
+                "primary, such as postgresql://user:password@host:5432/database."
             )
         if not _names_a_database(url):
-            # The URL may hold a password: it is not repeated.
+            # The URL may contain a password, so the message does not quote it.
             raise SettingsError(
-                f"{name} must read postgresql://user:password@host:5432/database, with %-escapes in the password."
+                f"{name} must have the form postgresql://user:password@host:5432/database, with special characters "
+                "in the password %-escaped."
             )
         return url
 
@@ -247,14 +254,14 @@ def _names_several_hosts(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    # An "@" behind the host tells that an unescaped "/" of the password ended it.
+    # An "@" in the path means that an unescaped "/" in the password ended the host part.
     return "," in parts.netloc.rpartition("@")[2] and "@" not in parts.path
 
 
 def _names_a_database(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        # An unescaped "/" in a password makes a part of it the port, which every parser then quotes in its complaint.
+        # After an unescaped "/", a part of the password becomes the port, and parsers quote the port in their errors.
         usable = parts.port != 0
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""YAML in which no key is there twice: PyYAML keeps the last one and drops the others silently."""
+"""Reads YAML and rejects repeated keys. PyYAML itself silently keeps only the last one."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import yaml
 
 
 class RepeatedKey(ValueError):
-    """A mapping has this key twice; `lines` are those of the two, counted from 1."""
+    """A mapping contains this key twice, in these two lines (counted from 1)."""
 
     def __init__(self, key: str, lines: tuple[int, int]) -> None:
-        super().__init__(f"a key is there twice, in lines {lines[0]} and {lines[1]}")
+        super().__init__(f"a key is repeated in lines {lines[0]} and {lines[1]}")
         self.key = key
         self.lines = lines
 
 
 def read_yaml(text: str) -> Any:
-    """The document of a text. Raises `RepeatedKey` or `yaml.YAMLError`."""
+    """The parsed document. Raises `RepeatedKey` or `yaml.YAMLError`."""
     document = yaml.compose(text, yaml.SafeLoader)
     nodes, seen = [document], set[int]()
     while nodes:
         node = nodes.pop()
         if id(node) in seen:
-            continue  # an alias, which may lead back to where it stands
+            continue  # an alias, which may refer to one of its own parents
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             _refuse_repeated(node)

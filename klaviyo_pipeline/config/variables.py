@@ -1,6 +1,6 @@
-"""The environment variables as data: what each means, what it may be, and what holds where it is not set.
+"""The environment variables as data: the meaning, the allowed values and the default of each.
 
-`settings.py` takes its defaults from here, and `docs/settings.md` is written from here.
+`settings.py` reads its defaults from here, and `docs/settings.md` is generated from here.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 class Variable:
     """One environment variable.
 
-    `default` is what it is taken for where it is not set or empty, as one would write it; where it is empty itself,
-    `otherwise` says what then holds.
+    `default` is the value that applies if the variable is not set or empty. If there is no such value, `otherwise`
+    describes what happens instead.
     """
 
     name: str
@@ -34,66 +34,67 @@ VARIABLES = _by_name(
             "KLAVIYO_API_KEY",
             "Private API key. Read scopes are enough: accounts, campaigns, flows, forms, metrics, segments, tags.",
             "a private key, `pk_…`",
-            otherwise="none: every command that asks Klaviyo says that it is missing; `demo` and `sandbox` need none",
+            otherwise="none: commands that send requests to Klaviyo fail without it; `demo` and `sandbox` need no key",
         ),
         Variable(
             "KLAVIYO_TIMEZONE",
-            "Zone that the sync windows are cut in. It has to be the account's own for the reports to be asked.",
+            "Time zone of the sync windows. Reports are synced only if it is the account's own time zone.",
             "an IANA name, such as `America/New_York`",
             default="UTC",
         ),
         Variable(
             "KLAVIYO_START_DATE",
-            "First day to sync, in `KLAVIYO_TIMEZONE`. A census brings older objects besides.",
+            "First day to sync, in `KLAVIYO_TIMEZONE`. A census also syncs older objects.",
             "`YYYY-MM-DD`, from 2000 to today",
             default="2025-01-01",
         ),
         Variable(
             "KLAVIYO_DATABASE_URL",
-            "The warehouse: Postgres 14 or newer.",
-            "`postgresql://user:password@host:5432/database`, with %-escapes in the password",
-            otherwise="the embedded server, with its data under `.klaviyo/` in the project",
+            "The database for the data: Postgres 14 or newer.",
+            "`postgresql://user:password@host:5432/database`, with special characters in the password %-escaped",
+            otherwise="the embedded server, which stores its data in `.klaviyo/` in the project",
         ),
         Variable(
             "KLAVIYO_DAGSTER_DATABASE_URL",
-            "Where Dagster keeps its runs and events; never an account's schema.",
+            "The database for Dagster's runs and events; never an account's schema.",
             "as `KLAVIYO_DATABASE_URL`",
-            otherwise="beside the warehouse: a database `<name>_dagster` on its server, or a schema `dagster` in it",
+            otherwise="a database `<name>_dagster` on the same server, or a schema `dagster` in the same database",
         ),
         Variable(
             "KLAVIYO_ACCOUNT",
             "Schema of the tables, and prefix of the assets.",
-            "up to 48 lower-case letters, digits and underscores, a letter first; not `public`, `dagster`, "
+            "up to 48 lower-case letters, digits and underscores, starting with a letter; not `public`, `dagster`, "
             "`information_schema`, `klaviyo_overview` or `pg_…`",
             default="klaviyo",
         ),
         Variable(
             "KLAVIYO_ACCOUNTS_FILE",
-            "Where several accounts are described. Their fields stand there, and `KLAVIYO_ACCOUNT` chooses among them.",
-            "a file, relative to the project",
-            otherwise="`accounts.yaml`, if there is one; else the environment describes the one account",
+            "The file with the settings of several accounts. `KLAVIYO_ACCOUNT` then selects accounts from the file.",
+            "a path, relative to the project",
+            otherwise="`accounts.yaml` if it exists; otherwise the environment describes the only account",
         ),
         Variable(
             "KLAVIYO_SYNC_WINDOW",
-            "Length of the entities' sync windows. Reports are by day in any case.",
+            "Length of the sync windows of entities. Reports are always synced by day.",
             "`daily` or `hourly`",
             default="daily",
         ),
         Variable(
             "KLAVIYO_LOOKBACK_DAYS",
-            "Trailing days that every sync and schedule asks again.",
+            "Number of recent days that every sync and schedule requests again.",
             "0 to 3650",
             default="7",
         ),
         Variable(
             "KLAVIYO_ATTRIBUTION_DAYS",
-            "How many days a report day may still change: the account's attribution window, which no call tells.",
+            "Number of days for which a report day can still change: the account's attribution window, which the API "
+            "does not return.",
             "0 to 365",
             default="5",
         ),
         Variable(
             "KLAVIYO_RETENTION_DAYS",
-            "How many days of old logs and finished bookkeeping `prune` keeps.",
+            "How many days of logs and of finished runs `prune` keeps.",
             "1 to 36500",
             default="90",
         ),
@@ -101,30 +102,30 @@ VARIABLES = _by_name(
             "KLAVIYO_CONVERSION_METRIC_ID",
             "The metric that counts as a conversion in the reports of flows and campaigns.",
             "a metric's id",
-            otherwise='the metric that the account maps to revenue, else the one named "Placed Order"',
+            otherwise='the metric that the account maps to revenue, otherwise the one named "Placed Order"',
         ),
         Variable(
             "KLAVIYO_RATE_SCALE",
-            "Multiplies the published rates of the pacing; 0.5 leaves half of them to other tools.",
-            "0 or more; `0` switches pacing off (429s are obeyed all the same)",
+            "Multiplies the published rate limits for pacing; 0.5 leaves half of the quota to other tools.",
+            "0 or more; `0` switches pacing off, but a 429 is still obeyed",
             default="1",
         ),
         Variable(
             "KLAVIYO_OWNERS",
-            "Who answers for the assets, as the UI shows it.",
-            "addresses and teams, as `jo@example.com, team:data`",
-            otherwise="nobody",
+            "The owners of the assets in the UI.",
+            "email addresses and teams, such as `jo@example.com, team:data`",
+            otherwise="no owners",
         ),
         Variable(
             "KLAVIYO_ALERT_WEBHOOK_URL",
-            'Where the sensors post what they tell, as `{"text": …}`, which Slack and others take.',
-            "an http or https address",
-            otherwise="the daemon's log alone",
+            'The webhook to which the sensors post their alerts as `{"text": …}`, the format of Slack and others.',
+            "an http or https URL",
+            otherwise="alerts appear only in the daemon's log",
         ),
         Variable(
             "KLAVIYO_API_URL",
             "Base URL of the API, without `/api`.",
-            "https; plain http for the loopback interface alone",
+            "an https URL; plain http is allowed only for loopback addresses",
             default="https://a.klaviyo.com",
         ),
         Variable(

@@ -1,17 +1,17 @@
-"""The only room that may import Dagster's private names, `dagster._…`: a rule of the linter keeps it so.
+"""The only package that may import Dagster's private names (`dagster._…`). A lint rule enforces this.
 
-`PRIVATE_NAMES` lists each, with the reason and the sign by which you notice that a new release of Dagster broke it.
-`klaviyo_pipeline_tests/dagster_internals/test_private_names.py` asserts each of them.
+`PRIVATE_NAMES` lists each name, why it is needed, and how you notice that a new release of Dagster broke it.
+`klaviyo_pipeline_tests/dagster_internals/test_private_names.py` has an assertion for each of them.
 
-Three methods of Dagster's classes are private too, and are overridden or called: `_event_to_row`,
-`_store_asset_event_tags` and `_store_asset_event` of its event log, by `event_log`.
+`event_log` also calls three private methods of Dagster's event log: `_event_to_row`, `_store_asset_event_tags` and
+`_store_asset_event`.
 """
 
 from typing import NamedTuple
 
 
 class PrivateName(NamedTuple):
-    """A private name of Dagster's: the module, the name, why it is needed, and the sign that it broke."""
+    """A private name of Dagster: its module, the name, why it is needed, and the sign that it broke."""
 
     module: str
     name: str
@@ -20,12 +20,12 @@ class PrivateName(NamedTuple):
 
 
 _SCHEMA = "dagster._core.storage.event_log.schema"
-_STORAGE_CLASSES = "dagster.yaml names subclasses that find their own places; Dagster makes them from their config."
+_STORAGE_CLASSES = "dagster.yaml names subclasses that determine their own location. Dagster creates them from config."
 _NOT_LOADED = "No command starts: Dagster cannot load the instance from dagster.yaml."
-_WHAT_TO_PRUNE = "Pruning keeps the latest event of each window, which no public call does."
-_PRUNE_FAILS = "`klaviyo-pipeline prune` fails, or the UI forgets windows after it."
-_TABLE_NAMES = "`status --disk` adds up the tables that Dagster makes."
-_HEALTH = "A launcher tells run monitoring whether a worker still has a run."
+_WHAT_TO_PRUNE = "Pruning keeps the latest event of each window. No public call does that."
+_PRUNE_FAILS = "`klaviyo-pipeline prune` fails, or windows lose their status in the UI after it."
+_TABLE_NAMES = "`status --disk` adds up the sizes of Dagster's tables."
+_HEALTH = "The Celery launcher reports to run monitoring whether a worker still has a run."
 
 PRIVATE_NAMES = (
     PrivateName("dagster._config.config_schema", "UserConfigSchema", "Annotates `config_type`.", "mypy fails."),
@@ -37,8 +37,8 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.storage.compute_log_manager",
         "CapturedLogContext",
-        "A sync from the command line captures no output: capturing costs four processes a run.",
-        "A sync from the command line starts processes that capture its output, or fails.",
+        "A sync from the command line does not capture output, because that takes four processes a run.",
+        "A sync from the command line fails, or starts processes that capture its output.",
     ),
     PrivateName(
         "dagster._core.storage.compute_log_manager",
@@ -49,8 +49,8 @@ PRIVATE_NAMES = (
     PrivateName(
         _SCHEMA,
         "SqlEventLogStorageTable",
-        "The event log stores the events of many windows in one statement; pruning deletes from it.",
-        "A run over many windows fails while it plans, or takes as long as one statement for each window.",
+        "The event log stores the events of many windows in one statement, and pruning deletes events.",
+        "A run over many windows fails during planning, or stores each window's events in separate statements.",
     ),
     PrivateName(_SCHEMA, "AssetCheckExecutionsTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName(_SCHEMA, "AssetEventTagsTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
@@ -73,33 +73,33 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.definitions.repository_definition",
         "SINGLETON_REPOSITORY_NAME",
-        "The repository of many accounts has the name that `dg.Definitions` would give it.",
+        "The repository of many accounts has the same name as one that `dg.Definitions` makes.",
         "Schedules and runs of an installation with several accounts no longer find their repository.",
     ),
     PrivateName(
         "dagster._core.definitions.unresolved_asset_job_definition",
         "UnresolvedAssetJobDefinition",
-        "`dg.define_asset_job` returns it: the type of a job in annotations.",
+        "Annotates jobs: `dg.define_asset_job` returns it.",
         "mypy fails.",
     ),
     PrivateName(
         "dagster._core.definitions.decorators.op_decorator",
         "DecoratedOpFunction",
-        "Finds where an asset's function stands without parsing its file, which Dagster's own way does for each asset.",
+        "Finds the source line of an asset's function. Dagster's own function parses the file for each asset.",
         "Definitions do not load: the assertion in `asset_source` fails.",
     ),
-    PrivateName("dagster._core.launcher", "CheckRunHealthResult", _HEALTH, "Runs of a dead worker stay started."),
-    PrivateName("dagster._core.launcher", "WorkerStatus", _HEALTH, "Runs of a dead worker stay started."),
+    PrivateName("dagster._core.launcher", "CheckRunHealthResult", _HEALTH, "Runs of a dead worker never fail."),
+    PrivateName("dagster._core.launcher", "WorkerStatus", _HEALTH, "Runs of a dead worker never fail."),
     PrivateName(
         "dagster._core.execution.stats",
         "StepEventStatus",
-        "A run whose process died after its last step is marked as succeeded.",
-        "Such a run fails, and cannot be started again.",
+        "A run whose process died after its last step had succeeded is marked as succeeded.",
+        "Such a run is marked as failed, and Dagster refuses to retry it.",
     ),
     PrivateName(
-        "dagster._grpc.types", "ExecuteRunArgs", "A Celery task hands a run to `dagster api`.", "Celery tasks fail."
+        "dagster._grpc.types", "ExecuteRunArgs", "A Celery task passes a run to `dagster api`.", "Celery tasks fail."
     ),
     PrivateName(
-        "dagster._serdes", "unpack_value", "A Celery task reads what the launcher packed.", "Celery tasks fail."
+        "dagster._serdes", "unpack_value", "A Celery task unpacks the launcher's arguments.", "Celery tasks fail."
     ),
 )

@@ -1,4 +1,4 @@
-"""Where the function of an asset stands in the code."""
+"""Finds the source code of an asset."""
 
 import dagster as dg
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
@@ -7,7 +7,7 @@ from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunctio
 def source_of(asset: dg.AssetsDefinition) -> dg.LocalFileCodeReference:
     """File and line of the asset's function.
 
-    Dagster's own way reads and parses the file for each asset, which for many accounts is the longer part of loading.
+    Dagster's own function parses the file for each asset. With many accounts, that takes most of the loading time.
     """
     decorated = asset.op.compute_fn
     assert isinstance(decorated, DecoratedOpFunction)

@@ -1,7 +1,7 @@
-"""Python's search for garbage, held back where nothing is garbage: modules and definitions.
+"""Pauses the garbage collector while modules are imported and definitions are built.
 
-They are many small objects that stay. To look through all of them again and again takes a third of the time that it
-takes to import Dagster and to make definitions; and half a second more when the process ends.
+Both create many small objects that live as long as the process. Without a pause, garbage collection takes a third of
+the time of importing Dagster and building definitions, and half a second when the process ends.
 """
 
 import gc
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Look for garbage once, at the end of this block, and in what it made."""
+    """Collect garbage only once, at the end of this block, among the objects that it created."""
     if not gc.isenabled():
         yield
         return
@@ -25,9 +25,9 @@ def gc_paused() -> Iterator[None]:
 
 @contextmanager
 def gc_frozen() -> Iterator[None]:
-    """`gc_paused`, for what stays as long as the process: what was made is never looked through again.
+    """Like `gc_paused`, for objects that live as long as the process: they are never scanned again, not even at exit.
 
-    Nor is it at the process's end. Processes that are forked later share its pages.
+    Processes that are forked later share their memory pages.
     """
     outermost = gc.isenabled()
     with gc_paused():

@@ -1,7 +1,7 @@
-"""The repository of many accounts, in parts: each account's definitions are made when they are first asked for.
+"""A repository of many accounts that builds each account's definitions when Dagster first requests them.
 
-The code server asks for all of them. A run asks for its job, and so makes the definitions of its own account alone:
-with two hundred accounts that is a fifth of a second in place of many, in the process of every run and every step.
+The code server requests all of them. A run requests only its job, so it builds only the definitions of its own account.
+With two hundred accounts that takes a fifth of a second instead of many, in the process of every run and every step.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 
 EVERY_ASSET_JOB = "__ASSET_JOB"
-"""Dagster's own job over all assets, for what is materialized by hand."""
+"""Dagster's implicit job over all assets, which runs manual materializations."""
 
 
 class AccountsRepository(dg.RepositoryData):
-    """The definitions of these accounts; `part` makes one account's, `whole` what spans them.
+    """The definitions of these accounts.
 
-    `whole` makes definitions with every asset and check, and the sensors of no one account.
+    `part` builds the definitions of one account. `whole` builds definitions that span all accounts: every asset and
+    check, and the sensors that belong to no single account.
     """
 
     def __init__(
@@ -38,11 +39,11 @@ class AccountsRepository(dg.RepositoryData):
         self._lock = threading.RLock()
 
     def definition(self) -> dg.RepositoryDefinition:
-        """The repository as Dagster takes it, under the name that definitions get."""
+        """The repository for Dagster, under the name that `dg.Definitions` gives to a repository."""
         return dg.RepositoryDefinition(SINGLETON_REPOSITORY_NAME, repository_data=self)
 
     def part(self, slug: str) -> dg.RepositoryDefinition:
-        """One account's own repository."""
+        """The repository of one account."""
         with self._lock:
             if slug not in self._parts:
                 with gc_frozen():
@@ -51,13 +52,13 @@ class AccountsRepository(dg.RepositoryData):
 
     @property
     def parts(self) -> list[dg.RepositoryDefinition]:
-        """The accounts' repositories, all of them."""
+        """The repositories of all accounts."""
         with gc_frozen():
             return [self.part(slug) for slug in self._accounts]
 
     @cached_property
     def whole(self) -> dg.RepositoryDefinition:
-        """What spans the accounts: every asset and check in one graph."""
+        """The repository that spans all accounts: every asset and check in one graph."""
         with self._lock, gc_frozen():
             return self._make_whole().get_repository_def()
 
@@ -78,22 +79,22 @@ class AccountsRepository(dg.RepositoryData):
         return [*(name for part in self.parts for name in part.job_names if name != EVERY_ASSET_JOB), EVERY_ASSET_JOB]
 
     def get_job(self, job_name: str) -> dg.JobDefinition:
-        return self._holding(job_name, "has_job").get_job(job_name)
+        return self._repository_with(job_name, "has_job").get_job(job_name)
 
     def has_job(self, job_name: str) -> bool:
-        return self._holding(job_name, "has_job").has_job(job_name)
+        return self._repository_with(job_name, "has_job").has_job(job_name)
 
     def get_all_schedules(self) -> Sequence[dg.ScheduleDefinition]:
         return [schedule for part in self.parts for schedule in part.schedule_defs]
 
     def get_schedule(self, schedule_name: str) -> dg.ScheduleDefinition:
-        return self._holding(schedule_name, "has_schedule_def").get_schedule_def(schedule_name)
+        return self._repository_with(schedule_name, "has_schedule_def").get_schedule_def(schedule_name)
 
     def has_schedule(self, schedule_name: str) -> bool:
-        return self._holding(schedule_name, "has_schedule_def").has_schedule_def(schedule_name)
+        return self._repository_with(schedule_name, "has_schedule_def").has_schedule_def(schedule_name)
 
     def get_all_sensors(self) -> Sequence[dg.SensorDefinition]:
-        # Dagster gives each part a sensor for its automation, as if it were alone; that of the whole will do.
+        # Dagster adds an automation sensor to each part. Only the one of the whole is used.
         own = [
             sensor
             for slug, part in zip(self._accounts, self.parts, strict=True)
@@ -103,10 +104,10 @@ class AccountsRepository(dg.RepositoryData):
         return [*own, *self.whole.sensor_defs]
 
     def get_sensor(self, sensor_name: str) -> dg.SensorDefinition:
-        return self._holding(sensor_name, "has_sensor_def").get_sensor_def(sensor_name)
+        return self._repository_with(sensor_name, "has_sensor_def").get_sensor_def(sensor_name)
 
     def has_sensor(self, sensor_name: str) -> bool:
-        return self._holding(sensor_name, "has_sensor_def").has_sensor_def(sensor_name)
+        return self._repository_with(sensor_name, "has_sensor_def").has_sensor_def(sensor_name)
 
     def get_assets_defs_by_key(self) -> Mapping[dg.AssetKey, dg.AssetsDefinition]:
         return {key: asset for part in self.parts for key, asset in part.assets_defs_by_key.items()}
@@ -118,12 +119,13 @@ class AccountsRepository(dg.RepositoryData):
     def _any_part(self) -> dg.RepositoryDefinition:
         return self.part(next(iter(self._accounts)))
 
-    def _holding(self, name: str, asks: str) -> dg.RepositoryDefinition:
-        """The account's repository that has a definition of this name, which begins with the slug; else the whole.
+    def _repository_with(self, name: str, has: str) -> dg.RepositoryDefinition:
+        """The repository that has a definition of this name: an account's if the name begins with its slug, else the
+        whole. `has` is the repository's method that says whether it has it.
 
-        One slug may begin another: shop, shop_uk.
+        The slug alone does not decide, because one slug may begin with another: shop, shop_uk.
         """
         for slug in self._accounts:
-            if name.startswith(f"{slug}_") and getattr(self.part(slug), asks)(name):
+            if name.startswith(f"{slug}_") and getattr(self.part(slug), has)(name):
                 return self.part(slug)
         return self.whole

@@ -1,9 +1,9 @@
-"""What Dagster keeps of finished runs, and which part of it may go.
+"""Deletes what Dagster stores about old finished runs, except what the UI needs.
 
-Deleting a whole run would take with it that its windows are materialized: of the windows that a daily run asks
-again, the oldest is never asked after it, so that nearly every run holds the last word on one. So the last word of
-each asset and window stays, with the record of its run; all the rest of an old run goes: its log, its steps, the
-materializations that later ones replaced.
+If a whole run is deleted, the windows that it materialized last have no status in the UI. That concerns nearly every
+run: of the trailing windows of a daily run, no later run syncs the oldest again. So the latest event of each asset and
+window is kept, and the record of its run too. The rest of an old run is deleted: its log, its steps, and superseded
+materializations.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LATEST_EVENTS = (
     DagsterEventType.ASSET_FAILED_TO_MATERIALIZE,
     DagsterEventType.FRESHNESS_STATE_CHANGE,
 )
-"""Events of which the newest for each asset and window says what the UI shows of it."""
+"""Event types whose latest event of an asset and window determines its status in the UI."""
 
 PLANNED, MATERIALIZED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION
 
@@ -46,12 +46,12 @@ ProgressCallback = Callable[[str], None]
 
 
 class ForeignStorage(RuntimeError):
-    """Dagster's instance keeps its runs elsewhere than in Postgres, where this project puts them."""
+    """Dagster's instance does not store its runs in Postgres, as this project does."""
 
 
 @dataclass
 class PrunedRuns:
-    """What went, or would go, of Dagster's own: events and other things by count."""
+    """Numbers of deleted records of Dagster; in a dry run, of those that would be deleted."""
 
     events: int = 0
     runs: int = 0
@@ -59,22 +59,22 @@ class PrunedRuns:
     ticks: int = 0
     compute_logs: int = 0
     thinned: int = 0
-    """Old runs whose record stays, because a window's last word is theirs."""
+    """Old runs whose record is kept, because the latest event of a window belongs to them."""
 
 
 @dataclass(frozen=True)
 class RunStorage:
-    """The runs, events and ticks of one Dagster instance. Raises `ForeignStorage` unless they lie in Postgres."""
+    """The runs, events and ticks of one Dagster instance. Raises `ForeignStorage` unless they are in Postgres."""
 
     instance: DagsterInstance
 
     def __post_init__(self) -> None:
         if not isinstance(self.instance.event_log_storage, PostgresEventLogStorage):
             kind = type(self.instance.event_log_storage).__name__
-            raise ForeignStorage(f"Dagster's runs are kept in {kind}, not in Postgres: they are left alone.")
+            raise ForeignStorage(f"Dagster's runs are stored in {kind}, not in Postgres, so they are not pruned.")
 
     def prune(self, before: datetime, on_progress: ProgressCallback, *, dry_run: bool = False) -> PrunedRuns:
-        """Remove what finished before this moment and nothing needs; with `dry_run` only count it."""
+        """Delete records of runs that finished before this moment, except those to keep. With `dry_run`, only count."""
         pruned = PrunedRuns()
         old = self.instance.get_run_ids(filters=RunsFilter(statuses=FINISHED, updated_before=before.astimezone(UTC)))
         for done in range(0, len(old), RUNS_AT_ONCE):
@@ -117,7 +117,7 @@ class RunStorage:
         storage = self.instance.schedule_storage
         assert isinstance(storage, PostgresScheduleStorage)
         ticks = JobTickTable.c
-        # A schedule goes on from its newest tick, however old that is.
+        # A schedule continues from its newest tick, however old, so that one is kept.
         newest = sa.select(sa.func.max(ticks.id)).group_by(sa.func.coalesce(ticks.selector_id, ticks.job_origin_id))
         old = sa.and_(
             ticks.timestamp < before.astimezone(UTC).replace(tzinfo=None),
@@ -135,7 +135,7 @@ def _removed(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement
 
 
 def _superseded(run_ids: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Events of these runs that are nobody's last word; how a run began and ended goes with its record."""
+    """Events of these runs to delete: not the latest of a window, and not the run's own, deleted with its record."""
     events = SqlEventLogStorageTable.c
     kind = sa.func.coalesce(events.dagster_event_type, "")
     return sa.and_(
@@ -154,7 +154,7 @@ def _runs_with_latest_events(run_ids: Sequence[str]) -> sa.CompoundSelect[Any]:
 
 
 def _latest_events() -> sa.CompoundSelect[Any]:
-    """Ids of the events that say what the UI shows of an asset, a window or a check."""
+    """Ids of the events that determine the status of an asset, a window or a check in the UI."""
     events = SqlEventLogStorageTable.c
     newest = (
         sa.select(sa.func.max(events.id))
@@ -163,7 +163,7 @@ def _latest_events() -> sa.CompoundSelect[Any]:
     )
     is_newest = sa.func.max(events.id).filter(events.dagster_event_type == PLANNED.value)
     made = sa.func.coalesce(sa.func.max(events.id).filter(events.dagster_event_type == MATERIALIZED.value), 0)
-    # A window counts as failed by a plan that no materialization followed.
+    # A planned materialization without a later materialization marks a window as failed.
     unmet = (
         sa.select(is_newest)
         .where(events.asset_key.is_not(None), events.dagster_event_type.in_([PLANNED.value, MATERIALIZED.value]))
@@ -178,7 +178,7 @@ def _latest_events() -> sa.CompoundSelect[Any]:
 
 
 def _last_checks() -> sa.Select[Any]:
-    """Ids of the newest result of each check, and of the newest of each kind."""
+    """Ids of the latest result of each check and status."""
     checks = AssetCheckExecutionsTable.c
     return sa.select(sa.func.max(checks.id)).group_by(
         checks.asset_key, checks.check_name, checks.partition, checks.execution_status

@@ -1,7 +1,7 @@
-"""Dagster's storages over sessions that are set as ours are and that may end while they are idle.
+"""Dagster's Postgres storages, with our session settings, and with sessions that may end while they are idle.
 
-Dagster stores times without a zone by the session's `CURRENT_TIMESTAMP`, and reads floats as text. Where it keeps
-sessions, it takes one that the server, a proxy or a firewall has ended for a failure of the run.
+The settings matter because Dagster stores the session's `CURRENT_TIMESTAMP` without a time zone, and reads floats as
+text. If Dagster keeps a session open, and the server, a proxy or a firewall ends it, the run fails.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _SETTINGS = {
     "default_transaction_isolation": "read committed",
     "extra_float_digits": "1",
 }
-"""Not how backslashes are read: psycopg2 finds that out when it connects, and quotes accordingly from then on."""
+"""`standard_conforming_strings` is not set: psycopg2 reads it when it connects, and quotes accordingly."""
 
 
 class SteadySessions:
-    """A mixin for a Postgres storage of Dagster's: engines of our own in place of its own."""
+    """A mixin for Dagster's Postgres storages that replaces their engine by one of `steady_engine`."""
 
     _engine: sa.Engine
     postgres_url: str
@@ -34,7 +34,7 @@ class SteadySessions:
         self._engine = steady_engine(postgres_url, poolclass=sa.NullPool)
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
-        """Keep a session open, as Dagster does, but ask it for a sign of life before it is used again."""
+        """Keep a session open, as Dagster does, but ping it before it is used again."""
         self._engine = steady_engine(
             self.postgres_url, pool_size=1, pool_recycle=pool_recycle, max_overflow=max_overflow, pool_pre_ping=True
         )

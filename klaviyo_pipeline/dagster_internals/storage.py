@@ -1,11 +1,11 @@
-"""Where Dagster keeps its own things: runs and events in Postgres, files under `.klaviyo/dagster`.
+"""Dagster's own storage: runs and events in Postgres, files in `.klaviyo/dagster`.
 
-`dagster.yaml` names the three classes below without any configuration. They find their places themselves,
-whatever the working folder, and Dagster rebuilds them in every process that it starts from nothing but their
-names: no URL and no password stand in what the UI shows or in what one process hands to the next.
+`dagster.yaml` names the three classes below without any configuration. They determine their location themselves,
+whatever the working directory. Dagster creates them in every process only from their names, so no URL and no password
+is displayed in the UI or passed from one process to another.
 
-Dagster's tables never share a schema with an account's. Behind a pooler in transaction mode the warehouse's
-URL does not serve Dagster; `KLAVIYO_DAGSTER_DATABASE_URL` then names the server itself.
+Dagster's tables are never in the schema of an account. Dagster cannot use the warehouse's URL if it leads to a pooler
+in transaction mode. Then set `KLAVIYO_DAGSTER_DATABASE_URL` to the URL of the server itself.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from klaviyo_pipeline.postgres.server.sessions import connect
 
 OWN_URL = "KLAVIYO_DAGSTER_DATABASE_URL"
 WAREHOUSE_URL = "KLAVIYO_DATABASE_URL"
-# No account may have this slug, so that no account's tables can meet Dagster's.
+# No account may have this slug, so that no account's tables can be in Dagster's schema.
 DATABASE = SCHEMA = "dagster"
 DATABASE_SUFFIX = "_dagster"
 NAME_BYTES = 63
-# A run over a year writes events for each of its windows: together, not one by one.
+# A run over a year has events for each of its windows. They are stored in batches of this size.
 EVENT_BATCH_SIZE = "1000"
 
 HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
-# A schema of that name may be another Dagster's: only our role's own counts, or that of a role granted to it. To a
-# superuser every role counts as granted.
+# A schema of that name may belong to another Dagster. Ours is owned by our role, or by a role granted to it. For a
+# superuser every role counts as granted, so it must be the owner itself.
 HAS_OWN_SCHEMA: LiteralString = """
 SELECT 1
 FROM pg_namespace
@@ -70,11 +70,11 @@ WHERE oid = to_regclass(quote_ident(current_schema()) || '.runs')
 IS_FIRST_SCHEMA: LiteralString = "SELECT 1 WHERE current_schema() = %s"
 
 
-_is_seen: ContextVar[bool] = ContextVar("output_is_seen", default=False)
+_is_uncaptured: ContextVar[bool] = ContextVar("without_output_capture", default=False)
 
 
 def home() -> Path:
-    """The folder whose `dagster.yaml` holds: `DAGSTER_HOME` if it has one, else the project's root."""
+    """The folder whose `dagster.yaml` is used: `DAGSTER_HOME` if it contains one, else the project's root."""
     chosen = os.environ.get("DAGSTER_HOME", "").strip()
     if chosen and (Path(chosen).expanduser() / "dagster.yaml").is_file():
         return Path(chosen).expanduser().resolve()
@@ -82,10 +82,10 @@ def home() -> Path:
 
 
 def use_project_instance() -> Path:
-    """Set `DAGSTER_HOME` for this process and its children to where the configuration of `home()` is found.
+    """Set `DAGSTER_HOME` for this process and its children to a folder with the configuration of `home()`.
 
-    For the project's own that is `.klaviyo/dagster`, with a link to it: the web server makes folders for
-    telemetry in `DAGSTER_HOME`, even when that is switched off, and the project's root is no place for them.
+    For the project's own configuration, that is `.klaviyo/dagster` with a link to it. The web server creates folders
+    for telemetry in `DAGSTER_HOME`, even if telemetry is off, and these should not be in the project's root.
     """
     load_dotenv_file()
     folder = home()
@@ -100,7 +100,7 @@ def _linked_home() -> Path:
     folder = STATE_DIR / "dagster"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Relative, so that a moved project keeps its configuration.
+        # A relative link, so that it stays valid if the project is moved.
         (folder / "dagster.yaml").symlink_to(os.path.relpath(PROJECT_ROOT / "dagster.yaml", folder))
     except FileExistsError:
         pass
@@ -110,24 +110,29 @@ def _linked_home() -> Path:
 
 
 @contextmanager
-def output_is_seen() -> Iterator[None]:
-    """Runs of this block print to the terminal that began them, and their output is not captured besides.
+def without_output_capture() -> Iterator[None]:
+    """Runs of this block print to the terminal, and Dagster does not capture their output.
 
-    Capturing costs four processes a run; what the assets say is in the run's own log in any case.
+    Capturing takes four processes a run. The log lines of assets are in the run's log anyway.
     """
-    before = _is_seen.set(True)
+    before = _is_uncaptured.set(True)
     try:
         yield
     finally:
-        _is_seen.reset(before)
+        _is_uncaptured.reset(before)
 
 
 def storage_url() -> str:
-    """SQLAlchemy URL (psycopg2, password included) of Dagster's storage; makes what it names.
+    """SQLAlchemy URL (psycopg2, with password) of Dagster's storage. Creates the database or schema if it is missing.
 
-    In this order: `KLAVIYO_DAGSTER_DATABASE_URL`; on the warehouse's server a database `<warehouse>_dagster`,
-    or a schema `dagster` where the role may not create databases; the database `dagster` of the embedded
-    server, which is started. Raises `SettingsError` or `EmbeddedPostgresError` with one line.
+    The first of these that applies:
+
+    - `KLAVIYO_DAGSTER_DATABASE_URL`;
+    - a database `<warehouse>_dagster` on the warehouse's server, or a schema `dagster` in the warehouse if the role may
+      not create databases;
+    - the database `dagster` of the embedded server, which is started.
+
+    Raises `SettingsError` or `EmbeddedPostgresError` with one line.
     """
     load_dotenv_file()
     if own := os.environ.get(OWN_URL, "").strip():
@@ -138,7 +143,7 @@ def storage_url() -> str:
 
 
 def found_storage_url() -> str | None:
-    """`storage_url()` where what it names is there already; None where the first run will make it. Makes nothing."""
+    """Like `storage_url()`, but creates nothing: None if the database or schema does not exist yet."""
     load_dotenv_file()
     if own := os.environ.get(OWN_URL, "").strip():
         return _psycopg2_url(own, OWN_URL)
@@ -153,7 +158,7 @@ class ProjectStorage(DagsterPostgresStorage):
     """Runs, events and schedules in Postgres, at `storage_url()`."""
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
-        # Not Dagster's own constructor: it would open the three storages that these replace.
+        # Dagster's own constructor is skipped: it would open the three storages that these replace.
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
         self._run_storage = SteadyRunStorage(postgres_url)
@@ -174,7 +179,7 @@ class ProjectStorage(DagsterPostgresStorage):
 
 
 class ProjectArtifacts(LocalArtifactStorage):
-    """Files of runs under `.klaviyo/dagster`."""
+    """Files of runs, in `.klaviyo/dagster`."""
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -186,11 +191,12 @@ class ProjectArtifacts(LocalArtifactStorage):
 
 
 class ProjectComputeLogs(LocalComputeLogManager):
-    """What steps print, under `.klaviyo/dagster/storage`; nothing where it is seen by whoever runs them."""
+    """The output of steps, in `.klaviyo/dagster/storage`; none in a block of `without_output_capture`."""
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Generator[CapturedLogContext, None, None]:
-        with nullcontext(CapturedLogContext(log_key)) if _is_seen.get() else super().capture_logs(log_key) as context:
+        captured = nullcontext(CapturedLogContext(log_key)) if _is_uncaptured.get() else super().capture_logs(log_key)
+        with captured as context:
             yield context
 
     @classmethod
@@ -203,21 +209,21 @@ class ProjectComputeLogs(LocalComputeLogManager):
 
 
 def _beside_the_warehouse(warehouse: str) -> str:
-    _psycopg2_url(warehouse, WAREHOUSE_URL)  # a bad URL is told before it is used
+    _psycopg2_url(warehouse, WAREHOUSE_URL)  # raises for an invalid URL before it is used
     with _reached(warehouse, WAREHOUSE_URL) as connection:
         database = _database_beside(connection, warehouse)
     if database is None:
-        _serves_dagster(warehouse, SCHEMA)
+        _check_pooler(warehouse, SCHEMA)
         return _psycopg2_url(warehouse, WAREHOUSE_URL, schema=SCHEMA)
-    _serves_dagster(database)
+    _check_pooler(database)
     return _psycopg2_url(database, WAREHOUSE_URL)
 
 
-def _serves_dagster(url: str, schema: str | None = None) -> None:
-    """Raise `SettingsError` where a pooler stands before the warehouse that leads Dagster elsewhere, or nowhere.
+def _check_pooler(url: str, schema: str | None = None) -> None:
+    """Raise `SettingsError` if the URL leads to a pooler that does not reach Dagster's database or schema.
 
-    One may know the warehouse's database alone, refuse the parameter that names the schema, or drop it unsaid:
-    Dagster's tables would then be made among the warehouse's.
+    A pooler may be configured only for the warehouse's database, reject the parameter that sets the schema, or ignore
+    it. If it were ignored, Dagster's tables would be created among the warehouse's.
     """
     url_with_schema = make_conninfo(url, options=f"-csearch_path={schema}") if schema else url
     try:
@@ -229,14 +235,14 @@ def _serves_dagster(url: str, schema: str | None = None) -> None:
     except psycopg.OperationalError as error:
         problem = " ".join(str(error).split())
     raise SettingsError(
-        f"{WAREHOUSE_URL} does not lead to Dagster's own storage ({problem}). Behind a pooler set {OWN_URL} to the "
-        "server itself."
+        f"{WAREHOUSE_URL} does not lead to Dagster's own storage ({problem}). If it is the URL of a pooler, set "
+        f"{OWN_URL} to the URL of the server itself."
     )
 
 
 @contextmanager
 def _reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection, or `SettingsError` with one line: Dagster itself would try for long and then say much."""
+    """A connection. Raises `SettingsError` with one line, where Dagster would retry for long and log a lot."""
     try:
         connection = connect(url)
     except psycopg.OperationalError as error:
@@ -246,9 +252,9 @@ def _reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def _database_beside(connection: psycopg.Connection[Any], warehouse: str) -> str | None:
-    """URL of Dagster's own database on the warehouse's server; None if a schema of the warehouse must do.
+    """URL of Dagster's own database on the warehouse's server; None if Dagster uses a schema of the warehouse.
 
-    What is there wins, so that a right that the role is given later does not hide the runs so far.
+    An existing schema is kept in use, even if the role may create databases now. Otherwise earlier runs would be lost.
     """
     name = _name_beside(connection)
     if not _exists(connection, HAS_DATABASE, name) and _exists(connection, HAS_OWN_SCHEMA, SCHEMA):
@@ -292,18 +298,18 @@ def _create_schema(connection: psycopg.Connection[Any]) -> None:
     try:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
     except (errors.DuplicateSchema, errors.UniqueViolation):
-        if not _exists(connection, HAS_OWN_SCHEMA, SCHEMA):  # or another process of ours was quicker
+        if not _exists(connection, HAS_OWN_SCHEMA, SCHEMA):  # else another process of ours has just created it
             _refuse_foreign(connection)
     except errors.InsufficientPrivilege:
         _refuse_foreign(connection)
         raise SettingsError(
-            f"The role {connection.info.user} may create neither a database nor a schema for Dagster; "
-            f"set {OWN_URL} to a database where it may."
+            f"The role {connection.info.user} may create neither a database nor a schema for Dagster. "
+            f"Set {OWN_URL} to a database in which it may create tables."
         ) from None
 
 
 def _refuse_foreign(connection: psycopg.Connection[Any]) -> None:
-    """Raise `SettingsError` if the schema for Dagster is there and another role's."""
+    """Raise `SettingsError` if the schema for Dagster exists and belongs to another role."""
     if owner := _name(connection, OWNER_OF_SCHEMA, SCHEMA):
         raise _not_ours(connection, f"The schema {SCHEMA} in database {connection.info.dbname}", owner)
 
@@ -314,9 +320,9 @@ def _check_database(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 def _check_tables(connection: psycopg.Connection[Any]) -> None:
-    """Raise `SettingsError` if Dagster's tables are there and closed to this role."""
+    """Raise `SettingsError` if Dagster's tables exist and this role lacks rights on them."""
     if owner := _name(connection, OWNER_OF_CLOSED_TABLES):
-        raise _not_ours(connection, f"The table runs of Dagster in database {connection.info.dbname}", owner)
+        raise _not_ours(connection, f"Dagster's table runs in database {connection.info.dbname}", owner)
 
 
 def _not_ours(connection: psycopg.Connection[Any], what: str, owner: str) -> SettingsError:
@@ -333,18 +339,18 @@ def _name(connection: psycopg.Connection[Any], query: LiteralString, *parameters
 
 
 def _psycopg2_url(dsn: str, variable: str, *, schema: str | None = None) -> str:
-    """The libpq URL `dsn`, as SQLAlchemy writes it for psycopg2, with tables in `schema` if one is given.
+    """The libpq URL `dsn` as a SQLAlchemy URL for psycopg2. If `schema` is given, it is the search path.
 
-    The driver is named because SQLAlchemy 2.1 takes psycopg 3 for a bare `postgresql://`, whose connections
-    dagster-postgres cannot use.
+    The URL names the driver, because SQLAlchemy 2.1 uses psycopg 3 for a bare `postgresql://`, which dagster-postgres
+    does not support.
     """
     try:
         parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
     except psycopg.Error:
         parts = {"port": "unreadable"}
-    # An unquoted "/" in a password makes a part of it the port, which the driver would quote in its complaint.
+    # If a password contains an unescaped "/", a part of it is parsed as the port, and the driver's error would show it.
     if not re.fullmatch(r"[0-9,]*", parts.get("port", "")):
-        # The URL may hold a password: neither it nor the parser's complaint is repeated.
+        # The URL may contain a password, so the message repeats neither the URL nor the parser's error.
         raise SettingsError(
             f"{variable} must read postgresql://user:password@host:5432/database, with %-escapes in the password."
         )
@@ -355,7 +361,7 @@ def _psycopg2_url(dsn: str, variable: str, *, schema: str | None = None) -> str:
         username=parts.pop("user", None),
         password=parts.pop("password", None),
         database=parts.pop("dbname", None),
-        # Host and port as parameters, which may be several, or a socket's folder.
+        # Host and port are parameters, because there may be several hosts, or the folder of a socket.
         query=parts,
     )
     return url.render_as_string(hide_password=False)

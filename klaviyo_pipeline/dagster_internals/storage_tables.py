@@ -1,4 +1,4 @@
-"""The tables that Dagster's storage makes, by name."""
+"""The names of Dagster's tables."""
 
 from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
 from dagster._core.storage.runs.schema import RunStorageSqlMetadata

@@ -8,7 +8,7 @@ from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 
 @dataclass(frozen=True)
 class KlaviyoAccount:
-    """`id` is Klaviyo's (the public key), `timezone` an IANA name: the zone of the reports' days."""
+    """`id` is Klaviyo's id of the account (its public key). `timezone` is an IANA name: report days use this zone."""
 
     id: str
     timezone: str
@@ -18,13 +18,13 @@ class KlaviyoAccount:
 
 
 def read_account(resource: object) -> KlaviyoAccount:
-    """The account of a resource; raises `MalformedAnswer` without an id or a time zone."""
-    reported = resource if isinstance(resource, Mapping) else {}
-    attributes = reported.get("attributes")
+    """The account in a resource. Raises `MalformedAnswer` without an id or a time zone."""
+    fields = resource if isinstance(resource, Mapping) else {}
+    attributes = fields.get("attributes")
     attributes = attributes if isinstance(attributes, Mapping) else {}
-    identifier, timezone = reported.get("id"), attributes.get("timezone")
+    identifier, timezone = fields.get("id"), attributes.get("timezone")
     if not isinstance(identifier, str) or not isinstance(timezone, str):
-        raise MalformedAnswer("The answer names no account with an id and a time zone.")
+        raise MalformedAnswer("The response contains no account with an id and a time zone.")
     contact = attributes.get("contact_information")
     return KlaviyoAccount(
         id=identifier,

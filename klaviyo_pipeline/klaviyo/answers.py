@@ -1,7 +1,7 @@
-"""What came back: a JSON:API document, or a fault with its meaning.
+"""Reads a response: it becomes a JSON:API document, or a fault with its meaning.
 
-A 200 is believed only if it holds JSON with `data` of the expected kind: an edge or a proxy answers 200
-with a page of HTML now and then, and a missing `data` is a failure, not an empty page.
+A 200 is accepted only if it contains JSON with `data` of the expected kind: an edge or a proxy sometimes returns an
+HTML page with status 200, and a missing `data` is a failure, not an empty page.
 """
 
 import json
@@ -31,13 +31,13 @@ from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS, cut_at
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.retry import requested_wait
 
-# Python reads no integer that is much longer.
+# Python's own limit for the digits of an integer is slightly higher.
 MOST_DIGITS = 4_000
 
-# Of an answer's errors so many are said.
+# How many errors of one response a message contains.
 MOST_ERRORS = 10
 
-# Digits that the fast parser might round, or an exponent that a float might not hold.
+# Digits that the fast parser might round, or an exponent that might be too large for a float.
 _UNUSUAL_NUMBER = re.compile(r"[\s:,\[]-?\d[\d.]*(?:\d{18}|[eE][+-]?\d{3})")
 
 _SCOPE = re.compile(r"\b[a-z][a-z-]*:(?:read|write)\b")
@@ -45,7 +45,7 @@ _SCOPE = re.compile(r"\b[a-z][a-z-]*:(?:read|write)\b")
 
 @dataclass(frozen=True)
 class Document:
-    """A believed answer. `clean` promises that nothing in it needs an escape; `rows` counts its data."""
+    """An accepted response. `clean` means that no text in it needs an escape; `rows` counts its data."""
 
     body: dict[str, object]
     clean: bool
@@ -54,9 +54,9 @@ class Document:
 
 @dataclass(frozen=True)
 class Fault:
-    """A failed attempt: the error it is, whether asking again can help, and a word for the log.
+    """A failed attempt: the error, whether a retry can help, and a short reason for the log.
 
-    `detail` is Klaviyo's own sentence; `pause` the seconds that the answer asks to wait, if it does.
+    `detail` is Klaviyo's own text. `pause` is the wait in seconds that the response requests, None without one.
     """
 
     error: KlaviyoError
@@ -67,7 +67,7 @@ class Fault:
 
 
 class Facts(TypedDict):
-    """What every error of an answer carries."""
+    """The fields that every error about a response has."""
 
     request_id: str | None
     status: int | None
@@ -75,63 +75,63 @@ class Facts(TypedDict):
 
 
 class UnreadableError(ValueError):
-    """The body is not what the API promises."""
+    """The body does not have the API's format."""
 
 
 def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> Document:
     """The document of a 200 whose `data` is a `data_kind` (list or dict).
 
-    `exact` reads figures with a fraction as Decimal. Raises `UnreadableError` for anything else.
+    `exact` reads numbers with a fraction as Decimal. Raises `UnreadableError` for any other body.
     """
-    # A resource lies one level deeper in a list: wherever it stands, it is cut at the same level of its own.
+    # In a list, a resource is nested one level deeper. Both limits cut a resource at the same level of its own.
     text = cut_at(_text(response), MOST_LEVELS + (2 if data_kind is list else 1))
-    quickly = None if exact else _quickly_parsed(text)
-    body = _parsed(text, exact=exact) if quickly is None else quickly
+    fast = None if exact else _fast_parsed(text)
+    body = _parsed(text, exact=exact) if fast is None else fast
     if not isinstance(body, dict):
-        raise UnreadableError("its JSON is no object")
+        raise UnreadableError("its JSON is not an object")
     if not isinstance(body.get("data"), data_kind):
-        raise UnreadableError(f"it has no data of the expected kind, but {type(body.get('data')).__name__}")
-    suspects = may_need_escape(text, surrogates=quickly is None)
+        raise UnreadableError(f"its data has the type {type(body.get('data')).__name__}, not {data_kind.__name__}")
+    suspects = may_need_escape(text, surrogates=fast is None)
     return Document(body, not suspects, _row_count(body["data"]))
 
 
 def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]) -> Fault:
-    """What a status other than 200 means. `redact` takes secrets out of the answer's words."""
+    """What a status other than 200 means. `redact` removes secrets from the text of the response."""
     problems = _problems(response.text, redact)
-    words = list(dict.fromkeys(problem.words for problem in problems or [] if problem.words))
+    texts = list(dict.fromkeys(problem.text for problem in problems or [] if problem.text))
     if problems is None:
-        words = _plain_words(redact(response.text))
+        texts = _plain_text(redact(response.text))
     if response.is_redirect:
-        words = [redact(f"to {response.headers['location']}")]
-    meaning = _meaning(response, problems, words)
+        texts = [redact(f"to {response.headers['location']}")]
+    meaning = _meaning(response, problems, texts)
     facts = _facts(response, endpoint)
     facts["request_id"] = facts["request_id"] or next((one.id for one in problems or [] if one.id), None)
     titles = [problem.title for problem in problems or [] if problem.title]
-    pause = requested_wait(response.headers, " ".join([*words, *titles]), now)
-    error = _error(meaning, words, problems or [], facts)
-    return Fault(error, meaning.retried, f"HTTP {response.status_code}", "; ".join(words) or None, pause)
+    pause = requested_wait(response.headers, " ".join([*texts, *titles]), now)
+    error = _error(meaning, texts, problems or [], facts)
+    return Fault(error, meaning.retried, f"HTTP {response.status_code}", "; ".join(texts) or None, pause)
 
 
 def malformed(response: httpx.Response, endpoint: Endpoint, why: str) -> Fault:
-    """A 200 that is not to be believed."""
+    """A 200 that cannot be accepted."""
     meaning = errors.MALFORMED
     error = meaning.error(_sentence(meaning, [why]), **_facts(response, endpoint))
-    return Fault(error, meaning.retried, "malformed answer")
+    return Fault(error, meaning.retried, "malformed response")
 
 
 def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None) -> Fault:
-    """The connection failed, or broke before the answer was complete; `proxy` is the variable that names one."""
+    """The connection failed, or broke before the response was complete. `proxy` is the variable that sets a proxy."""
     meaning = errors.NO_ANSWER
     if proxy is not None:
-        meaning = replace(meaning, remedy=f"Check the network and the proxy that {proxy} names, then run again.")
+        meaning = replace(meaning, remedy=f"Check the network and the proxy in {proxy}, then run again.")
     message = f"{type(trouble).__name__} {trouble}".strip()
     return Fault(meaning.error(_sentence(meaning, [message]), endpoint=endpoint.name), meaning.retried, message)
 
 
 def request_id(response: httpx.Response) -> str | None:
     """Klaviyo's id of the request."""
-    reported: str | None = response.headers.get("x-klaviyo-req-id")
-    return reported
+    id: str | None = response.headers.get("x-klaviyo-req-id")
+    return id
 
 
 def _text(response: httpx.Response) -> str:
@@ -141,8 +141,8 @@ def _text(response: httpx.Response) -> str:
         raise UnreadableError("it is not UTF-8") from None
 
 
-def _quickly_parsed(text: str) -> object | None:
-    """What the fast parser makes of it: None where it refuses, as it does lone surrogates, or might round a number."""
+def _fast_parsed(text: str) -> object | None:
+    """The result of the fast parser; None if it rejects the text (lone surrogates) or might round a number."""
     if _UNUSUAL_NUMBER.search(text) is not None:
         return None
     try:
@@ -164,7 +164,7 @@ def _parsed(text: str, *, exact: bool) -> object:
 
 
 def _fraction(figure: str) -> float | str:
-    # JSON sets no bounds and a float does: a number beyond them must not cost the page, and stays as its text.
+    # A number that is too large for a float must not fail the page: it is kept as its text.
     number = float(figure)
     return figure if math.isinf(number) else number
 
@@ -186,9 +186,9 @@ def _row_count(data: object) -> int:
 
 
 def _problems(text: str, redact: Callable[[str], str]) -> list[Problem] | None:
-    """The JSON:API errors, in their order; none for other JSON, None if there is no JSON."""
+    """The JSON:API errors in their order: an empty list for other JSON, None for a body that is not JSON."""
     try:
-        # Before and after: JSON may write the letters of a secret in other ways.
+        # Redacted before and after decoding: JSON may write the characters of a secret as escapes.
         body = _redacted(json.loads(redact(text)), redact)
     except (ValueError, RecursionError):
         return None
@@ -212,8 +212,8 @@ def _problem(error: Mapping[str, object]) -> Problem:
     )
 
 
-def _plain_words(text: str) -> list[str]:
-    """The first line of a body in plain text, as a proxy sends it; of a page of HTML nothing."""
+def _plain_text(text: str) -> list[str]:
+    """The first line of a plain-text body, such as a proxy's; nothing for an HTML page."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return [line] if line and not line.startswith("<") else []
 
@@ -231,8 +231,8 @@ def _string(error: Mapping[str, object], name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _meaning(response: httpx.Response, problems: list[Problem] | None, words: list[str]) -> Meaning:
-    status, message = response.status_code, " ".join(words)
+def _meaning(response: httpx.Response, problems: list[Problem] | None, texts: list[str]) -> Meaning:
+    status, message = response.status_code, " ".join(texts)
     if 200 <= status < 300:
         return errors.MALFORMED
     if status == 403 and (problems is None or "cf-mitigated" in response.headers):
@@ -246,37 +246,37 @@ def _meaning(response: httpx.Response, problems: list[Problem] | None, words: li
     return errors.meaning_of(status)
 
 
-def _is_about_the_metric(problems: list[Problem], words: str) -> bool:
-    """Whether the conversion metric is what is refused: by what an error points to, or by its words without that."""
+def _is_about_the_metric(problems: list[Problem], text: str) -> bool:
+    """Whether Klaviyo rejects the conversion metric: decided by the errors' pointers, else by their text."""
     pointers = {one.pointer for one in problems} - {None, "/data/"}
     if pointers:
         return any(pointer is not None and pointer.endswith("/conversion_metric_id") for pointer in pointers)
-    return "conversion metric" in words or "conversion_metric_id" in words
+    return "conversion metric" in text or "conversion_metric_id" in text
 
 
 def _facts(response: httpx.Response, endpoint: Endpoint) -> Facts:
     return Facts(request_id=request_id(response), status=response.status_code, endpoint=endpoint.name)
 
 
-def _sentence(meaning: Meaning, words: list[str]) -> str:
-    seen = [shortened(one).rstrip(". ") for one in words[:MOST_ERRORS]]
-    if len(words) > MOST_ERRORS:
-        seen.append(f"and {len(words) - MOST_ERRORS} more")
+def _sentence(meaning: Meaning, texts: list[str]) -> str:
+    seen = [shortened(one).rstrip(". ") for one in texts[:MOST_ERRORS]]
+    if len(texts) > MOST_ERRORS:
+        seen.append(f"and {len(texts) - MOST_ERRORS} more")
     message = f": {'; '.join(seen)}" if seen else ""
     return f"{meaning.wrong}{message}. {meaning.remedy}"
 
 
-def _error(meaning: Meaning, words: list[str], problems: list[Problem], facts: Facts) -> KlaviyoError:
-    sentence = _sentence(meaning, words)
+def _error(meaning: Meaning, texts: list[str], problems: list[Problem], facts: Facts) -> KlaviyoError:
+    sentence = _sentence(meaning, texts)
     if meaning.error is MissingScope:
-        scopes = tuple(dict.fromkeys(_SCOPE.findall(" ".join(words))))
+        scopes = tuple(dict.fromkeys(_SCOPE.findall(" ".join(texts))))
         return MissingScope(f"{sentence} {', '.join(scopes)}.", scopes=scopes, **facts)
     if meaning.error is NotFound:
         return NotFound(sentence, problems=problems, **facts)
     if issubclass(meaning.error, BadRequest):
         pointers = list(dict.fromkeys(problem.pointer for problem in problems if problem.pointer))
-        located = f"{sentence} It points to {', '.join(pointers)}." if pointers else sentence
+        located = f"{sentence} The error points to {', '.join(pointers)}." if pointers else sentence
         return meaning.error(
-            located, detail="; ".join(words) or None, pointer=pointers[0] if pointers else None, **facts
+            located, detail="; ".join(texts) or None, pointer=pointers[0] if pointers else None, **facts
         )
     return meaning.error(sentence, **facts)

@@ -1,4 +1,4 @@
-"""What a run asked of Klaviyo, counted as it asks. Knows no Dagster and no Postgres."""
+"""Counts the requests that a run sends to Klaviyo."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from klaviyo_pipeline.klaviyo.calls import RequestRecord
 
 @dataclass
 class EndpointCount:
-    """The requests to one endpoint; `first` and `last` are moments of `time.monotonic`, at the end of a request."""
+    """The requests to one endpoint. `first` and `last` are the times (`time.monotonic`) when those requests ended."""
 
     first: float
     last: float
@@ -33,7 +33,7 @@ class EndpointCount:
 
 @dataclass
 class RequestCount:
-    """The requests of one run, by endpoint; several threads add to it."""
+    """The requests of one run, by endpoint. Safe to use from many threads."""
 
     _by_endpoint: dict[str, EndpointCount] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -50,16 +50,16 @@ class RequestCount:
             return dict(self._by_endpoint)
 
     def sent_to(self, *endpoints: str) -> int:
-        """The requests to these endpoints so far, refused ones included."""
+        """The number of requests to these endpoints so far, including rejected ones."""
         return sum(count.requests for name, count in self.by_endpoint.items() if name in endpoints)
 
     @property
     def requests(self) -> int:
-        """All requests so far."""
+        """The number of all requests so far."""
         return sum(count.requests for count in self.by_endpoint.values())
 
     def metadata(self) -> dict[str, float]:
-        """For a materialization: the sums over all endpoints."""
+        """The sums over all endpoints, as metadata of a materialization."""
         counts = self.by_endpoint.values()
         return {
             "api_requests": self.requests,

@@ -1,4 +1,4 @@
-"""What a request is, what its answer is, and what is noted of each attempt."""
+"""A request, its answer, and the log record of each attempt."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 class Call:
     """A request.
 
-    `body` is sent as JSON, `data_kind` is what the answer's `data` must be, `exact` reads figures as Decimal.
+    `body` is sent as JSON. `data_kind` is the required type of the answer's `data`. `exact` reads numbers as Decimal.
     """
 
     endpoint: Endpoint
@@ -25,17 +25,17 @@ class Call:
 
     @property
     def method(self) -> str:
-        """A request with a body is a query of a report."""
+        """A request with a body is a report query."""
         return "GET" if self.body is None else "POST"
 
     def at(self, url: str) -> "Call":
-        """The same request at another address, whose query is complete."""
+        """The same request to another address, which already contains its whole query string."""
         return replace(self, url=url, params=())
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered, when it was observed (UTC), and the attempts it took."""
+    """The answer to a request, the time of its observation (UTC), and the number of attempts."""
 
     body: dict[str, object]
     clean: bool
@@ -47,7 +47,7 @@ class Answer:
 
 @contextmanager
 def with_request_info(answer: Answer, endpoint: Endpoint) -> Iterator[None]:
-    """Names the request in a `MalformedAnswer` about what it brought."""
+    """Adds the request's endpoint and id to a `MalformedAnswer` about its content."""
     try:
         yield
     except MalformedAnswer as error:
@@ -59,9 +59,9 @@ def with_request_info(answer: Answer, endpoint: Endpoint) -> Iterator[None]:
 class RequestRecord:
     """One attempt, for logs and statistics.
 
-    `status` is None without an answer; `rows` counts the resources or results in it; `waited_seconds` is
-    the time spent waiting for leave to send; `retried_because` says what failed before, None on a first
-    attempt.
+    `status` is None without a response. `rows` counts the resources or results in the response. `waited_seconds` is
+    the time between the decision to send and the sending. `retried_because` is the reason of the retry, None for the
+    first attempt.
     """
 
     endpoint: str

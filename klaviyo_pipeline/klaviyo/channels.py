@@ -1,7 +1,6 @@
-"""The channel of a campaign, which its own resource does not tell.
+"""The channel of a campaign, which its own resource does not contain.
 
-A listing knows it, since each channel is listed on its own; a lookup by id has to read it off the
-campaign's messages.
+A listing returns one channel at a time. A lookup by id reads the channel from the campaign's messages.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ CHANNELS = ("email", "sms", "mobile_push")
 
 
 def first_channel(document: Mapping[str, object]) -> str | None:
-    """The channel of a campaign's document with its messages included; None if they do not tell."""
+    """The channel of a campaign's document that includes its messages; None if no message has a channel."""
     included = document.get("included")
     reported = {_channel(resource) for resource in included} if isinstance(included, list) else set()
     return next((channel for channel in CHANNELS if channel in reported), None)

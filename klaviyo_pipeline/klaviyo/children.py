@@ -1,7 +1,8 @@
-"""Objects that hang on others and come in the same answer: campaign messages, flow actions and flow messages.
+"""Objects that belong to others and are part of the same answer: campaign messages, flow actions and flow messages.
 
-A request that includes a relationship brings the objects behind it in `included`, at no further request. A child is
-what its parent names; whatever else may be in `included` is left alone. Nothing odd about a child fails a page.
+If a request includes a relationship, the answer contains the related objects in `included`, without another request.
+An object is a child only if its parent names it; other objects in `included` are ignored. A malformed child never
+fails a page.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ from klaviyo_pipeline.klaviyo.records import (
 )
 
 Included = Mapping[tuple[str, str], Resource]
-"""The resources that came along, by type and id."""
+"""The included resources, by type and id."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a parent shows: the ids that it names, and those of these resources that came, each with its stamp."""
+    """The children of a parent: the ids that it names, and the resources that were included, each with its stamp."""
 
     ids: tuple[str, ...]
     resources: tuple[tuple[Resource, str | None], ...]
 
 
 Finder = Callable[[Resource, Included], Found | None]
-"""Finds the children of a parent's resource; None where the answer does not tell which they are."""
+"""Finds the children of a parent's resource. Returns None if the answer does not contain them."""
 
 
 @dataclass(frozen=True)
 class ChildKind:
-    """A kind of child as data: its table, the column that names the parent, and where it is found.
+    """A kind of child as data: its table, the column with the parent's id, and how to find it.
 
-    `inherited` names columns that are the parent's own; `children` are those of the child.
+    `inherited` are the columns that are copied from the parent. `children` are the kinds of children of the child.
     """
 
     table: str
@@ -55,14 +56,14 @@ class ChildKind:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of its records, in the order of the table."""
+        """The columns of its records, in the order of the table's columns."""
         identifier, *others = self.shape.columns
         parents = (Column(name, REQUEST_VALUE, "text") for name in (self.parent_column, *self.inherited))
         return (identifier, *parents, *others)
 
 
 def included_of(document: Mapping[str, object]) -> Included:
-    """The `included` of a document; resources without a type and an id are left out."""
+    """The `included` of a document, without the resources that lack a type or an id."""
     included = document.get("included")
     resources = [one for one in included if isinstance(one, Mapping)] if isinstance(included, list) else []
     return {
@@ -75,7 +76,7 @@ def included_of(document: Mapping[str, object]) -> Included:
 def with_children(
     record: Record, resource: Resource, kinds: tuple[ChildKind, ...], included: Included, *, clean: bool
 ) -> Record:
-    """`record` with its children of these kinds. What is odd about a child is told among its parent's problems."""
+    """`record` with its children of these kinds. The problems of a child are added to those of its parent."""
     children, problems, escapes = dict[str, Children](), list(record.problems), record.escapes
     for kind in kinds:
         found = kind.find(resource, included)
@@ -105,7 +106,7 @@ def _read(
 
 
 def related(relationship: str, resource_type: str) -> Finder:
-    """Finds the resources that a relationship names; it does so only where the request includes it."""
+    """Finds the resources that a relationship names, which it does only if the request includes it."""
 
     def find(resource: Resource, included: Included) -> Found | None:
         relationships = resource.get("relationships")
@@ -121,7 +122,7 @@ def related(relationship: str, resource_type: str) -> Finder:
 
 
 def _messages_of_action(action: Resource, included: Included) -> Found | None:
-    """The messages in an action's definition, which may be null: it then tells nothing about them."""
+    """The messages in an action's definition; None if the definition is null, which says nothing about them."""
     attributes = action.get("attributes")
     definition = attributes.get("definition") if isinstance(attributes, Mapping) else None
     if not isinstance(definition, Mapping):
@@ -132,7 +133,7 @@ def _messages_of_action(action: Resource, included: Included) -> Found | None:
 
 
 def _messages(definition: Mapping[str, object]) -> Iterator[tuple[Resource, str]]:
-    """The message that an action sends, or those of the actions that an experiment chooses from."""
+    """The message that an action sends, or the messages of the variations of an experiment."""
     data = definition.get("data")
     if not isinstance(data, Mapping):
         return

@@ -37,9 +37,9 @@ _METRIC = (("include", "metric"),)
 
 @dataclass(frozen=True)
 class Lookup:
-    """What a lookup by id found, in so many requests: `record` is None if Klaviyo has no such object.
+    """The result of a lookup by id: `record` is None if the object does not exist in Klaviyo.
 
-    `observed_at` is the time (UTC) of the observation.
+    `observed_at` is the time of the observation (UTC). `requests` counts the requests that the lookup sent.
     """
 
     record: Record | None
@@ -49,7 +49,9 @@ class Lookup:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """Rows of a report as `read_rows` gives them, with its counts of unknown and missing statistics and its days."""
+    """The rows of one page of a report, with the counts of unknown and missing statistics and the days: see
+    `ReportRows`. `number` counts the pages from 1.
+    """
 
     rows: list[dict[str, object]]
     observed_at: datetime
@@ -62,10 +64,9 @@ class ReportPage:
 class KlaviyoClient:
     """A client of one account. Safe to use from many threads; close it, or use it as a context manager.
 
-    `base_url` is without `/api`; plain http is accepted for loopback addresses only (`InsecureUrl`).
-    `pacer` gives leave for every single attempt. Setting `stop` ends any wait with `Stopped`. `on_request`
-    is told of every attempt, from the thread that made it. Every method raises the errors of `errors`; the
-    key is in none of them.
+    `base_url` is without `/api`. Plain http is accepted for loopback addresses only (`InsecureUrl`). Every attempt
+    reserves a slot from `pacer`. Setting `stop` ends any wait with `Stopped`. `on_request` is called for every
+    attempt, in the thread that sent it. Every method raises the errors of `errors`; none of them contains the key.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class KlaviyoClient:
 
     @property
     def retirement_date(self) -> str | None:
-        """When Klaviyo will stop serving this revision, as its answers say; None until one does."""
+        """The date when Klaviyo stops serving this revision, from its responses; None before the first of them."""
         return self._sender.retirement_date
 
     def account(self) -> KlaviyoAccount:
@@ -121,17 +122,17 @@ class KlaviyoClient:
             return read_account(next(iter(data_list(answer)), None))
 
     def pages(self, listing: Listing, query: ListingQuery) -> Iterator[Page]:
-        """The pages of one query, first to last, or to where it is past its end: see `ListingReader`.
+        """The pages of one query, up to the last page or the query's end: see `ListingReader`.
 
-        An empty listing is one page without records.
+        An empty listing has one page without records.
         """
         return ListingReader(self._sender, self._origin.url(listing.path), listing).read(query)
 
     def get(self, listing: Listing, id: str) -> Lookup:
-        """The object of that id.
+        """The object with this id.
 
-        Only Klaviyo's word on this very id counts as its absence: any other 404 raises `NotFound`, or a path that
-        is not served would read as a delete. Raises `ValueError` for what can be no id.
+        An object counts as missing only if Klaviyo's 404 names its id. Any other 404 raises `NotFound`; otherwise an
+        unknown path would look like a deleted object. Raises `ValueError` for a string that cannot be an id.
         """
         call = Call(listing.get_endpoint, self._address(listing, id), listing.include_params, data_kind=dict)
         try:
@@ -144,13 +145,13 @@ class KlaviyoClient:
         with with_request_info(answer, call.endpoint):
             record = listing.record(_as_listed(listing, answer.body["data"]), stamp, included, clean=answer.clean)
             if record.id != id:
-                raise MalformedAnswer(f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}.")
+                raise MalformedAnswer(f"Klaviyo returned {listing.resource_type} {record.id} instead of {id}.")
         return Lookup(record, answer.observed_at, answer.attempts)
 
     def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
-        """The pages of a report, asked with `reports.body`. No rows is a normal answer.
+        """The pages of a report; `body` comes from `reports.body`. An answer without rows is valid.
 
-        An expired cursor raises `CursorExpired`: to start again here would bring rows twice.
+        An expired cursor raises `CursorExpired`: a restart would return rows twice.
         """
         first = Call(report.endpoint, self._origin.url(report.path), body=body, data_kind=dict, exact=True)
         for turn in iter_pages(self._sender, first):
@@ -168,7 +169,7 @@ class KlaviyoClient:
             yield from found
 
     def mapped_metric(self, name: str = "revenue") -> str | None:
-        """The id of the metric that the account maps to `name`; None if it maps none, or a custom metric."""
+        """The id of the metric that the account maps to `name`; None without a mapping or for a custom metric."""
         url = self._origin.url(f"/api/mapped-metrics/{quote(name, safe='')}")
         try:
             answer = self._sender.ask(Call(rates.GET_MAPPED_METRIC, url, _METRIC, data_kind=dict))
@@ -179,14 +180,14 @@ class KlaviyoClient:
         return related_metric_id(answer.body)
 
     def _address(self, listing: Listing, id: str) -> str:
-        # Either would change the path: the listing itself, or a folder above it.
+        # These would change the path, to the listing itself or to its parent.
         if id in ("", ".", ".."):
-            raise ValueError(f"no id of a {listing.resource_type}: {id!r}")
+            raise ValueError(f"{id!r} is not a valid {listing.resource_type} id")
         return self._origin.url(f"{listing.path}/{quote(id, safe='')}")
 
 
 def _as_listed(listing: Listing, resource: object) -> object:
-    """The resource without what only a lookup shows: one object fetched every way is one state."""
+    """The resource without the attributes that only a lookup returns, so that lookup and listing give equal records."""
     attributes = resource.get("attributes") if isinstance(resource, dict) else None
     if not isinstance(resource, dict) or not isinstance(attributes, dict):
         return resource

@@ -1,4 +1,4 @@
-"""Which metric counts as a conversion, when nobody says so."""
+"""Chooses the conversion metric if no setting names one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ _SHOPS = frozenset({"shopify", "woocommerce", "magento", "magento 2", "bigcommer
 
 @dataclass(frozen=True)
 class ConversionMetric:
-    """`how` says in words how it was found; `name` is None where finding it did not tell.
+    """`how` describes how the metric was chosen. `name` is None if it is unknown.
 
-    `counts` is False for a metric that only fills the report's required field: the account has none that counts as
-    a conversion, and the figures about conversions are not to be kept.
+    `counts` is False for a metric that only fills the report's required field: the account has no metric that counts
+    as a conversion, and the statistics about conversions must not be stored.
     """
 
     id: str
@@ -29,13 +29,13 @@ class ConversionMetric:
 def find_conversion_metric(
     client: KlaviyoClient, override: str | None, passed_over: frozenset[str] = frozenset()
 ) -> ConversionMetric:
-    """The metric for conversions: the one named, else the account's mapped revenue metric, else "Placed Order".
+    """The conversion metric: `override` if set, else the account's mapped revenue metric, else "Placed Order".
 
-    `passed_over` holds metrics that Klaviyo gives no figures at all for; one that has counts and no values is chosen
-    all the same. Several shops may each bring a "Placed Order": one of an e-commerce integration goes first, then the
-    lowest id, so that the choice is the same every time. An account with none of these still has reports, without
-    figures about conversions. Raises `NoConversionMetric` if it has no metric at all: a report cannot be asked without
-    one.
+    `passed_over` contains metrics for which Klaviyo returns no statistics at all; a metric with counts but no values
+    can be chosen. If several shops each have a "Placed Order", a metric of an e-commerce integration comes first, then
+    the lowest id, so that the choice is always the same. An account with none of these still has reports, without
+    statistics about conversions. Raises `NoConversionMetric` if the account has no metric at all: a report request
+    requires one.
     """
     if override:
         return ConversionMetric(override, None, "set by KLAVIYO_CONVERSION_METRIC_ID")
@@ -50,13 +50,13 @@ def find_conversion_metric(
         return ConversionMetric(
             metrics[0].id,
             metrics[0].name,
-            "no metric counts as a conversion here, so figures about conversions are left out; set "
-            "KLAVIYO_CONVERSION_METRIC_ID to have them",
+            "the account has no metric that counts as a conversion, so statistics about conversions are left out; set "
+            "KLAVIYO_CONVERSION_METRIC_ID to sync them",
             counts=False,
         )
     raise NoConversionMetric(
-        f'The account maps no revenue metric and has none named "{PLACED_ORDER}", nor any other that Klaviyo computes '
-        "reports for. Set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as a conversion."
+        f'The account has no revenue metric, no metric named "{PLACED_ORDER}", and no other metric that reports '
+        "support. Set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as a conversion."
     )
 
 
@@ -69,5 +69,5 @@ def _rank(metric: Metric) -> tuple[bool, str]:
 def _description(named: Sequence[Metric]) -> str:
     chosen, others = named[0], ", ".join(metric.id for metric in named[1:])
     source = f" of {chosen.integration}" if chosen.integration else ""
-    passed = f"; passed over, of the same name: {others}" if others else ""
+    passed = f"; other metrics with this name: {others}" if others else ""
     return f'named "{PLACED_ORDER}"{source}{passed}'

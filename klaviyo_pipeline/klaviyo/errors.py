@@ -1,7 +1,7 @@
-"""What can go wrong with a request, as a tree of exceptions, and one table of what each answer means.
+"""The errors of a request as a tree of exceptions, and one table of what each response means.
 
-Every error reads as one line: what is wrong, what to do, and Klaviyo's own id of the request, which their
-support asks for. No error ever carries the API key.
+The text of every error is one line: what happened, what to do, and Klaviyo's id of the request, which Klaviyo's
+support needs. No error contains the API key.
 """
 
 import re
@@ -15,13 +15,13 @@ LONGEST_DETAIL = 300
 
 
 def shortened(text: str) -> str:
-    """Somebody else's words, cut to what one line can hold."""
+    """`text`, cut to a length that fits into a one-line message."""
     return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 1] + "…"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One JSON:API error of an answer. `pointer` is the pointer or the parameter of its `source`."""
+    """One JSON:API error of a response. `pointer` is the pointer or the parameter of its `source`."""
 
     id: str | None = None
     code: str | None = None
@@ -30,16 +30,16 @@ class Problem:
     pointer: str | None = None
 
     @property
-    def words(self) -> str:
-        """What it says."""
+    def text(self) -> str:
+        """The detail of the error, else its title."""
         return self.detail or self.title or ""
 
 
 class KlaviyoError(Exception):
-    """The root of the tree.
+    """The base class of all errors.
 
-    `request_id` is Klaviyo's `X-Klaviyo-Req-Id`, `status` the HTTP status, `endpoint` the operation's name;
-    each is None where there is none, as when no answer came at all. `attempts` counts the requests that were sent.
+    `request_id` is Klaviyo's `X-Klaviyo-Req-Id`, `status` the HTTP status, and `endpoint` the name of the operation.
+    Each is None if it is unknown, for example without a response. `attempts` counts the requests that were sent.
     """
 
     attempts = 1
@@ -64,21 +64,21 @@ class KlaviyoError(Exception):
             f"Klaviyo request {self.request_id}" if self.request_id else None,
         ]
         details = ", ".join(fact for fact in facts if fact)
-        # Klaviyo's words may hold characters that neither a terminal nor Postgres takes.
+        # Klaviyo's text may contain characters that terminals and Postgres do not accept.
         line = escape(" ".join(super().__str__().split()))
         return f"{line} ({details})" if details else line
 
 
 class BadKey(KlaviyoError):
-    """Klaviyo does not know the API key (401), or the key cannot be one."""
+    """Klaviyo rejects the API key (401), or the key is not well-formed."""
 
 
 class Forbidden(KlaviyoError):
-    """Klaviyo refuses this to the key or to the account (403 as JSON): a scope, a plan, an entitlement, a limit."""
+    """The key or the account has no permission (403 as JSON): a scope, the plan, an entitlement or a limit."""
 
 
 class MissingScope(Forbidden):
-    """The key lacks a scope (403 as JSON). `scopes` are those that the answer names."""
+    """The key lacks a scope (403 as JSON). `scopes` are the scopes that the response names."""
 
     def __init__(
         self,
@@ -94,13 +94,13 @@ class MissingScope(Forbidden):
 
 
 class RevisionRetired(KlaviyoError):
-    """The path or the revision is no longer served (410)."""
+    """Klaviyo no longer serves the path or the revision (410)."""
 
 
 class BadRequest(KlaviyoError):
-    """Klaviyo refuses the request as it is written (400, 405, 409, 422).
+    """Klaviyo rejects the request as invalid (400, 405, 409, 422).
 
-    `detail` is Klaviyo's sentence, `pointer` the place in the request that it complains about.
+    `detail` is Klaviyo's description, `pointer` the part of the request that it is about.
     """
 
     def __init__(
@@ -119,18 +119,18 @@ class BadRequest(KlaviyoError):
 
 
 class CursorExpired(BadRequest):
-    """A page cursor is no longer good: they live about three days. The listing must start again."""
+    """A page cursor has expired: cursors are valid for about three days. The listing must start again."""
 
 
 class ConversionMetricIneligible(BadRequest):
-    """Klaviyo refuses the conversion metric for a report, or for some of the statistics that were asked for."""
+    """Klaviyo rejects the conversion metric for a report, or for some of the requested statistics."""
 
 
 class NotFound(KlaviyoError):
-    """Nothing is at that address (404).
+    """The address does not exist (404).
 
-    `problems` are the errors of the answer, none where it was not Klaviyo who answered. `observed_at` (UTC) is the
-    time of that observation.
+    `problems` are the errors of the response; a response that is not Klaviyo's has none. `observed_at` (UTC) is the
+    time of the observation.
     """
 
     def __init__(
@@ -147,32 +147,32 @@ class NotFound(KlaviyoError):
         self.observed_at: datetime | None = None
 
     def denies(self, id: str) -> bool:
-        """Whether Klaviyo says that the object of this id does not exist.
+        """Whether the response says that the object with this id does not exist.
 
-        In recordings the 404 of an object points to `/data/` and its detail has the id. That of a path has the same
-        code, no source, and the id as a part of the path at most.
+        In recordings, the 404 of a missing object points to `/data/` and its detail contains the id. The 404 of an
+        unknown path has the same code but no source, and contains the id only as a part of the path.
         """
         if len(self.problems) != 1:
             return False
         [problem] = self.problems
-        named = re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", problem.words)
+        named = re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", problem.text)
         return problem.code == "not_found" and (problem.pointer or "").strip("/") == "data" and named is not None
 
 
 class MalformedAnswer(KlaviyoError):
-    """A success that is not what the API promises: no JSON, no `data`, a record without an id."""
+    """A successful response that breaks the API's format: no JSON, no `data`, or a record without an id."""
 
 
 class Unavailable(KlaviyoError):
-    """Passing trouble that did not pass: no connection, a broken answer, 5xx, a challenge by the edge."""
+    """A temporary failure that outlasted all attempts: no connection, a broken response, 5xx, a block by the edge."""
 
 
 class Throttled(KlaviyoError):
-    """Klaviyo kept answering 429 for longer than one request may wait."""
+    """Klaviyo returned 429 for longer than one request may wait."""
 
 
 class QuotaSpent(KlaviyoError):
-    """The quota is spent for longer than a run should wait. `returns_at` (UTC) is when to ask again."""
+    """The quota is used up for longer than a run should wait. `returns_at` (UTC) is when it is available again."""
 
     def __init__(
         self,
@@ -188,28 +188,28 @@ class QuotaSpent(KlaviyoError):
 
 
 class PaginationLoop(KlaviyoError):
-    """A listing leads back to a page that it has shown already, or has more pages than can be true."""
+    """A listing links back to an earlier page, or has more pages than is plausible."""
 
 
 class IndistinctObjects(KlaviyoError):
-    """More objects share a second than a page has, or an answer lacks its links: some of a listing may be missing."""
+    """A listing may be incomplete: more objects share a second than fit on a page, or a response lacks its links."""
 
 
 class Stopped(KlaviyoError):
-    """The run was asked to stop while the client was waiting."""
+    """The run was stopped while the client was waiting."""
 
 
 class InsecureUrl(KlaviyoError):
-    """The base URL would send the API key where it must not go."""
+    """The base URL would expose the API key."""
 
 
 class NoConversionMetric(KlaviyoError):
-    """The account tells no metric for conversions, and none was named."""
+    """The account has no metric for conversions, and no setting names one."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an answer means: the error, whether asking again can help, and the words for it."""
+    """What a response means: the error, whether a retry can help, what happened (`wrong`) and what to do."""
 
     error: type[KlaviyoError]
     retried: bool
@@ -219,37 +219,42 @@ class Meaning:
 
 NO_ANSWER = Meaning(Unavailable, True, "Klaviyo cannot be reached", "Check the network, then run again.")
 EDGE_BLOCK = Meaning(
-    Unavailable, True, "Klaviyo's edge blocks the request", "Run again later, or from another network."
+    Unavailable, True, "Klaviyo's edge network blocked the request", "Run again later, or from another network."
 )
 MALFORMED = Meaning(
-    MalformedAnswer, True, "The answer is not what the API promises", "Check KLAVIYO_API_URL, then run again."
+    MalformedAnswer, True, "The response is not a valid API response", "Check KLAVIYO_API_URL, then run again."
 )
-REDIRECTED = Meaning(MalformedAnswer, False, "The answer is a redirect that is not followed", "Check KLAVIYO_API_URL.")
-SERVER_TROUBLE = Meaning(Unavailable, True, "Klaviyo has trouble", "Run again later.")
-REFUSED = Meaning(BadRequest, False, "Klaviyo refuses the request", "Check the settings that it speaks of.")
-OLD_CURSOR = Meaning(CursorExpired, False, "The page cursor is no longer good", "Start the listing again.")
-LACKS_SCOPE = Meaning(MissingScope, False, "The API key may not do this", "Create a key with the scope")
+REDIRECTED = Meaning(
+    MalformedAnswer, False, "The response is a redirect, which is not followed", "Check KLAVIYO_API_URL."
+)
+SERVER_ERROR = Meaning(Unavailable, True, "The server failed to process the request", "Run again later.")
+REJECTED = Meaning(BadRequest, False, "Klaviyo rejected the request", "Check the settings that the message mentions.")
+OLD_CURSOR = Meaning(CursorExpired, False, "The page cursor has expired", "Run again to start from the first page.")
+LACKS_SCOPE = Meaning(MissingScope, False, "The API key lacks a scope", "Create a key with the scope")
 INELIGIBLE = Meaning(
     ConversionMetricIneligible,
     False,
-    "The conversion metric gives no report figures",
-    "Set KLAVIYO_CONVERSION_METRIC_ID to another metric's id.",
+    "Klaviyo does not support the conversion metric in this report",
+    "Set KLAVIYO_CONVERSION_METRIC_ID to the id of another metric.",
 )
 
 BY_STATUS: Mapping[int, Meaning] = {
     401: Meaning(BadKey, False, "Klaviyo does not accept the API key", "Check KLAVIYO_API_KEY."),
-    403: Meaning(
-        Forbidden, False, "Klaviyo forbids this", "Check what the key may do and what the account's plan includes."
-    ),
-    404: Meaning(NotFound, False, "Klaviyo finds nothing there", "Check the id and KLAVIYO_API_URL."),
-    408: SERVER_TROUBLE,
+    403: Meaning(Forbidden, False, "Klaviyo denied access", "Check the scopes of the key and the plan of the account."),
+    404: Meaning(NotFound, False, "The requested address does not exist", "Check the id and KLAVIYO_API_URL."),
+    408: SERVER_ERROR,
     410: Meaning(RevisionRetired, False, "Klaviyo no longer serves this", "Set a newer KLAVIYO_REVISION."),
-    429: Meaning(Throttled, True, "Klaviyo asks to slow down", "Another tool may be using the account's quota."),
+    429: Meaning(
+        Throttled,
+        True,
+        "Klaviyo's rate limit is exceeded",
+        "Another tool may be using the account's quota. Run again later.",
+    ),
 }
 
 
 def meaning_of(status: int) -> Meaning:
-    """What a status that is no success means; the words of a 400 and the body of a 403 may tell more."""
+    """What an error status means. The text of a 400 and the body of a 403 may mean something more specific."""
     if 300 <= status < 400:
         return REDIRECTED
-    return BY_STATUS.get(status, SERVER_TROUBLE if status >= 500 else REFUSED)
+    return BY_STATUS.get(status, SERVER_ERROR if status >= 500 else REJECTED)

@@ -1,12 +1,12 @@
-"""A reversible escape for what `jsonb` and `text` refuse to store: NUL and lone surrogates.
+"""A reversible escape for characters that `jsonb` and `text` cannot store: NUL and lone surrogates.
 
-`U+0000` becomes `␛u0000` and a lone `U+D83D` becomes `␛uD83D`, where ␛ is the visible character U+241B. So
-that text which happens to look like that stays itself, a run of ␛ directly before `u` and four upper-case
-hex digits, or before a refused character, is doubled. Reading back: before `uXXXX` an even run of ␛ is half
-as many and the text goes on, an odd one is half of the rest and the character. No two texts have the same
-escape.
+`U+0000` becomes `␛u0000` and a lone `U+D83D` becomes `␛uD83D`, where ␛ is the visible character U+241B. Text that
+already looks like an escape must survive: a sequence of ␛ is doubled if it stands directly before `u` and four
+upper-case hex digits, or before a character that is escaped. To read back, count the ␛ before `uXXXX`. An even
+number is halved, and `uXXXX` is plain text. For an odd number, the last ␛ and `uXXXX` are the escape of one character,
+and the others are halved. No two texts have the same escape.
 
-What is nested too deep to be read (`nesting`) is a string that begins with `␛json:`, before its JSON text.
+JSON that is nested too deep (`nesting`) becomes a string: `␛json:`, followed by the JSON text.
 """
 
 import re
@@ -22,19 +22,19 @@ _SURROGATE_JSON = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def escape(text: str) -> str:
-    """`text` without refused characters; the very same object if it has nothing to escape."""
+    """`text` with its forbidden characters escaped; the same object if there is nothing to escape."""
     return _counted(text)[0]
 
 
 def unescape(text: str) -> str:
-    """What `escape` was given."""
+    """The original text of an escaped one."""
     return _ESCAPED.sub(_read_back, text)
 
 
 def escape_json(value: object) -> tuple[object, int]:
-    """`value` (decoded JSON) with its strings and keys escaped, and how many refused characters and cut depths it has.
+    """`value` (decoded JSON) with its strings and keys escaped, and the number of escaped characters and cut levels.
 
-    A value with nothing to escape comes back as the same object.
+    A value with nothing to escape is returned as the same object.
     """
     if isinstance(value, str):
         return _counted(value)
@@ -46,9 +46,9 @@ def escape_json(value: object) -> tuple[object, int]:
 
 
 def may_need_escape(json_text: str, *, surrogates: bool = True) -> bool:
-    """Whether JSON text can hold anything to escape: a quick search that saves a walk through it.
+    """Whether JSON text may contain anything to escape: a quick search that avoids decoding and walking the value.
 
-    `surrogates` is whether there can be a lone one; in pairs they write any emoji.
+    `surrogates` is False if the text cannot contain a lone surrogate. Pairs of surrogates are valid: they encode emoji.
     """
     if surrogates and _SURROGATE_JSON.search(json_text) is not None:
         return True

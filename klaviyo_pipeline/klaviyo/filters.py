@@ -1,6 +1,6 @@
-"""Klaviyo's filter language, as much of it as listings need.
+"""The part of Klaviyo's filter language that listings need.
 
-Strings stand in single quotes, booleans and times stand bare, and several conditions are joined by `and(…)`.
+Strings are in single quotes, booleans and times are not. `and(…)` joins several conditions.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Condition:
 
 
 def all_of(conditions: Sequence[Condition]) -> str | None:
-    """The filter for which all conditions hold; None without any."""
+    """A filter that requires all conditions; None without conditions."""
     if len(conditions) > 1:
         return f"and({','.join(map(str, conditions))})"
     return str(conditions[0]) if conditions else None

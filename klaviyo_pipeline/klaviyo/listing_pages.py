@@ -1,8 +1,8 @@
-"""Reads a listing completely, whatever its cursors and links are worth.
+"""Reads a listing completely, even if its cursors are imprecise or its links are missing.
 
-Two habits of listings lose objects. A cursor that holds times to the second and no id (seen in recordings of forms)
-passes over objects of the second at which a page ends, or repeats them. And an answer without `links` ends a listing
-that has more pages.
+Listings can lose objects in two ways. A cursor may contain a time in whole seconds but no id (seen in recordings of
+forms); it then skips or repeats objects that share the second in which a page ends. And a response may lack `links`
+although the listing has more pages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sender import Sender
 from klaviyo_pipeline.klaviyo.sorting import SortMonitor
 
-# A listing whose cursor expires again and again will not end in this run.
+# How often a listing starts again after an expired cursor. More restarts would not help it to finish in this run.
 RESTARTS = 2
 
 BY_ID = "id"
@@ -35,9 +35,9 @@ BACKWARDS = "-id"
 class Page:
     """One page of a listing, observed at `observed_at` (UTC).
 
-    `restarted` tells that an expired cursor made the listing begin again, so that records may come a second time.
-    `requests` counts the attempts that the page took. `next` is the link to the page behind it, None on the last one;
-    `has_links` tells whether the answer has links at all.
+    `restarted` is True if the listing started again after an expired cursor, so that records may be repeated.
+    `requests` counts the attempts for this page. `next` is the link to the next page, None on the last page.
+    `has_links` is False if the answer has no links at all.
     """
 
     records: list[Record]
@@ -49,12 +49,12 @@ class Page:
 
     @property
     def is_border_exact(self) -> bool:
-        """Whether the next page begins right behind the last object: there is none, or its cursor names the object."""
+        """Whether the next page begins directly after the last object: the cursor names its id, or no page follows."""
         return self.next is None or not self.records or self.records[-1].id in _words(self.next)
 
 
 def _words(link: str) -> set[str]:
-    """What the cursor of a link holds: Klaviyo writes `next::updated::2026-01-01 10:00:00::id::AbCdEf` in base64."""
+    """The parts of a link's cursor, such as base64 of `next::updated::2026-01-01 10:00:00::id::AbCdEf`."""
     cursor = parse_qs(urlsplit(link).query).get("page[cursor]", [""])[0]
     try:
         written = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
@@ -65,8 +65,8 @@ def _words(link: str) -> set[str]:
 
 @dataclass
 class _Seen:
-    """What a reading has seen. `recent` are the records around the last border, which may come again; `seconds` are the
-    queries for those of one second.
+    """The objects read so far. `recent` are the records of the last page, which the next page may repeat. `seconds` are
+    the queries for objects of one second that were already sent.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -74,14 +74,14 @@ class _Seen:
     recent: dict[str, Record] = field(default_factory=dict)
 
     def new(self, page: Page) -> Page:
-        """The page with those of its records that were not seen before, which are seen from now on."""
+        """The page with only the records that are new; they count as seen from now on."""
         records = [record for record in page.records if record.id not in self.ids]
         self.ids.update(record.id for record in records)
         self.recent |= {record.id: record for record in page.records}
         return replace(page, records=records)
 
     def not_repeated(self, page: Page) -> Page:
-        """The page without the records that stood at the border before it, unchanged."""
+        """The page without the records that repeat the page before it unchanged."""
         records = [one for one in page.records if page.restarted or self.recent.get(one.id) != one]
         self.recent = {record.id: record for record in page.records}
         self.ids.update(self.recent)
@@ -97,16 +97,16 @@ class ListingReader:
     listing: Listing
 
     def read(self, query: ListingQuery) -> Iterator[Page]:
-        """Every page of the query, or those up to its end.
+        """The pages of the query, up to its last page or its end.
 
-        Where a page ends within a second, the objects of that second are requested besides, unless the cursor names
-        the last object. Where the last page is full, the query is sent once more beyond its last object. Raises
-        `IndistinctObjects` where neither can tell whether objects are missing.
+        If a page may end in the middle of a second, the objects of that second are requested separately, unless the
+        cursor names the last object. If the last page is full, the query is sent again for objects after its last one.
+        Raises `IndistinctObjects` if objects may still be missing.
         """
         return self._read(query, _Seen())
 
     def _read(self, query: ListingQuery, seen: _Seen, *, beyond: bool = False) -> Iterator[Page]:
-        """See `read`. With `beyond` the pages contain only what was not seen before."""
+        """See `read`. With `beyond`, the pages contain only new records."""
         monitor, page, known = SortMonitor(query.until), None, 0
         for page in self._linked(query):
             known = len(seen.ids)
@@ -127,7 +127,7 @@ class ListingReader:
             raise self._indistinct()
 
     def _same_second(self, query: ListingQuery, page: Page, seen: _Seen, pinned: frozenset[str]) -> Iterator[Page]:
-        """The objects that share the second of a page's last one, in each of the times that are `pinned`."""
+        """The objects that share the second of a page's last object, in every time field in `pinned`."""
         last = page.records[-1]
         if self.listing.time_operators[1] is None:
             yield from self._from_second_of(query, last, page.observed_at, seen)
@@ -148,7 +148,7 @@ class ListingReader:
             own, were_promised = own | ids, each.next is not None
 
     def _from_second_of(self, query: ListingQuery, last: Record, now: datetime, seen: _Seen) -> Iterator[Page]:
-        """A single page from the last object's second on: without an upper bound, all others would follow."""
+        """A single page from the last object's second on. Without an upper bound, more pages would repeat the rest."""
         further = self.listing.from_second_of(query, last, now)
         if further is not None:
             page = next(self._linked(further))
@@ -157,7 +157,7 @@ class ListingReader:
                 raise self._indistinct()
 
     def _backwards(self, query: ListingQuery, seen: _Seen) -> Iterator[Page]:
-        """What a listing by id has beyond its last page: the first pages backwards, up to an object that was seen."""
+        """Objects after the last page of a listing by id: reads it in reverse order, up to an object already seen."""
         page = None
         for page in self._linked(replace(query, sort=BACKWARDS)):
             new = seen.new(page)
@@ -166,13 +166,13 @@ class ListingReader:
                 return
         if page is None or len(page.records) < query.page_size:
             return
-        # This order ended too early as well: go on by time, from the last object of each page.
+        # The reverse order ended too early as well: read by time, from the last object of each page.
         if self.listing.created_field is None:
             raise self._indistinct()
         yield from self._read(replace(query, sort=self.listing.created_field), _Seen())
 
     def _linked(self, query: ListingQuery) -> Iterator[Page]:
-        """The pages along their links."""
+        """The pages of a query, following their links."""
         first = Call(self.listing.list_endpoint, self.url, query.params)
         for turn in iter_pages(self.sender, first, restarts=RESTARTS):
             answer = turn.answer
@@ -187,7 +187,7 @@ class ListingReader:
 
     def _indistinct(self) -> IndistinctObjects:
         return IndistinctObjects(
-            f"The listing of {self.listing.entity} ends within objects that no filter or order tells apart, and some "
-            "may be missing. Run again later.",
+            f"The listing of {self.listing.entity} may be incomplete: more objects share one second than fit on a "
+            "page, or a response has no links. Run again later.",
             endpoint=self.listing.list_endpoint.name,
         )

@@ -1,8 +1,8 @@
-"""The four entities as data: where each is listed, by which time it is filtered, and what its columns are.
+"""The four entities as data: the path of each listing, the time field that filters it, and its columns.
 
-What differs between flows, campaigns, forms and segments stands here and nowhere else. Filters, operators,
-sorts and page sizes are those of Klaviyo's OpenAPI description (revision 2026-07-15). No request names
-`fields[…]`: answers carry attributes that the description does not list, and all are kept.
+All differences between flows, campaigns, forms and segments are defined here. Filters, operators, sort orders and page
+sizes are those of Klaviyo's OpenAPI description (revision 2026-07-15). No request sets `fields[…]`: answers contain
+attributes that the description does not list, and all of them are stored.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ from klaviyo_pipeline.klaviyo.filters import Condition, all_of
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE, Column, Record, Shape, read_record
 
-# Klaviyo's `greater-than` sometimes returns rows at its bound, and bounds are cut to whole seconds: ask for a
-# little more on both sides and let the caller cut.
+# Klaviyo's `greater-than` sometimes returns rows at its bound, and bounds are truncated to whole seconds. So a query
+# covers a little more on both sides, and the caller filters.
 OVERLAP = timedelta(seconds=2)
 
-# A bound within about 5 s of now, or later, is refused with a 400; a minute allows for clocks that disagree.
+# Klaviyo rejects a bound later than about 5 s before now with a 400. A minute allows for clock differences.
 NOW_MARGIN = timedelta(seconds=60)
 
-# A long listing without an upper bound is split into queries that are read concurrently. Each costs about one page
-# more: it ends once its rows lie beyond its end. A row may be listed up to a day later than its time: each query begins
-# a day before its split.
+# A long listing without an upper bound is split into queries that are read concurrently. Each query costs about one
+# extra page, because it stops only after rows beyond its end. A row may be listed up to a day later than its time, so
+# each query begins a day before its split.
 SHORTEST_SPLIT = timedelta(days=45)
 MOST_SPLITS = 8
 SPLIT_OVERLAP = timedelta(days=1)
@@ -41,9 +41,9 @@ def _no_request_value(document: Mapping[str, object]) -> str | None:
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the listings that an entity needs, since no single request returns all of its objects.
+    """One of the listings of an entity, if no single request returns all of its objects.
 
-    `conditions` are fixed; `stamp` is what they say of every row, where the row itself does not.
+    `conditions` are fixed. `stamp` is a value that follows from them for every row and that the rows do not contain.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class ListingQuery:
-    """A listing to be read from its first page to its last: what to ask for, and the stamp of its rows.
+    """The request for a listing, and the stamp of its rows.
 
-    Where one listing is split into several queries, each has the rows with times in [since, until), and need not be
-    read on once its rows have reached `until` in order.
+    If one listing is split into several queries, each covers the rows with times in [since, until). Reading can stop
+    once its rows have reached `until` in order.
     """
 
     variant: str
@@ -76,13 +76,13 @@ class ListingQuery:
         return (*params, ("sort", self.sort), ("page[size]", str(self.page_size)), *self.include)
 
     def with_bounds(self, *bounds: Condition, sort: str) -> "ListingQuery":
-        """The same query with these bounds in place of those that they replace, in another order."""
+        """The same query in another order, with these bounds in place of those with the same field and operator."""
         replaced = {(one.field, one.operator) for one in bounds}
         kept = tuple(one for one in self.conditions if (one.field, one.operator) not in replaced)
         return replace(self, conditions=(*kept, *bounds), sort=sort)
 
     def covers(self, moment: datetime | None) -> bool:
-        """Whether an object of that time is read from this query; one without a time always is."""
+        """Whether this query covers an object with this time. An object without a time is always covered."""
         if moment is None:
             return True
         return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
@@ -92,15 +92,14 @@ class ListingQuery:
 class Listing:
     """An entity of Klaviyo's.
 
-    `time_field` is what windows are cut by; None for what can only be listed in full. `created_field` is the time of
-    creation, where listings can be filtered by it. `time_operators` are those of the lower and the upper bound (None:
-    the endpoint has no upper one). `sort` is an order in which no object moves when it is changed: by id, where the
-    endpoint offers it, since no two objects share one.
-    `include` names the relationships whose objects every request brings along, of which `children` are read: the
-    listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
-    object fetched every way is one state. `lookup_request_value` reads from a lookup's document the value that a
-    listing knows from its own condition. `page` is where a user of Klaviyo sees the
-    objects; None where there is no such page.
+    `time_field` is the time that assigns an object to a window; None if the entity can only be listed in full.
+    `created_field` is the time of creation, if listings can be filtered by it. `time_operators` are the operators of
+    the lower and the upper bound (None if the endpoint has no upper bound). `sort` is an order in which an object keeps
+    its place when it changes: by id if the endpoint supports it, since ids are unique.
+    `include` are the relationships that every request includes; `children` are read from them. Listings and lookups
+    include the same relationships, because an answer contains the ids of a relationship only if it is included, and
+    both must give equal records. `lookup_request_value` reads from a lookup's document the value that a listing takes
+    from its own condition. `page` is the address of the objects in Klaviyo's web app; None if there is no such page.
     """
 
     entity: str
@@ -131,15 +130,15 @@ class Listing:
         return self.shape.columns
 
     def queries(self, start: datetime | None, end: datetime | None, now: datetime) -> list[ListingQuery]:
-        """The queries that together return every object whose time lies in [start, end).
+        """The queries that together return every object whose time is in [start, end).
 
-        Without bounds they return every object. Bounds are aware datetimes. The answer holds more: an overlap
-        at both ends, everything up to now where the endpoint takes no upper bound or `end` is too close to
-        now, and rows of any time if `start` is. The caller cuts. Raises `ValueError` unless start < end, and for
-        bounds of what has no time.
+        Without bounds they return every object. Bounds are aware datetimes. The answers contain more: an overlap at
+        both ends; everything up to now if the endpoint has no upper bound or `end` is too close to now; and older rows
+        if `start` is too close to now. The caller filters. Raises `ValueError` unless start < end, and for bounds of an
+        entity without a time field.
         """
         if start is not None and end is not None and start >= end:
-            raise ValueError(f"an empty window: {start} to {end}")
+            raise ValueError(f"the window {start} to {end} is empty")
         include = self.include_params
         return [
             ListingQuery(
@@ -154,9 +153,9 @@ class Listing:
         ]
 
     def split(self, start: datetime, end: datetime, now: datetime) -> list[ListingQuery]:
-        """`queries` of an endpoint without an upper bound as more queries, in order of time; none if it is too short.
+        """The `queries` of an endpoint without an upper bound, split by time; none if the window is too short.
 
-        An object counts where it was last updated, so that recent times hold more: the splits lie closer and closer.
+        Objects are listed by their last update, so recent times contain more of them: later splits are shorter.
         """
         extent = min(end, now) - start
         count = min(MOST_SPLITS, extent // SHORTEST_SPLIT)
@@ -175,15 +174,15 @@ class Listing:
         ]
 
     def from_second_of(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
-        """What `query`, which is sorted by a time, returns from the record's second on; None if the record has none."""
+        """`query`, which is sorted by a time, from the record's second on; None if the record has no such time."""
         moment = self._time(record, query.sort)
         return None if moment is None else query.with_bounds(self._lower(query.sort, moment, now), sort=query.sort)
 
     def same_second_as(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
-        """The objects of `query` that share the record's second, sorted by their other time; of an endpoint with both
-        bounds.
+        """A query for the objects of `query` that share the record's second, sorted by their other time field.
 
-        `query` is sorted by a time, which the record may lack: None. An end that is too close to now is left out.
+        `query` is sorted by a time. None if the record lacks it, or if the endpoint has no upper bound. An upper bound
+        that is too close to now is left out.
         """
         moment, upper = self._time(record, query.sort), self.time_operators[1]
         if moment is None or upper is None or self.created_field is None or self.time_field is None:
@@ -195,7 +194,7 @@ class Listing:
         return query.with_bounds(*bounds, sort=other)
 
     def is_same_second(self, query: ListingQuery, one: Record, other: Record) -> bool:
-        """Whether two records share the second by which `query`, which is sorted by a time, sorts them."""
+        """Whether two records share the second of the time by which `query` is sorted."""
         times = [self._time(record, query.sort) for record in (one, other)]
         return len({moment and moment.replace(microsecond=0) for moment in times}) == 1
 
@@ -213,13 +212,13 @@ class Listing:
 
     @property
     def include_params(self) -> tuple[tuple[str, str], ...]:
-        """What every request for its objects asks for besides."""
+        """The `include` parameter of every request for its objects."""
         return (("include", ",".join(self.include)),) if self.include else ()
 
     def record(
         self, resource: object, stamp: str | None, included: Included | None = None, *, clean: bool = False
     ) -> Record:
-        """`resource` as a record of this entity, with what `included` holds of its children: see `read_record`."""
+        """`resource` as a record of this entity, with its children from `included`: see `read_record`."""
         record = read_record(resource, self.shape, stamp, clean=clean)
         assert isinstance(resource, Mapping)
         return with_children(record, resource, self.children, included or {}, clean=clean)
@@ -228,7 +227,7 @@ class Listing:
         if start is None and end is None:
             return ()
         if self.time_field is None:
-            raise ValueError(f"{self.entity} have no windows")
+            raise ValueError(f"{self.entity} cannot be listed by window")
         lower, upper = self.time_operators
         latest = now - NOW_MARGIN
         bounds = []
@@ -333,7 +332,7 @@ FORMS = Listing(
             Column("updated_at", "updated_at", "time"),
             Column("raw", RAW, "json"),
         ),
-        # They come unasked: no include brings them.
+        # The answer always contains them, without an include.
         relationships=("form-versions",),
     ),
     list_endpoint=rates.GET_FORMS,

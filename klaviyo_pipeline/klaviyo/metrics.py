@@ -1,6 +1,6 @@
-"""Metrics: the kinds of events that an account counts, of which one counts as a conversion.
+"""Metrics: the kinds of events in an account. One of them counts as a conversion.
 
-Names change and repeat within an account (several shops may each bring a "Placed Order"): hold on to ids.
+Names can change, and several metrics can share one (each shop may have its own "Placed Order"), so code uses ids.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 
 @dataclass(frozen=True)
 class Metric:
-    """`integration` is the name of what sends its events ("Shopify"), `category` its kind ("eCommerce")."""
+    """`integration` is the source of its events, such as "Shopify"; `category` is its kind, such as "eCommerce"."""
 
     id: str
     name: str | None
@@ -20,9 +20,9 @@ class Metric:
 
 
 def read_metric(resource: object) -> Metric:
-    """The metric of a resource; raises `MalformedAnswer` without an id."""
+    """The metric in a resource. Raises `MalformedAnswer` without an id."""
     if not isinstance(resource, Mapping) or not isinstance(resource.get("id"), str):
-        raise MalformedAnswer("A metric in the answer has no id.")
+        raise MalformedAnswer("A metric in the response has no id.")
     attributes = resource.get("attributes")
     attributes = attributes if isinstance(attributes, Mapping) else {}
     integration = attributes.get("integration")
@@ -36,7 +36,7 @@ def read_metric(resource: object) -> Metric:
 
 
 def related_metric_id(document: Mapping[str, object]) -> str | None:
-    """The metric that a mapped metric stands for; None for a custom metric, which no report takes."""
+    """The metric that a mapped metric refers to; None for a custom metric, which reports do not support."""
     data = document.get("data")
     relationships = data.get("relationships") if isinstance(data, Mapping) else None
     related = relationships.get("metric") if isinstance(relationships, Mapping) else None
@@ -56,5 +56,5 @@ def _name(value: object) -> str | None:
 
 
 def _category(value: object) -> str | None:
-    """Of an integration; text, or as `{"id": 1, "category": "eCommerce"}`."""
+    """The category of an integration: a text, or an object such as `{"id": 1, "category": "eCommerce"}`."""
     return _name(value.get("category", value.get("name")) if isinstance(value, Mapping) else value)

@@ -1,7 +1,7 @@
-"""JSON that is nested deeper than anything here can walk through: what lies too deep becomes its own text.
+"""Limits how deep JSON is nested: arrays and objects below the limit become strings that contain their JSON text.
 
-Python's parser, the writers of JSON and Postgres each give up at some depth of their own, and one such object would
-cost its whole page. So the depth is cut before anything reads it, always at the same level of a resource.
+Python's parser, the JSON writers and Postgres all fail at some depth, and one deep object would fail its whole page.
+So the text is cut before it is parsed, always at the same level of a resource.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 from klaviyo_pipeline.klaviyo.escape import DEEP
 
 MOST_LEVELS = 100
-"""Levels within one resource. Klaviyo's own definitions of flows and segments have some 20."""
+"""The most levels within one resource. Klaviyo's own definitions of flows and segments have about 20."""
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -18,9 +18,9 @@ _STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|{_BRACKET.pattern}", re.DOT
 
 
 def cut_at(json_text: str, levels: int) -> str:
-    """`json_text` with each array or object below this many levels replaced by a string that holds its text.
+    """`json_text` with each array or object below this many levels replaced by a string that contains its text.
 
-    Such a string begins with `DEEP`. Text that is nowhere so deep comes back as the same object.
+    The string begins with `DEEP`. Text without anything so deep is returned as the same object.
     """
     return _cut(json_text, levels) if _depth(json_text) > levels else json_text
 

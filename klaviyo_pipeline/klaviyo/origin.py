@@ -1,4 +1,4 @@
-"""Where the API key may go: one origin, encrypted, or this very machine."""
+"""Where the API key may be sent: to one origin, over https or to a loopback address."""
 
 import ipaddress
 
@@ -13,11 +13,13 @@ class Origin:
     def __init__(self, base_url: str) -> None:
         url = _parsed(base_url)
         if not url.host or url.userinfo:
-            raise InsecureUrl("KLAVIYO_API_URL must be a plain URL such as https://a.klaviyo.com, without a login.")
+            raise InsecureUrl(
+                "KLAVIYO_API_URL must be a URL without user name and password, such as https://a.klaviyo.com."
+            )
         if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
             raise InsecureUrl(
-                f"KLAVIYO_API_URL would send the API key unencrypted to {url.host}. Use https; "
-                "plain http is for this machine only."
+                f"KLAVIYO_API_URL would send the API key unencrypted to {url.host}. Use https. "
+                "Plain http is allowed for localhost only."
             )
         self.base_url = base_url.rstrip("/")
         self.encrypted = url.scheme == "https"
@@ -28,17 +30,17 @@ class Origin:
         return self.base_url + path
 
     def follow(self, link: object, came_from: str) -> str:
-        """A link of an answer as an absolute address; `MalformedAnswer` if it leaves this origin."""
+        """A link in an answer as an absolute address. Raises `MalformedAnswer` if it leads to another origin."""
         if not isinstance(link, str) or not link:
-            raise MalformedAnswer(f"The next page's link is no address: {link!r}.")
+            raise MalformedAnswer(f"The link to the next page is not a valid URL: {link!r}.")
         try:
             url = httpx.URL(came_from).join(link)
         except httpx.InvalidURL as error:
-            raise MalformedAnswer(f"The next page's link is no address: {error}.") from None
+            raise MalformedAnswer(f"The link to the next page is not a valid URL: {error}.") from None
         if _key(url) != self._key or url.userinfo:
             raise MalformedAnswer(
-                f"The answer leads elsewhere, to {url.scheme}://{url.host}, where the API key must not go. "
-                "Check KLAVIYO_API_URL."
+                f"The link to the next page leads to another server, {url.scheme}://{url.host}. The API key is not "
+                "sent there. Check KLAVIYO_API_URL."
             )
         return str(url)
 
@@ -47,11 +49,11 @@ def _parsed(base_url: str) -> httpx.URL:
     try:
         return httpx.URL(base_url.strip())
     except httpx.InvalidURL:
-        raise InsecureUrl("KLAVIYO_API_URL is no URL. It is usually https://a.klaviyo.com.") from None
+        raise InsecureUrl("KLAVIYO_API_URL is not a valid URL. The default is https://a.klaviyo.com.") from None
 
 
 def _key(url: httpx.URL) -> tuple[str, str, int]:
-    # This machine has several names, and a server on it may know itself by another than we call it.
+    # A local server may use another name of the machine in its links than the client uses.
     host = "localhost" if _is_loopback(url.host) else url.host
     return url.scheme, host, url.port or (443 if url.scheme == "https" else 80)
 

@@ -1,8 +1,8 @@
-"""When a request may be sent: slots, reserved before the request and waited for by the caller.
+"""When a request may be sent: the client reserves a slot before each request and waits for it.
 
-Klaviyo counts per endpoint over a second, a minute and, for reports, a day. Its `ratelimit-remaining`
-header speaks of the second alone, so the minute must be counted here. All who share an API key share its
-quota: a pacer that several processes share lives in the database and follows the same `padded_windows`.
+Klaviyo limits each endpoint per second, per minute and, for reports, per day. Its `ratelimit-remaining` header covers
+the second only, so this module counts the minute itself. All processes with the same API key share its quota: a pacer
+for several processes keeps its slots in the database and uses the same `padded_windows`.
 """
 
 import threading
@@ -20,7 +20,7 @@ SECOND_PADDING = 1.05
 MINUTE_PADDING = 60.5 / 60
 DAY_PADDING_SECONDS = 1.0
 
-# A thread wakes some milliseconds late: nothing to a second, much to a window that a rate scale has shortened.
+# A thread wakes up a few milliseconds late. This matters for windows that the rate scale has shortened.
 LATE_WAKING = 0.02
 
 Clock = Callable[[], datetime]
@@ -28,10 +28,10 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Slot:
-    """Leave to send one request: `wait` seconds from now, at the UTC instant `at` of the pacer's clock.
+    """Permission to send one request: in `wait` seconds, at the instant `at` (UTC) of the pacer's clock.
 
-    `at` is never later than the sending, and so is the time of observation of whatever the answer shows. `blocked`
-    seconds of the wait are not the pace of the published rates: Klaviyo has asked for them.
+    `at` is never later than the sending, so it is the observation time of the answer's data. `blocked` is the part of
+    the wait that Klaviyo requested, in seconds, beyond the pace of the published rates.
     """
 
     wait: float
@@ -43,11 +43,11 @@ class Pacer(Protocol):
     """Hands out slots. Safe to use from many threads."""
 
     def reserve(self, endpoint: Endpoint) -> Slot:
-        """The next free slot; raises `QuotaSpent` if it is further away than a run should wait."""
+        """The next free slot. Raises `QuotaSpent` if its wait is longer than a run should wait."""
         ...
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
-        """Klaviyo said 429, or that this was the day's last: nobody asks this endpoint for that many seconds."""
+        """Blocks the endpoint for so many seconds, after a 429 or after the day's last request."""
         ...
 
     def now(self) -> datetime:
@@ -56,10 +56,10 @@ class Pacer(Protocol):
 
 
 def padded_windows(endpoint: Endpoint, scale: float) -> list[tuple[int, float]]:
-    """The endpoint's rates as (requests, seconds): no more than that many slots in any span of that length.
+    """The endpoint's rates as (requests, seconds): any period of that length contains at most so many slots.
 
-    Padded, because a sender that wakes late shifts its request towards the next one's. `scale` multiplies
-    the rates (2 is twice as fast); 0 switches them off.
+    The periods are padded, because a sender that wakes up late sends its request closer to the next one. `scale`
+    multiplies the rates (2 is twice as fast); 0 switches them off.
     """
     if scale == 0:
         return []
@@ -76,9 +76,9 @@ def _padded(rate: Rate, seconds: float) -> float:
 def quota_spent(
     endpoint: Endpoint, returns_at: datetime, *, status: int | None = None, request_id: str | None = None
 ) -> QuotaSpent:
-    """The error for an endpoint that is free again only at `returns_at` (UTC), too late to wait for."""
+    """The error for an endpoint that is blocked until `returns_at` (UTC), which is too long to wait."""
     return QuotaSpent(
-        f"Klaviyo's quota is spent until {returns_at:%Y-%m-%d %H:%M:%S} UTC. Run again then.",
+        f"Klaviyo's quota is used up until {returns_at:%Y-%m-%d %H:%M:%S} UTC. Run again after that time.",
         returns_at=returns_at,
         endpoint=endpoint.name,
         status=status,
@@ -92,7 +92,7 @@ def utc_now() -> datetime:
 
 
 class _Log:
-    """One endpoint's last slots, as many as its largest rate looks back on, and until when it is blocked."""
+    """The last slots of one endpoint, as many as its largest rate counts, and the end of its block."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.slots: deque[datetime] = deque(maxlen=max((rate.requests for rate in endpoint.rates), default=1))
@@ -115,14 +115,13 @@ class _Log:
 class LocalPacer:
     """A pacer for one process: a sliding log of slots for each endpoint.
 
-    `scale` multiplies the published rates, 0 switches them off (blocks are kept all the same).
-    `longest_wait` is in seconds. Slots of an endpoint are at least a microsecond apart, so observations
-    have an order.
+    `scale` multiplies the published rates; 0 switches them off, but blocks still apply. `longest_wait` is in seconds.
+    Slots of an endpoint are at least a microsecond apart, so observations have a strict order.
     """
 
     def __init__(self, scale: float = 1, clock: Clock = utc_now, longest_wait: float = LONGEST_WAIT) -> None:
         if scale < 0:
-            raise ValueError(f"a rate scale is 0 or more, not {scale}")
+            raise ValueError(f"the rate scale must be 0 or more, not {scale}")
         self._scale = scale
         self._clock = clock
         self._longest_wait = longest_wait
@@ -130,7 +129,7 @@ class LocalPacer:
         self._lock = threading.Lock()
 
     def reserve(self, endpoint: Endpoint) -> Slot:
-        """See `Pacer.reserve`. A refused reservation takes no slot."""
+        """See `Pacer.reserve`. A reservation that fails takes no slot."""
         windows = padded_windows(endpoint, self._scale)
         with self._lock:
             log = self._log(endpoint)

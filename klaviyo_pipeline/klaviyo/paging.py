@@ -1,4 +1,4 @@
-"""From a first page to the last, along `links.next`."""
+"""Reads the pages of a listing or report, from the first to the last, by following `links.next`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ from klaviyo_pipeline.klaviyo.calls import Answer, Call, with_request_info
 from klaviyo_pipeline.klaviyo.errors import CursorExpired, PaginationLoop
 from klaviyo_pipeline.klaviyo.sender import Sender
 
-# At the published rates this many pages take more than a day: no account is that large, a loop is likelier.
+# At the published rates, this many pages can take hours. No account is that large; a loop is more likely.
 MOST_PAGES = 100_000
 
-# Pages in a row that show nothing new, or nothing at all, under ever new cursors: no listing is like that. A report's
-# page costs half a minute and a part of the day's quota.
+# How many consecutive pages may contain nothing new while their cursors keep changing. A report may have fewer: each of
+# its pages takes half a minute and a part of the daily quota.
 STALE_PAGES = 100
 STALE_REPORT_PAGES = 3
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One page as it came. `number` counts from 1, over restarts too: a later page has a higher one.
+    """One page as received. `number` counts from 1 and continues after a restart: a later page has a higher number.
 
-    `requests` counts what was sent for it, an expired cursor that made the listing start again included.
+    `requests` counts the requests for this page, including those that failed because a cursor had expired.
     """
 
     answer: Answer
@@ -32,9 +32,9 @@ class Turn:
 def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
     """The pages of a listing, in order.
 
-    A cursor lives about three days. If one expires midway, the listing starts again from its first page, at
-    most `restarts` times: pages come twice then, and none is lost. Raises `PaginationLoop` for a link that
-    was followed before, for page after page that shows nothing new, and for more than `MOST_PAGES` pages.
+    A cursor is valid for about three days. If one expires midway, the listing starts again from its first page, at
+    most `restarts` times. Some pages are then returned twice, and none is lost. Raises `PaginationLoop` for a link
+    that was followed before, for too many pages without anything new, and for more than `MOST_PAGES` pages.
     """
     call, followed, restarted = first, set[str](), 0
     novelty = _Novelty(STALE_PAGES if first.data_kind is list else STALE_REPORT_PAGES)
@@ -50,7 +50,7 @@ def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Tu
             novelty = _Novelty(novelty.most)
             continue
         number += 1
-        novelty.look(answer.body, first.endpoint.name)
+        novelty.check(answer.body, first.endpoint.name)
         yield Turn(answer, number, restarted > 0, refused + answer.attempts)
         refused = 0
         link = next_link(answer.body)
@@ -60,7 +60,8 @@ def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Tu
             url = sender.origin.follow(link, call.url)
         if url in followed or number >= MOST_PAGES:
             raise PaginationLoop(
-                f"The listing does not end: page {number} leads back to an earlier one. Run again later.",
+                f"The listing does not end: page {number} links to {'an earlier page' if url in followed else 'more'}. "
+                "Run again later.",
                 endpoint=first.endpoint.name,
             )
         followed.add(url)
@@ -69,26 +70,26 @@ def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Tu
 
 @dataclass
 class _Novelty:
-    """Notices pages that show nothing that was not shown before: `most` of them in a row may come."""
+    """Counts consecutive pages without anything new; `most` of them are allowed."""
 
     most: int
     stale: int = 0
     seen: set[str] = field(default_factory=set)
 
-    def look(self, document: Mapping[str, object], endpoint: str) -> None:
-        """Raises `PaginationLoop` for one stale page too many."""
+    def check(self, document: Mapping[str, object], endpoint: str) -> None:
+        """Raises `PaginationLoop` if this page exceeds the limit."""
         here = set(_names(document.get("data")))
         self.stale = 0 if here - self.seen else self.stale + 1
         self.seen |= here
         if self.stale > self.most:
             raise PaginationLoop(
-                f"The listing does not end: {self.stale} pages in a row show nothing new. Run again later.",
+                f"The listing does not end: {self.stale} consecutive pages contain nothing new. Run again later.",
                 endpoint=endpoint,
             )
 
 
 def _names(data: object) -> Iterator[str]:
-    """What tells the resources of a listing, or the results of a report, apart."""
+    """Texts that identify the resources of a listing or the results of a report."""
     attributes = data.get("attributes") if isinstance(data, Mapping) else None
     results = attributes.get("results") if isinstance(attributes, Mapping) else None
     for one in data if isinstance(data, list) else results if isinstance(results, list) else []:

@@ -1,4 +1,4 @@
-"""Settings of the environment that httpx reads by itself: proxies and certificates."""
+"""Environment variables that httpx reads itself: proxies and certificates."""
 
 import os
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ import httpx
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 
 UNREADABLE = (ValueError, ImportError, OSError, httpx.InvalidURL)
-"""What httpx raises for a setting that it cannot use."""
+"""The errors that httpx raises for a setting that it cannot use."""
 
 
 class UnusableProxy(KlaviyoError):
-    """A variable of the environment names a proxy or certificates that httpx cannot use."""
+    """An environment variable sets a proxy or a certificate file that httpx cannot use."""
 
 
 @contextmanager
 def proxy_errors() -> Iterator[None]:
-    """Name the variable where httpx cannot use a setting of the environment. Raises `UnusableProxy`."""
+    """Raises `UnusableProxy`, which names the variable, if httpx cannot use one."""
     try:
         yield
     except UNREADABLE as error:
@@ -30,10 +30,10 @@ def proxy_errors() -> Iterator[None]:
 
 
 def _unusable_setting() -> str | None:
-    """A line that names the setting, without its value: a proxy's address may hold a password."""
+    """A message that names the variable but not its value: a proxy URL may contain a password."""
     certificates = os.environ.get("SSL_CERT_FILE")
     if certificates and not os.path.isfile(certificates):
-        return "SSL_CERT_FILE names no file. Set it to a file with certificates, or unset it."
+        return "SSL_CERT_FILE is not a file. Set it to a file with certificates, or unset it."
     proxies = getproxies_environment()
     for scheme in ("http", "https", "all"):
         if not proxies.get(scheme):
@@ -41,16 +41,16 @@ def _unusable_setting() -> str | None:
         try:
             httpx.Client(proxy=_address(proxies[scheme]), trust_env=False).close()
         except ImportError:
-            return f"{_variable(scheme)} names a SOCKS proxy, which needs the package socksio (`pip install socksio`)."
+            return f"{_variable(scheme)} is a SOCKS proxy, which needs the package socksio (`pip install socksio`)."
         except UNREADABLE:
-            return f"{_variable(scheme)} is no address of a proxy. Write it as http://host:port, or unset it."
+            return f"{_variable(scheme)} is not a valid proxy URL. Write it as http://host:port, or unset it."
     if proxies.get("no"):
-        return f"{_variable('no')} cannot be read. Write it as host names and addresses with commas between."
+        return f"{_variable('no')} is not valid. Write host names and addresses, separated by commas."
     return None
 
 
 def proxy_variable() -> str | None:
-    """The variable that names the proxy of encrypted requests; None where they need none."""
+    """The variable that sets the proxy for https requests; None without a proxy."""
     proxies = getproxies_environment()
     return next((_variable(scheme) for scheme in ("https", "all") if proxies.get(scheme)), None)
 
@@ -60,5 +60,5 @@ def _address(proxy: str) -> str:
 
 
 def _variable(scheme: str) -> str:
-    """The variable that is set; the one in lower case counts where both are."""
+    """The variable that is set. The lower-case name wins if both are set."""
     return f"{scheme}_proxy" if os.environ.get(f"{scheme}_proxy") else f"{scheme}_proxy".upper()

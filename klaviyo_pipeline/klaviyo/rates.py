@@ -1,7 +1,7 @@
-"""The operations that we call, with the rates and scopes that Klaviyo publishes for each.
+"""The API operations that the client calls, with their published rates and scopes.
 
-From `x-klaviyo-ratelimit` and `x-klaviyo-scopes` of Klaviyo's OpenAPI description (revision 2026-07-15);
-the daily limit of the reports stands there too. An endpoint's name is its `operationId`.
+The source is `x-klaviyo-ratelimit` and `x-klaviyo-scopes` in Klaviyo's OpenAPI description (revision 2026-07-15), also
+for the daily limit of the reports. An endpoint's name is its `operationId`.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An operation: every rate holds at once, every scope is needed."""
+    """An API operation. All of its rates apply at the same time, and it needs all of its scopes."""
 
     name: str
     rates: tuple[Rate, ...]

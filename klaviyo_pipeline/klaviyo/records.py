@@ -1,7 +1,7 @@
-"""From one resource of an answer to one record: typed columns and the resource itself.
+"""Converts a resource of an answer to a record: typed columns and the resource itself.
 
-No single odd attribute fails a page: what cannot be read becomes None and is told in `problems`, and `raw`
-keeps it as it came. Only a resource that is nobody (no id) or nothing (no attributes) is refused.
+A single invalid attribute never fails a page: it becomes None and is reported in `problems`, and `raw` contains it
+unchanged. Only a resource without an id or without attributes is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Column:
     """A column of a record.
 
     `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `REQUEST_VALUE`
-    (what the request says of its rows and the rows do not) and `RAW` (the resource itself).
+    (a value that follows from the request and that the rows do not contain) and `RAW` (the resource itself).
     """
 
     name: str
@@ -38,11 +38,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Record:
-    """One object of Klaviyo's as it was seen once.
+    """One object of Klaviyo's in the state of one observation.
 
-    `values` holds every column of its listing: text, bool, aware UTC datetime, decoded JSON, or None.
-    `problems` says in words what was odd, `escapes` counts the characters that had to be escaped. `children` are the
-    objects that hang on it, by their table; a kind of which the answer tells nothing is not among them.
+    `values` contains every column of its listing: text, bool, aware UTC datetime, decoded JSON, or None.
+    `problems` describes what could not be read. `escapes` counts the escaped characters. `children` are its child
+    objects by table, without the kinds that the answer does not contain.
     """
 
     id: str
@@ -53,15 +53,15 @@ class Record:
 
     @property
     def updated_at(self) -> datetime | None:
-        """When Klaviyo says it was last changed; None where it does not say."""
-        reported = self.values.get("updated_at")
-        assert reported is None or isinstance(reported, datetime)
-        return reported
+        """The time of its last change according to Klaviyo; None if the answer lacks it."""
+        moment = self.values.get("updated_at")
+        assert moment is None or isinstance(moment, datetime)
+        return moment
 
 
 @dataclass(frozen=True)
 class Children:
-    """One object's children of one kind: the ids that it names, and those of them that came along."""
+    """One object's children of one kind: the ids that it names, and the records of those that were included."""
 
     ids: tuple[str, ...]
     records: tuple[Record, ...]
@@ -69,10 +69,10 @@ class Children:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a listing's resources are made of.
+    """The structure of a listing's resources.
 
-    `relationships` names those whose ids `raw` keeps, in order of id. `complete` says that every declared attribute
-    is expected in each resource.
+    `relationships` are those whose ids `raw` contains, sorted by id. `complete` means that every resource must contain
+    every declared attribute.
     """
 
     resource_type: str
@@ -82,7 +82,7 @@ class Shape:
 
 
 def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: bool = False) -> Record:
-    """`resource` as a record; `clean` promises that nothing in it needs an escape.
+    """`resource` as a record; `clean` means that no text in it needs an escape.
 
     Raises `MalformedAnswer` for a resource without a string id or without attributes.
     """
@@ -100,17 +100,21 @@ def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: boo
         column.name: special[column.path] if column.path in special else _value(column, attributes, problems)
         for column in shape.columns
     }
-    return Record(identifier, values, [f"{shape.resource_type} {identifier}: {odd}" for odd in problems], escapes)
+    return Record(
+        identifier, values, [f"{shape.resource_type} {identifier}: {problem}" for problem in problems], escapes
+    )
 
 
 def _identity(resource: object, shape: Shape) -> tuple[str, dict[str, object]]:
     if not isinstance(resource, Mapping):
-        raise MalformedAnswer(f"A {shape.resource_type} in the answer is no object: {shortened(repr(resource))}.")
+        raise MalformedAnswer(f"A {shape.resource_type} in the response is not an object: {shortened(repr(resource))}.")
     identifier, attributes = resource.get("id"), resource.get("attributes")
     if not isinstance(identifier, str) or not identifier:
-        raise MalformedAnswer(f"A {shape.resource_type} in the answer has no id, but {shortened(repr(identifier))}.")
+        raise MalformedAnswer(
+            f"A {shape.resource_type} in the response has no valid id: {shortened(repr(identifier))}."
+        )
     if not isinstance(attributes, dict):
-        raise MalformedAnswer(f"The {shape.resource_type} {identifier} in the answer has no attributes.")
+        raise MalformedAnswer(f"The {shape.resource_type} {identifier} in the response has no attributes.")
     return identifier, attributes
 
 
@@ -123,28 +127,28 @@ def _raw(resource: Resource, shape: Shape) -> dict[str, object]:
 def _related_ids(relationships: object, names: Sequence[str]) -> dict[str, object]:
     if not isinstance(relationships, Mapping):
         return {}
-    reported = {name: relationships[name] for name in names if isinstance(relationships.get(name), Mapping)}
-    return {name: _ids(one["data"]) for name, one in reported.items() if "data" in one}
+    kept = {name: relationships[name] for name in names if isinstance(relationships.get(name), Mapping)}
+    return {name: _ids(one["data"]) for name, one in kept.items() if "data" in one}
 
 
 def _ids(data: object) -> object:
     if isinstance(data, list):
-        # Their order is no content: an object must not differ for it.
+        # Their order has no meaning, and must not make an object look changed.
         return sorted((_ids(item) for item in data), key=str)
     return data.get("id") if isinstance(data, Mapping) else None
 
 
 def _parse_warnings(resource: Resource, attributes: Mapping[str, object], shape: Shape) -> list[str]:
-    odd = [
-        f"{column.path} is not in the answer"
+    warnings = [
+        f"{column.path} is missing"
         for column in shape.columns
         if shape.complete
         and column.path not in (ID, REQUEST_VALUE, RAW)
         and column.path.partition(".")[0] not in attributes
     ]
     if resource.get("type") != shape.resource_type:
-        odd.append(f"its type is {resource.get('type')!r}")
-    return odd
+        warnings.append(f"its type is {resource.get('type')!r}")
+    return warnings
 
 
 def _value(column: Column, attributes: Mapping[str, object], problems: list[str]) -> object:
@@ -156,12 +160,12 @@ def _value(column: Column, attributes: Mapping[str, object], problems: list[str]
         value = _object(value).get(name)
         return None if value is None else _READERS[column.kind](value)
     except ValueError:
-        problems.append(f"{column.path} is no {column.kind}: {str(value)[:80]!r}")
+        problems.append(f"{column.path} is not a valid {column.kind}: {str(value)[:80]!r}")
         return None
 
 
 def _object(value: object) -> Mapping[str, object]:
-    """What is null, or absent, holds nothing."""
+    """The value as an object; a null or missing value counts as an empty object."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     return value or {}

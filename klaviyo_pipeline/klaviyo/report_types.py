@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""The types that declare a report."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -8,19 +8,19 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 _VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_value", "text_message_roi"})
 
 OTHER_STATISTICS = "other_statistics"
-"""In a row, the statistics that the report's declaration does not know; None where there are none."""
+"""In a row, the statistics that the report does not declare; None without any."""
 
 GROUPS = "groups"
-"""In a row, how many groups of the answer it adds up: 1, unless several came with the same key."""
+"""In a row, how many groups of the answer it adds up: 1, unless several groups have the same key."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """A report's statistics by what may be done with them.
+    """A report's statistics by the way they can be aggregated.
 
-    `sums` may be added up over messages and days. `uniques` count people: daily ones add up to more than
-    the period's. `rates` and other quotients are computed from sums, never added or averaged. `levels` are
-    the state at a day's end.
+    `sums` can be added up over messages and days. `uniques` count people: the sum over days is more than the number for
+    the period. `rates` and other quotients are computed from sums, never added or averaged. `levels` are the state at
+    the end of a day.
     """
 
     sums: tuple[str, ...]
@@ -38,9 +38,8 @@ class Statistics:
 class Report:
     """One of Klaviyo's reports.
 
-    `keys` are the groupings that tell its rows apart, the entity's id first. `group_by` is what the request
-    names, empty where the endpoint takes none. `first_day` is the earliest day that Klaviyo has figures
-    for, if it says so.
+    `keys` are the groupings that identify a row, the entity's id first. `group_by` are the groupings in the request,
+    empty if the endpoint takes none. `first_day` is the earliest day with data, if Klaviyo documents one.
     """
 
     name: str
@@ -56,12 +55,12 @@ class Report:
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """Every statistic that is asked for, by Klaviyo's name."""
+        """Every requested statistic, by Klaviyo's name."""
         return self.by_use.all
 
     @property
     def about_value(self) -> tuple[str, ...]:
-        """The value of the conversions, and the statistics that derive from it."""
+        """The value of the conversions, and the statistics that are computed from it."""
         return tuple(name for name in self.statistics if name in _VALUE)
 
     @property
@@ -71,17 +70,17 @@ class Report:
 
     @property
     def additive(self) -> tuple[str, ...]:
-        """The statistics that may be summed over messages and days."""
+        """The statistics that can be summed over messages and days."""
         return self.by_use.sums
 
 
 @dataclass(frozen=True)
 class SeriesReport(Report):
-    """A report with figures for each day."""
+    """A report with one value for each day."""
 
     interval: str = "daily"
 
 
 @dataclass(frozen=True)
 class ValuesReport(Report):
-    """A report with one figure for the whole timeframe."""
+    """A report with one value for the whole timeframe."""

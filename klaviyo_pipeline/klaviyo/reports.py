@@ -1,8 +1,8 @@
 """Klaviyo's reports as data, and the request for each.
 
-Statistics and groupings are those of Klaviyo's OpenAPI description (revision 2026-07-15). A report's days
-are those of the account's time zone, whatever offset the request writes. Figures are counted by the day of
-the send and go on changing while attribution is open.
+Statistics and groupings are those of Klaviyo's OpenAPI description (revision 2026-07-15). Report days are days in the
+account's time zone, whatever offset the request contains. Values belong to the day of the send and can change until
+the attribution window has ended.
 """
 
 from collections.abc import Collection
@@ -13,8 +13,8 @@ from klaviyo_pipeline.klaviyo.report_rows import ReportRows, read_rows, rows
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport, Statistics, ValuesReport
 
 LONGEST_SEND = timedelta(days=14)
-"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks. A send that is cancelled
-and begun again has figures from before its send time, too."""
+"""The longest duration of a campaign's send: gradual and local-time sends take days, not weeks. A send that was
+cancelled and started again also has values from before its send time."""
 
 
 __all__ = [
@@ -40,13 +40,13 @@ __all__ = [
     "rows",
 ]
 
-# The description allows 60 days by the day; the end is rounded up to its hour, so stay one short.
+# The description allows 60 days for daily values. Klaviyo rounds the end up to the hour, so stay one day below.
 DAILY_CHUNK_DAYS = 59
 
 # A timeframe is at most a year.
 VALUES_CHUNK_DAYS = 365
 
-# Segment figures begin here; an earlier day is refused.
+# Segment reports begin on this day; Klaviyo rejects an earlier one.
 SEGMENT_FIRST_DAY = date(2023, 6, 1)
 
 
@@ -226,13 +226,13 @@ def body(
     filter: str | None = None,
     left_out: Collection[str] = (),
 ) -> dict[str, object]:
-    """The request's body for the account's days from `first_day` to `last_day`, both included.
+    """The request body for the account's days from `first_day` to `last_day`, both included.
 
-    It asks for every statistic but those `left_out`.
+    It requests every statistic except those in `left_out`.
 
-    Both ends of a timeframe are inclusive and the end is rounded up to its hour, so it runs from the first
-    second of the first day to the last second of the last: two requests must not share a day. Raises
-    `ValueError` for a span that is empty or too long, and for a missing conversion metric.
+    Both ends of a timeframe are inclusive, and Klaviyo rounds the end up to the hour. So the timeframe runs from the
+    first second of the first day to the last second of the last day: two requests must not share a day. Raises
+    `ValueError` for a range of days that is empty or too long, and for a missing conversion metric.
     """
     _check_days(report, first_day, last_day)
     attributes: dict[str, object] = {
@@ -245,7 +245,7 @@ def body(
         attributes["group_by"] = list(report.group_by)
     if report.needs_conversion_metric:
         if not conversion_metric_id:
-            raise ValueError(f"{report.name} needs a conversion metric")
+            raise ValueError(f"the {report.name} report needs a conversion metric")
         attributes["conversion_metric_id"] = conversion_metric_id
     if filter is not None:
         attributes["filter"] = filter
@@ -255,6 +255,6 @@ def body(
 def _check_days(report: Report, first_day: date, last_day: date) -> None:
     longest = DAILY_CHUNK_DAYS if isinstance(report, SeriesReport) else VALUES_CHUNK_DAYS
     if last_day < first_day:
-        raise ValueError(f"an empty span of days: {first_day} to {last_day}")
+        raise ValueError(f"the range of days {first_day} to {last_day} is empty")
     if last_day - first_day >= timedelta(days=longest):
-        raise ValueError(f"{report.name} takes at most {longest} days: {first_day} to {last_day}")
+        raise ValueError(f"the {report.name} report allows at most {longest} days, not {first_day} to {last_day}")

@@ -1,4 +1,4 @@
-"""How long to wait before a request is tried again."""
+"""How long to wait before a request is retried."""
 
 import random
 import re
@@ -11,42 +11,42 @@ from email.utils import parsedate_to_datetime
 
 _EXPECTED_AVAILABLE = re.compile(r"available in (\d+(?:\.\d+)?) second", re.IGNORECASE)
 
-# No published limit looks back on more than a day: a longer wait is a mistake, which must not be kept for years.
+# No published limit covers more than a day. A longer wait is an error, and must not block an endpoint for years.
 LONGEST_QUOTA = 86_400.0
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """At most five attempts: `ceilings` are the longest backoffs between them, in seconds, 20 in all.
+    """At most five attempts. `ceilings` are the longest backoffs between them, in seconds: 20 in total.
 
-    Each backoff is drawn between 0 and its ceiling (full jitter), so that processes that failed together do
-    not come back together. A `Retry-After` up to `longest_retry_after` seconds is obeyed on top. After
-    `exhausted_in_a_row` requests that used up their attempts the client asks no more, and after `longest_trouble`
-    seconds that a run has lost to failures (see `FailureBudget`) it waits for none any more.
+    Each backoff is a random time between 0 and its ceiling (full jitter), so that processes that fail together do not
+    retry together. A longer `Retry-After` is obeyed, up to `longest_retry_after` seconds. The client stops sending when
+    `consecutive_exhausted` requests in a row have exhausted their attempts. It stops waiting when the run would lose
+    more than `longest_loss` seconds to failures (see `FailureBudget`).
     """
 
     ceilings: tuple[float, ...] = (1.0, 3.0, 8.0, 8.0)
     longest_retry_after: float = 60.0
-    exhausted_in_a_row: int = 3
-    longest_trouble: float = 1_800.0
+    consecutive_exhausted: int = 3
+    longest_loss: float = 1_800.0
     random: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
 
     @property
     def attempts(self) -> int:
-        """How often a request is sent at most."""
+        """The largest number of times that a request is sent."""
         return len(self.ceilings) + 1
 
     def backoff(self, attempt: int) -> float:
-        """Seconds to wait after the failed attempt of that number, counted from 1."""
+        """Seconds to wait after the failed attempt with this number, counted from 1."""
         ceilings = self.ceilings or (0.0,)
         return ceilings[min(attempt, len(ceilings)) - 1] * self.random()
 
 
 class FailureBudget:
-    """The seconds that a run has lost to failures: failed attempts, and the waits that followed them.
+    """The seconds that a run has lost to failures: failed attempts and the waits after them.
 
-    What several threads lose at the same time is lost once. Safe to use from many threads.
+    Time that several threads lose at once counts once. Safe to use from many threads.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,7 +60,7 @@ class FailureBudget:
         return self._seconds
 
     def add(self, seconds: float) -> None:
-        """So many seconds, which end now, were lost."""
+        """Add a loss of `seconds` that ends now."""
         with self._lock:
             now = self._clock()
             self._seconds += max(0.0, now - max(now - seconds, self._counted_until))
@@ -68,14 +68,14 @@ class FailureBudget:
 
 
 def requested_wait(headers: Mapping[str, str], detail: str | None, now: datetime) -> float | None:
-    """The seconds that a 429 or 503 asks to wait, or None.
+    """The wait in seconds that a 429 or 503 requests, or None; at most `LONGEST_QUOTA`.
 
-    `Retry-After` holds seconds or a date; without it Klaviyo's detail says "Expected available in N
-    second(s)". A daily quota that is used up (`ratelimit-remaining-daily: 0` on a refusal) outweighs both:
-    it returns after `ratelimit-reset-daily` seconds, not at midnight UTC. No answer is longer than `LONGEST_QUOTA`.
+    `Retry-After` is a number of seconds or a date. Without it, Klaviyo's detail contains "Expected available in N
+    second(s)". A used-up daily quota (`ratelimit-remaining-daily: 0`) can be the longer wait: it is available again
+    after `ratelimit-reset-daily` seconds, not at midnight UTC.
     """
-    reported = [_header_wait(headers.get("retry-after"), now), daily_wait(headers)]
-    waits = [wait for wait in reported if wait is not None]
+    requested = [_header_wait(headers.get("retry-after"), now), daily_wait(headers)]
+    waits = [wait for wait in requested if wait is not None]
     if waits:
         return min(LONGEST_QUOTA, max(waits))
     written = _EXPECTED_AVAILABLE.search(detail or "")
@@ -83,9 +83,9 @@ def requested_wait(headers: Mapping[str, str], detail: str | None, now: datetime
 
 
 def daily_wait(headers: Mapping[str, str]) -> float | None:
-    """The seconds until a daily quota returns that this answer says is used up; None while something is left.
+    """The seconds until a used-up daily quota is available again; None while some of it is left.
 
-    A success says it too, when it was the last of the day: somebody else may have spent the rest.
+    The last successful response of a day reports this too: another tool may have used the rest.
     """
     remaining = headers.get("ratelimit-remaining-daily")
     if remaining is None or _seconds(remaining) != 0:

@@ -1,7 +1,6 @@
-"""One request at a time, until it is answered: pacing, attempts, backoff, and the log of both.
+"""Sends one request until it succeeds or fails for good: pacing, retries, backoff, and a log of every attempt.
 
-Every attempt takes a slot of its own, and the slot's instant is the time of observation of what the answer
-shows.
+Every attempt takes its own slot. The time of the slot is the observation time of the data in the response.
 """
 
 import json
@@ -40,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Try:
-    """An attempt in the making."""
+    """An attempt that is about to be sent: its number, the reason for the retry, and the seconds of backoff."""
 
     number: int
     because: str | None
@@ -84,7 +83,7 @@ class Sender:
                 timeout=TIMEOUT,
                 follow_redirects=False,
                 transport=transport,
-                # A proxy of the environment would see the key of an unencrypted request.
+                # A proxy from the environment would see the key of an unencrypted request.
                 trust_env=origin.encrypted,
             )
 
@@ -93,8 +92,8 @@ class Sender:
         self._http.close()
 
     def ask(self, call: Call) -> Answer:
-        """The answer, after as many attempts as the policy allows; raises the error of the tree that fits."""
-        self._refuse_after_too_much_trouble(call.endpoint)
+        """The answer, after as many attempts as the policy allows. Raises a `KlaviyoError`."""
+        self._refuse_after_exhausted_retries(call.endpoint)
         attempt = _Try(1, None, 0.0)
         while True:
             outcome = self._attempt(call, attempt)
@@ -113,7 +112,7 @@ class Sender:
 
     def _attempt(self, call: Call, attempt: _Try) -> Answer | Fault:
         slot = self._pacer.reserve(call.endpoint)
-        self._refuse_to_lose(slot.blocked, call.endpoint, attempt.because or "another request was told to slow down")
+        self._refuse_to_lose(slot.blocked, call.endpoint, attempt.because or "another request was rate-limited")
         self._wait(slot.wait)
         self._lost.add(slot.blocked)
         began = time.perf_counter()
@@ -183,7 +182,7 @@ class Sender:
             self._on_request(record)
 
     def _back_off(self, endpoint: Endpoint, fault: Fault, attempt: int) -> float:
-        """Waits as the fault demands; the seconds that were waited here."""
+        """Waits before the next attempt. Returns the seconds waited here; a 429 waits for its slot instead."""
         if isinstance(fault.error, Throttled):
             self._obey(endpoint, fault, attempt)
             return 0.0
@@ -197,7 +196,7 @@ class Sender:
         return seconds
 
     def _obey(self, endpoint: Endpoint, fault: Fault, attempt: int) -> None:
-        """Blocks the endpoint for all who share the pacer; the next slot then comes after the block."""
+        """Blocks the endpoint for every process that shares the pacer: the next slot begins after the block."""
         seconds = fault.pause or self._retry.backoff(attempt)
         self._pacer.block(endpoint, seconds)
         if seconds > self._retry.longest_retry_after:
@@ -210,14 +209,15 @@ class Sender:
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(max(0.0, seconds)):
-            raise Stopped("The run was asked to stop.")
+            raise Stopped("The run was stopped.")
 
     def _refuse_to_lose(self, seconds: float, endpoint: Endpoint, why: str) -> None:
-        """A run that Klaviyo keeps from working for long is better run again than kept waiting."""
-        if seconds > 0 and self._lost.seconds + seconds > self._retry.longest_trouble:
+        """Fails a run that would wait for too long: a new run later is better than a blocked one."""
+        if seconds > 0 and self._lost.seconds + seconds > self._retry.longest_loss:
+            minutes = round(self._lost.seconds / 60)
             raise Unavailable(
-                f"This run has lost {self._lost.seconds / 60:.0f} minutes to failures and waits for no more of them; "
-                f"the last: {why}. Run again later.",
+                f"Giving up: {minutes} {'minute' if minutes == 1 else 'minutes'} spent on failed requests and backoff; "
+                f"last reason: {why}. Run again later.",
                 endpoint=endpoint.name,
             )
 
@@ -229,13 +229,13 @@ class Sender:
             self._exhausted = self._exhausted + 1 if exhausted else 0
             self._last_reason = reason
 
-    def _refuse_after_too_much_trouble(self, endpoint: Endpoint) -> None:
+    def _refuse_after_exhausted_retries(self, endpoint: Endpoint) -> None:
         with self._lock:
             exhausted, reason = self._exhausted, self._last_reason
-        if exhausted >= self._retry.exhausted_in_a_row:
+        if exhausted >= self._retry.consecutive_exhausted:
             raise Unavailable(
-                f"{exhausted} requests to Klaviyo in a row used up their attempts, so none is sent any more; "
-                f"the last: {reason}. Run again later.",
+                f"Stopped after {exhausted} consecutive requests to Klaviyo exhausted their retries; "
+                f"last reason: {reason}. Run again later.",
                 endpoint=endpoint.name,
             )
 
@@ -243,5 +243,5 @@ class Sender:
 def _checked_key(api_key: str) -> str:
     key = api_key.strip()
     if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise BadKey("The API key is empty or holds characters that no key has. Check KLAVIYO_API_KEY.")
+        raise BadKey("The API key is empty or contains invalid characters. Check KLAVIYO_API_KEY.")
     return key

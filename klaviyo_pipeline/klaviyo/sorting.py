@@ -1,4 +1,4 @@
-"""Whether a query with an end may stop before its last page: only while its rows were seen to come in order."""
+"""Decides whether a query with an end can stop before its last page: only if its rows are in order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from datetime import datetime
 
 CONFIRMATIONS = 3
-"""Times in a row that must lie at or beyond the query's end."""
+"""How many consecutive times must be at or after the query's end."""
 
 
 class SortMonitor:
     """Follows the times of one query, page by page.
 
-    A page whose last times lie at or beyond the end ends the query, if every time so far came in order: a single one
-    may stand far ahead of its place. After one that did not, or that is missing, only the last page ends it.
+    A page ends the query if its last times are at or after the end and all times so far were in order. Several times
+    are required, because a single row may be far ahead of its place. After a time that is missing or out of order, only
+    the last page ends the query.
     """
 
     def __init__(self, until: datetime | None) -> None:
@@ -24,7 +25,7 @@ class SortMonitor:
         self._in_order = True
 
     def add(self, times: Sequence[datetime | None]) -> None:
-        """Note the times of the next page."""
+        """Add the times of the next page."""
         self._last.extend(times)
         for moment in times:
             if moment is None or (self._latest is not None and moment < self._latest):
@@ -33,7 +34,7 @@ class SortMonitor:
 
     @property
     def is_passed(self) -> bool:
-        """Whether the last times say that the remaining rows lie beyond the query's end."""
+        """Whether the remaining rows are after the query's end, judging by the last times."""
         if not self._in_order or self._until is None or len(self._last) < CONFIRMATIONS:
             return False
         return all(moment is not None and moment >= self._until for moment in self._last)

@@ -1,8 +1,8 @@
-"""Tags, and which flows, campaigns and segments carry them.
+"""Tags, and the flows, campaigns and segments that have them.
 
-A tag's own resource does not tell its objects; asking for them costs a request for each tag and kind of object. The
-full listings tell the tags of a whole page of objects at once, at no further request. Windows do not ask: putting a
-tag on an object does not move its `updated`.
+A tag's own resource does not contain its objects, and listing them costs a request for each tag and kind of object. The
+full listings contain the tags of a whole page of objects, without more requests. Windows do not request tags: adding a
+tag to an object does not change its `updated`.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ TAGS = Listing(
 )
 
 OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TAGS.shape, find=related("tags", "tag"))
-"""The tags of an object: they hang on it, without being its own."""
+"""The tags of an object. An object refers to tags; several objects can have the same tag."""
 
 
 def _with_tags(listing: Listing) -> Listing:
@@ -33,5 +33,5 @@ def _with_tags(listing: Listing) -> Listing:
 
 
 TAGGED: dict[str, Listing] = {listing.entity: _with_tags(listing) for listing in (FLOWS, CAMPAIGNS, SEGMENTS)}
-"""The listings of everything that carries tags and has a table, by entity, with the tags. A tag is no part of its
-object's state: `raw` holds none. Klaviyo may ask for the scope of `TAGS` besides the entity's own."""
+"""The listings that include tags, by entity: of every entity that has tags and a table. Tags are not part of an
+object's state, so `raw` does not contain them. Klaviyo may require the scope of `TAGS` besides the entity's own."""

@@ -1,14 +1,14 @@
-"""Klaviyo's way of writing times."""
+"""Reads and writes times in Klaviyo's formats."""
 
 from datetime import UTC, datetime
 
 
 def parse_time(value: object) -> datetime | None:
-    """An aware UTC datetime from what an answer holds; None stays None.
+    """An aware UTC datetime from a value in an answer; None stays None.
 
-    Klaviyo writes seconds or microseconds, `Z` or an offset that is not always UTC, and now and then a
-    space for the `T` (seen in recordings). A missing offset is read as UTC. Raises `ValueError` for
-    anything else, also for a time that leaves the calendar on its way to UTC.
+    Klaviyo writes seconds or microseconds, `Z` or an offset that is not always UTC, and sometimes a space instead of
+    the `T` (seen in recordings). A time without an offset is read as UTC. Raises `ValueError` for any other value, and
+    for a time that is outside the calendar after the conversion to UTC.
     """
     if value is None:
         return None
@@ -26,8 +26,8 @@ def parse_time(value: object) -> datetime | None:
 def format_bound(moment: datetime) -> str:
     """`moment` as a filter's bound: whole seconds (rounded down) and a `Z`.
 
-    A raw `+00:00` in a URL is refused, since its plus sign reads as a space. Raises `ValueError` without a
-    time zone.
+    `+00:00` does not work, because an unescaped plus sign in a URL means a space. Raises `ValueError` without a time
+    zone.
     """
     if moment.tzinfo is None:
         raise ValueError("a bound needs a time zone")

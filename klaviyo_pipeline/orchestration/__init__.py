@@ -1,4 +1,4 @@
-"""What Dagster sees of an account: assets, checks, jobs, schedules, sensors and resources.
+"""An account's Dagster definitions: assets, checks, jobs, schedules, sensors and resources.
 
-Importing this package builds nothing. `build` makes the definitions of accounts.
+Importing this package builds nothing. `build` builds the definitions.
 """

@@ -1,4 +1,4 @@
-"""Everything together: the only module that knows all the others."""
+"""Builds the code location: the only module that imports all the others of this package."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
 @contextmanager
 def _many_definitions() -> Iterator[None]:
     with warnings.catch_warnings(), gc_paused():
-        # Single-run backfills are what makes a year one run; that they are beta is no news to who runs this.
+        # Single-run backfills are beta in Dagster. They sync a year in one run, so they are used on purpose.
         warnings.simplefilter("ignore", dg.BetaWarning)
         yield
 
 
 def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
-    """The code location of these accounts: assets, checks, jobs, schedules, sensors, resources. Connects to nothing."""
+    """The code location of these accounts: assets, checks, jobs, schedules, sensors, resources. Opens no connection."""
     warehouse = warehouse or Warehouse.of(accounts)
     parts = [_part(account, single_account=len(accounts) == 1) for account in accounts]
     return _definitions(parts, warehouse, [failed_runs(accounts)])
 
 
 def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
-    """What a sync runs: one account's assets, with the checks that hold something back; the others have a schedule."""
+    """What `sync` runs: one account's assets and the blocking checks. The other checks run on a schedule."""
     with _many_definitions():
         return dg.Definitions(
             assets=account_assets(account),
@@ -75,7 +75,7 @@ def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one account brings to the definitions."""
+    """The definitions of one account."""
 
     assets: Sequence[dg.AssetsDefinition]
     checks: Sequence[dg.AssetChecksDefinition]
@@ -107,7 +107,7 @@ def _definitions(
             schedules=[schedule for part in parts for schedule in part.schedules],
             sensors=[*(sensor for part in parts for sensor in part.sensors), *more_sensors],
             resources=_resources(warehouse),
-            # A run starts in a tenth of the time in one process, and most runs hold a single asset.
+            # Most runs have a single asset, and a run in one process starts ten times faster.
             executor=dg.in_process_executor,
         )
 
@@ -121,7 +121,7 @@ def _resources(warehouse: Warehouse) -> dict[str, object]:
 
 
 def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> AccountsRepository:
-    """The same as `build_defs`, made by account when it is asked for: the code location of many accounts."""
+    """The same as `build_defs`, for many accounts: each account's definitions are built when Dagster requests them."""
     warehouse = warehouse or Warehouse.of(accounts)
 
     part_of = cache(partial(_part, single_account=len(accounts) == 1))
@@ -135,9 +135,9 @@ def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None
 
 
 def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
-    """The code location of the accounts of this installation. An entry that is wrong is told in the log, and left out.
+    """The code location of the accounts of this installation. An invalid entry is logged and left out.
 
-    Of several accounts nothing is made before Dagster asks for it.
+    With several accounts, definitions are built when Dagster requests them.
     """
     found = load_accounts()
     for line in found.errors:

@@ -1,8 +1,8 @@
 """Jobs over an account's assets, for the UI and the schedules.
 
-A job holds assets of one partitioning, so that a range of windows can be chosen for it. In the jobs of several
-assets the entities run side by side, each in a process of its own; Postgres paces them, so that side by side is not
-faster than Klaviyo allows.
+All assets of a job have the same partitions, so that you can choose a range of windows for the job. In a job of
+several assets, the entities run concurrently, each in its own process. They share the pacing in Postgres, so they
+stay within Klaviyo's rate limits.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, d
 from klaviyo_pipeline.windows import entity_windows, report_windows
 
 ACCOUNT_TAG = "klaviyo/account"
-"""Tag of every run, by which the queue keeps one account from taking every place."""
+"""Tag of every run. The run queue uses it to limit how many runs of one account run at once."""
 
 SCHEDULED = {"dagster/priority": "10"}
-"""Tags of a run on a schedule: of the runs that wait for a place it goes first, before any backfill (0)."""
+"""Tags of a scheduled run: in the queue it goes before all others; a backfill has priority 0."""
 
 CATCHING_UP = {"dagster/priority": "5"}
-"""Tags of a run that asks for what is missing: after the scheduled ones, before a backfill."""
+"""Tags of a run that syncs missing windows: after scheduled runs, before a backfill."""
 
 CONCURRENTLY = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job by the assets it holds."""
+    """A job and its assets."""
 
     name: str
     assets: Sequence[str]
@@ -42,26 +42,27 @@ class JobSpec:
 
 
 def own_job(account: Account, asset: str) -> str:
-    """The name of the job of this asset alone."""
+    """The name of the job that has only this asset."""
     return f"{account.slug}_{asset}"
 
 
 def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]:
-    """Every job of an account. With hourly windows entities and reports are partitioned differently: no job of all.
+    """Every asset job of an account. With hourly windows, entities and reports have different partitions, so there is
+    no job over all assets.
 
-    Unless it is the `single_account`, it has no job for one asset but the tags, which have a schedule: the others are
-    most of all jobs, whose making is most of what many accounts cost. A run of a job may be of one of its assets.
+    Jobs of a single asset are built only for a `single_account`, except that of the tags, which has a schedule. With
+    many accounts they would take most of the loading time, and a run can select one asset of a larger job instead.
     """
     slug = account.slug
     single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
-    specs = [JobSpec(own_job(account, name), [name], f"{name} alone.") for name in single]
+    specs = [JobSpec(own_job(account, name), [name], f"Syncs {name} only.") for name in single]
     specs += [
-        JobSpec(f"{slug}_entities", tuple(ENTITIES), "Flows, campaigns, forms and segments, side by side."),
-        JobSpec(f"{slug}_reports", DAILY_ASSETS, "Every report, then the metrics computed from it."),
+        JobSpec(f"{slug}_entities", tuple(ENTITIES), "Syncs flows, campaigns, forms and segments concurrently."),
+        JobSpec(f"{slug}_reports", DAILY_ASSETS, "Syncs every report, then computes its metrics."),
         JobSpec(
             f"{slug}_census",
             tuple(ENTITY_CENSUSES),
-            "A full listing of every entity, with the tags of its objects: heals what windows cannot see.",
+            "Lists every object of every entity, with its tags, and repairs what sync windows cannot detect.",
         ),
     ]
     if entity_windows(account).daily == report_windows(account).daily:
@@ -69,15 +70,15 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
             JobSpec(
                 f"{slug}_all",
                 (*ENTITIES, *DAILY_ASSETS),
-                "Entities side by side, then the reports and the metrics.",
+                "Syncs the entities concurrently, then the reports and the metrics.",
             )
         )
     return specs
 
 
 def account_jobs(account: Account, *, single_account: bool = True) -> list[AccountJob]:
-    """The jobs of `job_specs` as Dagster's, each with its assets' checks but for those that ask Klaviyo; the checks
-    alone; and the upkeep."""
+    """Dagster's jobs of one account: those of `job_specs`, each with its assets' checks except the API checks; the
+    jobs that only run checks; and the pruning job."""
     tags = {ACCOUNT_TAG: account.slug}
     api_checks = dg.AssetSelection.checks(*api_check_keys(account))
     return [
@@ -94,7 +95,7 @@ def account_jobs(account: Account, *, single_account: bool = True) -> list[Accou
         dg.define_asset_job(
             f"{account.slug}_checks",
             selection=dg.AssetSelection.checks(*database_check_keys(account)),
-            description="Every check that reads Postgres alone: whether what is there is whole, plausible and fresh.",
+            description="Runs every check that reads only Postgres: whether the data is complete, plausible and fresh.",
             tags=tags,
             executor_def=dg.in_process_executor,
         ),
@@ -102,8 +103,8 @@ def account_jobs(account: Account, *, single_account: bool = True) -> list[Accou
             f"{account.slug}_reconcile",
             selection=api_checks,
             description=(
-                "The checks that ask Klaviyo: a full listing of every entity, and one request of the daily quota for "
-                "each report."
+                "Runs the checks that call Klaviyo's API. They list every entity in full and use one request of the "
+                "daily quota for each report."
             ),
             tags=tags,
             executor_def=dg.in_process_executor,

@@ -1,6 +1,6 @@
-"""Schedules: the trailing windows of an account, asked again as one range run after each window's close.
+"""Schedules of an account: after each window closes, one run syncs the trailing windows again.
 
-All are off until switched on in the UI.
+All are off until you switch them on in the UI.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from klaviyo_pipeline.windows import WindowPlan, entity_windows, range_tags, rep
 POLL_MINUTES = 15
 
 MINUTES_AFTER_CLOSE = 10
-"""Klaviyo refuses to be asked about the last seconds, and midnight is when everybody asks."""
+"""Klaviyo rejects requests for the last seconds, and midnight is when most clients send theirs."""
 
 
 def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.ScheduleDefinition]:
-    """The schedules of one account: entities by their window, reports and the census by day."""
+    """The schedules of one account: entities once a window, reports and the census once a day."""
     by_name = {job.name: job for job in jobs}
     days = account.lookback_days
     report_days = max(days, account.attribution_days)
@@ -34,37 +34,37 @@ def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.S
             cron_schedule="40 2 * * *",
             execution_timezone=account.timezone,
             tags=SCHEDULED,
-            description="A full listing of every entity, with the tags of its objects, once a day.",
+            description="Once a day: lists every object of every entity, with its tags.",
         ),
         dg.ScheduleDefinition(
-            # Not with the censuses: the key of an account may lack the scope of the tags.
+            # Separate from the censuses: an account's API key may lack the scope tags:read.
             name=f"{account.slug}_tags_daily",
             job=by_name[f"{account.slug}_tags"],
             cron_schedule="10 3 * * *",
             execution_timezone=account.timezone,
             tags=SCHEDULED,
-            description="Every tag's name, once a day. Needs the scope tags:read.",
+            description="Once a day: lists every tag and its name. Requires the scope tags:read.",
         ),
         dg.ScheduleDefinition(
             name=f"{account.slug}_checks_daily",
             job=by_name[f"{account.slug}_checks"],
             cron_schedule="20 3 * * *",
             execution_timezone=account.timezone,
-            description="Every check that reads Postgres alone, once a day, whether or not an asset ran.",
+            description="Once a day: runs every check that reads only Postgres, whether or not an asset ran.",
         ),
         dg.ScheduleDefinition(
             name=f"{account.slug}_reconcile_weekly",
             job=by_name[f"{account.slug}_reconcile"],
             cron_schedule="40 3 * * 0",
             execution_timezone=account.timezone,
-            description="Postgres against what Klaviyo shows now, once a week.",
+            description="Once a week: compares Postgres with what Klaviyo's API returns now.",
         ),
         dg.ScheduleDefinition(
             name=f"{account.slug}_prune_weekly",
             job=by_name[f"{account.slug}_prune"],
             cron_schedule="20 4 * * 0",
             execution_timezone=account.timezone,
-            description=f"Removes logs of runs that are older than {account.retention_days} days, once a week.",
+            description=f"Once a week: deletes the logs of runs older than {account.retention_days} days.",
         ),
     ]
 
@@ -75,7 +75,7 @@ def _open_window(account: Account, job: AccountJob, plan: WindowPlan) -> dg.Sche
         job=job,
         cron_schedule=f"*/{POLL_MINUTES} * * * *",
         execution_timezone=account.timezone,
-        description=f"The open window every {POLL_MINUTES} minutes, for those who want today's changes today.",
+        description=f"Every {POLL_MINUTES} minutes: syncs the open window, so that today's changes arrive today.",
     )
     def open_window(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         now = context.scheduled_execution_time.astimezone(UTC)
@@ -92,8 +92,8 @@ def _trailing(account: Account, job: AccountJob, plan: WindowPlan, days: int) ->
         cron_schedule=f"{MINUTES_AFTER_CLOSE} {'0' if plan.daily else '*'} * * *",
         execution_timezone=account.timezone,
         description=(
-            f"The last {days} days and the open window as one run: what Klaviyo shows late, or changes after the "
-            "day, comes in."
+            f"Syncs the last {days} days and the open window in one run, to pick up data that Klaviyo adds late or "
+            "restates."
         ),
     )
     def trailing(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:

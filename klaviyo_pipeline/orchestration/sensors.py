@@ -1,7 +1,7 @@
-"""Sensors: what is missing is asked again, and trouble announces itself. All are off until switched on in the UI.
+"""Sensors: sync missing windows, and alert on failures. All are off until you switch them on in the UI.
 
-Alerts go to the daemon's log, and as JSON (`{"text": …}`, which Slack and others take) to the address in
-`KLAVIYO_ALERT_WEBHOOK_URL` if that is set.
+Alerts go to the daemon's log. If `KLAVIYO_ALERT_WEBHOOK_URL` is set, they are also posted to that URL as JSON
+(`{"text": …}`, the format of Slack and others).
 """
 
 import os
@@ -17,6 +17,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -27,12 +28,12 @@ WEBHOOK_SECONDS = 10.0
 
 RETRY_SECONDS = 600
 GRACE = timedelta(hours=1)
-"""How long the schedules have for a window that has just ended, before it counts as missing here."""
+"""How long after its end a window may wait for its schedule before it counts as missing."""
 RUNS_AT_ONCE = 8
-"""Runs that one look at the ledger asks for: after a long outage the rest follows with the next looks."""
+"""The most runs that one evaluation requests. After a long outage, the next evaluations request the rest."""
 
 STALE_AFTER = timedelta(hours=36)
-LOOK_SECONDS = 3600
+CHECK_SECONDS = 3600
 
 REVISION_LIVES = timedelta(days=730)
 REVISION_NOTICE = timedelta(days=90)
@@ -49,11 +50,11 @@ def failed_runs(accounts: Sequence[Account]) -> dg.SensorDefinition:
 
     @dg.run_failure_sensor(
         name="failed_runs",
-        # A run of `sync` belongs to no code location: only a sensor that monitors all of them sees it.
+        # A run of `sync` belongs to no code location, so only a sensor that monitors all of them receives it.
         monitor_all_code_locations=True,
         description=(
-            f"Reports every failed run of the accounts' assets, checks and jobs, whatever launched it: in the log, and "
-            f"to {WEBHOOK} if that is set."
+            "Alerts on every failed run of an account's assets, checks or jobs, whatever launched it. Alerts are "
+            f"logged, and posted to {WEBHOOK} if that is set."
         ),
         default_status=dg.DefaultSensorStatus.STOPPED,
     )
@@ -66,11 +67,11 @@ def failed_runs(accounts: Sequence[Account]) -> dg.SensorDefinition:
 
 
 def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
-    """The accounts that a run is about: by the tag of their jobs and syncs, or by its assets and checks."""
+    """The accounts of a run, from the tag that jobs and syncs set, or from its assets and checks."""
     if ACCOUNT_TAG in run.tags:
         return {run.tags[ACCOUNT_TAG]}
     keys = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
-    # A run of a whole job, or of a part that was cut in code, selects nothing.
+    # A run of a whole job, or of a subset made in code, has no selection.
     planned = () if keys else instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     keys += [
         entry.dagster_event.asset_key for entry in planned if entry.dagster_event and entry.dagster_event.asset_key
@@ -83,10 +84,8 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     run = context.dagster_run
     reasons = []
     for event in context.get_step_failure_events():
-        error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        reasons.append(f"{event.step_key}: {first_line(error.message) if error else 'no reason given'}")
+        errors = step_errors(event)
+        reasons.append(f"{event.step_key}: {first_line(errors[-1].message) if errors else 'no reason given'}")
     why = "; ".join(reasons) or first_line(context.failure_event.message or "")
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 
@@ -99,14 +98,14 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
         jobs=list({job.name: job for job in by_asset.values()}.values()),
         minimum_interval_seconds=RETRY_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Asks again for windows that have ended and are missing or failed in the ledger, in few runs.",
+        description="Requests runs for ended windows that the ledger lacks or records as failed, grouped in ranges.",
     )
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest | dg.SkipReason]:
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(account, now - GRACE)
             busy = _assets_in_runs(context.instance, account)
-            # The same range is asked for again at most once an hour, as long as it stays missing.
+            # While a range stays missing, it is requested at most once an hour.
             hour = f"{now.astimezone(UTC):%Y-%m-%d %H}"
             requested = _requested_within(context.cursor, hour)
             ranges = {
@@ -115,10 +114,10 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
                 if asset not in busy
                 for windows in planner.missing(connection, asset)
             }
-        turn = [key for key in ranges if key not in requested][:RUNS_AT_ONCE]
-        if not turn:
-            yield dg.SkipReason("every window that has ended is synced, is being asked for, or was within the hour")
-        for key in turn:
+        due = [key for key in ranges if key not in requested][:RUNS_AT_ONCE]
+        if not due:
+            yield dg.SkipReason("no missing windows: all are synced, running, or were requested within the last hour")
+        for key in due:
             asset, windows = ranges[key]
             job = by_asset[asset].name
             yield dg.RunRequest(
@@ -127,26 +126,26 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
                 asset_selection=None if job == own_job(account, asset) else [dg.AssetKey([account.slug, asset])],
                 tags=range_tags(windows) | CATCHING_UP,
             )
-        context.update_cursor("\n".join([hour, *requested, *turn]))
+        context.update_cursor("\n".join([hour, *requested, *due]))
 
     return sensor
 
 
 def _job_of(account: Account, asset: str, jobs: Sequence[AccountJob]) -> AccountJob:
-    """The asset's own job, or else the one of its kind."""
+    """The asset's own job if it exists, else the job of all entities or all reports."""
     by_name = {job.name: job for job in jobs}
     kind = "entities" if asset in ENTITIES else "reports"
     return by_name.get(own_job(account, asset)) or by_name[f"{account.slug}_{kind}"]
 
 
 def _requested_within(cursor: str | None, hour: str) -> list[str]:
-    """The run keys that were asked for in this hour, by the cursor: those that fail must not hold up the rest."""
+    """The run keys that the cursor records for this hour. Ranges that keep failing must not block the others."""
     cursor_hour, *keys = (cursor or "").split("\n")
     return keys if cursor_hour == hour else []
 
 
 def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:
-    """The account's assets that some run is about, or is about to be: a job's, a backfill's or a sync's."""
+    """The account's assets in queued or running runs: of jobs, backfills and `sync`."""
     unfinished = [
         dg.DagsterRunStatus.QUEUED,
         dg.DagsterRunStatus.NOT_STARTED,
@@ -167,11 +166,11 @@ def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:
 def _stale_data(account: Account) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{account.slug}_stale_data",
-        minimum_interval_seconds=LOOK_SECONDS,
+        minimum_interval_seconds=CHECK_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            f"Reports, once a day, assets that are not synced through the last {STALE_AFTER}, and assets that were "
-            "never synced."
+            f"Alerts, once a day, on assets whose data is more than {STALE_AFTER / timedelta(hours=1):.0f} hours old, "
+            "and on assets that were never synced."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
@@ -184,10 +183,10 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
         today = account.today(now).isoformat()
         late = "; ".join(f"{state}: {', '.join(assets)}" for state, assets in found.items() if assets)
         if not late:
-            return dg.SkipReason("everything is fresh")
+            return dg.SkipReason("all assets are fresh")
         if context.cursor == today:
-            return dg.SkipReason("told today already")
-        _alert(context, f"{account.slug}: {late}; see `klaviyo-pipeline status`.")
+            return dg.SkipReason("already reported today")
+        _alert(context, f"{account.slug}: {late}. Run `klaviyo-pipeline status` for details.")
         context.update_cursor(today)
         return dg.SkipReason(late)
 
@@ -195,16 +194,16 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
 
 
 def stale_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
-    """Assets of which something was synced once, but not through `STALE_AFTER` before now."""
+    """Assets that were synced before, but not through `STALE_AFTER` before now."""
     status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=account.slug)
     query = sa.select(status.c.entity).where(status.c.synced_through < now - STALE_AFTER)
     return list(connection.execute(query).scalars())
 
 
 def never_synced_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
-    """Assets of which no window was ever synced, once the first one ended longer than `STALE_AFTER` ago.
+    """Assets without a synced window, if the first window ended longer than `STALE_AFTER` ago.
 
-    The error of the last attempt stands behind the name, if there was one.
+    If the last attempt failed, its error follows the name in parentheses.
     """
     if account.today(now - STALE_AFTER) <= account.start_date:
         return []
@@ -218,21 +217,21 @@ def never_synced_assets(connection: sa.Connection, account: Account, now: dateti
 def _revision_retires(account: Account) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{account.slug}_revision_retires",
-        minimum_interval_seconds=LOOK_SECONDS * 24,
+        minimum_interval_seconds=CHECK_SECONDS * 24,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description=f"Tells, once a month, that the API revision retires within {REVISION_NOTICE.days} days.",
+        description=f"Alerts, once a month, if the API revision retires within {REVISION_NOTICE.days} days.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         today = account.today(datetime.now(UTC))
         retires = retirement_date(account.revision)
         if today < retires - REVISION_NOTICE:
-            return dg.SkipReason(f"revision {account.revision} is served until {retires}")
+            return dg.SkipReason(f"revision {account.revision} is supported until {retires}")
         month = f"{today:%Y-%m}"
         if context.cursor != month:
             _alert(
                 context,
-                f"{account.slug}: Klaviyo retires API revision {account.revision} on {retires}; "
-                "upgrade, or set KLAVIYO_REVISION to a later one.",
+                f"{account.slug}: Klaviyo retires API revision {account.revision} on {retires}. "
+                "Upgrade klaviyo-pipeline, or set KLAVIYO_REVISION to a later revision.",
             )
             context.update_cursor(month)
         return dg.SkipReason(f"revision {account.revision} retires on {retires}")
@@ -241,12 +240,12 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
 
 
 def retirement_date(revision: str) -> date:
-    """When Klaviyo stops to serve a revision: two years after its date."""
+    """When Klaviyo retires a revision: two years after its date."""
     return date.fromisoformat(revision[:10]) + REVISION_LIVES
 
 
 def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, text: str) -> None:
-    """Log, and post to the webhook if there is one; a webhook that fails is logged without its address."""
+    """Log the alert, and post it to the webhook if one is set. If posting fails, log that without the webhook's URL."""
     context.log.error(text)
     address = os.environ.get(WEBHOOK, "").strip()
     if not address:
@@ -255,6 +254,6 @@ def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, tex
         with proxy_errors():
             httpx.post(address, json={"text": text}, timeout=WEBHOOK_SECONDS).raise_for_status()
     except UnusableProxy as error:
-        context.log.error(f"the alert could not be posted to {WEBHOOK}: {error}")
+        context.log.error(f"the alert was not posted to {WEBHOOK}: {error}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        context.log.error(f"the alert could not be posted to {WEBHOOK}: {type(error).__name__}")
+        context.log.error(f"the alert was not posted to {WEBHOOK}: {type(error).__name__}")

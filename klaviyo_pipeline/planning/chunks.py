@@ -1,7 +1,7 @@
-"""A range of windows as chunks that are known before they are read.
+"""Chunks: a range of windows is divided before it is read.
 
-The windows of a chunk are done, and stay done, when all of its listing queries have ended. An endpoint without an upper
-bound lists up to now each time: its range is one chunk.
+When all listing queries of a chunk have ended, its windows are done, even if a later chunk fails. An endpoint without
+an upper bound always lists up to now: its range is one chunk.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from klaviyo_pipeline.postgres.write.loads import CompletedWindow
 from klaviyo_pipeline.windows import Window
 
 SHORTEST_CHUNK = timedelta(days=120)
-MOST_CHUNKS = 3
-"""A chunk costs up to one page more for each listing, and most endpoints allow three requests a second."""
+MAX_CHUNKS = 3
+"""A chunk costs up to one more page for each listing; most endpoints allow three requests a second."""
 
 
 @dataclass(eq=False)
 class Chunk:
-    """Some of the windows while their listing is read: counts, when it was first asked, the newest time by window."""
+    """Contiguous windows while their listing is read.
+
+    `first_index` is the load-wide index of the first window; `asked_at` is the time of the first request; `newest` is
+    the latest `updated` time by window.
+    """
 
     windows: Sequence[Window]
     first_index: int
@@ -39,15 +43,15 @@ class Chunk:
         self._starts = [window.start for window in self.windows]
 
     def note(self, page: Page) -> None:
-        """Count what the page took."""
+        """Count the page's requests."""
         self.requests += page.requests
         self.asked_at = min(self.asked_at or page.observed_at, page.observed_at)
 
     def index_of(self, query: ListingQuery, record: Record) -> int | None:
-        """The load-wide index of the window that a record of this query falls in, which notes its time.
+        """The load-wide index of the window that a record of this query falls in; its time is recorded in `newest`.
 
-        None for one of no window, or that another query of the chunk returns. An object whose time cannot be read is
-        kept, and counted in the last window.
+        None if the record falls in no window, or if another query of the chunk returns it. An object without a readable
+        time is kept, and counted in the last window.
         """
         updated = record.updated_at
         if query.since is not None and not self._is_first(query, record):
@@ -61,7 +65,7 @@ class Chunk:
         return index
 
     def _is_first(self, query: ListingQuery, record: Record) -> bool:
-        """Whether this query covers the record, and no overlap has returned this state before."""
+        """Whether this query covers the record, and no overlapping query has returned this state before."""
         state = query.variant, record.id, record.updated_at
         if not query.covers(record.updated_at) or state in self._in_splits:
             return False
@@ -69,7 +73,7 @@ class Chunk:
         return True
 
     def complete(self) -> list[CompletedWindow]:
-        """Every window of the chunk as done. What one request returned for many counts on the first."""
+        """Every window of the chunk, as completed. All requests are counted on the first window."""
         assert self.asked_at is not None
         self._in_splits.clear()
         return [
@@ -84,11 +88,11 @@ class Chunk:
 
 
 def chunks_of(listing: Listing, windows: Sequence[Window], now: datetime, *, split: bool = True) -> Iterator[Chunk]:
-    """These contiguous windows in order; `split` reads a long listing without an upper bound by several queries."""
+    """The chunks of these contiguous windows. `split` divides a long listing without an upper bound into queries."""
     start, end = windows[0].start, windows[-1].end
     count = 1
     if listing.time_operators[1] is not None:
-        count = max(1, min(MOST_CHUNKS, (end - start) // SHORTEST_CHUNK))
+        count = max(1, min(MAX_CHUNKS, (end - start) // SHORTEST_CHUNK))
     length = -(-len(windows) // count)
     for first in range(0, len(windows), length):
         part = windows[first : first + length]

@@ -1,8 +1,8 @@
-"""How long requests take by the published rates alone. Answers take their time besides: this is the least."""
+"""How long requests take at the published rates: a lower bound, as the time of the answers is added."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from klaviyo_pipeline.catalog import ENDPOINTS
 from klaviyo_pipeline.klaviyo.pacing import padded_windows
@@ -13,22 +13,22 @@ _REPORTS = frozenset(report.endpoint.name for report in API_REPORTS.values())
 
 
 def pace(endpoint: Endpoint, requests: int, scale: float) -> float:
-    """Seconds from the first to the last of so many requests, each sent as early as the pacing allows."""
+    """Seconds from the first to the last of this many requests, each sent as early as the pacing allows."""
     seconds, left = 0.0, max(0, requests - 1)
-    for most, span in sorted(padded_windows(endpoint, scale), key=lambda window: window[1], reverse=True):
-        seconds += left // most * span
-        left %= most
+    for limit, length in sorted(padded_windows(endpoint, scale), key=lambda window: window[1], reverse=True):
+        seconds += left // limit * length
+        left %= limit
     return seconds
 
 
 def whole_sync(requests: Mapping[str, int], scale: float) -> float:
-    """Seconds of so many requests by endpoint, as a sync sends them: entities side by side, then reports."""
-    entities = _longest((one for one in requests.items() if one[0] not in _REPORTS), scale)
-    return entities + _longest((one for one in requests.items() if one[0] in _REPORTS), scale)
+    """Seconds that these requests take in a sync, by endpoint: first all entities concurrently, then all reports."""
+    entities = _longest({name: count for name, count in requests.items() if name not in _REPORTS}, scale)
+    return entities + _longest({name: count for name, count in requests.items() if name in _REPORTS}, scale)
 
 
 def format_duration(seconds: float) -> str:
-    """A span of time as a person says it."""
+    """A duration for people, such as "5 min"."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 60:
         return f"{round(seconds)} s"
@@ -38,10 +38,10 @@ def format_duration(seconds: float) -> str:
 
 
 def time_left(endpoint: Endpoint, requests: int, scale: float) -> str:
-    """What so many requests take at least after one that was just sent, for a line of progress; empty if nothing."""
+    """The least time that this many further requests take, for a line of progress; empty if none."""
     seconds = pace(endpoint, requests + 1, scale) if requests else 0.0
     return f", {format_duration(seconds)} or more left at the published rates" if seconds else ""
 
 
-def _longest(requests: Iterable[tuple[str, int]], scale: float) -> float:
-    return max((pace(ENDPOINTS[name], count, scale) for name, count in requests), default=0.0)
+def _longest(requests: Mapping[str, int], scale: float) -> float:
+    return max((pace(ENDPOINTS[name], count, scale) for name, count in requests.items()), default=0.0)

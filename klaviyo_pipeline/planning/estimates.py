@@ -27,13 +27,13 @@ SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at le
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one asset will take.
+    """The windows, requests and time that one asset needs.
 
-    `windows` lie in the days that were asked for, and `already_there` of them are in the ledger. `to_request` will be
-    asked, in `ranges` runs: those that lack, the trailing ones, and small gaps between. A census has no windows, and
-    one run or none. `endpoint` is None where Klaviyo is not asked. `basis` says
-    what `requests` is: `exact`; an `estimate` by the rows that the table holds; or `at least`, where the table cannot
-    know how much is there. `seconds` is the least that the published rates allow.
+    `windows` are all windows of the requested days; `already_there` of them are done in the ledger. `to_request` will
+    be requested, in `ranges` runs: the missing windows, the trailing ones, and small gaps in between. A census has no
+    windows, and one run or none. `endpoint` is None if Klaviyo is not called. `basis` qualifies `requests`: `exact`;
+    `estimate`, by the number of stored rows; or `at least`, if the table may lack rows. `seconds` is the shortest time
+    that the published rates allow.
     """
 
     asset: str
@@ -48,7 +48,7 @@ class Estimate:
 
     @property
     def requests_text(self) -> str:
-        """The number of requests, with how sure it is."""
+        """The number of requests, with its precision."""
         return f"{SIGNS[self.basis]}{self.requests:,}"
 
 
@@ -56,8 +56,8 @@ class Estimate:
 class Estimator:
     """Estimates one account's sync at `now` (UTC, the database's clock).
 
-    `connection` is None where the schema is not migrated: everything counts as missing then. `conversion_metrics` are
-    those that reports will be asked with, by asset, as far as they are known.
+    `connection` is None if the schema is not migrated: everything counts as missing then. `conversion_metrics` are the
+    metrics that the reports will be requested with, by asset, if known.
     """
 
     account: Account
@@ -66,15 +66,18 @@ class Estimator:
     conversion_metrics: Mapping[str, str] = field(default_factory=dict)
 
     def estimates(self, request: SyncRequest) -> list[Estimate]:
-        """One for each asset of the request, in its order."""
+        """One estimate for each asset of the request, in its order."""
         return [self._estimate(asset, request) for asset in request.assets]
 
     def _estimate(self, asset: str, request: SyncRequest) -> Estimate:
-        return self._census(asset, request) if asset in CENSUSES else self._windowed(asset, request)
+        if asset in CENSUSES:
+            due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
+            return self.census(asset, due=due)
+        return self.windowed(asset, request, self._ranges(asset, self._every(asset, request), request))
 
-    def _windowed(self, asset: str, request: SyncRequest) -> Estimate:
+    def windowed(self, asset: str, request: SyncRequest, ranges: Sequence[Sequence[Window]]) -> Estimate:
+        """The estimate of an asset with windows, of which these ranges are synced, each by one run."""
         every = self._every(asset, request)
-        ranges = self._ranges(asset, every, request)
         there = self._done(asset) & {window.start for window in every}
         requests, basis, endpoint = self._cost(asset, ranges, there)
         return Estimate(
@@ -89,9 +92,9 @@ class Estimator:
             seconds=self._seconds(endpoint, requests),
         )
 
-    def _census(self, asset: str, request: SyncRequest) -> Estimate:
+    def census(self, asset: str, *, due: bool) -> Estimate:
+        """The estimate of a census, which runs only if it is due."""
         listing = CENSUSES[asset]
-        due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
         requests = self._pages(listing).of_everything() if due else 0
         basis: Basis = "at least" if due and not self._all_listed_once(listing.entity) else "estimate"
         endpoint = listing.list_endpoint.name
@@ -106,11 +109,11 @@ class Estimator:
             spec = REPORTS[asset]
             requests = sum(reports_of(spec, windows) for windows in ranges)
             if requests and self._may_be_refused(spec):
-                # Asked for all statistics at first.
+                # The first request is for all statistics.
                 return requests + 1, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
         requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
-        # The open window is never done; what a day brings does not make another page of it.
+        # The open window is never done; one day of changes rarely needs another page.
         requested_before = all(
             window.start in there for windows in ranges for window in windows if window.end <= self.now
         )
@@ -123,7 +126,7 @@ class Estimator:
             return [list(every)] if every and not nothing_to_sum_up else []
         ranges = self._planned(asset, request)
         if asset in METRICS and METRICS[asset].report in request.assets:
-            # What the report is about to ask, the metrics compute anew.
+            # The metrics recompute the days that the report will request.
             reported = self._planned(METRICS[asset].report, request)
             wanted = [window for windows in (*ranges, *reported) for window in windows]
             return contiguous_ranges(every, wanted, join_gaps=JOINED_GAP_DAYS)
@@ -145,17 +148,17 @@ class Estimator:
         return set(ledger.done(self.connection, conversion_metric_id=self.conversion_metrics.get(asset)))
 
     def _may_be_refused(self, spec: ReportAsset) -> bool:
-        """Whether Klaviyo has refused statistics of this report, and is to be asked for them again."""
+        """Whether a refusal of this report has expired, so that its statistics are requested again."""
         metric_id = self.conversion_metrics.get(spec.name)
         if self.connection is None or metric_id is None:
             return False
         return any(
-            (one.report, one.metric_id) == (spec.report.name, metric_id) and not one.holds(self.now)
-            for one in refusals(self.connection, self.account.slug)
+            (refusal.report, refusal.metric_id) == (spec.report.name, metric_id) and not refusal.holds(self.now)
+            for refusal in refusals(self.connection, self.account.slug)
         )
 
     def _all_listed_once(self, entity: str) -> bool:
-        """Whether a census has brought every object: the table then knows how many there are."""
+        """Whether a census has listed every object: the table then has all of them."""
         if self.connection is None:
             return False
         return CensusRecord(self.account.slug, entity).last_complete(self.connection) is not None
@@ -172,9 +175,9 @@ class Estimator:
 
 
 def reports_of(spec: ReportAsset, windows: Sequence[Window]) -> int:
-    """Requests for these contiguous days of a report: none for what lies before its first day.
+    """Requests for these contiguous days of a report: none for days before its first day.
 
-    A report that does not fit on one page takes more; pages hold thousands of groups.
+    A report that does not fit on one page takes more; a page has thousands of groups.
     """
     spans = [windows[first : first + spec.days_per_request] for first in range(0, len(windows), spec.days_per_request)]
     first_day = spec.report.first_day

@@ -1,4 +1,4 @@
-"""What a sync has to ask: the windows that the ledger lacks, and the trailing ones that may still change."""
+"""The windows that a sync requests: those that the ledger lacks, and the trailing ones that may still change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ from klaviyo_pipeline.windows import Window, WindowPlan, contiguous_ranges, enti
 
 CENSUS_IS_FRESH = timedelta(hours=20)
 JOINED_GAP_DAYS = 7
-"""Windows between two missing ones that are asked again rather than left out: one listing instead of two."""
+"""A gap of up to this many days between missing windows is requested again: one listing instead of two."""
 
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """What was asked for: assets by name, days inclusive in the account's zone, and whether to ask again."""
+    """A requested sync: assets by name, the first and last day in the account's zone, and the options.
+
+    `force` also requests windows that are done.
+    """
 
     assets: Sequence[str]
     first: date
@@ -30,23 +33,24 @@ class SyncRequest:
     force: bool = False
     accept_deletes: bool = False
     named: bool = False
-    """Whether the assets were named, rather than all by default: a named census always runs."""
+    """Whether the user named the assets; a named census always runs."""
 
     @cached_property
     def stages(self) -> list[list[list[str]]]:
-        """The order of it: stages one after the other, of chains side by side, of assets one after the other."""
+        """The assets in order: the stages run one after the other, the groups of a stage concurrently, the assets of a
+        group one after the other."""
         entities = [
             [asset for asset in self.assets if asset in (name, census_name(one))] for name, one in ENTITIES.items()
         ]
         reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
-        # After the censuses: tags that these brought by their ids alone have their names then.
+        # After the censuses, which store new tags by id only: the listing of tags then adds their names.
         tags = [asset for asset in self.assets if asset == TAGS.entity]
         return [[group for group in groups if group] for groups in (entities, [*reports, tags])]
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans one account's sync from what its ledger says at `now` (UTC, the database's clock)."""
+    """Plans one account's sync from its ledger at `now` (UTC, the database's clock)."""
 
     account: Account
     now: datetime
@@ -54,7 +58,7 @@ class Planner:
     def windows(
         self, connection: sa.Connection, asset: str, request: SyncRequest, *, conversion_metric_id: str | None = None
     ) -> list[list[Window]]:
-        """The contiguous ranges of windows that this partitioned asset has to ask, each one run."""
+        """The contiguous ranges of windows that this partitioned asset requests, one run each."""
         plan = self._plan(asset)
         every = plan.between(request.first, min(request.last, self.account.today(self.now)), self.now)
         if request.force:
@@ -62,11 +66,11 @@ class Planner:
         elif asset in METRICS:
             wanted = self._stale_metrics(connection, asset, every)
         else:
-            wanted = self._lacking(connection, asset, every, conversion_metric_id)
+            wanted = self._missing_or_trailing(connection, asset, every, conversion_metric_id)
         return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
 
     def missing(self, connection: sa.Connection, asset: str) -> list[list[Window]]:
-        """The ranges of windows that have ended and that the ledger lacks: never asked, failed, or asked too early."""
+        """The ranges of ended windows that are not done: never requested, failed, or requested too early."""
         every = self._ended_of_entities if asset in ENTITIES else self._ended_of_reports
         if asset in METRICS:
             wanted = self._stale_metrics(connection, asset, every)
@@ -76,7 +80,7 @@ class Planner:
         return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
-        """Whether this census, or that of the tags, is to run: it was named, forced, or the last good one is old."""
+        """Whether this census (or the tags') runs: it was named or forced, or the last complete one is too old."""
         if request.force or request.named:
             return True
         last = CensusRecord(self.account.slug, CENSUSES[asset].entity).last_complete(connection)
@@ -100,7 +104,7 @@ class Planner:
     def _joined_gap(self, asset: str) -> int:
         return JOINED_GAP_DAYS * (1 if self._plan(asset).daily else 24)
 
-    def _lacking(
+    def _missing_or_trailing(
         self, connection: sa.Connection, asset: str, every: Sequence[Window], conversion_metric_id: str | None
     ) -> list[Window]:
         done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=conversion_metric_id)
@@ -111,7 +115,7 @@ class Planner:
         return [window for window in every if window.end > trailing or window.start not in done]
 
     def _stale_metrics(self, connection: sa.Connection, asset: str, every: Sequence[Window]) -> list[Window]:
-        """Windows whose report was synced after their metrics, or not computed yet."""
+        """Windows whose metrics were not computed yet, or before the latest report."""
         if not every:
             return []
         stale = Metrics(self.account.slug, METRICS[asset]).stale(connection, every[0].start, every[-1].start)

@@ -9,14 +9,15 @@ from math import ceil
 import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.rates import DAY, Endpoint
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 @dataclass(frozen=True)
 class Quota:
-    """`wanted` requests against the `per_day` that Klaviyo publishes for this endpoint.
+    """`wanted` requests, compared with the `per_day` quota that Klaviyo publishes for this endpoint.
 
-    `spent` counts what this schema's pacing let through in the last 24 hours; the quota is the account's, and other
-    tools take from it unseen.
+    `spent` counts the requests of the last 24 hours in this schema's pacing. The quota is the account's: requests of
+    other tools also use it, and are not counted here.
     """
 
     endpoint: str
@@ -26,23 +27,23 @@ class Quota:
 
     @property
     def share(self) -> float:
-        """Of one day's quota; above 1 it takes more than a day."""
+        """The share of one day's quota; above 1, the requests take more than a day."""
         return self.wanted / self.per_day
 
     @property
     def days(self) -> int:
-        """Days until the last report is asked: 1 is today, 0 that none is wanted."""
+        """Days until the last report is requested: 1 means today, 0 means none is wanted."""
         return ceil((self.spent + self.wanted) / self.per_day) if self.wanted else 0
 
 
 def daily_limit(endpoint: Endpoint) -> int | None:
-    """Requests that Klaviyo allows in a day; None where only shorter spans are limited."""
+    """Requests that Klaviyo allows per day; None if it limits only shorter periods."""
     return next((rate.requests for rate in endpoint.rates if rate.seconds == DAY), None)
 
 
 def spent_today(connection: sa.Connection, schema: str, endpoint: Endpoint, now: datetime) -> int:
-    """Requests of the last 24 hours, by the pacing's memory."""
-    pacing = sa.table("api_pacing", sa.column("endpoint"), sa.column("slots"), schema=schema)
+    """Requests of the last 24 hours, from the slots of the pacing."""
+    pacing = system_table(schema, "api_pacing")
     slots = sa.select(sa.func.unnest(pacing.c.slots).label("at")).where(pacing.c.endpoint == endpoint.name)
     recent = slots.subquery()
     query = sa.select(sa.func.count()).select_from(recent).where(recent.c.at > now - timedelta(seconds=DAY))

@@ -1,4 +1,4 @@
-"""The row that says whose schema this is, and how its time is cut."""
+"""The table `account`: which Klaviyo account the schema belongs to, and how its time is divided into windows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 class AccountRefused(RuntimeError):
-    """The key is another account's, or the windows would be cut otherwise than those in the ledger."""
+    """The key belongs to another account, or the windows of the ledger have another time zone or length."""
 
 
-# Schemas of this database that hold an account, as far as the role may read them.
+# The schemas of this database that belong to an account and that the role may read.
 _SCHEMAS = sa.text("""
 SELECT schemas.nspname
 FROM pg_namespace AS schemas
@@ -28,25 +29,17 @@ ORDER BY schemas.nspname
 """)
 
 
-def _table(schema: str) -> sa.TableClause:
-    names = (
-        "singleton account_id timezone currency window_timezone sync_window start_date attribution_days "
-        "conversion_metric_id verified_at"
-    )
-    return sa.table("account", *(sa.column(name) for name in names.split()), schema=schema)
-
-
 def check_schema_owner(connection: sa.Connection, account: Account, account_id: str | None) -> str | None:
-    """The id of the Klaviyo account that the schema holds; None while it is nobody's. Changes nothing.
+    """The id of the Klaviyo account that the schema belongs to; None if it belongs to none yet. Changes nothing.
 
-    Raises `AccountRefused` as `bind_schema` does; without an `account_id` only the windows are compared.
+    Raises `AccountRefused` as `bind_schema` does. Without an `account_id` it compares only the windows.
     """
-    row = connection.execute(sa.select(_table(account.slug))).mappings().first()
+    row = connection.execute(sa.select(system_table(account.slug, "account"))).mappings().first()
     if row is None:
         return None
     if account_id is not None and row["account_id"] != account_id:
         raise AccountRefused(
-            f"schema {account.slug!r} holds Klaviyo account {row['account_id']}, and {account.api_key_variable} "
+            f"schema {account.slug!r} belongs to Klaviyo account {row['account_id']}, but {account.api_key_variable} "
             f"is a key of account {account_id}: set KLAVIYO_ACCOUNT to another name, or use the right key."
         )
     _same_windows(connection, account, str(row["window_timezone"]), str(row["sync_window"]))
@@ -62,14 +55,14 @@ def bind_schema(
     currency: str | None,
     verified_at: datetime,
 ) -> list[str]:
-    """Take the schema for this account, or refuse before anything is written.
+    """Bind the schema to this account, or refuse before anything is written.
 
-    `account_id`, `timezone` and `currency` are what Klaviyo says of the key. Raises `AccountRefused` where the
-    schema holds another account, or where the ledger has windows of another zone or length. Returns the other
-    schemas with the same account where this one was nobody's before.
+    Klaviyo returns `account_id`, `timezone` and `currency` for the key. Raises `AccountRefused` if the schema belongs
+    to another account, or if the windows of the ledger have another time zone or length. If the schema was not bound
+    before, returns the other schemas that belong to the same account.
     """
     is_new = check_schema_owner(connection, account, account_id) is None
-    table = _table(account.slug)
+    table = system_table(account.slug, "account")
     row_values = {
         "account_id": account_id,
         "timezone": timezone,
@@ -92,26 +85,26 @@ def bind_schema(
             where=sa.and_(table.c.account_id == account_id, changed),
         )
     )
-    # Two accounts may have found the schema empty at once: the one that came second is refused all the same.
+    # Two accounts may bind an empty schema at the same time: the second one is refused here.
     check_schema_owner(connection, account, account_id)
     return other_schemas(connection, account.slug, account_id) if is_new else []
 
 
 def stored_account_id(connection: sa.Connection, schema: str) -> str | None:
-    """The id of the Klaviyo account that the schema holds; None while it is nobody's."""
-    found: str | None = connection.execute(sa.select(_table(schema).c.account_id)).scalar()
-    return found
+    """The id of the Klaviyo account that the schema belongs to; None if it belongs to none yet."""
+    account_id: str | None = connection.execute(sa.select(system_table(schema, "account").c.account_id)).scalar()
+    return account_id
 
 
 def other_schemas(connection: sa.Connection, schema: str, account_id: str) -> list[str]:
-    """The other schemas of this database that hold this Klaviyo account, as far as the role may read them."""
+    """The other schemas of this database that belong to this Klaviyo account and that the role may read."""
     others = [name for name in connection.execute(_SCHEMAS).scalars() if name != schema]
     return [name for name in others if stored_account_id(connection, name) == account_id]
 
 
 def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id: str) -> None:
-    """Keep the metric that reports are asked with."""
-    table = _table(schema)
+    """Store the conversion metric of the latest report requests."""
+    table = system_table(schema, "account")
     connection.execute(
         sa.update(table)
         .values(conversion_metric_id=metric_id)
@@ -120,26 +113,26 @@ def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id
 
 
 def reset_windows(connection: sa.Connection, account: Account) -> int:
-    """Forget which windows were synced, so that time may be cut anew; return how many. Data tables stay."""
-    windows = sa.table("sync_windows", schema=account.slug)
-    forgotten = connection.execute(sa.delete(windows)).rowcount
+    """Delete all windows from the ledger, so that their zone and length may change; return how many. Data stays."""
+    windows = system_table(account.slug, "sync_windows")
+    deleted = connection.execute(sa.delete(windows)).rowcount
     connection.execute(
-        sa.update(_table(account.slug)).values(
+        sa.update(system_table(account.slug, "account")).values(
             window_timezone=account.timezone, sync_window=account.sync_window, start_date=account.start_date
         )
     )
-    return forgotten
+    return deleted
 
 
 def _same_windows(connection: sa.Connection, account: Account, timezone: str, sync_window: str) -> None:
     if sync_window == account.sync_window and same_zone(timezone, account.timezone):
         return
-    windows = sa.table("sync_windows", schema=account.slug)
+    windows = system_table(account.slug, "sync_windows")
     if not connection.execute(sa.select(sa.exists().select_from(windows))).scalar_one():
         return
     raise AccountRefused(
-        f"schema {account.slug!r} was synced in {sync_window} windows of {timezone}, and the settings say "
+        f"schema {account.slug!r} was synced in {sync_window} windows of {timezone}, but the settings define "
         f"{account.sync_window} windows of {account.timezone}: set KLAVIYO_TIMEZONE={timezone} and "
-        f"KLAVIYO_SYNC_WINDOW={sync_window}, or run `klaviyo-pipeline reset-windows` to cut the windows anew "
-        "(rows stay, every window is asked again)."
+        f"KLAVIYO_SYNC_WINDOW={sync_window}, or run `klaviyo-pipeline reset-windows` to reset the windows "
+        "(rows stay, every window is requested again)."
     )

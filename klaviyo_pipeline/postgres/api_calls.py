@@ -1,4 +1,4 @@
-"""The record of what each run asked of Klaviyo."""
+"""The table `api_calls`: how many requests each run sent to Klaviyo, and how long it waited."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.klaviyo.api_usage import EndpointCount
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 COUNTS = ("requests", "throttled", "retries", "rows", "waited_seconds", "read_seconds")
 
 
 @dataclass(frozen=True)
 class EndpointWait:
-    """What runs waited for one endpoint, with their counts of it."""
+    """How many requests some runs sent to one endpoint, and how long they waited for it."""
 
     endpoint: str
     requests: int
@@ -25,14 +26,9 @@ class EndpointWait:
     waited_seconds: float
 
 
-def _table(schema: str) -> sa.TableClause:
-    names = ("run_id", "endpoint", *COUNTS, "first_at", "last_at")
-    return sa.table("api_calls", *(sa.column(name) for name in names), schema=schema)
-
-
 def remember_calls(connection: sa.Connection, schema: str, run_id: str, counts: Mapping[str, EndpointCount]) -> None:
-    """Add these counts to those of the run: its assets have a session each."""
-    table, now = _table(schema), time.monotonic()
+    """Add these counts to those of the run: each asset of a run has its own session."""
+    table, now = system_table(schema, "api_calls"), time.monotonic()
     for endpoint, count in sorted(counts.items()):
         insert = pg.insert(table).values(
             run_id=run_id,
@@ -52,8 +48,8 @@ def remember_calls(connection: sa.Connection, schema: str, run_id: str, counts: 
 
 
 def waits(connection: sa.Connection, schema: str, run_ids: Sequence[str]) -> list[EndpointWait]:
-    """What these runs waited for each endpoint, longest first."""
-    table = _table(schema)
+    """How long these runs waited for each endpoint, longest first."""
+    table = system_table(schema, "api_calls")
     waited = sa.func.sum(table.c.waited_seconds)
     query = (
         sa.select(table.c.endpoint, sa.func.sum(table.c.requests), sa.func.sum(table.c.throttled), waited)
@@ -62,7 +58,9 @@ def waits(connection: sa.Connection, schema: str, run_ids: Sequence[str]) -> lis
         .order_by(waited.desc(), table.c.endpoint)
     )
     rows = connection.execute(query)
-    return [EndpointWait(name, int(requested), int(late), float(seconds)) for name, requested, late, seconds in rows]
+    return [
+        EndpointWait(name, int(requests), int(throttled), float(seconds)) for name, requests, throttled, seconds in rows
+    ]
 
 
 def _ago(seconds: float) -> sa.ColumnElement[object]:

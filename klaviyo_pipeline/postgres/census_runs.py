@@ -1,4 +1,4 @@
-"""The record of full listings, and what the table holds that a listing did not show."""
+"""The table `census_runs`: full listings of an entity, and the stored objects that a listing lacked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 ERROR_LENGTH = 2_000
 
@@ -21,14 +22,10 @@ class CensusRecord:
 
     @property
     def _runs(self) -> sa.TableClause:
-        names = (
-            "entity started_at finished_at status rows_listed rows_inserted rows_updated rows_unchanged rows_deleted "
-            "requests run_id error"
-        )
-        return sa.table("census_runs", *(sa.column(name) for name in names.split()), schema=self.schema)
+        return system_table(self.schema, "census_runs")
 
     def last_complete(self, connection: sa.Connection) -> datetime | None:
-        """When the last complete census began."""
+        """When the last complete census started."""
         runs = self._runs
         query = sa.select(sa.func.max(runs.c.started_at)).where(
             runs.c.entity == self.entity, runs.c.status == "complete"
@@ -65,7 +62,7 @@ class CensusRecord:
         requests: int,
         run_id: str,
     ) -> None:
-        """Note a census in which every object was listed and every absent one asked for."""
+        """Record a census that listed every object and requested every missing one by id."""
         connection.execute(
             sa.insert(self._runs).values(
                 entity=self.entity,
@@ -83,7 +80,7 @@ class CensusRecord:
         )
 
     def failed(self, connection: sa.Connection, *, began: datetime, run_id: str, error: str) -> None:
-        """Note why a census failed."""
+        """Record why a census failed."""
         connection.execute(
             sa.insert(self._runs).values(
                 entity=self.entity,

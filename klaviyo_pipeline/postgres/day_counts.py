@@ -1,4 +1,4 @@
-"""Days of a report or of its metrics whose rows are other in number than the ledger counted."""
+"""Days of a report or of its metrics whose number of rows differs from the ledger's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from klaviyo_pipeline.postgres.ledger import Ledger
 def days_that_differ(
     connection: sa.Connection, account: Account, name: str, first: date | None = None, last: date | None = None
 ) -> list[date]:
-    """The synced days of the table `name`, from `first` to `last`, in order; in one statement, so in one snapshot."""
+    """These days of the table `name`, from `first` to `last`, in order. One statement, so one snapshot."""
     ledger = Ledger(account.slug, name).table
     stored = sa.table(name, sa.column("date", sa.Date), schema=account.slug)
     day = sa.cast(sa.func.timezone(account.timezone, ledger.c.window_start), sa.Date)

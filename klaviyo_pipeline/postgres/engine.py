@@ -1,8 +1,7 @@
 """Connections to the warehouse.
 
-One libpq URL (`postgresql://…`) is what people write; SQLAlchemy is given psycopg 3 explicitly. Nothing relies
-on a session but on what a pooler in transaction mode keeps for each client (see `sessions`): no prepared statements,
-no session locks.
+Users set a libpq URL (`postgresql://…`); the driver is always psycopg 3. The code relies only on the session state
+that a pooler in transaction mode keeps for each client (see `sessions`): no prepared statements, no session locks.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from klaviyo_pipeline.postgres.server.embedded import project_server
 from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
 
 POOL_SIZE = 3
-"""Sessions that a process opens at most for one URL: one writes, the others keep the pace and read meanwhile."""
+"""The most sessions that a process opens for one URL: one writes, the others reserve request slots and read."""
 
 RETRY_PAUSES = (0.5, 2.0, 5.0)
-"""Seconds before the second, third and fourth attempt: a server restarts within these."""
+"""Seconds before the second, third and fourth attempt: enough time for a server to restart."""
 
-# SQLSTATEs that say nothing against doing the same again: shutting down, crashed, starting up, serialization
-# failure, deadlock; and the class of lost connections.
-PASSING_STATES = frozenset({"57P01", "57P02", "57P03", "40001", "40P01"})
-CONNECTION_TROUBLE = "08"
+# SQLSTATEs after which the same transaction may succeed: shutting down, crashed, starting up, serialization failure,
+# deadlock; and the class of connection errors.
+TRANSIENT_STATES = frozenset({"57P01", "57P02", "57P03", "40001", "40P01"})
+CONNECTION_CLASS = "08"
 
 Result = TypeVar("Result")
 
@@ -51,11 +50,11 @@ NOT_MIGRATED = (
 
 
 class RightsMissing(RuntimeError):
-    """The role lacks a right on a table or schema; one line that says where its owner and the grant are named."""
+    """The role lacks a right on a table or schema; one line that names the command which reports owner and grant."""
 
 
 def json_text(value: object) -> bytes:
-    """JSON for jsonb columns, Decimals digit for digit. orjson, but for integers beyond 64 bits, which it refuses."""
+    """JSON for jsonb columns; Decimals stay exact. orjson writes it, unless an integer has more than 64 bits."""
     try:
         return orjson.dumps(value, default=_exact)
     except TypeError:
@@ -64,7 +63,7 @@ def json_text(value: object) -> bytes:
 
 def _exact(value: object) -> orjson.Fragment:
     if not isinstance(value, Decimal):
-        raise TypeError(f"no JSON: {type(value).__name__}")
+        raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
     return orjson.Fragment(str(value))
 
 
@@ -72,14 +71,14 @@ set_json_dumps(json_text)
 
 
 def warehouse_url(database_url: str | None) -> str:
-    """The warehouse's libpq URL: the given one, or else that of the embedded server, which is started."""
+    """The warehouse's libpq URL: the given one, or that of the embedded server, which this call starts."""
     if database_url:
         return database_url
     return project_server().start()
 
 
 def create_engine(url: str) -> sa.Engine:
-    """An engine over psycopg 3 for a libpq URL. Connecting raises `UnfitDatabase` where it cannot hold UTF-8."""
+    """An engine over psycopg 3 for a libpq URL. Connecting raises `UnfitDatabase` if the database is not UTF-8."""
     engine = sa.create_engine(
         sa.engine.make_url(url).set(drivername="postgresql+psycopg"),
         connect_args={
@@ -88,20 +87,20 @@ def create_engine(url: str) -> sa.Engine:
             "application_name": "klaviyo_pipeline",
             "client_encoding": ENCODING,
         },
-        # Stated by each BEGIN: the write path rests on it, and the database or the role may have another default.
+        # Each BEGIN sets it: the write path relies on it, and the database or the role may have another default.
         isolation_level="READ COMMITTED",
         pool_size=POOL_SIZE,
         max_overflow=0,
         pool_pre_ping=True,
         json_serializer=lambda value: json_text(value).decode(),
     )
-    # Before SQLAlchemy looks at the session itself.
+    # Runs before SQLAlchemy's own queries on a new session.
     sa.event.listen(engine, "connect", _prepared, insert=True)
     return engine
 
 
 DEFAULT_ISOLATION = "default_isolation"
-"""What `Connection.info` knows of the session under this name: how isolated a statement in autocommit is."""
+"""The key in `Connection.info` of the session's default isolation level: that of a statement in autocommit."""
 
 
 def _prepared(driver: psycopg.Connection[Any], record: sa.pool.ConnectionPoolEntry) -> None:
@@ -117,9 +116,9 @@ _shared_lock = threading.Lock()
 
 @contextmanager
 def shared_engine(url: str) -> Iterator[sa.Engine]:
-    """The process's engine for this URL: one for all who use it at the same time, disposed of after the last.
+    """The process's engine for this URL: shared by all users at the same time, disposed of after the last.
 
-    A run asks for an engine in several places, one within another; each with sessions of its own would hold several.
+    A run opens an engine in several nested places; with an engine each, it would hold too many sessions.
     """
     with _shared_lock:
         engine, users = _shared.get(url) or (create_engine(url), 0)
@@ -137,7 +136,7 @@ def shared_engine(url: str) -> Iterator[sa.Engine]:
 
 @contextmanager
 def clear_errors(url: str) -> Iterator[None]:
-    """Turn connection trouble, missing tables and missing rights into one clear line."""
+    """Raise connection errors, missing tables and missing rights as errors of one clear line."""
     try:
         yield
     except (sa.exc.OperationalError, psycopg.OperationalError) as error:
@@ -159,28 +158,28 @@ def clear_errors(url: str) -> Iterator[None]:
 
 @contextmanager
 def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A connection that sees one moment of the database, in a transaction that cannot write."""
+    """A connection in a read-only transaction that sees one snapshot of the database."""
     options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     with engine.connect().execution_options(**options) as connection:
         yield connection
 
 
 def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
-    """What `work` returns, run in one transaction; run again where the database itself was in trouble.
+    """Run `work` in one transaction and return its result; retry after a transient error of the database.
 
-    A restarted server, a cut connection or a broken deadlock passes: the transaction is gone as a whole, so `work`
-    must be safe to repeat, also after a commit whose answer was lost. Anything else, a full disk or a statement
-    timeout among it, is raised as it is.
+    A restarted server, a lost connection and a deadlock are transient: Postgres rolls the whole transaction back.
+    `work` must be safe to repeat, even after a commit whose confirmation was lost. Any other error, such as a full
+    disk or a statement timeout, is raised at once.
     """
-    return _tried(engine.begin, work)
+    return _with_retries(engine.begin, work)
 
 
 def in_statements(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
-    """`in_transaction`, but each statement is a transaction of its own, which spares a short one two round trips.
+    """Like `in_transaction`, but each statement is its own transaction: this saves two round trips.
 
-    Where the server, the database or the role sets another isolation level than usual it is one transaction after all.
+    If the default isolation level of the session is not READ COMMITTED, it is one transaction after all.
     """
-    return _tried(lambda: _in_autocommit(engine), work)
+    return _with_retries(lambda: _in_autocommit(engine), work)
 
 
 @contextmanager
@@ -193,32 +192,32 @@ def _in_autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
                 yield connection
 
 
-def _tried(
+def _with_retries(
     begin: Callable[[], AbstractContextManager[sa.Connection]], work: Callable[[sa.Connection], Result]
 ) -> Result:
     for pause in RETRY_PAUSES:
         try:
             with begin() as connection:
                 return work(connection)
-        except (sa.exc.DBAPIError, psycopg.Error) as error:  # what a COPY meets comes as psycopg's own
-            if not _will_pass(error):
+        except (sa.exc.DBAPIError, psycopg.Error) as error:  # an error of a COPY is psycopg's own
+            if not _is_transient(error):
                 raise
             time.sleep(pause)
     with begin() as connection:
         return work(connection)
 
 
-def _will_pass(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
+def _is_transient(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     state = getattr(cause, "sqlstate", None)
     if state is None:
         lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
         return lost or isinstance(cause, psycopg.OperationalError)
-    return state in PASSING_STATES or state.startswith(CONNECTION_TROUBLE)
+    return state in TRANSIENT_STATES or state.startswith(CONNECTION_CLASS)
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong at the root of an error, on one line, without the statement that failed."""
+    """The message of an error's root cause, on one line, without the statement that failed."""
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, sa.exc.DBAPIError):
         cause = cause.__cause__
@@ -232,10 +231,10 @@ def first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def _unreachable(url: str, row_values: str) -> str:
+def _unreachable(url: str, message: str) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
-    first = (first_line(row_values) or "no reason given").rstrip(".")
+    first = (first_line(message) or "no reason given").rstrip(".")
     if parts.password:
         first = first.replace(parts.password, "***")
     return f"cannot connect to Postgres at {where}: {first}. Check KLAVIYO_DATABASE_URL."

@@ -1,7 +1,7 @@
-"""Times that lie ahead of the database's clock, left by a clock that was ahead for a while, and the way out.
+"""Stored times in the future, written while the database's clock was ahead, and how to repair them.
 
-The later observation wins. A row that was observed "tomorrow" therefore wins over everything that is observed until
-then, and a window that was requested "tomorrow" counts as done although it had not ended.
+The later observation wins. A row that was observed "tomorrow" therefore wins over every observation until then, and
+a window that was requested "tomorrow" counts as done although it has not ended.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO
 
 TOLERATED = timedelta(seconds=5)
-"""A server that takes over from another may be this much behind it; such times are soon past."""
+"""A server that takes over from another may be this much behind it. These times are soon in the past."""
 
-NOTES = {"sync_windows": "asked_at", "census_runs": "started_at", "lookup_misses": "missed_at"}
-"""Tables that note when Klaviyo was asked, and the column that says it."""
+REQUEST_TIMES = {"sync_windows": "asked_at", "census_runs": "started_at", "lookup_misses": "missed_at"}
+"""The tables that record when Klaviyo was requested, each with its column for this time."""
 
 REMEDY = (
     "Check that the database's clock is right now, run `klaviyo-pipeline reset-clock`, then `klaviyo-pipeline sync` "
@@ -30,17 +31,17 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def ahead_of_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
-    """How many rows of each table are observed, or were requested, ahead of the clock; tables without any left out."""
-    tables = {**dict.fromkeys(_observed(connection, schema), OBSERVED_AT), **NOTES}
+    """How many rows of each table were observed or requested ahead of the clock; tables without any are left out."""
+    tables = {**dict.fromkeys(_observed(connection, schema), OBSERVED_AT), **REQUEST_TIMES}
     counts = {name: _count(connection, schema, name, column) for name, column in tables.items()}
     return {name: rows for name, rows in counts.items() if rows}
 
 
 def rows_ahead(connection: sa.Connection, schema: str, name: str) -> int:
-    """How many rows of this table, or windows of it in the ledger, are ahead of the clock."""
+    """How many rows of this table, and of its windows in the ledger, are ahead of the clock."""
     windows = sa.column("entity") == name
     return _count(connection, schema, name, OBSERVED_AT) + _count(
-        connection, schema, "sync_windows", NOTES["sync_windows"], windows
+        connection, schema, "sync_windows", REQUEST_TIMES["sync_windows"], windows
     )
 
 
@@ -51,10 +52,10 @@ def _count(connection: sa.Connection, schema: str, name: str, column: str, *whic
 
 
 def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
-    """Set times that lie ahead to the present, in their order, and forget the requests; how many rows, by table.
+    """Move future observation times to just before now, and delete requests in the future; how many rows, by table.
 
-    What was observed ahead of the clock was observed before now. Its order stays: the times become the microseconds
-    before the present one. Windows and censuses that were requested ahead of the clock are due again.
+    A row that was observed ahead of the clock was in truth observed before now. The order stays: the times become the
+    last microseconds before now. Windows and censuses that were requested ahead of the clock are due again.
     """
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     columns = [
@@ -65,28 +66,26 @@ def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
         *(sa.select(table.c[column].label("moment")).where(table.c[column] > now) for table, column in columns)
     )
     moments = sorted(connection.execute(ahead).scalars())
-    past = [now - timedelta(microseconds=len(moments) - place) for place in range(len(moments))]
+    corrected = [now - timedelta(microseconds=len(moments) - place) for place in range(len(moments))]
     given = (
-        sa.func.unnest(*(sa.bindparam(None, times, type_=pg.ARRAY(_TIME)) for times in (moments, past)))
-        .table_valued(sa.column("moment", _TIME), sa.column("past", _TIME))
+        sa.func.unnest(*(sa.bindparam(None, times, type_=pg.ARRAY(_TIME)) for times in (moments, corrected)))
+        .table_valued(sa.column("moment", _TIME), sa.column("corrected", _TIME))
         .render_derived(name="given")
     )
     changed: dict[str, int] = {}
     for table, column in columns if moments else ():
-        update = sa.update(table).values({column: given.c.past}).where(table.c[column] == given.c.moment)
+        update = sa.update(table).values({column: given.c.corrected}).where(table.c[column] == given.c.moment)
         changed[table.name] = max(changed.get(table.name, 0), connection.execute(update).rowcount)
-    for name, column in NOTES.items():
-        noted = sa.table(name, sa.column(column), schema=schema)
-        changed[name] = connection.execute(sa.delete(noted).where(noted.c[column] > now)).rowcount
+    for name, column in REQUEST_TIMES.items():
+        table = sa.table(name, sa.column(column), schema=schema)
+        changed[name] = connection.execute(sa.delete(table).where(table.c[column] > now)).rowcount
     changed["api_pacing"] = _free_slots(connection, schema, now)
     return {name: rows for name, rows in changed.items() if rows}
 
 
 def _free_slots(connection: sa.Connection, schema: str, now: datetime) -> int:
-    """Forget the slots ahead of the clock: the next request would wait for them. Those of the past count on."""
-    pacing = sa.table(
-        "api_pacing", sa.column("slots", pg.ARRAY(_TIME)), sa.column("blocked_until", _TIME), schema=schema
-    )
+    """Delete the slots ahead of the clock: the next request would wait for them. Past slots stay and count."""
+    pacing = system_table(schema, "api_pacing")
     slot = sa.func.unnest(pacing.c.slots).column_valued("slot")
     past = sa.func.array(sa.select(slot).where(slot <= now).order_by(slot).scalar_subquery(), type_=pg.ARRAY(_TIME))
     is_ahead = sa.or_(pacing.c.blocked_until > now, sa.literal(now, _TIME) < sa.func.any(pacing.c.slots))
@@ -94,16 +93,16 @@ def _free_slots(connection: sa.Connection, schema: str, now: datetime) -> int:
 
 
 def _observed(connection: sa.Connection, schema: str) -> list[str]:
-    """Our tables whose rows carry the time of their observation."""
-    there = set(sa.inspect(connection).get_table_names(schema=schema))
-    return [name for name, table in declared_tables().items() if OBSERVED_AT in table.columns and name in there]
+    """The declared tables whose rows have an observation time."""
+    existing = set(sa.inspect(connection).get_table_names(schema=schema))
+    return [name for name, table in declared_tables().items() if OBSERVED_AT in table.columns and name in existing]
 
 
 def _times(connection: sa.Connection, schema: str) -> Iterator[tuple[str, str]]:
-    """Every column that holds the time of an observation, by table. A span's beginning comes before its end."""
-    there = set(sa.inspect(connection).get_table_names(schema=schema))
+    """Every column of observation times, by table. The start of a validity range comes before its end."""
+    existing = set(sa.inspect(connection).get_table_names(schema=schema))
     for name in _observed(connection, schema):
         own = [column for column in ("deleted_at",) if column in declared_tables()[name].columns]
         yield from ((name, column) for column in (OBSERVED_AT, *own))
-        if f"{name}_superseded" in there:
+        if f"{name}_superseded" in existing:
             yield from ((f"{name}_superseded", column) for column in (VALID_FROM, VALID_TO, *own))

@@ -1,7 +1,7 @@
-"""The ledger: what was asked of Klaviyo, window by window, and what came.
+"""The ledger, the table `sync_windows`: when each window was requested, and how many rows it had.
 
-A row says `synced` exactly when the window's rows are in the table: it is written in the transaction of the last
-batch of its data. A failed attempt leaves its reason, and never takes `synced` away.
+A window is `synced` exactly when its rows are in the table: its ledger row is written in the transaction of the last
+batch of its data. A failed attempt stores its error, and never changes a `synced` window to `failed`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.windows import Window
 
 PRESENT_MARGIN = timedelta(seconds=5)
-"""Klaviyo refuses to be asked about the last seconds; a window is done when it was asked this long after its end."""
+"""Klaviyo refuses requests for the last few seconds: a window is done when it was requested this long after its end."""
 
 ERROR_LENGTH = 2_000
 
 
 @dataclass(frozen=True)
 class SyncedWindow:
-    """A window whose rows are complete: when it was asked (UTC), what came, how many requests it took.
+    """A window whose rows are complete: when it was requested (UTC), and its counts of rows and requests.
 
-    `newest` is the latest time (UTC) that an object of the window was updated at; None without any.
+    `newest` is the latest `updated` time (UTC) of its objects; None without any.
     """
 
     window: Window
@@ -44,9 +45,9 @@ class SyncedWindow:
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What a report's figures depend on, and what the account was set to when it was asked; None for entities.
+    """The conversion metric of a report request, and the account's settings at that time; None for entities.
 
-    `refused_statistics` are those that Klaviyo does not give for the metric.
+    `refused_statistics` are those that Klaviyo refuses for the metric.
     """
 
     conversion_metric_id: str | None = None
@@ -56,8 +57,8 @@ class ReportContext:
 
 
 def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
-    """When a window of any asset of this account was last synced; None if none ever was."""
-    ledger = sa.table("sync_windows", sa.column("status"), sa.column("finished_at"), schema=schema)
+    """When a window of any asset of this account was last synced; None before the first."""
+    ledger = system_table(schema, "sync_windows")
     moment: datetime | None = connection.execute(
         sa.select(sa.func.max(ledger.c.finished_at)).where(ledger.c.status == "synced")
     ).scalar_one()
@@ -73,35 +74,7 @@ class Ledger:
 
     @property
     def table(self) -> sa.TableClause:
-        return sa.table(
-            "sync_windows",
-            *(
-                sa.column(name)
-                for name in [
-                    "entity",
-                    "window_start",
-                    "window_end",
-                    "status",
-                    "asked_at",
-                    "rows_fetched",
-                    "rows_inserted",
-                    "rows_updated",
-                    "rows_unchanged",
-                    "rows_deleted",
-                    "requests",
-                    "attempts",
-                    "run_id",
-                    "started_at",
-                    "finished_at",
-                    "error",
-                    "conversion_metric_id",
-                    "account_timezone",
-                    "account_currency",
-                    "refused_statistics",
-                ]
-            ),
-            schema=self.schema,
-        )
+        return system_table(self.schema, "sync_windows")
 
     def record_synced(
         self,
@@ -111,9 +84,9 @@ class Ledger:
         run_id: str,
         report_context: ReportContext | None = None,
     ) -> None:
-        """Write the windows as synced, in the caller's transaction: that of the last batch of their rows.
+        """Record the windows as synced, in the caller's transaction: that of the last batch of their rows.
 
-        Of two attempts at the same window the one that asked later stands.
+        Of two attempts at the same window, the one that was requested later stays.
         """
         if not windows:
             return
@@ -164,7 +137,7 @@ class Ledger:
         started_at: datetime,
         error: str,
     ) -> None:
-        """Note a failed attempt at these windows; those that were synced before stay as they were, with the error."""
+        """Record a failed attempt at these windows. Those that were synced before stay synced, and get the error."""
         table = self.table
         kept = table.c.status == "synced"
         insert = pg.insert(table)
@@ -197,9 +170,9 @@ class Ledger:
             connection.execute(statement, rows)
 
     def done(self, connection: sa.Connection, *, conversion_metric_id: str | None = None) -> dict[datetime, datetime]:
-        """Starts of the windows that need not be asked again, each with the moment it was asked.
+        """Starts of the windows that need no further request, each with the time of its request.
 
-        With a conversion metric, a window that was asked with another one does not count.
+        With a conversion metric, windows that were requested with another one do not count.
         """
         table = self.table
         query = sa.select(table.c.window_start, table.c.asked_at).where(
@@ -212,7 +185,7 @@ class Ledger:
         return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}
 
     def conversion_metric(self, connection: sa.Connection) -> str | None:
-        """The metric that a report was last asked with; None before that."""
+        """The conversion metric of the report's latest request; None before the first."""
         table = self.table
         query = (
             sa.select(table.c.conversion_metric_id)
@@ -220,11 +193,11 @@ class Ledger:
             .order_by(table.c.asked_at.desc())
             .limit(1)
         )
-        found: str | None = connection.execute(query).scalar_one_or_none()
-        return found
+        metric_id: str | None = connection.execute(query).scalar_one_or_none()
+        return metric_id
 
     def requested(self, connection: sa.Connection, windows: Sequence[Window]) -> dict[datetime, datetime]:
-        """Starts of those of these contiguous windows that are synced, each with the moment it was asked."""
+        """Starts of the synced windows among these contiguous ones, each with the time of its request."""
         table = self.table
         query = sa.select(table.c.window_start, table.c.asked_at).where(
             table.c.entity == self.entity,

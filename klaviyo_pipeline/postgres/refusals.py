@@ -1,4 +1,4 @@
-"""What Klaviyo refuses of its reports for a conversion metric, kept for a while."""
+"""The table `conversion_refusals`: the statistics that Klaviyo refuses for a conversion metric."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
+
 REFUSAL_HOLDS = timedelta(hours=20)
-"""Within it the refused statistics are not asked for; a sync of the next day asks for all of them again."""
+"""For this long the refused statistics are not requested; a sync of the next day requests all of them again."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The statistics that a report (by Klaviyo's name) does not give for this metric; `refused_at` is UTC."""
+    """The statistics that Klaviyo refuses for this report (by Klaviyo's name) and metric; `refused_at` is UTC."""
 
     report: str
     metric_id: str
@@ -23,18 +25,14 @@ class Refusal:
     refused_at: datetime
 
     def holds(self, now: datetime) -> bool:
-        """Whether the statistics are still left out at that moment."""
+        """Whether the refusal still holds at that moment."""
         return now - self.refused_at < REFUSAL_HOLDS
 
 
-def _table(schema: str) -> sa.TableClause:
-    names = ("report", "metric_id", "statistics", "refused_at")
-    return sa.table("conversion_refusals", *(sa.column(name) for name in names), schema=schema)
-
-
 def refusals(connection: sa.Connection, schema: str) -> list[Refusal]:
-    """Every refusal on record, those that no longer hold included."""
-    rows = connection.execute(sa.select(_table(schema)).order_by("report", "metric_id"))
+    """Every stored refusal, including those that no longer hold."""
+    query = sa.select(system_table(schema, "conversion_refusals")).order_by("report", "metric_id")
+    rows = connection.execute(query)
     return [Refusal(report, metric_id, frozenset(statistics), at) for report, metric_id, statistics, at in rows]
 
 
@@ -47,8 +45,8 @@ def refusals_of(connection: sa.Connection, schema: str, report: str) -> list[Ref
 def remember_refusal(
     connection: sa.Connection, schema: str, report: str, metric_id: str, statistics: Collection[str]
 ) -> None:
-    """Keep that Klaviyo has just refused these statistics, and no others."""
-    insert = pg.insert(_table(schema)).values(
+    """Store that Klaviyo has just refused these statistics, and no others."""
+    insert = pg.insert(system_table(schema, "conversion_refusals")).values(
         report=report, metric_id=metric_id, statistics=sorted(statistics), refused_at=sa.func.clock_timestamp()
     )
     row_values = {name: insert.excluded[name] for name in ("statistics", "refused_at")}
@@ -58,7 +56,7 @@ def remember_refusal(
 def forget_refusals(
     connection: sa.Connection, schema: str, reports: Collection[str], metric_id: str | None = None
 ) -> None:
-    """Let these reports be asked for all statistics again, with this metric or with any."""
-    table = _table(schema)
+    """Delete the refusals of these reports, for this metric or for all: all statistics are requested again."""
+    table = system_table(schema, "conversion_refusals")
     statement = sa.delete(table).where(table.c.report.in_(reports))
     connection.execute(statement if metric_id is None else statement.where(table.c.metric_id == metric_id))

@@ -1,4 +1,4 @@
-"""Finished bookkeeping of an account's schema: what was noted once and decides nothing any more."""
+"""Retention: deletes old records from an account's schema that no later sync reads."""
 
 from __future__ import annotations
 
@@ -6,42 +6,40 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
+
 
 def prune_system_tables(
     connection: sa.Connection, schema: str, before: datetime, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Remove notes from before this moment; how many rows of each table went, or with `dry_run` would go.
+    """Delete records older than this moment; return how many of each table. With `dry_run`, only count them.
 
-    The ledger, the history and the newest censuses of each entity are no notes: they stay.
+    The ledger, the history and the newest censuses of each entity stay.
     """
     removed: dict[str, int] = {}
-    for table, which in _finished(schema, before):
+    for table, is_old in _old_records(schema, before):
         if dry_run:
-            query = sa.select(sa.func.count()).select_from(table).where(which)
+            query = sa.select(sa.func.count()).select_from(table).where(is_old)
             removed[table.name] = connection.execute(query).scalar_one()
         else:
-            removed[table.name] = connection.execute(sa.delete(table).where(which)).rowcount
+            removed[table.name] = connection.execute(sa.delete(table).where(is_old)).rowcount
     return removed
 
 
-def _finished(schema: str, before: datetime) -> list[tuple[sa.TableClause, sa.ColumnElement[bool]]]:
-    """Which rows of which tables have served their time."""
-    runs = _table(schema, "census_runs", "entity", "started_at", "status")
+def _old_records(schema: str, before: datetime) -> list[tuple[sa.TableClause, sa.ColumnElement[bool]]]:
+    """The tables with old records, each with the condition that selects them."""
+    runs = system_table(schema, "census_runs")
     newer = runs.alias("newer")
-    # The newest of each outcome: by the complete one a sync knows when the next is due.
+    # The newest of each status stays: a sync reads from the complete one when the next census is due.
     has_newer = (
         sa.exists()
         .select_from(newer)
         .where(newer.c.entity == runs.c.entity, newer.c.status == runs.c.status, newer.c.started_at > runs.c.started_at)
     )
-    misses = _table(schema, "lookup_misses", "missed_at")
-    calls = _table(schema, "api_calls", "last_at")
+    misses = system_table(schema, "lookup_misses")
+    calls = system_table(schema, "api_calls")
     return [
         (calls, calls.c.last_at < before),
         (runs, sa.and_(runs.c.started_at < before, has_newer)),
         (misses, misses.c.missed_at < before),
     ]
-
-
-def _table(schema: str, name: str, *columns: str) -> sa.TableClause:
-    return sa.table(name, *(sa.column(column) for column in columns), schema=schema)

@@ -1,7 +1,7 @@
 """Request slots that all processes on one account share, kept in Postgres.
 
-One row per endpoint; one statement appends the next free slot by the server's clock and says how long to wait.
-The row lock makes it first come, first served; a process that dies wastes one slot. The slot's time is also the
+One row per endpoint; one statement appends the next free slot by the server's clock and returns how long to wait.
+The row lock makes it first come, first served; a process that dies wastes one slot. The time of the slot is also the
 observation time of the request that uses it: one clock for all runs and machines.
 """
 
@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from klaviyo_pipeline.klaviyo.pacing import LONGEST_WAIT, Slot, padded_windows, quota_spent
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.postgres.engine import in_statements
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 _ENSURE = "INSERT INTO {table} (endpoint) VALUES (:endpoint) ON CONFLICT DO NOTHING"
 
-# The earliest moment that is not before the present, nor before a block ends, nor (1 µs) before the last slot,
-# nor closer to the n-th last slot than that rate's window allows. A wait beyond the longest reserves nothing.
-# The commit does not wait for the disk: a crashed server forgets less than the last second of slots.
+# The slot is the earliest moment that is not in the past, not before the end of a block, at least 1 µs after the last
+# slot, and as far from the n-th last slot as each rate demands. A wait beyond the longest reserves nothing.
+# The commit does not wait for the disk: a crashed server loses less than the last second of slots.
 _RESERVE = """
 WITH free AS (
     SELECT
@@ -62,10 +63,10 @@ SERVER_CLOCK = "clock_timestamp()"
 
 
 class PostgresPacer:
-    """The pacing of one account; every process that asks Klaviyo with its key shares the account's schema.
+    """The pacing of one account: every process that uses its key shares the account's schema.
 
-    `scale` multiplies the published rates; 0 switches the rates off, and a 429 is still obeyed. `clock` is the SQL of
-    the present moment: tests simulate one.
+    `scale` multiplies the published rates; 0 switches them off, but a 429 still blocks. `clock` is the SQL expression
+    of the current time: tests replace it.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class PostgresPacer:
         self._engine = engine
         self._scale = scale
         self._longest = timedelta(seconds=longest_wait)
-        table = sa.table("api_pacing", schema=schema)
+        table = system_table(schema, "api_pacing")
         quoted = engine.dialect.identifier_preparer.format_table(table)
         self._ensure, self._reserve, self._block, self._now = (
             sa.text(statement.format(table=quoted, clock=clock)) for statement in (_ENSURE, _RESERVE, _BLOCK, _NOW)
@@ -88,14 +89,14 @@ class PostgresPacer:
         self._ensured: set[str] = set()
 
     def reserve(self, endpoint: Endpoint) -> Slot:
-        """The next free slot of this endpoint. Raises `QuotaSpent` where it lies beyond the longest wait."""
+        """Reserve the next free slot of this endpoint. Raises `QuotaSpent` if it is beyond the longest wait."""
         windows = padded_windows(endpoint, self._scale)
         parameters = {
             "endpoint": endpoint.name,
             "requests": [requests for requests, _ in windows],
             "seconds": [seconds for _, seconds in windows],
             "longest": self._longest,
-            # With the rates off, too: the day's count is there when they are on again.
+            # Also with the rates off: the count of the day is then complete when they are on again.
             "keep": max(requests for requests, _ in padded_windows(endpoint, self._scale or 1.0)),
         }
 
@@ -106,7 +107,7 @@ class PostgresPacer:
             return at, float(wait), float(blocked)
 
         at, wait, blocked = in_statements(self._engine, take)
-        # Only now that the row is committed: another thread that trusted the note sooner would not see the row.
+        # Only after the commit: before it, another thread would skip the insert and not see the row.
         self._ensured.add(endpoint.name)
         if wait > self._longest.total_seconds():
             raise quota_spent(endpoint, at)

@@ -1,4 +1,4 @@
-"""How much room tables take on disk: the rows, their indexes, and what is stored out of line."""
+"""The size of tables on disk: rows, indexes and out-of-line values (TOAST)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ ORDER BY c.relname
 
 
 def table_bytes(connection: sa.Connection, schema: str | None, names: Collection[str] | None = None) -> dict[str, int]:
-    """Bytes on disk of each table of a schema (None: the first on the search path), or of those of these names."""
-    found = connection.execute(_SIZES, {"schema": schema})
-    return {name: size for name, size in found if names is None or name in names}
+    """Bytes on disk of each table of a schema (None: the first on the search path), or of these tables only."""
+    sizes = connection.execute(_SIZES, {"schema": schema})
+    return {name: size for name, size in sizes if names is None or name in names}

@@ -13,10 +13,10 @@ from klaviyo_pipeline.postgres.engine import clear_errors, shared_engine, wareho
 
 
 class Warehouse(dg.ConfigurableResource[None]):
-    """The Postgres that holds the tables: a URL from the environment, or else the embedded server.
+    """The Postgres with the tables: a URL from the environment, or the embedded server.
 
-    `own_variables` names, by slug, the variable of an account that reaches Postgres by a URL of its own: as another
-    role, or on another server.
+    `own_variables` maps the slug of an account with its own database URL (another role, or another server) to the
+    variable of that URL.
     """
 
     database_url_variable: str = Account.database_url_variable
@@ -26,16 +26,20 @@ class Warehouse(dg.ConfigurableResource[None]):
     def of(cls, accounts: Sequence[Account]) -> Self:
         """The warehouse of these accounts."""
         default = Account.database_url_variable
-        own = {one.slug: one.database_url_variable for one in accounts if one.database_url_variable != default}
+        own = {
+            account.slug: account.database_url_variable
+            for account in accounts
+            if account.database_url_variable != default
+        }
         return cls(own_variables=own)
 
     def url(self, slug: str) -> str:
-        """The libpq URL for this account; starts the embedded server where none is set."""
+        """The libpq URL for this account; starts the embedded server if no URL is set."""
         return warehouse_url(os.environ.get(self.own_variables.get(slug, self.database_url_variable)))
 
     @contextmanager
     def engine(self, slug: str) -> Iterator[sa.Engine]:
-        """An engine on this account's schema, shared with whoever else in the process asks at the same time."""
+        """An engine for this account, shared within the process while it is in use."""
         url = self.url(slug)
         with shared_engine(url) as engine, clear_errors(url):
             yield engine

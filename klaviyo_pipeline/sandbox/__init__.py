@@ -1,10 +1,10 @@
 """A simulated Klaviyo account over HTTP, for the demo and the tests.
 
-It judges requests as strictly as the real API does, from the API's own description and from what was seen of
-it. It shares no code with the client, so that a misunderstanding on one side shows on the other.
+It validates requests as strictly as the real API does, based on the API's own description and on observations of the
+API. It shares no code with the client, so an error on one side is visible on the other.
 
-- `account`: what the account holds, and how a test changes it; `generate` makes a believable one.
-- `app`, `endpoints`: who may ask what; `listings`, `directory`, `reports`: the answers; `limits`, `cursors`,
-  `faults`.
-- `server`: serving it.
+- `sandbox_account`: the content of the account, and how a test changes it. `generate` creates a realistic account.
+- `app`, `endpoints`: authentication, routing and parameters. `listing_endpoints`, `directory`, `report_endpoints`: the
+  answers. `limits`, `cursors`, `faults`: rate limits, page cursors and injected faults.
+- `server`: the HTTP server.
 """

@@ -1,8 +1,8 @@
-"""What the simulated API refuses, as JSON:API errors.
+"""The errors of the simulated API, as JSON:API errors.
 
-Every refusal is an `ApiError`; only `app` turns it into an answer. The codes `not_authenticated`,
-`authentication_failed`, `permission_denied`, `forbidden`, `not_found`, `invalid`, `throttled` and `error` were seen in
-recordings of the real API, the others are plausible neighbours.
+Every rejected request raises an `ApiError`, which `app` turns into a response. The codes `not_authenticated`,
+`authentication_failed`, `permission_denied`, `forbidden`, `not_found`, `invalid`, `throttled` and `error` are from
+recordings of the real API. The others are plausible guesses.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """A refusal: `status` is the HTTP status, `parameter` or `pointer` says which part of the request is
-    meant. Without either the source is `/data/`; `has_source` False leaves it out, as for a path that is not served.
+    """A rejected request: `status` is the HTTP status, and `parameter` or `pointer` names the part of the request.
+
+    Without either, the source is `/data/`. If `has_source` is False, the error has no source, as for an unknown path.
     """
 
     status: int
@@ -28,7 +29,7 @@ class ApiError(Exception):
     has_source: bool = True
 
     def document(self, request_id: str) -> dict[str, Any]:
-        """The JSON:API body; its `id` is the answer's `X-Klaviyo-Req-Id`."""
+        """The JSON:API body. Its `id` is also the response's `X-Klaviyo-Req-Id`."""
         source: dict[str, str] = {}
         if self.parameter is not None:
             source["parameter"] = self.parameter
@@ -50,7 +51,7 @@ class ApiError(Exception):
 
 @dataclass(eq=False)
 class GoneError(Exception):
-    """410, whose body is no JSON:API but `{"message": …}`: the old v1 and v2 paths, and retired revisions."""
+    """A 410 for the old v1 and v2 paths and for retired revisions. Its body is `{"message": …}`, not JSON:API."""
 
     message: str
 
@@ -62,7 +63,7 @@ OTHER_403S = {
     "daily limit": ApiError(403, "forbidden", "Forbidden", "The daily limit of this account has been reached."),
     "no words": ApiError(403, "permission_denied", NO_PERMISSION, NO_PERMISSION),
 }
-"""Refusals that no scope would lift, for faults on purpose."""
+"""403 errors that no scope would resolve. Tests inject them as faults."""
 
 
 def bad_parameter(parameter: str, detail: str) -> ApiError:
@@ -78,12 +79,12 @@ def bad_cursor(parameter: str) -> ApiError:
 
 
 def not_found(detail: str) -> ApiError:
-    """No such object. `detail` has its id."""
+    """The object does not exist. `detail` contains its id."""
     return ApiError(404, "not_found", "Not found.", detail)
 
 
 def no_path(path: str) -> ApiError:
-    """No such path: the code of an object's 404, and no source."""
+    """The path does not exist: the same code as for a missing object, but no source."""
     return ApiError(404, "not_found", "Not found", f"The path {path} could not be found", has_source=False)
 
 

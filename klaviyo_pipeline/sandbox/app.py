@@ -1,4 +1,4 @@
-"""The simulated API as an ASGI application: who may ask what, and how every answer looks."""
+"""The simulated API as an ASGI application: authentication, revisions, routing and response headers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.timestamps import Clock
 
 JSON_API = "application/vnd.api+json"
-# The newest revision that the sandbox knows; it never retires here.
+# The newest revision of the sandbox. It never retires.
 NEWEST_REVISION = date(2026, 7, 15)
 _REVISION = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[.-](?:pre|beta))?\Z", re.ASCII)
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -52,11 +52,10 @@ def create_app(
     faults: Faults | None = None,
     timer: Callable[[], float] = time.monotonic,
 ) -> Starlette:
-    """An application that serves one account or several, told apart by their keys.
+    """An application that serves one account or several, which it selects by API key.
 
-    `clock` (aware UTC) becomes the accounts' clock. The windows of the rate limits last 1/`rate_scale` of
-    their published length, by `timer`; 0 switches them off. `app.state.log` and `app.state.faults` are there
-    for tests.
+    `clock` (aware UTC) becomes the accounts' clock. The windows of the rate limits last 1/`rate_scale` of their
+    published length, measured by `timer`; 0 switches them off. Tests use `app.state.log` and `app.state.faults`.
     """
     accounts = [account] if isinstance(account, SandboxAccount) else list(account)
     if len({key for served in accounts for key in served.api_keys}) < sum(len(a.api_keys) for a in accounts):
@@ -73,8 +72,7 @@ def create_app(
 
 @dataclass
 class _Admission:
-    """What is found out about a request on its way: told in the headers and in the log, whatever becomes of
-    it."""
+    """What is known about a request so far. The response headers and the log contain it, even for a failed request."""
 
     request_id: str
     endpoint: Endpoint | None = None
@@ -204,8 +202,7 @@ class _Desk:
 
 
 class _Cut(Response):
-    """An answer whose connection breaks: half way through the body, or before any byte if it was to be
-    `whole`ly lost."""
+    """A response whose connection breaks: halfway through the body, or before the first byte if `whole` is True."""
 
     def __init__(self, response: Response, whole: bool) -> None:
         self._response = response
@@ -220,7 +217,7 @@ class _Cut(Response):
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         if cut is not None:
             cut()
-            # The server hears of the lost connection in its next turn, and then asks for no more of the answer.
+            # The server notices the lost connection in the next loop iteration, and then stops sending.
             await asyncio.sleep(0)
 
 
@@ -242,9 +239,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _revision(header: str | None, account: SandboxAccount) -> date:
-    """The revision asked for.
+    """The requested revision.
 
-    Raises `ApiError` 400 for none or an unknown one, `GoneError` for one that is two years old.
+    Raises `ApiError` 400 if it is missing or unknown, and `GoneError` if it is two years old.
     """
     if header is None:
         raise bad_parameter("revision", "The 'revision' header is required.")

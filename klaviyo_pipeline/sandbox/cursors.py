@@ -1,6 +1,6 @@
-"""Cursors: each stands for a place behind the last row that was shown, for one account and one question.
+"""Cursors: each is a position after the last returned row, for one account and one query.
 
-Those of listings are written as Klaviyo writes them: in base64, `next::`, then fields and values of the last row.
+The cursors of listings have Klaviyo's format: base64 of `next::` and the fields and values of the last row.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class _Place:
 
 
 class Cursors:
-    """The cursors that one server has given out.
+    """The cursors that one server has issued.
 
-    The same place in the same question always gives the same cursor.
+    The same position in the same query always has the same cursor.
     """
 
     def __init__(self) -> None:
         self._places: OrderedDict[tuple[str, Hashable, str], _Place] = OrderedDict()
 
     def issue(self, account: SandboxAccount, question: Hashable, after: object, text: str | None = None) -> str:
-        """A cursor that continues `question` behind `after`; it holds this text, or none that can be read."""
+        """A cursor that continues `question` after `after`. It encodes `text`, or is opaque without a text."""
         if text is None:
             named = repr((account.id, question, after))
             token = hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=24).digest()
@@ -47,9 +47,9 @@ class Cursors:
         return cursor
 
     def redeem(self, account: SandboxAccount, question: Hashable, token: str, parameter: str) -> object:
-        """The `after` behind `token`.
+        """The `after` of a cursor.
 
-        Raises `ApiError` 400 for a cursor that is unknown, too old or of another question.
+        Raises `ApiError` 400 for a cursor that is unknown, expired or from another query.
         """
         place = self._places.get((account.id, question, token))
         if place is None:

@@ -1,7 +1,7 @@
-"""The figures behind the reports: counts per group and local day, as whole numbers of `UNIT`.
+"""The counts behind the reports, per group and local day, as integers: multiples of 1/`UNIT`.
 
-Whole numbers, so that any way of summing gives exactly the same: a series adds up to the values report. What
-the reports make of the counts (rates, uniques of a period) is in `report_results`.
+With integers, every way of summing gives exactly the same result: a series adds up to the values report.
+`report_results` computes rates and the uniques of a period from the counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KINDS = ("flow", "campaign", "form", "segment")
 Counts = Mapping[str, int]
 CountsOfDay = Callable[[date], Counts]
 
-# How much of a day has passed at each hour, in thousandths: shops send by day, and a little by night.
+# The share of a day's counts up to each hour, in thousandths: shops send mostly by day, and a little at night.
 _DAY_SHARE = (
     0,
     8,
@@ -50,12 +50,12 @@ _DAY_SHARE = (
 
 
 def units(value: float | int | str | Decimal) -> int:
-    """`value` as a whole number of 1/`UNIT`."""
+    """`value` as an integer, in 1/`UNIT`."""
     return int((Decimal(str(value)) * UNIT).to_integral_value())
 
 
 def fractions(*parts: object, count: int) -> list[float]:
-    """`count` (at most 8) numbers in [0, 1) that depend on `parts` alone, on every machine."""
+    """`count` (at most 8) numbers in [0, 1) that depend only on `parts` and are the same on every machine."""
     digest = hashlib.blake2b(":".join(str(part) for part in parts).encode(), digest_size=8 * count).digest()
     return [int.from_bytes(digest[8 * i : 8 * i + 8], "big") / 2**64 for i in range(count)]
 
@@ -69,8 +69,7 @@ def part_of_day(total: int, from_hour: int, to_hour: int) -> int:
 
 @dataclass
 class CountGroup:
-    """One line of figures: who it belongs to (`groupings`, Klaviyo's names) and what it counts on each local
-    day."""
+    """The counts of one group by local day. `groupings` identify the group, by Klaviyo's names."""
 
     groupings: dict[str, str]
     source: CountsOfDay | None = None
@@ -88,7 +87,7 @@ class CountGroup:
         return self._known[day]
 
     def last_set(self, day: date) -> date | None:
-        """The last day up to `day` that was set by hand."""
+        """The last day up to `day` whose counts were set by hand."""
         return max((known for known in self.set_by_hand if known <= day), default=None)
 
 

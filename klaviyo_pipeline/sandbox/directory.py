@@ -1,4 +1,4 @@
-"""The account itself, its metrics, mapped metrics and tags."""
+"""The endpoints of the account itself, its metrics, mapped metrics and tags."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def get_mapped_metric(call: Call) -> dict[str, Any]:
 
 def _mapped_metric(call: Call, name: str, target: MappedMetric | None) -> Resource:
     if target is None:
-        # A mapping that was never made is there all the same, without relationships.
+        # A mapping that was never configured still exists, without relationships.
         return resource(call, "mapped-metric", "mapped-metrics", name, {"updated": None}, {})
     requested = call.query.includes
     metric = ("metric", target.metric_id) if target.metric_id and "metric" in requested else None

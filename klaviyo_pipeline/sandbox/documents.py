@@ -1,4 +1,4 @@
-"""Objects as JSON:API resources: attributes, relationships and what `include` brings along."""
+"""Objects as JSON:API resources: attributes, relationships and included resources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def resource(
     attributes: Mapping[str, Any],
     related: Mapping[str, Related],
 ) -> Resource:
-    """One resource. `related` says what each relationship names, None where only its links are shown."""
+    """One resource. `related` contains the target of each relationship, None for a relationship with links only."""
     home = call.url(f"{path}/{id}")
     relationships: dict[str, Any] = {}
     for name, target in related.items():
@@ -48,7 +48,7 @@ def _linkage(target: list[tuple[str, str]] | tuple[str, str]) -> Any:
 
 
 def sparse(attributes: Mapping[str, Any], names: tuple[str, ...] | None) -> dict[str, Any]:
-    """The attributes that `fields[…]` names, dotted names opened up; all if there is no such parameter."""
+    """The attributes that `fields[…]` names, or all without that parameter. A dotted name selects a nested one."""
     if names is None:
         return dict(attributes)
     kept: dict[str, Any] = {}
@@ -69,8 +69,8 @@ def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) 
 
 
 def object_resource(call: Call, entity: Entity, visible: SandboxObject, attributes: Mapping[str, Any]) -> Resource:
-    """A flow, campaign, form or segment. Relationship ids are told for what the request includes, and those of a
-    form's versions always."""
+    """A flow, campaign, form or segment. It contains the ids of the relationships that the request includes, and always
+    those of a form's versions."""
     related: dict[str, Related] = {
         name: _related(visible, attributes, name) if name in call.query.includes or name == "form-versions" else None
         for name in entity.relationships
@@ -92,7 +92,7 @@ def _related(visible: SandboxObject, attributes: Mapping[str, Any], name: str) -
 
 
 def included(call: Call, entity: Entity, rows: Sequence[tuple[SandboxObject, Mapping[str, Any]]]) -> list[Resource]:
-    """What `include` asked for, each resource once, in the order of the rows."""
+    """The resources that `include` requests, each one once, in the order of the rows."""
     found: dict[tuple[str, str], Resource] = {}
     for visible, attributes in rows:
         for name in call.query.includes:
@@ -172,7 +172,7 @@ _DEFINITIONS = {"email": _email, "sms": _sms, "mobile_push": _push}
 
 
 def form_definition() -> dict[str, Any]:
-    """What a form by id carries besides the attributes of the listing, always."""
+    """The additional attributes of a form that is looked up by id."""
     return {"definition": {"versions": []}}
 
 

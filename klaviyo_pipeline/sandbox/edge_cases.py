@@ -1,4 +1,4 @@
-"""The odd things that real accounts hold, put into a generated one."""
+"""Adds unusual data, as found in real accounts, to a generated account."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from klaviyo_pipeline.sandbox.timestamps import read_time, write_time
 Attributes = dict[str, Any]
 Change = Callable[[Attributes, Entity, SandboxAccount], Attributes]
 
-# Updated ahead of every clock that will look at it.
+# An update time that is later than every clock that reads it.
 FUTURE = "2031-05-17T08:00:00+00:00"
 
 
 def add_edge_cases(account: SandboxAccount) -> None:
-    """Change some objects of `account`, always the same; accounts with few objects get fewer oddities."""
+    """Change some objects of `account`, always the same ones. A small account gets fewer edge cases."""
     for entity, changes in _CHANGES.items():
         for visible, change in zip(account.objects[entity].values(), changes, strict=False):
             _change(account, entity, visible, change)
@@ -62,7 +62,7 @@ def _ahead(attributes: Attributes, entity: Entity, account: SandboxAccount) -> A
 
 
 def _retimed(retime: Callable[[datetime, SandboxAccount], datetime]) -> Change:
-    """`updated` moves to what `retime` makes of it."""
+    """A change that passes `updated` through `retime`."""
 
     def change(attributes: Attributes, entity: Entity, account: SandboxAccount) -> Attributes:
         moment = read_time(attributes[entity.time_field])
@@ -87,7 +87,7 @@ def _other_offset(moment: datetime, account: SandboxAccount) -> datetime:
 
 
 def _spaced(attributes: Attributes, entity: Entity, account: SandboxAccount) -> Attributes:
-    """A space for the `T` of the times, as some fields of the real API have it."""
+    """A space instead of the `T` in times, as in some fields of the real API."""
     times = {entity.created_field, entity.time_field, "scheduled_at"} & attributes.keys()
     return {**attributes, **{name: _with_space(attributes[name]) for name in times}}
 
@@ -124,10 +124,10 @@ _CHANGES: dict[str, tuple[Change, ...]] = {
 
 
 def _equal_times_at(account: SandboxAccount, entity: Entity, border: int) -> None:
-    """Three objects with one `updated`, two before and one behind the border of a page sorted by it.
+    """Three objects with the same `updated`: two before and one after a page border of a listing sorted by it.
 
-    The border is that of a full listing once the whole timeline has passed. An account with too few
-    objects gets them in the middle.
+    The border applies to a full listing after the end of the timeline. In an account with too few objects, the three
+    are in the middle.
     """
     rows = sorted(
         (moment, visible.id)

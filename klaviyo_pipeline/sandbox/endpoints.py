@@ -1,5 +1,4 @@
-"""Every operation that the sandbox answers, by its name in the API's description: path, scopes, rates,
-parameters."""
+"""Every operation that the sandbox supports, by its name in the API's description: path, scopes, rates, parameters."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ REPORTING = _rates(1, 2, 225)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One operation. `slow_rates` hold, on their own count, for requests with `additional-fields`."""
+    """One operation. `slow_rates` apply to requests with `additional-fields`, which are counted separately."""
 
     name: str
     method: str

@@ -1,7 +1,7 @@
-"""The entities as data: how a listing of each may be asked, and what its rows carry.
+"""The entities as data: the parameters that each listing accepts, and the attributes of its rows.
 
-The tables are those of the API's own description (revision 2026-07-15): filter operators by field, page-size
-bounds, sort orders, sparse fields and includes.
+The source is the API's own description (revision 2026-07-15): filter operators by field, page-size limits, sort
+orders, sparse fields and includes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEXT_SEARCH = ("contains", "ends-with", "equals", "starts-with")
 
 @dataclass(frozen=True)
 class FilterField:
-    """What may be asked of one field: operators that take a single value, and those that take a list."""
+    """The filters of one field: operators with a single value, and operators with a list."""
 
     kind: ValueKind
     single: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class FilterField:
 
 @dataclass(frozen=True)
 class Entity:
-    """One entity: its path under `/api/`, its JSON:API type and all that its listing accepts."""
+    """One entity: its path under `/api/`, its JSON:API type and the parameters of its listing."""
 
     name: str
     type: str
@@ -54,7 +54,7 @@ class Entity:
 
 
 def visible_value(value: Any, entity: Entity) -> Any:
-    """An attribute as JSON: a datetime becomes text in the entity's precision."""
+    """An attribute as JSON: a datetime becomes text with the entity's precision."""
     return write_time(value, microseconds=entity.microseconds) if isinstance(value, datetime) else value
 
 

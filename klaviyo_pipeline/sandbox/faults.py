@@ -1,4 +1,4 @@
-"""Faults on purpose: what a network, an edge or a tired server does to a request."""
+"""Injected faults: failures of a network, an edge or an overloaded server."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Match = Callable[[Request], bool]
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens instead of, or to, the true answer.
+    """A change to a response, or its replacement.
 
-    - `status` and `body` (bytes, text, JSON, or what makes JSON of the request) replace the answer. One alone
-      brings the other along: 200, or a JSON:API error.
-    - `headers` are added, to the replaced or to the true answer; 'content-type' may be among them.
-    - `cut_connection` drops the connection: before any byte if nothing replaces the answer, else half way
-      through the body.
-    - `delay`, in seconds, comes first.
+    - `status` and `body` (bytes, text, JSON, or a function from the request to JSON) replace the response. Without
+      `status` it is 200; without `body` it is a JSON:API error.
+    - `headers` are added to the original or replaced response; they can include 'content-type'.
+    - `cut_connection` drops the connection: halfway through the body of a replaced response, otherwise before the first
+      byte.
+    - `delay` is a wait before all this, in seconds.
     """
 
     status: int | None = None
@@ -35,9 +35,9 @@ class Fault:
 
     @classmethod
     def refusal(cls, *errors: ApiError) -> Fault:
-        """An answer with these errors, under the status of the first."""
-        reported = [error.document("fault")["errors"][0] for error in errors]
-        return cls(status=errors[0].status, body={"errors": reported})
+        """A response with these errors and the status of the first one."""
+        documents = [error.document("fault")["errors"][0] for error in errors]
+        return cls(status=errors[0].status, body={"errors": documents})
 
     @property
     def replaces(self) -> bool:
@@ -71,7 +71,7 @@ class _Waiting:
 
 
 class Faults:
-    """Faults that wait for their requests; the first that matches is taken. `taken` counts those that were."""
+    """Faults that wait for matching requests. The first match is used. `taken` counts the used faults."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -79,8 +79,8 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, match: Match, fault: Fault, times: int = 1, skip: int = 0) -> None:
-        """`fault` befalls `times` requests that `match`, after `skip` of them went well: `skip=2` hits the
-        third page."""
+        """Apply `fault` to `times` requests that `match`, after the first `skip` of them: `skip=2` affects the third
+        page."""
         with self._lock:
             self._waiting.append(_Waiting(match, fault, times, skip))
 

@@ -1,7 +1,7 @@
 """The grammar of Klaviyo's `filter` parameter: `operator(field,value)`, joined by commas or by `and(…)`.
 
-Values are strings in quotes, bare words (booleans, times, numbers), or lists of these. `or` and `not` are
-part of Klaviyo's grammar in general and of none of the endpoints simulated here.
+Values are strings in quotes, bare words (booleans, times, numbers), or lists of these. Klaviyo's grammar also has `or`
+and `not`, but none of the simulated endpoints supports them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 
 class MalformedFilterError(ValueError):
-    """The text is no filter; the message says where it stops making sense."""
+    """The text is not a valid filter. The message names the position of the error."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """One value; `quoted` tells `'true'` from `true`."""
+    """One value. `quoted` distinguishes `'true'` from `true`."""
 
     text: str
     quoted: bool
@@ -24,7 +24,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Condition:
-    """One `operator(field,value)`; `listed` tells `['a']` from `'a'`."""
+    """One `operator(field,value)`. `listed` distinguishes `['a']` from `'a'`."""
 
     operator: str
     field: str
@@ -39,11 +39,11 @@ _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 
 
 def parse_filter(text: str) -> list[Condition]:
-    """All conditions of the filter, nested `and`s opened up. Raises `MalformedFilterError`."""
+    """All conditions of the filter, with nested `and`s flattened. Raises `MalformedFilterError`."""
     reader = _Reader(text)
     conditions = reader.conditions()
     if reader.position != len(text):
-        raise reader.trouble("an end")
+        raise reader.error("an end")
     return conditions
 
 
@@ -52,7 +52,7 @@ class _Reader:
         self.text = text
         self.position = 0
 
-    def trouble(self, expected: str) -> MalformedFilterError:
+    def error(self, expected: str) -> MalformedFilterError:
         return MalformedFilterError(f"Expected {expected} at position {self.position} of the filter.")
 
     def conditions(self) -> list[Condition]:
@@ -98,7 +98,7 @@ class _Reader:
     def _take(self, pattern: re.Pattern[str], expected: str) -> str:
         found = pattern.match(self.text, self.position)
         if found is None:
-            raise self.trouble(expected)
+            raise self.error(expected)
         self.position = found.end()
         return found[0]
 
@@ -110,7 +110,7 @@ class _Reader:
 
     def _need(self, sign: str) -> None:
         if not self._skip(sign):
-            raise self.trouble(f"'{sign}'")
+            raise self.error(f"'{sign}'")
 
     def _spaces(self) -> None:
         while self._skip(" "):

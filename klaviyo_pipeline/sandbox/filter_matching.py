@@ -1,4 +1,4 @@
-"""What a filter may ask of a listing, and which objects it lets through."""
+"""Validates the filter of a listing, and decides which objects match it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from klaviyo_pipeline.sandbox.entity_kinds import FilterField
 from klaviyo_pipeline.sandbox.filter_grammar import Condition, MalformedFilterError, Word, parse_filter
 from klaviyo_pipeline.sandbox.timestamps import read_bound, read_time
 
-# A bound this close to now, or ahead of it, is refused.
+# A bound this close to now, or in the future, is rejected.
 NOW_MARGIN = timedelta(seconds=5)
 
 _LOWER = ("greater-than", "greater-or-equal")
@@ -45,9 +45,9 @@ class Criterion:
 
 
 def read_filter(text: str, fields: Mapping[str, FilterField], now: datetime) -> list[Criterion]:
-    """The checked conditions of `text`.
+    """The validated conditions of `text`.
 
-    Raises `ApiError` 400 for all that the endpoint's table does not allow.
+    Raises `ApiError` 400 for everything that `fields` does not allow.
     """
     try:
         conditions = parse_filter(text)
@@ -129,6 +129,6 @@ def passes(criterion: Criterion, id: str, value: Any, gt_includes_bound: bool) -
 
 
 def slips_through(id: str) -> bool:
-    """Whether `greater-than` lets the row `id` through although it equals the bound: about half do, always
-    the same."""
+    """Whether `greater-than` returns the row `id` although it equals the bound: about half of all ids, always the same
+    ones."""
     return hashlib.blake2b(id.encode(errors="surrogatepass"), digest_size=1).digest()[0] % 2 == 0

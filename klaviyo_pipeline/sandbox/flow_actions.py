@@ -1,7 +1,7 @@
-"""The actions of a flow, made of its messages: what sends them, and the delays between.
+"""The actions of a flow, derived from its messages: actions that send them, and delays between them.
 
-Every message has an action that sends it. Two variations in a row, of channels that the real API tests against each
-other, share an A/B test.
+Every message has an action that sends it. Consecutive variations share an A/B test, if the real API supports A/B tests
+for their channels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TESTED = ("email", "sms")
 
 
 def actions_of(messages: Sequence[Message], status: str | None, sender: str) -> dict[str, Definition | None]:
-    """The definitions of the actions by id, in the order of the flow; None for one that the API does not show."""
+    """The definitions of the actions by id, in the order of the flow; None for a definition that the API omits."""
     steps: list[tuple[str, Definition, bool]] = []
     for group in _groups(messages):
         first = group[0]

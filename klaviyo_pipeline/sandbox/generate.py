@@ -1,7 +1,7 @@
-"""A believable shop, made from a seed alone: the same account whatever day it is made on.
+"""Generates a realistic shop from a seed: the same account on every day.
 
-Objects live through states on a fixed timeline; the server shows the state of its clock, so a later clock
-sees more of the same account. Among them are the oddities that real accounts hold, always at the same places.
+Objects change their state on a fixed timeline, and the server returns the state at its clock's time, so a later clock
+sees more of the same account. Some objects are edge cases from real accounts, always the same ones.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def generate_account(
     start: date = date(2024, 1, 1),
     until: date = UNTIL,
 ) -> SandboxAccount:
-    """An account whose objects were made and changed between `start` and `until` (dates in `timezone`).
+    """An account whose objects were created and changed between `start` and `until` (dates in `timezone`).
 
-    Figures go on after `until`: there is always something up to today.
+    Report data continues after `until`: there is always some up to today.
     """
     if until <= start:
         raise ValueError("until must be later than start")
@@ -74,7 +74,7 @@ class _Maker:
     def make(self, entity: str, count: int, make: Callable[[int, str, random.Random], SandboxObject]) -> None:
         for number in range(count):
             id = _id(self.seed, entity, number, 26 if entity == "campaigns" else 6)
-            luck = random.Random(f"{self.seed}:{entity}:{number}")  # noqa: S311 - make-believe, not a secret
+            luck = random.Random(f"{self.seed}:{entity}:{number}")  # noqa: S311 - test data, not a secret
             self.account.objects[entity][id] = make(number, id, luck)
 
     def flow(self, number: int, id: str, luck: random.Random) -> SandboxObject:
@@ -141,7 +141,7 @@ class _Maker:
         }
         base |= {"is_active": number % 11 != 10, "is_starred": number % 4 == 0}
         created, changed = self._life(luck, 2)
-        # `updated` moves again when the processing ends.
+        # `updated` changes again when the processing ends.
         times = [created, created + timedelta(minutes=7), changed, changed + timedelta(minutes=11)]
         steps: list[dict[str, Any]] = [{"is_processing": step % 2 == 0} for step in range(4)]
         self._grow(made, "segments", base, times, steps)
@@ -157,7 +157,7 @@ class _Maker:
         return made
 
     def _life(self, luck: random.Random, count: int) -> list[datetime]:
-        """`count` different instants in rising order, the first one at least a month before `until`."""
+        """`count` different instants in ascending order, the first one well before `until`."""
         begin = datetime.combine(self.start, time(), ZoneInfo(self.account.timezone)).astimezone(UTC)
         end = datetime.combine(self.until, time(), ZoneInfo(self.account.timezone)).astimezone(UTC)
         born = begin + (end - begin) * luck.random() * 0.9
@@ -179,7 +179,7 @@ class _Maker:
             made.states.append(State(moment, _visible(attributes, declared.microseconds)))
 
     def _archive_later(self, made: SandboxObject, entity: str, luck: random.Random) -> None:
-        """Archived some weeks after its last change; half of the time `updated` does not tell."""
+        """Archive the object days or weeks after its last change. About half of the flows get a new `updated`."""
         since = made.states[-1].since
         assert since is not None
         moment = since + timedelta(days=luck.uniform(5, 60))
@@ -231,7 +231,7 @@ def _messages(id: str, luck: random.Random, count: int) -> list[Message]:
             channel=luck.choice(("email", "email", "email", "sms", "mobile_push")),
             name=luck.choice(shop.MESSAGE_NAMES),
             variation=f"V{index}" if count == 4 and index > 1 else None,
-            # Now and then the API shows no definition of an action.
+            # The API sometimes omits the definition of an action.
             visible=not (count == 3 and index == 2),
         )
         for index in range(count)

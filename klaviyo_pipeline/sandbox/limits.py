@@ -1,4 +1,4 @@
-"""Rate limits: sliding windows per account and endpoint, as published."""
+"""The published rate limits, as sliding windows per account and endpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Rate:
-    """So many requests in so many seconds."""
+    """At most `requests` requests in `seconds` seconds."""
 
     requests: int
     seconds: int
@@ -22,9 +22,9 @@ class Rate:
 
 @dataclass
 class Quota:
-    """What one account has spent on one endpoint.
+    """The requests of one account to one endpoint.
 
-    Windows last `rate.seconds / scale`; scale 0 means no limits.
+    Windows last `rate.seconds / scale` seconds; scale 0 means no limits.
     """
 
     rates: tuple[Rate, ...]
@@ -46,7 +46,7 @@ class Quota:
             self.spent.popleft()
 
     def headers(self) -> dict[str, str]:
-        """`ratelimit-remaining` and `-reset` speak of the burst alone; reports tell the day's besides."""
+        """The headers. `ratelimit-remaining` and `-reset` cover the burst rate only; reports add daily ones."""
         burst, daily = self.rates[0], self.rates[-1]
         windows = ", ".join(f"{rate.requests};w={rate.seconds}" for rate in self.rates)
         rate_headers = {

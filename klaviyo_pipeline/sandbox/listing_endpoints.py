@@ -1,4 +1,4 @@
-"""The listings of flows, campaigns, forms and segments, and the same objects by id."""
+"""The endpoints that list flows, campaigns, forms and segments, and that return one of them by id."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
 
 
 def get_object(call: Call, name: str) -> dict[str, Any]:
-    """One object by id, archived or not. Raises `ApiError` 404 if there is none, or it was deleted."""
+    """One object by id, archived or not. Raises `ApiError` 404 if it does not exist or was deleted."""
     entity = ENTITIES[name]
     visible = call.account.objects[name].get(call.id)
     attributes = visible.at(call.now) if visible else None
@@ -100,12 +100,12 @@ def _place(row: Row, field: str, entity: Entity) -> Place:
 
 
 def _shares_places(call: Call, field: str, entity: Entity) -> bool:
-    """Whether objects with the same times are at one place for a cursor."""
+    """Whether a cursor cannot distinguish objects with the same times."""
     return entity.name in call.account.cursors_without_id and field in (entity.created_field, entity.time_field)
 
 
 def _cursor_place(call: Call, row: Row, field: str, entity: Entity) -> Place:
-    """Where a cursor behind this row stands: with its id, or only with its times to the second."""
+    """The position of a cursor after this row: with the row's id, or only with its times in whole seconds."""
     if not _shares_places(call, field, entity):
         return _place(row, field, entity)
     other = entity.created_field if field == entity.time_field else entity.time_field
@@ -129,7 +129,7 @@ def _comes_jumbled(criteria: list[Criterion]) -> bool:
 
 
 def _jumbled(page: list[Row]) -> list[Row]:
-    """Some neighbours change places, always the same: archived email campaigns come slightly out of order."""
+    """The page with some neighbors swapped, always the same: archived email campaigns are slightly out of order."""
     page = list(page)
     index = 0
     while index < len(page) - 1:

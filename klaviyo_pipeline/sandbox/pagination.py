@@ -1,5 +1,5 @@
-"""Pages by place: a cursor stands behind the last row shown, so rows that change meanwhile move as in a
-living account."""
+"""Pagination by position: a cursor points after the last returned row, so a row that changes between two requests can
+move to another page, as in a real account."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def cut_page(
     text: Callable[[Row], str] | None = None,
     repeats: bool = False,
 ) -> tuple[list[Row], str | None]:
-    """The rows of the page that the request's cursor asks for, in the order of `place`, and the next cursor.
+    """The rows of the requested page, in the order of `place`, and the next cursor.
 
-    A cursor holds `text` of the last row. Where places are shared, the next page leaves out the rows at the place of
-    the last row, or `repeats` them. Raises `ApiError` 400 for a cursor that this question never got.
+    A cursor encodes `text` of the last row. If several rows share the place of the last row, the next page omits them,
+    or repeats them with `repeats`. Raises `ApiError` 400 for a cursor that was not issued for this query.
     """
     requested = call.question(question)
     ordered = sorted(rows, key=place, reverse=descending)
@@ -43,5 +43,5 @@ def cut_page(
 
 
 def collection_links(call: Call, parameter: str, cursor: str | None) -> dict[str, str | None]:
-    """`next` is null on the last page (the description calls it a string; recordings show null)."""
+    """The links of a page. `next` is null on the last page, as in recordings; the description says it is a string."""
     return {"self": call.self_link(), "next": call.next_link(parameter, cursor), "prev": None}

@@ -1,4 +1,4 @@
-"""Query parameters: what each endpoint takes, and reading them strictly."""
+"""Query parameters: those that an endpoint accepts, and their strict validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Pairs = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Parameters:
-    """The query parameters of one endpoint. `page_size` is (default, largest); None refuses `page[size]`."""
+    """The query parameters of one endpoint. `page_size` is (default, maximum); None rejects `page[size]`."""
 
     filters: Mapping[str, FilterField] = field(default_factory=dict)
     cursor: str | None = None
@@ -27,7 +27,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Query:
-    """The parameters of one request, checked. `fields` is by JSON:API type; `sort` is (field, descending)."""
+    """The validated parameters of one request. `fields` is by JSON:API type; `sort` is (field, descending)."""
 
     pairs: Pairs
     filter: str | None
@@ -40,7 +40,7 @@ class Query:
 
 
 def read_query(pairs: Pairs, accepted: Parameters) -> Query:
-    """Raises `ApiError` 400, naming the parameter, for everything that `accepted` does not list."""
+    """The parameters of a request. Raises `ApiError` 400, which names the parameter, for any that is not `accepted`."""
     given: dict[str, str] = {}
     for name, value in pairs:
         if name in given:

@@ -1,4 +1,4 @@
-"""The report endpoints: from a request to its answer."""
+"""The report endpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CURSOR = "page_cursor"
 
 
 def query_report(call: Call, report: Report) -> dict[str, Any]:
-    """Answer one request. Raises `ApiError` for whatever the API would refuse."""
+    """The answer to one request. Raises `ApiError` for a request that the API would reject."""
     account = call.account
     today = call.now.astimezone(ZoneInfo(account.timezone)).date()
     request = read_report_request(call.body, call.content_type, report, account, today, call.now)
@@ -105,7 +105,7 @@ def _stamped(wall: datetime, zone: Any) -> str:
 
 
 def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list[Dimensions]:
-    """All that a group may be grouped or filtered by; one line for each tag of its flow or campaign."""
+    """The values by which a group can be grouped or filtered, once for each tag of its flow or campaign."""
     if not kind.needs_conversion_metric:
         return [group.groupings]
     entity = f"{kind.kind}s"

@@ -1,4 +1,4 @@
-"""The reports as data: what each may be asked, as the API's own description has it."""
+"""The reports as data: the parameters that each accepts, from the API's own description."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ANY = FilterField("string", ("equals",), ("any",))
 
 @dataclass(frozen=True)
 class ReportKind:
-    """What the reports of one kind (flow, campaign, form, segment) have in common.
+    """The common parameters of the reports of one kind (flow, campaign, form, segment).
 
-    `prerequisites`: a `group_by` member, and the one that must stand beside it.
+    `prerequisites` maps a member of `group_by` to another member that it requires.
     """
 
     kind: str
@@ -125,7 +125,7 @@ SEGMENT = ReportKind(
 
 @dataclass(frozen=True)
 class Report:
-    """One report endpoint: a kind, as a series by interval or as one value for the whole time frame."""
+    """One report endpoint: a kind, either as a series by interval or with one value for the whole time frame."""
 
     kind: ReportKind
     series: bool

@@ -1,4 +1,4 @@
-"""The bodies of report requests, read strictly."""
+"""Reads and strictly validates the bodies of report requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_LISTED = 100
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """A checked request. `interval` is None for values; `metric` is None for forms and segments."""
+    """A validated request. `interval` is None for values reports; `metric` is None for forms and segments."""
 
     statistics: tuple[str, ...]
     group_by: tuple[str, ...]
@@ -35,8 +35,11 @@ class ReportRequest:
 def read_report_request(
     body: bytes, content_type: str, report: Report, account: SandboxAccount, today: date, now: datetime
 ) -> ReportRequest:
-    """Raises `ApiError`: 415 for another content type, 400 with a pointer for all that the description does
-    not allow."""
+    """The validated request.
+
+    Raises `ApiError`: 415 for another content type, and 400 with a pointer for everything that the description does not
+    allow.
+    """
     if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
         title = "Unsupported media type."
         detail = f"Unsupported media type '{content_type}' in request."

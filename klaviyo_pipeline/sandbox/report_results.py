@@ -1,4 +1,4 @@
-"""From the counts of groups and days to the statistics of a report."""
+"""Computes the statistics of a report from the counts of groups and days."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Dimensions = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class ResultGroup:
-    """The groups of figures that share one combination of the `group_by` values."""
+    """The count groups that share one combination of `group_by` values."""
 
     key: tuple[str | None, ...]
     members: tuple[CountGroup, ...]
 
 
 def result_groups(groups: Iterable[tuple[CountGroup, list[Dimensions]]], request: ReportRequest) -> list[ResultGroup]:
-    """The groups that pass the filter, one for each combination, in the order of their values."""
+    """The groups that match the filter, one for each combination of values, in the order of the values."""
     found: dict[tuple[str | None, ...], list[CountGroup]] = {}
     for group, lines in groups:
         for line in lines:
@@ -55,8 +55,7 @@ def _passes(criteria: Iterable[Criterion], lines: list[Dimensions], line: Dimens
 
 
 class Counter:
-    """Sums the figures of groups over spans, as `kind` counts them and `metric` converts; nothing after
-    `today`."""
+    """Sums the counts of groups over periods for one `kind` of report and conversion `metric`, up to `today`."""
 
     def __init__(self, account: SandboxAccount, kind: str, metric: Metric | None, today: date) -> None:
         self._groups = account.figures.groups[kind]
@@ -69,9 +68,9 @@ class Counter:
         return {name: self._statistic(name, counts) for name in names}
 
     def counts(self, group: ResultGroup, span: Span) -> dict[str, int]:
-        """The counts of the span in `UNIT`s.
+        """The counts of the period, in 1/`UNIT`.
 
-        Uniques of several days are fewer than the sum of the days' uniques.
+        The uniques of several days are fewer than the sum of the uniques of each day.
         """
         total = dict.fromkeys(COUNTS[self._kind], 0)
         for member in group.members:
@@ -109,7 +108,7 @@ class Counter:
 
 
 def _period_uniques(daily: list[int]) -> int:
-    """People who come on several days count once: each further day adds a little less."""
+    """The uniques of a period: people who are active on several days count once, so each day adds a little less."""
     active = sum(1 for value in daily if value)
     if active <= 1:
         return sum(daily)

@@ -1,4 +1,4 @@
-"""One authenticated request, as the endpoints see it."""
+"""One authenticated request, as passed to the endpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 @dataclass(frozen=True)
 class Call:
-    """`base` is scheme and host as the client wrote them, `path` the path below it, `now` the account's clock
+    """`base` is the scheme and host from the client's request, `path` the path below it, `now` the account's time
     (UTC)."""
 
     account: SandboxAccount
@@ -30,7 +30,7 @@ class Call:
 
     @property
     def page_size(self) -> int:
-        """What was asked for, or as much of it as the account has on a page."""
+        """The requested page size, at most the account's `largest_page`."""
         return min(self.query.page_size, self.account.largest_page or self.query.page_size)
 
     def url(self, path: str) -> str:
@@ -40,14 +40,14 @@ class Call:
         return self._link(list(self.query.pairs))
 
     def next_link(self, parameter: str, cursor: str | None) -> str | None:
-        """This request with its cursor changed; None if there is no next page."""
+        """The address of this request with another cursor; None if there is no next page."""
         if cursor is None:
             return None
         kept = [(name, value) for name, value in self.query.pairs if name != parameter]
         return self._link([*kept, (parameter, cursor)])
 
     def question(self, *more: Hashable) -> Hashable:
-        """What a cursor belongs to: the request without its place and its page size."""
+        """The query that a cursor belongs to: the request without its cursor and page size."""
         kept = [pair for pair in self.query.pairs if pair[0] not in ("page[cursor]", "page_cursor", "page[size]")]
         return self.operation, tuple(sorted(kept)), *more
 

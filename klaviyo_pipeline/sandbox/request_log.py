@@ -1,4 +1,4 @@
-"""What a server was asked, for tests to look at. Keys are never kept."""
+"""The requests that a server received, for tests. API keys are never stored."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class RequestLogEntry:
-    """One request and how it was answered.
+    """One request and its response.
 
-    `endpoint` is the operation's name in the API's description (`get_flows`), None where there is none.
-    `status` is None if the connection was cut. `at` is the account's clock (UTC) when the request came.
-    `body` is the text of a POST.
+    `endpoint` is the operation's name in the API's description (`get_flows`), None for an unknown path. `status` is
+    None if the connection was cut. `at` is the time of the account's clock (UTC) when the request arrived. `body` is
+    the text of a POST.
     """
 
     method: str
@@ -31,7 +31,7 @@ class RequestLogEntry:
 
 
 class RequestLog:
-    """The latest requests, oldest first; safe to read while the server runs."""
+    """The latest requests, oldest first. Safe to read while the server runs."""
 
     def __init__(self, keep: int = 100_000) -> None:
         self._entries: deque[RequestLogEntry] = deque(maxlen=keep)

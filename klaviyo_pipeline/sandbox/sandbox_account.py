@@ -1,6 +1,6 @@
-"""The simulated Klaviyo account: what it holds, and the ways a test may change it while a server shows it.
+"""The content of the simulated Klaviyo account, and the methods to change it while a server runs.
 
-Nothing here knows HTTP. All methods may be called from any thread.
+This module does not depend on HTTP. All methods can be called from any thread.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ READ_SCOPES = frozenset(
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push.
+    """A message of a flow or a campaign. `channel` has the values of listings: email, sms or mobile_push.
 
-    A campaign's message, or the action of a flow's, is listed without its definition unless it is `visible`.
+    If `visible` is False, the API omits the definition of the campaign message, or of the flow message's action.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Message:
 
 @dataclass
 class State:
-    """What an object looks like from `since` (UTC) on; None means always."""
+    """The attributes of an object from `since` (UTC) on; None means always."""
 
     since: datetime | None
     attributes: dict[str, Any]
@@ -46,7 +46,7 @@ class State:
 
 @dataclass
 class SandboxObject:
-    """A flow, campaign, form, segment or list with the states of its life, oldest first."""
+    """A flow, campaign, form, segment or list, with all of its states, oldest first."""
 
     id: str
     states: list[State]
@@ -61,7 +61,7 @@ class SandboxObject:
         return self.states[-1].attributes
 
     def at(self, now: datetime) -> dict[str, Any] | None:
-        """The attributes that the API shows at `now`; None if the object does not exist yet."""
+        """The attributes at `now`; None if the object does not exist yet."""
         visible = None
         for state in self.states:
             if state.since is None or state.since <= now:
@@ -71,7 +71,7 @@ class SandboxObject:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric. `per_order` is how many of its events come with one order, for the conversion figures."""
+    """A metric. `per_order` is the number of its events for each order, which scales the conversions in reports."""
 
     id: str
     name: str
@@ -85,7 +85,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class MappedMetric:
-    """What a mapping (`revenue`, `viewed_product`, …) points to: a metric, a custom metric or nothing."""
+    """The target of a mapping (`revenue`, `viewed_product`, …): a metric, a custom metric or nothing."""
 
     updated: datetime
     metric_id: str | None = None
@@ -94,26 +94,26 @@ class MappedMetric:
 
 @dataclass
 class SandboxAccount:
-    """An account in memory. Times are shown as Klaviyo shows them; `timezone` is an IANA name.
+    """An account in memory. Times have Klaviyo's formats; `timezone` is an IANA name.
 
-    The options say how the account behaves where the real API's behaviour is known to vary, or is not known:
+    The options select the account's behavior where the real API's behavior varies or is unknown:
 
-    - `gt_includes_bound`: `greater-than` lets about half of the rows equal to its bound through.
-    - `cursor_lifetime`: how long a cursor may be used; the real API's live about three days.
-    - `cursors_without_id`: entities whose cursors hold times to the second and no id, as those of forms do: behind one,
-      objects with the times of the last one are left out, or, with `repeats_ties`, come again.
-    - `full_pages_lack_links`: a full page of a listing has no `links`, whether or not there are more.
-    - `largest_page`: objects on a page of a listing, however many are asked for; None keeps to what is asked.
-    - `report_page_size`: groups on a page of a flow or campaign report.
-    - `zero_groups`: report groups whose every figure is zero are shown.
-    - `tags_need_their_scope`: a listing that includes tags is refused to a key without `tags:read`.
-    - `refused_statistics`: by kind of report (flow, campaign), statistics that no conversion metric supports: a report
-      that names one of them is refused as a whole.
+    - `gt_includes_bound`: `greater-than` also returns about half of the rows that equal its bound.
+    - `cursor_lifetime`: how long a cursor is valid; about three days in the real API.
+    - `cursors_without_id`: entities whose cursors contain times in whole seconds and no id, like those of forms. The
+      next page omits objects with the same times as the last one, or repeats them with `repeats_ties`.
+    - `full_pages_lack_links`: a full page of a listing has no `links`, even if more pages exist.
+    - `largest_page`: the maximum number of objects on a page of a listing; None means the requested page size.
+    - `report_page_size`: the number of groups on a page of a flow or campaign report.
+    - `zero_groups`: reports contain groups whose counts are all zero.
+    - `tags_need_their_scope`: a listing that includes tags requires the scope `tags:read`.
+    - `refused_statistics`: by kind of report (flow, campaign), the statistics that no conversion metric supports. A
+      report that requests one of them is rejected as a whole.
     - `category_is_object`: the category of a metric's integration is an object (`{"id": 1, "category": "eCommerce"}`)
       or text.
-    - `report_offset`: `date_times` carry the account's offset (`zone`) or always `+00:00` (`utc`).
-    - `report_message_ids`: the id that campaign reports write for a message: the `message`'s own, or the `campaign`'s.
-    - `ids_left_out`: ids for which reports write null; their groups stay apart.
+    - `report_offset`: `date_times` have the account's offset (`zone`) or always `+00:00` (`utc`).
+    - `report_message_ids`: the id of a message in campaign reports: the `message`'s own, or the `campaign`'s.
+    - `ids_left_out`: ids that reports replace with null. Their groups are not merged.
     """
 
     id: str = "SBX001"
@@ -150,13 +150,11 @@ class SandboxAccount:
     ids_left_out: set[str] = field(default_factory=set)
 
     def put(self, entity: str, id: str, **attributes: Any) -> SandboxObject:
-        """Create the object, or change it: sets what is given and nothing else (`updated` stays unless it is
-        given).
+        """Create or change an object. Only the given attributes are set; `updated` changes only if it is given.
 
-        A datetime is written as the entity writes its times, a string is shown as it is. `channels`
-        (campaigns), `tags`, `messages` and `versions` belong to the object, not to its attributes. A new
-        object has null, or an empty value, for every documented attribute that is not given. From then on the
-        object is what was put, whatever the clock says.
+        A datetime is written in the entity's time format, a string is used unchanged. `channels` (campaigns), `tags`,
+        `messages` and `versions` belong to the object, not to its attributes. In a new object, every other documented
+        attribute is null or empty. From then on the object has this state at every time of the clock.
         """
         declared = ENTITIES[entity]
         with self.lock:
@@ -173,8 +171,8 @@ class SandboxAccount:
             return visible
 
     def archive(self, entity: str, id: str, archived: bool = True, moves_updated: bool = False) -> None:
-        """Archive or bring back a flow or campaign; on the real API a campaign's `updated_at` seems not to
-        move."""
+        """Archive or unarchive a flow or campaign. In the real API this does not seem to change a campaign's
+        `updated_at`."""
         declared = ENTITIES[entity]
         if "archived" not in declared.blank():
             raise ValueError(f"{entity} cannot be archived")
@@ -185,24 +183,23 @@ class SandboxAccount:
         self.put(entity, id, **changes)
 
     def delete(self, entity: str, id: str) -> None:
-        """The object vanishes from the listings, and by id gives 404. Its report figures stay."""
+        """Remove the object from listings; a lookup by id returns 404. Its report data stays."""
         with self.lock:
             self._must_exist(entity, id)
             self.deleted[entity][id] = self.objects[entity].pop(id)
 
     def restore(self, entity: str, id: str) -> None:
-        """A deleted object comes back as it was."""
+        """Restore a deleted object in its last state."""
         with self.lock:
             self.objects[entity][id] = self.deleted[entity].pop(id)
 
     def set_figures(
         self, report: str, groupings: Mapping[str, str], day: date, statistics: Mapping[str, float]
     ) -> None:
-        """Fix the counts of one group on one day of the account's zone: these and no others, whatever the
-        conversion metric.
+        """Set the counts of one group on one day of the account's zone, for every conversion metric.
 
-        `report` is a kind (flow, campaign, form, segment) or any name that begins with one (`flow_series`).
-        Counts only: rates are always computed from them.
+        These counts replace all others of the day. `report` is a kind (flow, campaign, form, segment) or a name that
+        begins with one (`flow_series`). `statistics` must be counts: rates are always computed from them.
         """
         kind = next((kind for kind in KINDS if report.startswith(kind)), None)
         if kind is None:
@@ -213,7 +210,7 @@ class SandboxAccount:
             self.figures.set_day(kind, groupings, day, statistics)
 
     def expire_cursors(self) -> None:
-        """Every cursor given out so far is refused from now on."""
+        """Make all cursors that were issued so far invalid."""
         self.cursors_void_before = self.clock()
 
     def _must_exist(self, entity: str, id: str) -> None:

@@ -1,5 +1,4 @@
-"""The sandbox over real HTTP on the loopback interface: in a thread for tests, or blocking for the command
-line."""
+"""Serves the sandbox over HTTP on the loopback interface: in a thread for tests, or blocking for the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ _TICK_SECONDS = 0.01
 
 
 class _QuickServer(uvicorn.Server):
-    """uvicorn takes its time to stop, and a suite of tests stops it hundreds of times: nothing is waited for here."""
+    """A uvicorn server that stops without waiting: a test suite stops hundreds of servers."""
 
     async def main_loop(self) -> None:
         ticks = 0
@@ -47,10 +46,9 @@ class _QuickServer(uvicorn.Server):
 
 
 class SandboxServer:
-    """A context manager: the sandbox is served on 127.0.0.1 inside it, on a free port unless `port` is given.
+    """A context manager that serves the sandbox on 127.0.0.1, on a free port unless `port` is given.
 
-    Give it accounts (then `clock` and `rate_scale` are those of `create_app`), or an application made by
-    `create_app`.
+    Pass accounts (with `clock` and `rate_scale` as for `create_app`), or an application from `create_app`.
     """
 
     def __init__(
@@ -90,11 +88,11 @@ class SandboxServer:
 
     @property
     def requests(self) -> list[RequestLogEntry]:
-        """What was asked so far, oldest first."""
+        """The requests so far, oldest first."""
         return self.log.entries()
 
     def count(self, endpoint: str | None = None) -> int:
-        """How many requests were for the operation `endpoint` (`get_flows`); all of them without a name."""
+        """The number of requests to the operation `endpoint` (`get_flows`), or of all requests without a name."""
         return sum(1 for entry in self.requests if endpoint in (None, entry.endpoint))
 
     def __enter__(self) -> SandboxServer:
@@ -129,9 +127,9 @@ def run(
     rate_scale: float = 1.0,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until interrupted (Ctrl-C). `ready` gets the URL, without `/api`, once the port is ours.
+    """Serve until interrupted (Ctrl-C). `ready` is called with the URL, without `/api`, once the port is open.
 
-    Raises `OSError` if the port cannot be had.
+    Raises `OSError` if the port is not available.
     """
     server = uvicorn.Server(_config(create_app(account, rate_scale=rate_scale)))
     with socket.create_server((host, port)) as listening:
@@ -143,7 +141,7 @@ def run(
 
 def _config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
-        _with_scissors(app),
+        _with_abort(app),
         http="h11",
         ws="none",
         lifespan="off",
@@ -155,8 +153,8 @@ def _config(app: Starlette) -> uvicorn.Config:
     )
 
 
-def _with_scissors(app: Starlette) -> Any:
-    """The application, able to drop its connection: uvicorn's `send` belongs to an object that knows the
+def _with_abort(app: Starlette) -> Any:
+    """Wraps the application so that it can drop its connection: uvicorn's `send` is a method of an object with the
     transport."""
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:

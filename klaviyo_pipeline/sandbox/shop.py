@@ -1,4 +1,4 @@
-"""What the generated shop calls its things."""
+"""The names, tags and metrics of the generated shop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from klaviyo_pipeline.sandbox.sandbox_account import MappedMetric, Metric
 
 _OPENED = datetime(2023, 11, 6, 15, 4, 5, tzinfo=UTC)
 
-# Name, and what triggers it.
+# The name and trigger type of each flow.
 FLOW_NAMES = (
     ("Welcome Series", "Added to List"),
     ("Abandoned Cart", "Metric"),
@@ -69,7 +69,7 @@ EDGE_CASE_NAMES = (
 
 
 def metrics() -> dict[str, Metric]:
-    """The shop's metrics by id. "Placed Order" occurs twice; "Opened Email" cannot be converted to."""
+    """The shop's metrics by id. "Placed Order" occurs twice; "Opened Email" cannot be a conversion metric."""
     declared = (
         Metric("RPlacd", "Placed Order", "Shopify", "eCommerce", _OPENED, carries_value=True),
         Metric("SPlacd", "Placed Order", "API", "API", _OPENED, carries_value=True),

@@ -1,4 +1,4 @@
-"""The statistics of the reports: which are counted, and how the rates follow from the counts."""
+"""The statistics of the reports: the counts, and the rates that are computed from them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SEGMENT_SUMS = ("members_added", "members_removed")
 
 UNIQUES: Final = frozenset(_SEND_UNIQUES + _FORM_UNIQUES)
 
-# What is counted per group and day, by kind of report. `total_members` is a level, not a sum.
+# The counts per group and day, by kind of report. `total_members` is a level, not a sum.
 COUNTS: Final[dict[str, tuple[str, ...]]] = {
     "flow": _SEND_SUMS + _SEND_UNIQUES,
     "campaign": _SEND_SUMS + _SEND_UNIQUES,
@@ -64,7 +64,7 @@ _SEND_RATES = {
     "unsubscribe_rate": ("unsubscribe_uniques", "delivered"),
 }
 
-# Dividend and divisor of each rate, by kind of report; a rate without a divisor is shown as 0.
+# The dividend and divisor of each rate, by kind of report. A rate whose divisor is 0 is 0.
 RATES: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "flow": _SEND_RATES,
     "campaign": _SEND_RATES,

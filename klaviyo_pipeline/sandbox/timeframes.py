@@ -1,6 +1,6 @@
-"""The time frames of reports: what was asked, and how an interval cuts it.
+"""The time frames of reports, and their division into intervals.
 
-All times here are naive wall-clock times of the account's zone, and every day has 24 of its hours.
+All times here are naive wall-clock times in the account's zone, and every day has 24 hours.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Span:
-    """Whole hours of the account's wall clock, half-open [start, end)."""
+    """A half-open period [start, end) of whole hours on the account's wall clock."""
 
     start: datetime
     end: datetime
 
     def days(self) -> list[tuple[date, int, int]]:
-        """Each day that the span touches, with the hours [from, to) of it that lie inside."""
-        found = []
+        """Each day of the span, with the hours [from, to) of the day that are in the span."""
+        days = []
         day = self.start.date()
         while datetime.combine(day, time()) < self.end:
             midnight = datetime.combine(day, time())
             from_hour = (max(self.start, midnight) - midnight) // timedelta(hours=1)
             to_hour = (min(self.end, midnight + timedelta(days=1)) - midnight) // timedelta(hours=1)
-            found.append((day, from_hour, to_hour))
+            days.append((day, from_hour, to_hour))
             day += timedelta(days=1)
-        return found
+        return days
 
 
 def read_timeframe(value: Any, interval: str | None, today: date, earliest: str | None) -> Span:
     """The span of a request's `timeframe`: `{"key": …}` or `{"start": …, "end": …}`.
 
-    The offsets of start and end are ignored, both ends are included, and the end is rounded up to the end of
-    its hour. Raises `ApiError` 400 for a malformed frame, one that is too long for `interval`, and one before
-    `earliest`.
+    The offsets of start and end are ignored, both ends are included, and the end is rounded up to the end of its hour.
+    Raises `ApiError` 400 for a malformed time frame, for one that is too long for `interval`, and for one that starts
+    before `earliest`.
     """
     if not isinstance(value, dict):
         raise bad_body(_POINTER, "'timeframe' must be an object.")
@@ -92,9 +92,9 @@ def _hour(moment: datetime) -> datetime:
 
 
 def _wall(value: dict[str, Any], name: str) -> datetime:
-    found = _WRITTEN.match(value[name]) if isinstance(value[name], str) else None
+    match = _WRITTEN.match(value[name]) if isinstance(value[name], str) else None
     try:
-        return datetime.fromisoformat(found[1] if found else "")
+        return datetime.fromisoformat(match[1] if match else "")
     except ValueError:
         raise bad_body(f"{_POINTER}/{name}", f"'{name}' must be an ISO 8601 datetime.") from None
 
@@ -115,17 +115,17 @@ def _keyed(value: dict[str, Any], today: date) -> Span:
 
 
 def _named(key: str, today: date) -> tuple[date, date]:
-    """First day, and the day behind the last.
+    """The first day, and the day after the last.
 
     `last_n_days` are whole days before today; weeks begin on Monday.
     """
     tomorrow = today + timedelta(days=1)
     week = today - timedelta(days=today.weekday())
     month, year = today.replace(day=1), today.replace(month=1, day=1)
-    if found := re.fullmatch(r"last_(\d+)_days", key):
-        return today - timedelta(days=int(found[1])), today
-    if found := re.fullmatch(r"last_(\d+)_months", key):
-        return months_before(month, int(found[1])), month
+    if match := re.fullmatch(r"last_(\d+)_days", key):
+        return today - timedelta(days=int(match[1])), today
+    if match := re.fullmatch(r"last_(\d+)_months", key):
+        return months_before(month, int(match[1])), month
     return {
         "today": (today, tomorrow),
         "yesterday": (today - timedelta(days=1), today),
@@ -145,7 +145,7 @@ def months_before(month: date, count: int) -> date:
 
 
 def cut(span: Span, interval: str) -> list[tuple[datetime, Span]]:
-    """The intervals that `span` touches: the time that stands for each, and its part of the span."""
+    """The intervals of `span`: the start of each interval, and its part of the span."""
     parts = []
     begins = _begin(span.start, interval)
     while begins < span.end:

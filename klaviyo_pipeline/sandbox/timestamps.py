@@ -1,4 +1,4 @@
-"""Times as the simulated API writes and reads them."""
+"""Reads and writes times in the formats of the simulated API."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def utcnow() -> datetime:
 
 
 def write_time(moment: datetime, *, microseconds: bool = False) -> str:
-    """`moment` (aware) with its own offset: to the second, or always with six digits as for campaigns."""
+    """`moment` (aware) with its own offset, in whole seconds or with microseconds (campaigns)."""
     return moment.isoformat(timespec="microseconds" if microseconds else "seconds")
 
 
 def read_time(text: object) -> datetime | None:
-    """The instant (UTC) of a time as an object shows it, `T` or a space between; None for null and nonsense."""
+    """The instant (UTC) of a time in an object, with a `T` or a space; None for null and for invalid text."""
     if not isinstance(text, str) or _ISO.match(text) is None:
         return None
     try:
@@ -34,10 +34,9 @@ def read_time(text: object) -> datetime | None:
 
 
 def read_bound(text: str) -> datetime | None:
-    """The instant of a bound in a filter: `T`, and `Z` or an offset, are required; None if it is no such
-    time.
+    """The instant of a bound in a filter; None if it is invalid. A `T`, and `Z` or an offset, are required.
 
-    A raw `+` in a URL arrives here as a space, and so is refused like any other malformed bound.
+    An unescaped `+` in a URL arrives as a space, so the bound is invalid.
     """
     found = _ISO.match(text)
     if found is None or found["zone"] is None or " " in text:

@@ -1,4 +1,4 @@
-"""How busy the generated shop is: the counts of one day, from the seed, the id and the day alone."""
+"""The traffic of the generated shop: the counts of one day, which depend only on the seed, the id and the day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIRST_SEGMENT_DAY = date(2023, 6, 1)
 
 @dataclass(frozen=True)
 class SendTraffic:
-    """The sends of one message on each day from `first` to `last`; about `volume` of them on a plain day."""
+    """The sends of one message on each day from `first` to `last`, about `volume` a day."""
 
     seed: int
     id: str
@@ -108,7 +108,7 @@ class FormTraffic:
 
 @dataclass(frozen=True)
 class SegmentTraffic:
-    """The members of a segment: who came and went on each day, and how many there are at its end."""
+    """The members of a segment: how many join and leave on each day, and how many there are at its end."""
 
     seed: int
     id: str
@@ -122,13 +122,13 @@ class SegmentTraffic:
         added, removed = self._moves(day)
         index = (day - self.first).days
         while len(self._members) <= index:
-            came, went = self._moves(self.first + timedelta(days=len(self._members)))
-            self._members.append((self._members[-1] if self._members else 0) + came - went)
+            joined, left = self._moves(self.first + timedelta(days=len(self._members)))
+            self._members.append((self._members[-1] if self._members else 0) + joined - left)
         members = {"members_added": added, "members_removed": removed, "total_members": self._members[index]}
         return {name: value * UNIT for name, value in members.items()}
 
     def _moves(self, day: date) -> tuple[int, int]:
-        """Nobody can leave before they came: fewer leave than come, on every day."""
-        coming, going = fractions(self.seed, self.id, day.isoformat(), count=2)
-        came = int(self.volume * _WEEK[day.weekday()] * coming)
-        return came, int(came * going)
+        """The numbers of joining and leaving members. On every day fewer leave than join, so no count is negative."""
+        joining, leaving = fractions(self.seed, self.id, day.isoformat(), count=2)
+        joined = int(self.volume * _WEEK[day.weekday()] * joining)
+        return joined, int(joined * leaving)

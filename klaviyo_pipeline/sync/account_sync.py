@@ -1,4 +1,4 @@
-"""One sync of one account: which assets wait for which, and which go side by side."""
+"""One sync of one account: runs its assets in stages, and the groups of a stage concurrently."""
 
 from dataclasses import dataclass
 
@@ -17,24 +17,24 @@ from klaviyo_pipeline.sync.workers import run_concurrently
 
 @dataclass(frozen=True)
 class Sync:
-    """One sync of one account, through the assets and the instance that the UI has too."""
+    """One sync of one account. It uses the same assets and the same Dagster instance as the UI."""
 
     account: Account
     warehouse: Warehouse
     on_progress: ProgressCallback
     workers: int | None = None
-    """How many processes work at once, none of them this one; by default as many as there is to do side by side."""
+    """How many worker processes run at once. By default, each group of a stage has one."""
 
     def run(self, request: SyncRequest) -> list[AssetResult]:
-        """Sync what was asked for; one result for each asset, in the order of the request.
+        """Sync the requested assets. Return one result for each asset, in the order of the request.
 
-        Raises what makes every asset fail alike: a wrong key, another account's key, an unreachable database.
+        Raises errors that concern all assets: a wrong key, the key of another account, an unreachable database.
         """
         prepare_instance([self.account])
         return self.sync(request)
 
     def sync(self, request: SyncRequest) -> list[AssetResult]:
-        """`run`, on an instance that is prepared for the account."""
+        """Like `run`, if the instance is already prepared for the account."""
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:
@@ -51,7 +51,8 @@ class Sync:
         return [by_asset[asset] for asset in request.assets]
 
     def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, str]:
-        """The metric that each report's windows count as asked with; none where its own run will tell why not."""
+        """The conversion metric of each requested report. If it cannot be found, the report's own run fails with the
+        reason."""
         requested = [spec for name, spec in REPORTS.items() if name in request.assets]
         requested = [spec for spec in requested if spec.report.needs_conversion_metric and session.zone_is_right]
         if requested and request.force:

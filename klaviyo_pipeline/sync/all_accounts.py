@@ -1,6 +1,6 @@
-"""A sync of many accounts, side by side: what delays or fails one is no matter of the others.
+"""A concurrent sync of many accounts. If one account is slow or fails, the others are not affected.
 
-Each account has a thread that plans and waits, and its share of the worker processes. A thread runs no asset.
+Each account has a thread, which plans and waits, and its share of the worker processes, which run the assets.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
 from klaviyo_pipeline.sync.stale_runs import prepare_instance
 
 WORKERS = 8
-"""Processes of all accounts together, of some 80 MB each; so many accounts are synced at once."""
+"""The most worker processes, of some 80 MB each, and so the most accounts that are synced at once."""
 
 
 @dataclass
 class SyncedAccount:
-    """What a sync of one account came to. `error` is one line: what kept it from beginning."""
+    """The result of one account's sync. `error` is one line: why the sync could not start."""
 
     account: Account
     results: list[AssetResult] = field(default_factory=list)
@@ -34,19 +34,20 @@ class SyncedAccount:
 def sync_accounts(
     requested: Sequence[tuple[Account, SyncRequest]], on_progress: ProgressCallback
 ) -> list[SyncedAccount]:
-    """Migrate and sync each account; one result for each, in the order given. Lines told begin with the slug."""
+    """Migrate and sync each account. Return one result for each, in the given order. Progress lines begin with the
+    slug."""
     if not requested:
         return []
     prepare_instance([account for account, _ in requested])
     at_once = min(len(requested), WORKERS)
     with ThreadPoolExecutor(at_once, thread_name_prefix="account") as pool:
-        begun = [
+        futures = [
             pool.submit(_sync, account, request, WORKERS // at_once, on_progress) for account, request in requested
         ]
         try:
-            return [one.result() for one in begun]
+            return [future.result() for future in futures]
         except BaseException:
-            # The threads end by themselves once they see that they are told to stop; those that wait never begin.
+            # Running threads end once they notice the stop event. Threads that have not started are cancelled.
             pool.shutdown(wait=False, cancel_futures=True)
             stop_sessions()
             raise

@@ -1,4 +1,4 @@
-"""Running every check at once, through Dagster, so that the results stand in the UI too."""
+"""Runs all checks through Dagster, so that the UI has the results too."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +9,14 @@ from dagster import DagsterInstance
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.build import build_defs
 from klaviyo_pipeline.orchestration.checks.check import Outcome
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 
 SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What one check of one asset came to."""
+    """The result of one check of one asset."""
 
     asset: str
     check: str
@@ -24,13 +25,13 @@ class Checked:
 
 
 class CheckBroken(RuntimeError):
-    """A check could not be carried out; the message says why."""
+    """A check could not run. The message says why."""
 
 
 def run_checks(account: Account, *, api: bool = False) -> list[Checked]:
-    """Run the checks that read Postgres and, with `api`, those that send requests to Klaviyo. Sorted by asset and name.
+    """Run the checks that read Postgres and, with `api`, the API checks. Return results sorted by asset and check.
 
-    Raises `CheckBroken` if a check could not be carried out.
+    Raises `CheckBroken` if a check could not run.
     """
     definitions = build_defs([account])
     names = [f"{account.slug}_checks", *([f"{account.slug}_reconcile"] if api else [])]
@@ -41,14 +42,14 @@ def run_checks(account: Account, *, api: bool = False) -> list[Checked]:
             )
             for name in names
         ]
-    found = [_checked(one) for run in runs for one in run.get_asset_check_evaluations()]
+    results = [_checked(evaluation) for run in runs for evaluation in run.get_asset_check_evaluations()]
     for run in runs:
-        _refuse_broken(run)
-    return sorted(found, key=lambda one: (one.asset, one.check))
+        _raise_if_broken(run)
+    return sorted(results, key=lambda result: (result.asset, result.check))
 
 
 def outcome_of(evaluation: dg.AssetCheckEvaluation) -> Outcome:
-    """The outcome that an evaluation stands for."""
+    """The outcome of an evaluation."""
     if evaluation.passed:
         return "passed"
     return "warning" if evaluation.severity == dg.AssetCheckSeverity.WARN else "error"
@@ -60,13 +61,9 @@ def _checked(evaluation: dg.AssetCheckEvaluation) -> Checked:
     )
 
 
-def _refuse_broken(run: dg.ExecuteInProcessResult) -> None:
-    """A step fails where a blocking check comes to an error, which is no trouble of the check's."""
+def _raise_if_broken(run: dg.ExecuteInProcessResult) -> None:
+    """Raise `CheckBroken` if a step failed. A step also fails if a blocking check finds an error: that is ignored."""
     for event in run.all_events:
-        if not event.is_step_failure:
-            continue
-        error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        if error is not None and error.cls_name != "DagsterAssetCheckFailedError":
-            raise CheckBroken(f"{event.step_key}: {error.message.partition(': ')[2].strip() or error.message}")
+        errors = step_errors(event) if event.is_step_failure else []
+        if errors and errors[-1].class_name != "DagsterAssetCheckFailedError":
+            raise CheckBroken(f"{event.step_key}: {errors[-1].text}")

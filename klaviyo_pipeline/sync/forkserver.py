@@ -1,6 +1,6 @@
-"""The server that worker processes are forked from: what they need is imported once, there.
+"""The fork server, which imports what workers need once. Worker processes are forked from it.
 
-It is a process of its own, started with the environment that the workers are to have.
+It is a separate process. Workers inherit the environment with which it was started.
 """
 
 from multiprocessing import forkserver, get_context
@@ -10,13 +10,13 @@ FORKSERVER_PRELOAD = "klaviyo_pipeline.sync.forkserver_preload"
 
 
 def forking_context() -> ForkServerContext:
-    """What workers are made with. The first one waits until the server has imported everything."""
+    """The context that starts workers. The first worker waits until the server has imported everything."""
     context = get_context("forkserver")
     context.set_forkserver_preload([FORKSERVER_PRELOAD])
     return context
 
 
 def start_importing() -> None:
-    """Start the server, if it is not there yet: it takes a second, in which this process can go on."""
+    """Start the server if it is not running. It imports for about a second while this process continues."""
     forking_context()
     forkserver.ensure_running()

@@ -1,10 +1,10 @@
-"""What the server of worker processes imports, in place of each of them."""
+"""Imported once by the fork server, so that the workers need not import it."""
 
 import signal
 
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 
-# Whoever stops a sync stops its workers; the server goes with the process that began it, and has nothing to say.
+# The sync stops its workers itself, and this server ends with the process that started it. So it ignores Ctrl-C.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 with gc_frozen():

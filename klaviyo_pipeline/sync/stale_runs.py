@@ -1,4 +1,4 @@
-"""Dagster's instance, made ready for a sync: what died in earlier ones on this machine is cleared away."""
+"""Prepares Dagster's instance for a sync: ends runs whose process died on this machine, and creates pools."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ UNFINISHED = [status for status in DagsterRunStatus if status not in FINISHED]
 
 
 def prepare_instance(accounts: Sequence[Account]) -> None:
-    """Free what died in earlier syncs on this machine, and make the accounts' pools."""
+    """End the runs of earlier syncs that died on this machine, and create the accounts' pools."""
     with DagsterInstance.get() as instance:
         free_dead_runs(instance)
         for account in accounts:
@@ -26,9 +26,9 @@ def prepare_instance(accounts: Sequence[Account]) -> None:
 
 
 def free_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Mark runs of syncs that died on this machine as failed and free their pool slots; return their ids."""
+    """Mark runs of syncs that died on this machine as failed, and free their pool slots. Return their ids."""
     dead = []
-    # One that was killed right after its birth has not even started.
+    # All unfinished statuses: a run that was killed right after its creation is not STARTED yet.
     open_runs = instance.get_run_records(RunsFilter(tags={HOST_TAG: socket.gethostname()}, statuses=UNFINISHED))
     for record in open_runs:
         run = record.dagster_run
@@ -41,24 +41,24 @@ def free_dead_runs(instance: DagsterInstance) -> list[str]:
 
 
 def make_pool(instance: DagsterInstance, pool: str) -> None:
-    """Make the pool's slots before the first workers ask for one.
+    """Create the pool's slots before workers request them.
 
-    Dagster makes them on demand, and fails the run of all but the quickest when several processes ask at once.
+    Dagster creates them on demand. If several processes do so at once, the runs of all but the first fail.
     """
     storage = instance.event_log_storage
     if all(limit.name != pool for limit in storage.get_pool_limits()):
-        # Where another sync is quicker, the pool is there all the same.
+        # Another sync may create the pool at the same time.
         with contextlib.suppress(sa.exc.DBAPIError):
             storage.initialize_concurrency_limit_to_default(pool)
 
 
 def tags_of_this_process() -> dict[str, str]:
-    """What a run of this process carries, so that a later sync can tell whether it is still alive."""
+    """The tags of this process's runs, from which a later sync determines whether the process is alive."""
     return {HOST_TAG: socket.gethostname(), PROCESS_TAG: _process(os.getpid())}
 
 
 def _process(pid: int) -> str:
-    """A process by its id and start, so that a recycled id is not taken for it."""
+    """A process by its id and start time, because ids are reused."""
     try:
         started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

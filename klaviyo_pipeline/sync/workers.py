@@ -1,4 +1,4 @@
-"""Chains of assets side by side, each in a process of its own."""
+"""Runs groups of assets concurrently, each group in a process of its own."""
 
 import signal
 import sys
@@ -17,8 +17,8 @@ from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback, sync
 from klaviyo_pipeline.sync.forkserver import forking_context
 
 STOP_SECONDS = 10.0
-LOOK_SECONDS = 0.5
-"""How often it is seen whether the sync was told to stop: only the main thread is interrupted by a signal."""
+POLL_SECONDS = 0.5
+"""How often to check whether the sync was stopped, because a signal interrupts only the main thread."""
 
 
 def run_concurrently(
@@ -30,9 +30,10 @@ def run_concurrently(
     on_progress: ProgressCallback,
     at_once: int | None = None,
 ) -> list[AssetResult]:
-    """Sync several chains of assets at once, each in a process of its own.
+    """Sync several groups of assets at once, each in a process of its own.
 
-    Dagster reconfigures the logging of the whole process whenever a run begins, which deadlocks runs in threads.
+    They are not threads, because Dagster configures the logging of the process when a run begins, which can deadlock
+    other runs.
     """
     if at_once is None and len(groups) <= 1:
         return [
@@ -50,7 +51,7 @@ def run_concurrently(
                 group = waiting.pop()
                 ours, worker = _start(account, identity, list(group), request, conversion_metrics)
                 workers[ours] = worker, group
-            for ready in wait(list(workers), timeout=LOOK_SECONDS):
+            for ready in wait(list(workers), timeout=POLL_SECONDS):
                 assert isinstance(ready, Connection)
                 results += _receive(ready, workers, on_progress)
             if stop.is_set():
@@ -65,7 +66,7 @@ def run_concurrently(
 
 
 def _start(*arguments: Any) -> tuple[Connection, BaseProcess]:
-    """A worker at its work, with these arguments of `_work`, and the channel on which it tells."""
+    """Start a worker with these arguments of `_work`. Return it, and the channel for its messages."""
     context = forking_context()
     ours, theirs = context.Pipe(duplex=False)
     worker = context.Process(target=_work, args=(*arguments, theirs), daemon=True)
@@ -77,20 +78,20 @@ def _start(*arguments: Any) -> tuple[Connection, BaseProcess]:
 def _receive(
     ready: Connection, workers: dict[Connection, tuple[BaseProcess, Sequence[str]]], on_progress: ProgressCallback
 ) -> list[AssetResult]:
-    """A line to tell, or the results of a worker that has ended."""
+    """Receive a message of a worker: a progress line, or the results of a worker that has ended."""
     try:
         message = ready.recv()
     except EOFError:
         worker, group = workers.pop(ready)
         worker.join()
-        return [AssetResult(asset, error=f"its process ended early (exit code {worker.exitcode})") for asset in group]
+        return [AssetResult(asset, error=f"the worker process died (exit code {worker.exitcode})") for asset in group]
     if isinstance(message, str):
         on_progress(message)
         return []
     worker, _ = workers.pop(ready)
     worker.join()
-    found: list[AssetResult] = message
-    return found
+    results: list[AssetResult] = message
+    return results
 
 
 def _work(
@@ -101,7 +102,7 @@ def _work(
     conversion_metrics: Mapping[str, str],
     channel: Connection,
 ) -> None:
-    """A worker: syncs its chain, telling the parent by lines and at the end by results."""
+    """A worker: syncs its group. It sends progress lines to the parent and, at the end, the results."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _interrupt)
@@ -112,13 +113,13 @@ def _work(
             results = [AssetResult(asset, error=reason(error)) for asset in assets]
         channel.send(results)
     except (KeyboardInterrupt, BrokenPipeError):
-        # Told to stop, or the parent was killed: there is nobody to tell, and a traceback would help nobody.
+        # The worker was stopped, or the parent was killed. No traceback: nothing is wrong in the worker.
         sys.exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Once is enough: a second signal would cut off the noting of why the run ended.
-    for again in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(again, signal.SIG_IGN)
+    # Ignore further signals: a second one would interrupt recording why the run ended.
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
     stop_sessions()
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""accounts.yaml: good entries become accounts, a wrong one is one line that names it, and no key is ever repeated."""
+"""accounts.yaml: valid entries become accounts, an invalid one is a one-line error, and no message quotes a key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Load = Callable[..., Accounts]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Reads a file of this text, in an environment of these variables."""
+    """Reads a file with this text and these environment variables."""
 
     def loaded(text: str, *, chosen: tuple[str, ...] = (), **environ: str) -> Accounts:
         file = tmp_path / "accounts.yaml"
@@ -49,7 +49,7 @@ def refusal(load: Load, text: str, **environ: str) -> str:
 
 
 def wrong(load: Load, entry: str) -> str:
-    """The line that a wrong entry comes to; the good one before it is there."""
+    """The error of an invalid entry, after a valid one that is loaded."""
     found = load(ENTRY + entry)
     assert slugs(found) == ["good"]
     [line] = found.errors
@@ -57,7 +57,7 @@ def wrong(load: Load, entry: str) -> str:
     return line
 
 
-def test_how_long_logs_are_kept_contains_for_all_accounts_whose_runs_lie_together(load: Load) -> None:
+def test_the_retention_days_of_the_environment_apply_to_all_accounts(load: Load) -> None:
     found = load(ENTRY + "  - slug: other\n", KLAVIYO_RETENTION_DAYS="30")
     assert [settings.account.retention_days for settings in found.every] == [30, 30]
     assert "KLAVIYO_RETENTION_DAYS='never'" in refusal(load, ENTRY, KLAVIYO_RETENTION_DAYS="never")
@@ -101,15 +101,13 @@ accounts:
     assert found.errors == ()
 
 
-def test_without_a_file_the_account_is_the_environments_own() -> None:
+def test_without_a_file_the_environment_describes_the_account() -> None:
     found = load_accounts({"KLAVIYO_IGNORE_DOTENV": "1", "KLAVIYO_ACCOUNT": "brand"}, now=NOW)
     assert (slugs(found), found.file) == (["brand"], None)
     assert found.every[0].account == Account(slug="brand")
 
 
-def test_the_file_beside_the_project_counts_unless_the_environment_alone_is_to_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_file_is_used_unless_dotenv_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "accounts.yaml"
     file.write_text(ENTRY)
     monkeypatch.setattr(reading, "DEFAULT_FILE", file)
@@ -117,7 +115,7 @@ def test_the_file_beside_the_project_counts_unless_the_environment_alone_is_to_c
     assert slugs(load_accounts({"KLAVIYO_IGNORE_DOTENV": "1"}, now=NOW)) == ["klaviyo"]
 
 
-def test_the_example_is_an_example(load: Load) -> None:
+def test_the_example_file_is_valid(load: Load) -> None:
     found = load((PROJECT_ROOT / "accounts.yaml.example").read_text(encoding="utf-8"))
     assert (len(found.every), found.errors) == (2, ())
 
@@ -125,27 +123,29 @@ def test_the_example_is_an_example(load: Load) -> None:
 @pytest.mark.parametrize(
     ("entry", "reported"),
     [
-        ("  - slug: bad\n    timezone: Mars/Base", "account bad: timezone='Mars/Base' is no IANA time zone"),
-        ("  - slug: bad\n    start_date: 2099-01-01", "account bad: start_date=2099-01-01 lies in the future"),
-        ("  - slug: bad\n    start_date: yesterday", "account bad: start_date='yesterday' is no date"),
-        ("  - slug: bad\n    sync_window: weekly", "account bad: sync_window='weekly' is not known"),
+        ("  - slug: bad\n    timezone: Mars/Base", "account bad: timezone='Mars/Base' is not an IANA time zone"),
+        ("  - slug: bad\n    start_date: 2099-01-01", "account bad: start_date=2099-01-01 is in the future"),
+        ("  - slug: bad\n    start_date: yesterday", "account bad: start_date='yesterday' is not a valid date"),
+        ("  - slug: bad\n    sync_window: weekly", "account bad: sync_window='weekly' is not a valid sync window"),
         ("  - slug: bad\n    lookback_days: -1", "account bad: lookback_days='-1' must be a whole number"),
         ("  - slug: bad\n    rate_scale: fast", "account bad: rate_scale='fast' must be a number"),
-        ("  - slug: bad\n    owners: [nobody at all]", "account bad: owners: 'nobody at all' is no owner"),
+        ("  - slug: bad\n    owners: [nobody at all]", "account bad: owners: 'nobody at all' is not a valid owner"),
         ("  - slug: bad\n    timezone: [UTC]", "account bad: timezone must be a single value"),
         ("  - slug: bad\n    timzone: UTC", "account bad: there is no field 'timzone'; did you mean timezone?"),
-        ("  - slug: bad\n    nonsense: 1", "account bad: there is no field 'nonsense'; it may have slug, timezone"),
-        ("  - slug: Bad Name", "account Bad Name: slug='Bad Name' cannot name a Postgres schema"),
-        ("  - slug: klaviyo_overview", "cannot name a Postgres schema"),
-        ("  - slug: all", "the slug all means every account"),
-        ("  - slug: no", "entry 2: slug is a yes or no to YAML; write it in quotes"),
-        ("  - timezone: UTC", "entry 2: lacks the field slug"),
-        ("  - text", "entry 2: must hold fields"),
+        ("  - slug: bad\n    nonsense: 1", "account bad: there is no field 'nonsense'; the fields are slug, timezone"),
+        ("  - slug: Bad Name", "account Bad Name: slug='Bad Name' cannot be used as a schema name"),
+        ("  - slug: klaviyo_overview", "cannot be used as a schema name"),
+        ("  - slug: all", "the slug all is reserved"),
+        ("  - slug: no", "entry 2: YAML reads the value of slug as true or false"),
+        ("  - timezone: UTC", "entry 2: the field slug is missing"),
+        ("  - text", "entry 2: must contain fields"),
         ("  - slug: bad\n    database_url_env: 'postgresql://u:p@h/d'", "database_url_env must be the name of an env"),
         ("  - slug: bad\n    api_key_env: 12", "account bad: api_key_env must be the name of an environment variable"),
     ],
 )
-def test_a_wrong_entry_is_one_line_that_names_it_and_the_others_load(entry: str, reported: str, load: Load) -> None:
+def test_an_invalid_entry_is_a_one_line_error_that_names_it_and_the_others_load(
+    entry: str, reported: str, load: Load
+) -> None:
     line = wrong(load, entry)
     assert line.startswith("accounts.yaml: ")
     assert reported in line
@@ -163,62 +163,62 @@ def test_a_wrong_entry_is_one_line_that_names_it_and_the_others_load(entry: str,
         "  - slug: bad\n    api_key_env: PK_0123456789abcdef",
     ],
 )
-def test_a_key_in_the_file_is_refused_and_never_repeated(entry: str, load: Load) -> None:
+def test_a_key_in_the_file_is_rejected_and_never_quoted(entry: str, load: Load) -> None:
     line = wrong(load, entry)
     assert "looks like an API key" in line
     assert "0123456789abcdef" not in line
 
 
-def test_of_two_entries_with_one_slug_neither_is_used(load: Load) -> None:
+def test_entries_with_the_same_slug_are_not_used(load: Load) -> None:
     found = load(ENTRY + "  - slug: twin\n    timezone: UTC\n  - slug: twin\n")
     assert slugs(found) == ["good"]
-    assert found.errors == ("accounts.yaml: account twin: the slug is there twice; neither is used.",)
+    assert found.errors == ("accounts.yaml: account twin: several entries have this slug; none is used.",)
 
 
-TWICE = "is there twice in one place, in"
+REPEATED = "is repeated in"
 
 
 @pytest.mark.parametrize(
     ("text", "reported"),
     [
-        ("accounts: [", "is no YAML (line 1)"),
-        ("accounts:\n  - slug: a\n  key: pk_secret\n   x: [\n", "is no YAML (line"),
-        ("accounts:\n  - slug: a\n    timezone: UTC\n    slug: b\n", f"slug {TWICE} lines 2 and 4"),
-        ("accounts:\n  - slug: a\naccounts:\n  - slug: b\n", f"accounts {TWICE} lines 1 and 3"),
-        ("defaults: {timezone: UTC, timezone: UTC}\n" + ENTRY, f"timezone {TWICE} lines 1 and 1"),
-        ("accounts:\n  - slug: a\n    pk_secret: 1\n    pk_secret: 2\n", f"a field {TWICE} lines 3 and 4"),
-        ("", "must hold a list `accounts:`"),
-        ("just text", "must hold a list `accounts:`"),
-        ("accounts: {a: 1}", "must hold a list `accounts:`"),
+        ("accounts: [", "is not valid YAML (line 1)"),
+        ("accounts:\n  - slug: a\n  key: pk_secret\n   x: [\n", "is not valid YAML (line"),
+        ("accounts:\n  - slug: a\n    timezone: UTC\n    slug: b\n", f"slug {REPEATED} lines 2 and 4"),
+        ("accounts:\n  - slug: a\naccounts:\n  - slug: b\n", f"accounts {REPEATED} lines 1 and 3"),
+        ("defaults: {timezone: UTC, timezone: UTC}\n" + ENTRY, f"timezone {REPEATED} lines 1 and 1"),
+        ("accounts:\n  - slug: a\n    pk_secret: 1\n    pk_secret: 2\n", f"a field {REPEATED} lines 3 and 4"),
+        ("", "must contain a list `accounts:`"),
+        ("just text", "must contain a list `accounts:`"),
+        ("accounts: {a: 1}", "must contain a list `accounts:`"),
         ("accounts: []", "the list `accounts:` is empty"),
         ("accounts:\n  - slug: a\naccount: []", "the file: there is no field 'account'; did you mean accounts?"),
-        ("defaults: [UTC]\n" + ENTRY, "`defaults:` must hold fields"),
-        ("defaults: {timezone: Mars}\n" + ENTRY, "defaults: timezone='Mars' is no IANA time zone"),
+        ("defaults: [UTC]\n" + ENTRY, "`defaults:` must contain fields"),
+        ("defaults: {timezone: Mars}\n" + ENTRY, "defaults: timezone='Mars' is not an IANA time zone"),
         ("defaults: {slug: x}\n" + ENTRY, "defaults: there is no field 'slug'"),
         ("defaults: {api_url: pk_secret}\n" + ENTRY, "looks like an API key"),
         ("accounts:\n  - slug: a\n    timezone: Mars\n", "account a: timezone='Mars'"),
     ],
 )
-def test_a_file_that_is_no_use_is_one_line(text: str, reported: str, load: Load) -> None:
+def test_an_invalid_file_is_a_one_line_error(text: str, reported: str, load: Load) -> None:
     line = refusal(load, text)
     assert reported in line
     assert "pk_secret" not in line
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-def test_a_file_that_is_not_in_utf_8_is_one_line(encoding: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_a_one_line_error(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "shops.yaml"
     file.write_text(ENTRY + "    owners: café@example.com\n", encoding=encoding)
-    with pytest.raises(SettingsError, match=r"^shops\.yaml: is not in UTF-8; save it so\.$"):
+    with pytest.raises(SettingsError, match=r"^shops\.yaml: is not UTF-8; save it as UTF-8\.$"):
         load_accounts({"KLAVIYO_ACCOUNTS_FILE": str(file)}, now=NOW)
 
 
-def test_a_file_that_is_named_and_not_there_is_one_line() -> None:
+def test_a_missing_file_is_a_one_line_error() -> None:
     with pytest.raises(SettingsError, match=r"KLAVIYO_ACCOUNTS_FILE: /nowhere/a\.yaml cannot be read"):
         load_accounts({"KLAVIYO_ACCOUNTS_FILE": "/nowhere/a.yaml"}, now=NOW)
 
 
-def test_accounts_are_chosen_by_slug_and_by_the_environment(load: Load) -> None:
+def test_accounts_are_selected_by_slug_and_by_the_environment(load: Load) -> None:
     text = ENTRY + "  - slug: other\n  - slug: third\n"
     assert slugs(load(text)) == slugs(load(text, chosen=("all",))) == ["good", "other", "third"]
     assert slugs(load(text, chosen=("third", "good", "third"))) == ["third", "good"]
@@ -226,16 +226,16 @@ def test_accounts_are_chosen_by_slug_and_by_the_environment(load: Load) -> None:
     assert slugs(load(text, chosen=("third",), KLAVIYO_ACCOUNT="other")) == ["third"]
 
 
-def test_a_slug_that_is_not_there_is_reported_with_those_that_are_and_a_wrong_entry_with_its_line(load: Load) -> None:
+def test_the_error_of_an_unknown_slug_lists_the_accounts_and_that_of_an_invalid_entry_its_fault(load: Load) -> None:
     text = ENTRY + "  - slug: bad\n    timezone: Mars\n"
-    with pytest.raises(SettingsError, match=r"there is no account 'x' in accounts\.yaml; there is good\."):
+    with pytest.raises(SettingsError, match=r"there is no account 'x' in accounts\.yaml; the accounts are: good\."):
         load(text, chosen=("x",))
     with pytest.raises(SettingsError, match="account bad: timezone='Mars'"):
         load(text, chosen=("bad",))
     assert load(text, chosen=("good",)).errors == ()
 
 
-def test_an_account_may_have_a_database_url_of_its_own(load: Load) -> None:
+def test_an_account_can_have_its_own_database_url(load: Load) -> None:
     text = ENTRY + "    database_url_env: URL_OF_GOOD\n  - slug: other\n"
     found = load(text, URL_OF_GOOD="postgresql://good:pw@h/d", KLAVIYO_DATABASE_URL="postgresql://all:pw@h/d")
     assert [settings.database_url for settings in found.every] == [
@@ -243,11 +243,11 @@ def test_an_account_may_have_a_database_url_of_its_own(load: Load) -> None:
         "postgresql://all:pw@h/d",
     ]
     wrong_url = load(text, URL_OF_GOOD="mysql://u:hidden@h/d")
-    assert "URL_OF_GOOD must read postgresql://" in wrong_url.errors[0]
+    assert "URL_OF_GOOD must have the form postgresql://" in wrong_url.errors[0]
     assert "hidden" not in wrong_url.errors[0]
 
 
-def test_messages_name_settings_as_they_are_named_where_the_account_is_described(load: Load) -> None:
+def test_messages_name_settings_as_in_the_file_that_describes_the_account(load: Load) -> None:
     [settings] = load(ENTRY).every
     reported = "set KLAVIYO_TIMEZONE=UTC, check KLAVIYO_API_KEY, or KLAVIYO_RATE_SCALE; KLAVIYO_ALERT_WEBHOOK_URL stays"
     assert in_terms_of(Account(), reported) == reported
@@ -263,7 +263,7 @@ def test_messages_name_settings_as_they_are_named_where_the_account_is_described
 def command(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command where one entry of three is wrong, and one account is migrated."""
+    """Runs a command with three entries, of which one is invalid and one account is migrated."""
     file = tmp_path / "accounts.yaml"
     file.write_text("accounts: [{slug: one, api_key_env: KEY_ONE}, {slug: two}, {slug: bad, timezone: Mars}]")
     monkeypatch.setenv("KLAVIYO_ACCOUNTS_FILE", str(file))
@@ -281,10 +281,13 @@ def command(
     return run
 
 
-WRONG = "Error: accounts.yaml: account bad: timezone='Mars' is no IANA time zone; write it as America/New_York.\n"
+WRONG = (
+    "Error: accounts.yaml: account bad: timezone='Mars' is not an IANA time zone; use a name such as "
+    "America/New_York.\n"
+)
 
 
-def test_the_list_of_accounts_reports_keys_whether_they_are_set_and_of_the_wrong_entry(
+def test_the_list_of_accounts_shows_which_keys_are_set_and_the_invalid_entry(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     code, out, err = command("accounts")
@@ -294,7 +297,7 @@ def test_the_list_of_accounts_reports_keys_whether_they_are_set_and_of_the_wrong
     assert "KLAVIYO_API_KEY_TWO (not set)" in two
 
 
-def test_one_klaviyo_account_behind_two_slugs_is_a_warning(
+def test_one_klaviyo_account_with_two_slugs_is_a_warning(
     command: Callable[..., tuple[int, str, str]], database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_hush")
@@ -320,7 +323,7 @@ def test_one_klaviyo_account_behind_two_slugs_is_a_warning(
     )
 
 
-def test_a_table_degrades_where_the_output_has_no_such_characters(
+def test_a_table_replaces_characters_that_the_output_lacks(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = io.BytesIO()
@@ -330,14 +333,14 @@ def test_a_table_degrades_where_the_output_has_no_such_characters(
     assert one.split() == ["one", "UTC", "daily", "2025-01-01", "KEY_ONE", "?"]
 
 
-def test_json_loses_nothing_where_the_output_has_no_such_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_escapes_characters_that_the_output_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     text = json_text([{"name": "Café 🎁"}])
     assert text.isascii()
     assert json.loads(text) == [{"name": "Café 🎁"}]
 
 
-def test_a_command_over_all_accounts_does_the_others_and_fails_in_the_end(
+def test_a_command_over_all_accounts_runs_for_the_valid_ones_and_then_fails(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     code, out, err = command("migrate")
@@ -350,7 +353,7 @@ def test_a_command_over_all_accounts_does_the_others_and_fails_in_the_end(
     assert {row["account"] for row in json.loads(out)} == {"one", "two"}
 
 
-def test_one_account_that_is_not_migrated_does_not_keep_the_others_from_being_reported(
+def test_an_account_that_is_not_migrated_does_not_hide_the_others(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     command("migrate", "--account", "one")
@@ -361,7 +364,7 @@ def test_one_account_that_is_not_migrated_does_not_keep_the_others_from_being_re
     assert "flow_metrics" in out
 
 
-def test_a_wrong_choice_is_one_line(command: Callable[..., tuple[int, str, str]]) -> None:
+def test_selecting_an_invalid_account_is_a_one_line_error(command: Callable[..., tuple[int, str, str]]) -> None:
     assert command("sync", "--account", "bad") == (1, "", WRONG)
     code, _, err = command("status", "--account", "nobody")
     assert (code, err.count("\n")) == (1, 1)

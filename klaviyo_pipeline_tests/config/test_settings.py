@@ -1,4 +1,4 @@
-"""Settings: every variable's good and bad values, each bad one told in one line that names it."""
+"""Valid and invalid values of every setting. An invalid value is a one-line error that names the variable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load(**environ: str) -> Account:
 
 
 def refusal(**environ: str) -> str:
-    """Why these settings are refused."""
+    """The error message of these settings."""
     with pytest.raises(SettingsError) as refused:
         load_settings(environ, now=NOW)
     return str(refused.value)
@@ -61,7 +61,7 @@ def test_an_empty_value_counts_as_not_set(blank: str) -> None:
     assert load_settings(dict.fromkeys(VARIABLES, blank), now=NOW) == load_settings({}, now=NOW)
 
 
-def test_blanks_around_a_value_are_not_part_of_it() -> None:
+def test_blanks_around_a_value_are_removed() -> None:
     assert load(KLAVIYO_ACCOUNT=" shop ", KLAVIYO_TIMEZONE="Europe/Berlin\n").slug == "shop"
 
 
@@ -87,7 +87,7 @@ def test_blanks_around_a_value_are_not_part_of_it() -> None:
         ("KLAVIYO_RATE_SCALE", "0.25", "rate_scale", 0.25),
     ],
 )
-def test_a_good_value_is_taken(variable: str, text: str, field: str, value: object) -> None:
+def test_a_valid_value_is_used(variable: str, text: str, field: str, value: object) -> None:
     assert getattr(load(**{variable: text}), field) == value
 
 
@@ -109,7 +109,7 @@ def test_a_good_value_is_taken(variable: str, text: str, field: str, value: obje
         *(("KLAVIYO_DATABASE_URL", url) for url in ["mysql://h/db", "postgresql://h", "postgresql://h/", "h/db", "db"]),
     ],
 )  # fmt: skip
-def test_a_bad_value_is_reported_in_one_line_that_names_its_variable(variable: str, text: str) -> None:
+def test_an_invalid_value_is_a_one_line_error_that_names_its_variable(variable: str, text: str) -> None:
     message = refusal(**{variable: text})
     assert variable in message
     assert "\n" not in message
@@ -129,7 +129,7 @@ def test_a_bad_value_is_reported_in_one_line_that_names_its_variable(variable: s
         ("KLAVIYO_API_URL", "user:s3cret@a.klaviyo.com"),
     ],
 )
-def test_a_password_is_never_repeated(variable: str, text: str) -> None:
+def test_a_password_is_never_quoted(variable: str, text: str) -> None:
     message = refusal(**{variable: text})
     assert variable in message
     assert "s3cret" not in message
@@ -144,42 +144,42 @@ def test_a_password_is_never_repeated(variable: str, text: str) -> None:
         "postgresql://user:p%2Fss%40@[::1]/db",
     ],
 )
-def test_a_database_url_is_kept_as_it_is_written(url: str) -> None:
+def test_a_database_url_is_kept_unchanged(url: str) -> None:
     assert load_settings({"KLAVIYO_DATABASE_URL": url}, now=NOW).database_url == url
 
 
-def test_the_api_key_is_no_part_of_the_settings() -> None:
+def test_the_settings_do_not_contain_the_api_key() -> None:
     settings = load_settings({"KLAVIYO_API_KEY": "pk_s3cret"}, now=NOW)
     assert "pk_s3cret" not in repr(settings)
     assert settings.account.api_key_variable == "KLAVIYO_API_KEY"
 
 
-def test_a_start_date_is_in_the_future_by_the_accounts_own_calendar() -> None:
-    """At noon UTC it is the next day already in Kiritimati, and the same day in Honolulu."""
+def test_the_account_s_own_calendar_decides_whether_a_start_date_is_in_the_future() -> None:
+    """At noon UTC, it is already the next day in Kiritimati, and the same day in Honolulu."""
     assert load(KLAVIYO_START_DATE="2025-06-16", KLAVIYO_TIMEZONE="Pacific/Kiritimati").start_date == date(2025, 6, 16)
     message = refusal(KLAVIYO_START_DATE="2025-06-16", KLAVIYO_TIMEZONE="Pacific/Honolulu")
-    assert "KLAVIYO_START_DATE=2025-06-16 lies in the future" in message
+    assert "KLAVIYO_START_DATE=2025-06-16 is in the future" in message
 
 
 @pytest.mark.parametrize("name", ["Australia/Lord_Howe", "Australia/LHI"])
-def test_hourly_windows_are_refused_where_clocks_change_by_half_an_hour(name: str) -> None:
+def test_hourly_windows_are_rejected_if_the_clocks_change_by_half_an_hour(name: str) -> None:
     message = refusal(KLAVIYO_SYNC_WINDOW="hourly", KLAVIYO_TIMEZONE=name)
     assert "KLAVIYO_SYNC_WINDOW=hourly" in message
     assert "use daily" in message
     assert load(KLAVIYO_TIMEZONE=name).sync_window == "daily"
 
 
-def test_the_environment_is_read_when_nothing_else_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_ACCOUNT", "from_the_environment")
     assert load_settings(now=NOW).account.slug == "from_the_environment"
 
 
-def test_a_dotenv_file_fills_in_what_the_environment_leaves_out(
+def test_a_dotenv_file_sets_variables_that_the_environment_does_not_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KLAVIYO_IGNORE_DOTENV")
     monkeypatch.setenv("KLAVIYO_ACCOUNT", "set_already")
-    monkeypatch.setenv("KLAVIYO_TIMEZONE", "UTC")  # so that what the file sets is taken back at the end
+    monkeypatch.setenv("KLAVIYO_TIMEZONE", "UTC")  # so that the variable is reset after the test
     monkeypatch.delenv("KLAVIYO_TIMEZONE")
     file = tmp_path / ".env"
     file.write_text("KLAVIYO_ACCOUNT=from_the_file\nKLAVIYO_TIMEZONE=Asia/Tokyo\n")
@@ -190,7 +190,7 @@ def test_a_dotenv_file_fills_in_what_the_environment_leaves_out(
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
-def test_a_dotenv_file_that_is_not_in_utf_8_is_one_line_that_names_it(
+def test_a_dotenv_file_that_is_not_utf_8_is_a_one_line_error_that_names_it(
     encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KLAVIYO_IGNORE_DOTENV")
@@ -198,12 +198,12 @@ def test_a_dotenv_file_that_is_not_in_utf_8_is_one_line_that_names_it(
     file.write_text("KLAVIYO_OWNERS=café@example.com\n", encoding=encoding)
     with pytest.raises(SettingsError) as raised:
         load_dotenv_file(file)
-    assert str(raised.value) == f"{file} is not in UTF-8; save it so."
+    assert str(raised.value) == f"{file} is not UTF-8; save it as UTF-8."
 
 
-def test_a_dotenv_file_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dotenv_file_can_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KLAVIYO_IGNORE_DOTENV")
-    monkeypatch.setenv("KLAVIYO_ACCOUNT", "")  # so that what the file sets is taken back at the end
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", "")  # so that the variable is reset after the test
     monkeypatch.delenv("KLAVIYO_ACCOUNT")
     file = tmp_path / ".env"
     file.write_text("KLAVIYO_ACCOUNT=first_line\n", encoding="utf-8-sig")
@@ -212,15 +212,15 @@ def test_a_dotenv_file_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypa
     assert load_settings(now=NOW).account.slug == "first_line"
 
 
-def test_a_database_url_with_several_hosts_is_refused_for_what_it_is() -> None:
+def test_the_error_of_a_database_url_with_several_hosts_says_so() -> None:
     line = refusal(KLAVIYO_DATABASE_URL="postgresql://user:s3cret@one:5432,two:5432/db?target_session_attrs=read-write")
     assert line == (
-        "KLAVIYO_DATABASE_URL names several hosts, and can name one; write the address that always leads to the "
-        "primary, as postgresql://user:password@host:5432/database."
+        "KLAVIYO_DATABASE_URL contains several hosts, but only one is supported; use an address that always leads "
+        "to the primary, such as postgresql://user:password@host:5432/database."
     )
 
 
-def test_a_comma_in_a_password_names_no_several_hosts() -> None:
+def test_a_comma_in_a_password_does_not_mean_several_hosts() -> None:
     assert "several hosts" not in refusal(KLAVIYO_DATABASE_URL="postgresql://user:s3,c/ret@host/db")
     load(KLAVIYO_DATABASE_URL="postgresql://u,s:p,w@host/db")
 
@@ -238,9 +238,10 @@ def test_today_is_the_accounts_calendar_day() -> None:
     assert Account(timezone="America/New_York").today(late) == date(2025, 6, 15)
 
 
-def test_owners_are_addresses_and_teams() -> None:
+def test_owners_are_email_addresses_and_teams() -> None:
     assert load().owners == ()
     assert load(KLAVIYO_OWNERS="jo@example.com, team:data,").owners == ("jo@example.com", "team:data")
     assert refusal(KLAVIYO_OWNERS="jo@example.com, the data team") == (
-        "KLAVIYO_OWNERS: 'the data team' is no owner; write addresses and teams as jo@example.com, team:data."
+        "KLAVIYO_OWNERS: 'the data team' is not a valid owner; use email addresses and teams, such as "
+        "jo@example.com, team:data."
     )

@@ -1,4 +1,4 @@
-"""Two names of one zone are the same zone, and two zones that merely agree today are not."""
+"""Two names of one zone are the same zone; two zones that only have the same offset today are not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from klaviyo_pipeline.config.time_zones import same_zone
         ("Mars/Base", "Mars/Base"),
     ],
 )
-def test_an_old_name_is_the_same_zone(one: str, other: str) -> None:
+def test_an_old_name_means_the_same_zone(one: str, other: str) -> None:
     assert same_zone(one, other)
     assert same_zone(other, one)
 
@@ -34,5 +34,5 @@ def test_an_old_name_is_the_same_zone(one: str, other: str) -> None:
         ("", "UTC"),
     ],
 )
-def test_zones_with_different_rules_are_different_whatever_the_hour_now(one: str, other: str) -> None:
+def test_zones_with_different_rules_are_different_even_with_the_same_offset_today(one: str, other: str) -> None:
     assert not same_zone(one, other)

@@ -157,7 +157,7 @@ def test_the_code_location_loads_without_an_entry_that_is_wrong_and_logs_the_lin
         loaded = installation_defs()
     assert isinstance(loaded, dg.RepositoryDefinition)
     assert {key.path[0] for key in loaded.asset_graph.get_all_asset_keys()} == {"one", "two"}
-    assert "account bad: timezone='Mars' is no IANA time zone" in caplog.text
+    assert "account bad: timezone='Mars' is not an IANA time zone" in caplog.text
 
 
 def test_the_account_of_the_environment_has_definitions_as_ever() -> None:

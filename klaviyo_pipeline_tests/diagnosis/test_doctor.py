@@ -283,7 +283,7 @@ def test_statistics_that_klaviyo_refuses_for_the_conversion_metric_are_a_warning
         )
     finding = diagnose()["conversion metric"]
     assert finding.verdict == "warning"
-    assert "Klaviyo refuses conversion_value of the flow series report" in finding.found
+    assert "Klaviyo rejects conversion_value in the flow series report" in finding.found
     assert "KLAVIYO_CONVERSION_METRIC_ID" in str(finding.remedy)
 
 
@@ -333,7 +333,7 @@ def test_a_403_that_names_no_scope_is_reported_with_klaviyos_message(
     server.faults.add(path_starts(path), Fault.refusal(OTHER_403S["plan"]))
     finding = diagnose()[f"scope {path.removeprefix('/api/')}:read"]
     assert finding.verdict == verdict
-    assert "Klaviyo forbids this: Account must have Advanced KDP enabled." in finding.found
+    assert "Klaviyo denied access: Account must have Advanced KDP enabled." in finding.found
     assert "lacks" not in finding.found
     assert not finding.remedy
 
@@ -360,7 +360,7 @@ def test_a_password_that_breaks_the_url_is_not_printed(setting: Set, capsys: pyt
         main(["doctor"])
     assert ended.value.code == 1
     output = capsys.readouterr()
-    assert "KLAVIYO_DATABASE_URL must read" in output.out
+    assert "KLAVIYO_DATABASE_URL must have the form" in output.out
     assert "hush" not in output.out + output.err
 
 

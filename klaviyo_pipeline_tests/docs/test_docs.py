@@ -14,7 +14,9 @@ from klaviyo_pipeline.config.settings import PROJECT_ROOT
 TESTS = PROJECT_ROOT / "klaviyo_pipeline_tests"
 RUN = {PROJECT_ROOT / "docs" / "extend.md"}
 """Its commands name an asset that is not there before; `test_extend.py` runs them."""
-DOCUMENTS = sorted([*(PROJECT_ROOT / "docs").glob("*.md"), PROJECT_ROOT / "README.md"])
+DOCUMENTS = sorted(
+    [*(PROJECT_ROOT / "docs").rglob("*.md"), *(PROJECT_ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+)
 
 
 def commands_of(document: Path) -> list[str]:

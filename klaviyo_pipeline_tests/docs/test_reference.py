@@ -1,4 +1,4 @@
-"""The reference documents say what the code and the database say, and so do the example and the README."""
+"""The reference documents say what the code and the database say, and so does the example."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline_tests.docs.reference import SCHEMA, SETTINGS, TABLES, settings_document, tables_document
 
 EXAMPLE = (PROJECT_ROOT / ".env.example").read_text(encoding="utf-8")
-README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 INTERNAL = {"KLAVIYO_IGNORE_DOTENV"}
 """For the tests and the demo, which must not read somebody's `.env`."""
 
@@ -39,10 +38,3 @@ def test_the_example_offers_every_variable_with_its_default(name: str) -> None:
     [offered] = re.findall(rf"^#?{name}=(.*)$", EXAMPLE, re.MULTILINE)
     default = VARIABLES[name].default
     assert offered == default or offered.startswith("postgresql://user:password@localhost")
-
-
-@pytest.mark.parametrize("name", VARIABLES)
-def test_the_readme_reports_every_variable_with_its_default(name: str) -> None:
-    [reported] = re.findall(rf"^\| `{name}` \| .* \| (.*) \|$", README, re.MULTILINE)
-    default = VARIABLES[name].default
-    assert reported == f"`{default}`" if default else reported

@@ -1,4 +1,4 @@
-"""A client of a scripted server, with time standing still."""
+"""A client of a scripted server, which never really waits."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ API_KEY = "pk_0123456789abcdefsecret"
 
 @dataclass
 class Bench:
-    """A server, a client of it, and what the client did."""
+    """A server, its client, and the recorded waits and requests of the client."""
 
     server: ScriptedServer
     client: KlaviyoClient

@@ -1,4 +1,4 @@
-"""Time that stands still: a pacer and a stop event that note what was waited for, and wait for nothing."""
+"""A pacer and a stop event that record every wait without waiting."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 class StillPacer:
-    """Gives slots a second apart, the first at noon, and notes each reservation and block."""
+    """Slots are a second apart, the first at noon. Every reservation and block is recorded."""
 
     def __init__(self) -> None:
         self.reserved: list[str] = []
@@ -29,7 +29,7 @@ class StillPacer:
 
 
 class NotedStop(threading.Event):
-    """A stop event that notes every wait of any length, and returns at once."""
+    """A stop event that records every wait and returns at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Answers as Klaviyo writes them."""
+"""Builds resources and answers in Klaviyo's format."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A real HTTP server on a loopback port that gives the answers it was told to, one after the other."""
+"""A real HTTP server on a loopback port that returns scripted answers, one after the other."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True)
 class Scripted:
-    """An answer. `cut` breaks the connection in the middle of the body; `hang_up` gives no answer at all."""
+    """An answer. `cut` breaks the connection in the middle of the body; `hang_up` closes it without an answer."""
 
     status: int = 200
     body: bytes = b""
@@ -23,7 +23,7 @@ class Scripted:
 
 @dataclass(frozen=True)
 class Requested:
-    """A request as the server saw it."""
+    """A request that the server received."""
 
     method: str
     target: str
@@ -40,7 +40,7 @@ class Requested:
 
 
 class ScriptedServer:
-    """Answers in the order of `script`; a request beyond it gets a 599 that names the mistake."""
+    """Returns the answers of `script` in their order. A request after the last one gets a 599 that names it."""
 
     def __init__(self) -> None:
         self.script: deque[Scripted] = deque()
@@ -110,12 +110,12 @@ def refused(status: int, detail: str = "", code: str = "invalid", **headers: str
 
 
 def failed(status: int, *errors: dict[str, object]) -> Scripted:
-    """An answer with these JSON:API errors."""
+    """A response with these JSON:API errors."""
     return Scripted(status, json.dumps({"errors": errors}).encode())
 
 
 def absent(type: str, id: str) -> Scripted:
-    """The 404 of an object, as recordings have it."""
+    """The 404 of a missing object, as in recordings."""
     error: dict[str, object] = {"id": "req-body", "status": 404, "code": "not_found", "title": "Not found."}
     error |= {"detail": f"A {type} with id {id} does not exist.", "source": {"pointer": "/data/"}}
     return failed(404, error)

@@ -1,4 +1,4 @@
-"""What each answer means to the caller."""
+"""The error or document that each response becomes."""
 
 import json
 import traceback
@@ -66,14 +66,14 @@ def test_a_long_detail_does_not_push_the_remedy_out(bench: Bench) -> None:
     assert len(line) < 500
 
 
-def test_an_error_contains_nothing_that_a_terminal_or_a_table_refuses(bench: Bench) -> None:
+def test_an_error_contains_no_characters_that_terminals_or_postgres_reject(bench: Bench) -> None:
     bench.server.will(Scripted(401, b'{"errors": [{"detail": "odd \\ud800 \\u0000"}]}'))
     line = str(failing(bench, errors.BadKey))
     assert "odd ␛uD800 ␛u0000" in line
     line.encode()
 
 
-def test_a_bad_request_reports_detail_and_pointer(bench: Bench) -> None:
+def test_a_bad_request_has_the_detail_and_the_pointer(bench: Bench) -> None:
     error = {"id": "r", "code": "invalid", "detail": "Bad filter.", "source": {"parameter": "filter"}}
     bench.server.will(Scripted(400, _json({"errors": [error]})))
     raised = failing(bench, errors.BadRequest)
@@ -82,7 +82,7 @@ def test_a_bad_request_reports_detail_and_pointer(bench: Bench) -> None:
     assert "filter" in str(raised)
 
 
-def test_a_missing_scope_is_the_one_that_the_answer_names(bench: Bench) -> None:
+def test_a_missing_scope_error_has_the_scopes_in_the_response(bench: Bench) -> None:
     bench.server.will(refused(403, "You need lists:read and tags:read."))
     raised = failing(bench, errors.MissingScope)
     assert isinstance(raised, errors.MissingScope)
@@ -91,41 +91,43 @@ def test_a_missing_scope_is_the_one_that_the_answer_names(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", OTHER_403S.values(), ids=OTHER_403S)
-def test_a_403_that_names_no_scope_gives_klaviyo_s_own_words_and_the_request_id(bench: Bench, error: ApiError) -> None:
+def test_a_403_without_a_scope_quotes_klaviyo_and_the_request_id(bench: Bench, error: ApiError) -> None:
     bench.server.will(Scripted(403, _json(error.document("req-7"))))
     line = str(failing(bench, errors.Forbidden))
     assert len(bench.server.requested) == 1
     assert line == (
-        f"Klaviyo forbids this: {error.detail.rstrip('.')}. Check what the key may do and what the account's plan "
-        "includes. (get_accounts, HTTP 403, Klaviyo request req-7)"
+        f"Klaviyo denied access: {error.detail.rstrip('.')}. Check the scopes of the key and the plan of the account. "
+        "(get_accounts, HTTP 403, Klaviyo request req-7)"
     )
 
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"), [(401, "authentication_failed", errors.BadKey), (500, "error", errors.Unavailable)]
 )
-def test_the_status_decides_whatever_the_code(bench: Bench, status: int, code: str, kind: type[KlaviyoError]) -> None:
+def test_the_status_decides_the_error_and_not_the_code(
+    bench: Bench, status: int, code: str, kind: type[KlaviyoError]
+) -> None:
     bench.server.will(*[refused(status, "Something.", code=code)] * 5)
     assert "Something" in str(failing(bench, kind))
 
 
-def test_of_several_errors_in_one_answer_all_are_said(bench: Bench) -> None:
+def test_all_errors_of_a_response_are_in_the_message(bench: Bench) -> None:
     first = {"id": "r", "code": "invalid", "detail": "Bad filter.", "source": {"parameter": "filter"}}
     second = {"id": "r", "code": "invalid", "title": "Bad sort.", "source": {"parameter": "sort"}}
     bench.server.will(failed(400, first, second))
     assert str(failing(bench, errors.BadRequest)) == (
-        "Klaviyo refuses the request: Bad filter; Bad sort. Check the settings that it speaks of. It points to filter, "
-        "sort. (get_accounts, HTTP 400, Klaviyo request r)"
+        "Klaviyo rejected the request: Bad filter; Bad sort. Check the settings that the message mentions. "
+        "The error points to filter, sort. (get_accounts, HTTP 400, Klaviyo request r)"
     )
 
 
-def test_of_very_many_errors_the_rest_is_a_number(bench: Bench) -> None:
+def test_a_message_counts_the_errors_beyond_the_first_ten(bench: Bench) -> None:
     bench.server.will(failed(401, *({"detail": f"No {number}."} for number in range(100))))
     line = str(failing(bench, errors.BadKey))
     assert "No 9; and 90 more. Check KLAVIYO_API_KEY." in line
 
 
-def test_a_scope_that_is_named_by_the_second_error_is_named(bench: Bench) -> None:
+def test_a_scope_is_found_in_the_second_error(bench: Bench) -> None:
     bench.server.will(failed(403, {"detail": "Forbidden."}, {"detail": "tags:read is missing."}))
     raised = failing(bench, errors.MissingScope)
     assert isinstance(raised, errors.MissingScope)
@@ -135,30 +137,30 @@ def test_a_scope_that_is_named_by_the_second_error_is_named(bench: Bench) -> Non
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (html(404), "Klaviyo finds nothing there. Check the id and KLAVIYO_API_URL. (get_accounts, HTTP 404)"),
+        (html(404), "The requested address does not exist. Check the id and KLAVIYO_API_URL. (get_accounts, HTTP 404)"),
         (
             Scripted(404, b"default backend - 404\n"),
-            "Klaviyo finds nothing there: default backend - 404. Check the id and KLAVIYO_API_URL. "
+            "The requested address does not exist: default backend - 404. Check the id and KLAVIYO_API_URL. "
             "(get_accounts, HTTP 404)",
         ),
         (
             Scripted(503, b"no healthy upstream"),
-            "Klaviyo has trouble: no healthy upstream. Run again later. (get_accounts, HTTP 503)",
+            "The server failed to process the request: no healthy upstream. Run again later. (get_accounts, HTTP 503)",
         ),
         (
             html(200),
-            "The answer is not what the API promises: it is HTML (JSONDecodeError). Check KLAVIYO_API_URL, then run "
+            "The response is not a valid API response: it is HTML (JSONDecodeError). Check KLAVIYO_API_URL, then run "
             "again. (get_accounts, HTTP 200)",
         ),
     ],
     ids=["a page", "plain text", "envoy", "a success"],
 )
-def test_what_answers_at_a_wrong_base_path_is_one_line(bench: Bench, answer: Scripted, line: str) -> None:
+def test_a_response_from_a_wrong_address_is_a_one_line_error(bench: Bench, answer: Scripted, line: str) -> None:
     bench.server.will(*[answer] * 5)
     assert str(failing(bench, KlaviyoError)) == line
 
 
-def test_an_old_path_reports_that_the_revision_is_retired(bench: Bench) -> None:
+def test_a_410_means_that_the_revision_is_retired(bench: Bench) -> None:
     bench.server.will(Scripted(410, b'{"message": "v1 is gone"}'))
     assert "v1 is gone" in str(failing(bench, errors.RevisionRetired))
 
@@ -182,12 +184,12 @@ def invalid(pointer: str, detail: str) -> Scripted:
     return Scripted(400, json.dumps({"errors": [error]}).encode())
 
 
-def test_an_ineligible_conversion_metric_is_known_by_what_the_error_points_to(bench: Bench) -> None:
+def test_an_ineligible_conversion_metric_is_recognized_by_the_pointer(bench: Bench) -> None:
     bench.server.will(invalid("/data/attributes/conversion_metric_id", "Other words."))
     failing(bench, errors.ConversionMetricIneligible)
 
 
-def test_another_refusal_is_not_taken_for_one_of_the_conversion_metric(bench: Bench) -> None:
+def test_other_errors_are_not_mistaken_for_an_ineligible_conversion_metric(bench: Bench) -> None:
     bench.server.will(invalid("/data/attributes/timeframe", "The conversion metric allows no such timeframe."))
     assert type(failing(bench, errors.BadRequest)) is errors.BadRequest
 
@@ -208,7 +210,7 @@ def test_another_refusal_is_not_taken_for_one_of_the_conversion_metric(bench: Be
     ],
     ids=repr,
 )
-def test_passing_trouble_is_requested_again(bench: Bench, answer: Scripted) -> None:
+def test_a_temporary_failure_is_retried(bench: Bench, answer: Scripted) -> None:
     bench.server.will(answer, ok({"data": [account()]}))
     assert bench.client.account().id == "AB12CD"
     assert len(bench.server.requested) == 2
@@ -230,14 +232,14 @@ def test_passing_trouble_is_requested_again(bench: Bench, answer: Scripted) -> N
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_a_success_that_is_no_document_is_requested_again_and_never_an_empty_page(bench: Bench, body: bytes) -> None:
+def test_a_success_without_a_document_is_retried_and_never_an_empty_page(bench: Bench, body: bytes) -> None:
     bench.server.will(*[Scripted(200, body)] * 5)
     assert failing(bench, errors.MalformedAnswer).status == 200
     assert len(bench.server.requested) == 5
 
 
 @pytest.mark.parametrize("figure", ["1e999", "-1e999", "9" * 5_000], ids=["1e999", "-1e999", "5,000 digits"])
-def test_a_number_that_no_type_contains_stays_as_its_text_and_costs_no_page(bench: Bench, figure: str) -> None:
+def test_a_number_that_is_too_large_is_kept_as_text_and_fails_no_page(bench: Bench, figure: str) -> None:
     body = f'{{"data": [{{"type": "flow", "id": "ODD", "attributes": {{"odd": {figure}}}}}]}}'
     bench.server.will(Scripted(200, body.encode()))
     [page] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOW)[0])
@@ -246,7 +248,7 @@ def test_a_number_that_no_type_contains_stays_as_its_text_and_costs_no_page(benc
 
 
 def written_flow(id: str, name: str) -> str:
-    """A flow whose name is this JSON, which no writer of JSON would write so deep."""
+    """A flow whose name is this JSON text. A JSON library could not write it at such a depth."""
     return f'{{"type": "flow", "id": "{id}", "attributes": {{"name": {name}}}}}'
 
 
@@ -255,7 +257,7 @@ def document(data: str) -> Scripted:
 
 
 @pytest.mark.parametrize("levels", [101, 500, 990, 100_000])
-def test_an_object_that_is_nested_too_deep_costs_no_page_and_keeps_what_lies_deep_as_text(
+def test_an_object_that_is_nested_too_deep_fails_no_page_and_keeps_deep_levels_as_text(
     bench: Bench, levels: int
 ) -> None:
     deep = '{"a": ["]", 1, ' * levels + '"\\u0000"' + "]}" * levels
@@ -265,8 +267,8 @@ def test_an_object_that_is_nested_too_deep_costs_no_page_and_keeps_what_lies_dee
     record, neighbour = page.records
     assert neighbour.values["name"] == "N"
     assert record.escapes == 1
-    assert record.problems[-1].startswith("flow DEEP: name is no text")
-    # The resource and its attributes are two of its hundred levels, and each of these is two more.
+    assert record.problems[-1].startswith("flow DEEP: name is not a valid text")
+    # The resource and its attributes are two of the hundred levels; each repetition adds two more.
     raw = record.values["raw"]
     assert isinstance(raw, dict)
     value = raw["attributes"]["name"]
@@ -285,18 +287,18 @@ def test_an_object_by_id_is_cut_at_the_same_depth_as_in_a_listing(bench: Bench) 
     assert found.values["raw"] == page.records[0].values["raw"]
 
 
-def test_a_success_without_a_body_of_its_own_is_malformed(bench: Bench) -> None:
+def test_a_202_is_malformed(bench: Bench) -> None:
     bench.server.will(*[Scripted(202)] * 5)
     failing(bench, errors.MalformedAnswer)
 
 
-def test_the_edge_s_block_is_unavailable_after_all_attempts(bench: Bench) -> None:
+def test_a_block_by_the_edge_is_unavailable_after_all_attempts(bench: Bench) -> None:
     bench.server.will(*[html(403)] * 5)
     assert "edge" in str(failing(bench, errors.Unavailable))
     assert len(bench.server.requested) == 5
 
 
-def test_the_key_is_in_no_exception_log_or_representation(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_exception_log_or_repr_contains_the_key(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     echo = f"The key {API_KEY} is wrong."
     bench.server.will(refused(401, echo), html(302, location="/api/x"), refused(400, echo))
@@ -312,7 +314,7 @@ def test_the_key_is_in_no_exception_log_or_representation(bench: Bench, caplog: 
     assert caplog.records
 
 
-def test_a_key_that_json_writes_in_another_way_is_redacted_too(bench: Bench) -> None:
+def test_a_key_with_json_escapes_is_redacted(bench: Bench) -> None:
     written = "".join(f"\\u{ord(letter):04x}" for letter in API_KEY)
     bench.server.will(Scripted(401, f'{{"errors": [{{"detail": "The key {written} is wrong."}}]}}'.encode()))
     line = str(failing(bench, errors.BadKey))

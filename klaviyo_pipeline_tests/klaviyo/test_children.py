@@ -1,4 +1,4 @@
-"""What comes along with an object: campaign messages, flow actions, and the messages that these send."""
+"""The children of an object: campaign messages, flow actions and flow messages."""
 
 from typing import Any
 
@@ -109,12 +109,12 @@ def test_a_flow_action_and_its_message_become_typed_columns() -> None:
         ("send-internal-alert", "internal_alert"),
     ],
 )
-def test_a_flow_message_s_channel_is_that_of_its_action(kind: str, channel: str) -> None:
+def test_a_flow_message_has_the_channel_of_its_action(kind: str, channel: str) -> None:
     record = flow_with(action("A1", {"type": kind, "data": {"message": {"id": "M1"}}}))
     assert messages_of(record)["M1"]["channel"] == channel
 
 
-def test_the_variations_of_an_experiment_are_messages_of_its_action_once_each() -> None:
+def test_each_variation_of_an_experiment_is_one_message_of_its_action() -> None:
     sends = [{"type": "send-sms", "data": {"message": {"id": id, "body": "x"}}} for id in ("M1", "M2")]
     test = {"type": "ab-test", "data": {"main_action": sends[0], "current_experiment": {"variations": sends}}}
     messages = messages_of(flow_with(action("A1", test)))
@@ -142,7 +142,7 @@ def test_an_action_without_a_message_is_known_to_have_none(definition: dict[str,
     assert record.children["flow_actions"].records[0].children["flow_messages"].ids == ()
 
 
-def test_an_action_without_a_definition_reports_nothing_of_its_messages() -> None:
+def test_the_messages_of_an_action_without_a_definition_are_unknown() -> None:
     record = flow_with(action("A1", None))
     [read] = record.children["flow_actions"].records
     assert (read.values["action_type"], read.values["definition"], read.children) == (None, None, {})
@@ -150,7 +150,7 @@ def test_an_action_without_a_definition_reports_nothing_of_its_messages() -> Non
 
 
 @pytest.mark.parametrize("attributes", [{}, {"definition": None}, {"definition": {"channel": "mobile_push"}}])
-def test_what_a_child_lacks_is_null_and_no_problem(attributes: dict[str, object]) -> None:
+def test_a_missing_attribute_of_a_child_is_null_and_no_problem(attributes: dict[str, object]) -> None:
     record = campaign_with({"type": "campaign-message", "id": "M1", "attributes": attributes})
     [read] = record.children["campaign_messages"].records
     assert (read.values["subject"], read.values["send_times"], record.problems) == (None, None, [])
@@ -164,18 +164,18 @@ def test_what_a_child_lacks_is_null_and_no_problem(attributes: dict[str, object]
         ({"content": {"subject": 17}}, "definition.content.subject"),
     ],
 )
-def test_what_cannot_be_read_of_a_child_is_null_and_reported_and_kept_raw(definition: object, path: str) -> None:
+def test_an_invalid_attribute_of_a_child_is_null_reported_and_kept_in_raw(definition: object, path: str) -> None:
     record = campaign_with(message("M1", definition), message("M2", {"channel": "sms"}))
     odd, fine = record.children["campaign_messages"].records
     assert odd.values["subject"] is None
-    assert any(problem.startswith(f"campaign-message M1: {path} is no text") for problem in record.problems)
+    assert any(problem.startswith(f"campaign-message M1: {path} is not a valid text") for problem in record.problems)
     raw = odd.values["raw"]
     assert isinstance(raw, dict)
     assert raw["attributes"]["definition"] == definition
     assert fine.values["channel"] == "sms"
 
 
-def test_a_child_that_is_no_resource_is_reported_and_named_all_the_same() -> None:
+def test_the_id_of_a_malformed_child_is_kept_and_the_problem_reported() -> None:
     resource = naming(campaign("C1"), "campaign-messages", "M1")
     odd = {"type": "campaign-message", "id": "M1", "attributes": None}
     record = CAMPAIGNS.record(resource, "email", included_of({"included": [odd, None, {"id": "M1"}, {"type": "x"}]}))
@@ -184,24 +184,24 @@ def test_a_child_that_is_no_resource_is_reported_and_named_all_the_same() -> Non
     assert "has no attributes" in record.problems[0]
 
 
-def test_a_child_that_did_not_come_along_is_named_alone() -> None:
+def test_a_child_that_is_not_included_has_an_id_and_no_record() -> None:
     record = CAMPAIGNS.record(naming(campaign("C1"), "campaign-messages", "M2", "M1"), "email", {})
     assert (record.children["campaign_messages"].ids, record.problems) == (("M1", "M2"), [])
 
 
 @pytest.mark.parametrize("relationships", [None, {}, {"flow-actions": {"links": {}}}, {"flow-actions": {"data": None}}])
-def test_a_flow_that_does_not_contain_its_actions_has_no_word_on_them(relationships: object) -> None:
+def test_the_actions_of_a_flow_without_the_relationship_are_unknown(relationships: object) -> None:
     assert FLOWS.record(flow("F1") | {"relationships": relationships}, None, {}).children == {}
 
 
-def test_only_what_a_parent_names_is_its_child() -> None:
+def test_only_included_resources_that_a_parent_names_are_its_children() -> None:
     mine, other = action("A1", SEND), action("A2", SEND)
     resource = naming(flow("F1"), "flow-actions", "A1")
     record = FLOWS.record(resource, None, included_of({"included": [other, mine]}))
     assert [one.id for one in record.children["flow_actions"].records] == ["A1"]
 
 
-def test_refused_characters_of_children_are_escaped_and_counted_with_their_parent() -> None:
+def test_escapes_in_children_are_counted_with_their_parent() -> None:
     sending = {"type": "send-email", "data": {"message": {"id": "M\0", "name": "a\ud800"}}}
     record = flow_with(action("A\0", sending))
     output = record.children["flow_actions"]

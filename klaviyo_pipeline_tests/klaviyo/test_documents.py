@@ -1,4 +1,4 @@
-"""However a page is written, it is read as the standard parser reads it; only what must be is walked for escapes."""
+"""Pages are read in the same way as by the standard parser, and searched for escapes only if necessary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from klaviyo_pipeline.klaviyo.answers import read_document
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS, cut_at
 
-# Strings that look like the ends of strings, like numbers that are too long, like escapes.
+# Strings that look like string ends, long numbers or escapes.
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=()), max_size=8),
     st.text('"\\[]{}ue0d8', max_size=8),
@@ -41,12 +41,12 @@ def answered(text: str) -> httpx.Response:
 def test_a_page_is_read_as_the_standard_parser_reads_it(data: list[Any], indent: int | None) -> None:
     text = json.dumps({"data": data}, indent=indent)
     document = read_document(answered(text), list, exact=False)
-    # By their texts: 1 is 1.0 to Python, and no NaN is equal to itself.
+    # Compare the texts: in Python 1 equals 1.0, and NaN does not equal itself.
     assert repr(document.body) == repr(json.loads(text))
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1E+400", "[1e400]"])
-def test_a_number_that_no_float_contains_stays_as_its_text(number: str) -> None:
+def test_a_number_that_is_too_large_for_a_float_is_kept_as_text(number: str) -> None:
     document = read_document(answered(f'{{"data": [{number}]}}'), list, exact=False)
     assert json.dumps(document.body).count(number.strip("[]")) == 1
 
@@ -56,7 +56,7 @@ def test_a_whole_number_is_never_rounded(number: int) -> None:
     assert read_document(answered(f'{{"data": [{number}]}}'), list, exact=False).body == {"data": [number]}
 
 
-def test_values_of_a_report_are_read_digit_for_digit() -> None:
+def test_report_values_keep_every_digit() -> None:
     document = read_document(answered('{"data": [0.10, 1234567890.12345678901]}'), list, exact=True)
     assert repr(document.body) == repr({"data": [Decimal("0.10"), Decimal("1234567890.12345678901")]})
 
@@ -77,7 +77,7 @@ def test_values_of_a_report_are_read_digit_for_digit() -> None:
         ('"plain"', True),
     ],
 )
-def test_a_page_is_walked_for_escapes_only_if_it_contains_what_needs_one(text: str, clean: bool) -> None:
+def test_a_page_is_searched_for_escapes_only_if_it_may_need_one(text: str, clean: bool) -> None:
     document = read_document(answered(f'{{"data": [{text}]}}'), list, exact=False)
     assert document.clean is clean
     assert document.body == {"data": [json.loads(text)]}
@@ -85,19 +85,19 @@ def test_a_page_is_walked_for_escapes_only_if_it_contains_what_needs_one(text: s
 
 @settings(max_examples=300, deadline=None)
 @given(value=VALUES, levels=st.integers(1, 4), ascii=st.booleans())
-def test_text_is_cut_exactly_where_it_is_deeper(value: Any, levels: int, ascii: bool) -> None:
+def test_json_is_cut_exactly_below_the_limit(value: Any, levels: int, ascii: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii)
     assert (cut_at(text, levels) is text) is (depth(value) <= levels)
 
 
-def test_a_depth_at_the_bound_is_left_as_it_is() -> None:
+def test_json_at_the_depth_limit_is_unchanged() -> None:
     text = "[" * MOST_LEVELS + "]" * MOST_LEVELS
     assert cut_at(text, MOST_LEVELS) is text
     assert cut_at(f"[{text}]", MOST_LEVELS) != f"[{text}]"
 
 
 @pytest.mark.parametrize("before", ['"', "\\", '\\"', '"\\', "[", "]", '["'])
-def test_depth_behind_a_string_is_counted_whatever_the_string_contains(before: str) -> None:
+def test_brackets_in_strings_do_not_count_as_depth(before: str) -> None:
     text = json.dumps([before, [[before]]])
     assert cut_at(text, 3) is text
     assert json.loads(cut_at(text, 2)) == [before, [f"␛json:[{json.dumps(before)}]"]]

@@ -1,4 +1,4 @@
-"""The escape of what jsonb refuses."""
+"""The escape of characters that jsonb cannot store."""
 
 import json
 
@@ -10,7 +10,7 @@ from klaviyo_pipeline.klaviyo.escape import escape, escape_json, may_need_escape
 
 REPEATABLE = settings(derandomize=True, deadline=None)
 
-# The pieces that the escape is about, so that they meet each other often.
+# The characters that matter to the escape, so that they are often next to each other.
 PIECES = ("␛", "␛␛", "u0000", "uD800", "u", "\0", "\ud83d", "\ude00", "\U0001f600", "x")
 TRICKY = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
 ANY = st.text(st.characters(exclude_categories=()), max_size=30)
@@ -23,7 +23,7 @@ JSON = st.recursive(
 
 @REPEATABLE
 @given(TRICKY | ANY)
-def test_reading_an_escaped_text_back_gives_the_text(text: str) -> None:
+def test_unescape_reverses_escape(text: str) -> None:
     assert unescape(escape(text)) == text
 
 
@@ -61,7 +61,7 @@ def test_two_texts_never_share_an_escape(one: str, other: str) -> None:
     assert (escape(one) == escape(other)) == (one == other)
 
 
-def test_a_clean_value_stays_the_same_object() -> None:
+def test_a_value_with_nothing_to_escape_is_the_same_object() -> None:
     clean = {"a": ["b", {"c": "␛ d", "e": 1.5}], "f": None}
     walked, count = escape_json(clean)
     assert walked is clean
@@ -75,7 +75,7 @@ def test_keys_and_values_are_escaped_and_counted() -> None:
     assert count == 3
 
 
-def test_the_value_given_is_left_as_it_was() -> None:
+def test_escaping_does_not_change_its_input() -> None:
     given_value = {"a": ["\0"]}
     escape_json(given_value)
     assert given_value == {"a": ["\0"]}
@@ -83,17 +83,17 @@ def test_the_value_given_is_left_as_it_was() -> None:
 
 @REPEATABLE
 @given(JSON)
-def test_the_quick_search_misses_nothing_that_the_walk_would_change(value: object) -> None:
+def test_the_quick_search_finds_every_value_that_needs_an_escape(value: object) -> None:
     text = json.dumps(value)
     decoded = json.loads(text)
     assert may_need_escape(text) or escape_json(decoded)[0] is decoded
 
 
 @pytest.mark.parametrize("text", ['"\\u0000"', '"\\ud83d"', '"\\uDFFF"', '"␛"', '"\\u241B"', '"\\u241b"'])
-def test_every_spelling_of_a_suspect_is_found(text: str) -> None:
+def test_every_json_spelling_of_a_suspect_is_found(text: str) -> None:
     assert may_need_escape(text)
 
 
 @pytest.mark.parametrize("text", ['"plain"', '"\\u00e9"', '"\\ud7ff"', '"\\ue000"', '"\\n"'])
-def test_ordinary_text_is_not_suspected(text: str) -> None:
+def test_ordinary_text_is_no_suspect(text: str) -> None:
     assert not may_need_escape(text)

@@ -1,4 +1,4 @@
-"""Listings read completely from a simulated account, whatever its cursors and links are worth."""
+"""Listings are read completely from a simulated account with imprecise cursors and missing links."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def client(shop: SandboxAccount, server: SandboxServer) -> Iterator[KlaviyoClien
 
 @pytest.fixture
 def read(client: KlaviyoClient) -> Read:
-    """How often each object came, of a window or of everything."""
+    """Counts how often each object is returned, for a window or a full listing."""
 
     def came(listing: Listing, bounds: tuple[datetime | None, datetime | None]) -> Counter[str]:
         queries = listing.queries(*bounds, NOON)
@@ -56,7 +56,7 @@ def read(client: KlaviyoClient) -> Read:
 
 
 def fill(shop: SandboxAccount, listing: Listing, count: int, *, every: int = 1) -> Counter[str]:
-    """Objects, `every` so many to a second of both of their times; campaigns have one channel and are not archived."""
+    """Creates objects, `every` of them with the same two times; campaigns have one channel and are not archived."""
     for number in range(count):
         moment = START + timedelta(seconds=number // every)
         put(shop, listing.entity, f"o{number:03}", moment, **{str(listing.created_field): moment - timedelta(days=1)})
@@ -66,7 +66,7 @@ def fill(shop: SandboxAccount, listing: Listing, count: int, *, every: int = 1) 
 @pytest.mark.parametrize("repeats", [False, True], ids=["left out", "repeated"])
 @pytest.mark.parametrize("bounds", [WINDOW, (None, None)], ids=["window", "census"])
 @pytest.mark.parametrize("listing", EVERY, ids=lambda one: one.entity)
-def test_a_cursor_without_an_id_loses_no_object_of_its_second_and_repeats_none(
+def test_a_cursor_without_an_id_neither_loses_nor_repeats_objects_of_its_second(
     listing: Listing,
     bounds: tuple[datetime | None, datetime | None],
     repeats: bool,
@@ -75,13 +75,13 @@ def test_a_cursor_without_an_id_loses_no_object_of_its_second_and_repeats_none(
 ) -> None:
     shop.cursors_without_id, shop.repeats_ties = frozenset({listing.entity}), repeats
     size = listing.page_size
-    # Three to a second: those of the first page's last second are on both sides of its border.
+    # Three objects in each second: those in the last second of the first page are on both sides of its border.
     expected = fill(shop, listing, 2 * size + size // 2, every=3)
     assert read(listing, bounds) == expected
 
 
 @pytest.mark.parametrize("repeats", [False, True], ids=["left out", "repeated"])
-def test_more_forms_of_a_second_than_a_page_has_are_distinguished_by_their_other_time(
+def test_more_forms_in_a_second_than_fit_on_a_page_are_separated_by_their_other_time(
     repeats: bool, shop: SandboxAccount, read: Read
 ) -> None:
     shop.repeats_ties = repeats
@@ -91,25 +91,25 @@ def test_more_forms_of_a_second_than_a_page_has_are_distinguished_by_their_other
     assert set(read(FORMS, WINDOW)) == set(forms)
 
 
-def test_more_forms_than_a_page_has_with_the_same_times_are_an_error(shop: SandboxAccount, read: Read) -> None:
+def test_more_forms_with_the_same_times_than_fit_on_a_page_are_an_error(shop: SandboxAccount, read: Read) -> None:
     for number in range(150):
         put(shop, "forms", f"o{number:03}", START, created_at=START)
     with pytest.raises(errors.IndistinctObjects, match="forms"):
         read(FORMS, WINDOW)
 
 
-def test_more_forms_than_a_page_has_with_the_same_times_are_read_where_cursors_report_them_apart(
+def test_more_forms_with_the_same_times_than_fit_on_a_page_are_read_if_cursors_separate_them(
     shop: SandboxAccount, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.cursors_without_id = frozenset()
-    # Cursors that hold nothing that could be read.
+    # Opaque cursors, which contain no readable values.
     monkeypatch.setattr("klaviyo_pipeline.sandbox.listing_endpoints._cursor_text", lambda *_: None)
     for number in range(250):
         put(shop, "forms", f"o{number:03}", START, created_at=START)
     assert set(read(FORMS, WINDOW)) == {f"o{number:03}" for number in range(250)}
 
 
-def test_a_border_costs_a_request_only_where_the_cursor_does_not_name_the_last_object(
+def test_a_page_border_costs_a_request_only_if_the_cursor_does_not_name_the_last_object(
     shop: SandboxAccount, server: SandboxServer, read: Read
 ) -> None:
     expected = fill(shop, FORMS, 250)
@@ -122,7 +122,7 @@ def test_a_border_costs_a_request_only_where_the_cursor_does_not_name_the_last_o
 
 @pytest.mark.parametrize("bounds", [WINDOW, (None, None)], ids=["window", "census"])
 @pytest.mark.parametrize("listing", EVERY, ids=lambda one: one.entity)
-def test_a_full_page_without_links_ends_no_listing(
+def test_a_full_page_without_links_does_not_end_a_listing(
     listing: Listing,
     bounds: tuple[datetime | None, datetime | None],
     shop: SandboxAccount,
@@ -146,7 +146,7 @@ def test_only_a_full_last_page_is_followed_by_another_request(
             assert len(server.requests) - before == requests
 
 
-def test_tags_beyond_a_full_page_without_links_are_read_backwards_or_missed_aloud(
+def test_tags_after_a_full_page_without_links_are_read_backwards_or_reported_as_missing(
     shop: SandboxAccount, read: Read
 ) -> None:
     shop.full_pages_lack_links = True
@@ -171,9 +171,7 @@ def test_an_object_that_is_changed_while_its_listing_is_read_is_not_lost(
         assert len(came) == listing.page_size + 5
 
 
-def test_a_query_with_an_end_stops_behind_it(
-    shop: SandboxAccount, server: SandboxServer, client: KlaviyoClient
-) -> None:
+def test_a_query_with_an_end_stops_after_it(shop: SandboxAccount, server: SandboxServer, client: KlaviyoClient) -> None:
     fill(shop, SEGMENTS, 100)
     [query] = SEGMENTS.queries(*WINDOW, NOON)
     until = START + timedelta(seconds=25)

@@ -1,4 +1,4 @@
-"""What is asked for a window, and for a census."""
+"""The queries for a window and for a census."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -39,7 +39,7 @@ def test_campaigns_are_requested_by_channel_and_archived() -> None:
     ]
 
 
-def test_segments_take_a_lower_bound_alone() -> None:
+def test_segments_have_only_a_lower_bound() -> None:
     assert filters(SEGMENTS, START, END) == ["greater-than(updated,2026-05-31T23:59:58Z)"]
 
 
@@ -49,7 +49,7 @@ def test_a_census_without_fixed_conditions_has_no_filter(listing: Listing) -> No
 
 
 @pytest.mark.parametrize("listing", ENTITIES.values(), ids=ENTITIES)
-def test_every_query_names_an_order_that_stands_still_and_a_page_size_and_never_fields(listing: Listing) -> None:
+def test_every_query_has_a_stable_sort_and_a_page_size_and_no_fields(listing: Listing) -> None:
     for query in listing.queries(START, END, NOON):
         params = dict(query.params)
         order = "created_at" if listing is FORMS else "id"
@@ -58,7 +58,7 @@ def test_every_query_names_an_order_that_stands_still_and_a_page_size_and_never_
         assert params.get("include") == {"flows": "flow-actions", "campaigns": "campaign-messages"}.get(listing.entity)
 
 
-def test_the_upper_bound_stays_a_minute_behind_now() -> None:
+def test_the_upper_bound_is_at_least_a_minute_before_now() -> None:
     last = NOON - timedelta(seconds=62)
     assert "less-than(updated_at,2026-07-01T11:59:00Z)" in str(bounds(START, last))
     assert "less-than" not in str(bounds(START, last + timedelta(microseconds=1)))
@@ -66,7 +66,7 @@ def test_the_upper_bound_stays_a_minute_behind_now() -> None:
 
 
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(seconds=30), timedelta(days=3)])
-def test_the_lower_bound_stays_a_minute_behind_now(ahead: timedelta) -> None:
+def test_the_lower_bound_is_at_least_a_minute_before_now(ahead: timedelta) -> None:
     start = NOON + ahead
     assert bounds(start, start + timedelta(hours=1)) == "greater-or-equal(updated_at,2026-07-01T11:59:00Z)"
 
@@ -76,7 +76,7 @@ def test_one_side_of_a_window_may_be_open() -> None:
     assert filters(FORMS, None, END) == ["less-than(updated_at,2026-06-02T00:00:02Z)"]
 
 
-def test_bounds_of_another_zone_are_sent_as_utc() -> None:
+def test_bounds_in_another_zone_are_sent_as_utc() -> None:
     berlin = timezone(timedelta(hours=2))
     requested = bounds(datetime(2026, 6, 1, tzinfo=berlin), datetime(2026, 6, 2, tzinfo=berlin))
     assert "greater-or-equal(updated_at,2026-05-31T21:59:58Z)" in str(requested)
@@ -84,11 +84,11 @@ def test_bounds_of_another_zone_are_sent_as_utc() -> None:
 
 @pytest.mark.parametrize("end", [START, START - timedelta(days=1)])
 def test_an_empty_window_is_refused(end: datetime) -> None:
-    with pytest.raises(ValueError, match="empty window"):
+    with pytest.raises(ValueError, match="is empty"):
         FLOWS.queries(START, end, NOON)
 
 
-def test_the_columns_are_those_of_the_tables() -> None:
+def test_the_columns_of_listings_match_the_tables() -> None:
     names = {entity: [column.name for column in listing.columns] for entity, listing in ENTITIES.items()}
     times = ["created_at", "updated_at", "raw"]
     assert names == {
@@ -99,7 +99,7 @@ def test_the_columns_are_those_of_the_tables() -> None:
     }
 
 
-def test_a_long_listing_without_an_upper_bound_is_split_closer_and_closer_and_leaves_nothing_out() -> None:
+def test_a_long_listing_without_an_upper_bound_is_split_without_gaps_and_later_splits_are_shorter() -> None:
     queries = SEGMENTS.split(NOON - timedelta(days=365), NOON, NOON)
     assert len(queries) == 8
     begins = [query.since for query in queries]

@@ -1,4 +1,4 @@
-"""Our declarations against Klaviyo's own OpenAPI description, where it is at hand."""
+"""The declarations match Klaviyo's OpenAPI description. Skipped without a copy of the description."""
 
 import json
 import re
@@ -74,7 +74,9 @@ def test_rates_and_scopes_are_the_published_ones(described: dict[str, Any], endp
 
 
 @pytest.mark.parametrize("listing", [*ENTITIES.values(), TAGS], ids=[*ENTITIES, "tags"])
-def test_listings_stand_at_their_paths_with_the_largest_page(described: dict[str, Any], listing: Listing) -> None:
+def test_listings_have_the_described_path_and_the_largest_page_size(
+    described: dict[str, Any], listing: Listing
+) -> None:
     path, one = operation(described, listing.list_endpoint.name)
     assert path == listing.path
     assert operation(described, listing.get_endpoint.name)[0] == f"{listing.path}/{{id}}"
@@ -84,7 +86,7 @@ def test_listings_stand_at_their_paths_with_the_largest_page(described: dict[str
 
 
 @pytest.mark.parametrize("listing", ENTITIES.values(), ids=ENTITIES)
-def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any], listing: Listing) -> None:
+def test_the_endpoint_supports_every_condition(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     window = (datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 2, tzinfo=UTC))
     for query in listing.queries(*window, NOON) + listing.queries(None, None, NOON):
@@ -95,7 +97,7 @@ def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any
 
 
 @pytest.mark.parametrize("listing", [*ENTITIES.values(), TAGS], ids=[*ENTITIES, "tags"])
-def test_every_column_reads_an_attribute_that_is_described(described: dict[str, Any], listing: Listing) -> None:
+def test_every_column_reads_a_described_attribute(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     fields = parameter(one, f"fields[{listing.resource_type}]")["items"]["enum"]
     assert {column.path for column in listing.columns if not column.path.startswith("@")} <= {*fields, "id"}
@@ -104,7 +106,7 @@ def test_every_column_reads_an_attribute_that_is_described(described: dict[str, 
 @pytest.mark.parametrize(
     "listing", [one for one in (*ENTITIES.values(), *TAGGED.values()) if one.include], ids=lambda one: str(one.include)
 )
-def test_listings_and_lookups_include_what_can_be_included(described: dict[str, Any], listing: Listing) -> None:
+def test_listings_and_lookups_include_only_supported_relationships(described: dict[str, Any], listing: Listing) -> None:
     for endpoint in (listing.list_endpoint, listing.get_endpoint):
         _, one = operation(described, endpoint.name)
         assert set(listing.include) <= set(parameter(one, "include")["items"]["enum"])
@@ -113,7 +115,7 @@ def test_listings_and_lookups_include_what_can_be_included(described: dict[str, 
 @pytest.mark.parametrize(
     ("kind", "endpoint"), [(CAMPAIGN_MESSAGES, GET_CAMPAIGNS), (FLOW_ACTIONS, GET_FLOWS)], ids=lambda one: str(one)[:20]
 )
-def test_every_column_of_a_child_is_an_attribute_that_is_described(
+def test_every_column_of_a_child_reads_a_described_attribute(
     described: dict[str, Any], kind: ChildKind, endpoint: Endpoint
 ) -> None:
     _, one = operation(described, endpoint.name)
@@ -122,7 +124,7 @@ def test_every_column_of_a_child_is_an_attribute_that_is_described(
     assert paths - {"id"} <= {path for field in fields for path in (field, *_heads(field))}
 
 
-def test_a_flow_message_is_read_from_attributes_that_some_action_s_message_has(described: dict[str, Any]) -> None:
+def test_every_column_of_a_flow_message_reads_an_attribute_of_some_action(described: dict[str, Any]) -> None:
     schemas = described["components"]["schemas"]
     kinds = ("FlowEmail", "FlowSms", "FlowPushNotification", "FlowWhatsApp", "FlowInternalAlert", "FlowWebhook")
     known = {name for kind in kinds for name in schemas[kind]["properties"]}
@@ -135,13 +137,13 @@ def _heads(field: str) -> list[str]:
 
 
 @pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
-def test_a_report_requests_every_statistic_there_is(described: dict[str, Any], report: Report) -> None:
+def test_a_report_requests_every_described_statistic(described: dict[str, Any], report: Report) -> None:
     reported = report_attributes(described, report)["properties"]
     assert sorted(report.statistics) == sorted(names_of(described, reported["statistics"]))
 
 
 @pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
-def test_a_report_s_request_is_the_described_one(described: dict[str, Any], report: Report) -> None:
+def test_a_report_request_matches_the_description(described: dict[str, Any], report: Report) -> None:
     schema = report_attributes(described, report)
     requested = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]
     assert isinstance(requested, dict)

@@ -1,4 +1,4 @@
-"""Where the key goes, and where it never goes."""
+"""The API key is sent to the configured server and never to another one."""
 
 import httpx
 import pytest
@@ -53,13 +53,13 @@ def test_a_url_that_would_expose_the_key_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "  ", "pk_a\nb", "pk_ключ"])
-def test_what_can_be_no_key_is_refused_without_being_visible(key: str) -> None:
+def test_a_malformed_key_is_rejected_and_not_quoted(key: str) -> None:
     with pytest.raises(errors.BadKey, match="KLAVIYO_API_KEY") as raised:
         client_of("https://a.klaviyo.com", key)
     assert "pk_" not in repr(raised.value)
 
 
-def test_white_space_around_the_key_is_no_part_of_it(server: ScriptedServer) -> None:
+def test_white_space_around_the_key_is_removed(server: ScriptedServer) -> None:
     server.will(ok({"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]}))
     with client_of(server.url, f" {API_KEY}\n") as client:
         client.account()
@@ -90,7 +90,7 @@ def test_a_redirect_is_an_error_and_the_other_host_never_sees_the_key(bench: Ben
         "http://127.0.0.1:x/",
     ],
 )
-def test_a_next_link_elsewhere_is_malformed_and_not_followed(bench: Bench, link: object) -> None:
+def test_a_link_to_another_server_is_malformed_and_not_followed(bench: Bench, link: object) -> None:
     with ScriptedServer() as other:
         port = httpx.URL(bench.server.url).port
         reported = link.format(other=other.url, port=port) if isinstance(link, str) else link
@@ -103,7 +103,7 @@ def test_a_next_link_elsewhere_is_malformed_and_not_followed(bench: Bench, link:
     assert raised.value.request_id == "r1"
 
 
-def test_a_proxy_of_the_environment_never_sees_an_unencrypted_request(
+def test_a_proxy_from_the_environment_never_receives_an_unencrypted_request(
     bench: Bench, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScriptedServer() as proxy:

@@ -1,4 +1,4 @@
-"""Slots: never more of them than the published rates allow."""
+"""The pacer never issues more slots than the published rates allow."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -36,15 +36,15 @@ def seconds_of(pacer: LocalPacer, count: int) -> list[float]:
     return [round((slot.at - NOON).total_seconds(), 3) for slot in slots]
 
 
-def test_a_burst_is_free_and_then_the_padded_second_contains(clock: Clock) -> None:
+def test_a_burst_is_free_and_then_the_padded_second_applies(clock: Clock) -> None:
     assert seconds_of(LocalPacer(clock=clock), 7) == [0, 0, 0, 1.05, 1.05, 1.05, 2.1]
 
 
-def test_the_padded_minute_contains_beside_the_second(clock: Clock) -> None:
+def test_the_padded_minute_applies_in_addition_to_the_second(clock: Clock) -> None:
     assert seconds_of(LocalPacer(clock=clock), 61)[60] == 60.5
 
 
-def test_a_slot_reports_how_long_to_wait_from_now(clock: Clock) -> None:
+def test_a_slot_contains_the_wait_from_now(clock: Clock) -> None:
     pacer = LocalPacer(clock=clock)
     for _ in range(3):
         assert pacer.reserve(GET_FLOWS).wait < 0.001
@@ -54,7 +54,7 @@ def test_a_slot_reports_how_long_to_wait_from_now(clock: Clock) -> None:
 
 @given(gaps=st.lists(st.floats(0, 30), min_size=1, max_size=150), scale=st.sampled_from([0.5, 1.0, 3.0]))
 @settings(max_examples=40, derandomize=True, deadline=None)
-def test_no_span_ever_contains_more_slots_than_its_rate(gaps: list[float], scale: float) -> None:
+def test_no_period_ever_contains_more_slots_than_its_rate(gaps: list[float], scale: float) -> None:
     clock = Clock()
     pacer = LocalPacer(scale=scale, clock=clock, longest_wait=1e9)
     slots = []
@@ -67,7 +67,7 @@ def test_no_span_ever_contains_more_slots_than_its_rate(gaps: list[float], scale
         assert all(later - earlier >= timedelta(seconds=seconds) for earlier, later in pairs)
 
 
-def test_many_threads_get_slots_of_their_own() -> None:
+def test_many_threads_get_different_slots() -> None:
     pacer = LocalPacer(scale=0)
     with ThreadPoolExecutor(8) as threads:
         slots = [slot.at for slot in threads.map(lambda _: pacer.reserve(GET_FLOWS), range(200))]
@@ -87,7 +87,7 @@ def test_windows_are_padded_by_their_length() -> None:
     assert padded_windows(GET_FLOWS, 0) == []
 
 
-def test_a_day_s_quota_is_not_waited_for_and_takes_no_slot(clock: Clock) -> None:
+def test_a_used_up_daily_quota_is_an_error_and_takes_no_slot(clock: Clock) -> None:
     pacer = LocalPacer(clock=clock)
     for _ in range(225):
         clock.pass_by(61)
@@ -101,7 +101,7 @@ def test_a_day_s_quota_is_not_waited_for_and_takes_no_slot(clock: Clock) -> None
     assert pacer.reserve(QUERY_FLOW_SERIES).wait == 0
 
 
-def test_pacing_that_is_switched_off_still_keeps_blocks_and_order(clock: Clock) -> None:
+def test_blocks_and_order_apply_without_pacing(clock: Clock) -> None:
     pacer = LocalPacer(scale=0, clock=clock)
     slots = [pacer.reserve(QUERY_FLOW_SERIES) for _ in range(300)]
     assert slots[-1].at == NOON + timedelta(microseconds=299)
@@ -109,7 +109,7 @@ def test_pacing_that_is_switched_off_still_keeps_blocks_and_order(clock: Clock) 
     assert pacer.reserve(QUERY_FLOW_SERIES).at == NOON + timedelta(seconds=30)
 
 
-def test_a_block_contains_for_its_endpoint_and_a_shorter_one_does_not_end_it(clock: Clock) -> None:
+def test_a_block_applies_to_its_endpoint_and_a_shorter_one_does_not_end_it(clock: Clock) -> None:
     pacer = LocalPacer(clock=clock)
     pacer.block(GET_FLOWS, 50)
     pacer.block(GET_FLOWS, 5)
@@ -117,7 +117,7 @@ def test_a_block_contains_for_its_endpoint_and_a_shorter_one_does_not_end_it(clo
     assert pacer.reserve(GET_FORMS).wait == 0
 
 
-def test_a_block_for_hours_is_a_spent_quota(clock: Clock) -> None:
+def test_a_block_for_hours_is_a_used_up_quota(clock: Clock) -> None:
     pacer = LocalPacer(clock=clock)
     pacer.block(GET_FLOWS, 7200)
     with pytest.raises(QuotaSpent, match="2026-07-01 14:00:00 UTC"):

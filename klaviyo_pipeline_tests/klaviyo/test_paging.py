@@ -1,4 +1,4 @@
-"""Listings from the first page to the last."""
+"""Pages of a listing, from the first to the last."""
 
 import json
 from datetime import timedelta
@@ -74,7 +74,7 @@ def test_a_listing_without_links_ends(bench: Bench) -> None:
     assert ids(read(bench)) == [["F1"]]
 
 
-def test_a_retried_page_reports_its_requests_and_the_time_of_the_good_one(bench: Bench) -> None:
+def test_a_retried_page_counts_its_requests_and_has_the_time_of_the_successful_one(bench: Bench) -> None:
     bench.server.will(refused(503), ok(page(flow("F1"))))
     (only,) = read(bench)
     assert (only.requests, only.observed_at) == (2, NOON + timedelta(seconds=1))
@@ -102,20 +102,22 @@ def test_a_cursor_that_expires_a_third_time_is_an_error(bench: Bench) -> None:
     assert len(bench.server.requested) == 6
 
 
-def test_a_first_page_that_complains_of_its_cursor_is_an_error(bench: Bench) -> None:
+def test_a_cursor_error_on_the_first_page_is_an_error(bench: Bench) -> None:
     bench.server.will(EXPIRED)
     with pytest.raises(errors.CursorExpired):
         read(bench)
 
 
 @pytest.mark.parametrize("links", [["b", "b"], ["b", "c", "b"]])
-def test_a_listing_that_comes_back_to_a_page_is_endless(bench: Bench, links: list[str]) -> None:
+def test_a_listing_that_links_to_an_earlier_page_is_a_loop(bench: Bench, links: list[str]) -> None:
     bench.server.will(*[ok(page(flow("F1"), next=link(bench, cursor))) for cursor in links])
     with pytest.raises(errors.PaginationLoop, match="get_flows"):
         read(bench)
 
 
-def test_a_listing_with_new_cursors_for_ever_ends_at_the_cap(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_whose_cursors_never_end_stops_at_the_page_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paging, "MOST_PAGES", 4)
     bench.server.will(*[ok(page(next=link(bench, str(at)))) for at in range(9)])
     with pytest.raises(errors.PaginationLoop):
@@ -124,7 +126,7 @@ def test_a_listing_with_new_cursors_for_ever_ends_at_the_cap(bench: Bench, monke
 
 
 @pytest.mark.parametrize("output", [(), ("F1", "F2")])
-def test_a_listing_that_has_nothing_new_under_new_cursors_is_endless(
+def test_a_listing_with_new_cursors_and_nothing_new_is_a_loop(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, output: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(paging, "STALE_PAGES", 3)
@@ -136,7 +138,7 @@ def test_a_listing_that_has_nothing_new_under_new_cursors_is_endless(
 
 
 @pytest.mark.parametrize("results", [[], [result(1)]])
-def test_a_report_that_has_nothing_new_under_new_cursors_is_endless(bench: Bench, results: list[Any]) -> None:
+def test_a_report_with_new_cursors_and_nothing_new_is_a_loop(bench: Bench, results: list[Any]) -> None:
     bench.server.will(*[ok(series(results, ["2026-07-01"], next=link(bench, str(at)))) for at in range(9)])
     with pytest.raises(errors.PaginationLoop, match="nothing new"):
         list(bench.client.report_pages(FLOW_SERIES, {"data": {}}))
@@ -149,14 +151,14 @@ def test_some_empty_pages_do_not_end_a_listing(bench: Bench) -> None:
     assert ids(read(bench)) == [["F1"], [], [], [], ["F2"]]
 
 
-def test_a_record_without_an_id_names_the_request_that_found_it(bench: Bench) -> None:
+def test_the_error_of_a_record_without_an_id_names_the_request(bench: Bench) -> None:
     bench.server.will(ok(page({"type": "flow", "attributes": {}}), x_klaviyo_req_id="r9"))
-    with pytest.raises(errors.MalformedAnswer, match="no id") as raised:
+    with pytest.raises(errors.MalformedAnswer, match="no valid id") as raised:
         read(bench)
     assert (raised.value.endpoint, raised.value.request_id) == ("get_flows", "r9")
 
 
-def test_campaigns_are_stamped_with_the_channel_they_were_listed_by(bench: Bench) -> None:
+def test_campaigns_have_the_channel_of_their_listing(bench: Bench) -> None:
     queries = CAMPAIGNS.queries(None, None, NOON)
     bench.server.will(*[ok(page(campaign("C1"))) for _ in queries])
     channels = [
@@ -168,7 +170,7 @@ def test_campaigns_are_stamped_with_the_channel_they_were_listed_by(bench: Bench
     assert channels == ["email", "email", "sms", "sms", "mobile_push", "mobile_push"]
 
 
-def test_nul_lone_surrogates_and_lookalikes_are_escaped_on_the_way_in(bench: Bench) -> None:
+def test_nul_lone_surrogates_and_lookalikes_are_escaped_in_records(bench: Bench) -> None:
     text = json.dumps(page(flow("F1", name="a\0b\ud800c␛u0000\U0001f600"), flow("F2", name="clean")))
     bench.server.will(Scripted(200, text.encode()))
     (only,) = read(bench)

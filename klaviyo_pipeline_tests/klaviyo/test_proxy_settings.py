@@ -1,4 +1,4 @@
-"""Settings of the environment that httpx reads by itself."""
+"""Environment variables that httpx reads itself."""
 
 import pytest
 
@@ -26,27 +26,27 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "HTTPS_PROXY",
             "ftp://user:s3cret@proxy:21",
-            "HTTPS_PROXY is no address of a proxy. Write it as http://host:port, or unset it.",
+            "HTTPS_PROXY is not a valid proxy URL. Write it as http://host:port, or unset it.",
         ),
         (
             "all_proxy",
             "http://proxy:port",
-            "all_proxy is no address of a proxy. Write it as http://host:port, or unset it.",
+            "all_proxy is not a valid proxy URL. Write it as http://host:port, or unset it.",
         ),
         (
             "ALL_PROXY",
             "socks5://user:s3cret@proxy:1080",
-            "ALL_PROXY names a SOCKS proxy, which needs the package socksio (`pip install socksio`).",
+            "ALL_PROXY is a SOCKS proxy, which needs the package socksio (`pip install socksio`).",
         ),
         (
             "NO_PROXY",
             "[::1",
-            "NO_PROXY cannot be read. Write it as host names and addresses with commas between.",
+            "NO_PROXY is not valid. Write host names and addresses, separated by commas.",
         ),
-        ("SSL_CERT_FILE", "/nowhere", "SSL_CERT_FILE names no file. Set it to a file with certificates, or unset it."),
+        ("SSL_CERT_FILE", "/nowhere", "SSL_CERT_FILE is not a file. Set it to a file with certificates, or unset it."),
     ],
 )
-def test_a_setting_that_httpx_cannot_use_is_one_line_that_names_it(
+def test_a_setting_that_httpx_cannot_use_is_a_one_line_error_that_names_it(
     name: str, value: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -55,17 +55,17 @@ def test_a_setting_that_httpx_cannot_use_is_one_line_that_names_it(
     assert str(raised.value) == line
 
 
-def test_a_proxy_that_nobody_answers_at_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_an_unreachable_proxy_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     hasty = RetryPolicy(ceilings=())
     with (
         KlaviyoClient(api_key=API_KEY, base_url="https://a.klaviyo.com", pacer=StillPacer(), retry=hasty) as client,
-        pytest.raises(Unavailable, match="Check the network and the proxy that https_proxy names, then run"),
+        pytest.raises(Unavailable, match="Check the network and the proxy in https_proxy, then run"),
     ):
         client.account()
 
 
-def test_a_proxy_that_can_be_used_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy:3128")
     monkeypatch.setenv("NO_PROXY", "localhost,10.0.0.0/8,.example.com")
     client_of("https://a.klaviyo.com").close()

@@ -1,4 +1,4 @@
-"""Finding out which statistics Klaviyo refuses for a conversion metric."""
+"""The search for the statistics that Klaviyo rejects for a conversion metric."""
 
 from collections.abc import Collection
 
@@ -15,7 +15,7 @@ VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_v
 def found(
     refused: Collection[str], left_out: frozenset[str] = frozenset()
 ) -> tuple[frozenset[str], frozenset[str], int]:
-    """The statistics of the answer, those that are told as lacking, and the requests that it took."""
+    """The statistics of the answer, the statistics reported as missing, and the number of requests."""
     requested: list[frozenset[str]] = []
 
     def ask(without: frozenset[str]) -> frozenset[str]:
@@ -28,28 +28,28 @@ def found(
     return given, lacking, len(requested)
 
 
-def test_a_metric_that_gives_everything_costs_one_request() -> None:
+def test_a_metric_with_all_statistics_costs_one_request() -> None:
     assert found(set()) == (EVERY, frozenset(), 1)
 
 
 @pytest.mark.parametrize("refused", [{"conversion_value"}, {"average_order_value"}, VALUE])
-def test_a_metric_without_values_costs_two_requests_and_gives_all_counts(refused: Collection[str]) -> None:
+def test_a_metric_without_values_costs_two_requests_and_has_all_counts(refused: Collection[str]) -> None:
     assert found(refused) == (EVERY - VALUE, VALUE, 2)
 
 
-def test_what_is_known_to_be_refused_is_not_requested() -> None:
+def test_statistics_that_are_known_to_be_rejected_are_not_requested() -> None:
     assert found({"conversion_value"}, frozenset(VALUE)) == (EVERY - VALUE, VALUE, 1)
 
 
 @pytest.mark.parametrize("also", ["conversions", "conversion_uniques", "conversion_rate"])
-def test_a_count_of_conversions_that_is_refused_too_is_left_out_alone(also: str) -> None:
+def test_a_rejected_count_of_conversions_is_the_only_other_one_left_out(also: str) -> None:
     given, lacking, requests = found({"conversion_value", also})
     assert (given, lacking) == (EVERY - VALUE - {also}, VALUE | {also})
     assert requests <= MOST_REQUESTS
 
 
 @pytest.mark.parametrize("odd", ["failed_rate", "delivered", "unsubscribe_uniques"])
-def test_any_other_statistic_is_found_by_halves_within_a_bound(odd: str) -> None:
+def test_any_other_rejected_statistic_is_found_within_the_request_limit(odd: str) -> None:
     given, lacking, requests = found({odd})
     assert odd in lacking
     assert len(given) >= len(EVERY) / 2
@@ -57,7 +57,7 @@ def test_any_other_statistic_is_found_by_halves_within_a_bound(odd: str) -> None
     assert requests <= MOST_REQUESTS
 
 
-def test_a_metric_that_gives_nothing_is_an_error_after_four_requests() -> None:
+def test_a_metric_without_statistics_is_an_error_after_four_requests() -> None:
     requested = 0
 
     def ask(without: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a report is asked, and what its answer becomes."""
+"""Report requests, and the rows of their answers."""
 
 import json
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def test_a_values_report_has_no_interval() -> None:
     assert "interval" not in attributes(body(CAMPAIGN_VALUES, DAY, DAY, "M1"))
 
 
-def test_a_segment_report_names_no_grouping_and_no_metric() -> None:
+def test_a_segment_report_has_no_grouping_and_no_metric() -> None:
     assert set(attributes(body(SEGMENT_SERIES, DAY, DAY, "M1"))) == {"statistics", "timeframe", "interval"}
 
 
@@ -72,7 +72,7 @@ def test_a_filter_is_passed_on() -> None:
         (FLOW_SERIES, DAY, None),
     ],
 )
-def test_a_request_that_klaviyo_would_refuse_is_not_built(report: Report, last: date, metric: str | None) -> None:
+def test_a_request_that_klaviyo_would_reject_is_not_built(report: Report, last: date, metric: str | None) -> None:
     with pytest.raises(ValueError):
         body(report, DAY, last, metric)
 
@@ -113,7 +113,7 @@ def test_a_values_report_becomes_one_row_for_each_result() -> None:
     assert found.rows[0]["opens"] == Decimal("3.0")
 
 
-def test_statistics_that_nobody_declared_are_counted_and_kept_by_day() -> None:
+def test_undeclared_statistics_are_counted_and_kept_by_day() -> None:
     reported = series([result(2, wows=[1, 2], **{"a\0": None}), result(2, "F2", wows="odd")], DAYS)
     found = read_rows(FLOW_SERIES, reported)
     assert found.unknown == {"wows": 2, escape("a\0"): 1}
@@ -126,7 +126,7 @@ def test_statistics_that_nobody_declared_are_counted_and_kept_by_day() -> None:
     ]
 
 
-def test_statistics_of_a_values_report_that_nobody_declared_are_kept_whole() -> None:
+def test_undeclared_statistics_of_a_values_report_are_kept_whole() -> None:
     reported: dict[str, object] = {"groupings": {"flow_id": "F1"}, "statistics": {"wows": [Decimal("0.10")]}}
     [row] = rows(FLOW_VALUES, {"data": {"attributes": {"results": [reported]}}})
     assert row["other_statistics"] == {"wows": [Decimal("0.10")]}
@@ -143,7 +143,7 @@ def test_a_declared_statistic_that_is_missing_is_none_and_counted() -> None:
 
 
 @pytest.mark.parametrize("groupings", [{"flow_id": "F1", "send_channel": None}, {"flow_id": None}, None])
-def test_a_grouping_that_is_missing_does_not_cost_the_values(groupings: dict[str, object] | None) -> None:
+def test_a_missing_grouping_does_not_lose_the_values(groupings: dict[str, object] | None) -> None:
     (row,) = rows(FLOW_SERIES, series([result(1, opens=[5]) | {"groupings": groupings}], DAYS[:1]))
     ids = ("F1" if groupings and groupings["flow_id"] else "", "", "")
     assert (row["flow_id"], row["flow_message_id"], row["send_channel"], row["opens"]) == (*ids, Decimal(5))
@@ -159,7 +159,7 @@ def pages(*answers: list[Mapping[str, object]]) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("split", [True, False])
-def test_groups_without_an_id_are_added_whether_on_one_page_or_on_two(split: bool) -> None:
+def test_groups_without_an_id_are_added_up_on_one_page_and_on_two(split: bool) -> None:
     first = group(None, recipients=100, opens_unique=None, open_rate=0.5, wows=1)
     second = group(None, recipients=11, opens_unique=3, open_rate=0.25, wows=2)
     (row,) = pages([first], [second]) if split else pages([first, second])
@@ -167,12 +167,12 @@ def test_groups_without_an_id_are_added_whether_on_one_page_or_on_two(split: boo
     assert (row["groups"], row["other_statistics"]) == (2, {"wows": [1, 2]})
 
 
-def test_a_group_with_all_its_ids_that_comes_again_on_a_later_page_counts_once() -> None:
+def test_a_group_with_all_ids_that_a_later_page_repeats_counts_once() -> None:
     (row,) = pages([group("M1", recipients=100, open_rate=0.5)], [group("M1", recipients=101, open_rate=0.25)])
     assert (row["recipients"], row["open_rate"], row["groups"]) == (101, Decimal("0.25"), 1)
 
 
-def test_two_groups_of_one_page_with_the_same_ids_are_added() -> None:
+def test_two_groups_with_the_same_ids_on_one_page_are_added_up() -> None:
     (row,) = pages([group("M1", recipients=100), group("M1", recipients=11)])
     assert (row["recipients"], row["groups"]) == (111, 2)
 
@@ -194,7 +194,7 @@ def test_two_groups_of_one_page_with_the_same_ids_are_added() -> None:
         series([result(1) | {"statistics": None}], DAYS[:1]),
     ],
 )
-def test_an_answer_that_could_put_a_value_on_a_wrong_day_is_malformed(answer: dict[str, object]) -> None:
+def test_an_answer_that_could_store_a_value_for_a_wrong_day_is_malformed(answer: dict[str, object]) -> None:
     with pytest.raises(MalformedAnswer, match="flow series"):
         rows(FLOW_SERIES, answer)
 
@@ -216,7 +216,7 @@ def test_a_report_is_posted_and_its_pages_are_followed_with_the_same_body(bench:
     assert [record.rows for record in bench.records] == [1, 1]
 
 
-def test_values_keep_every_digit_that_was_sent(bench: Bench) -> None:
+def test_values_keep_every_digit_of_the_response(bench: Bench) -> None:
     text = json.dumps(series([result(1, opens=[0])], DAYS[:1])).replace(
         '"opens": [0]', '"opens": [1209.80997000000000012345]'
     )

@@ -1,4 +1,4 @@
-"""How often a request is sent, and how long is waited between."""
+"""How often a request is sent, and the waits between its attempts."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ ACCOUNT_BODY: dict[str, object] = {"data": [{"type": "account", "id": "A", "attr
 ACCOUNT = ok(ACCOUNT_BODY)
 
 
-def test_five_attempts_and_twenty_seconds_are_the_most(bench: Bench) -> None:
+def test_a_request_has_at_most_five_attempts_and_twenty_seconds_of_backoff(bench: Bench) -> None:
     bench.server.will(*[refused(503)] * 5)
     with pytest.raises(errors.Unavailable):
         bench.client.account()
@@ -31,31 +31,31 @@ def test_five_attempts_and_twenty_seconds_are_the_most(bench: Bench) -> None:
     assert sum(bench.stop.waits) == 20
 
 
-def test_backoffs_are_drawn_between_nothing_and_their_ceiling() -> None:
+def test_backoffs_are_random_up_to_their_ceiling() -> None:
     assert [RetryPolicy(random=lambda: 0.25).backoff(attempt) for attempt in (1, 2, 3, 4)] == [0.25, 0.75, 2, 2]
 
 
-def test_every_attempt_takes_its_own_slot_and_the_last_one_is_the_observation(bench: Bench) -> None:
+def test_every_attempt_takes_a_slot_and_the_last_slot_is_the_observation_time(bench: Bench) -> None:
     bench.server.will(refused(503), refused(503), absent("flow", "F1"))
     lookup = bench.client.get(FLOWS, "F1")
     assert bench.pacer.reserved == ["get_flow"] * 3
     assert lookup.observed_at == NOON + timedelta(seconds=2)
 
 
-def test_a_429_blocks_the_endpoint_for_as_long_as_it_asks(bench: Bench) -> None:
+def test_a_429_blocks_the_endpoint_for_the_requested_time(bench: Bench) -> None:
     bench.server.will(refused(429, "Slow down.", retry_after="7"), ACCOUNT)
     bench.client.account()
     assert bench.pacer.blocks == [("get_accounts", 7.0)]
     assert bench.stop.waits == []
 
 
-def test_a_429_without_a_header_is_obeyed_by_its_words(bench: Bench) -> None:
+def test_the_wait_of_a_429_without_a_header_is_read_from_its_detail(bench: Bench) -> None:
     bench.server.will(refused(429, "Request was throttled. Expected available in 12 seconds."), ACCOUNT)
     bench.client.account()
     assert bench.pacer.blocks == [("get_accounts", 12.0)]
 
 
-def test_a_429_that_reports_how_long_in_its_title_alone_is_obeyed(bench: Bench) -> None:
+def test_the_wait_of_a_429_is_read_from_its_title(bench: Bench) -> None:
     bench.server.will(
         failed(429, {"code": "throttled", "title": "Request was throttled. Expected available in 12 seconds."}), ACCOUNT
     )
@@ -63,15 +63,17 @@ def test_a_429_that_reports_how_long_in_its_title_alone_is_obeyed(bench: Bench) 
     assert bench.pacer.blocks == [("get_accounts", 12.0)]
 
 
-def test_a_429_that_reports_nothing_but_that_is_requested_again_and_said(bench: Bench) -> None:
+def test_a_429_without_a_wait_is_retried_and_its_text_is_reported(bench: Bench) -> None:
     title = "Request was throttled."
     bench.server.will(*[failed(429, {"code": "throttled", "title": title, "detail": title})] * 5)
-    with pytest.raises(errors.Throttled, match=r"Klaviyo asks to slow down: Request was throttled\. Another tool"):
+    with pytest.raises(
+        errors.Throttled, match=r"Klaviyo's rate limit is exceeded: Request was throttled\. Another tool"
+    ):
         bench.client.account()
     assert len(bench.server.requested) == 5
 
 
-def test_a_429_that_names_a_date_is_waited_for(bench: Bench) -> None:
+def test_a_429_with_a_date_is_waited_for(bench: Bench) -> None:
     bench.server.will(refused(429, retry_after="Wed, 01 Jul 2026 12:00:30 GMT"), ACCOUNT)
     bench.client.account()
     assert bench.pacer.blocks == [("get_accounts", 30.0)]
@@ -84,20 +86,20 @@ def test_a_429_without_a_useful_hint_backs_off(bench: Bench, hint: str) -> None:
     assert bench.pacer.blocks == [("get_accounts", 1.0), ("get_accounts", 3.0)]
 
 
-def test_a_429_for_ever_is_throttled_and_leaves_the_block_behind(bench: Bench) -> None:
+def test_a_429_on_every_attempt_is_throttled_and_leaves_a_block(bench: Bench) -> None:
     bench.server.will(*[refused(429, retry_after="2")] * 5)
     with pytest.raises(errors.Throttled, match="Another tool"):
         bench.client.account()
     assert len(bench.pacer.blocks) == 5
 
 
-def test_a_429_without_a_hint_for_ever_is_throttled_too(bench: Bench) -> None:
+def test_a_429_without_a_wait_on_every_attempt_is_throttled_too(bench: Bench) -> None:
     bench.server.will(*[refused(429)] * 5)
     with pytest.raises(errors.Throttled):
         bench.client.account()
 
 
-def test_a_minute_is_waited_for_and_more_is_a_spent_quota(bench: Bench) -> None:
+def test_a_429_waits_for_up_to_a_minute_and_more_is_a_used_up_quota(bench: Bench) -> None:
     bench.server.will(refused(429, retry_after="60"), refused(429, retry_after="61"))
     with pytest.raises(errors.QuotaSpent) as raised:
         bench.client.account()
@@ -106,7 +108,7 @@ def test_a_minute_is_waited_for_and_more_is_a_spent_quota(bench: Bench) -> None:
     assert "2026-07-01 12:01:01 UTC" in str(raised.value)
 
 
-def test_a_spent_daily_quota_counts_more_than_a_short_retry_after(bench: Bench) -> None:
+def test_a_used_up_daily_quota_outweighs_a_short_retry_after(bench: Bench) -> None:
     bench.server.will(refused(429, retry_after="1", ratelimit_remaining_daily="0", ratelimit_reset_daily="7200"))
     with pytest.raises(errors.QuotaSpent) as raised:
         bench.client.account()
@@ -114,7 +116,7 @@ def test_a_spent_daily_quota_counts_more_than_a_short_retry_after(bench: Bench) 
 
 
 @pytest.mark.parametrize("hint", ["999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_no_answer_blocks_an_endpoint_for_longer_than_a_day(bench: Bench, hint: str) -> None:
+def test_no_response_blocks_an_endpoint_for_longer_than_a_day(bench: Bench, hint: str) -> None:
     bench.server.will(refused(429, retry_after=hint))
     with pytest.raises(errors.QuotaSpent) as raised:
         bench.client.account()
@@ -122,14 +124,14 @@ def test_no_answer_blocks_an_endpoint_for_longer_than_a_day(bench: Bench, hint: 
     assert bench.pacer.blocks == [("get_accounts", 86_400.0)]
 
 
-def test_the_last_request_of_a_day_is_a_success(bench: Bench) -> None:
+def test_the_last_request_of_a_day_succeeds_and_blocks_the_endpoint(bench: Bench) -> None:
     answer = ok(ACCOUNT_BODY, ratelimit_remaining_daily="0", ratelimit_reset_daily="7200")
     bench.server.will(answer)
     assert bench.client.account().id == "A"
     assert bench.pacer.blocks == [("get_accounts", 7200.0)]
 
 
-def test_a_day_whose_last_request_somebody_else_took_is_not_tried(server: ScriptedServer) -> None:
+def test_no_request_is_sent_after_another_tool_used_up_the_daily_quota(server: ScriptedServer) -> None:
     spent = ok(ACCOUNT_BODY, ratelimit_remaining_daily="0", ratelimit_reset_daily="7200")
     server.will(spent, ACCOUNT)
     clock = LocalPacer(clock=lambda: NOON)
@@ -141,19 +143,19 @@ def test_a_day_whose_last_request_somebody_else_took_is_not_tried(server: Script
 
 
 @pytest.mark.parametrize("left", [{"ratelimit_remaining_daily": "1"}, {}, {"ratelimit_remaining_daily": "0"}])
-def test_a_day_that_may_have_something_left_is_gone_on_with(bench: Bench, left: dict[str, str]) -> None:
+def test_an_endpoint_with_daily_quota_left_is_not_blocked(bench: Bench, left: dict[str, str]) -> None:
     bench.server.will(ok(ACCOUNT_BODY, **left))
     bench.client.account()
     assert bench.pacer.blocks == []
 
 
-def test_a_503_that_requests_more_time_gets_it_up_to_a_minute(bench: Bench) -> None:
+def test_the_wait_of_a_503_is_obeyed_up_to_a_minute(bench: Bench) -> None:
     bench.server.will(refused(503, retry_after="20"), refused(503, retry_after="9000"), ACCOUNT)
     bench.client.account()
     assert bench.stop.waits == [20.0, 60.0]
 
 
-def test_after_three_exhausted_requests_in_a_row_no_more_is_sent(bench: Bench) -> None:
+def test_after_three_consecutive_exhausted_requests_no_more_are_sent(bench: Bench) -> None:
     bench.server.will(*[refused(503)] * 15)
     for _ in range(4):
         with pytest.raises(errors.Unavailable):
@@ -161,18 +163,18 @@ def test_after_three_exhausted_requests_in_a_row_no_more_is_sent(bench: Bench) -
     assert len(bench.server.requested) == 15
 
 
-def test_who_is_refused_after_that_is_reported_the_last_reason(bench: Bench) -> None:
+def test_the_error_after_exhausted_requests_contains_the_last_reason(bench: Bench) -> None:
     bench.server.will(*[refused(503)] * 15)
     for _ in range(3):
         with pytest.raises(errors.Unavailable):
             bench.client.account()
-    with pytest.raises(errors.Unavailable, match="the last: HTTP 503"):
+    with pytest.raises(errors.Unavailable, match="last reason: HTTP 503"):
         bench.client.account()
 
 
 @dataclass
 class Hours:
-    """A clock that a wait moves on."""
+    """A clock that waits advance."""
 
     now: float = 0.0
 
@@ -182,7 +184,7 @@ class Hours:
 
 @dataclass(frozen=True)
 class Patience:
-    """A client whose waits move a clock, and which may lose 100 seconds."""
+    """A client whose waits advance a clock, and that can lose 100 seconds to failures."""
 
     server: ScriptedServer
     client: KlaviyoClient
@@ -198,28 +200,30 @@ def patience(server: ScriptedServer) -> Iterator[Patience]:
             hours.now += timeout or 0.0
             return False
 
-    policy = RetryPolicy(random=lambda: 1.0, longest_trouble=100.0, exhausted_in_a_row=99, clock=hours)
+    policy = RetryPolicy(random=lambda: 1.0, longest_loss=100.0, consecutive_exhausted=99, clock=hours)
     client = KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=MovingStop(), retry=policy)
     with client:
         yield Patience(server, client, hours)
 
 
 @pytest.mark.parametrize(("status", "requested"), [(503, None), (429, "30"), (503, "30"), (429, None)])
-def test_all_that_a_run_waits_for_failures_is_bounded(patience: Patience, status: int, requested: str | None) -> None:
+def test_the_time_that_a_run_loses_to_failures_is_limited(
+    patience: Patience, status: int, requested: str | None
+) -> None:
     patience.server.will(*[refused(status, retry_after=requested or ""), ACCOUNT] * 200)
 
     def ask_on() -> None:
         for _ in range(200):
             patience.client.account()
 
-    with pytest.raises(errors.Unavailable, match="This run has lost 2 minutes") as raised:
+    with pytest.raises(errors.Unavailable, match="Giving up: 2 minutes spent") as raised:
         ask_on()
     assert f"HTTP {status}" in str(raised.value)
     assert 60 < patience.hours.now <= 100
 
 
-def test_the_pace_of_the_published_rates_is_no_lost_time(server: ScriptedServer) -> None:
-    hours, lost = Hours(), RetryPolicy(longest_trouble=1.0)
+def test_waiting_for_the_published_rates_is_not_lost_time(server: ScriptedServer) -> None:
+    hours, lost = Hours(), RetryPolicy(longest_loss=1.0)
     pacer = LocalPacer(clock=lambda: NOON + timedelta(seconds=hours.now))
     server.will(*[ACCOUNT] * 40)
     with KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=NotedStop(), retry=lost) as client:
@@ -228,7 +232,7 @@ def test_the_pace_of_the_published_rates_is_no_lost_time(server: ScriptedServer)
     assert len(server.requested) == 40
 
 
-def test_what_threads_lose_at_the_same_time_is_lost_once() -> None:
+def test_time_that_threads_lose_at_once_counts_once() -> None:
     hours = Hours()
     lost = FailureBudget(hours)
     hours.now = 60.0
@@ -240,7 +244,7 @@ def test_what_threads_lose_at_the_same_time_is_lost_once() -> None:
     assert lost.seconds == 65.0
 
 
-def test_an_answer_between_exhausted_requests_starts_the_count_again(bench: Bench) -> None:
+def test_a_success_resets_the_count_of_exhausted_requests(bench: Bench) -> None:
     bench.server.will(*[refused(503)] * 10, refused(401), *[refused(503)] * 10, ACCOUNT)
     for kind in (errors.Unavailable, errors.Unavailable, errors.BadKey, errors.Unavailable, errors.Unavailable):
         with pytest.raises(kind):
@@ -248,7 +252,7 @@ def test_an_answer_between_exhausted_requests_starts_the_count_again(bench: Benc
     assert bench.client.account().id == "A"
 
 
-def test_each_attempt_is_reported_with_what_it_cost(bench: Bench) -> None:
+def test_each_attempt_is_reported_with_its_cost(bench: Bench) -> None:
     bench.server.will(refused(502, x_klaviyo_req_id="r1"), ACCOUNT)
     bench.client.account()
     first, second = bench.records
@@ -258,21 +262,21 @@ def test_each_attempt_is_reported_with_what_it_cost(bench: Bench) -> None:
     assert (second.rows, second.waited_seconds, second.method) == (1, 1.0, "GET")
 
 
-def test_no_answer_is_reported_without_a_status(bench: Bench) -> None:
+def test_an_attempt_without_a_response_is_reported_without_a_status(bench: Bench) -> None:
     bench.server.will(Scripted(hang_up=True), ACCOUNT)
     bench.client.account()
     assert bench.records[0].status is None
     assert "RemoteProtocolError" in str(bench.records[1].retried_because)
 
 
-def test_a_server_that_is_not_there_is_unavailable(unused_client: KlaviyoClient) -> None:
+def test_an_unreachable_server_is_unavailable(unused_client: KlaviyoClient) -> None:
     with unused_client, pytest.raises(errors.Unavailable, match="cannot be reached") as raised:
         unused_client.account()
     assert raised.value.status is None
 
 
 @pytest.mark.parametrize("trouble", [httpx.ReadTimeout("slow"), httpx.ConnectTimeout("far")])
-def test_a_timeout_is_requested_again(trouble: httpx.TransportError) -> None:
+def test_a_timeout_is_retried(trouble: httpx.TransportError) -> None:
     client = KlaviyoClient(
         api_key=API_KEY, pacer=StillPacer(), transport=_trouble_then_account(trouble), retry=RetryPolicy((0,))
     )

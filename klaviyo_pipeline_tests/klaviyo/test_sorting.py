@@ -14,7 +14,7 @@ def minutes(*after_noon: int | None) -> list[datetime | None]:
 
 
 def ends(*pages: list[int | None]) -> list[bool]:
-    """What each page says, times being minutes around an end at noon."""
+    """Whether each page ends the query. Times are minutes after noon, which is the query's end."""
     monitor, ended = SortMonitor(NOON), []
     for page in pages:
         monitor.add(minutes(*page))
@@ -22,22 +22,22 @@ def ends(*pages: list[int | None]) -> list[bool]:
     return ended
 
 
-def test_a_query_ends_with_the_first_page_that_has_enough_beyond_its_end() -> None:
+def test_a_query_ends_with_the_first_page_that_has_enough_times_after_its_end() -> None:
     assert ends([-3, -2], [-1, -1], [-1, 1], [2, 3]) == [False, False, False, True]
     assert ends([-3, -2], [-1, 0, 0, 1]) == [False, True]
 
 
-def test_one_time_far_ahead_of_its_place_ends_nothing() -> None:
+def test_a_single_time_far_ahead_does_not_end_a_query() -> None:
     assert ends([-30, -29, 5], [-28, -27], [1, 2, 3]) == [False, False, False]
     assert ends([-30, -29, 5], [5, -28], [1, 2, 3]) == [False, False, False]
 
 
-def test_times_out_of_order_keep_a_query_going_whatever_comes_after() -> None:
+def test_after_a_time_out_of_order_only_the_last_page_ends_a_query() -> None:
     assert ends([-3, 1, -2], [1, 2], [3, 4]) == [False, False, False]
     assert ends([-3, -2], [1, 0], [3, 4]) == [False, False, False]
 
 
-def test_a_missing_time_or_an_empty_page_ends_nothing() -> None:
+def test_a_missing_time_or_an_empty_page_does_not_end_a_query() -> None:
     assert ends([-3, None], [1, 2]) == [False, False]
     assert ends([-3], [], [1, 1, 2]) == [False, False, True]
 

@@ -1,4 +1,4 @@
-"""Klaviyo's times, in and out."""
+"""Reading and writing Klaviyo's times."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -25,26 +25,26 @@ TEN = datetime(2026, 6, 30, 10, tzinfo=UTC)
         ("2026-06-30T10:00:00.5Z", TEN.replace(microsecond=500000)),
     ],
 )
-def test_every_way_of_writing_a_time_is_read_as_utc(written: str, meant: datetime) -> None:
+def test_every_time_format_is_read_as_utc(written: str, meant: datetime) -> None:
     read = parse_time(written)
     assert read == meant
     assert read is not None
     assert read.tzinfo is UTC
 
 
-def test_no_time_stays_none() -> None:
+def test_a_null_time_is_none() -> None:
     assert parse_time(None) is None
 
 
 @pytest.mark.parametrize(
     "written", ["", "yesterday", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+05:00", 1782813600, True, {}]
 )
-def test_what_is_no_time_is_refused(written: object) -> None:
+def test_an_invalid_time_is_rejected(written: object) -> None:
     with pytest.raises(ValueError):
         parse_time(written)
 
 
-def test_a_bound_is_whole_seconds_with_a_z() -> None:
+def test_a_bound_has_whole_seconds_and_a_z() -> None:
     moment = datetime(2026, 6, 30, 12, 0, 1, 999999, tzinfo=timezone(timedelta(hours=2)))
     assert format_bound(moment) == "2026-06-30T10:00:01Z"
 

@@ -225,7 +225,9 @@ def test_assets_whose_sync_has_never_worked_are_reported_with_the_last_error(
         "window_end, 'failed', E'403: no scope\\nforms:read' FROM expected_windows WHERE entity = 'forms' LIMIT 1"
     )
     look(pipeline, "stale_data")
-    assert inbox == [f"{SLUG}: never synced: forms (403: no scope), segments; see `klaviyo-pipeline status`."]
+    assert inbox == [
+        f"{SLUG}: never synced: forms (403: no scope), segments. Run `klaviyo-pipeline status` for details."
+    ]
 
 
 def test_an_installation_that_could_never_reach_klaviyo_is_reported(pipeline: Pipeline, inbox: list[str]) -> None:
@@ -235,13 +237,13 @@ def test_an_installation_that_could_never_reach_klaviyo_is_reported(pipeline: Pi
 
 def test_an_account_that_begins_today_is_given_time_for_its_first_sync(pipeline: Pipeline, inbox: list[str]) -> None:
     pipeline.configure(start_date=pipeline.account.today(pipeline.one("SELECT now()")))
-    assert look(pipeline, "stale_data").skip_message == "everything is fresh"
+    assert look(pipeline, "stale_data").skip_message == "all assets are fresh"
     assert inbox == []
 
 
 def test_fresh_assets_are_not_reported(pipeline: Pipeline, inbox: list[str]) -> None:
     synced_but(pipeline, "2025-01-01", "2025-01-01")
-    assert look(pipeline, "stale_data").skip_message == "everything is fresh"
+    assert look(pipeline, "stale_data").skip_message == "all assets are fresh"
     assert inbox == []
 
 
@@ -262,7 +264,7 @@ def test_a_webhook_that_fails_neither_fails_the_sensor_nor_is_named(
     pipeline.configure(revision="2020-01-15")
     monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, messages))
     look(pipeline, "revision_retires")
-    assert any("could not be posted" in line for line in messages)
+    assert any("was not posted" in line for line in messages)
     assert not any("secret-path" in line for line in messages)
 
 

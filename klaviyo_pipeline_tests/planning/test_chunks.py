@@ -1,4 +1,4 @@
-"""Chunks and their queries: every object of the windows is counted once, wherever the rows lie."""
+"""Chunks and their queries: every object of the windows is counted once, whatever the distribution of the rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WINDOWS = [
 PAGE = 10
 
 Rows = Sequence[tuple[str, datetime]]
-"""Id and time, in the order in which the listing shows them."""
+"""Id and time, in the order of the listing."""
 
 IN_ORDER, SOME_LATE, SOME_AHEAD = timedelta(), timedelta(hours=23), -timedelta(days=200)
 
@@ -43,7 +43,7 @@ def in_two_weeks(dice: random.Random) -> float:
 
 
 def rows_of(dice: random.Random, place: Callable[[random.Random], float], late: timedelta) -> Rows:
-    """Rows over the year and a bit beyond both of its ends; some come up to `late` later than their place, or ahead."""
+    """Rows over the year and a little beyond both ends; some are listed up to `late` after their time, or before."""
     rows = []
     for number in range(600):
         moment = FIRST - timedelta(days=3) + timedelta(days=DAYS + 3) * place(dice)
@@ -53,7 +53,7 @@ def rows_of(dice: random.Random, place: Callable[[random.Random], float], late: 
 
 
 def pages(listing: Listing, query: ListingQuery, windows: Sequence[Window], rows: Rows) -> Iterator[Rows]:
-    """The pages of a query that are read, of rows in the order that they are listed in."""
+    """The pages of a query that are read, with rows in the order of the listing."""
     least = (query.since or windows[0].start) - OVERLAP
     most = windows[-1].end + OVERLAP if listing.time_operators[1] else NOW
     returned = [row for row in rows if least <= row[1] < most]
@@ -99,14 +99,14 @@ def test_a_range_is_a_few_chunks_of_about_the_same_length(
     assert max(len(chunk.windows) for chunk in found) - min(len(chunk.windows) for chunk in found) <= chunks
 
 
-def test_many_years_are_no_more_chunks_than_one() -> None:
+def test_many_years_have_no_more_chunks_than_one_year() -> None:
     years = [
         Window(FIRST + timedelta(days=day), FIRST + timedelta(days=day + 1), str(day)) for day in range(-3000, DAYS)
     ]
     assert len(list(chunks_of(FORMS, years, NOW))) == 3
 
 
-def test_a_listing_that_may_not_be_split_is_a_single_query_in_an_order_that_stands_still() -> None:
+def test_a_listing_that_may_not_be_split_is_a_single_query_in_a_stable_order() -> None:
     [chunk] = chunks_of(SEGMENTS, WINDOWS, NOW, split=False)
     [query] = chunk.queries
     assert (query.sort, query.since, query.until) == ("id", None, None)

@@ -1,4 +1,4 @@
-"""The plan: what a sync would ask, told without asking, and held against what a sync really asks."""
+"""The plan: the requests that a sync would send, compared with those that it sends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipelin
 
 @pytest.fixture
 def planned(capsys: pytest.CaptureFixture[str]) -> Planned:
-    """The plan of these arguments as its JSON, the assets by name."""
+    """The plan for these arguments as JSON, with the assets by name."""
 
     def plan(*arguments: str) -> dict[str, Any]:
         capsys.readouterr()
@@ -67,14 +67,14 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str
     return ended.value.code, line
 
 
-def test_before_anything_was_migrated_everything_is_missing_and_nothing_is_made(
+def test_before_the_first_migration_everything_is_missing_and_nothing_is_created(
     planned: Planned, database: str
 ) -> None:
     plan = planned(*between("2025-02-01", "2025-12-31"))
     assert plan["migrated"] is False
     flows = plan["assets"]["flows"]
     assert (flows["windows"], flows["already_there"], flows["to_request"], flows["ranges"]) == (334, 0, 334, 1)
-    # Two chunks for two, six and one listings; segments have no upper bound: one chunk of seven queries, and a look.
+    # Two chunks for two, six and one listings. Segments have no upper bound: one chunk of seven queries, and one more.
     requested = {name: plan["assets"][name]["requests"] for name in ENTITIES}
     assert requested == {"flows": 4, "campaigns": 12, "forms": 2, "segments": 8}
     assert {plan["assets"][name]["basis"] for name in (*ENTITIES, "flows_census")} == {"at least"}
@@ -86,7 +86,7 @@ def test_before_anything_was_migrated_everything_is_missing_and_nothing_is_made(
         assert connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SLUG]).fetchall() == []
 
 
-def test_the_plan_of_an_empty_schema_reports_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_of_an_empty_schema_says_that_it_is_not_migrated(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["plan", "flows", *between(*MARCH)])
     assert ended.value.code == 0
@@ -95,7 +95,7 @@ def test_the_plan_of_an_empty_schema_reports_so(capsys: pytest.CaptureFixture[st
     assert "at least 2" in output
 
 
-def test_no_key_is_needed_and_klaviyo_is_requested_nothing(
+def test_a_plan_needs_no_key_and_sends_no_request(
     pipeline: Pipeline, planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KLAVIYO_API_KEY")
@@ -104,7 +104,7 @@ def test_no_key_is_needed_and_klaviyo_is_requested_nothing(
     assert pipeline.server.requests == []
 
 
-def test_what_the_ledger_contains_is_not_requested_again(pipeline: Pipeline, planned: Planned) -> None:
+def test_windows_of_the_ledger_are_not_requested_again(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.run("flows", *MARCH)
     flows = planned("flows", *between("2025-02-01", "2025-04-30"))["assets"]["flows"]
     assert (flows["windows"], flows["already_there"], flows["to_request"], flows["ranges"]) == (89, 31, 58, 2)
@@ -116,7 +116,7 @@ def test_a_small_gap_is_planned_as_one_run(pipeline: Pipeline, planned: Planned)
     assert (flows["already_there"], flows["to_request"], flows["ranges"]) == (3, 31, 1)
 
 
-def test_where_all_is_there_nothing_is_planned_unless_forced(pipeline: Pipeline, planned: Planned) -> None:
+def test_nothing_is_planned_if_all_windows_are_done_unless_forced(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.run("flows", *MARCH)
     plan = planned("flows", *between(*MARCH))
     assert (plan["assets"]["flows"]["to_request"], plan["requests"], plan["seconds"]) == (0, 0, 0)
@@ -125,7 +125,7 @@ def test_where_all_is_there_nothing_is_planned_unless_forced(pipeline: Pipeline,
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_the_estimate_of_a_synced_account_is_what_a_forced_sync_asks(
+def test_the_estimate_of_a_synced_account_equals_the_requests_of_a_forced_sync(
     entity: str, database: str, planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(11, flows=110, campaigns=300, forms=120, segments=25, timezone="UTC")
@@ -146,7 +146,7 @@ def test_the_estimate_of_a_synced_account_is_what_a_forced_sync_asks(
 
 
 def about(requests: int, entity: str) -> Any:
-    """A campaign in several channels is listed in each, and stands in the table under one."""
+    """A campaign in several channels is listed in each, and stored under one."""
     assert requests > 1
     return pytest.approx(requests, abs=1 if entity == "campaigns" else 0)
 
@@ -165,15 +165,15 @@ def test_the_requests_of_a_report_are_known_exactly(report: str, pipeline: Pipel
     assert plan["basis"] == "exact"
 
 
-def test_segments_values_before_their_first_day_cost_nothing(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_days_before_the_first_day_of_the_segment_report_need_no_request(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KLAVIYO_START_DATE", "2022-01-01")
     plan = planned("segment_report", *between("2022-01-01", "2022-12-31"))
     assert plan["assets"]["segment_report"]["requests"] == 0
 
 
-def test_an_object_that_fell_into_no_known_window_leaves_the_estimate_a_least(
-    pipeline: Pipeline, planned: Planned
-) -> None:
+def test_the_estimate_is_a_minimum_if_some_windows_were_never_requested(pipeline: Pipeline, planned: Planned) -> None:
     put(pipeline.shop, "flows", "one", utc("2025-03-10T12:00:00"))
     pipeline.run("flows", *MARCH)
     known = planned("flows", "--force", *between(*MARCH))["assets"]["flows"]
@@ -220,7 +220,7 @@ def test_a_census_is_planned_when_the_last_one_is_old_or_when_it_is_named(pipeli
     assert planned("census")["assets"]["forms_census"]["ranges"] == 1
 
 
-def test_the_quota_of_a_day_is_shared_with_what_was_requested_today(pipeline: Pipeline, planned: Planned) -> None:
+def test_requests_of_the_last_day_count_towards_the_quota(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.connection.execute(
         """
         INSERT INTO api_pacing (endpoint, slots)
@@ -251,7 +251,7 @@ class StandingClock:
 @pytest.mark.parametrize(
     "endpoint", [rates.GET_FLOWS, rates.GET_CAMPAIGNS, rates.GET_SEGMENTS, rates.QUERY_FLOW_SERIES]
 )
-def test_the_time_is_that_which_the_pacing_will_take(endpoint: Endpoint, scale: float) -> None:
+def test_the_estimated_time_equals_the_time_of_the_pacing(endpoint: Endpoint, scale: float) -> None:
     clock = StandingClock()
     pacer = LocalPacer(scale, clock, longest_wait=timedelta(days=30).total_seconds())
     for requests in range(1, 500):
@@ -264,22 +264,22 @@ def test_without_pacing_the_rates_take_no_time() -> None:
     assert pace(rates.QUERY_FLOW_SERIES, 1000, 0) == 0
 
 
-def test_entities_go_side_by_side_and_reports_after_them() -> None:
+def test_entities_run_concurrently_and_reports_after_them() -> None:
     requested = {"get_flows": 61, "get_campaigns": 151, "query_flow_series": 3, "query_form_series": 1}
     flows, reports = pace(rates.GET_FLOWS, 61, 1), pace(rates.QUERY_FLOW_SERIES, 3, 1)
     assert whole_sync(requested, 1) == pytest.approx(flows + reports)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "reported"),
+    ("seconds", "text"),
     [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3600, "60 min"), (7200, "2 h"), (86_400 * 3, "3 days")],
 )
-def test_a_time_is_reported_in_its_own_unit(seconds: float, reported: str) -> None:
-    assert format_duration(seconds) == reported
+def test_a_duration_is_formatted_in_a_fitting_unit(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("arguments", "messages"),
+    ("arguments", "message"),
     [
         (("--from", "2024-12-31"), "KLAVIYO_START_DATE"),
         (("--from", "2025-05-02", "--to", "2025-05-01"), "lies after"),
@@ -288,12 +288,12 @@ def test_a_time_is_reported_in_its_own_unit(seconds: float, reported: str) -> No
         (("profiles",), "unknown asset 'profiles'"),
     ],
 )
-def test_wrong_usage_is_refused_as_by_a_sync(
-    arguments: tuple[str, ...], messages: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_usage_is_refused_in_the_same_way_as_by_a_sync(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, line = fails(capsys, *arguments)
     assert code == 2
-    assert messages in line
+    assert message in line
 
 
 def test_without_a_database_there_is_one_line(
@@ -316,7 +316,7 @@ def test_windows_that_a_sync_would_refuse_are_not_planned(
     assert "reset-windows" in line
 
 
-def test_a_plan_for_people_reports_requests_time_and_quota(
+def test_the_text_of_a_plan_has_requests_time_and_quota(
     pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_RATE_SCALE", "1")

@@ -1,4 +1,4 @@
-"""A migrated schema to throw away: migrated once, then copied for each test."""
+"""A throw-away migrated schema: migrated once, then copied for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the store share: a migrated schema, frames to write, and a look at what is stored."""
+"""Shared by the tests of the store: a migrated schema, frames to write, and queries of the stored rows."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from klaviyo_pipeline.postgres.write.merge import CountsByWindow, ReplaceRange, 
 from klaviyo_pipeline.windows import Window
 
 SLUG = "order"
-"""The schema: a word that SQL reserves, so that a name that is left unquoted anywhere fails."""
+"""The schema: a reserved word of SQL, so that a missing quote anywhere fails."""
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 FIRST_DAY = date(2025, 3, 1)
 
 
 def minute(number: float) -> datetime:
-    """So many minutes after noon: the time of an observation."""
+    """This many minutes after noon: the time of an observation."""
     return NOON + timedelta(minutes=number)
 
 
@@ -41,13 +41,13 @@ def window(number: int) -> Window:
 
 
 def flow(id: str, observed_at: datetime, name: str | None = "Welcome", **more: Any) -> dict[str, Any]:
-    """One flow as an observation shows it."""
-    output = {"id": id, "name": name, "status": "live", "archived": False, "deleted_at": None}
-    return {**output, "raw": {"id": id, "name": name}, "observed_at": observed_at, **more}
+    """One flow as observed."""
+    row = {"id": id, "name": name, "status": "live", "archived": False, "deleted_at": None}
+    return {**row, "raw": {"id": id, "name": name}, "observed_at": observed_at, **more}
 
 
 def campaign(id: str, observed_at: datetime, channel: str, name: str = "Sale") -> dict[str, Any]:
-    """One campaign as the listing of a channel shows it."""
+    """One campaign as the listing of a channel returns it."""
     return {"id": id, "name": name, "channel": channel, "raw": {"id": id, "name": name}, "observed_at": observed_at}
 
 
@@ -58,21 +58,21 @@ def figures(flow_id: str, on: date, observed_at: datetime, delivered: object = 1
 
 
 def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Rows as a frame of plain Python objects; `columns` for an answer without any row."""
+    """Rows as a frame of plain Python objects; `columns` for an answer without rows."""
     made = [dict(row) for row in rows]
     return pd.DataFrame(made, columns=None if columns is None else pd.Index(columns), dtype=object)
 
 
 def days(first: int, last: int, asked_at: datetime) -> ReplaceRange:
-    """Days to be replaced, each a window of its own, counted from `first`."""
-    span = {day(number): number - first for number in range(first, last + 1)}
-    return ReplaceRange("date", day(first), day(last), asked_at, span)
+    """Days to replace, each its own window, counted from `first`."""
+    window_of = {day(number): number - first for number in range(first, last + 1)}
+    return ReplaceRange("date", day(first), day(last), asked_at, window_of)
 
 
 def synced(
     number: int, asked_at: datetime, rows: int = 0, requests: int = 1, row_counts: RowCounts | None = None
 ) -> SyncedWindow:
-    """A window that was asked and has come whole."""
+    """A window that was requested and is complete."""
     return SyncedWindow(window(number), asked_at, asked_at, rows, requests, row_counts or RowCounts())
 
 
@@ -84,12 +84,12 @@ class Store:
     engine: sa.Engine
 
     def target(self, name: str) -> DestinationTable:
-        """The table as the writer sees it."""
+        """The table, reflected as for the writer."""
         with self.engine.connect() as connection:
             return reflect(connection, SLUG, name)
 
     def view(self, name: str) -> sa.Table:
-        """A view's columns, as the catalog has them."""
+        """A view, reflected from the catalog."""
         return sa.Table(name, sa.MetaData(), schema=SLUG, autoload_with=self.engine)
 
     def merge(
@@ -100,7 +100,7 @@ class Store:
         precedence: Mapping[str, Sequence[str]] | None = None,
         replaces: ReplaceRange | None = None,
     ) -> RowCounts:
-        """Merge rows in a transaction of their own; what changed, over all windows."""
+        """Merge rows in their own transaction; return the changes over all windows."""
         return sum(self.counts_by_window(name, rows, precedence=precedence, replaces=replaces).values(), RowCounts())
 
     def counts_by_window(
@@ -111,7 +111,7 @@ class Store:
         precedence: Mapping[str, Sequence[str]] | None = None,
         replaces: ReplaceRange | None = None,
     ) -> CountsByWindow:
-        """`merge`, with what changed for each window."""
+        """`merge`, with the changes of each window."""
         given = rows if isinstance(rows, pd.DataFrame) else frame(rows)
         with self.engine.begin() as connection:
             return merge(connection, reflect(connection, SLUG, name), given, precedence=precedence, replaces=replaces)
@@ -134,27 +134,27 @@ class Store:
 
     def value(self, query: str, **parameters: Any) -> Any:
         """The only value of a query."""
-        [found] = self.values(query, **parameters)
-        return found
+        [value] = self.values(query, **parameters)
+        return value
 
     def versions(self, *tables: str) -> dict[str, list[tuple[Any, ...]]]:
         """The physical version of every row: any write to a row, even of the same content, changes it."""
         return {table: self.rows(f"SELECT ctid::text, xmin::text FROM {table} ORDER BY ctid") for table in tables}
 
     def history(self, id: str, column: str = "name") -> list[tuple[Any, datetime, datetime | None]]:
-        """The states of a flow in order: a column's value, from when, until when."""
-        found = self.rows(
+        """The states of a flow in order: a column's value, its start and its end."""
+        states = self.rows(
             f"SELECT {column}, valid_from, valid_to FROM flows_history WHERE id = :id ORDER BY valid_from", id=id
         )
-        return [(value, since, until) for value, since, until in found]
+        return [(value, since, until) for value, since, until in states]
 
     def record(self, entity: str, *windows: SyncedWindow, metric: str | None = None, run_id: str = "run") -> None:
-        """Note windows as synced in the ledger."""
+        """Record windows as synced in the ledger."""
         with self.engine.begin() as connection:
             Ledger(SLUG, entity).record_synced(connection, windows, run_id=run_id, report_context=ReportContext(metric))
 
     def record_failed(self, entity: str, *numbers: int, error: str = "no answer", run_id: str = "bad run") -> None:
-        """Note a failed attempt at these windows."""
+        """Record a failed attempt at these windows."""
         with self.engine.begin() as connection:
             Ledger(SLUG, entity).record_failed(
                 connection, [window(number) for number in numbers], run_id=run_id, started_at=NOON, error=error

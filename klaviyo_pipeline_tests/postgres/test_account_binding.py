@@ -1,4 +1,4 @@
-"""Whose schema it is: what is claimed, what is refused, and how windows are cut anew."""
+"""The binding of a schema to an account: what is stored, what is refused, and how windows are reset."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store, flow, minut
 SHOP = Account(slug=SLUG, start_date=date(2025, 3, 1), timezone="Europe/Berlin")
 
 
-def take(
+def bind(
     store: Store, account: Account = SHOP, *, account_id: str = "SHOP01", verified_at: datetime = NOON, **reported: Any
 ) -> None:
-    """Claim the schema in a transaction of its own."""
-    messages = {"timezone": "Europe/Berlin", "currency": "EUR", **reported}
+    """Bind the schema in its own transaction."""
+    settings = {"timezone": "Europe/Berlin", "currency": "EUR", **reported}
     with store.engine.begin() as connection:
-        bind_schema(connection, account, account_id=account_id, verified_at=verified_at, **messages)
+        bind_schema(connection, account, account_id=account_id, verified_at=verified_at, **settings)
 
 
-def claimed(store: Store) -> tuple[Any, ...]:
+def bound(store: Store) -> tuple[Any, ...]:
     [row] = store.rows("SELECT account_id, window_timezone, sync_window, start_date FROM account")
     return row
 
 
-def test_the_first_key_takes_the_schema(store: Store) -> None:
-    take(store)
-    assert claimed(store) == ("SHOP01", "Europe/Berlin", "daily", date(2025, 3, 1))
+def test_the_first_key_binds_the_schema(store: Store) -> None:
+    bind(store)
+    assert bound(store) == ("SHOP01", "Europe/Berlin", "daily", date(2025, 3, 1))
     assert store.rows("SELECT timezone, currency, verified_at FROM account") == [("Europe/Berlin", "EUR", minute(0))]
 
 
 def test_a_key_of_another_account_is_refused_with_both_ids_and_the_remedy(store: Store) -> None:
-    take(store)
-    with pytest.raises(AccountRefused, match=r"holds Klaviyo account SHOP01.*of account OTHER.*set KLAVIYO_ACCOUNT"):
-        take(store, account_id="OTHER")
-    assert claimed(store)[0] == "SHOP01"
+    bind(store)
+    with pytest.raises(
+        AccountRefused, match=r"belongs to Klaviyo account SHOP01.*of account OTHER.*set KLAVIYO_ACCOUNT"
+    ):
+        bind(store, account_id="OTHER")
+    assert bound(store)[0] == "SHOP01"
 
 
 @pytest.mark.parametrize(
@@ -55,84 +57,84 @@ def test_a_key_of_another_account_is_refused_with_both_ids_and_the_remedy(store:
         ({"sync_window": "hourly"}, "KLAVIYO_SYNC_WINDOW=daily"),
     ],
 )
-def test_windows_that_would_be_cut_otherwise_are_refused_with_the_remedy(
+def test_another_zone_or_length_of_the_windows_is_refused_with_the_remedy(
     store: Store, changed: dict[str, Any], message: str
 ) -> None:
-    take(store)
+    bind(store)
     store.record("flows", synced(0, minute(0)))
     with pytest.raises(AccountRefused, match=f"{message}.*klaviyo-pipeline reset-windows"):
-        take(store, replace(SHOP, **changed))
-    assert claimed(store)[1:3] == ("Europe/Berlin", "daily")
+        bind(store, replace(SHOP, **changed))
+    assert bound(store)[1:3] == ("Europe/Berlin", "daily")
 
 
-def test_while_the_ledger_is_empty_windows_may_be_cut_otherwise(store: Store) -> None:
-    take(store)
-    take(store, replace(SHOP, timezone="UTC", sync_window="hourly"))
-    assert claimed(store)[1:3] == ("UTC", "hourly")
+def test_zone_and_length_may_change_while_the_ledger_is_empty(store: Store) -> None:
+    bind(store)
+    bind(store, replace(SHOP, timezone="UTC", sync_window="hourly"))
+    assert bound(store)[1:3] == ("UTC", "hourly")
 
 
-def test_another_start_date_is_taken_over(store: Store) -> None:
-    take(store)
+def test_another_start_date_is_stored(store: Store) -> None:
+    bind(store)
     store.record("flows", synced(0, minute(0)))
-    take(store, replace(SHOP, start_date=date(2025, 1, 1)))
-    assert claimed(store)[3] == date(2025, 1, 1)
+    bind(store, replace(SHOP, start_date=date(2025, 1, 1)))
+    assert bound(store)[3] == date(2025, 1, 1)
 
 
-def test_a_schema_claimed_again_within_the_hour_is_not_written(store: Store) -> None:
-    take(store)
+def test_binding_again_within_the_hour_writes_nothing(store: Store) -> None:
+    bind(store)
     before = store.versions("account")
-    take(store, verified_at=minute(59))
+    bind(store, verified_at=minute(59))
     assert store.versions("account") == before
-    take(store, verified_at=minute(61))
+    bind(store, verified_at=minute(61))
     assert store.value("SELECT verified_at FROM account") == minute(61)
 
 
-def test_the_conversion_metric_is_kept_when_the_schema_is_claimed_again(store: Store) -> None:
-    take(store)
+def test_the_conversion_metric_is_kept_when_the_schema_is_bound_again(store: Store) -> None:
+    bind(store)
     with store.engine.begin() as connection:
         remember_conversion_metric(connection, SLUG, "metric")
-    take(store, verified_at=minute(120))
+    bind(store, verified_at=minute(120))
     assert store.value("SELECT conversion_metric_id FROM account") == "metric"
 
 
-def test_another_name_of_the_zone_keeps_the_windows_and_is_stored_as_it_is_set(store: Store) -> None:
-    take(store, replace(SHOP, timezone="US/Eastern"))
+def test_another_name_of_the_same_zone_keeps_the_windows_and_is_stored(store: Store) -> None:
+    bind(store, replace(SHOP, timezone="US/Eastern"))
     store.record("flows", synced(0, minute(0)))
-    take(store, replace(SHOP, timezone="America/New_York"), verified_at=minute(1))
-    assert claimed(store)[1] == "America/New_York"
+    bind(store, replace(SHOP, timezone="America/New_York"), verified_at=minute(1))
+    assert bound(store)[1] == "America/New_York"
     assert len(store.ledger("flows", "status")) == 1
 
 
-def test_reset_windows_forgets_the_windows_and_keeps_the_rows(store: Store) -> None:
-    take(store)
+def test_reset_windows_deletes_the_windows_and_keeps_the_rows(store: Store) -> None:
+    bind(store)
     store.merge("flows", [flow("a", minute(0))])
     store.record("flows", synced(0, minute(0)), synced(1, minute(0)))
     hourly = replace(SHOP, sync_window="hourly", timezone="UTC")
     with store.engine.begin() as connection:
         assert reset_windows(connection, hourly) == 2
-    assert claimed(store)[1:3] == ("UTC", "hourly")
+    assert bound(store)[1:3] == ("UTC", "hourly")
     assert store.values("SELECT id FROM flows") == ["a"]
     assert store.ledger("flows", "status") == []
-    take(store, hourly)
+    bind(store, hourly)
 
 
-def test_taking_a_second_schema_for_an_account_names_the_first(store: Store) -> None:
-    take(store)
+def test_binding_a_second_schema_to_an_account_returns_the_first(store: Store) -> None:
+    bind(store)
     migrate(store.dsn, "second", SQL_DIR)
     second = replace(SHOP, slug="second")
 
-    def bind(account_id: str) -> list[str]:
+    def bind_second(account_id: str) -> list[str]:
         with store.engine.begin() as connection:
-            messages = {"timezone": "Europe/Berlin", "currency": None, "verified_at": NOON}
-            return bind_schema(connection, second, account_id=account_id, **messages)  # type: ignore[arg-type]
+            settings = {"timezone": "Europe/Berlin", "currency": None, "verified_at": NOON}
+            return bind_schema(connection, second, account_id=account_id, **settings)  # type: ignore[arg-type]
 
-    assert bind("SHOP01") == [SLUG]
-    assert bind("SHOP01") == [], "it was said when the schema was taken"
+    assert bind_second("SHOP01") == [SLUG]
+    assert bind_second("SHOP01") == [], "only the first binding returns the other schemas"
     store.run("DELETE FROM second.account")
-    assert bind("OTHER") == []
+    assert bind_second("OTHER") == []
 
 
 def test_two_accounts_in_one_schema_are_impossible(store: Store) -> None:
-    take(store)
+    bind(store)
     with pytest.raises(Exception, match="account_pkey"):
         store.run("INSERT INTO account SELECT * FROM account")

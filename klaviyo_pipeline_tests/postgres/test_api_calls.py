@@ -1,4 +1,4 @@
-"""What each run asked of Klaviyo stands in a table, whether the run failed or not."""
+"""The requests of each run are recorded in a table, whether the run failed or not."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_a_run_leaves_a_row_for_each_endpoint_that_it_requested(
         assert pipeline.one("SELECT bool_and(first_at <= last_at AND last_at <= now()) FROM api_calls")
 
 
-def test_a_failed_run_leaves_its_rows_too_and_two_sessions_of_a_run_add_up(
+def test_a_failed_run_leaves_its_rows_and_two_sessions_of_a_run_are_summed(
     shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pipeline_on(database, shop, monkeypatch) as pipeline:
-        # Both listings, archived or not: which of them ends first is left to chance.
+        # Both listings, archived or not: either may end first.
         pipeline.server.faults.add(path_starts("/api/flows"), Fault(status=400), times=2)
         with pipeline.requested() as requests:
             result = pipeline.attempt("flows", DAY)
@@ -62,12 +62,12 @@ def test_a_failed_run_leaves_its_rows_too_and_two_sessions_of_a_run_add_up(
         with pipeline.requested() as requests:
             job = pipeline.definitions.resolve_job_def(f"{SLUG}_reports")
             run = job.execute_in_process(instance=pipeline.instance, tags=dict.fromkeys(RANGE, DAY))
-        noted = {row[0]: row[1] for row in calls_of(pipeline, run.run_id)}
-        # The reports of flows and of campaigns each ask for the conversion metric, in a session of their own.
-        assert noted["get_mapped_metric"] == requested_for(requests, "get_mapped_metric") == 2
+        recorded = {row[0]: row[1] for row in calls_of(pipeline, run.run_id)}
+        # The reports of flows and of campaigns each request the conversion metric, in their own sessions.
+        assert recorded["get_mapped_metric"] == requested_for(requests, "get_mapped_metric") == 2
 
 
-def test_a_record_that_cannot_be_written_fails_no_run(
+def test_a_run_does_not_fail_if_its_counts_cannot_be_written(
     shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pipeline_on(database, shop, monkeypatch) as pipeline:
@@ -84,9 +84,9 @@ def test_a_sync_that_mostly_waits_reports_for_what(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with pipeline_on(database, shop, monkeypatch) as pipeline:
-        reported = {"KLAVIYO_ACCOUNT": SLUG, "KLAVIYO_API_URL": pipeline.server.url, "KLAVIYO_RATE_SCALE": "0"}
-        reported |= {"KLAVIYO_DAGSTER_DATABASE_URL": database, "DAGSTER_HOME": str(dagster_home(tmp_path))}
-        for name, value in {**reported, "KLAVIYO_START_DATE": DAY}.items():
+        variables = {"KLAVIYO_ACCOUNT": SLUG, "KLAVIYO_API_URL": pipeline.server.url, "KLAVIYO_RATE_SCALE": "0"}
+        variables |= {"KLAVIYO_DAGSTER_DATABASE_URL": database, "DAGSTER_HOME": str(dagster_home(tmp_path))}
+        for name, value in {**variables, "KLAVIYO_START_DATE": DAY}.items():
             monkeypatch.setenv(name, value)
         lines = []
         for wait in (None, Fault(status=429, headers={"retry-after": "12"})):

@@ -1,4 +1,4 @@
-"""How many sessions of the warehouse a sync holds: counted by Postgres, which refuses one more."""
+"""How many sessions of the warehouse a sync opens: Postgres limits them, and refuses one more."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from klaviyo_pipeline_tests.support import empty_shop, environment, pipeline_on,
 
 COMMAND = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 CONCURRENTLY = ("flow_report", "campaign_report", "form_report", "segment_report", "tags")
-"""The most that one account's sync works on at once: each is a process."""
+"""The most assets that one account's sync works on at once, each in its own process."""
 
 
 @pytest.fixture
 def limited(database: str) -> Iterator[str]:
-    """URL of the database for a role of its own, which may open only so many sessions; no superuser, they may all."""
+    """URL of the database for a role that may open only this many sessions; not a superuser, who has no limit."""
     role = f"limited_{secrets.token_hex(6)}"
     parts = urlsplit(database)
     create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hush-hush' CONNECTION LIMIT {}")
@@ -69,24 +69,26 @@ def test_a_sync_at_its_widest_opens_no_more_sessions_than_its_processes_may(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_who_contains_a_connection_waits_for_no_other(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Threads that share a pool would wait for one another: a sync of many accounts has one for each.
-    stored: Counter[int] = Counter()
+def test_a_thread_that_holds_a_connection_never_takes_a_second_one(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Otherwise threads that share a pool can deadlock: a sync of many accounts has one thread for each.
+    held: Counter[int] = Counter()
     nested: list[str] = []
 
-    def taken(*_: object) -> None:
+    def check_out(*_: object) -> None:
         thread = threading.get_ident()
-        stored[thread] += 1
-        if stored[thread] > 1:
+        held[thread] += 1
+        if held[thread] > 1:
             nested.append("".join(traceback.format_stack()))
 
-    def given_back(*_: object) -> None:
-        stored[threading.get_ident()] -= 1
+    def check_in(*_: object) -> None:
+        held[threading.get_ident()] -= 1
 
     def watched(url: str) -> sa.Engine:
         made = create_engine(url)
-        sa.event.listen(made, "checkout", taken)
-        sa.event.listen(made, "checkin", given_back)
+        sa.event.listen(made, "checkout", check_out)
+        sa.event.listen(made, "checkin", check_in)
         return made
 
     monkeypatch.setattr(engine, "create_engine", watched)
@@ -101,7 +103,7 @@ def test_who_contains_a_connection_waits_for_no_other(database: str, monkeypatch
         for asset in ("flows_census", "tags"):
             pipeline.run(asset)
         assert pipeline.one("SELECT sum(recipients) FROM flow_metrics") == 1
-    assert stored, "no connection was seen"
+    assert held, "no connection was observed"
     assert nested == []
 
 

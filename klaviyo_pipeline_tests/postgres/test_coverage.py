@@ -1,4 +1,4 @@
-"""`days_covered`: a day that was never requested does not look like a day with nothing."""
+"""`days_covered`: a day that was never requested differs from a day without rows."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def covered(store: Store, asset: str, first: int, last: int) -> list[tuple[int, 
 
 
 @pytest.fixture
-def claimed(store: Store) -> Store:
+def bound(store: Store) -> Store:
     with store.engine.begin() as connection:
         bind_schema(connection, SHOP, account_id="A", timezone="UTC", currency=None, verified_at=NOON)
     return store
 
 
-def test_each_day_reports_whether_it_was_synced_and_whether_it_was_over(claimed: Store) -> None:
+def test_each_day_has_its_state_and_only_a_synced_day_is_covered(bound: Store) -> None:
     ended = window(1).end + timedelta(minutes=1)
-    claimed.record(
+    bound.record(
         "flow_metrics", synced(0, ended, rows=0), synced(1, ended), synced(2, window(2).end - timedelta(hours=1))
     )
-    claimed.record_failed("flow_metrics", 3)
-    claimed.record("flows", synced(4, window(4).end + timedelta(minutes=1)))
-    assert covered(claimed, "flow_metrics", -1, 4) == [
+    bound.record_failed("flow_metrics", 3)
+    bound.record("flows", synced(4, window(4).end + timedelta(minutes=1)))
+    assert covered(bound, "flow_metrics", -1, 4) == [
         (-1, "missing", False),
         (0, "synced", True),
         (1, "synced", True),
@@ -44,18 +44,18 @@ def test_each_day_reports_whether_it_was_synced_and_whether_it_was_over(claimed:
     ]
 
 
-def test_a_day_in_hours_is_covered_once_every_hour_of_it_is(claimed: Store) -> None:
+def test_a_day_in_hours_is_covered_once_every_hour_of_it_is(bound: Store) -> None:
     hourly = replace(SHOP, sync_window="hourly")
-    with claimed.engine.begin() as connection:
+    with bound.engine.begin() as connection:
         bind_schema(connection, hourly, account_id="A", timezone="UTC", currency=None, verified_at=minute(1))
-    claimed.run(
+    bound.run(
         "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
         "SELECT entity, window_start, window_end, 'synced', window_end + interval '1 minute' FROM expected_windows "
         "WHERE entity = 'forms' AND window_start <> '2025-03-02 07:00+00'"
     )
-    assert covered(claimed, "forms", 0, 2) == [(0, "synced", True), (1, "missing", False), (2, "synced", True)]
-    today = claimed.value("SELECT is_covered FROM days_covered('forms', current_date, current_date)")
-    assert today is False, "its last hours are to come"
+    assert covered(bound, "forms", 0, 2) == [(0, "synced", True), (1, "missing", False), (2, "synced", True)]
+    today = bound.value("SELECT is_covered FROM days_covered('forms', current_date, current_date)")
+    assert today is False, "its last hours have not ended"
 
 
 def test_days_are_those_of_the_accounts_zone(store: Store) -> None:
@@ -70,8 +70,8 @@ def test_days_are_those_of_the_accounts_zone(store: Store) -> None:
     assert covered(store, "flow_report", 0, 2) == [(0, "missing", False), (1, "synced", True), (2, "missing", False)]
 
 
-def test_an_asset_that_does_not_exist_is_not_taken_for_one_that_was_never_synced(claimed: Store) -> None:
-    assert covered(claimed, "flow_metric", 0, 0) == [(0, "unknown asset", False)]
+def test_an_unknown_asset_is_not_reported_as_never_synced(bound: Store) -> None:
+    assert covered(bound, "flow_metric", 0, 0) == [(0, "unknown asset", False)]
 
 
 def test_before_the_first_sync_nothing_is_covered(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""A transaction is done again where the database itself was in trouble, and only there."""
+"""A transaction is retried after a transient error of the database, and only then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "RETRY_PAUSES", (0.0, 0.0, 0.0))
 
 
-def test_a_connection_that_is_cut_in_a_copy_costs_another_attempt(database: str) -> None:
+def test_a_connection_that_is_lost_during_a_copy_is_retried(database: str) -> None:
     engine = create_engine(database)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE numbers (number integer)")
@@ -37,7 +37,7 @@ def test_a_connection_that_is_cut_in_a_copy_costs_another_attempt(database: str)
     engine.dispose()
 
 
-def test_what_a_copy_refuses_is_raised_at_once(database: str) -> None:
+def test_an_error_of_a_copy_is_raised_at_once(database: str) -> None:
     engine = create_engine(database)
     attempts = []
 
@@ -55,7 +55,7 @@ def test_what_a_copy_refuses_is_raised_at_once(database: str) -> None:
     engine.dispose()
 
 
-def test_all_who_use_a_url_at_the_same_time_share_its_sessions(database: str) -> None:
+def test_users_of_a_url_at_the_same_time_share_its_sessions(database: str) -> None:
     with shared_engine(database) as outer:
         with shared_engine(database) as inner:
             assert inner is outer
@@ -65,7 +65,7 @@ def test_all_who_use_a_url_at_the_same_time_share_its_sessions(database: str) ->
             assert connection.scalar(sa.text("SELECT pg_backend_pid()")) == first
 
 
-def test_the_last_who_uses_a_url_closes_its_sessions(database: str) -> None:
+def test_the_last_user_of_a_url_closes_its_sessions(database: str) -> None:
     with shared_engine(database) as engine, engine.connect() as connection:
         before = connection.scalar(sa.text("SELECT pg_backend_pid()"))
     assert engine.pool.status().startswith("Pool size: 3  Connections in pool: 0 ")

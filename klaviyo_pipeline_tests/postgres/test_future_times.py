@@ -1,4 +1,4 @@
-"""A database clock that was ahead for a while: what it left is found, and `reset_clock` lets true observations win."""
+"""After a database clock was ahead: its rows are found, and after `reset_clock` true observations win again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_row_observed_ahead_of_the_clock_loses_to_the_present_once_it_is_reset
     assert reset(store) == {}
 
 
-def test_only_what_was_requested_ahead_of_the_clock_is_due_again(store: Store, now: datetime) -> None:
+def test_only_requests_ahead_of_the_clock_are_due_again(store: Store, now: datetime) -> None:
     store.record("flow_report", synced(0, now - AHEAD), replace(synced(1, now), asked_at=now + AHEAD))
     store.merge("flow_report", [figures("F1", synced(1, now).window.start.date(), now + AHEAD)])
     for began in (now - AHEAD, now + AHEAD):

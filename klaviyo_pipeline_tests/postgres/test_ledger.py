@@ -1,4 +1,4 @@
-"""The ledger: what a window's row says after each kind of attempt."""
+"""The ledger: the row of a window after each kind of attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def done(store: Store, metric: str | None = None, entity: str = "flows") -> dict
         return Ledger(SLUG, entity).done(connection, conversion_metric_id=metric)
 
 
-def test_a_synced_window_reports_what_came(store: Store) -> None:
+def test_a_synced_window_has_its_counts_and_times(store: Store) -> None:
     store.record("flows", synced(0, minute(1), 10, 3, RowCounts(4, 2, 1)), run_id="first run")
     counts = ("rows_fetched", "rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests", "attempts")
     assert store.ledger("flows", "status", *counts) == [("synced", 10, 4, 2, 4, 1, 3, 1)]
@@ -25,7 +25,7 @@ def test_a_synced_window_reports_what_came(store: Store) -> None:
     ]
 
 
-def test_requested_and_nothing_there_is_a_row(store: Store) -> None:
+def test_a_window_without_rows_has_a_ledger_row(store: Store) -> None:
     store.record("flows", synced(0, minute(1)))
     assert store.ledger("flows", "status", "rows_fetched") == [("synced", 0)]
 
@@ -39,14 +39,14 @@ def test_each_entity_has_windows_of_its_own(store: Store) -> None:
     ]
 
 
-def test_a_failed_attempt_leaves_the_reason_and_nothing_else(store: Store) -> None:
+def test_a_failed_attempt_stores_the_error_and_nothing_else(store: Store) -> None:
     store.record_failed("flows", 0, error="no answer")
     names = ("status", "error", "attempts", "asked_at", "rows_fetched", "run_id")
     assert store.ledger("flows", *names) == [("failed", "no answer", 1, None, 0, "bad run")]
     assert done(store) == {}
 
 
-def test_a_failed_attempt_never_takes_synced_away(store: Store) -> None:
+def test_a_failed_attempt_keeps_a_synced_window_synced(store: Store) -> None:
     store.record("flows", synced(0, minute(1), 5), run_id="good run")
     kept = ("status", "asked_at", "rows_fetched", "run_id", "started_at", "finished_at")
     before = store.ledger("flows", *kept)
@@ -62,7 +62,7 @@ def test_a_synced_attempt_clears_the_error_and_counts_every_attempt(store: Store
     assert store.ledger("flows", "status", "error", "attempts", "run_id") == [("synced", None, 3, "good run")]
 
 
-def test_a_failure_after_a_failure_reports_the_later_reason_and_run(store: Store) -> None:
+def test_a_second_failure_replaces_the_error_and_the_run(store: Store) -> None:
     store.record_failed("flows", 0, error="first", run_id="one")
     store.record_failed("flows", 0, error="second", run_id="two")
     assert store.ledger("flows", "error", "run_id", "attempts") == [("second", "two", 2)]
@@ -74,7 +74,7 @@ def test_a_long_reason_is_cut(store: Store) -> None:
 
 
 @pytest.mark.parametrize("order", [(1, 5), (5, 1)], ids=["in order", "the later first"])
-def test_of_two_attempts_the_one_that_requested_later_stands(store: Store, order: tuple[int, int]) -> None:
+def test_of_two_attempts_the_one_with_the_later_request_stays(store: Store, order: tuple[int, int]) -> None:
     for requested in order:
         store.record("flows", synced(0, minute(requested), rows=requested), run_id=f"run {requested}")
     assert store.ledger("flows", "asked_at", "rows_fetched", "run_id") == [(minute(5), 5, "run 5")]
@@ -98,7 +98,7 @@ def test_a_window_is_done_when_it_was_requested_five_seconds_after_its_end(
     assert done(store) == ({window(0).start: asked_at} if is_done else {})
 
 
-def test_a_window_requested_with_another_conversion_metric_is_missing(store: Store) -> None:
+def test_a_window_requested_with_another_conversion_metric_is_not_done(store: Store) -> None:
     late = window(9).end
     store.record("flow_report", synced(0, late), metric="old")
     store.record("flow_report", synced(1, late), metric="new")
@@ -114,7 +114,7 @@ def test_windows_are_recorded_together_or_not_at_all(store: Store) -> None:
     assert store.ledger("flows", "status") == []
 
 
-def test_the_synced_windows_of_a_span_are_reported_with_the_moment_they_were_requested(store: Store) -> None:
+def test_the_synced_windows_of_a_range_are_returned_with_their_request_times(store: Store) -> None:
     for number in (0, 1, 3):
         store.record("flows", synced(number, minute(number)))
     store.record_failed("flows", 2)

@@ -16,7 +16,7 @@ FLOWS = Metrics(SLUG, FLOW_METRICS)
 
 
 def compute(store: Store, first: int = 0, last: int = 9) -> list[dict[str, Any]]:
-    """Compute the metrics of these days and write them; what was computed."""
+    """Compute the metrics of these days, write and return them."""
     with store.engine.connect() as connection:
         rows = FLOWS.compute(connection, day(first), day(last))
     if rows:
@@ -56,7 +56,7 @@ def test_counts_are_summed_over_the_messages_and_channels_of_a_day(store: Store)
     ]
 
 
-def test_only_the_days_requested_are_computed(store: Store) -> None:
+def test_only_the_requested_days_are_computed(store: Store) -> None:
     report(store, *(message("a", "M1", on=number, recipients=1) for number in range(5)))
     assert [row["date"] for row in compute(store, 1, 3)] == [day(1), day(2), day(3)]
 
@@ -84,7 +84,7 @@ SECOND: dict[str, Any] = {
 
 
 def rate(name: str, counted: Sequence[dict[str, Any]]) -> Decimal:
-    """The rate by hand: from the sums over these counts."""
+    """The expected rate, from the sums of these counts."""
     above, below = RATES[name].split(" / ")
     sums = [sum((Decimal(str(counts[of])) for counts in counted), Decimal(0)) for of in (above, below)]
     return sums[0] / sums[1]
@@ -109,7 +109,7 @@ def test_a_rate_whose_divisor_is_zero_or_unknown_is_null(store: Store, name: str
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_a_rate_of_several_days_is_computed_from_the_sums_too(store: Store, name: str) -> None:
+def test_a_rate_of_several_days_is_computed_from_the_sums(store: Store, name: str) -> None:
     report(store, message("a", "M1", 0, **FIRST), message("a", "M1", 1, **SECOND), message("a", "M1", 2, **FIRST))
     compute(store)
     with store.engine.connect() as connection:
@@ -117,7 +117,7 @@ def test_a_rate_of_several_days_is_computed_from_the_sums_too(store: Store, name
     assert row[name] == pytest.approx(rate(name, [FIRST, SECOND]), abs=Decimal("1e-15"))
 
 
-def test_a_span_sums_its_days_to_the_cent_both_ends_included(store: Store) -> None:
+def test_a_range_sums_its_days_to_the_cent_both_ends_included(store: Store) -> None:
     report(store, *(message("a", "M1", on=n, recipients=1, conversion_value="0.10") for n in range(5)))
     compute(store)
     with store.engine.connect() as connection:
@@ -136,7 +136,7 @@ def test_the_flow_with_the_most_revenue_comes_first_and_one_without_last(store: 
     assert ([row["flow_id"] for row in one], none) == (["b"], [])
 
 
-def test_a_span_of_one_day_has_the_rates_of_that_day(store: Store) -> None:
+def test_a_range_of_one_day_has_the_rates_of_that_day(store: Store) -> None:
     report(store, message("a", "M1", **FIRST), message("a", "M2", **SECOND))
     compute(store)
     [stored] = metrics(store, *RATES)
@@ -184,7 +184,7 @@ def stale(store: Store) -> set[int]:
     return {(start - window(0).start).days for start in found}
 
 
-def test_stale_are_the_days_whose_report_is_newer_than_their_metrics_or_without_any(store: Store) -> None:
+def test_days_without_metrics_or_with_a_newer_report_are_stale(store: Store) -> None:
     store.record("flow_report", *(synced(number, minute(5)) for number in range(4)))
     store.record("flow_metrics", synced(0, minute(5)), synced(1, minute(4)), synced(9, minute(5)))
     store.record_failed("flow_report", 7)
@@ -199,12 +199,12 @@ def test_a_failed_attempt_at_metrics_does_not_make_them_look_fresh(store: Store)
     assert stale(store) == {0}
 
 
-def test_days_outside_of_the_span_are_not_stale(store: Store) -> None:
+def test_days_outside_the_range_are_not_stale(store: Store) -> None:
     store.record("flow_report", synced(10, minute(5)), synced(9, minute(5)))
     assert stale(store) == {9}
 
 
-def test_the_reports_synced_days_are_reported_with_the_moment_they_were_requested(store: Store) -> None:
+def test_the_synced_days_of_the_report_are_returned_with_their_request_times(store: Store) -> None:
     store.record("flow_report", synced(0, minute(1)), synced(2, minute(3)), synced(5, minute(9)))
     store.record_failed("flow_report", 1)
     with store.engine.connect() as connection:

@@ -34,7 +34,7 @@ SECONDS = 280
 
 @dataclass(frozen=True)
 class Shop:
-    """An account that is being served, and the shell of who syncs it through the pooler."""
+    """A sandbox account, and the environment of a sync through the pooler."""
 
     slug: str
     account: SandboxAccount
@@ -54,7 +54,7 @@ class Shop:
         return ended(self.start(*arguments))
 
     def rows(self, query: str) -> list[Any]:
-        """What the database holds, asked of the server itself."""
+        """The rows of a query, directly from the server."""
         with psycopg.connect(self.database, options=f"-csearch_path={self.slug}") as connection:
             return connection.execute(query.encode()).fetchall()
 
@@ -79,7 +79,7 @@ def shop_of(number: int) -> SandboxAccount:
 def synced(
     postgres_server: str, server_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[list[Shop], list[tuple[int | None, str, str]]]]:
-    """Two accounts, each synced whole by a command of its own, at the same time, through one session."""
+    """Two accounts, synced whole by two commands at the same time, through one session."""
     accounts = [shop_of(3), shop_of(4)]
     with (
         throw_away_database(postgres_server) as database,
@@ -116,7 +116,7 @@ def test_two_whole_syncs_share_one_session_and_each_table_equals_its_account(syn
         assert reported == summed > 0
 
 
-def test_the_next_sync_through_the_pooler_takes_up_what_the_ledger_lacks(synced: SyncedWindow) -> None:
+def test_the_next_sync_through_the_pooler_requests_the_missing_windows(synced: SyncedWindow) -> None:
     shop = synced[0][0]
     code, out, err = shop.run("sync", "flows", "--from", "2025-03-05", "--to", "2025-03-14")
     assert (code, err) == (0, "")
@@ -134,16 +134,16 @@ def test_the_next_sync_through_the_pooler_takes_up_what_the_ledger_lacks(synced:
     ],
     ids=lambda command: command[0],
 )
-def test_a_command_reports_through_the_pooler_what_it_reports_without(
+def test_a_command_has_the_same_output_with_and_without_the_pooler(
     synced: SyncedWindow, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shop = synced[0][0]
-    messages = []
+    outputs = []
     for url in (shop.variables["KLAVIYO_DATABASE_URL"], shop.database):
         for name, value in (shop.variables | {"KLAVIYO_DATABASE_URL": url}).items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as exit:
             main(command)
         out, err = capfd.readouterr()
-        messages.append((exit.value.code, out.replace(str(urlsplit(url).port), "PORT"), err))
-    assert messages[0] == messages[1]
+        outputs.append((exit.value.code, out.replace(str(urlsplit(url).port), "PORT"), err))
+    assert outputs[0] == outputs[1]

@@ -1,4 +1,4 @@
-"""Slots in Postgres: one quota for every process on the account, whatever they do."""
+"""Request slots in Postgres: all processes of an account share its rates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def slots(pacer: PostgresPacer, count: int, endpoint: Endpoint = GET_FLOWS) -> l
 
 
 def reserve(dsn: str, count: int, timezone: str = "UTC") -> list[datetime]:
-    """Slots reserved over connections of their own, whose session has this time zone."""
+    """Slots reserved over separate connections, with this time zone."""
     engine = create_engine(f"{dsn}?options=-c%20TimeZone%3D{timezone}")
     try:
         return slots(PostgresPacer(engine, SLUG, longest_wait=NEVER), count)
@@ -38,7 +38,7 @@ def reserve(dsn: str, count: int, timezone: str = "UTC") -> list[datetime]:
 
 
 def assert_within_rates(taken: Sequence[datetime], endpoint: Endpoint = GET_FLOWS, scale: float = 1) -> None:
-    """No span of any rate's padded length holds more slots than the rate allows, and no two slots are the same."""
+    """No period of a rate's padded length has more slots than the rate allows, and no two slots are the same."""
     ordered = sorted(taken)
     assert all(one < other for one, other in pairwise(ordered))
     for requests, seconds in padded_windows(endpoint, scale):
@@ -53,7 +53,7 @@ def pacer(store: Store) -> PostgresPacer:
 
 
 @pytest.mark.parametrize(("endpoint", "count"), [(GET_FLOWS, 200), (GET_CAMPAIGNS, 400), (QUERY_FLOW_SERIES, 240)])
-def test_one_after_the_other_stays_within_every_rate(pacer: PostgresPacer, endpoint: Endpoint, count: int) -> None:
+def test_consecutive_slots_stay_within_every_rate(pacer: PostgresPacer, endpoint: Endpoint, count: int) -> None:
     taken = slots(pacer, count, endpoint)
     assert taken == sorted(taken)
     assert_within_rates(taken, endpoint)
@@ -63,7 +63,7 @@ def test_a_burst_is_free_and_no_slot_is_wasted(pacer: PostgresPacer) -> None:
     taken = slots(pacer, 130)
     assert (taken[2] - taken[0]).total_seconds() < 1
     [(_, second), (_, minute)] = padded_windows(GET_FLOWS, 1)
-    needed = 2 * minute + 3 * second  # twice 60, and 10 more, of which the last three come a burst of three later each
+    needed = 2 * minute + 3 * second  # twice 60 slots, then 10 more: four bursts of up to three
     assert (taken[-1] - taken[0]).total_seconds() == pytest.approx(needed, abs=1)
 
 
@@ -77,7 +77,7 @@ PROCESS = """
 import sys
 from klaviyo_pipeline.klaviyo.rates import GET_FLOWS
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.pacing import PostgresPacer
+from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
 pacer = PostgresPacer(create_engine(sys.argv[1]), sys.argv[2], longest_wait=1e6)
 for _ in range(60):
     print(pacer.reserve(GET_FLOWS).at.isoformat())
@@ -99,8 +99,8 @@ def test_sessions_of_different_time_zones_share_the_rate(store: Store) -> None:
     assert_within_rates(taken)
 
 
-def test_who_comes_first_is_served_first(store: Store) -> None:
-    """A greedy sender queues behind a modest one that came before its next reservation."""
+def test_slots_are_given_in_the_order_of_reservation(store: Store) -> None:
+    """A process with many requests waits behind one that reserved before it."""
     greedy, modest = (PostgresPacer(store.engine, SLUG, longest_wait=NEVER) for _ in range(2))
     before = slots(greedy, 20)
     [between] = slots(modest, 1)
@@ -109,7 +109,7 @@ def test_who_comes_first_is_served_first(store: Store) -> None:
     assert_within_rates([*before, between, *after])
 
 
-def test_a_restarted_process_goes_on_where_the_last_one_stopped(store: Store) -> None:
+def test_a_restarted_process_continues_after_the_last_slot(store: Store) -> None:
     first = slots(PostgresPacer(store.engine, SLUG, longest_wait=NEVER), 30)
     second = slots(PostgresPacer(store.engine, SLUG, longest_wait=NEVER), 30)
     assert_within_rates(first + second)
@@ -141,13 +141,13 @@ def test_scale_zero_never_waits_and_keeps_slots_in_order(store: Store) -> None:
     assert all(one.at < other.at for one, other in pairwise(reserved))
 
 
-def test_the_slots_that_are_kept_do_not_grow(store: Store, pacer: PostgresPacer) -> None:
+def test_the_number_of_stored_slots_is_limited(store: Store, pacer: PostgresPacer) -> None:
     slots(pacer, 150)
     assert store.rows("SELECT cardinality(slots), array_lower(slots, 1) FROM api_pacing") == [(60, 1)]
 
 
 @pytest.mark.parametrize("scale", [0, 1])
-def test_nobody_asks_while_klaviyo_is_not_to_be_requested(store: Store, scale: float) -> None:
+def test_a_block_holds_for_every_process_and_one_endpoint_only(store: Store, scale: float) -> None:
     one, other = (PostgresPacer(store.engine, SLUG, scale=scale, longest_wait=NEVER) for _ in range(2))
     one.reserve(GET_FLOWS)
     before = one.now()
@@ -158,7 +158,7 @@ def test_nobody_asks_while_klaviyo_is_not_to_be_requested(store: Store, scale: f
     assert other.reserve(GET_CAMPAIGNS).wait == 0
 
 
-def test_an_endpoint_can_be_blocked_before_anyone_requested_it(pacer: PostgresPacer) -> None:
+def test_an_endpoint_can_be_blocked_before_its_first_request(pacer: PostgresPacer) -> None:
     pacer.block(GET_FLOWS, 50)
     assert pacer.reserve(GET_FLOWS).wait == pytest.approx(50, abs=5)
 
@@ -169,19 +169,19 @@ def test_a_shorter_block_does_not_end_a_longer_one(pacer: PostgresPacer) -> None
     assert pacer.reserve(GET_FLOWS).wait > 400
 
 
-def kept(store: Store) -> list[datetime]:
-    found: list[datetime] = store.value("SELECT slots FROM api_pacing")
-    return found
+def stored_slots(store: Store) -> list[datetime]:
+    stored: list[datetime] = store.value("SELECT slots FROM api_pacing")
+    return stored
 
 
-def test_a_wait_that_is_too_long_takes_no_slot_and_reports_when_to_return(store: Store) -> None:
+def test_a_wait_that_is_too_long_reserves_no_slot_and_says_when_the_quota_returns(store: Store) -> None:
     patient = PostgresPacer(store.engine, SLUG, longest_wait=NEVER)
     slots(patient, 90)
-    before = kept(store)
+    before = stored_slots(store)
     hasty = PostgresPacer(store.engine, SLUG, longest_wait=10)
-    with pytest.raises(QuotaSpent, match="quota is spent until") as refused:
+    with pytest.raises(QuotaSpent, match="quota is used up until") as refused:
         hasty.reserve(GET_FLOWS)
-    assert kept(store) == before
+    assert stored_slots(store) == before
     assert refused.value.returns_at > before[-1]
     assert patient.reserve(GET_FLOWS).at == refused.value.returns_at
 
@@ -195,13 +195,13 @@ def test_the_daily_quota_of_a_report_is_kept(store: Store) -> None:
 
 @contextmanager
 def locked(store: Store) -> Iterator[None]:
-    """Somebody else holds the endpoint's row."""
+    """Another connection holds the lock on the endpoint's row."""
     with store.engine.begin() as connection:
         connection.execute(sa.text(f'SELECT * FROM "{SLUG}".api_pacing FOR UPDATE'))
         yield
 
 
-def test_a_reservation_that_waited_for_the_row_sees_what_was_taken_meanwhile(
+def test_a_reservation_that_waited_for_the_row_sees_the_slots_taken_in_the_meantime(
     store: Store, pacer: PostgresPacer
 ) -> None:
     first = slots(pacer, 3)
@@ -212,7 +212,7 @@ def test_a_reservation_that_waited_for_the_row_sees_what_was_taken_meanwhile(
     assert_within_rates(first + taken)
 
 
-def test_the_clock_is_the_databases(store: Store, pacer: PostgresPacer) -> None:
+def test_the_clock_is_that_of_the_database(store: Store, pacer: PostgresPacer) -> None:
     before = store.value("SELECT clock_timestamp()")
     now = pacer.now()
     assert before <= now <= store.value("SELECT clock_timestamp()")
@@ -222,9 +222,9 @@ def test_the_clock_is_the_databases(store: Store, pacer: PostgresPacer) -> None:
 def test_a_reservation_is_one_statement_and_it_alone_does_not_wait_for_the_disk(store: Store) -> None:
     store.run(
         """
-        CREATE TABLE noted (waits text);
+        CREATE TABLE commits (waits text);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN INSERT INTO "order".noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        BEGIN INSERT INTO "order".commits VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
         CREATE TRIGGER note AFTER UPDATE ON api_pacing FOR EACH ROW EXECUTE FUNCTION note();
         """
     )
@@ -233,8 +233,8 @@ def test_a_reservation_is_one_statement_and_it_alone_does_not_wait_for_the_disk(
     pacer = PostgresPacer(store.engine, SLUG, longest_wait=NEVER)
     pacer.reserve(GET_FLOWS)
     sent: list[str] = []
-    sa.event.listen(store.engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
+    sa.event.listen(store.engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2]))
     pacer.reserve(GET_FLOWS)
     assert len(sent) == 1
-    assert store.values("SELECT DISTINCT waits FROM noted") == ["off"]
+    assert store.values("SELECT DISTINCT waits FROM commits") == ["off"]
     assert store.value("SELECT current_setting('synchronous_commit')") == "on"

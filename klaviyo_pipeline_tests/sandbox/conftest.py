@@ -1,4 +1,4 @@
-"""A sandbox on a standing clock, and a client that holds its key."""
+"""A sandbox with a fixed clock, and a client with its key."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def walk(client: httpx.Client, url: str, **params: Any) -> list[list[str]]:
 
 
 def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The one JSON:API error of an answer with this status."""
+    """The only JSON:API error of an answer with this status."""
     assert answer.status_code == status, answer.text
     [error] = answer.json()["errors"]
     assert error["id"] == answer.headers["x-klaviyo-req-id"]

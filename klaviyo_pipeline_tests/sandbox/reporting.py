@@ -1,4 +1,4 @@
-"""Report requests for the tests: good bodies, to be changed one attribute at a time."""
+"""Valid report requests for the tests, which change one attribute at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEEK = frame("2026-03-02T00:00:00", "2026-03-08T23:59:59")
 
 
 def body(report: str, **attributes: Any) -> dict[str, Any]:
-    """A good body of a report, with some attributes changed; None takes one out."""
+    """A valid request body with some attributes changed; None removes an attribute."""
     kind, form = report.split("-")
     base: dict[str, Any] = {"timeframe": WEEK, "statistics": ["members_added"]}
     base |= {"statistics": ["submits"]} if kind == "form" else {}

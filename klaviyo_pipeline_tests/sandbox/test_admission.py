@@ -21,7 +21,7 @@ def test_a_wrong_key_fails_authentication(server: SandboxServer) -> None:
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {SANDBOX_KEY}", SANDBOX_KEY, ""])
-def test_what_is_no_key_is_not_authenticated(server: SandboxServer, authorization: str) -> None:
+def test_a_malformed_authorization_is_not_authenticated(server: SandboxServer, authorization: str) -> None:
     answer = bare(server, Authorization=authorization, revision="2026-07-15")
     assert error_of(answer, 401)["code"] == "not_authenticated"
 
@@ -39,7 +39,7 @@ def test_a_key_without_the_scope_is_forbidden_and_names_the_scope(
 
 
 @pytest.mark.parametrize("revision", ["", "2026", "latest", "2026-13-01", "2027-01-15"])
-def test_a_malformed_or_unknown_revision_is_refused(server: SandboxServer, revision: str) -> None:
+def test_a_malformed_or_unknown_revision_is_rejected(server: SandboxServer, revision: str) -> None:
     answer = bare(server, Authorization=HEADERS["Authorization"], revision=revision)
     assert error_of(answer, 400)["source"] == {"parameter": "revision"}
 
@@ -63,7 +63,7 @@ def test_the_newest_revision_never_retires() -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/lists", "/api/v2/list/x/members", "/api/v1"])
-def test_the_old_versions_are_gone(client: httpx.Client, path: str) -> None:
+def test_the_old_api_versions_are_gone(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 410
     assert answer.json().keys() == {"message"}
@@ -92,7 +92,7 @@ def test_another_method_is_not_allowed(client: httpx.Client, method: str, path: 
     assert error_of(client.request(method, path), 405)["code"] == "method_not_allowed"
 
 
-def test_every_answer_names_request_and_revision(client: httpx.Client) -> None:
+def test_every_answer_has_a_request_id_and_a_revision(client: httpx.Client) -> None:
     answers = [client.get("/api/flows"), client.get("/api/flows/X"), client.get("/api/flows?x=1")]
     for answer in answers:
         assert answer.headers["x-klaviyo-api-revision"] == "2026-07-15"
@@ -128,13 +128,11 @@ def test_a_trailing_slash_makes_no_difference(account: SandboxAccount, client: h
         ("/api/flows?sort=name&sort=id", "sort"),
     ],
 )
-def test_a_parameter_the_endpoint_does_not_take_is_refused_by_name(
-    client: httpx.Client, path: str, parameter: str
-) -> None:
+def test_the_error_of_an_unsupported_parameter_names_it(client: httpx.Client, path: str, parameter: str) -> None:
     assert error_of(client.get(path), 400)["source"] == {"parameter": parameter}
 
 
-def test_accounts_of_one_server_are_distinguished_by_their_keys() -> None:
+def test_a_server_selects_the_account_by_key() -> None:
     first = SandboxAccount(id="ONE")
     second = SandboxAccount(id="TWO", api_keys={"pk_two": {"accounts:read", "flows:read"}})
     second.put("flows", "F")
@@ -150,7 +148,7 @@ def test_two_accounts_with_one_key_cannot_be_served_together() -> None:
         create_app([SandboxAccount(), SandboxAccount()])
 
 
-def test_no_key_stands_in_the_log_or_in_the_repr(account: SandboxAccount, server: SandboxServer) -> None:
+def test_neither_the_log_nor_the_repr_contains_a_key(account: SandboxAccount, server: SandboxServer) -> None:
     with client_of(server) as client:
         client.get("/api/flows")
     assert SANDBOX_KEY not in repr(server.requests)

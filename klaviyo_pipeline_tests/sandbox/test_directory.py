@@ -6,7 +6,7 @@ from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.sandbox.conftest import NOW, error_of, ids, walk
 
 
-def test_the_account_reports_its_zone_and_currency(account: SandboxAccount, client: httpx.Client) -> None:
+def test_the_account_has_its_zone_and_currency(account: SandboxAccount, client: httpx.Client) -> None:
     account.timezone, account.currency = "Europe/Berlin", "EUR"
     [output] = client.get("/api/accounts").json()["data"]
     assert output == client.get("/api/accounts/ACC001").json()["data"]
@@ -14,7 +14,7 @@ def test_the_account_reports_its_zone_and_currency(account: SandboxAccount, clie
     assert output["attributes"]["preferred_currency"] == "EUR"
 
 
-def test_metrics_come_two_hundred_to_a_page(account: SandboxAccount, client: httpx.Client) -> None:
+def test_a_page_of_metrics_has_two_hundred(account: SandboxAccount, client: httpx.Client) -> None:
     placed = account.metrics["RPlacd"]
     account.metrics = {
         f"M{number:03}": type(placed)(f"M{number:03}", "Placed Order", "API", "API", NOW) for number in range(401)
@@ -28,13 +28,13 @@ def test_metrics_can_be_filtered_by_integration(client: httpx.Client) -> None:
     assert error_of(client.get("/api/metrics", params={"filter": "equals(name,'Placed Order')"}), 400)
 
 
-def test_a_metric_reports_its_integration(client: httpx.Client) -> None:
+def test_a_metric_has_its_integration(client: httpx.Client) -> None:
     output = client.get("/api/metrics/RPlacd").json()["data"]["attributes"]
     assert (output["name"], output["integration"]["name"]) == ("Placed Order", "Shopify")
     assert output["integration"]["category"] == {"id": 1, "category": "eCommerce"}
 
 
-def test_a_mapping_that_was_never_made_is_visible_without_relationships(
+def test_a_mapping_that_was_never_configured_exists_without_relationships(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.mapped_metrics = {}
@@ -49,7 +49,7 @@ def test_the_mapped_revenue_metric_is_found(client: httpx.Client) -> None:
     assert [item["id"] for item in answer["included"]] == ["RPlacd"]
 
 
-def test_a_mapping_to_a_custom_metric_names_no_metric(client: httpx.Client) -> None:
+def test_a_mapping_to_a_custom_metric_has_no_metric(client: httpx.Client) -> None:
     params = {"include": "metric,custom-metric"}
     answer = client.get("/api/mapped-metrics/ordered_product", params=params).json()
     assert "data" not in answer["data"]["relationships"]["metric"]
@@ -60,7 +60,7 @@ def test_mapped_metrics_are_listed(client: httpx.Client) -> None:
     assert "revenue" in ids(client.get("/api/mapped-metrics"))
 
 
-def test_a_tag_by_id_is_the_one_of_the_listing_and_another_is_not_found(
+def test_a_tag_by_id_equals_the_listed_one_and_an_unknown_tag_is_not_found(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.tags = {"1": "b"}

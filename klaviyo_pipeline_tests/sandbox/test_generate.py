@@ -21,7 +21,7 @@ DAY = date(2026, 2, 4)
 
 
 def picture(account: SandboxAccount) -> Any:
-    """All that the account holds and counts on one day."""
+    """The content of the account and its counts on one day."""
     stored = {
         entity: {id: dataclasses.asdict(output) for id, output in objects.items()}
         for entity, objects in account.objects.items()
@@ -37,12 +37,12 @@ def last_states(account: SandboxAccount, entity: str) -> list[dict[str, Any]]:
     return [output.attributes for output in account.objects[entity].values()]
 
 
-def test_the_seed_alone_decides() -> None:
+def test_the_account_depends_only_on_the_seed() -> None:
     assert picture(generate_account(3)) == picture(generate_account(3))
     assert picture(generate_account(3)) != picture(generate_account(4))
 
 
-def test_the_account_is_of_the_size_requested() -> None:
+def test_the_account_has_the_requested_size() -> None:
     account = generate_account(flows=60, campaigns=30, forms=4, segments=22, lists=11)
     assert {entity: len(objects) for entity, objects in account.objects.items()} == {
         "flows": 59,
@@ -55,7 +55,7 @@ def test_the_account_is_of_the_size_requested() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 5])
-def test_a_small_account_can_be_had(size: int) -> None:
+def test_a_small_account_can_be_generated(size: int) -> None:
     account = generate_account(flows=size, campaigns=size, forms=size, segments=size, lists=size)
     assert [len(objects) for objects in account.objects.values()] == [size] * 5
 
@@ -74,7 +74,7 @@ def test_a_later_clock_has_more_of_the_same_account() -> None:
     assert set(output[early]) <= set(output[late])
 
 
-def test_nothing_has_an_update_before_it_happened_but_the_one_that_is_ahead() -> None:
+def test_only_one_object_has_an_update_time_in_the_future() -> None:
     account = generate_account()
     now = datetime(2025, 7, 1, tzinfo=UTC)
     ahead = []
@@ -87,7 +87,7 @@ def test_nothing_has_an_update_before_it_happened_but_the_one_that_is_ahead() ->
     assert ahead == ["2031-05-17T08:00:00+00:00"]
 
 
-def test_every_state_appears_when_its_update_reports_unless_it_is_odd_on_purpose() -> None:
+def test_every_state_begins_at_its_update_time_except_for_edge_cases() -> None:
     account = generate_account()
     late = 0
     for output in account.objects["campaigns"].values():
@@ -100,7 +100,7 @@ def test_every_state_appears_when_its_update_reports_unless_it_is_odd_on_purpose
     assert 0 < late == sum(1 for attributes in last_states(account, "campaigns") if attributes["archived"])
 
 
-def test_the_parse_warnings_of_real_accounts_are_there() -> None:
+def test_a_generated_account_contains_the_edge_cases_of_real_accounts() -> None:
     account = generate_account()
     flows = last_states(account, "flows")
     for field in ("name", "status", "trigger_type", "updated"):
@@ -120,7 +120,7 @@ def test_the_parse_warnings_of_real_accounts_are_there() -> None:
     assert any(len(campaign.channels) > 1 for campaign in account.objects["campaigns"].values())
 
 
-def test_three_equal_times_straddle_the_border_of_a_page() -> None:
+def test_three_equal_times_are_on_both_sides_of_a_page_border() -> None:
     account = generate_account(flows=80)
     with SandboxServer(account, clock=lambda: AFTERWARDS, rate_scale=0) as server, client_of(server) as client:
         for entity, size in (("flows", 50), ("segments", 10)):
@@ -130,7 +130,7 @@ def test_three_equal_times_straddle_the_border_of_a_page() -> None:
             assert len(set(around)) == 1, entity
 
 
-def test_values_keep_the_rules_of_sending() -> None:
+def test_counts_of_sends_are_consistent() -> None:
     account = generate_account()
     seen = 0
     for group in account.figures.groups["flow"]:
@@ -146,7 +146,7 @@ def test_values_keep_the_rules_of_sending() -> None:
     assert seen > 20
 
 
-def test_some_flows_are_silent_and_the_week_has_its_rhythm() -> None:
+def test_some_flows_send_nothing_and_weekdays_differ() -> None:
     account = generate_account()
     groups = account.figures.groups["flow"]
     days = [date(2026, 1, 5) + timedelta(days=offset) for offset in range(28)]
@@ -157,7 +157,7 @@ def test_some_flows_are_silent_and_the_week_has_its_rhythm() -> None:
     assert any(not any(group.counts(day) for day in days) for group in groups)
 
 
-def test_campaign_values_stand_on_the_day_of_the_send() -> None:
+def test_campaign_values_belong_to_the_day_of_the_send() -> None:
     account = generate_account()
     sent = [group for group in account.figures.groups["campaign"] if group.groupings["send_channel"] == "email"]
     for group in sent[:20]:
@@ -180,7 +180,7 @@ def test_segment_members_add_up_from_day_to_day() -> None:
             assert today["total_members"] == before["total_members"] + moved >= 0
 
 
-def test_values_of_today_stand_still_and_the_days_before_never_change() -> None:
+def test_values_of_a_day_never_change() -> None:
     account = generate_account(campaigns=0, forms=0, segments=0)
     moments = [datetime(2026, 2, 4, hour, tzinfo=NEW_YORK) for hour in (0, 23)]
     moments.append(datetime(2026, 2, 20, 12, tzinfo=NEW_YORK))
@@ -204,7 +204,7 @@ def test_values_of_today_stand_still_and_the_days_before_never_change() -> None:
     assert answers[0]["attributes"]["results"]
 
 
-def test_another_conversion_metric_gives_other_conversions() -> None:
+def test_another_conversion_metric_has_other_conversions() -> None:
     account = generate_account(campaigns=0, forms=0, segments=0)
     account.clock = lambda: datetime(2026, 2, 20, tzinfo=UTC)
     totals = {}

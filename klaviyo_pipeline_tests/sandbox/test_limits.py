@@ -19,7 +19,7 @@ REPORT = {
 
 
 class Stopwatch:
-    """Seconds that pass when the test says so."""
+    """A timer that the test advances."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

@@ -15,7 +15,7 @@ EMAIL = "equals(messages.channel,'email')"
 
 
 def put_many(account: SandboxAccount, entity: str, count: int, **more: Any) -> list[str]:
-    """Objects with three to a second of `updated`."""
+    """Creates objects, three in each second of `updated`."""
     field = "updated_at" if entity in ("campaigns", "forms") else "updated"
     names = [f"X{number:03}" for number in range(count)]
     for number, id in enumerate(names):
@@ -32,7 +32,7 @@ def put_many(account: SandboxAccount, entity: str, count: int, **more: Any) -> l
         ("segments", "updated", 10),
     ],
 )
-def test_pages_contain_the_default_number_and_every_row_once(
+def test_pages_have_the_default_size_and_contain_every_row_once(
     account: SandboxAccount, client: httpx.Client, entity: str, sort: str, size: int
 ) -> None:
     account.cursors_without_id = frozenset()
@@ -44,7 +44,7 @@ def test_pages_contain_the_default_number_and_every_row_once(
 
 
 @pytest.mark.parametrize(("repeats", "second"), [(False, ["X006", "X007"]), (True, ["X003", "X004", "X005", "X006"])])
-def test_a_cursor_of_forms_contains_times_and_no_id_and_passes_over_ties_or_repeats_them(
+def test_a_cursor_of_forms_has_times_and_no_id_and_skips_or_repeats_ties(
     account: SandboxAccount, client: httpx.Client, repeats: bool, second: list[str]
 ) -> None:
     account.repeats_ties = repeats
@@ -67,7 +67,7 @@ def test_other_cursors_name_the_last_object(account: SandboxAccount, client: htt
         assert base64.urlsafe_b64decode(httpx.URL(following).params["page[cursor]"]).decode() == text
 
 
-def test_full_pages_may_lack_their_links(account: SandboxAccount, client: httpx.Client) -> None:
+def test_full_pages_can_lack_links(account: SandboxAccount, client: httpx.Client) -> None:
     account.full_pages_lack_links = True
     put_many(account, "segments", 11)
     account.tags = {f"T{number}": "tag" for number in range(3)}
@@ -76,13 +76,15 @@ def test_full_pages_may_lack_their_links(account: SandboxAccount, client: httpx.
     assert client.get("/api/tags", params={"page[size]": 3}).json().keys() == {"data"}
 
 
-def test_a_descending_listing_runs_backwards_through_its_pages(account: SandboxAccount, client: httpx.Client) -> None:
+def test_a_descending_listing_returns_its_pages_in_reverse(account: SandboxAccount, client: httpx.Client) -> None:
     names = put_many(account, "flows", 25)
     pages = walk(client, "/api/flows", sort="-updated", **{"page[size]": 10})
     assert [id for page in pages for id in page] == names[::-1]
 
 
-def test_null_times_come_last_and_no_page_loses_them(account: SandboxAccount, client: httpx.Client) -> None:
+def test_objects_with_null_times_are_last_and_on_exactly_one_page(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
     names = put_many(account, "flows", 4)
     for id in ("A", "B", "C"):
         account.put("flows", id, updated=None)
@@ -90,9 +92,7 @@ def test_null_times_come_last_and_no_page_loses_them(account: SandboxAccount, cl
     assert [id for page in pages for id in page] == [*names, "A", "B", "C"]
 
 
-def test_the_next_link_is_absolute_and_carries_the_whole_question(
-    account: SandboxAccount, client: httpx.Client
-) -> None:
+def test_the_next_link_is_absolute_and_contains_all_parameters(account: SandboxAccount, client: httpx.Client) -> None:
     put_many(account, "flows", 5)
     params = {"filter": "equals(archived,false)", "sort": "updated", "page[size]": "4", "include": "tags"}
     links = client.get("/api/flows", params=params).json()["links"]
@@ -108,9 +108,7 @@ def test_a_full_last_page_has_no_next(account: SandboxAccount, client: httpx.Cli
     assert len(walk(client, "/api/flows", **{"page[size]": 5})) == 2
 
 
-def test_rows_that_move_between_pages_behave_as_in_a_living_account(
-    account: SandboxAccount, client: httpx.Client
-) -> None:
+def test_a_row_that_changes_between_pages_moves(account: SandboxAccount, client: httpx.Client) -> None:
     names = put_many(account, "flows", 9)
     first = client.get("/api/flows", params={"sort": "updated", "page[size]": 4})
     account.put("flows", names[0], updated=START + timedelta(hours=1))
@@ -122,20 +120,20 @@ def test_rows_that_move_between_pages_behave_as_in_a_living_account(
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "bm90IGEgY3Vyc29y"])
-def test_a_cursor_nobody_gave_out_is_invalid(client: httpx.Client, cursor: str) -> None:
+def test_an_unknown_cursor_is_invalid(client: httpx.Client, cursor: str) -> None:
     error = error_of(client.get("/api/flows", params={"page[cursor]": cursor}), 400)
     assert error["detail"] == "Invalid cursor provided."
     assert error["source"] == {"parameter": "page[cursor]"}
 
 
-def test_a_cursor_belongs_to_its_question(account: SandboxAccount, client: httpx.Client) -> None:
+def test_a_cursor_is_valid_only_for_its_query(account: SandboxAccount, client: httpx.Client) -> None:
     put_many(account, "flows", 5)
     link = client.get("/api/flows", params={"sort": "updated", "page[size]": 2}).json()["links"]["next"]
     assert client.get(link.replace("size%5D=2", "size%5D=3")).status_code == 200
     assert error_of(client.get(link.replace("sort=updated", "sort=name")), 400)["code"] == "invalid"
 
 
-def test_a_cursor_dies_of_age_and_by_command(account: SandboxAccount, client: httpx.Client) -> None:
+def test_a_cursor_expires_by_age_and_on_command(account: SandboxAccount, client: httpx.Client) -> None:
     put_many(account, "flows", 5)
     link = client.get("/api/flows", params={"page[size]": 2}).json()["links"]["next"]
     account.clock = lambda: NOW + timedelta(days=3)
@@ -161,7 +159,7 @@ def test_archived_objects_are_listed_only_when_requested(
     assert client.get(f"/api/{entity}/X001").json()["data"]["attributes"]["archived"] is True
 
 
-def test_archiving_leaves_updated_alone_unless_requested(account: SandboxAccount, client: httpx.Client) -> None:
+def test_archiving_changes_updated_only_if_requested(account: SandboxAccount, client: httpx.Client) -> None:
     put_many(account, "campaigns", 1)
     before = client.get("/api/campaigns/X000").json()["data"]["attributes"]["updated_at"]
     account.archive("campaigns", "X000")
@@ -171,7 +169,7 @@ def test_archiving_leaves_updated_alone_unless_requested(account: SandboxAccount
     assert after == "2026-03-10T15:00:00.000000+00:00"
 
 
-def test_a_deleted_object_vanishes_everywhere_until_it_is_restored(
+def test_a_deleted_object_is_missing_everywhere_until_it_is_restored(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     put_many(account, "forms", 2)
@@ -182,7 +180,7 @@ def test_a_deleted_object_vanishes_everywhere_until_it_is_restored(
     assert ids(client.get("/api/forms")) == ["X000", "X001"]
 
 
-def test_forms_name_their_versions_without_being_requested_to(account: SandboxAccount, client: httpx.Client) -> None:
+def test_forms_always_contain_their_version_ids(account: SandboxAccount, client: httpx.Client) -> None:
     put_many(account, "forms", 1)
     account.objects["forms"]["X000"].versions = ["6", "7"]
     named = [{"type": "form-version", "id": id} for id in ("6", "7")]
@@ -205,7 +203,7 @@ def test_archived_email_campaigns_come_slightly_out_of_order(account: SandboxAcc
     assert others == [names]
 
 
-def test_a_campaign_of_two_channels_is_in_both_listings_and_reports_neither(
+def test_a_campaign_with_two_channels_is_in_both_listings_and_contains_neither(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.put("campaigns", "C", channels=["email", "sms"])
@@ -215,9 +213,7 @@ def test_a_campaign_of_two_channels_is_in_both_listings_and_reports_neither(
         assert "channel" not in answer.text.replace("messages.channel", "")
 
 
-def test_times_are_visible_to_the_second_and_for_campaigns_to_the_microsecond(
-    account: SandboxAccount, client: httpx.Client
-) -> None:
+def test_times_have_whole_seconds_and_for_campaigns_microseconds(account: SandboxAccount, client: httpx.Client) -> None:
     moment = START + timedelta(microseconds=123_456)
     account.put("flows", "F", updated=moment)
     account.put("segments", "F", updated=moment)
@@ -235,7 +231,7 @@ def test_sparse_fields_leave_the_others_out(account: SandboxAccount, client: htt
     assert client.get("/api/campaigns/C").json()["data"]["attributes"]["undocumented"] == 1
 
 
-def test_a_row_has_links_always_and_related_ids_only_when_included(
+def test_a_row_always_has_links_and_has_related_ids_only_if_included(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.tags = {"T": "tag"}
@@ -252,7 +248,7 @@ def test_a_row_has_links_always_and_related_ids_only_when_included(
     ]
 
 
-def test_included_flow_actions_carry_the_messages_that_they_send(account: SandboxAccount, client: httpx.Client) -> None:
+def test_included_flow_actions_contain_their_messages(account: SandboxAccount, client: httpx.Client) -> None:
     variations = [Message(f"V{number}", "email", "Either", variation=f"V{number}") for number in (1, 2)]
     messages = [Message("M1", "email", "Hi"), Message("M2", "sms", "Ho", visible=False), *variations]
     account.put("flows", "F", status="live", messages=messages)
@@ -268,7 +264,7 @@ def test_included_flow_actions_carry_the_messages_that_they_send(account: Sandbo
     assert by_definition["data"]["attributes"]["definition"]["actions"] == [one for one in definitions if one]
 
 
-def test_included_campaign_messages_report_channel_label_and_subject(
+def test_included_campaign_messages_have_channel_label_and_subject(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     messages = [Message("M1", "email", "Hello"), Message("M2", "mobile_push", "Ding")]
@@ -289,7 +285,7 @@ def test_the_same_tag_on_many_rows_is_included_once(account: SandboxAccount, cli
     assert len(client.get("/api/flows?include=tags").json()["included"]) == 1
 
 
-def test_additional_fields_are_visible_by_id_when_requested(account: SandboxAccount, client: httpx.Client) -> None:
+def test_a_lookup_has_additional_fields_if_requested(account: SandboxAccount, client: httpx.Client) -> None:
     account.put("segments", "S")
     account.put("flows", "F")
     segment = client.get("/api/segments/S", params={"additional-fields[segment]": "profile_count"}).json()
@@ -299,7 +295,7 @@ def test_additional_fields_are_visible_by_id_when_requested(account: SandboxAcco
     assert "profile_count" not in client.get("/api/segments/S").json()["data"]["attributes"]
 
 
-def test_a_form_carries_its_definition_by_id_and_not_in_the_listing(
+def test_a_form_has_its_definition_in_a_lookup_and_not_in_the_listing(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.put("forms", "F")
@@ -310,12 +306,12 @@ def test_a_form_carries_its_definition_by_id_and_not_in_the_listing(
     assert sparse.keys() == {"name"}
 
 
-def test_text_that_json_can_only_escape_is_visible_all_the_same(account: SandboxAccount, client: httpx.Client) -> None:
+def test_nul_and_lone_surrogates_are_returned_as_json_escapes(account: SandboxAccount, client: httpx.Client) -> None:
     account.put("flows", "F", name="nul \x00 lone \ud800 emoji 🎁")
     assert client.get("/api/flows/F").json()["data"]["attributes"]["name"] == "nul \x00 lone \ud800 emoji 🎁"
 
 
-def test_an_account_can_have_small_pages_whatever_is_requested(account: SandboxAccount, client: httpx.Client) -> None:
+def test_an_account_can_limit_the_page_size(account: SandboxAccount, client: httpx.Client) -> None:
     account.largest_page = 2
     for number in range(3):
         account.put("flows", f"F{number}")

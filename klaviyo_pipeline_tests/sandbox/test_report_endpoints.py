@@ -22,7 +22,7 @@ REPORTS = [
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_nothing_to_report_is_an_empty_list(client: httpx.Client, report: str) -> None:
+def test_a_report_without_data_has_an_empty_list(client: httpx.Client, report: str) -> None:
     answer = ask(client, report)
     assert answer.status_code == 200
     data = answer.json()["data"]
@@ -57,7 +57,7 @@ def test_the_date_times_follow_the_change_to_summer_time(account: SandboxAccount
 
 
 @pytest.mark.parametrize("offset", ["Z", "+00:00", "-11:00", "+14:00", ""])
-def test_the_offset_of_the_frame_is_ignored(account: SandboxAccount, client: httpx.Client, offset: str) -> None:
+def test_the_offset_of_the_time_frame_is_ignored(account: SandboxAccount, client: httpx.Client, offset: str) -> None:
     set_flow(account, delivered=7)
     timeframe = frame("2026-03-02T00:00:00", "2026-03-02T23:59:59", offset)
     [result] = results(client, "flow-series", timeframe=timeframe)
@@ -78,7 +78,7 @@ def test_the_end_is_included_and_rounded_up_to_the_end_of_its_hour(
     assert counted[0] == counted[1] < counted[2] < counted[3] == counted[4] == 1000.0
 
 
-def test_values_are_the_sum_of_the_series_for_counts(account: SandboxAccount, client: httpx.Client) -> None:
+def test_the_counts_of_a_values_report_are_the_sum_of_the_series(account: SandboxAccount, client: httpx.Client) -> None:
     for day in range(2, 9):
         set_flow(account, date(2026, 3, day), delivered=day * 10, opens=day * 1.10007, conversion_value=day * 12.34)
     statistics = ["delivered", "opens", "conversion_value"]
@@ -91,7 +91,7 @@ def test_values_are_the_sum_of_the_series_for_counts(account: SandboxAccount, cl
 
 
 @pytest.mark.parametrize("interval", ["hourly", "weekly", "monthly"])
-def test_other_intervals_add_up_to_the_same(account: SandboxAccount, client: httpx.Client, interval: str) -> None:
+def test_all_intervals_have_the_same_sum(account: SandboxAccount, client: httpx.Client, interval: str) -> None:
     for day in range(2, 9):
         set_flow(account, date(2026, 3, day), delivered=day * 10)
     [series] = results(client, "flow-series", interval=interval, statistics=["delivered"])
@@ -119,7 +119,7 @@ def test_days_after_today_are_not_counted(account: SandboxAccount, client: httpx
     assert results(client, "flow-series", timeframe=timeframe)[0]["statistics"]["delivered"] == [3.0, 5.0]
 
 
-def test_groups_of_zeros_are_left_out_or_visible_as_the_account_does(
+def test_the_account_decides_whether_groups_of_zeros_are_returned(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     set_flow(account, delivered=0)
@@ -128,7 +128,7 @@ def test_groups_of_zeros_are_left_out_or_visible_as_the_account_does(
     assert results(client, "flow-series")[0]["statistics"]["delivered"] == [0.0] * 7
 
 
-def test_a_campaign_report_may_write_the_campaigns_id_for_its_messages(
+def test_a_campaign_report_can_use_the_campaign_id_as_the_message_id(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     groups = [{"campaign_id": "C", "campaign_message_id": id, "send_channel": "email"} for id in ("M1", "M2")]
@@ -141,7 +141,7 @@ def test_a_campaign_report_may_write_the_campaigns_id_for_its_messages(
     assert result["statistics"]["delivered"] == 10.0
 
 
-def test_groups_whose_ids_are_left_out_stay_apart_on_every_page(account: SandboxAccount, client: httpx.Client) -> None:
+def test_groups_without_an_id_are_not_merged(account: SandboxAccount, client: httpx.Client) -> None:
     for message in ("M1", "M2", "M3"):
         set_flow(account, groupings={**FLOW, "flow_message_id": message}, delivered=5)
     account.ids_left_out = {"F1", "M1", "M3"}
@@ -153,7 +153,7 @@ def test_groups_whose_ids_are_left_out_stay_apart_on_every_page(account: Sandbox
     assert rest[0]["groupings"] == {"flow_id": None, "flow_message_id": None, "send_channel": "email"}
 
 
-def test_groups_can_be_named_and_distinguished(account: SandboxAccount, client: httpx.Client) -> None:
+def test_groups_can_have_names_and_variations(account: SandboxAccount, client: httpx.Client) -> None:
     account.tags = {"T1": "one", "T2": "two"}
     account.put("flows", "F1", name="Welcome", tags=["T1", "T2"], messages=[Message("M1", "email", "Hi", "A")])
     set_flow(account, delivered=1)
@@ -184,7 +184,7 @@ def test_without_the_channel_in_the_group_by_a_message_is_one_group(
         ("contains-all(tag_id,['T1','T2'])", ["F2"]),
     ],
 )
-def test_a_filter_chooses_groups(account: SandboxAccount, client: httpx.Client, filter: str, found: list[str]) -> None:
+def test_a_filter_selects_groups(account: SandboxAccount, client: httpx.Client, filter: str, found: list[str]) -> None:
     account.put("flows", "F1", tags=["T1"])
     account.put("flows", "F2", name="Second", tags=["T1", "T2"])
     for id, channel in (("F1", "email"), ("F2", "email"), ("F3", "sms")):
@@ -192,7 +192,7 @@ def test_a_filter_chooses_groups(account: SandboxAccount, client: httpx.Client, 
     assert [result["groupings"]["flow_id"] for result in results(client, "flow-values", filter=filter)] == found
 
 
-def test_flow_reports_page_by_a_cursor_in_the_query(account: SandboxAccount, client: httpx.Client) -> None:
+def test_flow_reports_have_pages_with_a_cursor_in_the_query(account: SandboxAccount, client: httpx.Client) -> None:
     account.report_page_size = 2
     for number in range(5):
         set_flow(account, groupings={**FLOW, "flow_id": f"F{number}"}, delivered=1)
@@ -210,7 +210,7 @@ def test_flow_reports_page_by_a_cursor_in_the_query(account: SandboxAccount, cli
     }
 
 
-def test_a_report_names_its_flows_and_messages(account: SandboxAccount, client: httpx.Client) -> None:
+def test_a_report_has_relationships_to_its_flows_and_messages(account: SandboxAccount, client: httpx.Client) -> None:
     set_flow(account, delivered=1)
     related = ask(client, "flow-series").json()["data"]["relationships"]
     assert related["flows"]["data"] == [{"type": "flow", "id": "F1"}]

@@ -27,7 +27,9 @@ from klaviyo_pipeline_tests.sandbox.reporting import ask, body, frame
         ("2026-03-02T10:30:01", "2026-03-02T10:30:00", "daily", 400),
     ],
 )
-def test_time_frames_have_their_limits(client: httpx.Client, start: str, end: str, interval: str, status: int) -> None:
+def test_time_frames_have_a_maximum_length(
+    client: httpx.Client, start: str, end: str, interval: str, status: int
+) -> None:
     answer = ask(client, "flow-series", timeframe=frame(start, end), interval=interval)
     assert answer.status_code == status, answer.text
 
@@ -51,15 +53,13 @@ def test_segment_data_begins_in_june_2023(client: httpx.Client, start: str, stat
         ("last_month", "2026-02-01", 28),
     ],
 )
-def test_a_named_frame_is_read_in_the_zone_of_the_account(
-    client: httpx.Client, key: str, first: str, days: int
-) -> None:
+def test_a_named_time_frame_is_in_the_account_s_zone(client: httpx.Client, key: str, first: str, days: int) -> None:
     times = ask(client, "flow-series", timeframe={"key": key}).json()["data"]["attributes"]["date_times"]
     assert (times[0][:10], len(times)) == (first, days)
 
 
 @pytest.mark.parametrize("key", ["last_12_months", "last_year", "this_year", "last_365_days"])
-def test_the_long_named_frames_fit_into_weeks(client: httpx.Client, key: str) -> None:
+def test_long_named_time_frames_support_weeks(client: httpx.Client, key: str) -> None:
     assert ask(client, "flow-series", timeframe={"key": key}, interval="weekly").status_code == 200
     assert ask(client, "flow-series", timeframe={"key": key}).status_code == 400
 
@@ -100,24 +100,24 @@ def test_the_long_named_frames_fit_into_weeks(client: httpx.Client, key: str) ->
         ("segment-series", {"filter": "equals(form_id,'F')"}, "/filter"),
     ],
 )
-def test_a_body_that_the_description_does_not_allow_is_refused_by_pointer(
+def test_the_error_of_an_invalid_body_points_to_the_fault(
     client: httpx.Client, report: str, change: dict[str, Any], pointer: str
 ) -> None:
     error = error_of(ask(client, report, **change), 400)
     assert error["source"] == {"pointer": f"/data/attributes{pointer}"}
 
 
-def test_a_hundred_items_may_be_listed(client: httpx.Client) -> None:
+def test_a_list_filter_can_have_a_hundred_items(client: httpx.Client) -> None:
     assert ask(client, "flow-series", filter=f"contains-any(flow_id,{['F'] * 100})").status_code == 200
 
 
 @pytest.mark.parametrize("metric", ["ROpend", "Placed Order", "NOBODY"])
-def test_a_metric_that_cannot_be_converted_to_is_refused(client: httpx.Client, metric: str) -> None:
+def test_an_ineligible_conversion_metric_is_rejected(client: httpx.Client, metric: str) -> None:
     error = error_of(ask(client, "flow-series", conversion_metric_id=metric), 400)
     assert error["detail"] == "Passed in conversion metric does not support querying for values data"
 
 
-def test_statistics_that_no_metric_supports_are_refused_with_the_whole_report(
+def test_a_report_with_unsupported_statistics_is_rejected_as_a_whole(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.refused_statistics = {"flow": {"conversion_value"}}
@@ -138,7 +138,7 @@ def test_statistics_that_no_metric_supports_are_refused_with_the_whole_report(
         (b'{"data": {"type": "flow-series-report", "attributes": {}, "id": "x"}}', "/data/id"),
     ],
 )
-def test_a_body_of_another_shape_is_refused(client: httpx.Client, content: bytes, pointer: str) -> None:
+def test_a_body_with_another_structure_is_rejected(client: httpx.Client, content: bytes, pointer: str) -> None:
     answer = client.post(
         "/api/flow-series-reports", content=content, headers={"content-type": "application/vnd.api+json"}
     )

@@ -9,7 +9,7 @@ from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount, SandboxObje
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 
 
-def test_put_sets_what_is_given_and_nothing_else() -> None:
+def test_put_sets_only_the_given_attributes() -> None:
     account = SandboxAccount(clock=lambda: NOW)
     account.put("flows", "F", name="a", updated="2026-01-01T00:00:00+00:00")
     account.put("flows", "F", status="live")
@@ -31,14 +31,14 @@ def test_put_keeps_channels_and_tags_off_the_attributes() -> None:
     assert not {"channels", "tags"} & put.attributes.keys()
 
 
-def test_an_object_has_the_state_of_the_clock() -> None:
+def test_an_object_has_the_state_at_the_clock_s_time() -> None:
     grown = SandboxObject("F", [State(NOW, {"name": "old"}), State(NOW + timedelta(days=1), {"name": "new"})])
     assert grown.at(NOW - timedelta(seconds=1)) is None
     assert grown.at(NOW) == {"name": "old"}
     assert grown.at(NOW + timedelta(days=1)) == {"name": "new"}
 
 
-def test_put_pins_an_object_to_its_present_state() -> None:
+def test_put_fixes_an_object_in_its_current_state() -> None:
     account = SandboxAccount(clock=lambda: NOW)
     states = [State(NOW, {"name": "old", "status": "live"}), State(NOW + timedelta(days=1), {"name": "new"})]
     account.objects["flows"]["F"] = SandboxObject("F", states)
@@ -54,14 +54,14 @@ def test_only_flows_and_campaigns_can_be_archived(entity: str) -> None:
         account.archive(entity, "X")
 
 
-def test_what_is_not_there_can_be_neither_archived_nor_deleted() -> None:
+def test_a_missing_object_can_be_neither_archived_nor_deleted() -> None:
     with pytest.raises(KeyError, match="no such object"):
         SandboxAccount().archive("flows", "X")
     with pytest.raises(KeyError, match="no such object"):
         SandboxAccount().delete("flows", "X")
 
 
-def test_values_are_set_as_counts_of_a_known_report() -> None:
+def test_set_figures_accepts_counts_of_a_known_report_only() -> None:
     account = SandboxAccount()
     with pytest.raises(ValueError, match="open_rate"):
         account.set_figures("flow_series", {"flow_id": "F"}, date(2026, 1, 1), {"open_rate": 0.5})

@@ -1,4 +1,4 @@
-"""The sandbox against the API's own description, where a copy of it is at hand."""
+"""The sandbox matches the API's own description. Skipped without a copy of the description."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def parameters(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
 
 
 def as_json_schema(schema: Any) -> Any:
-    """OpenAPI 3.0 in the words of JSON Schema: `nullable` becomes a choice with null.
+    """OpenAPI 3.0 as JSON Schema: `nullable` becomes an alternative with null.
 
-    `oneOf` is read as `anyOf`: some of its alternatives, such as the send options, are described in the same words.
+    `oneOf` becomes `anyOf`: some of its alternatives, such as the send options, have the same schema.
     """
     if isinstance(schema, list):
         return [as_json_schema(item) for item in schema]
@@ -63,7 +63,7 @@ def as_json_schema(schema: Any) -> Any:
 @cache
 def schemas() -> dict[str, Any]:
     converted: dict[str, Any] = as_json_schema(description()["components"]["schemas"])
-    # Recordings show `next` and `prev` as null at the ends, which the description does not say.
+    # In recordings, `next` and `prev` are null on the last and first page. The description does not allow this.
     for name in ("next", "prev"):
         link = converted["CollectionLinks"]["properties"]
         link[name] = {"anyOf": [link[name], {"type": "null"}]}
@@ -81,7 +81,7 @@ def validate(endpoint: Endpoint, answer: httpx.Response) -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[httpx.Client]:
-    """The whole generated account, after the last of its changes."""
+    """The whole generated account, after its last change."""
     account = generate_account()
     with SandboxServer(account, clock=lambda: NOW, rate_scale=0) as server, client_of(server) as client:
         yield client
@@ -89,7 +89,7 @@ def shop() -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def first_ids(shop: httpx.Client) -> dict[str, str]:
-    """An id for each path that takes one."""
+    """An id for each path with an id."""
     found = {}
     for path in ("accounts", "metrics", "mapped-metrics", "flows", "forms", "segments", "lists", "tags"):
         found[f"/api/{path}/{{id}}"] = shop.get(f"/api/{path}").json()["data"][0]["id"]
@@ -118,7 +118,7 @@ def test_the_operation_is_described_with_these_scopes_and_rates(endpoint: Endpoi
 
 
 @pytest.mark.parametrize("endpoint", named())
-def test_the_parameters_are_those_described(endpoint: Endpoint) -> None:
+def test_the_parameters_match_the_description(endpoint: Endpoint) -> None:
     described, accepted = parameters(endpoint), endpoint.parameters
     ours = {f"fields[{kind}]" for kind in accepted.fields}
     ours |= {"filter"} if accepted.filters else set()
@@ -131,7 +131,7 @@ def test_the_parameters_are_those_described(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("endpoint", named(method="GET"))
-def test_sizes_sorts_includes_and_fields_are_those_described(endpoint: Endpoint) -> None:
+def test_sizes_sorts_includes_and_fields_match_the_description(endpoint: Endpoint) -> None:
     described, accepted = parameters(endpoint), endpoint.parameters
     if accepted.page_size:
         size = described["page[size]"]
@@ -149,7 +149,7 @@ def test_sizes_sorts_includes_and_fields_are_those_described(endpoint: Endpoint)
 
 
 @pytest.mark.parametrize("endpoint", [p for p in named(method="GET") if p.values[0].parameters.filters])
-def test_the_filters_are_those_described(endpoint: Endpoint) -> None:
+def test_the_filters_match_the_description(endpoint: Endpoint) -> None:
     described = operation(endpoint)["x-klaviyo-filters"]
     ours = endpoint.parameters.filters
     assert ours.keys() == described.keys()
@@ -163,7 +163,7 @@ def test_the_filters_are_those_described(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("report", [pytest.param(report, id=report.type) for report in REPORTS])
-def test_the_report_bodies_are_those_described(report: Report) -> None:
+def test_the_report_bodies_match_the_description(report: Report) -> None:
     endpoint = next(endpoint for endpoint in ENDPOINTS if endpoint.path == f"/api/{report.type}s")
     name = operation(endpoint)["requestBody"]["content"][MEDIA]["schema"]["$ref"].rpartition("/")[2]
     every = description()["components"]["schemas"]
@@ -179,7 +179,7 @@ def test_the_report_bodies_are_those_described(report: Report) -> None:
 
 
 @pytest.mark.parametrize("entity", ENTITIES.values(), ids=ENTITIES)
-def test_a_new_object_has_every_attribute_described(entity: Any) -> None:
+def test_a_new_object_has_every_described_attribute(entity: Any) -> None:
     fields = parameters(next(e for e in ENDPOINTS if e.name == f"get_{entity.name}"))
     top = {name.partition(".")[0] for name in fields[f"fields[{entity.type}]"]["items"]["enum"]}
     assert entity.blank().keys() == top - {"id"}

@@ -29,7 +29,7 @@ def test_requests_are_logged_with_their_operation(server: SandboxServer, client:
     assert (server.count("get_flows"), server.count()) == (1, 4)
 
 
-def test_a_server_without_its_context_has_no_address() -> None:
+def test_a_server_outside_its_context_has_no_address() -> None:
     with pytest.raises(RuntimeError, match="not being served"):
         _ = SandboxServer(SandboxAccount()).url
 
@@ -45,7 +45,7 @@ def test_the_port_is_free_again_afterwards(account: SandboxAccount) -> None:
         assert client.get("/api/accounts").status_code == 200
 
 
-def test_objects_may_be_changed_while_the_server_answers(account: SandboxAccount, client: httpx.Client) -> None:
+def test_objects_can_change_while_the_server_runs(account: SandboxAccount, client: httpx.Client) -> None:
     def change() -> None:
         for number in range(300):
             account.put("flows", f"F{number}", name=str(number))

@@ -201,18 +201,20 @@ def test_a_result_reports_what_came_and_what_it_changed(
 def test_a_sync_reports_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: DagsterInstance) -> None:
     pipeline.configure(rate_scale=1000.0)
     reported: list[str] = []
-    request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 6, 10), named=True)
+    request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 10, 8), named=True)
     Sync(pipeline.account, Warehouse(), reported.append).run(request)
-    assert "flows: 130 windows, 2025-02-01 to 2025-06-10: at least 4 requests" in reported
-    assert any(line.startswith("flows: 2025-02-01 to 2025-06-05 synced (") for line in reported)
-    assert any(line.endswith(": 130 of 130 windows") for line in reported)
-    assert "flows_census: a full listing: at least 2 requests" in reported
-    assert "flow_report: 130 windows, 2025-02-01 to 2025-06-10: 3 requests" in reported
+    assert "flows: 250 windows, 2025-02-01 to 2025-10-08: at least 4 requests" in reported
+    assert any(line.startswith("flows: 2025-02-01 to 2025-06-05 synced with ") for line in reported)
+    assert any(line.endswith(": 250 of 250 windows") for line in reported)
+    assert "flows_census: full listing: at least 2 requests" in reported
+    assert "flow_report: 250 windows, 2025-02-01 to 2025-10-08: 5 requests" in reported
     days = [line for line in reported if line.startswith("flow_report: 2025")]
     assert [line.partition(", ")[2].split(" days")[0] for line in days] == [
-        "1 rows: 59 of 130",
-        "0 rows: 118 of 130",
-        "0 rows: 130 of 130",
+        "1 row: 59 of 250",
+        "0 rows: 118 of 250",
+        "0 rows: 177 of 250",
+        "0 rows: 236 of 250",
+        "0 rows: 250 of 250",
     ]
 
 
@@ -234,9 +236,9 @@ def test_a_second_sync_requests_nothing_that_is_there(pipeline: Pipeline, home: 
     synced(pipeline, *assets)
     with pipeline.requested() as requests:
         results, reported = synced(pipeline, *assets)
-    assert [result.skipped for result in results] == ["nothing to ask"] * 3
+    assert [result.skipped for result in results] == ["up to date"] * 3
     assert not [request for request in requests if request.endpoint in ("get_flows", "query_flow_series")]
-    assert "flows: nothing to ask" in reported
+    assert "flows: up to date" in reported
 
 
 def test_a_failing_asset_does_not_stop_the_others(

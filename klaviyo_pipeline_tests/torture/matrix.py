@@ -316,4 +316,4 @@ def counted(outcomes: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], C
 def _went_without_tags(run: dg.ExecuteInProcessResult) -> bool:
     """Whether a census took a refusal for a lacking scope, and says that it asked on without the tags."""
     reported = [event.materialization.metadata.get("tags") for event in run.get_asset_materialization_events()]
-    return any("not asked" in str(tags.value) for tags in reported if tags is not None)
+    return any("not requested" in str(tags.value) for tags in reported if tags is not None)

@@ -1,6 +1,6 @@
-"""What a Celery worker is started with: `celery -A klaviyo_pipeline.dagster_internals.celery.celery_app worker`.
+"""The Celery app of workers: `celery -A klaviyo_pipeline.dagster_internals.celery.celery_app worker`.
 
-The broker and every setting are those of the run launcher in dagster.yaml, so that both sides agree.
+It has the broker and the settings of the run launcher in dagster.yaml, so that both sides agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _app() -> Celery:
         launcher = instance.run_launcher
     if not isinstance(launcher, CeleryLauncher):
         raise SettingsError(
-            "dagster.yaml in DAGSTER_HOME launches no runs on Celery; use deploy/dagster/celery.yaml there."
+            "dagster.yaml in DAGSTER_HOME does not launch runs on Celery. Use deploy/dagster/celery.yaml there."
         )
     return launcher.celery
 
@@ -35,12 +35,12 @@ app = _app()
 
 @app.task(name=TASK_EXECUTE_JOB_NAME, track_started=True)  # type: ignore[untyped-decorator]
 def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
-    """Run what the launcher packed, in a process of its own, as Dagster's default launcher does.
+    """Execute a run in a process of its own, as Dagster's default launcher does.
 
-    A run of several assets starts processes itself, which Python refuses to those that Celery made.
+    A run of several assets starts processes itself. Celery's worker processes are daemons, which may not do that.
     """
     packed = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
-    # The instance and Python of this machine, whatever the daemon's are; a run that fails is no failure of the task.
+    # The run uses this machine's instance and Python, not the daemon's. A failed run does not fail the task.
     here = ExecuteRunArgs(packed.job_origin, packed.run_id, instance_ref=None, set_exit_code_on_failure=False)
     code = supervise([sys.executable, "-m", "dagster", "api", "execute_run", serialize_value(here)])
     if code:
@@ -48,7 +48,7 @@ def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
 
 
 def _report_process_death(run_id: str, code: int) -> None:
-    """A process that was killed, for want of memory say, could not tell itself; the run may be started again now."""
+    """Mark the run as failed if its process was killed, for example for lack of memory. Dagster can then retry it."""
     with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
         if run is not None and not (finalize_if_steps_succeeded(instance, run) or run.is_finished):

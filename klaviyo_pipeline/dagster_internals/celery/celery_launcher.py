@@ -1,8 +1,8 @@
-"""Runs as tasks of Celery workers on other machines; `deploy/dagster/celery.yaml` switches it on.
+"""Launches runs as tasks of Celery workers on other machines. `deploy/dagster/celery.yaml` switches it on.
 
-A whole run is one task, since a run is one range of windows and the order of runs is Dagster's own queue. What this
-adds to `dagster_celery` is that the end of a worker is noticed: Celery says `STARTED` of a task for ever once the
-machine that started it is gone.
+A whole run is one task: a run covers one range of windows, and Dagster's own queue orders the runs. Unlike the launcher
+of `dagster_celery`, this one detects that a worker has died. In Celery, a task stays `STARTED` forever if the machine
+that started it is gone.
 """
 
 from __future__ import annotations
@@ -25,48 +25,49 @@ try:
     from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 except ModuleNotFoundError as missing:
     raise SettingsError(
-        "dagster.yaml launches runs on Celery, which is missing; install requirements-deploy.lock (docs/deploy.md)."
+        "dagster.yaml launches runs on Celery, which is not installed. Install requirements-deploy.lock (see "
+        "docs/deploy.md)."
     ) from missing
 
 A_DAY = 86_400
 ANSWER_SECONDS = 2.0
-"""How long a worker has to answer. It does so from its main process, however busy its runs are."""
+"""How long to wait for a worker's reply. Its main process replies, even while its runs are busy."""
 
 SETTINGS: Mapping[str, Any] = {
-    # A worker takes no more runs than it has places for: of those that it holds besides, none can go elsewhere.
+    # A worker takes only as many runs as it can execute now, so that other workers can take the rest.
     "task_acks_late": True,
     "worker_prefetch_multiplier": 1,
-    # Dagster starts a run again whose process died. If Celery did too, the second would be taken for a duplicate.
+    # Dagster retries a run whose process died. If Celery did so too, the run would be executed twice.
     "task_reject_on_worker_lost": False,
-    # Later than any run may take (`max_runtime_seconds`): Redis would hand on what is still being worked on.
+    # Longer than any run may take (`max_runtime_seconds`). Otherwise Redis delivers a running task to another worker.
     "broker_transport_options": {"visibility_timeout": A_DAY + 3_600},
     "result_expires": 2 * A_DAY,
     "broker_connection_retry_on_startup": True,
 }
-"""Settings of the launcher and its workers alike; `config_source` in dagster.yaml may change each."""
+"""Settings of both the launcher and its workers. `config_source` in dagster.yaml can override each."""
 
 
-def _refuse_what_is_no_url(address: str | None) -> None:
-    """Raise `SettingsError` with one line that does not repeat it: Celery's own errors show parts of a password."""
+def _check_broker_url(address: str | None) -> None:
+    """Raise `SettingsError` for an invalid URL, without repeating it. Celery's own errors show parts of a password."""
     try:
-        # Several brokers that stand in for one another are told apart by semicolons.
-        several = [urlsplit(one) for one in (address or "redis://localhost").split(";")]
-        is_url = all(parts.scheme and parts.hostname and parts.port != 0 for parts in several)
+        # A failover list of brokers is separated by semicolons.
+        brokers = [urlsplit(url) for url in (address or "redis://localhost").split(";")]
+        is_url = all(parts.scheme and parts.hostname and parts.port != 0 for parts in brokers)
     except ValueError:
         is_url = False
     if not is_url:
         raise SettingsError(
-            "CELERY_BROKER_URL is no URL of a broker: write it as redis://:password@host:6379/0, with the password's "
-            "special characters as in any URL (/ is %2F)."
+            "CELERY_BROKER_URL is not a valid broker URL. Write it as redis://:password@host:6379/0, with %-escapes in "
+            "the password (/ is %2F)."
         )
 
 
 class CeleryLauncher(CeleryRunLauncher):
-    """`dagster_celery`'s launcher, which also notices a worker that is gone, and cancels as the UI expects."""
+    """The launcher of `dagster_celery` that also detects dead workers, and cancels runs as the UI expects."""
 
     def __init__(self, silence_seconds: int, config_source: dict[str, Any] | None = None, **options: Any) -> None:
         for place in ("broker", "backend"):
-            _refuse_what_is_no_url(options.get(place))
+            _check_broker_url(options.get(place))
         super().__init__(config_source={**SETTINGS, **(config_source or {})}, **options)
         self._patience = silence_seconds
         self._silent_since: dict[str, float] = {}
@@ -78,7 +79,7 @@ class CeleryLauncher(CeleryRunLauncher):
             "silence_seconds": dg.Field(
                 int,
                 default_value=60,
-                description="A worker that has not answered for so long is dead, and its runs have failed.",
+                description="A worker that has not replied for this many seconds counts as dead, and its runs fail.",
             ),
         }
 
@@ -88,7 +89,7 @@ class CeleryLauncher(CeleryRunLauncher):
 
     @property
     def supports_resume_run(self) -> bool:
-        """Not: only an executor that launches its steps elsewhere can resume. The run is started again instead."""
+        """False: only executors that launch steps elsewhere can resume a run. The run is retried instead."""
         return False
 
     def terminate(self, run_id: str) -> bool:
@@ -99,24 +100,24 @@ class CeleryLauncher(CeleryRunLauncher):
         return super().terminate(run_id)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether the run's task is still being worked on. Dagster asks for runs that have started."""
-        found = self._health_of_the_task(run)
-        if found.status is WorkerStatus.FAILED and finalize_if_steps_succeeded(self._instance, run):
+        """Whether a worker still executes the run's task. Dagster calls this for started runs."""
+        health = self._task_health(run)
+        if health.status is WorkerStatus.FAILED and finalize_if_steps_succeeded(self._instance, run):
             return CheckRunHealthResult(WorkerStatus.SUCCESS)
-        return found
+        return health
 
-    def _health_of_the_task(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+    def _task_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         task_id = run.tags[DAGSTER_CELERY_TASK_ID_TAG]
         task_meta = self.celery.backend.get_task_meta(task_id)
         state = task_meta["status"]
-        # Redis may have lost what it knew of the task, and the worker not.
+        # PENDING is what Celery returns for an unknown task: Redis may have lost a task that a worker still executes.
         if state not in ("STARTED", "PENDING"):
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"The Celery task has ended ({state}), but not the run.")
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"The Celery task ended ({state}), but the run did not.")
         started = task_meta["result"] if isinstance(task_meta["result"], dict) else {}
         return self._worker_health(task_id, started.get("hostname"))
 
     def _worker_health(self, task_id: str, worker: str | None) -> CheckRunHealthResult:
-        """What the worker says of the task; all of them are asked where it is not known which has it."""
+        """Ask the worker whether it has the task; if the worker is not known, ask all of them."""
         inspect = self.celery.control.inspect(destination=[worker] if worker else None, timeout=ANSWER_SECONDS)
         answers = inspect.query_task(task_id)
         if not answers:
@@ -127,11 +128,11 @@ class CeleryLauncher(CeleryRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, f"The worker {worker or '(any)'} no longer has the run.")
 
     def _silent(self, task_id: str, worker: str | None) -> CheckRunHealthResult:
-        """A connection may be cut for a moment: dead is what stays silent."""
+        """A worker counts as dead only after some time without a reply: its connection may be interrupted briefly."""
         since = self._silent_since.setdefault(task_id, time.monotonic())
         if time.monotonic() - since < self._patience:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         del self._silent_since[task_id]
         return CheckRunHealthResult(
-            WorkerStatus.FAILED, f"The worker {worker or '(unknown)'} has not answered for {self._patience} s."
+            WorkerStatus.FAILED, f"The worker {worker or '(unknown)'} has not replied for {self._patience} s."
         )

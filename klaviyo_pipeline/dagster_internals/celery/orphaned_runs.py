@@ -1,6 +1,6 @@
-"""A run whose process died after its last step, and before it could say that the run has ended.
+"""Finalizes runs whose process died after the last step, but before it could mark the run as succeeded.
 
-Dagster would call it failed, and then refuse to start it again: "No steps needed to be retried in the failed run."
+Dagster would mark such a run as failed, and refuse to retry it: "No steps needed to be retried in the failed run."
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dagster._core.execution.stats import StepEventStatus
 
 
 def finalize_if_steps_succeeded(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether every step of the dead run has succeeded; if so, and if it could not say so itself, it is said now.
+    """Mark the dead run as succeeded if every step has succeeded. Return whether the run has succeeded.
 
-    A step says that it has succeeded after its tables are committed and its materializations stored.
+    A step is recorded as succeeded after its tables are committed and its materializations are stored.
     """
     now = instance.get_run_by_id(run.run_id)
     if now is None or now.is_finished:
@@ -23,7 +23,7 @@ def finalize_if_steps_succeeded(instance: dg.DagsterInstance, run: dg.DagsterRun
     done = {step.step_key for step in steps if step.status is StepEventStatus.SUCCESS}
     if not planned or planned - done:
         return False
-    message = "The run's process died after its last step had succeeded: nothing is left to do."
+    message = "The run's process died after its last step had succeeded, so the run has succeeded."
     instance.report_dagster_event(
         DagsterEvent(DagsterEventType.RUN_SUCCESS.value, run.job_name, message=message), run.run_id
     )

@@ -1,4 +1,4 @@
-"""A run in a process of its own, watched by the process that Celery gave to its task."""
+"""Executes a run in a process of its own, watched by the worker process of its Celery task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def supervise(command: Sequence[str]) -> int:
-    """Wait for the command's end; its exit code. A SIGTERM, by which Celery cancels a task, is handed on to it."""
+    """Run the command and return its exit code. A SIGTERM, with which Celery cancels a task, is forwarded to it."""
     process = subprocess.Popen(command)  # noqa: S603 - our own arguments
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
     try:

@@ -1,4 +1,4 @@
-"""What Klaviyo gives of a report for a conversion metric: as many statistics as it does not refuse."""
+"""Fetches a report with all statistics that Klaviyo allows for a conversion metric."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.refusals import forget_refusals, refusals_of, remember_refusal
 
 
-def given(
-    session: Session, report: Report, metric_id: str, ask: Ask[Given], unwanted: frozenset[str] = frozenset()
+def fetch_allowed(
+    session: Session, report: Report, metric_id: str, fetch: Ask[Given], unwanted: frozenset[str] = frozenset()
 ) -> tuple[Given, frozenset[str]]:
-    """The answer, and the statistics that Klaviyo refuses for the metric.
+    """The result of `fetch`, and the statistics that Klaviyo refuses for the metric.
 
-    What it is known to refuse, and what is `unwanted`, is not asked for. Raises `ConversionMetricIneligible` where it
-    refuses all.
+    Statistics that were refused before, and the `unwanted` ones, are not requested. Raises
+    `ConversionMetricIneligible` if Klaviyo refuses all statistics.
     """
     schema, every = session.account.slug, frozenset(report.statistics)
     with session.engine.connect() as connection:
         stored = refusals_of(connection, schema, report.name)
-    # Where the metric was refused altogether, nothing is known of single statistics.
-    cursor_hour = (one.statistics for one in stored if one.metric_id == metric_id and one.statistics < every)
-    known = next(cursor_hour, frozenset[str]())
+    # If all statistics were refused at once, that says nothing about single statistics.
+    partial_refusals = (one.statistics for one in stored if one.metric_id == metric_id and one.statistics < every)
+    known = next(partial_refusals, frozenset[str]())
     left_out = unwanted | known
     try:
-        answer, lacking = most_statistics(report, left_out, ask)
+        result, refused = most_statistics(report, left_out, fetch)
     except ConversionMetricIneligible:
         _remember(session, report, metric_id, every)
         raise
-    if lacking != left_out:
-        _remember(session, report, metric_id, lacking - unwanted)
+    if refused != left_out:
+        _remember(session, report, metric_id, refused - unwanted)
     elif not known:
         with session.engine.begin() as connection:
             forget_refusals(connection, schema, [report.name], metric_id)
-    return answer, lacking - unwanted
+    return result, refused - unwanted
 
 
 def _remember(session: Session, report: Report, metric_id: str, statistics: frozenset[str]) -> None:

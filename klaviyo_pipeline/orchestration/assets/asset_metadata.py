@@ -1,6 +1,6 @@
-"""What the UI tells of every asset besides its own words: columns, lineage, links, owners, tags.
+"""Metadata that every asset has in the UI: columns, lineage, links, owners, tags.
 
-Laid over the assets as a whole, so that no factory repeats it. Columns and their comments are the database's.
+It is added to all assets in one place, so that no factory repeats it. Columns and comments come from the database.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def described(spec: dg.AssetSpec, account: Account, source: dg.LocalFileCodeRefe
 
 
 def _tags(name: str) -> dict[str, str]:
-    """What to select assets by: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
+    """Tags by which you can select assets: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
     listing = _listing(name)
     objects = {"klaviyo/object": listing.entity} if listing else {}
     layer = "objects" if listing and listing.entity == name else name.partition("_")[2] or "objects"
@@ -45,7 +45,7 @@ def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
 
 @cache
 def _columns_of(table_name: str) -> Mapping[str, dg.TableSchema]:
-    """One object for all accounts: their tables are alike."""
+    """The column schema of a table; one object for all accounts, because they have the same tables."""
     table = declared_tables().get(table_name)
     if table is None:
         return {}
@@ -62,7 +62,7 @@ def _columns_of(table_name: str) -> Mapping[str, dg.TableSchema]:
 
 
 def _lineage(account: Account, name: str) -> dict[str, dg.TableColumnLineage]:
-    """Of the metrics: which columns of the report, and of the object, each column comes from."""
+    """For a metrics asset: the columns of the report and of the entity that each column comes from."""
     metrics = METRICS.get(name)
     if metrics is None:
         return {}
@@ -89,7 +89,7 @@ def _links(name: str) -> dict[str, dg.MetadataValue]:
 
 
 def _endpoint(name: str) -> str | None:
-    """The operation that the asset asks, by Klaviyo's name; None for what asks Postgres alone."""
+    """Klaviyo's name of the endpoint that the asset calls; None if the asset reads only Postgres."""
     if name in REPORTS:
         return REPORTS[name].report.endpoint.name
     listing = ENTITIES.get(name.removesuffix("_census"))
@@ -97,7 +97,7 @@ def _endpoint(name: str) -> str | None:
 
 
 def _listing(name: str) -> Listing | None:
-    """The entity whose objects an asset is about."""
+    """The listing of the asset's entity."""
     if name in REPORTS:
         return REPORTS[name].listing
     entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")

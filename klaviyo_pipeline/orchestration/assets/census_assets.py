@@ -1,8 +1,8 @@
-"""The census: a full listing of every object of an entity, archived ones too.
+"""The census: a full listing of every object of an entity, including archived ones.
 
-It finds what no window can: objects older than the first window, archive flips, null times, deletes, tags. A row that
-the listings did not show is marked deleted only when Klaviyo, asked for it by id, has it no more: an object that was
-archived between two listings is in neither.
+It finds what no window can: objects older than the first window, archive flips, objects without `updated`, deletes, and
+tags. An object that is archived between two listings is in neither of them. So a row that is missing from the listings
+is marked deleted only if a lookup by id returns 404.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +30,12 @@ from klaviyo_pipeline.postgres.write.loads import Batch, Load
 
 
 class ImplausibleShrinkage(RuntimeError):
-    """The listings show far fewer objects than the table holds: nothing is marked deleted."""
+    """The listings contain far fewer objects than the table. Nothing is marked deleted."""
 
 
 class CensusConfig(dg.Config):
-    """When a census is believed: it fails if more than this share of the known objects, and more than so many, are
-    absent from the listings. `accept_deletes` believes it all the same.
+    """A census fails if more than `shrinkage_share` of the known objects and more than `shrinkage_objects` are missing
+    from the listings. With `accept_deletes` it marks them deleted instead.
     """
 
     shrinkage_share: float = 0.5
@@ -43,13 +43,13 @@ class CensusConfig(dg.Config):
     accept_deletes: bool = False
 
     def is_implausible(self, missing: int, known: int) -> bool:
-        """Whether so many absent objects rather mean that the listings ended early."""
+        """Whether so many objects are missing that the listings probably ended early."""
         return not self.accept_deletes and missing > self.shrinkage_objects and missing > known * self.shrinkage_share
 
 
 @dataclass
 class Findings:
-    """What a census has come to so far."""
+    """The results of a census so far."""
 
     began: datetime | None = None
     seen: set[str] = field(default_factory=set)
@@ -59,7 +59,7 @@ class Findings:
 
 @cache
 def _config_schema() -> Any:
-    """One for all censuses: taken from an argument of their functions, Dagster would make it anew for each."""
+    """One schema for all censuses. From an argument annotation, Dagster would build it for each one."""
     return CensusConfig.to_config_schema()
 
 
@@ -86,7 +86,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             with klaviyo.session(account, warehouse, context.run.run_id) as session:
                 findings.began = session.now()
                 yield from _list_all(context, session, listing, findings)
-                yield from _settle(context, session, listing, findings, config)
+                yield from _look_up_missing(context, session, listing, findings, config)
                 context.add_asset_metadata(session.count.metadata())
 
         precedence = COLUMN_PRECEDENCE.get(listing.entity, {})
@@ -105,7 +105,7 @@ def _recorded_load(
     filled: Sequence[str],
     precedence: Mapping[str, Sequence[str]],
 ) -> Load:
-    """These batches as a load whose end, good or bad, is noted in the record with what `findings` then hold."""
+    """A load of these batches that records its end, success or failure, together with the `findings`."""
 
     def on_written(row_counts: RowCounts, listed: int) -> None:
         assert findings.began is not None
@@ -140,12 +140,12 @@ def _recorded_load(
 def _description(account: Account, listing: Listing) -> str:
     if listing.time_field is None:
         return (
-            f"Every {listing.resource_type}, one row each; which flows, campaigns and segments carry it comes with "
-            f"their censuses, into `{account.slug}.object_tags`."
+            f"Every {listing.resource_type}, one row each. The censuses of flows, campaigns and segments store which "
+            f"object has which {listing.resource_type} in `{account.slug}.object_tags`."
         )
     return (
-        f"A full listing of every {listing.resource_type}, archived ones too: adds what the windows missed, "
-        "and marks as deleted what Klaviyo has no more."
+        f"A full listing of every {listing.resource_type}, including archived ones. Adds what the windows missed, "
+        "and marks rows as deleted whose object no longer exists in Klaviyo."
     )
 
 
@@ -166,28 +166,27 @@ def _list_all(
     context.add_asset_metadata(full.metadata())
     if full.why_not_tags:
         context.log.warning(
-            f"{full.why_not_tags}: the tags of the {listing.entity} were not asked, and stay as they were"
+            f"{full.why_not_tags}: the tags of the {listing.entity} were not requested and are left unchanged"
         )
     yield buffer.batch(windowed=False)
 
 
-def _settle(
+def _look_up_missing(
     context: dg.AssetExecutionContext,
     session: Session,
     listing: Listing,
     findings: Findings,
     config: CensusConfig,
 ) -> Iterator[Batch]:
-    """Ask by id for every object that the listings did not show: it is stored, or marked deleted."""
+    """Look up by id every known object that is missing from the listings. Store it, or mark it deleted."""
     assert findings.began is not None
     record = CensusRecord(session.account.slug, listing.entity)
     with session.engine.connect() as connection:
         missing, known = record.unseen(connection, findings.seen, findings.began)
     if config.is_implausible(len(missing), known):
         raise ImplausibleShrinkage(
-            f"the listings of {listing.entity} lack {len(missing)} of {known} known objects; nothing was marked "
-            "deleted. If they were really deleted, run "
-            f"`klaviyo-pipeline sync {census_name(listing)} --accept-deletes`."
+            f"the listings lack {len(missing):,} of {known:,} known {listing.entity}, so nothing was marked deleted. "
+            f"If they were really deleted, run `klaviyo-pipeline sync {census_name(listing)} --accept-deletes`."
         )
     store = repository(session.engine, session.account.slug, listing)
     buffer = RowBuffer(listing)
@@ -198,5 +197,5 @@ def _settle(
             buffer.add(found.record, found.observed_at)
         else:
             findings.deleted += store.delete([id], found.observed_at)
-            context.log.info(f"{listing.resource_type} {id}: Klaviyo has it no more; marked deleted")
+            context.log.info(f"{listing.resource_type} {id} no longer exists in Klaviyo; marked deleted")
     yield buffer.batch(windowed=False)

@@ -1,4 +1,4 @@
-"""What hangs on an entity's objects, on its way into the next batch: records as frames, with what each parent named."""
+"""Collects the children of an entity's objects for the next batch: their rows, and the child ids of each parent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, Obs
 
 
 class ChildBuffer:
-    """The children of a batch's objects. Of a parent that came more than once, the latest observation counts."""
+    """The children of a batch's objects. If a parent was read more than once, the latest observation counts."""
 
     def __init__(self, entity: str, kinds: Iterable[ChildKind]) -> None:
         self._tables = list(_tables(entity, kinds))
@@ -25,7 +25,7 @@ class ChildBuffer:
         return sum(len(seen.records) for parents in self._seen.values() for _, seen in parents.values())
 
     def add(self, record: Record, observed_at: datetime) -> None:
-        """Take the children of this object, and theirs."""
+        """Add the children of this object, and their children."""
         for table, parents in self._seen.items():
             seen = record.children.get(table)
             if seen is None:
@@ -37,7 +37,7 @@ class ChildBuffer:
                 self.add(child, observed_at)
 
     def take(self) -> list[Children]:
-        """What has been added, parents before their children; and nothing is pending any more."""
+        """Return what was added, parents before their children, and empty the buffer."""
         taken = []
         for kind, table in self._tables:
             parents, self._seen[kind.table] = self._seen[kind.table], {}
@@ -49,12 +49,12 @@ class ChildBuffer:
 
 
 def tag_pairs(entity: str) -> ChildTable:
-    """Where the tags of this entity's objects stand."""
+    """The table of the tags of this entity's objects."""
     return ChildTable(OBJECT_TAGS.table, entity, OBJECT_TAGS.parent_column, "tag_id", {"entity": entity})
 
 
 def child_tables(listing: Listing) -> list[ChildTable]:
-    """The tables of everything that hangs on this entity's objects, parents before their children."""
+    """The tables of all children of this entity's objects, parents before their children."""
     if listing is TAGS:
         return [ChildTable(OBJECT_TAGS.table, TAGS.entity, "tag_id", OBJECT_TAGS.parent_column)]
     tags = [tag_pairs(listing.entity)] if listing.entity in TAGGED else []

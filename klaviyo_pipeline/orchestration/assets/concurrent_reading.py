@@ -1,8 +1,8 @@
 """Reads several listings concurrently.
 
-A listing's pages hang on one another's cursors, so a single one is as slow as its answers; independent ones are
-read by a thread each. Pages arrive through a queue of bounded length, so that fetching runs ahead of writing only so
-far, and memory stays the same however long the listings are.
+Each page of a listing contains the cursor of the next one, so the pages of one listing are read one after the other.
+Separate listings are read by a thread each. The pages go through a queue of bounded length, so memory does not grow
+with the length of the listings.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ CONCURRENT_LISTINGS = 8
 QUEUED_PAGES = 8
 
 STOP_SECONDS = 3.0
-"""How long readers that are in the middle of a request are waited for; what they still bring is dropped."""
+"""How long to wait for threads with an open request when the reading ends early. Their pages are dropped."""
 
 
 @dataclass(frozen=True)
 class Item(Generic[Task, Page]):
-    """A page of a task, or (`page` None) word that the task has ended."""
+    """A page of a task, or, with `page` None, the end of the task."""
 
     task: Task
     page: Page | None
@@ -36,9 +36,9 @@ class Item(Generic[Task, Page]):
 def read_concurrently(
     tasks: Sequence[Task], read: Callable[[Task], Iterator[Page]], *, workers: int, stop: threading.Event
 ) -> Iterator[Item[Task, Page]]:
-    """Every page of every task, in order within a task; the first error of any of them ends all.
+    """Every page of every task, in order within each task. The first error of a task is raised and ends all tasks.
 
-    `stop` is set when the reading ends early, so that a thread that waits for its turn gives up.
+    If the reading ends early, `stop` is set, so that threads waiting for the rate limit give up.
     """
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
     for task in tasks:

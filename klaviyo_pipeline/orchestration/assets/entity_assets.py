@@ -1,7 +1,7 @@
-"""The four entity assets, from one factory: every object whose `updated` fell in a window, window by window.
+"""The factory of the four entity assets, which sync every object whose `updated` is in a window.
 
-A run over a range of windows reads each listing once for the whole range, however many windows it has, in a few
-chunks (`chunks`).
+A run over a range of windows reads the listings of the whole range in a few chunks (see `planning.chunks`), whatever
+the number of windows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from datetime import datetime
 import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.listing_pages import Page
@@ -28,19 +29,19 @@ from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.windows import Window, entity_windows
 
 BATCH_ROWS = 4_000
-"""Rows in one transaction: several megabytes of JSON, and less than Postgres keeps of a temporary table in memory."""
+"""Rows in one transaction: several megabytes of JSON, which fit into Postgres's memory for temporary tables."""
 
 WARNINGS_IN_LOG = 10
 
 COLUMN_PRECEDENCE = {"campaigns": {"channel": CHANNELS}}
-"""Columns of which several answers may be true: a campaign stands in the listing of each of its channels."""
+"""Columns whose value depends on the listing, and which value wins: a campaign is in the listing of each channel."""
 
 
 @dataclass
 class ParseWarnings:
-    """What was odd about the objects of a run: the first few in its log, the rest as a count.
+    """The parse warnings of a run. The first few are logged, the others only counted.
 
-    An attribute that Klaviyo drops is missing from every object, and each line is an event of Dagster's.
+    If Klaviyo drops an attribute, every object has a warning, and each log line is an event in Dagster's storage.
     """
 
     context: dg.AssetExecutionContext
@@ -53,15 +54,16 @@ class ParseWarnings:
                 self.context.log.warning(problem)
 
     def sum_up(self) -> None:
-        """Say how many there were, in the log and in the materialization."""
-        self.context.add_asset_metadata({"oddities": self.total})
+        """Report the total in the log and in the materialization."""
+        self.context.add_asset_metadata({"parse_warnings": self.total})
         if self.total > WARNINGS_IN_LOG:
-            self.context.log.warning(f"{self.total - WARNINGS_IN_LOG} more oddities like these; the rows are stored")
+            more = counted(self.total - WARNINGS_IN_LOG, "more parse warning")
+            self.context.log.warning(f"{more}; all rows are stored")
 
 
 @dataclass
 class RowBuffer:
-    """Rows on their way into the next batch, and what hangs on them."""
+    """The rows of the next batch, with their children and tags."""
 
     listing: Listing
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -109,8 +111,8 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             "dagster/table_name": f"{account.slug}.{listing.entity}",
         },
         description=(
-            f"The latest state of every {listing.resource_type}, one row each, by the window that its `updated` fell "
-            f"in; every earlier state is in `{account.slug}.{listing.entity}_history`."
+            f"The latest state of every {listing.resource_type}, one row each. A window contains the objects whose "
+            f"`updated` is in it. Earlier states are in `{account.slug}.{listing.entity}_history`."
         ),
     )
     @cache_signature
@@ -138,14 +140,14 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
 def read_windows(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, windows: Sequence[Window]
 ) -> Iterator[Batch]:
-    """Batches of every object updated in these contiguous windows; a chunk's last batch completes its windows."""
+    """Batches of every object updated in these contiguous windows. The last batch of a chunk completes its windows."""
     chunks = _chunks(session, listing, windows)
     buffer, parse_warnings = RowBuffer(listing), ParseWarnings(context)
     tasks = [(chunk, query) for chunk in chunks for query in chunk.queries]
     done = 0
     context.log.info(
-        f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
-        f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listing queries"
+        f"{counted(len(windows), 'window')} from {windows[0].start:%Y-%m-%d %H:%M} to "
+        f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, read by {len(tasks)} listing quer{'y' if len(tasks) == 1 else 'ies'}"
     )
 
     def read(task: tuple[Chunk, ListingQuery]) -> Iterator[Page]:
@@ -161,8 +163,8 @@ def read_windows(
                 yield buffer.batch(chunk.complete())
                 done += len(chunk.windows)
                 context.log.info(
-                    f"{chunk.windows[0].key} to {chunk.windows[-1].key} synced ({chunk.requests} requests): "
-                    f"{done} of {len(windows)} windows"
+                    f"{chunk.windows[0].key} to {chunk.windows[-1].key} synced with "
+                    f"{counted(chunk.requests, 'request')}: {done} of {counted(len(windows), 'window')}"
                 )
         if buffer.is_full:
             yield buffer.batch()
@@ -170,8 +172,8 @@ def read_windows(
 
 
 def _chunks(session: Session, listing: Listing, windows: Sequence[Window]) -> list[Chunk]:
-    """The chunks of these windows. A listing is only split where its cursors name objects: splits are sorted by time,
-    in which any other cursor may pass over an object. Their first page tells.
+    """The chunks of these windows. A listing is only split if its cursors point to objects, which its first page shows.
+    Splits are sorted by time, and another kind of cursor could skip an object there.
     """
     now = session.now()
     chunks = list(chunks_of(listing, windows, now))

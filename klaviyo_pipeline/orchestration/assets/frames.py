@@ -30,7 +30,7 @@ def record_frame(
 ) -> pd.DataFrame:
     """One row for each record, with `observed_at` and, for windowed loads, the index of its window.
 
-    `deleted_at` is empty: what a listing or a lookup shows exists.
+    `deleted_at` is NULL: an object that a listing or a lookup returns exists.
     """
     series: dict[str, Any] = {
         column.name: _series([row[column.name] for row in rows], _DTYPES[column.kind]) for column in columns
@@ -43,7 +43,7 @@ def record_frame(
 
 
 def table_frame(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    """Rows as a frame of Python objects: figures stay the exact Decimals that they were read as."""
+    """Rows as a frame of Python objects, so that numbers stay exact Decimals."""
     return pd.DataFrame([[row[name] for name in names] for row in rows], columns=pd.Index(names), dtype=object)
 
 

@@ -1,6 +1,6 @@
-"""The full listings of an entity, page by page, with the tags of its objects where the key may see them.
+"""The full listings of an entity, page by page, with the tags of its objects if the key has access to them.
 
-Including tags may need the scope `tags:read` besides the entity's own; a key without it must not lose the entity.
+Tags may require the scope `tags:read` besides the entity's own scope. Without it, the entity is synced without tags.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
@@ -22,7 +23,7 @@ Queries = tuple[ListingQuery, ListingQuery]
 
 @dataclass
 class FullListing:
-    """One reading of everything that an entity's listings show. `untold` counts objects without a word on tags."""
+    """One reading of all listings of an entity. `untold` counts the objects that Klaviyo returned without tags data."""
 
     session: Session
     listing: Listing
@@ -31,13 +32,13 @@ class FullListing:
 
     @property
     def why_not_tags(self) -> str | None:
-        """Why the key cannot see the tags; None while nothing is known against it."""
+        """Why the key has no access to the tags; None if it has, or if no request has failed yet."""
         if isinstance(self._refusal, MissingScope):
             return f"the key lacks {', '.join(self._refusal.scopes)}"
         return None if self._refusal is None else str(self._refusal)
 
     def pages(self) -> Iterator[Page]:
-        """Every page of every listing; the listings concurrently. Raises `Forbidden` where the entity itself is."""
+        """Every page of every listing, read concurrently. Raises `Forbidden` if the key has no access to the entity."""
         tagged, now = self._tagged, self.session.now()
         queries = list(zip(self.listing.queries(None, None, now), tagged.queries(None, None, now), strict=True))
         for item in read_concurrently(queries, self._read, workers=CONCURRENT_LISTINGS, stop=self.session.stop):
@@ -46,12 +47,13 @@ class FullListing:
                 yield item.page
 
     def metadata(self) -> Mapping[str, str]:
-        """What became of the tags, for a materialization; nothing where the objects carry none."""
+        """Materialization metadata about the tags; empty if the entity has no tags."""
         if self._tagged is self.listing:
             return {}
         if self.why_not_tags:
-            return {"tags": f"not asked: {self.why_not_tags}"}
-        return {"tags": f"not told of {self.untold} objects: theirs stay as they were" if self.untold else "asked"}
+            return {"tags": f"not requested: {self.why_not_tags}"}
+        missing = f"missing for {counted(self.untold, 'object')}: theirs are left unchanged"
+        return {"tags": missing if self.untold else "requested"}
 
     @property
     def _tagged(self) -> Listing:
@@ -69,7 +71,7 @@ class FullListing:
                     raise
                 refusal, refused = error, error.attempts
         pages = self.session.client.pages(self.listing, plain)
-        # Only an answer without tags tells that it was the tags that were refused.
+        # Only if the request succeeds without tags is it clear that the tags were forbidden, and not the entity.
         first = next(pages)
         self._refusal = refusal
         yield replace(first, requests=first.requests + refused)

@@ -1,4 +1,4 @@
-"""Lookup by id, database first: the table, then the API for what it lacks, and what that brought is stored."""
+"""Lookup by id: first in the table, then in the API. Objects that the API returns are stored."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ class Lookup:
 
     @cached_property
     def repository(self) -> EntityRepository:
-        """The entity's; one for all objects, since each reads the catalog."""
+        """The entity's repository, shared by all lookups, because making one reads the database's catalog."""
         return repository(self.session.engine, self.session.account.slug, self.listing)
 
     def get(self, id: str) -> Row | None:
-        """The row of this id; asked of Klaviyo, and stored, where the table lacks it. None where nobody has it."""
+        """The row of this id. If the table lacks it, it is fetched and stored. None if Klaviyo lacks it too."""
         row = self.repository.get(id)
         if row is None and self.repository.absent([id]):
-            self.ask(id)
+            self.fetch(id)
             row = self.repository.get(id)
         return row
 
     def fill(self, ids: Sequence[str]) -> tuple[int, int]:
-        """Fetch those of `ids` that the table lacks; return how many were stored, and how many Klaviyo lacks too."""
+        """Fetch the `ids` that the table lacks. Return how many were stored and how many were not found (404)."""
         stored = missed = 0
         for id in self.repository.absent(ids):
-            if self.ask(id):
+            if self.fetch(id):
                 stored += 1
             else:
                 missed += 1
         return stored, missed
 
-    def ask(self, id: str) -> bool:
-        """Ask Klaviyo for this id and store the answer: the object, or that there is none."""
+    def fetch(self, id: str) -> bool:
+        """Fetch this id and store the object, or record that it does not exist. Return whether it exists."""
         found = self.session.client.get(self.listing, id)
         if found.record is None:
             if not self.repository.delete([id], found.observed_at):

@@ -1,4 +1,4 @@
-"""The metrics assets, from one factory: performance by object and day, computed from Postgres alone."""
+"""The factory of the metrics assets: performance by object and day, computed only from Postgres."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -26,7 +27,7 @@ from klaviyo_pipeline.windows import Window, report_windows
 
 DAYS_PER_BATCH = 31
 NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
-"""Neither the asset nor what it is computed from is being materialized; one condition for all accounts."""
+"""Neither the asset nor its dependencies are being materialized. All accounts share this one condition."""
 
 
 def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
@@ -44,12 +45,11 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         kinds={"postgres"},
         deps=[
             dg.AssetKey([account.slug, table.report]),
-            # The latest state of an object, whenever it changed: no window of it in particular.
+            # Metrics use the latest state of an object, whatever the window in which it changed.
             dg.AssetDep([account.slug, table.entity], partition_mapping=dg.LastPartitionMapping()),
         ],
-        # Off until the automation sensor is switched on. The object's own changes are left out: each would ask for
-        # every day anew, and names are refreshed by any run. A report that came while another run was about it stays
-        # to be handled.
+        # Off until the automation sensor is switched on. Changes of the entity are ignored: each would request all
+        # days again, and every run refreshes names anyway. A report that is synced during a run is handled after it.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
             .ignore(dg.AssetSelection.assets([account.slug, table.entity]))
@@ -62,8 +62,8 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             "dagster/table_name": f"{account.slug}.{table.name}",
         },
         description=(
-            f"One row per {table.key} and day from {table.report}: sums, rates from those sums, and the latest "
-            f"{', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
+            f"One row for each {table.key} and day of {table.report}: sums, rates computed from the sums, and the "
+            f"latest {', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
         ),
     )
     @cache_signature
@@ -83,9 +83,9 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             if not rows:
                 return
             try:
-                _show(context, warehouse, metrics, windows)
-            except Exception as error:  # the rows are there, and no picture is worth a failed run
-                context.log.warning(f"this run cannot be shown: {reason(error)}")
+                _add_preview(context, warehouse, metrics, windows)
+            except Exception as error:  # the rows are stored, so a missing preview does not fail the run
+                context.log.warning(f"this run has no preview: {reason(error)}")
 
         return Load(batches=batches(), windows=windows, on_synced=report_partitions(context), on_written=written)
 
@@ -93,7 +93,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
 
 
 class ReportLostRows(RuntimeError):
-    """The report's table lacks rows that its ledger counted: metrics computed from the rest would be wrong."""
+    """The report's table lacks rows that its ledger counted, so metrics computed from it would be wrong."""
 
 
 def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window]) -> None:
@@ -103,19 +103,22 @@ def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chun
         )
     if days:
         raise ReportLostRows(
-            f"{table.report} has other numbers of rows than its ledger counted on {len(days)} days, {days[0]} to "
-            f"{days[-1]}: it was changed by hand, emptied or restored. {table.name} stays as it is. Run "
+            f"{table.report} has a different number of rows than its ledger counted on "
+            f"{counted(len(days), 'day')}, {days[0]} to {days[-1]}. It was changed by hand, truncated or "
+            f"restored. {table.name} is left unchanged. Run "
             f"`klaviyo-pipeline sync {table.report} {table.name} --from {days[0]} --to {days[-1]} --force`."
         )
 
 
-def _show(context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metrics, windows: Sequence[Window]) -> None:
-    """Tell what the run computed, as a table and a chart.
+def _add_preview(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metrics, windows: Sequence[Window]
+) -> None:
+    """Add a table and a chart of the computed metrics to the materialization.
 
-    Metadata of a run is stored again with each of its partitions: a picture goes to the last one alone, which is the
-    one that the UI shows first.
+    Dagster stores the metadata of a run once for each partition. The preview is added only to the last partition,
+    which the UI shows first.
     """
-    # Drawing takes a second to import, and a code location should not wait for it.
+    # Imported here because it takes a second, which every load of the code location would take too.
     from klaviyo_pipeline.reporting.preview import chart, top_table
 
     subject = SUBJECTS[metrics.table.name]
@@ -147,10 +150,10 @@ def _compute(
     unreported = [window.key for window in chunk if window.start not in reported]
     if unreported:
         context.log.warning(
-            f"{len(unreported)} days have no {metrics.table.report} yet ({unreported[0]} to {unreported[-1]}): "
-            "their metrics stay missing until it is synced"
+            f"{metrics.table.report} is not synced for {counted(len(unreported), 'day')} "
+            f"({unreported[0]} to {unreported[-1]}), so these have no metrics yet"
         )
-    # A day's metrics are as final as the report they were computed from.
+    # The metrics of a day are as recent as the report that they were computed from.
     completes = [CompletedWindow(window, reported[window.start], 0) for window in chunk if window.start in reported]
     replaces = ReplaceRange("date", min(days), max(days), computed_at, days)
     return Batch(table_frame(rows, columns), completes, replaces)

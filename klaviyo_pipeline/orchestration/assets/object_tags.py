@@ -1,4 +1,4 @@
-"""The tags of objects, on their way into the next batch."""
+"""Collects the tags of objects for the next batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PAIR = (
 )
 
 UNSEEN = datetime(1970, 1, 1, tzinfo=UTC)
-"""When a tag of which nothing but its id is known counts as observed: any true observation is later."""
+"""Observation time of a tag of which only the id is known. Every real observation is later and replaces it."""
 
 
 class TagBuffer:
-    """The tags of a batch's objects. Of an object that came more than once, the latest observation counts."""
+    """The tags of a batch's objects. If an object was read more than once, the latest observation counts."""
 
     def __init__(self, entity: str) -> None:
         self._entity = entity
@@ -32,7 +32,7 @@ class TagBuffer:
         return sum(len(observed.ids) for observed in self._observed.values())
 
     def add(self, record: Record, observed_at: datetime) -> None:
-        """Take the tags of this object, if the answer tells them."""
+        """Add the tags of this object, if the response contains them."""
         seen = record.children.get(OBJECT_TAGS.table)
         if seen is None:
             return
@@ -44,8 +44,10 @@ class TagBuffer:
                 self._tags[tag.id] = tag.values, observed_at
 
     def take(self) -> list[Children]:
-        """What has been added; and nothing is pending any more. A tag that is named and did not come along is
-        written with its id alone, where the table lacks it: the listing of the tags brings its name.
+        """Return what was added, and empty the buffer.
+
+        If the response contains only the id of a tag, and the table lacks the tag, it is stored with the id alone. The
+        census of the tags adds its name.
         """
         observed, tags = self._observed, self._tags
         self._observed, self._tags = {}, {}

@@ -1,4 +1,4 @@
-"""The performance page as an asset: the metrics of the last days as one HTML file, written anew after each of them."""
+"""The performance page as an asset: the metrics of the last days as one HTML file, written again after each update."""
 
 from datetime import UTC
 
@@ -17,13 +17,13 @@ FOLDER = STATE_DIR / "reports"
 
 
 class ReportConfig(dg.Config):
-    """How many days the page covers, up to the last one whose figures are final."""
+    """The number of days that the page covers, up to the last day with final values."""
 
     days: int = DAYS
 
 
 def performance_report_asset(account: Account) -> dg.AssetsDefinition:
-    """The performance page of one account. A run of a later day writes another file."""
+    """The performance page of one account. Each period has its own file."""
 
     @dg.asset(
         name=PERFORMANCE_REPORT,
@@ -38,15 +38,15 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
             & ~dg.AutomationCondition.any_deps_in_progress()
         ),
         description=(
-            "One HTML page of the last days whose figures are final: key figures, charts, top flows, campaigns by "
-            "send day, forms, segments, and how fresh the data is. It lies below `.klaviyo/reports`."
+            "One HTML page about the last days with final values: key metrics, charts, top flows, campaigns by "
+            "send day, forms, segments, and data freshness. The file is written to `.klaviyo/reports`."
         ),
     )
     @cache_signature
     def performance_report(
         context: dg.AssetExecutionContext, config: ReportConfig, warehouse: Warehouse
     ) -> dg.MaterializeResult[None]:
-        # Drawing takes a second to import, and a code location should not wait for it.
+        # Imported here because it takes a second, which every load of the code location would take too.
         from klaviyo_pipeline.reporting.page import render, write
         from klaviyo_pipeline.reporting.preview import key_metrics_table
 

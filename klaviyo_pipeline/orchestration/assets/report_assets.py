@@ -1,13 +1,13 @@
-"""The report assets, from one factory: Klaviyo's own figures by day, as asked.
+"""The factory of the report assets: Klaviyo's own values by day.
 
-One request covers up to 59 days of a series, or a year of values, however many windows the run has; its days are
-replaced as a whole, in one transaction. Days on which nothing has a figure are not stored: whether an answer lists
-them depends on the span that was asked, and the ledger already says that the day was asked.
+One request covers up to 59 days of a series report, or a year of a values report, whatever the number of windows in the
+run. All its days are replaced in one transaction. Rows without a value other than zero are not stored, because whether
+Klaviyo returns them depends on the requested days. The ledger records that a day was requested.
 
-Campaigns have no series (the API offers values alone). Their figures count by the day of the send, so a campaign's
-values stand on the day that its send began. A send may go on for days: the request reaches past the span's ends to
-have all of it, and campaigns whose send began outside of the span are left to the span in which it did. Figures whose
-day is not known stand in `campaign_report_undated`.
+Campaigns have no series report, only a values report. It counts a campaign by the day of the send, so its values are
+stored under the day on which the send began. A send may take days, so the request covers some days before and after the
+chunk. Campaigns whose send began outside of the chunk belong to another chunk. Values without a known day are stored in
+`campaign_report_undated`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,19 +22,18 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
-from klaviyo_pipeline.klaviyo.reports import (
-    VALUES,
-)
+from klaviyo_pipeline.klaviyo.reports import VALUES
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
 from klaviyo_pipeline.orchestration.assets.report_fetcher import (
     ReportFetcher,
     ReportResult,
-    has_figures,
+    has_values,
     named,
     whole_sends,
 )
@@ -52,15 +51,15 @@ from klaviyo_pipeline.postgres.write.staging import WINDOW
 from klaviyo_pipeline.windows import Window, contiguous_ranges, report_windows
 
 MOST_METRICS = 3
-"""Metrics that a report is asked with in one run: those that give nothing cost requests of the daily quota."""
+"""The most conversion metrics that one run tries for a report: each costs a request of the daily quota."""
 
 
 class DaysLeftOut(RuntimeError):
-    """Klaviyo's answers lack days that were asked for."""
+    """Klaviyo's responses lack days that were requested."""
 
 
 class WrongTimezone(RuntimeError):
-    """The windows are not days of the account: a report would count figures under the wrong day."""
+    """The windows are not days of the account's time zone, so values would be stored under the wrong day."""
 
 
 def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
@@ -77,7 +76,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
         deps=[
-            # The rows' objects, whenever they last changed: no window of theirs in particular.
+            # Rows refer to the latest state of their objects, whatever the window in which these changed.
             dg.AssetDep([account.slug, spec.listing.entity], partition_mapping=dg.LastPartitionMapping())
         ],
         metadata={
@@ -87,7 +86,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
         },
         description=(
             f"Klaviyo's {spec.report.name} report: every statistic by {', '.join(spec.report.keys)} and day, as "
-            "Klaviyo states it. Figures may change for days, so the trailing days are asked again."
+            "Klaviyo returns it. Klaviyo restates values for some days, so schedules sync the trailing days again."
         ),
     )
     @cache_signature
@@ -109,7 +108,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
 def _read(
     context: dg.AssetExecutionContext, session: Session, spec: ReportAsset, windows: Sequence[Window]
 ) -> Iterator[Batch]:
-    """The report's batches; a metric that Klaviyo gives no figures at all for is passed over for the next one."""
+    """The report's batches. If Klaviyo refuses the report for a conversion metric, the next metric is tried."""
     if not spec.report.needs_conversion_metric:
         yield from _Reading(context, session, spec, windows, None).batches()
         return
@@ -118,31 +117,29 @@ def _read(
         metric = chosen_metric(session, spec)
         context.log.info(f"conversion metric {metric.id}: {metric.how}")
         context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
-        if override or not _without_values(session, spec):
+        if override or not _refused_metrics(session, spec):
             with session.engine.begin() as connection:
                 remember_conversion_metric(connection, session.account.slug, metric.id)
         try:
-            # The first request tells whether the metric will do: nothing has been written by then.
+            # Klaviyo refuses a metric at the first request, before anything is written.
             yield from _Reading(context, session, spec, windows, metric).batches()
             return
         except ConversionMetricIneligible as refused:
             if override or not metrics_left:
                 raise
-            context.log.warning(f"the conversion metric {metric.id} is passed over: {refused}")
+            context.log.warning(f"trying another conversion metric than {metric.id}: {refused}")
 
 
 def chosen_metric(session: Session, spec: ReportAsset) -> ConversionMetric:
-    """The conversion metric that the account's reports are asked with; another one where this report has no figures at
-    all for it."""
-    passed_over = _without_values(session, spec)
-    return find_conversion_metric(session.client, session.account.conversion_metric_id, passed_over)
+    """The conversion metric of the account's reports; another one if Klaviyo refuses this report for it."""
+    return find_conversion_metric(session.client, session.account.conversion_metric_id, _refused_metrics(session, spec))
 
 
-def _without_values(session: Session, spec: ReportAsset) -> frozenset[str]:
-    """The metrics that Klaviyo gives no figure of this report for."""
+def _refused_metrics(session: Session, spec: ReportAsset) -> frozenset[str]:
+    """The conversion metrics for which Klaviyo refuses every statistic of this report."""
     with session.engine.connect() as connection:
-        in_table = refusals_of(connection, session.account.slug, spec.report.name)
-    return frozenset(one.metric_id for one in in_table if one.statistics >= frozenset(spec.report.statistics))
+        refusals = refusals_of(connection, session.account.slug, spec.report.name)
+    return frozenset(one.metric_id for one in refusals if one.statistics >= frozenset(spec.report.statistics))
 
 
 @dataclass(frozen=True)
@@ -155,80 +152,81 @@ class _Reading:
     windows: Sequence[Window]
     metric: ConversionMetric | None
     without_day: set[str] = field(default_factory=set)
-    """Campaigns that have figures and no send time."""
+    """Campaigns with values but without a send time."""
 
     @property
     def metric_id(self) -> str | None:
         return self.metric.id if self.metric is not None else None
 
     def batches(self) -> Iterator[Batch]:
-        """The batches of each request's span: one, unless the answer leaves days out. Raises `DaysLeftOut` at the end
-        for those."""
-        api_checks = ReportFetcher(self.context, self.session, self.spec.report, self.metric)
+        """The batches of each chunk: one, unless the result lacks days. Then `DaysLeftOut` is raised at the end."""
+        fetcher = ReportFetcher(self.context, self.session, self.spec.report, self.metric)
         counted = 0
         left_out = frozenset[date]()
         for first in range(0, len(self.windows), self.spec.days_per_request):
             chunk = self.windows[first : first + self.spec.days_per_request]
-            answer = api_checks.answer(_day(chunk[0]), _day(chunk[-1]))
-            left_out |= answer.left_out
+            result = fetcher.fetch(_day(chunk[0]), _day(chunk[-1]))
+            left_out |= result.left_out
             sent = self.session.count.sent_to(*self._endpoints)
-            yield from self._batches(chunk, answer, sent - counted)
-            counted = sent if answer.days else counted
-            self._log_progress(chunk, len(answer.rows), done=first + len(chunk))
+            yield from self._batches(chunk, result, sent - counted)
+            counted = sent if result.days else counted
+            self._log_progress(chunk, len(result.rows), done=first + len(chunk))
         if left_out:
             raise DaysLeftOut(
-                f"Klaviyo's {self.spec.report.name} report leaves out {named(left_out)}, asked again too; they "
-                "stay missing, and the other days are stored. Run again later; if the account is younger than these "
-                "days, set KLAVIYO_START_DATE."
+                f"Klaviyo's {self.spec.report.name} report lacks {named(left_out)}, also when requested again. These "
+                "days stay missing; the other days are stored. Sync again later. If the account is younger than these "
+                "days, set a later KLAVIYO_START_DATE."
             )
 
     def _log_progress(self, chunk: Sequence[Window], rows: int, done: int) -> None:
-        of = len(self.windows)
-        requests = ceil((of - done) / self.spec.days_per_request)
+        total = len(self.windows)
+        requests = ceil((total - done) / self.spec.days_per_request)
         left = time_left(self.spec.report.endpoint, requests, self.session.account.rate_scale)
-        self.context.log.info(f"{chunk[0].key} to {chunk[-1].key}, {rows:,} rows: {done} of {of} days{left}")
+        self.context.log.info(
+            f"{chunk[0].key} to {chunk[-1].key}, {counted(rows, 'row')}: {done} of {counted(total, 'day')}{left}"
+        )
 
     @property
     def _endpoints(self) -> set[str]:
         return {self.spec.report.endpoint.name, VALUES[self.spec.report.entity].endpoint.name}
 
-    def _batches(self, chunk: Sequence[Window], answer: ReportResult, requests: int) -> Iterator[Batch]:
-        """A batch for each unbroken run of days that the answer is for: only these are replaced."""
-        self._fill([row[self.spec.report.keys[0]] for row in answer.rows])
-        dated = list(self._dated(self._born(answer.rows)))
-        for run in contiguous_ranges(chunk, [window for window in chunk if _day(window) in answer.days]):
-            days = {_day(window): self.windows.index(window) for window in run}
-            requested = {"conversion_metric_id": self.metric_id, "observed_at": answer.asked_at}
+    def _batches(self, chunk: Sequence[Window], result: ReportResult, requests: int) -> Iterator[Batch]:
+        """A batch for each range of days without a gap that the result covers. Only these days are replaced."""
+        self._fetch_missing([row[self.spec.report.keys[0]] for row in result.rows])
+        dated = list(self._dated(self._since_creation(result.rows)))
+        for covered in contiguous_ranges(chunk, [window for window in chunk if _day(window) in result.days]):
+            days = {_day(window): self.windows.index(window) for window in covered}
+            requested = {"conversion_metric_id": self.metric_id, "observed_at": result.asked_at}
             rows = [{**row, "date": day, **requested, WINDOW: days[day]} for row, day in dated if day in days]
             completes = [
-                CompletedWindow(window, answer.asked_at, requests if place == 0 else 0)
-                for place, window in enumerate(run)
+                CompletedWindow(window, result.asked_at, requests if place == 0 else 0)
+                for place, window in enumerate(covered)
             ]
             requests = 0
             prepare = None
             if not isinstance(self.spec.report, SeriesReport):
                 undated = [{**row, **requested} for row, day in dated if day is None]
-                reach = whole_sends(_day(chunk[0]), _day(chunk[-1]), self.session.account.today(answer.asked_at))
-                prepare = partial(self._settle, undated, ReplaceRange("date", *reach, answer.asked_at))
+                reach = whole_sends(_day(chunk[0]), _day(chunk[-1]), self.session.account.today(result.asked_at))
+                prepare = partial(self._settle, undated, ReplaceRange("date", *reach, result.asked_at))
             yield Batch(
                 table_frame(rows, frame_columns(self.spec)),
                 completes,
-                ReplaceRange("date", min(days), max(days), answer.asked_at, days),
+                ReplaceRange("date", min(days), max(days), result.asked_at, days),
                 ReportContext(
                     self.metric_id,
                     self.session.identity.timezone,
                     self.session.identity.currency,
-                    sorted(answer.refused),
+                    sorted(result.refused),
                 ),
                 prepare=prepare,
             )
 
     def _settle(self, undated: Sequence[Mapping[str, Any]], chunk: ReplaceRange, connection: sa.Connection) -> None:
-        """Have every figure of a campaign stand once, before the figures of a span are replaced."""
+        """Make sure that each value of a campaign is stored once, before the rows of a chunk are replaced."""
         moved = self._campaign_days.settle(connection)
         if moved:
             self.context.log.warning(
-                f"the send day of {len(moved)} campaigns has changed, and their figures are moved: {', '.join(moved)}"
+                f"values moved to another day, because the send day of these campaigns has changed: {', '.join(moved)}"
             )
         self._campaign_days.keep_undated(connection, undated, chunk)
 
@@ -236,16 +234,16 @@ class _Reading:
     def _campaign_days(self) -> CampaignDays:
         return CampaignDays(self.session.account.slug, self.session.account.timezone)
 
-    def _fill(self, ids: Sequence[str]) -> None:
-        """Bring the objects that the report names and the table lacks, so that the metrics know their names."""
+    def _fetch_missing(self, ids: Sequence[str]) -> None:
+        """Fetch objects of the report that the entity's table lacks, so that the metrics have their names."""
         stored, missed = Lookup(self.session, self.spec.listing).fill(sorted({id for id in ids if id}))
         if stored or missed:
             self.context.log.info(
-                f"{stored} {self.spec.listing.entity} were looked up and stored, {missed} Klaviyo has no more"
+                f"looked up missing {self.spec.listing.entity}: {stored} stored, {missed} not found (404)"
             )
 
     def _dated(self, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], date | None]]:
-        """Each row with its day: the series' own, or the day that the campaign's send began."""
+        """Each row with its day: the day of the series, or the day on which the campaign's send began."""
         if isinstance(self.spec.report, SeriesReport):
             yield from ((row, row["date"]) for row in rows)
             return
@@ -254,25 +252,25 @@ class _Reading:
             sent = self._campaign_days.sent(connection)
         for id in sorted({row[key] for row in rows} - sent.keys() - self.without_day):
             name = f"campaign {id}" if id else "a group without a campaign id"
-            self.context.log.warning(f"{name} has figures but no send time; they stand in {UNDATED}")
+            self.context.log.warning(f"{name} has values but no send time; the values are stored in {UNDATED}")
             self.without_day.add(id)
         self.context.add_asset_metadata({"campaigns_without_day": sorted(self.without_day)})
         for row in rows:
             yield row, sent.get(row[key])
 
-    def _born(self, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """The rows but for levels of zero on days before their object was made: which of these an answer lists
-        depends on the span that was asked.
+    def _since_creation(self, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """The rows without levels of zero on days before their object was created. Which of these rows a response
+        contains depends on the requested days.
         """
         if not self.spec.report.by_use.levels:
             return rows
         key = self.spec.report.keys[0]
-        made = Lookup(self.session, self.spec.listing).repository.moments(
+        created = Lookup(self.session, self.spec.listing).repository.moments(
             "created_at", list({row[key] for row in rows})
         )
-        days = {id: self.session.account.today(moment) for id, moment in made.items()}
+        days = {id: self.session.account.today(moment) for id, moment in created.items()}
         return [
-            row for row in rows if row["date"] >= days.get(row[key], row["date"]) or has_figures(row, self.spec.report)
+            row for row in rows if row["date"] >= days.get(row[key], row["date"]) or has_values(row, self.spec.report)
         ]
 
 
@@ -281,7 +279,7 @@ def _day(window: Window) -> date:
 
 
 def frame_columns(spec: ReportAsset) -> tuple[str, ...]:
-    """What a frame of this report holds."""
+    """The columns of a frame of this report."""
     metric = ("conversion_metric_id",) if spec.report.needs_conversion_metric else ()
     return (
         *spec.report.keys,

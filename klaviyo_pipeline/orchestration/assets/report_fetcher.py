@@ -1,8 +1,8 @@
-"""What Klaviyo answers when it is asked for a span of a report's days, and for which of the days it is an answer.
+"""Fetches days of a report, and determines which of the days the response covers.
 
-A series says in `date_times` which days it shows. A day that is not among them is not simply a day without figures: it
-is asked for again, together with the others that were left out. Where Klaviyo leaves it out once more, as it may for
-days before the account existed, the values report is asked: only if that has no figures either, there are none. Any
+A series report lists its days in `date_times`. A requested day that is not among them may still have values. So all
+missing days are requested again. Klaviyo may leave them out again, for example days before the account existed. Then
+the values report is requested for them. Only if that has no values either, the day counts as a day without values. Any
 other day stays missing.
 """
 
@@ -22,14 +22,14 @@ from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import LONGEST_SEND, VALUES, body
-from klaviyo_pipeline.orchestration.assets.allowed_statistics import given
+from klaviyo_pipeline.orchestration.assets.allowed_statistics import fetch_allowed
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
 RETRIES = 2
-"""How often a span is asked again when a cursor expires between its pages."""
+"""How often a report is requested again when a cursor expires between its pages."""
 
 GAPS_REQUESTED = 3
-"""Unbroken runs of left-out days whose values are asked for: each is a request of the daily quota."""
+"""The most ranges of left-out days for which the values report is requested. Each costs a request of a daily quota."""
 
 
 Row = dict[str, Any]
@@ -37,11 +37,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What came for a span: every row of its days with a figure, one for each key and day.
+    """The rows of the requested days that have values, one row for each key and day.
 
-    `days` are those that it is an answer for; `left_out` are days that have ended and are not among them. A day that
-    is still open and not shown yet is in neither. `refused` are statistics that Klaviyo does not give for the
-    conversion metric; they are None in the rows.
+    `days` are the days that the result covers. `left_out` are days that have ended and that it does not cover. A day
+    that has not ended, and is not in the response yet, is in neither. `refused` are statistics that Klaviyo refuses
+    for the conversion metric; they are None in the rows.
     """
 
     asked_at: datetime
@@ -53,7 +53,7 @@ class ReportResult:
 
 @dataclass(frozen=True)
 class ReportFetcher:
-    """Asks for spans of one report."""
+    """Fetches days of one report."""
 
     context: dg.AssetExecutionContext
     session: Session
@@ -61,82 +61,82 @@ class ReportFetcher:
     metric: ConversionMetric | None
     _reported: set[str] = field(default_factory=set)
 
-    def answer(self, first: date, last: date) -> ReportResult:
-        """The answer for these days, both ends included; another request for what the first one left out."""
+    def fetch(self, first: date, last: date) -> ReportResult:
+        """The result for these days, both ends included. Days that the response leaves out are requested again."""
         wanted = frozenset(_days(first, last))
         begin = max(first, self.report.first_day or first)
         if last < begin:
             return ReportResult(self.session.now(), [], wanted)
         if not isinstance(self.report, SeriesReport):
             since, until = whole_sends(begin, last, self.session.account.today(self.session.now()))
-            return replace(self._ask(self.report, since, until), days=wanted)
-        fetched = self._ask(self.report, begin, last)
-        answer = replace(fetched, days=(wanted & fetched.days) | frozenset(day for day in wanted if day < begin))
-        today = self.session.account.today(fetched.asked_at)
-        left_out = frozenset(day for day in wanted - answer.days if day < today)
-        return self._retried(answer, left_out) if left_out else answer
+            return replace(self._fetch(self.report, since, until), days=wanted)
+        response = self._fetch(self.report, begin, last)
+        result = replace(response, days=(wanted & response.days) | frozenset(day for day in wanted if day < begin))
+        today = self.session.account.today(response.asked_at)
+        left_out = frozenset(day for day in wanted - result.days if day < today)
+        return self._retried(result, left_out) if left_out else result
 
-    def _retried(self, answer: ReportResult, left_out: frozenset[date]) -> ReportResult:
+    def _retried(self, result: ReportResult, left_out: frozenset[date]) -> ReportResult:
         first, last = min(left_out), max(left_out)
         self.context.log.warning(
-            f"the {self.report.name} report leaves out {named(left_out)}: asked again from {first} to {last}"
+            f"the {self.report.name} report lacks {named(left_out)}: requesting {first} to {last} again"
         )
-        again = self._unless_refused(self.report, first, last) or ReportResult(answer.asked_at, [], frozenset())
+        again = self._unless_rejected(self.report, first, last) or ReportResult(result.asked_at, [], frozenset())
         found = left_out & again.days
-        empty = self._without_values(left_out - found)
+        empty = self._days_without_values(left_out - found)
         return replace(
-            answer,
-            rows=answer.rows + [row for row in again.rows if row["date"] in found],
-            days=answer.days | found | empty,
+            result,
+            rows=result.rows + [row for row in again.rows if row["date"] in found],
+            days=result.days | found | empty,
             left_out=left_out - found - empty,
-            refused=answer.refused | again.refused,
+            refused=result.refused | again.refused,
         )
 
-    def _without_values(self, days: frozenset[date]) -> frozenset[date]:
-        """Those of these days that the values report has no figures for."""
+    def _days_without_values(self, days: frozenset[date]) -> frozenset[date]:
+        """The days for which the values report has no values."""
         empty = frozenset[date]()
         for gap in _gaps(days)[:GAPS_REQUESTED]:
-            answer = self._unless_refused(VALUES[self.report.entity], gap[0], gap[-1])
-            if answer is not None and not any(has_figures(row, self.report) for row in answer.rows):
-                self.context.log.warning(f"Klaviyo has no figures for {named(frozenset(gap))}")
+            result = self._unless_rejected(VALUES[self.report.entity], gap[0], gap[-1])
+            if result is not None and not any(has_values(row, self.report) for row in result.rows):
+                self.context.log.warning(f"Klaviyo has no values for {named(frozenset(gap))}")
                 empty |= frozenset(gap)
         return empty
 
-    def _unless_refused(self, report: Report, first: date, last: date) -> ReportResult | None:
-        """The answer; None where Klaviyo refuses the question."""
+    def _unless_rejected(self, report: Report, first: date, last: date) -> ReportResult | None:
+        """The result; None if Klaviyo rejects the request."""
         try:
-            return self._ask(report, first, last)
-        except BadRequest as refused:
-            self.context.log.warning(f"Klaviyo refuses to be asked for {first} to {last} alone: {refused}")
+            return self._fetch(report, first, last)
+        except BadRequest as rejected:
+            self.context.log.warning(f"Klaviyo rejects the request for {first} to {last}: {rejected}")
             return None
 
-    def _ask(self, report: Report, first: date, last: date) -> ReportResult:
-        """The answer with every statistic that Klaviyo gives."""
+    def _fetch(self, report: Report, first: date, last: date) -> ReportResult:
+        """The result with every statistic that Klaviyo allows."""
         metric = self.metric
         if metric is None:
-            return self._pages_again(report, body(report, first, last), frozenset())
+            return self._read_pages(report, body(report, first, last), frozenset())
 
-        def ask(left_out: frozenset[str]) -> ReportResult:
-            return self._pages_again(report, body(report, first, last, metric.id, left_out=left_out), left_out)
+        def fetch(left_out: frozenset[str]) -> ReportResult:
+            return self._read_pages(report, body(report, first, last, metric.id, left_out=left_out), left_out)
 
         unwanted = frozenset() if metric.counts else frozenset(report.about_conversions)
-        answer, refused = given(self.session, report, metric.id, ask, unwanted)
+        result, refused = fetch_allowed(self.session, report, metric.id, fetch, unwanted)
         if refused:
-            self._tell_refused(refused_words(report, metric.id, refused))
-        return replace(answer, refused=refused)
+            self._warn_refused(refused_words(report, metric.id, refused))
+        return replace(result, refused=refused)
 
-    def _tell_refused(self, words: str) -> None:
+    def _warn_refused(self, words: str) -> None:
         if words in self._reported:
             return
         self._reported.add(words)
         self.context.log.warning(
-            f"{words}: they stay empty, and the other statistics are stored. Set KLAVIYO_CONVERSION_METRIC_ID to a "
-            "metric that Klaviyo gives them for; for this one, sync asks for them again tomorrow, or with --force."
+            f"{words}: they are stored as NULL, the other statistics as returned. Set KLAVIYO_CONVERSION_METRIC_ID to "
+            "a metric that Klaviyo returns them for. For this one, sync requests them again tomorrow, or with --force."
         )
         self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._reported))})
 
-    def _pages_again(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:
-        """The pages, from the first again when a cursor expires between them."""
+    def _read_pages(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:
+        """The result of all pages. If a cursor expires, reading starts again at the first page."""
         for attempt in range(RETRIES + 1):
             try:
                 return self._pages(report, request, left_out)
@@ -149,15 +149,15 @@ class ReportFetcher:
         asked_at: datetime | None = None
         days: frozenset[date] | None = None
         pages = list[list[Row]]()
-        # What was not asked for is not kept, should it come all the same.
+        # Values of statistics that were not requested are dropped.
         nothing = dict.fromkeys(left_out)
         for page in self.session.client.report_pages(report, request):
             asked_at = asked_at or page.observed_at
-            # A day that one page leaves out is not known of the groups on that page.
+            # A day counts only if every page has it: each page contains other groups.
             days = page.days if days is None else days & page.days
             for name in [*page.unknown, *(name for name in page.missing if name not in left_out)]:
-                self.context.log.warning(f"the statistic {name} is not as declared; what there is is kept")
-            pages.append([row for row in (one | nothing for one in page.rows) if self._is_shown(row)])
+                self.context.log.warning(f"the statistic {name} differs from its declaration; its data is kept")
+            pages.append([row for row in (one | nothing for one in page.rows) if self._is_stored(row)])
         assert asked_at is not None
         assert days is not None
         rows = added_up(report, pages)
@@ -165,25 +165,25 @@ class ReportFetcher:
             rows = [row for row in rows if row["date"] in days]
         return ReportResult(asked_at, rows, days)
 
-    def _is_shown(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row says something: a figure, or a level, which is known at zero, too."""
-        return has_figures(row, self.report) or any(row[name] is not None for name in self.report.by_use.levels)
+    def _is_stored(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row has values. A level of zero is a value too."""
+        return has_values(row, self.report) or any(row[name] is not None for name in self.report.by_use.levels)
 
 
-def has_figures(row: Mapping[str, Any], report: Report) -> bool:
-    """Whether any figure of the row is another than zero."""
+def has_values(row: Mapping[str, Any], report: Report) -> bool:
+    """Whether any statistic of the row is not zero."""
     others = row[OTHER_STATISTICS]
-    amounts = [*(row[name] for name in report.statistics), *(others.values() if others else ())]
-    return any(isinstance(figure, Decimal | int) and figure != 0 for figure in amounts)
+    values = [*(row[name] for name in report.statistics), *(others.values() if others else ())]
+    return any(isinstance(value, Decimal | int) and value != 0 for value in values)
 
 
 def whole_sends(first: date, last: date, today: date) -> tuple[date, date]:
-    """The days to ask for, to have all figures of the campaigns whose send began on these."""
+    """The days to request to get all values of campaigns whose send began from `first` to `last`."""
     return first - LONGEST_SEND, min(last + LONGEST_SEND, max(last, today))
 
 
 def named(days: frozenset[date]) -> str:
-    """The days, the first few by name."""
+    """The first few days, and the number of the others."""
     days_text = ", ".join(map(str, sorted(days)[:5]))
     return days_text if len(days) <= 5 else f"{days_text} and {len(days) - 5} more"
 
@@ -193,7 +193,7 @@ def _days(first: date, last: date) -> list[date]:
 
 
 def _gaps(days: frozenset[date]) -> list[list[date]]:
-    """The days as unbroken runs, in order."""
+    """The days as ranges without a gap, in order."""
     gaps: list[list[date]] = []
     for day in sorted(days):
         if gaps and day - gaps[-1][-1] == timedelta(days=1):

@@ -1,8 +1,8 @@
-"""Every check as Dagster's, for one account.
+"""Builds Dagster's asset checks of one account.
 
-The checks of an asset that read Postgres alone are one step, which runs after the asset wherever the asset runs. A
-check that asks Klaviyo is a step of its own, in a job of its own: it yields nothing in a run that materializes
-assets, so that a sync or a backfill never spends the quota of reports on it.
+All checks of an asset that read only Postgres form one step, which runs after the asset in every run of the asset.
+Each check that calls Klaviyo's API is a step of its own, and all of them are in a job of their own. In a run that
+materializes assets it yields no result, so that a sync or a backfill never spends the quota of reports on checks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class ApiCheck:
-    """A check that asks Klaviyo, as data."""
+    """A check that calls Klaviyo's API, as data."""
 
     asset: str
     name: str
@@ -45,7 +45,7 @@ class ApiCheck:
 
 
 def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
-    """The checks that read Postgres alone, by asset."""
+    """The checks that read only Postgres, by asset."""
     hourly = account.sync_window == "hourly"
     found: dict[str, tuple[Check, ...]] = {}
     for listing in ENTITIES.values():
@@ -76,7 +76,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
 
 
 def api_checks() -> list[ApiCheck]:
-    """The checks that ask Klaviyo."""
+    """The checks that call Klaviyo's API."""
     return [
         *(
             ApiCheck(
@@ -100,12 +100,12 @@ def api_checks() -> list[ApiCheck]:
 
 
 def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that read Postgres alone."""
+    """The keys of the checks that read only Postgres."""
     return [_key(account, asset, check.name) for asset, found in database_checks(account).items() for check in found]
 
 
 def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that ask Klaviyo."""
+    """The keys of the checks that call Klaviyo's API."""
     return [_key(account, check.asset, check.name) for check in api_checks()]
 
 
@@ -120,7 +120,7 @@ def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 
 
 def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
-    """The checks that hold back what is computed from their asset."""
+    """The checks whose failure keeps downstream assets from running."""
     blocking = {
         asset: [check for check in checks if check.blocking] for asset, checks in database_checks(account).items()
     }
@@ -129,7 +129,7 @@ def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 
 @contextmanager
 def check_context(engine: sa.Engine, account: Account, asset: str) -> Iterator[CheckContext]:
-    """One asset in one snapshot of the database, in a transaction that cannot write."""
+    """The context of one asset: one snapshot of the database, in a read-only transaction."""
     with snapshot(engine) as connection:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
         yield CheckContext(connection, account, asset, now)
@@ -161,7 +161,7 @@ def _api_step(account: Account, check: ApiCheck) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"{account.slug}__{check.asset}_{check.name}",
         specs=[spec],
-        # Optional outputs: a run that materializes assets may leave the check out.
+        # This makes the output optional, so that a run that materializes assets can skip the check.
         can_subset=True,
         pool=f"{account.slug}_api",
     )
@@ -170,7 +170,7 @@ def _api_step(account: Account, check: ApiCheck) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:
         if context.job_def.asset_layer.selected_asset_keys:
-            context.log.debug(f"not asked while assets are materialized; job {account.slug}_reconcile asks")
+            context.log.debug(f"API check skipped in a run that materializes assets: run job {account.slug}_reconcile")
             return
         with klaviyo.session(account, warehouse) as session, check_context(session.engine, account, check.asset) as ctx:
             yield _result(key, check.name, check.examine(ctx, session), session.count.requests)

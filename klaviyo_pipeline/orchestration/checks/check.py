@@ -1,4 +1,4 @@
-"""What a check is, what it looks at, and what it comes to."""
+"""A check, its context and its outcome."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 Outcome = Literal["passed", "warning", "error"]
 
 NAMED = 5
-"""How many of the objects at fault a text names."""
+"""How many of the affected objects a message lists."""
 
 NAME_LENGTH = 40
 
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """What a check came to. `found` is what was seen and, where something is wrong, what to do about it.
+    """The outcome of a check. `found` says what the check found and, if something is wrong, what to do.
 
-    `metadata` holds plain values: counts, names of objects.
+    `metadata` contains plain values, such as counts and names of objects.
     """
 
     outcome: Outcome
@@ -39,20 +39,21 @@ def passed(found: str, **metadata: Any) -> CheckOutcome:
 
 
 def warning(found: str, **metadata: Any) -> CheckOutcome:
-    """Something that a person should look at; the data may be used."""
+    """Something that you should look into. The data can be used."""
     return CheckOutcome("warning", found, metadata)
 
 
 def error(found: str, **metadata: Any) -> CheckOutcome:
-    """The data is wrong, or some of it is missing."""
+    """The data is wrong or incomplete."""
     return CheckOutcome("error", found, metadata)
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """One asset of one account, as a check looks at it: in one snapshot of the database, at `now` (its clock, UTC).
+    """What a check reads: one asset of one account, in one snapshot of the database.
 
-    `asset` is the asset's name, and except for a census that of its table.
+    `asset` is the asset's name. Except for a census, it is also the name of the table. `now` is the database's clock
+    (UTC).
     """
 
     connection: sa.Connection
@@ -70,14 +71,14 @@ class CheckContext:
         return self._targets[name]
 
     def view(self, name: str, columns: Sequence[str]) -> sa.TableClause:
-        """A view or table of the account's schema of which these columns are wanted."""
+        """A view or table of the account's schema, with the columns to read."""
         return sa.table(name, *(sa.column(column) for column in columns), schema=self.account.slug)
 
     def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         return self.connection.execute(query).all()
 
     def release(self) -> None:
-        """End the transaction: none stays open while Klaviyo is asked. What is read after it is another snapshot."""
+        """End the transaction, so that none stays open during API calls. Later reads use a new snapshot."""
         self.connection.rollback()
 
     def day_of(self, moment: sa.ColumnElement[Any]) -> sa.ColumnElement[date]:
@@ -87,7 +88,7 @@ class CheckContext:
 
 @dataclass(frozen=True)
 class Check:
-    """A check as data. A `blocking` one that comes to an error keeps what is downstream of the asset from running."""
+    """A check as data. If a `blocking` check ends in an error, the assets downstream do not run."""
 
     name: str
     description: str
@@ -95,19 +96,14 @@ class Check:
     blocking: bool = False
 
 
-def counted(number: int, what: str) -> str:
-    """ "1 flow", "1,200 flows": `what` is the singular, of which the plural ends in s."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def shortened(name: object) -> str:
-    """The beginning of a name that somebody made long."""
+    """The name, cut after `NAME_LENGTH` characters."""
     text = str(name)
     return text if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]}…"
 
 
 def some(names: Iterable[object], total: int | None = None) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of the others."""
     every = [str(name) for name in names]
     more = (len(every) if total is None else total) - len(every[:NAMED])
     return ", ".join(every[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""Schema drift: attributes and statistics that Klaviyo shows and the declarations do not know, and the other way round.
+"""Schema drift: Klaviyo returns attributes or statistics that are not declared, or omits declared ones.
 
-Nothing is lost by drift: `raw` keeps every attribute of every object, `other_statistics` every statistic of every row.
-It tells that there is something to declare.
+Drift loses no data: `raw` keeps every attribute of every object, and `other_statistics` every undeclared statistic.
+These checks report what you may want to declare.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report
@@ -17,7 +18,6 @@ from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     shortened,
@@ -26,31 +26,31 @@ from klaviyo_pipeline.orchestration.checks.check import (
 )
 
 KEPT_IN_RAW = {"campaigns": ("audiences", "send_options", "send_strategy", "tracking_options")}
-"""Attributes that Klaviyo's OpenAPI description (revision 2026-07-15) lists and that have no column of their own."""
+"""Attributes of Klaviyo's OpenAPI description (revision 2026-07-15) that have no column of their own."""
 
 
 def drift_checks(listing: Listing) -> tuple[Check, ...]:
-    """The checks of what one entity's objects are made of."""
+    """The checks of one entity's attributes."""
     return (
         Check(
             "attributes_are_known",
-            "Klaviyo shows no attribute that the declarations do not know; a new one is kept in `raw`.",
+            "Klaviyo returns no undeclared attribute. A new attribute is kept in `raw`.",
             lambda ctx: attributes_are_known(ctx, listing),
         ),
         Check(
             "attributes_are_there",
-            "Each object has every attribute that a column is read from; without it the column is null.",
+            "Each object has every attribute that a column is read from. If one is missing, its column is NULL.",
             lambda ctx: attributes_are_there(ctx, listing),
         ),
     )
 
 
 def report_drift_checks(report: Report) -> tuple[Check, ...]:
-    """The check of what one report's rows are made of."""
+    """The check of one report's statistics."""
     return (
         Check(
             "statistics_are_known",
-            f"Klaviyo shows no statistic that the declarations do not know; a new one is kept in `{OTHER_STATISTICS}`.",
+            f"Klaviyo returns no undeclared statistic. A new statistic is kept in `{OTHER_STATISTICS}`.",
             lambda ctx: statistics_are_known(ctx, report),
         ),
     )
@@ -79,8 +79,8 @@ def attributes_are_known(ctx: CheckContext, listing: Listing) -> CheckOutcome:
         return passed("every attribute is declared")
     sample = some(f"{shortened(row.name)} (in {row.objects:,}, such as {row.example})" for row in unknown)
     return warning(
-        f"Klaviyo shows {counted(len(unknown), 'attribute')} of {ctx.asset} that the declarations do not know: "
-        f"{sample}. They are kept in raw->'attributes'; declare a column if you need one.",
+        f"Klaviyo returns {counted(len(unknown), 'undeclared attribute')} of {ctx.asset}: {sample}. The values are "
+        "kept in raw->'attributes'. Declare a column if you need one.",
         unknown={row.name: row.objects for row in unknown},
     )
 
@@ -103,12 +103,12 @@ def statistics_are_known(ctx: CheckContext, report: Report) -> CheckOutcome:
     if not unknown:
         return passed("every statistic is declared")
     sample = some(
-        f"{shortened(row.name)} (in {counted(row.rows, 'row')}, such as of {row.example}, last on {row.last})"
+        f"{shortened(row.name)} (in {counted(row.rows, 'row')}, such as {row.example}, last on {row.last})"
         for row in unknown
     )
     return warning(
-        f"Klaviyo shows {counted(len(unknown), 'statistic')} of {ctx.asset} that the declarations do not know: {sample}"
-        f". They are kept in {OTHER_STATISTICS}; declare a column if you need one.",
+        f"Klaviyo returns {counted(len(unknown), 'undeclared statistic')} of {ctx.asset}: {sample}. The values are "
+        f"kept in {OTHER_STATISTICS}. Declare a column if you need one.",
         unknown={row.name: row.rows for row in unknown},
     )
 
@@ -134,7 +134,7 @@ def attributes_are_there(ctx: CheckContext, listing: Listing) -> CheckOutcome:
         return passed("every object has every attribute that a column is read from")
     sample = "; ".join(f"{row.name}, missing in {some(row.ids[:NAMED], row.objects)}" for row in missing)
     return error(
-        f"objects of {ctx.asset} lack {counted(len(missing), 'attribute')}, and have null in its column: {sample}. "
-        "Read Klaviyo's change log for KLAVIYO_REVISION, and see whether the attribute has another name now.",
+        f"objects of {ctx.asset} lack {counted(len(missing), 'attribute')} that columns are read from, so the columns "
+        f"are NULL: {sample}. Read Klaviyo's changelog for KLAVIYO_REVISION to see whether an attribute was renamed.",
         missing={row.name: row.objects for row in missing},
     )

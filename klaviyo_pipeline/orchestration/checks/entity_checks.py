@@ -1,4 +1,4 @@
-"""Checks of the entity tables: the rows, their history, and how long ago everything was listed."""
+"""Checks of the entity tables: the rows, their history, and the age of the last census."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Column
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     some,
@@ -21,7 +21,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
 from klaviyo_pipeline.postgres.schema.tables import VALID_FROM, VALID_TO
 
 CENSUS_AGE = timedelta(hours=48)
-"""A census runs daily: two missed ones are worth a word."""
+"""A census runs daily. The check warns after two missed ones."""
 
 _JSON_KINDS = {"text": "string", "bool": "boolean"}
 
@@ -31,12 +31,12 @@ def entity_checks(listing: Listing) -> tuple[Check, ...]:
     return (
         Check(
             "columns_match_raw",
-            "Each row's id, texts and flags are those of the object in its `raw`.",
+            "The id and the text and boolean columns of each row match the object in its `raw`.",
             lambda ctx: columns_match_raw(ctx, listing),
         ),
         Check(
             "history_is_unbroken",
-            "Each earlier state ends in the moment in which the next begins, and the last is the row in the table.",
+            "Each earlier state of an object ends when the next one begins, and the last state is the table's row.",
             history_is_unbroken,
         ),
     )
@@ -47,23 +47,24 @@ def census_checks(listing: Listing) -> tuple[Check, ...]:
     return (
         Check(
             "census_is_fresh",
-            "The last complete census is younger than two days: only a census sees flips, deletes and null times.",
+            "The last complete census is less than two days old. Only a census detects archive flips, deletes, and "
+            "objects without an `updated` time.",
             lambda ctx: census_is_fresh(ctx, listing),
         ),
     )
 
 
 def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
-    """An attribute that could not be read is null in its column, and kept in `raw`: that is no fault."""
+    """An attribute that could not be parsed is NULL in its column and kept in `raw`. That is not an error."""
     table = ctx.target().table
     differs = [table.c.raw["id"].astext.is_distinct_from(table.c.id)]
     differs += [_differs(table, column) for column in listing.columns if _is_attribute(column)]
     ids = ctx.connection.execute(sa.select(table.c.id).where(sa.or_(*differs)).order_by(table.c.id)).scalars().all()
     if not ids:
-        return passed("every row says what its object says")
+        return passed("columns match raw in every row")
     return error(
-        f"{counted(len(ids), 'row')} of {ctx.asset} do not say what their raw object says: {some(ids)}. Run "
-        f"`klaviyo-pipeline sync {ctx.asset}_census`; if they stay, something else writes to the table.",
+        f"columns differ from raw in {counted(len(ids), 'row')} of {ctx.asset}: {some(ids)}. Run "
+        f"`klaviyo-pipeline sync {ctx.asset}_census`. If the difference stays, something else writes to the table.",
         rows=len(ids),
     )
 
@@ -71,15 +72,15 @@ def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
 def history_is_unbroken(ctx: CheckContext) -> CheckOutcome:
     history = ctx.view(f"{ctx.asset}_history", ["id", VALID_FROM, VALID_TO])
     following = sa.func.lead(history.c.valid_from).over(partition_by=history.c.id, order_by=history.c.valid_from)
-    spans = sa.select(history.c.id, history.c.valid_to, following.label("following")).subquery()
-    query = sa.select(spans.c.id).where(spans.c.valid_to.is_distinct_from(spans.c.following)).distinct()
+    states = sa.select(history.c.id, history.c.valid_to, following.label("following")).subquery()
+    query = sa.select(states.c.id).where(states.c.valid_to.is_distinct_from(states.c.following)).distinct()
     ids = sorted(ctx.connection.execute(query).scalars())
     if not ids:
-        return passed("every object's states follow one another without a gap")
+        return passed("the states of every object follow each other without a gap")
     return error(
-        f"the history of {counted(len(ids), 'object')} of {ctx.asset} has gaps, overlaps or no present state: "
-        f"{some(ids)}. Rows of {ctx.asset}_superseded are only ever added: look for what else writes to it, or to "
-        f"{ctx.asset}.",
+        f"the history of {counted(len(ids), 'object')} of {ctx.asset} has gaps, overlaps or no current state: "
+        f"{some(ids)}. The pipeline only ever adds rows to {ctx.asset}_superseded: find out what else writes to it or "
+        f"to {ctx.asset}.",
         objects=len(ids),
     )
 
@@ -96,12 +97,12 @@ def census_is_fresh(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     failed = f"; the last attempt failed: {every[0].error}" if every and every[0].status == "failed" else ""
     remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
     if complete is None:
-        return warning(f"there is no complete census of {listing.entity} yet{failed}: {remedy}")
+        return warning(f"{listing.entity} has no complete census yet{failed}: {remedy}")
     age = ctx.now - complete
     if age > CENSUS_AGE or failed:
         hours = age.total_seconds() / 3600
         return warning(f"the last complete census of {listing.entity} is {hours:.0f} h old{failed}: {remedy}")
-    return passed(f"the last complete census began at {complete:%Y-%m-%d %H:%M} UTC")
+    return passed(f"the last complete census started at {complete:%Y-%m-%d %H:%M} UTC")
 
 
 def _is_attribute(column: Column) -> bool:

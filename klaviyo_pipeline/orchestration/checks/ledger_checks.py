@@ -1,4 +1,4 @@
-"""Checks of the ledger: whether an asset's windows are whole, in their places, synced, and of today."""
+"""Checks of the ledger: whether an asset's windows are without gaps and overlaps, synced, and recent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     some,
@@ -21,7 +21,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 LATE = timedelta(hours=36)
-"""A day's window is asked within hours of its end: by then the next day's is due."""
+"""A day's window is synced within hours of its end. After 36 hours, the next day's window is due."""
 
 LATE_HOURLY = timedelta(hours=6)
 
@@ -34,59 +34,61 @@ def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
     return (
         Check(
             "windows_do_not_overlap",
-            "No two windows of the ledger share a moment, and each is one of the account's windows: a day counted "
-            "twice, or cut in another zone, is told here.",
+            "No two windows of the ledger overlap, and each is one of the account's windows. Windows of another time "
+            "zone, and days that are counted twice, fail this check.",
             windows_do_not_overlap,
         ),
         Check(
             "windows_have_no_gaps",
-            "Each window of the ledger ends where the next begins: nothing between two synced windows was never asked.",
+            "Each window of the ledger ends where the next begins, so that no time between two windows was left out.",
             windows_have_no_gaps,
         ),
         Check(
             "windows_have_not_failed",
-            "No window is without data because its last attempt failed.",
+            "No window is without data because every attempt to sync it failed.",
             windows_have_not_failed,
         ),
         Check(
             "synced_through_is_fresh",
-            f"Everything is synced, without a gap, up to {_age(late)} ago or later (a warning), {_age(VERY_LATE)} ago "
-            "or later (an error). It counts what the data reaches up to, not when a run last succeeded.",
+            f"Data is synced without a gap up to at most {_age(late)} ago (else a warning) or {_age(VERY_LATE)} ago "
+            "(else an error). What counts is the end of the last window, not the time of the last successful run.",
             lambda ctx: synced_through_is_fresh(ctx, late),
         ),
     )
 
 
 def windows_do_not_overlap(ctx: CheckContext) -> CheckOutcome:
-    spans = _spans(ctx)
-    overlapping = ctx.rows(sa.select(spans).where(spans.c.window_end > spans.c.following).order_by(spans.c.window_end))
+    windows = _windows(ctx)
+    overlapping = ctx.rows(
+        sa.select(windows).where(windows.c.window_end > windows.c.following).order_by(windows.c.window_end)
+    )
     if overlapping:
         return error(
-            f"{counted(len(overlapping), 'window')} of {ctx.asset} overlap the next one: "
-            f"{some(_seen(row.window_start) for row in overlapping)}. {_RESET_WINDOWS}",
+            f"{counted(len(overlapping), 'overlap')} between windows of {ctx.asset}: "
+            f"{some(_utc(row.window_start) for row in overlapping)}. {_RESET_WINDOWS}",
             windows=len(overlapping),
         )
     strays = _strays(ctx)
     if strays:
         return error(
-            f"{counted(len(strays), 'window')} of {ctx.asset} are not as the account's windows are cut: "
-            f"{some(_seen(start) for start in strays)}. {_RESET_WINDOWS}",
+            f"{counted(len(strays), 'window')} of {ctx.asset} that do not match the account's time zone and window "
+            f"size: {some(_utc(start) for start in strays)}. {_RESET_WINDOWS}",
             windows=len(strays),
         )
-    return passed("every window is one of the account's, and none overlaps another")
+    return passed("all windows match the account's time zone and window size, and none overlap")
 
 
 def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
-    spans = _spans(ctx)
-    gaps = ctx.rows(sa.select(spans).where(spans.c.window_end < spans.c.following).order_by(spans.c.window_end))
+    windows = _windows(ctx)
+    gaps = ctx.rows(sa.select(windows).where(windows.c.window_end < windows.c.following).order_by(windows.c.window_end))
     if not gaps:
-        return passed("the windows follow one another")
+        return passed("no gaps between windows")
     zone = ctx.account.zone
-    sample = some(f"{_seen(row.window_end)} to {_seen(row.following)}" for row in gaps)
+    sample = some(f"{_utc(row.window_end)} to {_utc(row.following)}" for row in gaps)
     first = gaps[0].window_end.astimezone(zone).date()
     last = (gaps[-1].following.astimezone(zone) - timedelta(microseconds=1)).date()
     return warning(
-        f"{counted(len(gaps), 'gap')} between the windows of {ctx.asset} were never asked: {sample}. Run "
+        f"{counted(len(gaps), 'gap')} between windows of {ctx.asset}, never synced: {sample}. Run "
         f"`klaviyo-pipeline sync {ctx.asset} --from {first} --to {last}`.",
         gaps=len(gaps),
     )
@@ -101,11 +103,11 @@ def windows_have_not_failed(ctx: CheckContext) -> CheckOutcome:
     )
     failed = ctx.rows(query)
     if not failed:
-        return passed("no window is failed")
+        return passed("no failed windows")
     return error(
-        f"{counted(len(failed), 'window')} of {ctx.asset} were never synced, and the last attempt failed: "
-        f"{some(_seen(row.window_start) for row in failed)}; the last reason: {failed[-1].error}. "
-        f"`klaviyo-pipeline sync {ctx.asset}` asks for them again.",
+        f"{counted(len(failed), 'window')} of {ctx.asset} never synced because the last attempt failed: "
+        f"{some(_utc(row.window_start) for row in failed)}. Last error: {failed[-1].error}. "
+        f"Run `klaviyo-pipeline sync {ctx.asset}` to retry.",
         windows=len(failed),
     )
 
@@ -116,22 +118,24 @@ def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
     through: datetime | None = ctx.connection.execute(query).scalar_one_or_none()
     remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
     if through is None:
-        return warning(f"no window of {ctx.asset} was ever synced: {remedy}")
+        return warning(f"{ctx.asset} was never synced: {remedy}")
     age = ctx.now - through
     found = f"{ctx.asset} is synced through {through:%Y-%m-%d %H:%M} UTC"
     if age <= late:
         return passed(found)
-    judged = error if age > VERY_LATE else warning
-    return judged(
-        f"{found}, {_age(age)} ago: {remedy}, or switch on its schedule", hours=round(age / timedelta(hours=1))
+    outcome = error if age > VERY_LATE else warning
+    return outcome(
+        f"{found}, {_age(age)} ago: {remedy} or switch on its schedule", hours=round(age / timedelta(hours=1))
     )
 
 
-_RESET_WINDOWS = "Run `klaviyo-pipeline reset-windows`, then sync again: rows stay, every window is asked again."
+_RESET_WINDOWS = (
+    "Run `klaviyo-pipeline reset-windows`, then sync again: rows are kept, and all windows are synced anew."
+)
 
 
-def _spans(ctx: CheckContext) -> sa.Subquery:
-    """Every window of the asset, with the start of the one that follows."""
+def _windows(ctx: CheckContext) -> sa.Subquery:
+    """Every window of the asset, with the start of the next one."""
     ledger = Ledger(ctx.account.slug, ctx.asset).table
     following = sa.func.lead(ledger.c.window_start).over(order_by=ledger.c.window_start)
     query = sa.select(ledger.c.window_start, ledger.c.window_end, following.label("following"))
@@ -139,7 +143,7 @@ def _spans(ctx: CheckContext) -> sa.Subquery:
 
 
 def _strays(ctx: CheckContext) -> Sequence[Any]:
-    """Starts of the ended windows since the start date that are not among those expected."""
+    """Starts of the ended windows since the start date that are not among the expected windows."""
     ledger = Ledger(ctx.account.slug, ctx.asset).table
     expected = ctx.view("expected_windows", ["entity", "window_start", "window_end"])
     ours = sa.select(expected).where(expected.c.entity == ctx.asset).cte()
@@ -159,7 +163,7 @@ def _strays(ctx: CheckContext) -> Sequence[Any]:
     return ctx.connection.execute(query).scalars().all()
 
 
-def _seen(moment: datetime) -> str:
+def _utc(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 

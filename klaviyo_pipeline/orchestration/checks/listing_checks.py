@@ -1,7 +1,7 @@
-"""A check that asks Klaviyo: whether every object that it lists now is in the table, with its time.
+"""An API check: whether every object that Klaviyo lists now is in the table, with its `updated` time.
 
-Costs what a census costs: a page of requests for every page of the full listing, and a few lookups by id where the
-two differ.
+It costs as much as a census: one request for each page of the full listing, and a few lookups by id where the two
+differ.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, Listing
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.orchestration.checks.check import CheckContext, CheckOutcome, counted, error, passed, some
+from klaviyo_pipeline.orchestration.checks.check import CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
 NAME = "listed_objects_exist"
 DESCRIPTION = (
-    "Every object that a full listing shows is in the table with the same `updated`, as far as it is synced: changes "
-    "since the last census and the last window are left out. Asks Klaviyo for the whole listing."
+    "Every object of a full listing is in the table with the same `updated`. Changes since the last census and the "
+    "last synced window are left out. Calls Klaviyo's API: one request for each page of the listing."
 )
 
 
 CHECKED_BY_ID = 20
-"""So many objects that differ are asked for once more: they may have changed while the listing was read."""
+"""Up to this many differing objects are looked up by id: they may have changed while the listing was read."""
 
 Times = Mapping[str, datetime | None]
 
 
 @dataclass(frozen=True)
-class StoredObjects:
-    """How far a table is known to go: all times before `census`, and those in [`first`, `through`).
+class CoveredTimes:
+    """The `updated` times that the table covers: all before `census`, and those in [`first`, `through`).
 
-    What changed within the last minute of either is left out: listings may be that late.
+    The last minute before `census` and before `through` is left out, because a listing may lag that much.
     """
 
     census: datetime | None
     first: datetime | None
     through: datetime | None
 
-    def holds(self, updated: datetime | None) -> bool:
-        """Whether an object with this `updated` has to be in the table. A time that is null tells nothing."""
+    def cover(self, updated: datetime | None) -> bool:
+        """Whether an object with this `updated` has to be in the table. An object without `updated` does not."""
         if updated is None:
             return False
         if self.census is not None and updated < self.census - NOW_MARGIN:
@@ -54,51 +55,51 @@ class StoredObjects:
 
 def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) -> CheckOutcome:
     """Compare ids and times with a listing that is read now."""
-    # In this order: what changes in between is then shown with a time that is not required to be held.
-    in_table = _stored(ctx, listing)
+    # The table is read first. An object that changes before the listing is read then has a time that is not covered.
+    covered = _covered(ctx, listing)
     table = ctx.target().table
     query = sa.select(table.c.id, table.c.updated_at, table.c.deleted_at)
     stored = {row.id: row for row in ctx.rows(query)}
     ctx.release()
     living: Times = {id: row.updated_at for id, row in stored.items() if row.deleted_at is None}
-    seen = _listed(session, listing)
-    required = {id: updated for id, updated in seen.items() if in_table.holds(updated)}
+    listed = _listed(session, listing)
+    required = {id: updated for id, updated in listed.items() if covered.cover(updated)}
     differing = {id: updated for id, updated in required.items() if id not in living or living[id] != updated}
     set_back = {id for id, updated in differing.items() if _is_set_back(living.get(id), updated)}
     suspects = {id: updated for id, updated in differing.items() if id not in set_back}
     if len(suspects) <= CHECKED_BY_ID:
-        suspects = _still_differing(session, listing, suspects, in_table, living)
+        suspects = _still_differing(session, listing, suspects, covered, living)
     missing = [id for id in suspects if id not in living]
     other = [id for id in suspects if id in living]
-    gone = [id for id in living if id not in seen]
+    gone = [id for id in living if id not in listed]
     if missing or other:
         return error(
-            f"of {counted(len(seen), 'listed object')}, {len(missing):,} are not in {ctx.asset} ({some(missing)}) "
-            f"and {len(other):,} have another time there ({some(other)}). Run "
+            f"{counted(len(listed), 'listed object')}: {len(missing):,} missing from {ctx.asset} ({some(missing)}), "
+            f"{len(other):,} with another `updated` time there ({some(other)}). Run "
             f"`klaviyo-pipeline sync {ctx.asset}_census`.",
-            listed=len(seen),
+            listed=len(listed),
             missing=len(missing),
             differing=len(other),
         )
     return passed(
-        f"all {len(required):,} of the {counted(len(seen), 'listed object')} that are synced are held; "
-        f"{len(gone):,} rows are listed no more, and {len(set_back):,} with an earlier time than before: the next "
-        "census brings both",
-        listed=len(seen),
+        f"{ctx.asset} contains all {len(required):,} of the {counted(len(listed), 'listed object')} that are due. The "
+        f"next census updates {counted(len(gone), 'row')} no longer listed and {counted(len(set_back), 'row')} listed "
+        "with an earlier `updated` time than before",
+        listed=len(listed),
         listed_no_more=len(gone),
         set_back=len(set_back),
     )
 
 
-def _is_set_back(in_table: datetime | None, updated: datetime | None) -> bool:
-    """Whether Klaviyo shows an earlier time than it once did: no time tells when it changed."""
-    return in_table is not None and updated is not None and updated < in_table
+def _is_set_back(stored: datetime | None, updated: datetime | None) -> bool:
+    """Whether Klaviyo returns an earlier `updated` than before. Then `updated` does not say when the object changed."""
+    return stored is not None and updated is not None and updated < stored
 
 
 def _still_differing(
-    session: Session, listing: Listing, suspects: Times, in_table: StoredObjects, living: Times
+    session: Session, listing: Listing, suspects: Times, covered: CoveredTimes, living: Times
 ) -> dict[str, datetime | None]:
-    """Those of the suspects that Klaviyo, asked by id, still shows as the table should have them and does not."""
+    """The suspects that still differ from the table after a lookup by id, and that the table has to contain."""
     found: dict[str, datetime | None] = {}
     for id in suspects:
         record = session.client.get(listing, id).record
@@ -106,7 +107,7 @@ def _still_differing(
             continue
         updated = _updated(record)
         as_stored = id in living and living[id] == updated
-        if in_table.holds(updated) and not as_stored and not _is_set_back(living.get(id), updated):
+        if covered.cover(updated) and not as_stored and not _is_set_back(living.get(id), updated):
             found[id] = updated
     return found
 
@@ -126,7 +127,7 @@ def _updated(record: Record) -> datetime | None:
     return updated
 
 
-def _stored(ctx: CheckContext, listing: Listing) -> StoredObjects:
+def _covered(ctx: CheckContext, listing: Listing) -> CoveredTimes:
     runs = ctx.view("census_runs", ["entity", "started_at", "status"])
     complete = sa.and_(runs.c.entity == listing.entity, runs.c.status == "complete")
     census = ctx.connection.execute(sa.select(sa.func.max(runs.c.started_at)).where(complete)).scalar_one()
@@ -135,4 +136,4 @@ def _stored(ctx: CheckContext, listing: Listing) -> StoredObjects:
     windows = ctx.view("sync_windows", ["entity", "status", "window_start"])
     synced = sa.and_(windows.c.entity == listing.entity, windows.c.status == "synced")
     first = ctx.connection.execute(sa.select(sa.func.min(windows.c.window_start)).where(synced)).scalar_one()
-    return StoredObjects(census, first, ctx.connection.execute(through).scalar_one_or_none())
+    return CoveredTimes(census, first, ctx.connection.execute(through).scalar_one_or_none())

@@ -1,4 +1,4 @@
-"""Checks of the metrics tables: whether they are their report's sums, and their rates can be rates."""
+"""Checks of the metrics tables: whether they equal the sums of their report, and whether rates are within bounds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed, some
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 NOISE = Decimal("0.000001")
-"""Counts arrive as floats with noise, so that all of them may come to a little more than all."""
+"""Klaviyo returns counts as floats with rounding noise, so a rate may be slightly above 1."""
 
 FRACTIONS = (
     "open_rate",
@@ -24,12 +25,12 @@ FRACTIONS = (
     "spam_complaint_rate",
     "close_rate",
 )
-"""Rates of which the upper number is a part of the lower: from 0 to 1."""
+"""Rates from 0 to 1: the numerator is a part of the denominator."""
 
 NOT_NEGATIVE = ("click_to_open_rate", "conversion_rate", "submit_rate")
-"""Rates that may exceed 1: a click is counted where images, and so the open, were blocked; a conversion where the
-delivery was never confirmed; a submit where an embedded form's view was not counted. Revenue per recipient and the
-like are no rates, and a segment may shrink, so neither is bounded."""
+"""Rates that may exceed 1. A click counts even if blocked images hid the open. A conversion counts even if the delivery
+was never confirmed. A submit counts even if the view of an embedded form did not. Columns such as revenue per recipient
+are not rates, and a segment may shrink, so these have no bounds."""
 
 
 def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
@@ -37,8 +38,8 @@ def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
     checks = [
         Check(
             "metrics_match_report",
-            f"For each {table.key.removesuffix('_id')} and day the sums equal those of {table.report}, exactly. Days "
-            "whose report was asked again since are left out: the next run computes them anew.",
+            f"For each {table.key.removesuffix('_id')} and day, the sums equal those of {table.report} exactly. Days "
+            "whose report was synced again later are left out: the next run computes them anew.",
             lambda ctx: metrics_match_report(ctx, table),
         )
     ]
@@ -62,11 +63,11 @@ def rates_within_bounds(ctx: CheckContext) -> CheckOutcome:
     query = sa.select(columns[key], columns.date, *(test.label(name) for name, test in wrong.items()))
     rows = ctx.rows(query.where(sa.or_(*wrong.values())).order_by(columns.date))
     if not rows:
-        return passed("every rate can be one")
+        return passed("all rates are within bounds")
     sample = some(f"{', '.join(n for n in wrong if getattr(row, n))} of {row[0]} on {row.date}" for row in rows)
     return error(
-        f"{counted(len(rows), 'row')} of {ctx.asset} have a rate that cannot be: {sample}. Rates are computed from the "
-        "report's sums: look at its checks.",
+        f"{counted(len(rows), 'row')} of {ctx.asset} with a rate out of bounds: {sample}. Rates are computed from the "
+        "sums of the report: see its checks.",
         rows=len(rows),
     )
 
@@ -88,7 +89,7 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
         .subquery()
     )
     same_key = sa.and_(ours.c[key] == sums.c[key], ours.c.date == sums.c.date)
-    # The key stands among what is compared, so that a row of nulls alone does not pass for none.
+    # The key is part of the comparison. Otherwise a row with only NULLs would equal a missing row.
     ours_is, sums_is = (sa.tuple_(*(side.c[name] for name in (key, *names))) for side in (ours, sums))
     query = (
         sa.select(
@@ -101,13 +102,13 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
     )
     rows = ctx.rows(query)
     if not rows:
-        return passed(f"every sum is {table.report}'s")
+        return passed(f"all sums match {table.report}")
     found: list[date] = [row.date for row in rows]
-    # From a report that lost its rows the metrics would be computed as nothing.
+    # If the report has lost its rows, it has to be synced first: metrics computed from it would be empty.
     lost = days_that_differ(ctx.connection, ctx.account, table.report, found[0], found[-1])
     assets = f"{table.report} {ctx.asset}" if lost else ctx.asset
     return error(
-        f"{counted(len(rows), 'row')} of {ctx.asset} differ from the sums of {table.report}: "
+        f"{counted(len(rows), 'row')} of {ctx.asset} not equal to the sums of {table.report}: "
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "
         f"Run `klaviyo-pipeline sync {assets} --from {found[0]} --to {found[-1]} --force`.",
         rows=len(rows),
@@ -115,7 +116,7 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
 
 
 def _computed_days(ctx: CheckContext, table: MetricsTable) -> sa.CTE:
-    """The days whose metrics sum up the report's latest answer."""
+    """The days whose metrics were computed from the latest report."""
     ledger = Ledger(ctx.account.slug, table.name).table
     computed, requested = ledger.alias("computed"), ledger.alias("asked")
     query = (

@@ -1,6 +1,6 @@
-"""A check that asks Klaviyo: whether the days of a report add up to what one values report says of their span.
+"""An API check: whether the days of a report add up to Klaviyo's values report over the same days.
 
-Costs one request (a page, where the answer has several) of the values report's own quota of 225 a day.
+It costs one request for each page of the values report, of that report's own quota of 225 requests a day.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.report_types import SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
-from klaviyo_pipeline.orchestration.assets.allowed_statistics import given
+from klaviyo_pipeline.orchestration.assets.allowed_statistics import fetch_allowed
 from klaviyo_pipeline.orchestration.assets.report_fetcher import whole_sends
 from klaviyo_pipeline.orchestration.checks.check import (
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     some,
@@ -35,14 +35,14 @@ from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
 
 NAME = "daily_sums_match_total"
 DESCRIPTION = (
-    "Over the last settled days, at most 30, the sums of the additive statistics equal Klaviyo's values report of the "
-    "whole span. Asks Klaviyo for that report: one request of its daily quota."
+    "Over the last settled days (at most 30), the sums of the additive statistics equal Klaviyo's values report over "
+    "the same days. Calls Klaviyo's API: one request of that report's daily quota."
 )
 
 LONGEST_SPAN = 30
 
 NOISE = Decimal("0.005")
-"""Figures arrive as floats with noise, and are summed here and there in another order."""
+"""Klaviyo returns floats with rounding noise, and adds them up in another order."""
 
 Key = tuple[str, ...]
 Values = Mapping[str, Decimal]
@@ -50,9 +50,9 @@ Values = Mapping[str, Decimal]
 
 @dataclass(frozen=True)
 class Span:
-    """Settled days without a gap, both ends inclusive, and the conversion metric that they were asked with.
+    """Settled days without a gap, both ends inclusive, and the conversion metric of their requests.
 
-    `refused` are statistics that Klaviyo did not give on one of the days.
+    `refused` contains the statistics that Klaviyo refused on at least one of the days.
     """
 
     first: date
@@ -62,22 +62,24 @@ class Span:
 
 
 def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsset) -> CheckOutcome:
-    """Compare the last settled days with one answer of the values report."""
+    """Compare the last settled days with one response of the values report."""
     span = settled_span(ctx, spec)
     if span is None:
-        return passed("no day is settled yet")
+        return passed("no settled days yet")
     stored = _stored(ctx, spec, span)
     sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(ctx)
     ctx.release()
     try:
-        sample, unknown, refused = _answer(session, spec, span)
+        totals, unknown, refused = _totals(session, spec, span)
     except ConversionMetricIneligible as ineligible:
         return warning(f"the days {span.first} to {span.last} cannot be compared: {ineligible}")
     dayless: dict[Key, Values] = {}
     if not isinstance(spec.report, SeriesReport):
-        dayless = {key: amounts for key, amounts in sample.items() if key[0] not in sent and any(amounts.values())}
-        # The answer reaches past the span.
-        sample = {key: one for key, one in sample.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last}
+        dayless = {key: values for key, values in totals.items() if key[0] not in sent and any(values.values())}
+        # The request covers more days than the span.
+        totals = {
+            key: values for key, values in totals.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last
+        }
     not_given = span.refused | refused
     names = [
         name
@@ -85,11 +87,11 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
         if name not in not_given and (not stored or any(name in row for row in stored.values()))
     ]
     differing = [
-        f"{name} of {'/'.join(filter(None, key))}: {ours:f} here, {theirs:f} in Klaviyo's"
-        for key in sorted({*stored, *sample})
+        f"{name} of {'/'.join(filter(None, key))}: {ours:f} in Postgres, {theirs:f} in Klaviyo"
+        for key in sorted({*stored, *totals})
         for name in names
         if abs(
-            (ours := stored.get(key, {}).get(name, Decimal())) - (theirs := sample.get(key, {}).get(name, Decimal()))
+            (ours := stored.get(key, {}).get(name, Decimal())) - (theirs := totals.get(key, {}).get(name, Decimal()))
         )
         > NOISE
     ]
@@ -97,7 +99,7 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     ids = sorted({key[0] for key in dayless})
     metadata = {
         "days": (span.last - span.first).days + 1,
-        "groups": len(sample),
+        "groups": len(totals),
         "unknown_statistics": unknown,
         "without_day": ids,
         "refused_statistics": sorted(not_given),
@@ -107,28 +109,28 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     if differing:
         metrics = spec.name.replace("_report", "_metrics")
         return error(
-            f"{counted(len(differing), 'sum')} of {days} differ from the {report.name} report: "
-            f"{some(differing)}. Klaviyo has restated settled days: see whether KLAVIYO_ATTRIBUTION_DAYS is the "
-            f"account's, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} --to {span.last} "
-            "--force`.",
+            f"{counted(len(differing), 'sum')} of {days} not equal to the {report.name} report: "
+            f"{some(differing)}. Klaviyo has restated settled days. Check that KLAVIYO_ATTRIBUTION_DAYS matches the "
+            f"account's attribution window, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} "
+            f"--to {span.last} --force`.",
             differing=len(differing),
             **metadata,
         )
     if dayless:
         values = [amounts["conversion_value"] for amounts in dayless.values() if "conversion_value" in amounts]
-        revenue = f", {sum(values, Decimal()):f} in conversion_value," if len(values) == len(dayless) else ""
+        revenue = f" ({sum(values, Decimal()):f} in conversion_value)" if len(values) == len(dayless) else ""
         return warning(
-            f"the days {days} add up to the {report.name} report, but for "
-            f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: "
-            f"{some(id or 'no id' for id in ids)}. Their figures{revenue} stand in {UNDATED}: look at them in "
-            f"Klaviyo{but}.",
+            f"the days {days} add up to the {report.name} report, except for "
+            f"{counted(len(ids), 'campaign')} without a send time, and so without a day: "
+            f"{some(id or 'no id' for id in ids)}. Their values{revenue} are stored in {UNDATED}. Check the campaigns "
+            f"in Klaviyo{but}.",
             **metadata,
         )
     return passed(f"the days {days} add up to the {report.name} report{but}", **metadata)
 
 
 def settled_span(ctx: CheckContext, spec: ReportAsset) -> Span | None:
-    """The last settled days, unbroken and asked with one metric; None where there are none."""
+    """The last settled days, without a gap and with one conversion metric; None if no day is settled."""
     earliest = spec.report.first_day or date.min
     days = ctx.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
     query = (
@@ -151,7 +153,7 @@ def settled_span(ctx: CheckContext, spec: ReportAsset) -> Span | None:
 
 
 def _stored(ctx: CheckContext, spec: ReportAsset, span: Span) -> dict[Key, Values]:
-    """The sums of the span by the report's keys; a statistic that is null on every day is left out."""
+    """The sums of the span by the report's keys. A statistic that is NULL on every day is left out."""
     table = ctx.target().table
     keys = [table.c[name] for name in spec.report.keys]
     query = (
@@ -162,14 +164,14 @@ def _stored(ctx: CheckContext, spec: ReportAsset, span: Span) -> dict[Key, Value
     return {_key(spec, row._mapping): _values(spec, row._mapping) for row in ctx.rows(query)}
 
 
-def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Values], Sequence[str], frozenset[str]]:
-    """Klaviyo's figures of the span by the report's keys, the statistics that the declarations do not know, and those
-    that Klaviyo refuses for the metric."""
+def _totals(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Values], Sequence[str], frozenset[str]]:
+    """Klaviyo's values over the span by the report's keys, the undeclared statistics, and the statistics that Klaviyo
+    refuses for the metric."""
     report, first, last = VALUES[spec.report.entity], span.first, span.last
     if not isinstance(spec.report, SeriesReport):
         first, last = whole_sends(first, last, session.account.today(session.now()))
 
-    def ask(left_out: frozenset[str]) -> tuple[dict[Key, Values], Sequence[str]]:
+    def fetch(left_out: frozenset[str]) -> tuple[dict[Key, Values], Sequence[str]]:
         request = body(report, first, last, span.metric_id, left_out=left_out)
         pages = list(session.client.report_pages(report, request))
         rows = added_up(report, [page.rows for page in pages])
@@ -177,9 +179,9 @@ def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, 
         return {_key(spec, row): _values(spec, row) for row in rows}, unknown
 
     if span.metric_id is None:
-        return *ask(frozenset()), frozenset()
-    answer, refused = given(session, report, span.metric_id, ask)
-    return *answer, refused
+        return *fetch(frozenset()), frozenset()
+    totals, refused = fetch_allowed(session, report, span.metric_id, fetch)
+    return *totals, refused
 
 
 def _days_of_sends(ctx: CheckContext) -> dict[str, date]:

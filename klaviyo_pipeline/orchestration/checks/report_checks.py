@@ -1,4 +1,4 @@
-"""Checks of the report tables: what figures can be, who should have some, and what they were asked with."""
+"""Checks of the report tables: whether values are plausible and complete, and requested with the current settings."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, Report, SeriesReport
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
     CheckContext,
     CheckOutcome,
-    counted,
     error,
     passed,
     shortened,
@@ -33,7 +33,7 @@ SIGNED = frozenset({"conversion_value", "net_members_changed"})
 """Sums that may be negative: a refund is an event with a negative value, and a segment may shrink."""
 
 NOISE = Decimal("0.5")
-"""Counts arrive as floats with noise; whole counts that differ at all differ by more."""
+"""Klaviyo returns counts as floats with rounding noise. Counts that really differ do so by at least 1."""
 
 SILENT_DAYS = 30
 
@@ -49,15 +49,15 @@ _OF_FORMS = {
 }
 
 _OF_EMAILS = {"opens_unique": "delivered", "clicks_unique": "delivered"}
-"""Holds for email alone, whose opens and clicks are those of people it was delivered to: figures count by the day of
-the send. A text message's click is counted where no delivery was confirmed, and a push is opened on any device."""
+"""For email only: its opens and clicks come from people it was delivered to, and all of them count by the day of the
+send. A text message's click counts even if its delivery was never confirmed, and one push opens on several devices."""
 
 
 @dataclass(frozen=True)
 class Active:
-    """Which objects of an entity should have figures: those with this value, unchanged or sent for a while.
+    """Which objects of an entity should have values in its report: those whose `column` has this `value`.
 
-    `sent` says that it is the send, not the object's age, that figures follow.
+    With `sent`, objects that were sent in the last days should have values; otherwise all that are old enough.
     """
 
     column: str
@@ -78,28 +78,28 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
     checks = [
         Check(
             "timezone_matches_account",
-            "The sync windows are cut in the account's own time zone, now and when each day was asked: otherwise "
-            "figures stand under the wrong day.",
+            "Sync windows use the account's own time zone, now and when each day was requested. Otherwise, values are "
+            "stored under the wrong day.",
             timezone_matches_account,
             blocking=True,
         ),
         Check(
             "counts_are_not_negative",
-            "No count is below zero. Values of conversions may be, by refunds, and a segment may shrink.",
+            "No count is below zero. Conversion values may be negative (refunds), and a segment may shrink.",
             lambda ctx: counts_are_not_negative(ctx, spec.report),
             blocking=True,
         ),
         Check(
             "active_objects_have_metrics",
-            f"No {spec.listing.entity} that should have figures went {SILENT_DAYS} days without any.",
+            f"All {_active_words(spec)} have values within the last {SILENT_DAYS} days.",
             lambda ctx: active_objects_have_metrics(ctx, spec),
         ),
     ]
     checks.append(
         Check(
             "groups_have_ids",
-            f"Each row is one group of Klaviyo's answer and has its {spec.report.keys[0]}. What comes without is kept "
-            "under an empty id, and groups with the same ids are added.",
+            f"Each row is one group of Klaviyo's response and has a {spec.report.keys[0]}. Groups without an id are "
+            "stored under an empty id, and groups with the same ids are added together.",
             lambda ctx: groups_have_ids(ctx, spec.report),
         )
     )
@@ -107,7 +107,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks.append(
             Check(
                 "rows_have_a_day",
-                f"Every campaign with figures has a send time. The figures of the others stand in {UNDATED}.",
+                f"Every campaign with values has a send time. The values of other campaigns are stored in {UNDATED}.",
                 rows_have_a_day,
             )
         )
@@ -115,7 +115,8 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks.append(
             Check(
                 "uniques_are_within_counts",
-                "People are never more than what they did (opens, clicks, views), nor than emails delivered.",
+                "Counts of people never exceed the counts of their actions (opens, clicks, views) or of delivered "
+                "emails.",
                 lambda ctx: uniques_are_within_counts(ctx, spec.report),
             )
         )
@@ -123,25 +124,30 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks += [
             Check(
                 "conversions_are_of_one_metric",
-                "Every day was asked with the conversion metric that is asked with now.",
+                "Every day was requested with the current conversion metric.",
                 lambda ctx: conversions_are_of_one_metric(ctx, spec.report),
             ),
             Check(
                 "no_statistic_is_refused",
-                "On every day Klaviyo gave every statistic: some conversion metrics give counts, and no values.",
+                "Klaviyo returned every statistic for every day. For some conversion metrics it returns counts, but no "
+                "values.",
                 lambda ctx: no_statistic_is_refused(ctx, spec.report),
             ),
             Check(
                 "values_are_in_one_currency",
-                "Every day was asked while the account had the currency that it has now.",
+                "Every day was requested while the account had its current currency.",
                 values_are_in_one_currency,
             ),
         ]
     return tuple(checks)
 
 
+def _active_words(spec: ReportAsset) -> str:
+    return f"{'sent' if ACTIVE[spec.listing.entity].sent else 'active'} {spec.listing.entity}"
+
+
 def pairs_of(report: Report) -> dict[str, str]:
-    """Each statistic that counts people, with the one that counts what they did."""
+    """Each statistic that counts people, with the statistic that counts their actions."""
     return {unique: count for unique, count in (_OF_MESSAGES | _OF_FORMS).items() if unique in report.statistics}
 
 
@@ -154,8 +160,8 @@ def counts_are_not_negative(ctx: CheckContext, report: Report) -> CheckOutcome:
         return passed("no count is below zero")
     days = [row.date for row in rows]
     return error(
-        f"{counted(len(rows), 'row')} of {ctx.asset} have a count below zero: "
-        f"{some(f'{row[0]} on {row.date}' for row in rows)}. {_ask_again(ctx, days[0], days[-1])}",
+        f"{counted(len(rows), 'row')} of {ctx.asset} with a count below zero: "
+        f"{some(f'{row[0]} on {row.date}' for row in rows)}. {_sync_again(ctx, days[0], days[-1])}",
         rows=len(rows),
     )
 
@@ -169,10 +175,10 @@ def uniques_are_within_counts(ctx: CheckContext, report: Report) -> CheckOutcome
     query = sa.select(table.c[report.keys[0]], table.c.date).where(sa.or_(*above)).order_by(table.c.date)
     rows = ctx.rows(query)
     if not rows:
-        return passed("nobody is counted more than once")
+        return passed("no row counts more people than actions")
     return warning(
-        f"{counted(len(rows), 'row')} of {ctx.asset} count more people than there can be: "
-        f"{some(f'{row[0]} on {row.date}' for row in rows)}. The figures are Klaviyo's own; rates of these days may "
+        f"{counted(len(rows), 'row')} of {ctx.asset} with more people than actions: "
+        f"{some(f'{row[0]} on {row.date}' for row in rows)}. The values are Klaviyo's own. Rates of these days may "
         "exceed 1.",
         rows=len(rows),
     )
@@ -184,11 +190,11 @@ def groups_have_ids(ctx: CheckContext, report: Report) -> CheckOutcome:
     query = sa.select(table.c[key].label("id"), table.c.date, table.c[GROUPS]).where(odd).order_by(table.c.date)
     rows = ctx.rows(query)
     if not rows:
-        return passed("every row is one group and has its id")
+        return passed("every row is one group with an id")
     named = some(f"{row.id or 'no id'} on {row.date} ({counted(row.groups, 'group')})" for row in rows)
     return warning(
-        f"{counted(len(rows), 'row')} of {ctx.asset} come from groups without an id: {named}. Their counts are "
-        "complete and added; Klaviyo does not say which object or message they belong to.",
+        f"{counted(len(rows), 'row')} of {ctx.asset} from groups without an id, or from several groups with the same "
+        f"ids: {named}. The counts are complete, but Klaviyo does not return the object or message they belong to.",
         rows=len(rows),
     )
 
@@ -206,27 +212,26 @@ def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
     )
     rows = ctx.rows(query)
     if not rows:
-        return passed("every campaign with figures has a send time")
+        return passed("every campaign with values has a send time")
     sample = some(
         f"{row.id or 'no id'} ({row.recipients or 0:,.0f} recipients, {row.value or 0:,.2f} in conversion_value)"
         for row in rows
     )
     return warning(
-        f"{counted(len(rows), 'campaign')} with figures have no send time or are in no listing: {sample}. "
-        "Their figures "
-        f"stand in {UNDATED} and in no day's sums. Look at the campaigns in Klaviyo; if they have a send time there, "
-        "run `klaviyo-pipeline sync campaigns_census campaign_report`.",
+        f"{counted(len(rows), 'campaign')} with values, but without a send time or in no listing: {sample}. The values "
+        f"are stored in {UNDATED} and are part of no day. Check the campaigns in Klaviyo. If they have a send time "
+        "there, run `klaviyo-pipeline sync campaigns_census campaign_report`.",
         campaigns=len(rows),
     )
 
 
 def active_objects_have_metrics(ctx: CheckContext, spec: ReportAsset) -> CheckOutcome:
-    """Silent for as long as the days were all asked: what was never asked is the ledger's to tell."""
+    """Passes until all of the last days are synced: the checks of the ledger report days that are not."""
     active = ACTIVE[spec.listing.entity]
     until = ctx.account.today(ctx.now)
     since = until - timedelta(days=SILENT_DAYS)
     if not _all_requested(ctx, since, until):
-        return passed(f"not all of the last {SILENT_DAYS} days were asked yet")
+        return passed(f"not all of the last {SILENT_DAYS} days are synced yet")
     parents, report = ctx.target(spec.listing.entity).table, ctx.target().table
     born = parents.c.send_time if active.sent else parents.c.created_at
     day = ctx.day_of(born)
@@ -241,11 +246,11 @@ def active_objects_have_metrics(ctx: CheckContext, spec: ReportAsset) -> CheckOu
         query = query.where(parents.c.archived.is_not(True))
     silent = ctx.rows(query)
     if not silent:
-        return passed(f"everything that should have figures has some since {since}")
+        return passed(f"all {_active_words(spec)} have values since {since}")
     return warning(
-        f"{len(silent):,} of the {spec.listing.entity} that should have figures have none since {since}: "
-        f"{some(f'{shortened(row.name)} ({row.id})' for row in silent)}. Look at them in Klaviyo: nobody may qualify "
-        "any more, or something is broken.",
+        f"{len(silent):,} of the {_active_words(spec)} without values since {since}: "
+        f"{some(f'{shortened(row.name)} ({row.id})' for row in silent)}. Check them in Klaviyo: perhaps no profile "
+        "qualifies any more, or something is broken.",
         silent=len(silent),
     )
 
@@ -255,15 +260,17 @@ def timezone_matches_account(ctx: CheckContext) -> CheckOutcome:
     theirs = ctx.connection.execute(sa.select(account.c.timezone)).scalar_one_or_none()
     ours = ctx.account.timezone
     if theirs is None:
-        return passed("Klaviyo has not told the account's time zone yet")
+        return passed("the account's time zone is not known yet")
     if not same_zone(theirs, ours):
         return error(
-            f"the windows are cut in {ours}, and the account's own zone is {theirs}: set KLAVIYO_TIMEZONE={theirs}, "
-            "run `klaviyo-pipeline reset-windows` and sync again; report days are days of the account.",
+            f"the sync windows use {ours}, but the account's own time zone is {theirs}, which report days follow. Set "
+            f"KLAVIYO_TIMEZONE={theirs}, run `klaviyo-pipeline reset-windows`, then sync again.",
             configured=ours,
             account=theirs,
         )
-    return _same_as_now(ctx, "account_timezone", theirs, "while the account's zone was", "its zone is", same_zone)
+    return _same_as_now(
+        ctx, "account_timezone", theirs, "while the account's time zone was", "the time zone is now", same_zone
+    )
 
 
 def no_statistic_is_refused(ctx: CheckContext, report: Report) -> CheckOutcome:
@@ -281,14 +288,14 @@ def no_statistic_is_refused(ctx: CheckContext, report: Report) -> CheckOutcome:
     )
     days = ctx.rows(query)
     if not days:
-        return passed("Klaviyo gave every statistic that was asked for")
+        return passed("Klaviyo returned every requested statistic")
     names = frozenset(name for row in days for name in row.refused_statistics)
     words = refused_words(report, days[-1].conversion_metric_id, names)
     first, last = days[0].day, days[-1].day
     return warning(
-        f"{words}, so they are empty for {counted(len(days), 'day')} ({first} to {last}), here and in what is computed "
-        "from them. Set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for. Once it gives them for "
-        f"this one: {_ask_again(ctx, first, last)}",
+        f"{words}, so they are NULL for {counted(len(days), 'day')} ({first} to {last}), here and in the metrics "
+        "computed from them. Set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo returns them for. If Klaviyo "
+        f"returns them for this metric later: {_sync_again(ctx, first, last)}",
         days=len(days),
         statistics=sorted(names),
     )
@@ -299,22 +306,22 @@ def conversions_are_of_one_metric(ctx: CheckContext, report: Report) -> CheckOut
     every = frozenset(report.statistics)
     refused = {(one.report, one.metric_id): one.statistics for one in refusals(ctx.connection, ctx.account.slug)}
     if present is not None and refused.get((report.name, present), frozenset()) >= every:
-        # This report has no figures at all for the account's metric, and is asked with another one.
+        # Klaviyo refuses this report altogether for the account's metric, so it is requested with another metric.
         present = Ledger(ctx.account.slug, ctx.asset).conversion_metric(ctx.connection)
-    return _same_as_now(ctx, "conversion_metric_id", present, "with the conversion metric", "the metric is")
+    return _same_as_now(ctx, "conversion_metric_id", present, "with the conversion metric", "the metric is now")
 
 
 def values_are_in_one_currency(ctx: CheckContext) -> CheckOutcome:
     present = _of_account(ctx, "currency")
-    return _same_as_now(ctx, "account_currency", present, "while the account's currency was", "its currency is")
+    return _same_as_now(ctx, "account_currency", present, "while the account's currency was", "the currency is now")
 
 
 def _same_as_now(
     ctx: CheckContext, column: str, present: str | None, requested: str, now: str, same: Callable[[str, str], bool] = eq
 ) -> CheckOutcome:
-    """Whether every synced day was asked with what holds now; `same` compares two values of the column."""
+    """Whether every synced day was requested with the present value; `same` compares two values of the column."""
     if present is None:
-        return passed("nothing was asked yet")
+        return passed("not synced yet")
     ledger = Ledger(ctx.account.slug, ctx.asset).table
     days = ctx.day_of(ledger.c.window_start)
     other = ledger.c[column]
@@ -328,11 +335,11 @@ def _same_as_now(
     )
     groups = [row for row in ctx.rows(query) if not same(row[0], present)]
     if not groups:
-        return passed(f"every day was asked {requested} {present}")
+        return passed(f"every day was requested {requested} {present}")
     sample = some(f"{counted(row.days, 'day')} ({row.first} to {row.last}) {requested} {row[0]}" for row in groups)
     first, last = min(row.first for row in groups), max(row.last for row in groups)
     return error(
-        f"{ctx.asset} was asked for {sample}; now {now} {present}. {_ask_again(ctx, first, last)}",
+        f"{ctx.asset} was requested for {sample}; {now} {present}. {_sync_again(ctx, first, last)}",
         days=sum(row.days for row in groups),
     )
 
@@ -344,12 +351,12 @@ def _of_account(ctx: CheckContext, column: str) -> str | None:
 
 
 def _all_requested(ctx: CheckContext, since: date, until: date) -> bool:
-    """Whether every day of [since, until) was asked after its end."""
+    """Whether every day of [since, until) was requested after its end."""
     done = Ledger(ctx.account.slug, ctx.asset).done(ctx.connection)
     days = {start.astimezone(ctx.account.zone).date() for start in done}
     return all(since + timedelta(days=number) in days for number in range((until - since).days))
 
 
-def _ask_again(ctx: CheckContext, first: date, last: date) -> str:
+def _sync_again(ctx: CheckContext, first: date, last: date) -> str:
     metrics = ctx.asset.replace("_report", "_metrics")
     return f"Run `klaviyo-pipeline sync {ctx.asset} {metrics} --from {first} --to {last} --force`."

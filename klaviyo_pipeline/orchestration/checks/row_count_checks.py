@@ -1,4 +1,4 @@
-"""Whether the rows that the ledger counted are there: a table may be emptied or restored while the ledger stays."""
+"""Checks that tables have as many rows as the ledger counted: a table may be truncated while its ledger is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed, some
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 
@@ -31,7 +32,7 @@ def entity_count_check() -> Check:
     """The check of an entity's table."""
     return Check(
         NAME,
-        "Each synced window that contained objects has states of objects, present or earlier, in the table's history.",
+        "Each synced window that contained objects has current or earlier states of objects in the history.",
         entity_rows_match_ledger,
     )
 
@@ -42,7 +43,7 @@ def report_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
 
 
 def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
-    """Computing metrics again from a report that lost its rows would lose the metrics too: the report comes first."""
+    """If the report has lost rows too, the message says to sync it first: its metrics would be computed as empty."""
     days = days_that_differ(ctx.connection, ctx.account, ctx.asset)
     lost = set(days) & set(days_that_differ(ctx.connection, ctx.account, table.report))
     return _compared(ctx, days, f"{table.report} {ctx.asset}" if lost else ctx.asset)
@@ -50,19 +51,19 @@ def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOu
 
 def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
     if not days:
-        return passed("every synced day has the rows that the ledger counted")
+        return passed("every synced day has as many rows as the ledger counted")
     return error(
-        f"{counted(len(days), 'day')} of {ctx.asset} have other numbers of rows than the ledger counted: "
-        f"{some(days)}. The table was changed by hand, emptied or restored. "
+        f"{counted(len(days), 'day')} of {ctx.asset} with a different number of rows than the ledger counted: "
+        f"{some(days)}. The table was changed by hand, truncated or restored. "
         f"Run `klaviyo-pipeline sync {assets} --from {days[0]} --to {days[-1]} --force`.",
         days=len(days),
     )
 
 
 def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
-    """An object that changed since counts in another window, but its earlier state stays in the history.
+    """An object that changed since belongs to another window now, but its earlier state stays in the history.
 
-    One whose time cannot be read counts in a window that the history does not tell.
+    An object whose `updated` could not be parsed may belong to any window.
     """
     ledger = Ledger(ctx.account.slug, ctx.asset).table
     history = ctx.view(f"{ctx.asset}_history", ["updated_at"])
@@ -82,14 +83,14 @@ def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
     )
     windows = ctx.rows(query)
     if not windows:
-        return passed("every window that contained objects has some in the history")
+        return passed("every window that contained objects has objects in the history")
     zone = ctx.account.zone
     first = windows[0].window_start.astimezone(zone).date()
     last = (windows[-1].window_end.astimezone(zone) - timedelta(microseconds=1)).date()
     return error(
-        f"{counted(len(windows), 'window')} of {ctx.asset} contained objects when they were synced, and none is in "
-        f"the table: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was emptied or "
-        "restored by hand. "
+        f"{counted(len(windows), 'window')} of {ctx.asset} contained objects when synced, but the table has none of "
+        f"them now: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was truncated or "
+        "restored. "
         f"Run `klaviyo-pipeline sync {ctx.asset} {ctx.asset}_census --from {first} --to {last} --force`.",
         windows=len(windows),
     )

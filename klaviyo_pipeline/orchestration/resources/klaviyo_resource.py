@@ -1,7 +1,7 @@
-"""The Klaviyo resource: the way to an account, opened by the run that needs it.
+"""The Klaviyo resource: opens a session with an account for a run.
 
-Resource fields show in the UI in plain text, so none holds a secret: an account names the environment variable of
-its key, and the value is read when a run asks for it.
+The UI displays resource fields in plain text, so none contains a secret. An account names the environment variable of
+its key, and a run reads the value when it opens a session.
 """
 
 import hashlib
@@ -39,21 +39,21 @@ _open_sessions: weakref.WeakSet[threading.Event] = weakref.WeakSet()
 
 
 def stop_requested() -> threading.Event:
-    """An event that is set when the sessions of this process are told to stop."""
+    """An event that `stop_sessions` sets."""
     stop = threading.Event()
     _open_sessions.add(stop)
     return stop
 
 
 def stop_sessions() -> None:
-    """End the waits of every session of this process: their runs fail within a second, cleanly."""
+    """End the waits of every session of this process, so that their runs fail cleanly within a second."""
     for stop in list(_open_sessions):
         stop.set()
 
 
 @dataclass(frozen=True)
 class Session:
-    """One run's way to Klaviyo and to the warehouse, with the account verified as this schema's."""
+    """One run's access to Klaviyo and the warehouse. The key is verified: it belongs to the account of this schema."""
 
     account: Account
     identity: KlaviyoAccount
@@ -63,43 +63,43 @@ class Session:
     count: RequestCount
     stop: threading.Event
     other_schemas: Sequence[str] = ()
-    """Where this session took the schema: those that hold the same Klaviyo account already."""
+    """Other schemas that already contain the same Klaviyo account; set only when this session binds the schema."""
 
     def now(self) -> datetime:
-        """The database's clock, which all observations are timed by."""
+        """The time by the database's clock, which all observation times come from."""
         return self.pacer.now()
 
     @property
     def zone_is_right(self) -> bool:
-        """Whether the windows are cut in the account's own zone."""
+        """Whether the sync windows use the account's own time zone."""
         return same_zone(self.identity.timezone, self.account.timezone)
 
     @property
     def zone_remedy(self) -> str:
         return in_terms_of(
             self.account,
-            f"KLAVIYO_TIMEZONE is {self.account.timezone}, and the account's own zone is {self.identity.timezone}: "
-            f"set KLAVIYO_TIMEZONE={self.identity.timezone}; report days are days of the account. "
-            "If windows were synced in the other zone, run `klaviyo-pipeline reset-windows` then.",
+            f"KLAVIYO_TIMEZONE is {self.account.timezone}, but the account's own time zone is "
+            f"{self.identity.timezone}, which report days follow. Set KLAVIYO_TIMEZONE={self.identity.timezone}. If "
+            "windows were already synced, then run `klaviyo-pipeline reset-windows`.",
         )
 
     @property
     def duplicate_notice(self) -> str:
         return (
-            f"Klaviyo account {self.identity.id} is in schema {', '.join(self.other_schemas)} already, and now in "
-            f"{self.account.slug} too: sums over all accounts count it twice. If that is not wanted, remove one of "
-            "the two accounts and drop its schema."
+            f"Klaviyo account {self.identity.id} is already in schema {', '.join(self.other_schemas)}, and is now also "
+            f"in {self.account.slug}: sums over all accounts count it twice. If you do not want that, remove one of "
+            "the accounts and drop its schema."
         )
 
 
 class KlaviyoResource(dg.ConfigurableResource[None]):
-    """Klaviyo's API over httpx, paced by the published rates; each account brings its own key, address and scale."""
+    """Klaviyo's API over httpx, paced by the published rates. Each account has its own key, address and rate scale."""
 
     @contextmanager
     def session(self, account: Account, warehouse: Warehouse, run_id: str | None = None) -> Iterator[Session]:
-        """Open the way for one run; refuses a key of another account before anything is written.
+        """Open a session. If the key belongs to another account, it raises before anything is written.
 
-        What was asked is noted under `run_id`, if there is one, however the run ends.
+        If `run_id` is given, the numbers of requests are recorded under it, even if the run fails.
         """
         key = api_key(account.api_key_variable)
         stop = stop_requested()
@@ -117,7 +117,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
             with client:
                 try:
                     identity = _identity(client, account.api_url, key)
-                    # Before the transaction: who holds one connection and waits for another can wait for his like.
+                    # Before the transaction: a thread that holds one connection while waiting for another can deadlock.
                     verified_at = pacer.now()
                     with engine.begin() as connection:
                         others = bind_schema(
@@ -135,52 +135,52 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
                 finally:
                     stop.set()
                     if run_id is not None:
-                        _note_calls(engine, account.slug, run_id, count)
+                        _record_calls(engine, account.slug, run_id, count)
 
 
-def _note_calls(engine: sa.Engine, schema: str, run_id: str, count: RequestCount) -> None:
-    """A record for people: that it cannot be written is no reason for a run to fail, or to fail with this."""
+def _record_calls(engine: sa.Engine, schema: str, run_id: str, count: RequestCount) -> None:
+    """Record the requests of a run. The record is for people only, so an error here does not fail the run."""
     try:
         with engine.begin() as connection:
             remember_calls(connection, schema, run_id, count.by_endpoint)
     except sa.exc.SQLAlchemyError as error:
-        logger.warning("what run %s asked of Klaviyo could not be noted: %s", run_id, reason(error))
+        logger.warning("the API calls of run %s were not recorded: %s", run_id, reason(error))
 
 
 def api_key(variable: str) -> str:
-    """The private key. Raises `SettingsError` where it is not set."""
+    """The private API key. Raises `SettingsError` if it is not set."""
     key = os.environ.get(variable, "").strip()
     if not key:
         raise SettingsError(
-            f"{variable} is not set: put a private API key with read scopes there (or into .env), "
-            "or run `klaviyo-pipeline demo` to try without an account."
+            f"{variable} is not set. Set it to a private API key with read scopes, in the environment or in .env; "
+            "or run `klaviyo-pipeline demo` to try the pipeline without an account."
         )
     return key
 
 
 _identities: dict[tuple[str, str], tuple[float, KlaviyoAccount]] = {}
-# One for each key: an account that is slow to answer keeps no other waiting.
+# One lock for each key, so that a slow account does not block the others.
 _identity_locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 
 
 def cache_identity(account: Account, identity: KlaviyoAccount) -> None:
-    """Take over what another process of ours has just asked: whose the key in the environment is."""
-    known_by = _known_by(account.api_url, api_key(account.api_key_variable))
-    with _identity_locks[known_by]:
-        _identities[known_by] = (time.monotonic(), identity)
+    """Cache the identity that another process of this sync has just requested for the key in the environment."""
+    cache_key = _cache_key(account.api_url, api_key(account.api_key_variable))
+    with _identity_locks[cache_key]:
+        _identities[cache_key] = (time.monotonic(), identity)
 
 
-def _known_by(base_url: str, key: str) -> tuple[str, str]:
+def _cache_key(base_url: str, key: str) -> tuple[str, str]:
     return base_url, hashlib.sha256(key.encode()).hexdigest()
 
 
 def _identity(client: KlaviyoClient, base_url: str, key: str) -> KlaviyoAccount:
-    """Whose key this is; asked once in a while for a process, since the endpoint allows one request a second."""
-    known_by = _known_by(base_url, key)
-    with _identity_locks[known_by]:
-        known = _identities.get(known_by)
-        if known is not None and time.monotonic() - known[0] < IDENTITY_IS_TRUSTED_SECONDS:
-            return known[1]
+    """The account of this key. Each process caches it, because the endpoint allows one request a second."""
+    cache_key = _cache_key(base_url, key)
+    with _identity_locks[cache_key]:
+        cached = _identities.get(cache_key)
+        if cached is not None and time.monotonic() - cached[0] < IDENTITY_IS_TRUSTED_SECONDS:
+            return cached[1]
         identity = client.account()
-        _identities[known_by] = (time.monotonic(), identity)
+        _identities[cache_key] = (time.monotonic(), identity)
         return identity

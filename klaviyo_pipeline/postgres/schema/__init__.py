@@ -1,1 +1,1 @@
-"""The schema of an account: the migrations that make it, its tables as the code reads them, views over accounts."""
+"""The schema of an account: its migrations, its tables as the code sees them, and the views over all accounts."""

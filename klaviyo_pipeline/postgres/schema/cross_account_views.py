@@ -1,7 +1,7 @@
 """Views over all accounts of a database, in a schema of their own: each a UNION ALL of the accounts' own tables.
 
-Made anew from what is there, so that they follow accounts that come and go. A filter on `account` reaches only that
-account's tables.
+Each migration creates them again from the migrated schemas, so that they follow added and dropped accounts. With a
+filter on `account`, Postgres reads only the tables of that account.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ VIEWS: Mapping[str, LiteralString] = {
     "sync_status": "sync_status",
     "flow_metrics": "flow_metrics",
 }
-"""What is shown of each account, and the name of the view over all of them."""
+"""The table or view of each account, and the name of the view over all accounts."""
 
 ACCOUNT = "account"
-"""The column that says whose a row is: the account's slug."""
+"""The column with the account's slug."""
 
-FEWEST = 2
-"""Accounts that an overview takes: one account's own tables say it all."""
+MIN_ACCOUNTS = 2
+"""With fewer accounts there are no views: the account's own tables are enough."""
 
-# Schemas that hold everything that is shown, as far as the role may read it.
+# The migrated schemas with all tables and views of VIEWS that the role may read.
 _SCHEMAS: LiteralString = """
 SELECT schemas.nspname
 FROM pg_namespace AS schemas
-JOIN pg_class AS shown ON shown.relnamespace = schemas.oid
-WHERE shown.relname = ANY (%(shown)s)
-    AND shown.relkind IN ('r', 'v')
+JOIN pg_class AS relations ON relations.relnamespace = schemas.oid
+WHERE relations.relname = ANY (%(names)s)
+    AND relations.relkind IN ('r', 'v')
     AND has_schema_privilege(schemas.oid, 'USAGE')
-    AND has_table_privilege(shown.oid, 'SELECT')
+    AND has_table_privilege(relations.oid, 'SELECT')
     AND to_regclass(format('%%I.schema_migrations', schemas.nspname)) IS NOT NULL
 GROUP BY schemas.nspname
-HAVING count(*) = cardinality(%(shown)s)
+HAVING count(*) = cardinality(%(names)s)
 ORDER BY schemas.nspname
 """
 
@@ -54,14 +54,14 @@ ORDER BY columns.attnum
 
 
 class CrossAccountViewsRefused(RuntimeError):
-    """The views cannot be made; one line that says why. The accounts' own tables are not touched."""
+    """The views cannot be created; one line that says why. The accounts' own tables are not touched."""
 
 
 def refresh_cross_account_views(dsn: str) -> list[str]:
-    """Make the views over every migrated account of this database anew; return the accounts' slugs.
+    """Create or replace the views over every migrated account of this database; return the accounts' slugs.
 
-    With fewer than two accounts there are no views, and those of before are dropped. Processes that ask at once take
-    turns. Raises `CrossAccountViewsRefused`, and psycopg's `OperationalError` when the server cannot be reached.
+    With fewer than two accounts, drop the views instead. Concurrent processes take turns. Raises
+    `CrossAccountViewsRefused`, and psycopg's `OperationalError` when the server cannot be reached.
     """
     with connect(dsn) as connection:
         try:
@@ -69,19 +69,19 @@ def refresh_cross_account_views(dsn: str) -> list[str]:
                 return _refresh(connection)
         except (errors.InsufficientPrivilege, errors.DependentObjectsStillExist) as error:
             raise CrossAccountViewsRefused(
-                f"the views over all accounts in {CROSS_ACCOUNT_SCHEMA} stay as they are: {error.diag.message_primary} "
+                f"the views over all accounts in {CROSS_ACCOUNT_SCHEMA} were not updated: {error.diag.message_primary} "
                 f"(role {connection.info.user})."
             ) from None
 
 
 def _refresh(connection: psycopg.Connection[Any]) -> list[str]:
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pipeline overview', 0))")
-    schemas = [name for (name,) in connection.execute(_SCHEMAS, {"shown": list(VIEWS)}).fetchall()]
-    there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [CROSS_ACCOUNT_SCHEMA]).fetchone()
-    if there is None and len(schemas) >= FEWEST:
+    schemas = [name for (name,) in connection.execute(_SCHEMAS, {"names": list(VIEWS)}).fetchall()]
+    exists = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [CROSS_ACCOUNT_SCHEMA]).fetchone()
+    if exists is None and len(schemas) >= MIN_ACCOUNTS:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(CROSS_ACCOUNT_SCHEMA)))
     for name, view in VIEWS.items():
-        if len(schemas) >= FEWEST:
+        if len(schemas) >= MIN_ACCOUNTS:
             _replace(connection, view, _union(connection, schemas, name))
         else:
             connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(CROSS_ACCOUNT_SCHEMA, view)))
@@ -94,18 +94,18 @@ def _replace(connection: psycopg.Connection[Any], view: str, query: sql.Composed
         with connection.transaction():
             connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(named, query))
     except errors.InvalidTableDefinition:
-        # A column went, or came in between: views of somebody else's that rest on this one are told of, not dropped.
+        # A column was removed, or added before the last one. If a user's view depends on this one, the DROP fails.
         connection.execute(sql.SQL("DROP VIEW {}").format(named))
         connection.execute(sql.SQL("CREATE VIEW {} AS {}").format(named, query))
     comment = sql.SQL("COMMENT ON VIEW {} IS {}")
-    text = f"{view} of every account, whose slug is in the column {ACCOUNT}. Made anew by every migration."
+    text = f"{view} of every account; the column {ACCOUNT} has its slug. Every migration creates this view again."
     connection.execute(comment.format(named, sql.Literal(text)))
 
 
 def _union(connection: psycopg.Connection[Any], schemas: Sequence[str], name: str) -> sql.Composed:
-    """One SELECT for each account, with the columns that all of them have: one may be a migration behind.
+    """One SELECT for each account, with the columns that all accounts have: one may be a migration behind.
 
-    A column that somebody added to the accounts' tables, each in a type of its own, is left out.
+    A column that users added with different types to the accounts' tables is left out.
     """
     by_schema = {schema: _columns(connection, schema, name) for schema in schemas}
     shared = [
@@ -125,5 +125,5 @@ def _union(connection: psycopg.Connection[Any], schemas: Sequence[str], name: st
 
 
 def _columns(connection: psycopg.Connection[Any], schema: str, name: str) -> dict[str, str]:
-    """Columns in order, each with its type."""
+    """The columns of a relation in order, each with its type."""
     return dict(connection.execute(_COLUMNS, {"schema": schema, "name": name}).fetchall())

@@ -1,7 +1,7 @@
-"""The tables as the migrations make them: columns, types and comments, without a connection.
+"""The tables as the migrations create them: columns, types and comments, without a connection.
 
-Dagster's definitions connect to nothing, and yet show each table's columns. `declarations.json` is read from the
-catalog of a migrated database and written by `make docs`; a test compares both.
+Dagster's definitions show each table's columns without connecting to Postgres. `make docs` writes `declarations.json`
+from the catalog of a migrated database; a test compares both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE = Path(__file__).with_name("declarations.json")
 
 @dataclass(frozen=True)
 class Column:
-    """A column: `type` by Postgres's name; `sources` are the columns of its row that it is generated from."""
+    """A column: `type` is Postgres's name; `sources` are the columns that a generated column is computed from."""
 
     name: str
     type: str
@@ -36,7 +36,7 @@ class Table:
 
 @cache
 def declared_tables() -> Mapping[str, Table]:
-    """Every table that the migrations leave behind, by name; those of earlier states are left out."""
+    """Every table that the migrations create, by name; the tables of earlier states are left out."""
     tables = json.loads(FILE.read_text(encoding="utf-8"))
     return {
         name: Table(

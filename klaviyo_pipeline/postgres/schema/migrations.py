@@ -1,8 +1,8 @@
 """Bring a schema up to date with the numbered SQL files, forward only.
 
-A file is `NNN_name.sql`, numbered from 001 without gaps. It names no schema: it runs with the search path on
-the one schema that it is meant for. What was applied stands in `<schema>.schema_migrations`, with the file's
-sha256. Locks last a transaction at most, so that all of this works through a pooler in transaction mode.
+A file is `NNN_name.sql`, numbered from 001 without gaps. It names no schema: the search path is set to the schema
+to migrate. `<schema>.schema_migrations` records the applied files with their sha256. All locks end with their
+transaction, so that migrations work through a pooler in transaction mode.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CREATE TABLE schema_migrations (
     sha256      text NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE schema_migrations IS 'Which of the numbered SQL files this schema has had, and when.'
+COMMENT ON TABLE schema_migrations IS 'The numbered SQL files that were applied to this schema, and when.'
 """
 
 
@@ -49,7 +49,7 @@ WHERE present.relnamespace = %s::regnamespace
 GROUP BY present.relname, columns.attname
 HAVING count(*) = 1
 """
-"""Columns that a table of objects has and its earlier states lack, or the other way round."""
+"""Columns that only one of these two has: a table of objects, or its table of earlier states."""
 
 
 class MigrationError(RuntimeError):
@@ -58,7 +58,7 @@ class MigrationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Migration:
-    """One file. The digest is that of its text with Unix line ends, as git may check it out with others."""
+    """One file. The digest is that of its text with Unix line ends: git may check the file out with others."""
 
     version: int
     name: str
@@ -78,12 +78,12 @@ class Applied:
 
 
 def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
-    """Apply what `schema` lacks, each file in a transaction of its own, and return the names of those files.
+    """Apply the files that `schema` lacks, each in its own transaction, and return their names.
 
-    `dsn` is a libpq URL; the schema is created if absent. Processes that ask at once take turns. Raises
-    `MigrationError` for a bad slug, a schema that other files made, an edited, missing or misnumbered file, a file
-    that fails (it leaves nothing behind; those before it stay), and psycopg's `OperationalError` when the server
-    cannot be reached.
+    `dsn` is a libpq URL; the schema is created if absent. Concurrent processes take turns. Raises `MigrationError` for
+    a bad slug, a schema that other files created, an edited, missing or misnumbered file, and a file that fails (it is
+    rolled back; the files before it stay applied). Raises psycopg's `OperationalError` when the server cannot be
+    reached.
     """
     _check_slug(schema)
     migrations = read_migrations(directory)
@@ -105,12 +105,12 @@ def pending(dsn: str, schema: str, directory: Path) -> list[str]:
 
 
 def read_migrations(directory: Path) -> list[Migration]:
-    """The numbered files of `directory`, in order; `MigrationError` unless they count 1, 2, 3, …"""
+    """The numbered files of `directory`, in order. Raises `MigrationError` unless they are numbered 1, 2, 3, …"""
     migrations: list[Migration] = []
     for path in sorted(directory.glob("*.sql")):
         match = FILE_NAME.fullmatch(path.name)
         if match is None:
-            raise MigrationError(f"{path}: a migration is named NNN_name.sql, in lower case; rename it.")
+            raise MigrationError(f"{path}: the name of a migration must be NNN_name.sql, in lower case; rename it.")
         # Reading as text turns every kind of line end into "\n".
         migration = Migration(int(match[1]), path.name, path.read_text(encoding="utf-8"))
         expected = len(migrations) + 1
@@ -120,21 +120,21 @@ def read_migrations(directory: Path) -> list[Migration]:
             raise MigrationError(f"{path}: number {expected:03} is missing before it; close the gap.")
         migrations.append(migration)
     if not migrations:
-        raise MigrationError(f"{directory} holds no migrations; is it the project's sql folder?")
+        raise MigrationError(f"{directory} contains no migrations; is it the project's sql folder?")
     return migrations
 
 
 def _check_slug(schema: str) -> None:
     if not SLUG.fullmatch(schema):
         raise MigrationError(
-            f"{schema!r} cannot name a schema here; use up to 48 lower-case letters, digits and underscores, "
+            f"{schema!r} cannot be the name of a schema; use up to 48 lower-case letters, digits and underscores, "
             "starting with a letter."
         )
 
 
 @contextmanager
 def _owners_named(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
-    """Where the role lacks a right, raise `MigrationError` with the schema's owner, if that is another role."""
+    """If the role lacks a right, raise `MigrationError`; it names the owner if that is another role."""
     try:
         yield
     except errors.InsufficientPrivilege as error:
@@ -143,7 +143,7 @@ def _owners_named(connection: psycopg.Connection[Any], schema: str) -> Iterator[
         if not owners:
             raise MigrationError(
                 f"The role {role} may not create schema {schema} or its tables; GRANT CREATE ON DATABASE "
-                f"{connection.info.dbname}, or have the schema made for it ({error.diag.message_primary})."
+                f"{connection.info.dbname}, or have the schema created for it ({error.diag.message_primary})."
             ) from error
         raise MigrationError(
             f"The schema {schema} is owned by role {' and '.join(owners)}, and role {role} lacks the rights on it "
@@ -152,13 +152,13 @@ def _owners_named(connection: psycopg.Connection[Any], schema: str) -> Iterator[
 
 
 def _apply_next(connection: psycopg.Connection[Any], schema: str, migrations: Sequence[Migration]) -> str | None:
-    """Apply the first file that `schema` lacks and return its name; None when it lacks none."""
+    """Apply the first file that `schema` lacks and return its name; None if it is up to date."""
     with connection.transaction():
         connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pipeline migrations ' || %s, 0))",
             [schema],
         )
-        # Read under the lock: another process may have applied some since.
+        # Read under the lock: another process may have applied some in the meantime.
         applied = _applied(connection, schema)
         _check_history(migrations, applied, schema)
         migration = next((m for m in migrations if m.version not in applied), None)
@@ -183,26 +183,26 @@ def _check_history(migrations: Sequence[Migration], applied: Mapping[int, Applie
         migration = known.get(version)
         if migration is not None and migration.name != record.name and migration.sha256 != record.sha256:
             raise MigrationError(
-                f"{record.name}: schema {schema} was made by the files of another version, whose {version:03} is not "
-                f"{migration.name}; sync into a new schema (set KLAVIYO_ACCOUNT to another name), or drop this one "
-                f'first (DROP SCHEMA "{schema}" CASCADE).'
+                f"{record.name}: schema {schema} was created by another version of this project, where file "
+                f"{version:03} is not {migration.name}; sync into a new schema (set KLAVIYO_ACCOUNT to another name), "
+                f'or drop this one first (DROP SCHEMA "{schema}" CASCADE).'
             )
         if migration is None:
             raise MigrationError(
-                f"{record.name}: schema {schema} has had this file, but it is not here; "
+                f"{record.name}: this file was applied to schema {schema}, but it is missing here; "
                 "restore it, or update this project if the database was migrated by a newer one."
             )
         if migration.sha256 != record.sha256:
             raise MigrationError(
-                f"{migration.name}: the file was edited after schema {schema} had it; "
-                "restore it as it was, and put the change into a new file."
+                f"{migration.name}: the file was edited after it was applied to schema {schema}; "
+                "restore it, and put the change into a new file."
             )
 
 
 def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Have the schema, on the search path for the rest of the transaction, with its table of migrations."""
+    """Create the schema and its table of migrations if absent; set the search path for this transaction."""
     name = sql.Identifier(schema)
-    # Not IF NOT EXISTS: that asks for the right to create one even where it exists.
+    # Not IF NOT EXISTS: that needs the right to create a schema even if it exists.
     query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
     if connection.execute(query, [schema]).fetchone() is None:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
@@ -219,13 +219,13 @@ def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
 def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration) -> None:
     try:
         before = _half_columns(connection, schema)
-        # Without parameters psycopg sends the text as it is, many statements and per cent signs included.
+        # Without parameters psycopg sends the text unchanged: several statements and per cent signs are fine.
         connection.execute(migration.text)
         if added := sorted(_half_columns(connection, schema) - before):
             raise MigrationError(
-                f"{migration.name}: it adds {', '.join(added)} to the table or to its earlier states alone; call "
-                f'add_column instead, see "Add a column" in docs/extend.md (schema {schema}; nothing of this file was '
-                "kept)."
+                f"{migration.name}: the file adds {', '.join(added)} only to the table or only to its earlier states; "
+                f'call add_column instead, see "Add a column" in docs/extend.md (schema {schema}; the file was rolled '
+                "back)."
             )
         connection.execute(
             "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
@@ -236,7 +236,7 @@ def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration)
     except psycopg.Error as error:
         raise MigrationError(
             f"{_place(migration, error)}: {error.diag.message_primary or error} "
-            f"(schema {schema}; nothing of this file was kept)."
+            f"(schema {schema}; the file was rolled back)."
         ) from error
 
 
@@ -246,7 +246,7 @@ def _half_columns(connection: psycopg.Connection[Any], schema: str) -> set[str]:
 
 
 def _place(migration: Migration, error: psycopg.Error) -> str:
-    """The file's name, with the line if Postgres says where in the text it stopped (a 1-based character)."""
+    """The file's name, with the line if Postgres reports the position of the error (1-based, in characters)."""
     position = error.diag.statement_position
     if position is None:
         return migration.name

@@ -1,4 +1,4 @@
-"""Who owns a schema and its tables, where the role that connects does not: what it may do there, the owner decides."""
+"""The owners of a schema and its tables, where the connected role is not the owner and lacks their rights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FROM (
 WHERE NOT pg_has_role(owner, 'USAGE')
 ORDER BY 1
 """
-"""The owners of the schema and of what is in it whose rights the connected role does not have."""
+"""The owners of the schema and of its relations whose rights the connected role does not have."""
 
 
 def remedy(owners: Sequence[str], role: str) -> str:
-    """What gives the role the rights of these owners."""
+    """The remedy, for a message: how the role gets the rights of these owners."""
     grants = "; ".join(f'GRANT "{owner}" TO "{role}"' for owner in owners)
     return f"connect as {owners[0]}, or have an administrator run {grants}"

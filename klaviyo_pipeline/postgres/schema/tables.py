@@ -1,7 +1,7 @@
-"""What a migration made, as the writer needs it: columns, key, earlier states.
+"""A table as the writer needs it: its columns, its key and its table of earlier states.
 
-Nothing here is particular to an entity: any table with a primary key can be written. Of a table that the migrations
-declare only the declared columns are read and written: a column that somebody added is left alone.
+Nothing here is specific to an entity: any table with a primary key can be written. In a table of the migrations only
+the declared columns are read and written: a column that a user added is left alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from klaviyo_pipeline.postgres.schema.declarations import declared_tables
 
 
 class NotMigrated(RuntimeError):
-    """The account's schema lacks a table that a migration makes."""
+    """The account's schema lacks a table or column that a migration creates."""
 
 
 OBSERVED_AT = "observed_at"
@@ -30,7 +30,7 @@ RECIPE = 'see "Add a column" in docs/extend.md'
 
 @dataclass(frozen=True)
 class DestinationTable:
-    """A table to write: its columns as Postgres has them, and that of its earlier states if there is one."""
+    """A table to write, as reflected from Postgres, and the table of its earlier states if there is one."""
 
     table: sa.Table
     superseded: sa.Table | None
@@ -41,7 +41,7 @@ class DestinationTable:
 
     @cached_property
     def written(self) -> tuple[str, ...]:
-        """The columns that a frame may fill: all but the generated ones."""
+        """The columns that a frame may fill: all except generated ones."""
         return tuple(column.name for column in self.table.columns if column.computed is None)
 
     @cached_property
@@ -55,23 +55,23 @@ class DestinationTable:
 
 
 def reflect(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> DestinationTable:
-    """Read the table from the catalog. Raises `NotMigrated` where there is none.
+    """Read the table from the catalog. Raises `NotMigrated` if it does not exist.
 
-    `filled` are the columns that every frame for it fills. Raises `NotMigrated` as well where the table, or that of its
-    earlier states, lacks one of them, or the migrations declare others: a row would get NULL there, and a state would
-    be added that Klaviyo never had.
+    `filled` are the columns that every frame for the table fills. Raises `NotMigrated` also if the table or its table
+    of earlier states lacks one of them, or if the migrations declare more: those would become NULL, and the history
+    would get a state that Klaviyo never had.
     """
     metadata = sa.MetaData()
-    # Or Postgres quotes the names of types, which nobody recognizes then.
+    # Otherwise Postgres may quote the names of types, which SQLAlchemy does not recognize.
     connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
     declared = declared_tables().get(name)
     ours: dict[str, Any] = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
     try:
         table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
     except sa.exc.NoSuchTableError:
-        raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
+        raise NotMigrated(f'table "{schema}"."{name}" does not exist; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
-        raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
+        raise ValueError(f'table "{schema}"."{name}" has no primary key; the writer needs one to merge rows.')
     target = DestinationTable(table, _superseded(connection, metadata, schema, name, ours))
     if filled:
         _check_columns(target, set(filled))
@@ -89,7 +89,7 @@ def _superseded(
 
 
 def _check_columns(target: DestinationTable, filled: set[str]) -> None:
-    """Raises `NotMigrated` where a table lacks one of these columns, or one with earlier states has others."""
+    """Raise `NotMigrated` if a table lacks one of these columns, or if a table with earlier states has others."""
     needed = {target.table: filled} | (
         {} if target.superseded is None else {target.superseded: filled - SYSTEM_COLUMNS}
     )

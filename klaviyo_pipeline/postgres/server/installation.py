@@ -1,8 +1,8 @@
 """Where the embedded server's programs and files may live, and which user runs them.
 
-Postgres refuses to run as root. A process of root therefore hands the server to an unprivileged user, who
-must be able to reach both the programs and the data. Nothing here opens a folder that somebody else made:
-where one is closed to that user, the files go elsewhere.
+Postgres refuses to run as root. A process of root therefore runs the server as an unprivileged user, who must be able
+to reach both the programs and the data. Nothing here changes the permissions of existing folders: if one is closed to
+that user, the files go elsewhere.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """The embedded server cannot be used; one line that says why, and what to do."""
+    """The embedded server cannot be used; one line with the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class ServerUser:
-    """Who runs the server; `uid` None is the process's own user."""
+    """The user that runs the server; `uid` None is the process's own user."""
 
     uid: int | None = None
     gid: int | None = None
@@ -43,8 +43,8 @@ class ServerUser:
     def run(self, command: Sequence[str], *, detached: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a program as this user, in a neutral folder and an environment without secrets.
 
-        `detached` takes it out of our terminal's reach (Ctrl-C). A program that cannot be run at all counts
-        as one that failed, with the reason on its standard error.
+        `detached` starts a new session, so that Ctrl-C in the terminal does not reach the program. If the program
+        cannot be started, the result has exit code 126, with the reason on its standard error.
         """
         as_user: dict[str, Any] = {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
         try:
@@ -64,7 +64,7 @@ class ServerUser:
             return subprocess.CompletedProcess(command, 126, "", str(error))
 
     def take(self, path: Path) -> None:
-        """Make this user the owner of a file or folder of ours."""
+        """Make this user the owner of a file or folder."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -76,9 +76,9 @@ class ServerUser:
 
 
 def server_user(data: Path) -> ServerUser:
-    """The owner of existing data, else `nobody`, when we are root; else the process's own user.
+    """The user for the server: for root, the owner of existing data, or `nobody`; else the process's own user.
 
-    Raises `EmbeddedPostgresError` when the data belong to somebody whom this process cannot act for.
+    Raises `EmbeddedPostgresError` when the data belong to a user that this process cannot act as.
     """
     if os.name != "posix":
         raise EmbeddedPostgresError(
@@ -88,7 +88,7 @@ def server_user(data: Path) -> ServerUser:
     if os.geteuid() != 0:
         if owner and owner.st_uid != os.geteuid():
             raise EmbeddedPostgresError(
-                f"{data} belongs to user id {owner.st_uid}, who made it; run as that user (or as root), "
+                f"{data} belongs to user id {owner.st_uid}; run as that user (or as root), "
                 "or set KLAVIYO_DATABASE_URL to a server of your own."
             )
         return ServerUser()
@@ -107,14 +107,14 @@ def server_user(data: Path) -> ServerUser:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` unless it is there; nobody may list it, and the server's user may pass through it."""
+    """Create `folder` unless it exists, with mode 0711: the server's user may pass through it, but not list it."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
 
 
 def place(home: Path) -> Path:
-    """The folder that holds the server's files: `home`, or where the note `home/location` points to."""
+    """The folder with the server's files: `home`, or the path in the file `home/location`."""
     note = home / "location"
     try:
         return Path(note.read_text(encoding="utf-8").strip())
@@ -123,10 +123,10 @@ def place(home: Path) -> Path:
 
 
 def choose_place(home: Path, user: ServerUser) -> Path:
-    """Settle, for a new cluster, where its files go, and create that folder.
+    """Choose the folder for the files of a new cluster, and create it.
 
-    Root's projects often lie below a folder that only root may enter (/root is 0700). The files then go to
-    /var/lib/klaviyo-pipeline-<hash of home>, and `home/location` says so.
+    Root's projects are often below a folder that only root may enter (/root is 0700). The files then go to
+    /var/lib/klaviyo-pipeline-<hash of home>, and `home/location` has this path.
     """
     make_folder(home)
     folder = place(home)
@@ -136,16 +136,18 @@ def choose_place(home: Path, user: ServerUser) -> Path:
         if folder.exists():
             raise EmbeddedPostgresError(
                 f"An earlier database of this project is still in {folder}; "
-                f"remove that folder, or write its path into {home / 'location'} to go on with it."
+                f"remove that folder, or write its path into {home / 'location'} to use it again."
             )
         (home / "location").write_text(f"{folder}\n", encoding="utf-8")
-        log.warning("The server's user cannot enter %s (a parent folder is closed): the data go to %s", home, folder)
+        log.warning(
+            "The server's user cannot enter %s (a parent folder is closed): the data are stored in %s", home, folder
+        )
     make_folder(folder)
     return folder
 
 
 def programs(folder: Path, user: ServerUser) -> Path:
-    """The folder of `postgres` and `initdb`: the package's own, or a copy in `folder` for `user`."""
+    """The folder of `postgres` and `initdb`: the package's, or a copy in `folder` if `user` cannot run that."""
     spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
@@ -163,7 +165,7 @@ def programs(folder: Path, user: ServerUser) -> Path:
 
 
 def _copy_programs(module: Path, copy: Path) -> None:
-    # The programs look for their libraries by a path relative to themselves, so the layout is kept.
+    # The programs find their libraries by relative paths, so the copy has the same layout.
     half = copy.with_name(f"{copy.name}.part")
     shutil.rmtree(half, ignore_errors=True)
     unneeded = shutil.ignore_patterns("include", "*.a", "pkgconfig")

@@ -1,10 +1,10 @@
-"""What each session of ours is set to, whatever the server, the database, the role or the environment says.
+"""The settings of each session, whatever the defaults of the server, the database, the role or the environment.
 
-A setting of a session changes what is stored: in another encoding letters become others, in another time zone a
-moment becomes another local time. What Postgres reports to the client by itself (encoding, date and interval style,
-time zone, how backslashes are read) is set here, once per connection and only where it differs: a pooler in
-transaction mode keeps these for each of its clients. Nothing else of a session is relied on: queries name the schema,
-figures are `numeric`, and a transaction states its own isolation level.
+Session settings change what is stored: in another encoding, letters are different; in another time zone, local times
+are. This module sets the parameters that Postgres reports to the client (encoding, date and interval style, time zone,
+the meaning of backslashes), once per connection and only if they differ: a pooler in transaction mode keeps these for
+each of its clients. The code relies on no other session setting: queries name the schema, numbers are `numeric`, and a
+transaction sets its own isolation level.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ SETTINGS = {
     "TimeZone": "UTC",
     "standard_conforming_strings": "on",
 }
-"""By Postgres's own spelling of the name, under which it reports the value."""
+"""By the spelling of the name under which Postgres reports the value."""
 
 
 class UnfitDatabase(RuntimeError):
-    """The database cannot hold every letter; one line that names it and the remedy."""
+    """The database is not UTF-8; one line that names it and the remedy."""
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
-    """A connection in autocommit that prepares no statement. Raises `UnfitDatabase`, and psycopg's `OperationalError`.
+    """A connection in autocommit without prepared statements. Raises `UnfitDatabase` and psycopg's `OperationalError`.
 
-    A pooler in transaction mode hands each transaction to another session: nothing may be prepared.
+    A pooler in transaction mode may run each transaction in another session, which lacks the prepared statements.
     """
     connection = psycopg.connect(
         url,
@@ -54,7 +54,7 @@ def connect(url: str) -> psycopg.Connection[Any]:
 
 
 def prepare(connection: psycopg.Connection[Any]) -> None:
-    """Set what differs. The connection is in autocommit. Raises `UnfitDatabase`."""
+    """Set the parameters that differ; the connection must be in autocommit. Raises `UnfitDatabase`."""
     check_encoding(connection.info.parameter_status("server_encoding"), connection.info.dbname)
     statements = differing(connection.info.parameter_status)
     if statements:
@@ -65,11 +65,11 @@ def check_encoding(encoding: str | None, database: str) -> None:
     """Raise `UnfitDatabase` unless the database's encoding, as the server reports it, is UTF-8."""
     if encoding != ENCODING:
         raise UnfitDatabase(
-            f"Database {database!r} has the encoding {encoding}, which cannot hold every letter of a name. Create one "
+            f"Database {database!r} has the encoding {encoding}, which cannot store every character. Create one "
             f"with CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8', and point the URL to it."
         )
 
 
 def differing(reported: Callable[[str], str | None]) -> str:
-    """The statements that set what the server reports otherwise; empty where nothing differs."""
+    """The statements that set the parameters whose reported value differs; empty if none does."""
     return "; ".join(f"SET {name} TO '{value}'" for name, value in SETTINGS.items() if reported(name) != value)

@@ -1,7 +1,8 @@
-"""The day of a campaign's figures: that on which its send began.
+"""The day of a campaign's report rows: the day on which its send began.
 
-Klaviyo states a campaign's figures without a day. The day is that of its send time, which may move, appear or go after
-the figures were stored: they follow it, so that they stand once. Figures without a day stand in a table of their own.
+Klaviyo returns the statistics of a campaign without a day. Their day is the day of the send time. It may change, be set
+or be removed after the rows were stored: the rows then move, so that each is stored once. Rows without a day are stored
+in a table of their own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CampaignDays:
-    """The days of one account's campaigns, in its time zone."""
+    """The send days of one account's campaigns, in its time zone."""
 
     schema: str
     timezone: str
@@ -43,39 +44,39 @@ class CampaignDays:
         return {row[0]: row[1] for row in connection.execute(query)}
 
     def settle(self, connection: sa.Connection) -> list[str]:
-        """Move every row that does not stand on its campaign's day; return the ids of these campaigns.
+        """Move every row that is not on the day of its campaign; return the ids of these campaigns.
 
-        Figures whose campaign has no send time any more become undated, and the other way round. The state that a day
-        showed is kept among the earlier ones; the metrics of the days are computed anew. Takes its turn with the
-        writers of the report: the caller has that lock.
+        Rows whose campaign no longer has a send time become undated, and the other way round. The previous rows of a
+        day go to the table of earlier states; the metrics of the changed days are recomputed. The caller holds the
+        lock of the report's writers.
         """
         report, undated = (reflect(connection, self.schema, name) for name in (REPORT, UNDATED))
         _, day = self._campaigns
-        gone = self._take(connection, report, day.is_distinct_from(report.table.c.date))
-        found = self._take(connection, undated, day.is_not(None))
-        if not gone and not found:
+        misplaced = self._take(connection, report, day.is_distinct_from(report.table.c.date))
+        now_dated = self._take(connection, undated, day.is_not(None))
+        if not misplaced and not now_dated:
             return []
-        dated = [{**row, "date": row["day"]} for row in (*gone, *found) if row["day"] is not None]
-        dayless = [{**row, ASKED_FROM: row["date"], ASKED_TO: row["date"]} for row in gone if row["day"] is None]
+        dated = [{**row, "date": row["day"]} for row in (*misplaced, *now_dated) if row["day"] is not None]
+        dayless = [{**row, ASKED_FROM: row["date"], ASKED_TO: row["date"]} for row in misplaced if row["day"] is None]
         merge(connection, report, _frame(report, dated))
         merge(connection, undated, _frame(undated, dayless))
-        self._restate(connection, {row["date"] for row in (*gone, *dated)})
-        return sorted({row["campaign_id"] for row in (*gone, *found)})
+        self._restate(connection, {row["date"] for row in (*misplaced, *dated)})
+        return sorted({row["campaign_id"] for row in (*misplaced, *now_dated)})
 
     def keep_undated(self, connection: sa.Connection, rows: Sequence[Row], span: ReplaceRange) -> None:
-        """Store the rows of an answer for these days that have no day, and remove those that it no longer shows.
+        """Store the rows without a day from an answer for these days, and delete those that it no longer contains.
 
-        A row that is there already stands for other days: it is replaced by an answer that covers them, or that shows
-        as many recipients. An answer for a part of its days would take figures away.
+        A stored row may be of an answer for other days. It is replaced by an answer that covers those days, or that has
+        at least as many recipients: an answer for some of its days would lose statistics.
         """
         target = reflect(connection, self.schema, UNDATED)
-        kept = [dict(row) for row in connection.execute(sa.select(target.table)).mappings()]
-        stored = {_key(target, row): row for row in kept}
-        displayed = {_key(target, row): {**row, ASKED_FROM: span.first, ASKED_TO: span.last} for row in rows}
-        replaced = {key: row for key, row in displayed.items() if key not in stored or _says_as_much(row, stored[key])}
+        stored_rows = [dict(row) for row in connection.execute(sa.select(target.table)).mappings()]
+        stored = {_key(target, row): row for row in stored_rows}
+        received = {_key(target, row): {**row, ASKED_FROM: span.first, ASKED_TO: span.last} for row in rows}
+        replaced = {key: row for key, row in received.items() if key not in stored or _supersedes(row, stored[key])}
         merge(connection, target, _frame(target, replaced.values()))
         gone = [
-            key for key in stored.keys() - displayed.keys() if _covers(span, stored[key], observed_before=span.asked_at)
+            key for key in stored.keys() - received.keys() if _covers(span, stored[key], observed_before=span.asked_at)
         ]
         if gone:
             keys = sa.tuple_(*(target.table.c[name] for name in target.key))
@@ -106,14 +107,14 @@ class CampaignDays:
             kept = (
                 pg.insert(target.superseded)
                 .from_select([*names, VALID_FROM, VALID_TO], sa.select(*(gone.c[name] for name in names), seen, until))
-                # Figures that move there and back unasked are one state of that day.
+                # Rows that move away and back without a new answer in between are one state of that day.
                 .on_conflict_do_nothing()
             )
             query = query.add_cte(kept.cte("kept"))
         return [dict(row) for row in connection.execute(query).mappings()]
 
     def _restate(self, connection: sa.Connection, days: Collection[date]) -> None:
-        """Compute the metrics of these days anew where there are any, and put right what the ledger counts."""
+        """Recompute the existing metrics of these days, and correct the row counts of the ledger."""
         metrics, target = (
             Metrics(self.schema, CAMPAIGN_METRICS),
             reflect(connection, self.schema, CAMPAIGN_METRICS.name),
@@ -129,10 +130,10 @@ class CampaignDays:
             merge(connection, target, _frame(target, rows), replaces=ReplaceRange("date", day, day, now))
         for name in (REPORT, CAMPAIGN_METRICS.name):
             table = sa.table(name, sa.column("date"), schema=self.schema)
-            there = sa.select(sa.func.count()).where(table.c.date == self._day_of(ledger.c.window_start))
+            row_count = sa.select(sa.func.count()).where(table.c.date == self._day_of(ledger.c.window_start))
             connection.execute(
                 sa.update(ledger)
-                .values(rows_fetched=there.scalar_subquery())
+                .values(rows_fetched=row_count.scalar_subquery())
                 .where(ledger.c.entity == name, ledger.c.status == "synced", is_day)
             )
 
@@ -146,7 +147,7 @@ def _key(target: DestinationTable, row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in target.key)
 
 
-def _says_as_much(new: Row, old: Row) -> bool:
+def _supersedes(new: Row, old: Row) -> bool:
     covers = new[ASKED_FROM] <= old[ASKED_FROM] and new[ASKED_TO] >= old[ASKED_TO]
     return covers or (new["recipients"] or 0) >= (old["recipients"] or 0)
 

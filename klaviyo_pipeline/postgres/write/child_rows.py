@@ -1,4 +1,4 @@
-"""Rows that hang on others: written with their parents, and marked deleted when their parent names them no more."""
+"""Child rows: written with their parents, and marked deleted when their parent no longer lists them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from klaviyo_pipeline.postgres.write.merge import merge
 
 @dataclass(frozen=True)
 class ChildTable:
-    """A table whose rows hang on those of the table `parent`.
+    """A table whose rows are children of rows in the table `parent`.
 
-    `parent_column` holds the parent's id, `id_column` what tells the children of one parent apart; `fixed` are columns
-    that are the same in all rows of these parents.
+    `parent_column` has the parent's id, `id_column` identifies a child within its parent; `fixed` are columns with the
+    same value in all rows of these parents.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ObservedChildren:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a table that hang on nothing."""
+    """Rows of a table without a parent."""
 
     table: str
     frame: pd.DataFrame
@@ -48,9 +48,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Children:
-    """Children to write: `frame` has columns of their table, `observed` is what each of their parents named, by its id.
+    """Children to write: `frame` has columns of their table; `observed` has the ids that each parent listed.
 
-    `refers_to` are rows that the children refer to besides their parents: they are written first.
+    `refers_to` are other rows that the children reference: they are written first.
     """
 
     table: ChildTable
@@ -67,16 +67,16 @@ class ChildWriter:
     _targets: dict[tuple[str, tuple[str, ...]], DestinationTable] = field(default_factory=dict)
 
     def write(self, connection: sa.Connection, children: Sequence[Children]) -> None:
-        """Merge the rows, parents before their children, and mark deleted what is named no more.
+        """Merge the rows, parents before their children, and mark children deleted that are no longer listed.
 
-        A child that is named and did not come along is left as it is, and so is one that was observed later.
+        A child that is listed but not in the frame stays as it is, and so does one that was observed later.
         """
         self._write(connection, children, {})
 
     def forget(self, connection: sa.Connection, tables: Sequence[ChildTable], gone: Mapping[str, datetime]) -> None:
-        """Mark deleted what hangs on the objects that are gone, by id, since that moment.
+        """Mark the children of deleted objects deleted. `gone` has the time of each deletion, by the object's id.
 
-        `tables` are in order: those of the objects' own children first.
+        `tables` are in order: the direct children first.
         """
         if not tables:
             return
@@ -93,7 +93,7 @@ class ChildWriter:
             target = self._target(connection, one.table.name, one.frame)
             if len(one.frame):
                 merge(connection, target, one.frame)
-            # What hung on a child that is gone is gone with it.
+            # The children of a deleted child are deleted too.
             observed = {**one.observed, **gone.get(one.table.parent, {})}
             absent = _absent(connection, target, one.table, observed) if observed else pd.DataFrame()
             if len(absent):
@@ -113,7 +113,7 @@ class ChildWriter:
 def _absent(
     connection: sa.Connection, target: DestinationTable, table: ChildTable, observed: Mapping[str, ObservedChildren]
 ) -> pd.DataFrame:
-    """The rows that their parents did not name, as deleted at the time of that observation."""
+    """The rows that their parents did not list, marked deleted at the time of that observation."""
     columns = target.table.c
     parents = _unnested(
         "parents",
@@ -121,8 +121,8 @@ def _absent(
         observed_at=(sa.DateTime(timezone=True), [one.observed_at for one in observed.values()]),
     )
     pairs = [(parent, id) for parent, one in observed.items() for id in one.ids]
-    named = _unnested(
-        "named",
+    listed = _unnested(
+        "listed",
         parent=(sa.Text(), [parent for parent, _ in pairs]),
         child=(sa.Text(), [id for _, id in pairs]),
     )
@@ -134,7 +134,7 @@ def _absent(
             columns[OBSERVED_AT] < parents.c.observed_at,
             *(columns[name] == value for name, value in table.fixed.items()),
             ~sa.exists().where(
-                named.c.parent == columns[table.parent_column], named.c.child == columns[table.id_column]
+                listed.c.parent == columns[table.parent_column], listed.c.child == columns[table.id_column]
             ),
         )
     )

@@ -1,4 +1,4 @@
-"""Rows that cannot be there yet: copied straight into their table, without a temporary one in between."""
+"""Copies rows that are all new straight into their table, without a staging table."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 def insert_if_all_new(
     connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame, span: ReplaceRange | None
 ) -> bool:
-    """Add the rows if the table has none of their keys, or none in the days of `span`; whether it was done.
+    """Add the rows if the table has none of their keys, or no rows in the days of `span`; return whether it did.
 
-    Where a concurrent writer adds one of them first, or the table refuses one, nothing is done: the merge meets the
-    former, and tells of the latter.
+    If a concurrent writer adds one of the rows first, or the table rejects one, nothing is written: the merge then
+    handles the first case and reports the second.
     """
     if _are_known(connection, target, frame, span):
         return False
     key = list(target.key)
-    # In order of the key, as every writer adds: two that add the same rows never wait for each other in a circle.
+    # Every writer adds rows in order of the key: two writers of the same rows cannot deadlock.
     rows = frame.sort_values(key) if len(frame) else frame
     columns = [name for name in target.written if name in frame.columns]
     savepoint = connection.begin_nested()
     try:
         copy_rows(connection, target.table, rows, columns)
     except psycopg.IntegrityError:
-        # After any other error the whole transaction is undone: to go back here would hide that the connection was cut.
+        # Any other error aborts the whole transaction: a rollback here would hide a lost connection.
         savepoint.rollback()
         return False
     savepoint.commit()
@@ -49,7 +49,7 @@ def _are_known(
         day = target.table.c[span.column]
         query = sa.select(sa.exists().where(day.between(span.first, span.last)))
         return bool(connection.execute(query).scalar_one())
-    # What was synced before is mostly told by its first row.
+    # If the rows are stored already, the first one mostly is: check it alone first.
     return any(
         connection.execute(_any_of(target), {name: rows[name].tolist() for name in target.key}).scalar_one()
         for rows in (frame.iloc[:1], frame)

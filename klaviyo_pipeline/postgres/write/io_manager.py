@@ -1,9 +1,9 @@
-"""The Postgres IO manager: DataFrames into tables that migrations made, and back.
+"""The Postgres IO manager: writes DataFrames into the tables of the migrations, and reads them back.
 
 The asset key names the table: `klaviyo/flows` is `klaviyo.flows`. An output is a `Load` (batches of frames) or a
-plain DataFrame, which is merged by the table's primary key. Metadata keys on the asset steer it: `partition_expr`
-names the column that a window is cut by, for reading a window back and, with `replace_windows`, for replacing a
-window's days as a whole; `table` names another table of the schema.
+plain DataFrame, which is merged by the table's primary key. Metadata of the asset configures it: `partition_expr` names
+the column whose values assign rows to windows, for reading a window back and, with `replace_windows`, for replacing the
+days of a window as a whole; `table` names another table of the schema.
 """
 
 import bisect
@@ -34,16 +34,16 @@ TABLE = "table"
 class PostgresIOManager(dg.ConfigurableIOManager):
     """Writes and reads the tables of the warehouse.
 
-    A batch is one transaction; what fails inside it leaves nothing behind, and the ledger then says `failed` with
-    the reason for each window that was not yet synced.
+    A batch is one transaction: if it fails, it is rolled back, and the ledger records every window that is not yet
+    synced as `failed`, with the error.
     """
 
     warehouse: dg.ResourceDependency[Warehouse]
 
-    def handle_output(  # type: ignore[override]  # a generator, so that events of a failing write are kept
+    def handle_output(  # type: ignore[override]  # a generator: the events of a failing write are kept
         self, context: dg.OutputContext, obj: Load | pd.DataFrame
     ) -> Iterator[DagsterEvent]:
-        """Write the load. If it fails half way, the windows that are synced are reported as materialized."""
+        """Write the load. If it fails half-way, the synced windows are still reported as materialized."""
         schema, name = _table_to_write(context)
         with self.warehouse.engine(schema) as engine:
             with engine.connect() as connection:
@@ -72,9 +72,9 @@ class PostgresIOManager(dg.ConfigurableIOManager):
 
 
 def table_of(key: dg.AssetKey) -> tuple[str, str]:
-    """Schema and table of an asset key: its last two parts."""
+    """The schema and table of an asset key: its last two parts."""
     if len(key.path) < 2:
-        raise ValueError(f"asset key {key.to_user_string()} names no schema: write it as [schema, table].")
+        raise ValueError(f"asset key {key.to_user_string()} names no schema; write the key as [schema, table].")
     return key.path[-2], key.path[-1]
 
 
@@ -84,7 +84,7 @@ def _table_to_write(context: dg.OutputContext) -> tuple[str, str]:
 
 
 def _load_of(context: dg.OutputContext, target: DestinationTable, frame: pd.DataFrame, observed_at: datetime) -> Load:
-    """A plain DataFrame as a load of one batch; its observation is now, unless it says otherwise."""
+    """A plain DataFrame as a load of one batch, observed now unless it has its own observation times."""
     if target.is_observed and "observed_at" not in frame.columns:
         frame = frame.assign(observed_at=observed_at)
     windows = _windows(context)
@@ -118,7 +118,7 @@ def _window_index(context: dg.OutputContext, windows: Sequence[Window], column: 
     def index(value: object) -> int:
         if isinstance(value, datetime) and value.tzinfo is not None:
             return max(0, bisect.bisect_right(starts, value) - 1)
-        # pandas holds a day as a time without a zone.
+        # pandas stores a day as a time without a zone.
         day = value.date() if isinstance(value, datetime) and not pd.isna(value) else value
         return days.get(day, 0) if isinstance(day, date) else 0
 
@@ -144,7 +144,7 @@ def _in_windows(context: dg.InputContext, target: DestinationTable) -> sa.Column
 
 
 def _frame(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
-    """Rows as a frame: times as UTC datetimes, flags as nullable booleans, figures as Decimals."""
+    """Rows as a frame: times as UTC datetimes, booleans as nullable booleans, numerics as Decimals."""
     result = connection.execute(query)
     frame = pd.DataFrame(result.all(), columns=pd.Index(list(result.keys())), dtype=object)
     for column in query.selected_columns:
@@ -160,8 +160,8 @@ def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseExceptio
     try:
         writer.record_failure(message)
         writer.load.on_failed(message)
-    except Exception as second:  # the first error is the one to tell
-        context.log.warning(f"the ledger could not note the failure: {type(second).__name__}")
+    except Exception as second:  # the first error is the one to report
+        context.log.warning(f"the failure could not be recorded in the ledger: {type(second).__name__}")
 
 
 def _metadata(engine: sa.Engine, target: DestinationTable, writer: Writer) -> Mapping[str, Any]:
@@ -178,7 +178,7 @@ def _metadata(engine: sa.Engine, target: DestinationTable, writer: Writer) -> Ma
 
 
 def window_metadata(synced: SyncedWindow) -> dict[str, Any]:
-    """What is plotted for a window in the UI."""
+    """The metadata of a window, which the UI plots."""
     newest = {"newest_updated": dg.MetadataValue.timestamp(synced.newest)} if synced.newest else {}
     return {
         "dagster/partition_row_count": synced.rows_fetched,
@@ -193,7 +193,7 @@ def window_metadata(synced: SyncedWindow) -> dict[str, Any]:
 
 
 def report_partitions(context: dg.AssetExecutionContext) -> Callable[[SyncedWindow], None]:
-    """Gives each window of a run its own metadata: otherwise every partition of a range shows the same."""
+    """Gives each window of a run its own metadata: otherwise all partitions of a range have the same."""
     return lambda synced: context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
 
 

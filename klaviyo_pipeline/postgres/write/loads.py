@@ -1,4 +1,4 @@
-"""What an asset hands to the IO manager: frames, page by page, and word of which windows they complete."""
+"""The output of an asset for the IO manager: frames, page by page, and the windows that they complete."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from klaviyo_pipeline.windows import Window
 
 @dataclass(frozen=True)
 class CompletedWindow:
-    """A window that is complete with this batch: when it was first asked (UTC), and in how many requests.
+    """A window that is complete with this batch: the time of its first request (UTC), and its number of requests.
 
-    `newest` is the latest time (UTC) that an object of the window was updated at.
+    `newest` is the latest `updated` time (UTC) of its objects.
     """
 
     window: Window
@@ -31,12 +31,12 @@ class CompletedWindow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to be written in one transaction, together with the ledger rows of the windows they complete.
+    """Rows to write in one transaction, together with the ledger rows of the windows that they complete.
 
-    `frame` has columns of the asset's table and, for a load of several windows, `_window`: the index into the
-    load's windows that each row belongs to. `replaces` names the days that the frame holds as a whole;
-    `report_context` is for the ledger: what a report was asked with. `children` hang on the frame's rows, and are
-    written after them. `prepare` is run in the transaction before the rows are written.
+    `frame` has columns of the asset's table and, for a load of several windows, `_window`: each row's index in the
+    load's windows. `replaces` names the days that the frame replaces as a whole. `report_context` is for the ledger.
+    `children` are the children of the frame's rows, written after them. `prepare` runs in the transaction before the
+    rows are written.
     """
 
     frame: pd.DataFrame
@@ -49,11 +49,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Load:
-    """An asset's output: batches, made while they are written, for these windows (none: an unpartitioned load).
+    """An asset's output: batches, produced while they are written, for these windows (none: not partitioned).
 
-    `filled` are the columns that every frame fills, where the table may have no others; `precedence` is passed to the
-    merge. `on_synced` is told of each window once its batch is committed, `on_written` at the end what the load changed
-    and how many rows it brought, `on_failed` why it ended early.
+    `filled` are the columns that every frame fills, if the table may have no others; `precedence` is passed to the
+    merge. `on_synced` is called with each window once its batch is committed, `on_written` at the end with the changes
+    and the number of rows read, `on_failed` with the error if the load fails.
     """
 
     batches: Iterable[Batch]

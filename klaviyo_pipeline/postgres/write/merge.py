@@ -1,16 +1,14 @@
-"""The write path: a frame's rows into their table, inside the caller's transaction, writing only what differs.
+"""The merge: writes a frame's rows into their table, inside the caller's transaction, and only those that differ.
 
-Rows that are all new are copied straight into the table. Others are copied into a temporary table and merged from
-there by sets: what is new is added; what differs is locked, its present state put among the earlier ones, and
-replaced. Why it is built this way:
+If all rows are new, they are copied straight into the table. Otherwise they are copied into a staging table and merged
+set by set: new rows are added; rows that differ are locked, archived in the table of earlier states, and updated. Why
+it is built this way:
 
-- Rows that are there unchanged are compared before anything is locked: `ON CONFLICT DO UPDATE … WHERE` alone locks,
-  and so writes, every conflicting row even where it then changes nothing.
-- All writers add rows first and lock rows then, each in order of the key, so that two of them never wait for each
-  other in a circle.
-- What is replaced is compared again once it is locked, by the statement that locks it: a row that a concurrent writer
-  has committed meanwhile is seen as it is, so that an earlier observation never replaces a later one, and no state is
-  missing among the earlier ones.
+- Unchanged rows are found before anything is locked: `ON CONFLICT DO UPDATE … WHERE` alone locks, and so writes, every
+  conflicting row, even if it then changes nothing.
+- All writers first add rows and then lock rows, both in order of the key, so that two writers cannot deadlock.
+- The statement that locks a row compares it again: it sees a row that a concurrent writer has committed in the
+  meantime. So an earlier observation never replaces a later one, and no state is lost.
 """
 
 from __future__ import annotations
@@ -38,12 +36,12 @@ from klaviyo_pipeline.postgres.write.statements import (
 )
 
 CountsByWindow = dict[int, RowCounts]
-"""What a merge changed, by index of the sync window; rows without a window count under 0."""
+"""The changes of a merge, by index of the sync window; rows without a window count under 0."""
 
 
 @dataclass(frozen=True)
 class ReplaceRange:
-    """Days of a report, both ends inclusive, that a frame replaces as a whole, by the table's date `column`."""
+    """Days of a report, both ends included, that a frame replaces as a whole; `column` is the table's date column."""
 
     column: str
     first: date
@@ -60,12 +58,12 @@ def merge(
     precedence: Mapping[str, Sequence[str]] | None = None,
     replaces: ReplaceRange | None = None,
 ) -> CountsByWindow:
-    """Write `frame` into the table; return what changed. Runs in the caller's transaction.
+    """Write `frame` into the table and return what changed. Runs in the caller's transaction.
 
-    `frame` has some of the table's columns, all of its key among them, and may have a `_window` column. Of rows
-    with the same key the latest observation wins, then the later row. `precedence` names columns of which several
-    answers may be true at once, with the values in order of preference: the first preferred one is kept.
-    `replaces` deletes the rows of these days that `frame` lacks; all of `frame` is of these days.
+    `frame` has some of the table's columns, including the whole key, and may have a `_window` column. Of rows with the
+    same key, the latest observation wins, then the later row. `precedence` names columns that may have several true
+    values at once, with the values in order of preference: the most preferred one is stored. `replaces` deletes the
+    rows of these days that `frame` lacks; all rows of `frame` are of these days.
     """
     preferences = tuple(
         (column, tuple(order)) for column, order in (precedence or {}).items() if column in frame.columns

@@ -1,6 +1,6 @@
 """Reading and changing entities by id, name, status, trigger type and date: one repository, four entities.
 
-Writes go through the same merge as every sync, so history and the order of observations hold here too.
+Writes go through the same merge as every sync: history and the order of observations are kept here too.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter
 from klaviyo_pipeline.postgres.write.merge import merge
 
 Row = dict[str, Any]
 
-MISS_IS_REMEMBERED = timedelta(days=1)
+MISS_TTL = timedelta(days=1)
+"""How long a cached 404 holds."""
+
 BATCH_ROWS = 1_000
 
 
@@ -32,7 +35,7 @@ class UnknownFilter(ValueError):
 
 @dataclass(frozen=True)
 class Criteria:
-    """What to list: exact values of columns, and a half-open span [since, before) of `updated_at`."""
+    """The rows to list: exact values of columns, and a half-open range [since, before) of `updated_at`."""
 
     name: str | None = None
     status: str | None = None
@@ -43,9 +46,9 @@ class Criteria:
 
 
 class EntityRepository:
-    """The rows of one entity in one account's schema; `children` are the tables of what hangs on them.
+    """The rows of one entity in one account's schema; `children` are the tables of its child rows.
 
-    `filled` are the columns that the frames to save fill: see `reflect`.
+    `filled` are the columns that the saved frames fill: see `reflect`.
     """
 
     def __init__(
@@ -53,14 +56,14 @@ class EntityRepository:
         engine: sa.Engine,
         schema: str,
         entity: str,
-        in_order: Mapping[str, Sequence[str]],
+        precedence: Mapping[str, Sequence[str]],
         children: Sequence[ChildTable] = (),
         filled: Sequence[str] = (),
     ) -> None:
         self._engine = engine
         self._schema = schema
         self._entity = entity
-        self._by_precedence = in_order
+        self._precedence = precedence
         self._child_tables = children
         self._children = ChildWriter(schema)
         self._filled = filled
@@ -71,14 +74,14 @@ class EntityRepository:
             return reflect(connection, self._schema, self._entity, self._filled)
 
     def get(self, id: str) -> Row | None:
-        """The row of this id, deleted or not; None where the table has none."""
+        """The row with this id, deleted or not; None if the table has none."""
         table = self._target.table
         with self._engine.connect() as connection:
             row = connection.execute(sa.select(table).where(table.c.id == id)).mappings().first()
         return dict(row) if row is not None else None
 
     def page(self, criteria: Criteria, *, limit: int, after: str | None = None) -> list[Row]:
-        """At most `limit` rows in order of id, beginning behind the id `after`."""
+        """At most `limit` rows in order of id, starting after the id `after`."""
         table = self._target.table
         query = self._matching(sa.select(table), criteria).order_by(table.c.id).limit(limit)
         if after is not None:
@@ -87,14 +90,14 @@ class EntityRepository:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def batches(self, criteria: Criteria, *, rows: int = BATCH_ROWS) -> Iterator[list[Row]]:
-        """All matching rows, so many at a time."""
+        """All matching rows, in batches of this many."""
         after = None
         while page := self.page(criteria, limit=rows, after=after):
             yield page
             after = page[-1]["id"]
 
     def count(self, criteria: Criteria, *, by: str | None = None) -> dict[Any, int]:
-        """How many rows match, by the values of a column (`{None: n}` without one)."""
+        """How many rows match, by the values of a column; `{None: n}` without a column."""
         table = self._target.table
         group = self._column(by) if by else sa.null()
         query = self._matching(sa.select(group, sa.func.count()).select_from(table), criteria)
@@ -104,7 +107,7 @@ class EntityRepository:
             return {value: rows for value, rows, *_ in connection.execute(query).all()}
 
     def absent(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` that the table lacks and that Klaviyo was not found to lack within the last day."""
+        """The ids that the table lacks and that have no cached 404 of the last day."""
         table, misses = self._target.table, self._misses
         wanted = (
             sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text)))
@@ -118,7 +121,7 @@ class EntityRepository:
                 ~sa.exists().where(
                     misses.c.entity == self._entity,
                     misses.c.id == wanted.c.id,
-                    misses.c.missed_at > sa.func.now() - MISS_IS_REMEMBERED,
+                    misses.c.missed_at > sa.func.now() - MISS_TTL,
                 )
             )
             .order_by(wanted.c.id)
@@ -137,24 +140,24 @@ class EntityRepository:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def save(self, frame: pd.DataFrame, children: Sequence[Children] = ()) -> RowCounts:
-        """Create or update rows, and what hangs on them, from one observation."""
+        """Create or update rows and their child rows, from one observation."""
         with self._engine.begin() as connection:
-            counts_by_window = merge(connection, self._target, frame, precedence=self._by_precedence)
+            counts_by_window = merge(connection, self._target, frame, precedence=self._precedence)
             self._children.write(connection, children)
         return sum(counts_by_window.values(), RowCounts())
 
     def delete(self, ids: Sequence[str], observed_at: datetime) -> int:
-        """Mark rows deleted as observed at that moment; rows observed later, or deleted already, stay as they are.
+        """Mark rows deleted, as observed at that moment. Rows that were observed later or are deleted already stay.
 
-        A delete is an observation too: the next census or lookup puts right what Klaviyo still has. What hangs on
-        the rows is deleted with them.
+        A delete is an observation too: the next census or lookup restores the objects that Klaviyo still has. Child
+        rows are deleted with their parents.
         """
         table = self._target.table
         query = (
             sa.select(*(table.c[name] for name in self._target.written))
             .where(table.c.id.in_(list(ids)), table.c.deleted_at.is_(None))
-            .order_by(table.c.id)  # as the merge takes them: two writers then never wait for each other in a circle
-            # No key changes: a child that refers to the row need not wait.
+            .order_by(table.c.id)  # in the order of the merge, so that two writers cannot deadlock
+            # The key does not change: a child that references the row need not wait.
             .with_for_update(key_share=True)
         )
         with self._engine.begin() as connection:
@@ -167,7 +170,7 @@ class EntityRepository:
         return sum(counts_by_window.values(), RowCounts()).updated
 
     def remember_miss(self, id: str, missed_at: datetime) -> None:
-        """Klaviyo answered 404 for this id."""
+        """Cache that Klaviyo answered 404 for this id."""
         insert = pg.insert(self._misses).values(entity=self._entity, id=id, missed_at=missed_at)
         with self._engine.begin() as connection:
             connection.execute(
@@ -178,9 +181,7 @@ class EntityRepository:
 
     @property
     def _misses(self) -> sa.TableClause:
-        return sa.table(
-            "lookup_misses", *(sa.column(name) for name in ("entity", "id", "missed_at")), schema=self._schema
-        )
+        return system_table(self._schema, "lookup_misses")
 
     def _matching(self, query: sa.Select[Any], criteria: Criteria) -> sa.Select[Any]:
         for name in ("name", "status", "trigger_type"):

@@ -1,4 +1,4 @@
-"""A frame's rows in a temporary table: what a merge with rows that are there starts from."""
+"""The staging table: a frame's rows in a temporary table, from which the merge reads."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from klaviyo_pipeline.postgres.schema.tables import DestinationTable
 from klaviyo_pipeline.postgres.write.copying import copy_rows
 
 WINDOW = "_window"
-"""A frame's column, not a table's: the index of the sync window that the row was read for."""
+"""A column of frames, not of tables: the index of the row's sync window."""
 
 STAGING = "klaviyo_staging"
 TEMPORARY = "pg_temp"
-"""The schema is named, as for any table: nothing depends on the session's search path."""
+"""Statements name this schema: nothing depends on the session's search path."""
 
 REPLACES = "_replaces"
-"""True for a staged row that is to replace the one in the table."""
+"""True for a staged row that will replace the row in the table."""
 
 ANALYZE_FROM_ROWS = 5_000
-"""Below this, plans by default estimates are as good, and statistics cost more than they save."""
+"""With fewer rows, the planner's default estimates are good enough, and ANALYZE costs more than it saves."""
 
 
 def rows_by_window(frame: pd.DataFrame) -> Counter[int]:
@@ -34,7 +34,7 @@ def rows_by_window(frame: pd.DataFrame) -> Counter[int]:
 
 @lru_cache(maxsize=64)
 def staging_table(target: DestinationTable, names: tuple[str, ...]) -> sa.Table:
-    """The temporary table for these columns; always the same object, so that statements on it are compiled once."""
+    """The temporary table for these columns: always the same object, so that its statements are compiled once."""
     return sa.Table(
         STAGING,
         sa.MetaData(),

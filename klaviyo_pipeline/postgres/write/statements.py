@@ -1,4 +1,4 @@
-"""The statements of a merge, from the staging table: add, lock, keep what was, replace, delete."""
+"""The statements of a merge from the staging table: add, lock, archive, update, delete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RAW = "raw"
 RELATIONSHIPS: sa.ColumnElement[str] = sa.literal_column("'relationships'::text")
-"""Klaviyo's object as it came, and where it names related objects, which not every answer does."""
+"""Klaviyo's whole object, and its field with related objects, which not every answer contains."""
 
 ColumnPrecedence = tuple[tuple[str, tuple[str, ...]], ...]
 """`precedence` of `merge`, hashable."""
@@ -27,14 +27,14 @@ ColumnPrecedence = tuple[tuple[str, tuple[str, ...]], ...]
 def has_changes(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> bool:
-    """Whether any staged row is new or differs. A sync again mostly brings what is there: it ends with this look."""
+    """Whether any staged row is new or differs. A repeated sync mostly stops here."""
     return bool(connection.execute(_difference(target, staged, precedence)).scalar_one())
 
 
 def add_new(connection: sa.Connection, target: DestinationTable, staged: sa.Table) -> Counter[int]:
-    """Add the rows whose key the table lacks; how many, by window.
+    """Add the rows whose key the table lacks; return how many, by window.
 
-    What a concurrent writer is adding is waited for, and left to be compared.
+    A row that a concurrent writer is adding is waited for, and compared by the next statement.
     """
     return Counter({row[0]: row[1] for row in connection.execute(_addition(target, staged))})
 
@@ -42,7 +42,7 @@ def add_new(connection: sa.Connection, target: DestinationTable, staged: sa.Tabl
 def lock_changed(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> Counter[int]:
-    """Lock the rows of the table that are to be replaced and mark the staged ones that replace them; how many."""
+    """Lock the rows to update and mark the staged rows that replace them; return how many, by window."""
     if not _content(target, staged):
         return Counter()
     windows = connection.execute(_marking(target, staged, precedence)).scalars()
@@ -52,7 +52,7 @@ def lock_changed(
 def archive_previous(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> None:
-    """Put the state of the rows that are about to be replaced among the earlier ones."""
+    """Copy the current state of the rows that will be updated to the table of earlier states."""
     if target.superseded is not None:
         connection.execute(_supersession(target, staged, precedence))
 
@@ -60,14 +60,14 @@ def archive_previous(
 def update_marked(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> None:
-    """Give the locked rows their new content."""
+    """Update the locked rows from the marked staged rows."""
     connection.execute(_replacement(target, staged, precedence))
 
 
 def delete_missing(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, span: ReplaceRange
 ) -> Counter[int]:
-    """Delete the rows of the span that the answer no longer has, keeping what they showed; how many, by window."""
+    """Delete the rows of these days that the answer lacks, and archive them; return how many, by window."""
     table = target.table
     gone = (
         sa.delete(table)
@@ -132,9 +132,9 @@ def _marking(target: DestinationTable, staged: sa.Table, precedence: ColumnPrece
         .join_from(staged, table, _same_key(target, table, staged))
         .where(_replaceable(target, staged, precedence))
         .order_by(*_in_order(target, staged))
-        # No key changes: a child that refers to the row need not wait.
+        # The key does not change: a child that references the row need not wait.
         .with_for_update(key_share=True, of=table)
-        .cte("held")
+        .cte("locked")
         .prefix_with("MATERIALIZED")
     )
     return (
@@ -170,8 +170,7 @@ def _replacement(target: DestinationTable, staged: sa.Table, precedence: ColumnP
 
 
 def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.ColumnElement[bool]:
-    """Whether the row that is there may be replaced, and is in another state than the staged one would give it, or
-    does not name related objects that the staged one names."""
+    """Whether the stored row may be replaced, and the staged row is another state or adds related objects to it."""
     content = _content(target, staged)
     if not content:
         return sa.false()
@@ -224,11 +223,11 @@ def _has_objects(target: DestinationTable, staged: sa.Table) -> bool:
 def _resolved(
     target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> tuple[sa.ColumnElement[bool], dict[str, sa.ColumnElement[Any]]]:
-    """Whether a row that is there may be replaced, and by which values.
+    """Whether the stored row may be replaced, and by which values.
 
-    Pages are not always written in the order in which they were observed: a preferred value counts from an earlier
-    observation too, and changes nothing else. That state then follows the row's own by a microsecond, the least
-    that history can tell apart.
+    Pages are not always written in the order of their observation: a preferred value is also taken from an earlier
+    observation, and changes nothing else. The new state then starts a microsecond after the row's current one, the
+    smallest difference that the history can record.
     """
     old, new = target.table.c, staged.c
     later = old[OBSERVED_AT] < new[OBSERVED_AT] if target.is_observed else sa.true()
@@ -257,7 +256,7 @@ def _content(target: DestinationTable, staged: sa.Table) -> list[str]:
 
 
 def _kept(target: DestinationTable) -> list[str]:
-    """The columns that the table of earlier states has of the table."""
+    """The columns that the table and its table of earlier states share."""
     assert target.superseded is not None
     return [column.name for column in target.superseded.columns if column.name not in (VALID_FROM, VALID_TO)]
 
@@ -267,7 +266,7 @@ def _same_key(target: DestinationTable, left: sa.FromClause, right: sa.FromClaus
 
 
 def _in_order(target: DestinationTable, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
-    """The key, texts by their code points: one order for all writers, whatever the database's collation."""
+    """The key, with texts ordered by code point: one order for all writers, whatever the database's collation."""
     columns: Mapping[str, sa.ColumnElement[Any]] = {name: table.c[name] for name in target.key}
     return [sa.collate(one, "C") if isinstance(one.type, sa.Text) else one for one in columns.values()]
 
@@ -275,5 +274,5 @@ def _in_order(target: DestinationTable, table: sa.FromClause) -> list[sa.ColumnE
 def _look_different(
     left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether the stored bytes differ: equal values mostly have equal ones, and documents are slow to compare."""
+    """Whether the stored bytes differ: a quick test. Equal values mostly have equal bytes; JSON compares slowly."""
     return sa.func.record_image_ne(sa.func.row(*left), sa.func.row(*right), type_=sa.Boolean)

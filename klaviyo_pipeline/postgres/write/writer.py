@@ -1,4 +1,4 @@
-"""Writes a load, batch by batch: each batch one transaction, the ledger with the last of a window's rows."""
+"""Writes a load batch by batch: one transaction each. A window's ledger row is written with its last rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from klaviyo_pipeline.windows import Window
 
 @dataclass
 class Writer:
-    """One load into one table. After it failed, `open_windows` says which windows are not synced."""
+    """Writes one load into one table. After a failure, `open_windows` are the windows that are not synced."""
 
     engine: sa.Engine
     target: DestinationTable
@@ -48,11 +48,11 @@ class Writer:
 
     @property
     def seconds(self) -> float:
-        """How long the load has taken so far, fetching and waiting included."""
+        """How long the load has taken so far, including fetching and waiting."""
         return round((datetime.now(UTC) - self._started_at).total_seconds(), 1)
 
     def run(self) -> None:
-        """Write every batch; tell the load of each window once it is committed as synced."""
+        """Write every batch; report each window to the load once it is committed as synced."""
         with _closed(self.load.batches) as batches:
             for batch in batches:
                 for synced in self.write(batch):
@@ -60,8 +60,8 @@ class Writer:
         self.load.on_written(self.total, self.rows_fetched)
 
     def write(self, batch: Batch) -> list[SyncedWindow]:
-        """Commit one batch with its ledger rows; nothing of it stays if anything fails."""
-        # Of a day that is replaced as a whole the ledger counts what the table then holds.
+        """Commit one batch with its ledger rows, or nothing of it if anything fails."""
+        # For a day that is replaced as a whole, the ledger counts the rows that the table then has.
         counted = batch.frame if batch.replaces is None else batch.frame.drop_duplicates(list(self.target.key))
         fetched = self._fetched | {
             index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(counted).items()
@@ -69,7 +69,7 @@ class Writer:
 
         def write(connection: sa.Connection) -> tuple[dict[int, RowCounts], list[SyncedWindow]]:
             if self.load.windows and not batch.completes:
-                # Nothing rests on these rows before the ledger's do, whose commit makes all earlier ones durable.
+                # Nothing depends on these rows until the ledger row: its commit also makes all earlier ones durable.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             frame, span = self._still_newest(connection, batch)
             if batch.prepare is not None:
@@ -92,14 +92,14 @@ class Writer:
         return synced
 
     def record_failure(self, error: str) -> None:
-        """Note in the ledger why the windows that are not synced yet were not."""
+        """Record the error in the ledger for the windows that are not synced yet."""
 
-        def note(connection: sa.Connection) -> None:
+        def record(connection: sa.Connection) -> None:
             self.ledger.record_failed(
                 connection, self.open_windows, run_id=self.run_id, started_at=self._started_at, error=error
             )
 
-        in_transaction(self.engine, note)
+        in_transaction(self.engine, record)
 
     def _synced(
         self, complete: CompletedWindow, fetched: Mapping[int, int], counts_by_window: Mapping[int, RowCounts]
@@ -116,11 +116,11 @@ class Writer:
         )
 
     def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, ReplaceRange | None]:
-        """Leave out the days of a report that another run has asked later and written already.
+        """Leave out the days of a report that another run has requested later and written already.
 
-        A replaced window is deleted from, too, so the guard of single rows is not enough; replacing writers of
-        one table take turns. Metrics carry the `asked_at` of the report that they sum up: a day without one here
-        that the ledger has by now was computed by a run that knows more.
+        Replacing a day also deletes rows, so the check of single rows is not enough: the replacing writers of one table
+        take turns. Metrics have the `asked_at` of their report: if the ledger has a day by now that is incomplete here,
+        another run computed it from a newer report.
         """
         span = batch.replaces
         if span is None or not span.window_of:
@@ -150,12 +150,12 @@ class Writer:
 
 
 class ConcurrentReplacement(RuntimeError):
-    """Two runs replaced overlapping days of a report at once, and neither holds the newer answer for all."""
+    """Two runs replaced overlapping days of a report at once, and neither has the newer answer for all days."""
 
 
 @contextmanager
 def _closed(batches: Iterable[Batch]) -> Iterator[Iterable[Batch]]:
-    """The batches, whose making ends with the block: what reads ahead of a failed write must not go on."""
+    """The batches, whose generator is closed at the end of the block: after a failed write it must not read ahead."""
     try:
         yield batches
     finally:

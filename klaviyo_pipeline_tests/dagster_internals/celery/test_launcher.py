@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(REDIS is None, reason="needs redis-server: apt-g
 TASK = "7d1c0b5e"
 SUPERVISED = """
 import sys
-from klaviyo_pipeline.launching.supervising import supervise
+from klaviyo_pipeline.dagster_internals.celery.supervisor import supervise
 child = "import signal as s, time; s.signal(15, lambda *_: exit(7)); print('ready', flush=True); time.sleep(60)"
 sys.exit(supervise([sys.executable, "-c", child]))
 """
@@ -98,7 +98,7 @@ def test_a_worker_that_does_not_answer_is_waited_for_and_then_dead(
     reported(patient, "STARTED", {"hostname": "gone@elsewhere", "pid": 1})
     assert patient.check_run_worker_health(run).status is WorkerStatus.RUNNING
     found = impatient.check_run_worker_health(run)
-    assert (found.status, found.msg) == (WorkerStatus.FAILED, "The worker gone@elsewhere has not answered for 0 s.")
+    assert (found.status, found.msg) == (WorkerStatus.FAILED, "The worker gone@elsewhere has not replied for 0 s.")
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
@@ -188,7 +188,7 @@ def test_an_installation_without_celery_is_reported_what_to_install(tmp_path: Pa
     "address", ["redis://:longHIDDEN/x@127.0.0.1:6391/0", "HIDDENpw", "redis://:HIDDEN#a@host:1/0"]
 )
 def test_an_address_that_is_no_url_is_reported_in_one_line_without_its_password(address: str) -> None:
-    with pytest.raises(SettingsError, match=r"^CELERY_BROKER_URL is no URL of a broker: .*%2F\)\.$") as refused:
+    with pytest.raises(SettingsError, match=r"^CELERY_BROKER_URL is not a valid broker URL\. .*%2F\)\.$") as refused:
         CeleryLauncher(60, broker=address, default_queue="dagster")
     assert "HIDDEN" not in str(refused.value)
     assert refused.value.__cause__ is None

@@ -85,7 +85,7 @@ def test_counts_are_stored_without_what_derives_from_the_value(pipeline: Pipelin
 def test_the_run_reports_what_is_missing_and_why(pipeline: Pipeline) -> None:
     result = pipeline.run("flow_report", DAY)
     messages = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
-    [line] = [line for line in messages if "Klaviyo refuses conversion_value" in line]
+    [line] = [line for line in messages if "Klaviyo rejects conversion_value" in line]
     assert "metric RPlacd" in line
     assert "KLAVIYO_CONVERSION_METRIC_ID" in line
 
@@ -139,7 +139,7 @@ def sync(pipeline: Pipeline, *, force: bool = False, last: date | None = None) -
 def test_a_sync_warns_and_succeeds_and_force_requests_the_value_again(shop: SandboxAccount, pipeline: Pipeline) -> None:
     result, reported = sync(pipeline)
     assert (result.error, result.requests) == (None, 2)
-    assert [line for line in reported if line.startswith("flow_report: warning: Klaviyo refuses conversion_value")]
+    assert [line for line in reported if line.startswith("flow_report: warning: Klaviyo rejects conversion_value")]
     shop.refused_statistics = {}
     result, reported = sync(pipeline, force=True)
     assert (result.error, result.requests) == (None, 1)

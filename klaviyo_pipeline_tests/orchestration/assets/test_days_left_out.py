@@ -88,7 +88,7 @@ def test_a_day_that_klaviyo_goes_on_to_leave_out_stays_missing_with_its_name_and
     with pipeline.requested() as requests:
         why = pipeline.fail("flow_report", FIRST, LAST)
     assert len([one for one in requests if one.path == "/api/flow-values-reports"]) == 2
-    assert "leaves out 2025-03-11, 2025-03-13" in why
+    assert "lacks 2025-03-11, 2025-03-13" in why
     assert requested(requests) == 2
     assert recipients(pipeline) == [10, 12, 14]
     states = [status for _, status in pipeline.ledger("flow_report")]
@@ -149,7 +149,7 @@ def test_days_that_klaviyo_refuses_to_be_requested_alone_stay_missing(pipeline: 
     pipeline.server.faults.add(
         lambda request: request.url.path.endswith("-reports"), Fault(status=400, body=refusal), times=2, skip=1
     )
-    assert "leaves out 2025-03-10, 2025-03-11" in pipeline.fail("flow_report", FIRST, LAST)
+    assert "lacks 2025-03-10, 2025-03-11" in pipeline.fail("flow_report", FIRST, LAST)
     assert recipients(pipeline) == [12, 13, 14]
 
 

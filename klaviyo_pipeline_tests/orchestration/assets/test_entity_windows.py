@@ -292,7 +292,7 @@ def test_the_key_of_another_account_is_refused_before_anything_is_written(
     shop.api_keys = empty_shop().api_keys
     monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
     put(shop, "flows", "g", NOON)
-    assert "holds Klaviyo account SHOP01" in pipeline.fail("flows", DAY)
+    assert "belongs to Klaviyo account SHOP01" in pipeline.fail("flows", DAY)
     assert pipeline.ids("flows") == ["f"]
 
 
@@ -301,5 +301,5 @@ def test_many_parse_warnings_are_reported_as_a_few_lines_and_a_count(shop: Sandb
         put(shop, "forms", f"W{number:02}", utc("2025-02-01T12:00:00"), status=7)
     result = pipeline.run("forms", "2025-02-01")
     [event] = result.get_asset_materialization_events()
-    assert event.materialization.metadata["oddities"].value == 30
+    assert event.materialization.metadata["parse_warnings"].value == 30
     assert len(pipeline.ids("forms")) == 30

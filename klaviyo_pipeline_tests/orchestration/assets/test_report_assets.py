@@ -316,7 +316,7 @@ def test_the_run_that_takes_a_second_schema_for_an_account_warns_once(
         migrate(database, "again", SQL_DIR)
         pipeline.configure(slug="again")
         [warned] = warnings(pipeline)
-        assert warned.startswith("Klaviyo account SHOP01 is in schema shop already, and now in again too: ")
+        assert warned.startswith("Klaviyo account SHOP01 is already in schema shop, and is now also in again: ")
         assert warnings(pipeline) == []
 
 

@@ -183,7 +183,7 @@ def test_objects_without_tags_in_the_answer_keep_them_and_are_counted(
     shop.put("flows", "A", tags=[])
     monkeypatch.setattr("klaviyo_pipeline.sandbox.documents._linkage", lambda target: None)
     result = pipeline.run("flows_census")
-    assert metadata(result)["tags"] == "not told of 2 objects: theirs stay as they were"
+    assert metadata(result)["tags"] == "missing for 2 objects: theirs are left unchanged"
     assert tagged(pipeline) == EVERY_PAIR
 
 
@@ -195,7 +195,7 @@ def test_a_census_without_the_scope_of_tags_loses_the_tags_alone_and_reports_so_
     for entity in TAGGED:
         with pipeline.requested() as requests:
             result = pipeline.run(f"{entity}_census")
-        assert metadata(result)["tags"] == "not asked: the key lacks tags:read"
+        assert metadata(result)["tags"] == "not requested: the key lacks tags:read"
         sent = sum(request.endpoint == f"get_{entity}" for request in requests)
         assert pipeline.one("SELECT requests FROM census_runs WHERE run_id = %s", result.run_id) == sent
         messages = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]

@@ -73,7 +73,7 @@ def test_what_klaviyo_refuses_is_reported_and_not_compared(shop: SandboxAccount,
     assert outcomes(result)["flow_report", "no_statistic_is_refused"] is False
     found = reconciled(pipeline, "flow_report", "daily_sums_match_total")
     assert found.passed
-    assert "not compared: Klaviyo refuses conversion_value" in str(found.description)
+    assert "not compared: Klaviyo rejects conversion_value" in str(found.description)
     shop.refused_statistics = {}
     pipeline.execute("TRUNCATE conversion_refusals")
     assert reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
@@ -141,7 +141,7 @@ def test_a_sync_contains_the_metrics_back_and_reports_what_the_check_found(
     assert report.error is not None
     assert "counts_are_not_negative" in report.error
     assert "F1 on 2025-03-20" in report.error
-    assert metrics.skipped == "held back by a check of flow_report"
+    assert metrics.skipped == "not computed, because a check of flow_report failed"
     assert pipeline.rows("SELECT 1 FROM flow_metrics") == []
 
 

@@ -139,7 +139,7 @@ def test_a_statistic_that_nobody_declared_is_a_warning_that_names_it(stored: Sto
     stored.run("UPDATE form_report SET other_statistics = '{\"wows\": 1, \"wow_rate\": null}' WHERE form_id = 'W1'")
     verdict = stored.check("form_report", "statistics_are_known")
     assert verdict.outcome == "warning"
-    assert "wows (in 41 rows, such as of W1, last on 2025-04-10)" in verdict.found
+    assert "wows (in 41 rows, such as W1, last on 2025-04-10)" in verdict.found
     assert verdict.metadata["unknown"] == {"wows": 41, "wow_rate": 41}
 
 

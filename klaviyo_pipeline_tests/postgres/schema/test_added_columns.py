@@ -1,4 +1,4 @@
-"""A column that somebody added to a table of ours is left alone: it breaks nothing and keeps its values."""
+"""A column that a user added to a table is left alone: it breaks nothing and keeps its values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLES = [
 
 @pytest.fixture
 def noted(store: Store) -> Store:
-    """Columns of the user's own: of a type without equality, of a name that two tables share, generated."""
+    """A store with the user's own columns: of a type without equality, of a name in several tables, generated."""
     for table in TABLES:
         store.run(f"ALTER TABLE {table} ADD COLUMN note text DEFAULT 'mine', ADD COLUMN extra json")
     store.run("ALTER TABLE flows_superseded ADD COLUMN only_here int DEFAULT 7")
@@ -32,7 +32,7 @@ def noted(store: Store) -> Store:
     return store
 
 
-def test_metrics_are_computed_into_a_table_with_columns_of_others(noted: Store) -> None:
+def test_metrics_are_computed_into_a_table_with_columns_of_the_user(noted: Store) -> None:
     noted.merge(
         "flow_report", [figures("F1", date(2025, 3, 1), minute(0), delivered=7)], replaces=days(0, 0, minute(0))
     )
@@ -45,7 +45,7 @@ def test_metrics_are_computed_into_a_table_with_columns_of_others(noted: Store) 
     assert noted.rows("SELECT delivered, note, extra FROM flow_metrics") == [(7, "mine", None)]
 
 
-def test_rows_are_replaced_superseded_and_removed_beside_columns_of_others(noted: Store) -> None:
+def test_rows_are_updated_archived_and_deleted_beside_columns_of_the_user(noted: Store) -> None:
     noted.merge("flows", [flow("F1", minute(0), name="one")])
     noted.run("UPDATE flows SET note = 'kept', extra = '[1]'")
     noted.merge("flows", [flow("F1", minute(1), name="two")])
@@ -63,14 +63,14 @@ def test_rows_are_replaced_superseded_and_removed_beside_columns_of_others(noted
     assert noted.rows("SELECT flow_id, note FROM flow_report_superseded") == [("F1", "mine")]
 
 
-def test_what_is_read_of_an_object_is_ours(noted: Store) -> None:
+def test_an_object_is_read_without_columns_of_the_user(noted: Store) -> None:
     noted.merge("flows", [flow("F1", minute(0))])
     row = EntityRepository(noted.engine, SLUG, "flows", {}).get("F1")
     assert row is not None
     assert {"note", "extra", "short"} & row.keys() == set()
 
 
-def test_a_column_that_two_accounts_have_in_other_types_keeps_no_view_away(noted: Store) -> None:
+def test_a_column_with_different_types_in_two_accounts_prevents_no_view(noted: Store) -> None:
     migrate(noted.dsn, "another", SQL_DIR)
     noted.run("ALTER TABLE another.flow_metrics ADD COLUMN note int")
     assert refresh_cross_account_views(noted.dsn) == ["another", SLUG]

@@ -1,4 +1,4 @@
-"""A column that a migration adds has in every state what a sync would have read; half of one is refused."""
+"""A column that a migration adds has the value that a sync would read, in every state; half a column is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add(connection: psycopg.Connection[Any], table: str, column: str, type: str,
     connection.execute("CALL add_column(%s, %s, %s, %s, 'What it says.')", [table, column, type, path])
 
 
-def test_a_column_has_in_every_state_what_a_sync_reads_from_the_object(connection: psycopg.Connection[Any]) -> None:
+def test_a_new_column_has_the_value_of_a_sync_in_every_state(connection: psycopg.Connection[Any]) -> None:
     resources = [
         {"id": str(number), "type": "flow", "attributes": {"some": {"value": value}}}
         for number, value in enumerate(VALUES)
@@ -108,23 +108,21 @@ def test_half_a_column_is_refused_with_the_recipe(
 
 
 @pytest.mark.parametrize("table", ["flows", "flows_superseded"])
-def test_a_column_of_somebody_s_own_is_left_alone(
-    store: Store, connection: psycopg.Connection[Any], table: str
-) -> None:
+def test_a_column_of_the_user_is_left_alone(store: Store, connection: psycopg.Connection[Any], table: str) -> None:
     connection.execute(f"ALTER TABLE {table} ADD note text DEFAULT 'mine'".encode())
     with store.engine.connect() as writer:
         assert set(reflect(writer, SLUG, "flows", FILLED).written) == set(FILLED)
 
 
 @pytest.mark.parametrize("table", ["flows", "flows_superseded"])
-def test_a_file_that_adds_half_a_column_is_refused_and_leaves_nothing(
+def test_a_file_that_adds_half_a_column_is_refused_and_rolled_back(
     store: Store, connection: psycopg.Connection[Any], table: str, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(SQL_DIR, tmp_path / "sql"))
     connection.execute("ALTER TABLE flows ADD note text")
     file = folder / f"{len(list(folder.glob('*.sql'))) + 1:03}_new.sql"
     file.write_text(f"ALTER TABLE {table} ADD new text;")
-    with pytest.raises(MigrationError, match=r'_new\.sql: it adds new of flows .* "Add a column"'):
+    with pytest.raises(MigrationError, match=r'_new\.sql: the file adds new of flows .* "Add a column"'):
         migrate(store.dsn, SLUG, folder)
     assert connection.execute("SELECT FROM pg_attribute WHERE attname = 'new'").fetchall() == []
     file.write_text("CALL add_column('flows', 'new', 'text', 'new', 'New.');")

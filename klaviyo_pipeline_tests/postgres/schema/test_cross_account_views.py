@@ -1,4 +1,4 @@
-"""Views over all accounts: they follow the accounts that are there, and touch nothing else."""
+"""Views over all accounts: they follow the existing accounts, and touch nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused, refresh_cross_account_views
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 
-# Words of SQL's own: a name that is not quoted would not do.
+# Reserved words of SQL: a missing quote fails.
 SLUGS = ("order", "select", "shop")
 
 
@@ -42,7 +42,7 @@ def accounts(database: str) -> str:
     return database
 
 
-def test_every_account_stands_in_each_view_under_its_slug(accounts: str) -> None:
+def test_every_account_is_in_each_view_under_its_slug(accounts: str) -> None:
     assert refresh_cross_account_views(accounts) == list(SLUGS)
     assert views(accounts) == {"accounts", "sync_status", "flow_metrics"}
     found = rows(accounts, "SELECT account, flow_id, recipients FROM klaviyo_overview.flow_metrics ORDER BY account")
@@ -52,7 +52,7 @@ def test_every_account_stands_in_each_view_under_its_slug(accounts: str) -> None
     assert len({count for _, count in assets}) == 1
 
 
-def test_an_account_that_is_dropped_goes_and_the_others_stay(accounts: str) -> None:
+def test_a_dropped_account_leaves_the_views_and_the_others_stay(accounts: str) -> None:
     refresh_cross_account_views(accounts)
     rows(accounts, 'DROP SCHEMA "select" CASCADE')
     assert refresh_cross_account_views(accounts) == ["order", "shop"]
@@ -66,14 +66,14 @@ def test_one_account_has_no_cross_account_views(database: str) -> None:
     assert rows(database, "SELECT 1 FROM pg_namespace WHERE nspname = 'klaviyo_overview'") == []
 
 
-def test_views_go_when_one_account_is_left(accounts: str) -> None:
+def test_the_views_are_dropped_when_one_account_is_left(accounts: str) -> None:
     refresh_cross_account_views(accounts)
     rows(accounts, 'DROP SCHEMA "select", "order" CASCADE')
     refresh_cross_account_views(accounts)
     assert views(accounts) == set()
 
 
-def test_an_account_that_is_a_migration_behind_is_visible_with_the_columns_that_all_have(accounts: str) -> None:
+def test_an_account_that_is_a_migration_behind_is_in_the_views_with_the_shared_columns(accounts: str) -> None:
     rows(accounts, "ALTER TABLE shop.flow_metrics ADD COLUMN brand_new integer")
     refresh_cross_account_views(accounts)
     found = rows(accounts, "SELECT * FROM klaviyo_overview.flow_metrics WHERE account = 'shop'")
@@ -84,17 +84,17 @@ def test_an_account_that_is_a_migration_behind_is_visible_with_the_columns_that_
     assert rows(accounts, "SELECT brand_new FROM klaviyo_overview.flow_metrics") == [(None,)] * 3
 
 
-def test_a_schema_that_only_looks_alike_is_left_out(accounts: str) -> None:
+def test_a_similar_schema_without_migrations_is_left_out(accounts: str) -> None:
     rows(accounts, "CREATE SCHEMA other CREATE TABLE account (id text) CREATE TABLE sync_status (id text)")
     rows(accounts, "CREATE TABLE other.flow_metrics (id text)")
     assert refresh_cross_account_views(accounts) == list(SLUGS)
 
 
-def test_a_view_of_somebody_elses_is_reported_and_kept(accounts: str) -> None:
+def test_a_dependent_view_of_the_user_is_kept_and_the_refresh_is_refused(accounts: str) -> None:
     refresh_cross_account_views(accounts)
     rows(accounts, "CREATE VIEW public.mine AS SELECT * FROM klaviyo_overview.flow_metrics")
     for slug in SLUGS:
         rows(accounts, f'DROP VIEW IF EXISTS "{slug}".sync_status CASCADE')
-    with pytest.raises(CrossAccountViewsRefused, match="klaviyo_overview stay as they are"):
+    with pytest.raises(CrossAccountViewsRefused, match="klaviyo_overview were not updated"):
         refresh_cross_account_views(accounts)
     assert rows(accounts, "SELECT count(*) FROM public.mine") == [(3,)]

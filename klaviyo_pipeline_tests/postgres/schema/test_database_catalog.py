@@ -1,4 +1,4 @@
-"""The catalog: everything is described, and the queries that people run have their index."""
+"""The catalog: every relation has comments, and common queries have an index."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SEARCHED = [
 
 
 @pytest.mark.parametrize(("table", "column"), SEARCHED)
-def test_what_people_search_by_leads_an_index(store: Store, table: str, column: str) -> None:
+def test_searched_columns_lead_an_index(store: Store, table: str, column: str) -> None:
     leading = """
     SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
     WHERE indrelid = to_regclass(:table) AND indisvalid AND indpred IS NULL

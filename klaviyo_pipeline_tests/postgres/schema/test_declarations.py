@@ -1,4 +1,4 @@
-"""The columns that the UI shows are those that Postgres has."""
+"""The declared columns, which the UI shows, are the columns in Postgres."""
 
 from __future__ import annotations
 

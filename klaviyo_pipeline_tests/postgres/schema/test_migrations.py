@@ -16,7 +16,7 @@ from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate,
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two good files; the second only works after the first."""
+    """Two valid files; the second needs the first."""
     (tmp_path / "001_people.sql").write_text("CREATE TABLE people (id int);\nINSERT INTO people VALUES (7);\n")
     (tmp_path / "002_age.sql").write_text("-- 100 % sure\nALTER TABLE people ADD age int;\n")
     return tmp_path
@@ -37,13 +37,13 @@ def test_files_are_applied_in_order_and_only_once(database: str, folder: Path) -
     assert ask(database, "SELECT id, age FROM shop.people") == [(7, None)]
 
 
-def test_what_was_applied_is_recorded_with_a_digest(database: str, folder: Path) -> None:
+def test_applied_files_are_recorded_with_a_digest(database: str, folder: Path) -> None:
     migrate(database, "shop", folder)
     rows = ask(database, "SELECT version, name, length(sha256) FROM shop.schema_migrations ORDER BY version")
     assert rows == [(1, "001_people.sql", 64), (2, "002_age.sql", 64)]
 
 
-def test_pending_names_what_is_left_and_changes_nothing(database: str, folder: Path) -> None:
+def test_pending_names_the_remaining_files_and_changes_nothing(database: str, folder: Path) -> None:
     assert pending(database, "shop", folder) == ["001_people.sql", "002_age.sql"]
     assert tables(database) == set()
     migrate(database, "shop", folder)
@@ -51,7 +51,7 @@ def test_pending_names_what_is_left_and_changes_nothing(database: str, folder: P
     assert pending(database, "shop", folder) == ["003_more.sql"]
 
 
-def test_schemas_of_two_accounts_are_migrated_apart(database: str, folder: Path) -> None:
+def test_the_schemas_of_two_accounts_are_migrated_separately(database: str, folder: Path) -> None:
     migrate(database, "one", folder)
     assert pending(database, "two", folder) == ["001_people.sql", "002_age.sql"]
     migrate(database, "two", folder)
@@ -59,7 +59,7 @@ def test_schemas_of_two_accounts_are_migrated_apart(database: str, folder: Path)
     assert found == {("one", "people"), ("two", "people")}
 
 
-def test_nothing_of_the_public_schema_is_seen(database: str, folder: Path) -> None:
+def test_tables_of_the_public_schema_are_not_visible(database: str, folder: Path) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("CREATE TABLE public.people (id text)")
     migrate(database, "shop", folder)
@@ -78,7 +78,7 @@ def test_processes_that_migrate_at_once_take_turns(database: str, folder: Path) 
     assert sorted(name for names in done for name in names) == ["001_people.sql", "002_age.sql"]
 
 
-def test_a_failing_file_leaves_nothing_behind_and_names_its_line(database: str, folder: Path) -> None:
+def test_a_failing_file_is_rolled_back_and_reported_with_its_line(database: str, folder: Path) -> None:
     (folder / "003_bad.sql").write_text("CREATE TABLE half ();\n\nSELECT * FROM nowhere;\n")
     with pytest.raises(MigrationError, match=r'^003_bad\.sql, line 3: relation "nowhere" does not exist'):
         migrate(database, "shop", folder)
@@ -102,7 +102,7 @@ def test_an_edited_file_is_refused(database: str, folder: Path) -> None:
             call(database, "shop", folder)
 
 
-def test_a_schema_that_the_files_of_another_version_made_is_refused_before_anything_runs(
+def test_a_schema_that_another_version_created_is_refused_before_anything_runs(
     database: str, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     earlier = tmp_path_factory.mktemp("earlier")
@@ -119,17 +119,17 @@ def test_a_schema_that_the_files_of_another_version_made_is_refused_before_anyth
     assert tables(database) == before
 
 
-def test_other_line_ends_are_no_edit(database: str, folder: Path) -> None:
+def test_other_line_ends_do_not_count_as_an_edit(database: str, folder: Path) -> None:
     migrate(database, "shop", folder)
     file = folder / "001_people.sql"
     file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     assert migrate(database, "shop", folder) == []
 
 
-def test_a_vanished_file_is_refused(database: str, folder: Path) -> None:
+def test_a_missing_file_is_refused(database: str, folder: Path) -> None:
     migrate(database, "shop", folder)
     (folder / "002_age.sql").unlink()
-    with pytest.raises(MigrationError, match=r"^002_age\.sql: schema shop has had this file"):
+    with pytest.raises(MigrationError, match=r"^002_age\.sql: this file was applied to schema shop"):
         migrate(database, "shop", folder)
 
 
@@ -151,17 +151,17 @@ def test_a_misnumbered_file_is_refused_before_anything_runs(
 
 
 def test_an_empty_folder_is_refused(database: str, tmp_path: Path) -> None:
-    with pytest.raises(MigrationError, match="holds no migrations"):
+    with pytest.raises(MigrationError, match="contains no migrations"):
         migrate(database, "shop", tmp_path)
 
 
 @pytest.mark.parametrize("slug", ["", "Shop", "1shop", 'shop"; DROP SCHEMA public; --', "a" * 49, "shop\n"])
 def test_a_slug_that_cannot_name_a_schema_is_refused(database: str, folder: Path, slug: str) -> None:
-    with pytest.raises(MigrationError, match="cannot name a schema"):
+    with pytest.raises(MigrationError, match="cannot be the name of a schema"):
         migrate(database, slug, folder)
 
 
-def test_a_role_without_the_right_to_create_is_reported_what_to_grant(database: str, folder: Path) -> None:
+def test_a_role_that_may_not_create_schemas_is_refused_with_the_grant(database: str, folder: Path) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE ROLE migrations_reader LOGIN PASSWORD 'reader'")
         try:

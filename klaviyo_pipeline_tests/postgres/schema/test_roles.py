@@ -1,4 +1,4 @@
-"""A database role for each account: it does all that a sync does, and reaches no other account."""
+"""A database role for each account: it can do everything that a sync needs, and cannot read other accounts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLUGS = ("brand_a", "brand_b")
 
 @pytest.fixture
 def urls(database: str) -> Iterator[dict[str, str]]:
-    """The URL of each account, whose role owns its schema and nothing else."""
+    """The URL of each account, with a role that owns only its schema."""
     urls: dict[str, str] = {}
     with psycopg.connect(database, autocommit=True) as connection:
         for slug in SLUGS:
@@ -54,14 +54,14 @@ def test_each_role_migrates_and_reads_its_own_schema_and_no_other(
             connection.execute(sa.text("SELECT count(*) FROM brand_b.flows"))
 
 
-def test_the_views_are_made_by_a_role_that_may_read_all_and_refused_to_the_others_without_harm(
+def test_a_role_that_may_read_all_accounts_makes_the_views_and_others_are_refused(
     urls: dict[str, str], database: str
 ) -> None:
     for slug, url in urls.items():
         migrate(url, slug, SQL_DIR)
     assert refresh_cross_account_views(urls["brand_a"]) == ["brand_a"]
     assert refresh_cross_account_views(database) == list(SLUGS)
-    with pytest.raises(CrossAccountViewsRefused, match=r"klaviyo_overview stay as they are"):
+    with pytest.raises(CrossAccountViewsRefused, match=r"klaviyo_overview were not updated"):
         refresh_cross_account_views(urls["brand_a"])
     with psycopg.connect(database) as connection:
         found = connection.execute("SELECT DISTINCT account FROM klaviyo_overview.sync_status ORDER BY 1").fetchall()
@@ -70,7 +70,7 @@ def test_the_views_are_made_by_a_role_that_may_read_all_and_refused_to_the_other
 
 @pytest.fixture
 def other(urls: dict[str, str], database: str) -> str:
-    """URL of a role that did not make the schema of `brand_a`, and may do nothing in it."""
+    """URL of a role without any right on the schema `brand_a`."""
     migrate(urls["brand_a"], "brand_a", SQL_DIR)
     return urls["brand_b"]
 
@@ -79,20 +79,20 @@ def name_of(url: str) -> str:
     return str(urlsplit(url).username)
 
 
-def test_another_role_is_reported_the_owner_and_the_grant_which_then_helps(
+def test_another_role_is_refused_with_the_owner_and_a_grant_that_helps(
     other: str, urls: dict[str, str], database: str
 ) -> None:
     grant = f'GRANT "{name_of(urls["brand_a"])}" TO "{name_of(other)}"'
-    for look in (migrate, pending):
+    for call in (migrate, pending):
         with pytest.raises(MigrationError, match="owned by role") as refused:
-            look(other, "brand_a", SQL_DIR)
+            call(other, "brand_a", SQL_DIR)
         assert grant in str(refused.value)
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(grant.encode())
     assert migrate(other, "brand_a", SQL_DIR) == []
 
 
-def test_another_role_that_may_read_and_write_is_reported_the_owner_when_a_table_is_to_be_changed(
+def test_a_role_that_may_only_read_and_write_is_refused_when_a_migration_alters_a_table(
     other: str, urls: dict[str, str], database: str, tmp_path: Path
 ) -> None:
     owner, role = sql.Identifier(name_of(urls["brand_a"])), sql.Identifier(name_of(other))

@@ -1,6 +1,6 @@
-"""The views: which windows there should be, and what `sync_status` says of them.
+"""The views `expected_windows` and `sync_status`.
 
-The views read the database's clock, which stands still within a transaction: each test is one transaction.
+They read the database's clock, which does not advance within a transaction: each test is one transaction.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows
 from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store
 
 DAYS = 5
-"""Windows that have ended, in the accounts of these tests."""
+"""The number of ended windows in the accounts of these tests."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One transaction: the clock stands at `now`."""
+    """One transaction, with the clock at `now`."""
 
     connection: sa.Connection
     now: datetime
 
     def account(self, **settings: Any) -> Account:
-        """Have the schema claimed for an account whose first of `DAYS` ended days is its start date."""
+        """Bind the schema to an account whose start date is `DAYS` days ago."""
         account = Account(slug=SLUG, **{"start_date": self.now.date() - timedelta(days=DAYS), **settings})
         bind_schema(self.connection, account, account_id="A", timezone="UTC", currency=None, verified_at=self.now)
         return account
@@ -41,12 +41,12 @@ class Moment:
         return [tuple(row) for row in self.connection.execute(sa.text(query))]
 
     def window(self, number: int) -> Window:
-        """The n-th day of the account; `DAYS` is the one that is still open."""
+        """The n-th day of the account; number `DAYS` is still open."""
         start = datetime.combine(self.now.date() - timedelta(days=DAYS - number), datetime.min.time(), tzinfo=UTC)
         return Window(start, start + timedelta(days=1), start.date().isoformat())
 
     def sync(self, *numbers: int, asked_at: datetime | None = None) -> None:
-        """Note these days as synced, each asked a minute after its end."""
+        """Record these days as synced, each requested a minute after its end."""
         for number in numbers:
             window = self.window(number)
             requested = asked_at or window.end + timedelta(minutes=1)
@@ -85,11 +85,11 @@ ZONES = [
     ("UTC", 2025),
     ("America/New_York", 2024),
     ("Asia/Kolkata", 2025),
-    ("Africa/Cairo", 2023),  # the clocks change at midnight: a day begins at one
-    ("America/Sao_Paulo", 2017),  # so they did here, until 2019
-    ("Australia/Lord_Howe", 2024),  # by half an hour
-    ("Atlantic/Azores", 2024),  # midnight comes twice
-    ("America/Havana", 2024),  # so it does here
+    ("Africa/Cairo", 2023),  # the clocks change at midnight: a day begins at 1:00
+    ("America/Sao_Paulo", 2017),  # the same, until 2019
+    ("Australia/Lord_Howe", 2024),  # the clocks change by half an hour
+    ("Atlantic/Azores", 2024),  # one day has two midnights
+    ("America/Havana", 2024),  # the same
 ]
 
 
@@ -146,7 +146,7 @@ def test_synced_when_every_ended_window_is(moment: Moment) -> None:
     assert moment.status("synced_through") == (moment.window(DAYS - 1).end,)
 
 
-def test_the_open_window_contains_synced_through_to_the_moment_it_was_requested(moment: Moment) -> None:
+def test_synced_through_ends_at_the_request_of_the_open_window(moment: Moment) -> None:
     moment.account()
     moment.sync(*range(DAYS))
     moment.sync(DAYS, asked_at=moment.now)
@@ -191,7 +191,7 @@ def test_failed_when_a_window_was_never_synced_and_failed(moment: Moment) -> Non
     assert moment.status("synced_through") == (moment.window(0).end,)
 
 
-def test_a_failed_attempt_at_a_synced_window_has_as_the_last_error_alone(moment: Moment) -> None:
+def test_a_failed_attempt_at_a_synced_window_changes_only_the_last_error(moment: Moment) -> None:
     moment.account()
     moment.sync(*range(DAYS))
     before = moment.status(*COUNTS, "synced_through", "last_synced_at")

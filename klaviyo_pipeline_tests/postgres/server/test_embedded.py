@@ -35,7 +35,7 @@ def home(server_folder: Path) -> Iterator[Path]:
 
 
 def server(home: Path) -> EmbeddedPostgres:
-    # Data survive a kill of the server without fsync, which is for a crash of the machine.
+    # Without fsync, data survive a kill of the server; only a crash of the machine would lose them.
     return EmbeddedPostgres(home, settings={"fsync": "off"})
 
 
@@ -71,7 +71,7 @@ def test_starting_again_gives_the_same_server(home: Path) -> None:
     assert postmaster(server(home)) == pid
 
 
-def test_data_and_address_outlive_a_stop(home: Path) -> None:
+def test_data_and_address_stay_the_same_after_a_stop(home: Path) -> None:
     dsn = server(home).start()
     with psycopg.connect(dsn) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 5 AS five")
@@ -81,27 +81,27 @@ def test_data_and_address_outlive_a_stop(home: Path) -> None:
     assert value(dsn, "SELECT five FROM kept") == 5
 
 
-def test_stopping_twice_and_stopping_nothing_are_quiet(home: Path) -> None:
+def test_stopping_a_stopped_server_does_nothing(home: Path) -> None:
     server(home).stop()
     server(home).start()
     server(home).stop()
     server(home).stop()
 
 
-def test_it_listens_on_the_loopback_alone_and_has_no_unix_socket(home: Path) -> None:
+def test_it_listens_only_on_the_loopback_address_and_has_no_unix_socket(home: Path) -> None:
     dsn = server(home).start()
     assert value(dsn, "SHOW listen_addresses") == "127.0.0.1"
     assert value(dsn, "SHOW unix_socket_directories") == ""
 
 
-def test_the_password_is_needed_and_kept_private(home: Path) -> None:
+def test_the_password_is_required_and_private(home: Path) -> None:
     dsn = server(home).start()
     assert stat.S_IMODE((home / "password").stat().st_mode) == 0o600
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(dsn, password="guess")
 
 
-def test_the_server_gets_nothing_of_the_callers_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_inherits_no_environment_of_the_caller(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_secret")
     monkeypatch.setenv("LC_ALL", "xx_XX.no-such-locale")
     monkeypatch.setenv("PGPORT", "1")
@@ -110,7 +110,7 @@ def test_the_server_gets_nothing_of_the_callers_environment(home: Path, monkeypa
     assert not [name for name in environment if name.startswith(("KLAVIYO_", "LC_", "PGPORT"))]
 
 
-def test_a_path_with_spaces_and_quotes_will_do(home: Path) -> None:
+def test_a_path_may_have_spaces_and_quotes(home: Path) -> None:
     odd = home / "my project" / 'it\'s "$HOME"' / ("long" * 40)
     odd.parent.mkdir(parents=True)
     running = server(odd)
@@ -154,7 +154,7 @@ def test_a_killed_server_is_started_again_with_its_data(home: Path) -> None:
     assert value(dsn, "SELECT to_regclass('kept')::text") == "kept"
 
 
-def test_a_stranger_with_the_old_pid_is_not_taken_for_the_server(home: Path) -> None:
+def test_another_process_with_the_old_pid_is_not_taken_for_the_server(home: Path) -> None:
     dsn = server(home).start()
     kill(server(home))
     pid_file = server(home).data / "postmaster.pid"
@@ -165,7 +165,7 @@ def test_a_stranger_with_the_old_pid_is_not_taken_for_the_server(home: Path) -> 
     assert postmaster(server(home)) != os.getpid()
 
 
-def test_a_taken_port_is_left_to_its_owner_and_another_is_kept(home: Path) -> None:
+def test_a_port_in_use_is_left_alone_and_another_one_is_stored(home: Path) -> None:
     server(home).start()
     server(home).stop()
     port = int((home / "port").read_text())
@@ -176,7 +176,7 @@ def test_a_taken_port_is_left_to_its_owner_and_another_is_kept(home: Path) -> No
     assert server(home).start() == dsn
 
 
-def test_a_half_made_cluster_is_cleared_away(home: Path) -> None:
+def test_a_half_made_cluster_is_removed(home: Path) -> None:
     left_over = home / ".initdb-killed" / "data"
     left_over.mkdir(parents=True)
     home.chmod(0o711)
@@ -196,7 +196,7 @@ def test_a_moved_project_finds_its_running_server(home: Path) -> None:
         server(moved).stop()
 
 
-def test_a_dropped_database_is_made_again(home: Path) -> None:
+def test_a_dropped_database_is_created_again(home: Path) -> None:
     dsn = server(home).start()
     with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE klaviyo")
@@ -216,7 +216,7 @@ def test_a_stopped_server_has_no_address(home: Path) -> None:
 
 
 @as_root
-def test_as_root_the_server_is_another_users_and_no_folder_of_others_is_opened(home: Path) -> None:
+def test_as_root_the_server_runs_as_another_user_and_no_existing_folder_is_opened(home: Path) -> None:
     home.parent.chmod(0o711)
     before = home.parent.stat().st_mode
     server(home).start()
@@ -277,7 +277,7 @@ def test_as_root_programs_out_of_reach_are_copied_beside_the_data(home: Path, mo
     assert home in program.parents
 
 
-def test_another_database_is_created_once_however_many_ask(home: Path) -> None:
+def test_another_database_is_created_once_by_concurrent_callers(home: Path) -> None:
     dsn = server(home).start()
     begin = threading.Barrier(4)
 

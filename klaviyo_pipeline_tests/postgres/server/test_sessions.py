@@ -1,4 +1,4 @@
-"""What is stored depends on no setting of the server, the database, the role or the environment."""
+"""Stored values depend on no setting of the server, the database, the role or the environment."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ ORDER BY 1, 2
 
 
 def upset(database: str, settings: dict[str, str] = ODD) -> None:
-    """Give every new session of this database the settings, as an administrator might."""
+    """Set the defaults of every new session of this database, as an administrator might."""
     with psycopg.connect(database, autocommit=True) as connection:
         for name, value in settings.items():
             connection.execute(
@@ -90,7 +90,7 @@ def upset(database: str, settings: dict[str, str] = ODD) -> None:
 
 @pytest.fixture
 def odd(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database whose sessions are set to everything that is unusual, and so is the environment."""
+    """A database whose sessions have unusual settings, with an unusual environment."""
     upset(database)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
@@ -98,7 +98,7 @@ def odd(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def plain(url: str, query: str) -> list[tuple[Any, ...]]:
-    """What a client reads that sets everything itself."""
+    """The rows that a client with its own settings reads."""
     with psycopg.connect(url, client_encoding="UTF8", autocommit=True) as connection:
         for name, value in PLAIN.items():
             connection.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.SQL(value)))
@@ -106,7 +106,7 @@ def plain(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def write(engine: sa.Engine) -> None:
-    """Two observations of a flow, through every way of writing: copied, staged, superseded."""
+    """Write two observations of a flow in every way: copied, staged, archived."""
     for time, name in enumerate((NAME, f"{NAME}!")):
         rows = frame([flow("F1", minute(60 * time), name=name), flow(f"N{time}", minute(60 * time), name=NAME)])
         with engine.begin() as connection:
@@ -138,7 +138,7 @@ def test_migrations_leave_the_same_schema_whatever_the_sessions_are_set_to(odd: 
         assert plain(odd, CATALOG) == plain(usual, CATALOG) != []
 
 
-def test_a_session_states_every_setting_that_values_depend_on(odd: str) -> None:
+def test_a_session_sets_every_parameter_that_values_depend_on(odd: str) -> None:
     engine = create_engine(odd)
     with engine.connect() as pooled, connect(odd) as single:
         for name, value in (SETTINGS | {"transaction_isolation": "read committed"}).items():
@@ -148,14 +148,14 @@ def test_a_session_states_every_setting_that_values_depend_on(odd: str) -> None:
     engine.dispose()
 
 
-def test_a_single_statement_is_no_more_isolated_than_a_transaction_of_ours(odd: str) -> None:
+def test_a_single_statement_has_the_isolation_level_of_a_transaction(odd: str) -> None:
     engine = create_engine(odd)
     found = in_statements(engine, lambda connection: connection.exec_driver_sql("SHOW transaction_isolation").scalar())
     assert found == "read committed"
     engine.dispose()
 
 
-def test_requests_are_paced_side_by_side_where_transactions_are_serializable(odd: str) -> None:
+def test_threads_are_paced_concurrently_where_transactions_are_serializable(odd: str) -> None:
     migrate(odd, SLUG, SQL_DIR)
     engine = create_engine(odd)
     slots, errors = [], []
@@ -198,7 +198,7 @@ def test_through_a_pooler_each_transaction_has_the_settings_and_no_other_client_
 
 @pytest.fixture(params=["SQL_ASCII", "LATIN1"])
 def narrow(request: pytest.FixtureRequest, postgres_server: str) -> Iterator[str]:
-    """A database that cannot hold UTF-8."""
+    """A database that is not UTF-8."""
     name = f"test_{uuid.uuid4().hex}"
     create = "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE_PROVIDER libc LOCALE 'C'"
     with psycopg.connect(postgres_server, autocommit=True) as connection:
@@ -209,7 +209,7 @@ def narrow(request: pytest.FixtureRequest, postgres_server: str) -> Iterator[str
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def test_a_database_that_cannot_contain_utf8_is_refused_before_anything_is_made(narrow: str) -> None:
+def test_a_database_that_is_not_utf8_is_refused_before_anything_is_created(narrow: str) -> None:
     with pytest.raises(UnfitDatabase, match=r"has the encoding (SQL_ASCII|LATIN1).*ENCODING 'UTF8'"):
         migrate(narrow, SLUG, SQL_DIR)
     with shared_engine(narrow) as engine, pytest.raises(UnfitDatabase), engine.connect():

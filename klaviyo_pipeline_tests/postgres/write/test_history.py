@@ -1,4 +1,4 @@
-"""History: every state once, in order, closed once."""
+"""History: every state is stored once, in order, and ends once."""
 
 from __future__ import annotations
 
@@ -51,41 +51,41 @@ def test_an_unchanged_observation_adds_no_history(store: Store) -> None:
     assert states(store) == ["Welcome"]
 
 
-def test_a_change_that_only_the_raw_object_has_is_a_state(store: Store) -> None:
+def test_a_change_of_the_raw_object_alone_is_a_state(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), raw={"extra": 1})])
     store.merge("flows", [flow("a", minute(1), raw={"extra": 2})])
     assert [value for value, _, _ in store.history("a", "raw->'extra'")] == [1, 2]
     assert_contiguous(store)
 
 
-def shown_with(*versions: str) -> dict[str, Any]:
+def with_versions(*versions: str) -> dict[str, Any]:
     related = {"relationships": {"form-versions": list(versions)}} if versions else {}
     return {"raw": {"id": "a", "type": "form", "attributes": {"name": "Welcome"}, **related}}
 
 
-def test_ids_of_related_objects_that_an_older_row_lacks_are_added_and_are_no_state(store: Store) -> None:
-    store.merge("flows", [flow("a", minute(0), **shown_with())])
-    store.merge("flows", [flow("a", minute(1), **shown_with("1", "2"))])
+def test_related_objects_are_added_to_a_row_without_any_and_are_no_new_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **with_versions())])
+    store.merge("flows", [flow("a", minute(1), **with_versions("1", "2"))])
     assert states(store) == ["Welcome"]
-    assert store.rows("SELECT observed_at, raw FROM flows") == [(minute(0), shown_with("1", "2")["raw"])]
+    assert store.rows("SELECT observed_at, raw FROM flows") == [(minute(0), with_versions("1", "2")["raw"])]
 
 
-def test_an_answer_without_the_ids_of_related_objects_changes_nothing(store: Store) -> None:
-    store.merge("flows", [flow("a", minute(0), **shown_with("1"))])
-    store.merge("flows", [flow("a", minute(1), **shown_with())])
+def test_an_answer_without_related_objects_changes_nothing(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **with_versions("1"))])
+    store.merge("flows", [flow("a", minute(1), **with_versions())])
     assert states(store) == ["Welcome"]
-    assert store.values("SELECT raw FROM flows") == [shown_with("1")["raw"]]
+    assert store.values("SELECT raw FROM flows") == [with_versions("1")["raw"]]
 
 
-def test_other_ids_of_related_objects_are_a_state(store: Store) -> None:
-    store.merge("flows", [flow("a", minute(0), **shown_with("1"))])
-    store.merge("flows", [flow("a", minute(1), **shown_with("1", "2"))])
+def test_other_related_objects_are_a_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **with_versions("1"))])
+    store.merge("flows", [flow("a", minute(1), **with_versions("1", "2"))])
     assert states(store) == ["Welcome", "Welcome"]
 
 
-def test_a_change_that_comes_with_the_first_ids_is_a_state(store: Store) -> None:
-    store.merge("flows", [flow("a", minute(0), **shown_with())])
-    store.merge("flows", [flow("a", minute(1), "B", **shown_with("1"))])
+def test_a_change_together_with_the_first_related_objects_is_a_state(store: Store) -> None:
+    store.merge("flows", [flow("a", minute(0), **with_versions())])
+    store.merge("flows", [flow("a", minute(1), "B", **with_versions("1"))])
     assert states(store) == ["Welcome", "B"]
 
 
@@ -101,7 +101,7 @@ def test_a_delete_and_a_return_are_states(store: Store) -> None:
     assert store.values("SELECT deleted_at FROM flows") == [None]
 
 
-def test_an_earlier_observation_that_comes_late_leaves_no_trace(store: Store) -> None:
+def test_an_earlier_observation_that_is_written_late_changes_nothing(store: Store) -> None:
     store.merge("flows", [flow("a", minute(2), "C")])
     store.merge("flows", [flow("a", minute(1), "B")])
     assert states(store) == ["C"]
@@ -122,7 +122,7 @@ def test_history_contains_every_column_of_the_table(store: Store) -> None:
         assert {column.name: str(column.type) for column in store.view(f"{entity}_history").columns} == wanted
 
 
-def test_the_state_at_a_moment_can_be_requested(store: Store) -> None:
+def test_the_state_at_a_moment_can_be_queried(store: Store) -> None:
     for number, name in enumerate(["A", "B"]):
         store.merge("flows", [flow("a", minute(number), name)])
     query = "SELECT name FROM flows_as_of(CAST(:moment AS timestamptz))"
@@ -132,7 +132,7 @@ def test_the_state_at_a_moment_can_be_requested(store: Store) -> None:
     assert store.values(query, moment=minute(1)) == ["B"]
 
 
-def test_the_present_state_is_stored_once(store: Store) -> None:
+def test_the_current_state_is_stored_once(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0)), flow("b", minute(0))])
     store.merge("flows", [flow("a", minute(1), "Changed"), flow("b", minute(1))])
     assert store.rows("SELECT id, name, valid_to FROM flows_superseded") == [("a", "Welcome", minute(1))]

@@ -1,4 +1,4 @@
-"""The IO manager through real Dagster runs: frames into tables that migrations made, and back."""
+"""The IO manager in real Dagster runs: frames are written into the tables of migrations and read back."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PostgresIOManager
@@ -29,7 +30,7 @@ DAYS = dg.DailyPartitionsDefinition("2025-03-28", timezone="Europe/Berlin")
 
 @pytest.fixture
 def shop(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A store with tables of the user's own, made by a migration of their own."""
+    """A store with the user's own tables, created by an additional migration."""
     folder = Path(shutil.copytree(SQL_DIR, tmp_path / "sql"))
     number = len(list(folder.glob("*.sql"))) + 1
     (folder / f"{number:03}_orders.sql").write_text(ORDERS)
@@ -41,7 +42,7 @@ def shop(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store
 def run(
     *assets: dg.AssetsDefinition, days: tuple[str, str] | None = None, succeeds: bool = True, **options: Any
 ) -> dg.ExecuteInProcessResult:
-    """Materialize assets in one run, over a range of days if one is given."""
+    """Materialize assets in one run, for a range of days if given."""
     tags = dict(
         zip(("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"), days or (), strict=False)
     )
@@ -58,7 +59,7 @@ def run(
 
 
 def materializations(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterialization]:
-    """What the run told of the tables and windows that it wrote, in order."""
+    """The materializations of the run's tables and windows, in order."""
     return [
         event.step_materialization_data.materialization
         for event in result.all_events
@@ -115,7 +116,7 @@ def test_a_plain_frame_is_merged_into_the_table_of_the_asset_key(shop: Store) ->
     assert shop.value("SELECT count(*) FROM sync_windows") == 0
 
 
-def test_a_partitioned_frame_notes_every_window_with_its_own_counts(shop: Store) -> None:
+def test_every_window_of_a_partitioned_frame_has_its_own_counts_in_the_ledger(shop: Store) -> None:
     rows = [order(1, "2025-03-29"), order(2, "2025-03-30", hour=23), order(3, "2025-03-30", hour=0)]
     run(orders(*rows), days=("2025-03-29", "2025-03-31"))
     assert numbers(shop) == [1, 2, 3]
@@ -126,19 +127,19 @@ def test_a_partitioned_frame_notes_every_window_with_its_own_counts(shop: Store)
     ]
 
 
-def test_a_window_cut_by_a_time_counts_its_rows_too(shop: Store) -> None:
+def test_rows_are_assigned_to_windows_by_a_time_column_too(shop: Store) -> None:
     rows = [order(1, "2025-03-30", hour=0), order(2, "2025-03-30", hour=23), order(3, "2025-03-31", hour=0)]
     run(orders(*rows, by="placed_at"), days=("2025-03-30", "2025-03-31"))
     assert shop.ledger("orders", "rows_fetched") == [(2,), (1,)]
 
 
-def test_days_that_pandas_contains_as_timestamps_are_days(shop: Store) -> None:
+def test_days_that_pandas_stores_as_timestamps_are_days(shop: Store) -> None:
     rows = [{**order(n, day), "day": pd.Timestamp(day)} for n, day in enumerate(["2025-03-29", "2025-03-30"])]
     run(orders(*rows), days=("2025-03-29", "2025-03-30"))
     assert shop.ledger("orders", "rows_fetched") == [(1,), (1,)]
 
 
-def test_a_windows_days_are_replaced_where_the_asset_reports_so(shop: Store) -> None:
+def test_the_days_of_a_window_are_replaced_with_replace_windows(shop: Store) -> None:
     days = ("2025-03-29", "2025-03-30")
     run(orders(order(1, "2025-03-28"), replace_windows=True), partition_key="2025-03-28")
     run(orders(order(2, "2025-03-29"), order(3, "2025-03-30"), replace_windows=True), days=days)
@@ -147,14 +148,14 @@ def test_a_windows_days_are_replaced_where_the_asset_reports_so(shop: Store) -> 
     assert shop.ledger("orders", "rows_deleted", "rows_inserted") == [(0, 1), (1, 0), (1, 1)]
 
 
-def test_without_that_rows_of_the_window_stay(shop: Store) -> None:
+def test_the_rows_of_a_window_stay_without_replace_windows(shop: Store) -> None:
     run(orders(order(1, "2025-03-29")), partition_key="2025-03-29")
     run(orders(order(2, "2025-03-29")), partition_key="2025-03-29")
     assert numbers(shop) == [1, 2]
 
 
 def reader(seen: list[pd.DataFrame], **options: Any) -> dg.AssetsDefinition:
-    """An asset downstream of the orders, which keeps what it is given."""
+    """An asset downstream of the orders that keeps its input in `seen`."""
 
     def reading(orders: pd.DataFrame) -> None:
         seen.append(orders)
@@ -195,7 +196,7 @@ def test_an_asset_without_windows_reads_the_whole_table_in_order(shop: Store) ->
     assert list(seen[0]["number"]) == [0, 1, 2, 3]
 
 
-def test_what_is_read_has_the_types_of_the_table(shop: Store) -> None:
+def test_a_frame_that_is_read_has_the_types_of_the_table(shop: Store) -> None:
     made = orders(order(1, WEEK[0], "0.10"), {**order(2, WEEK[0]), "total": None, "placed_at": None})
     run(made, partition_key=WEEK[0])
     seen: list[pd.DataFrame] = []
@@ -246,14 +247,10 @@ def test_another_table_of_the_schema_can_be_written(shop: Store) -> None:
 
 def error_of(result: dg.ExecuteInProcessResult) -> str:
     [failed] = [event for event in result.all_events if event.is_step_failure]
-    error = failed.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    assert error is not None
-    return error.message
+    return step_errors(failed)[-1].message
 
 
-def test_a_frame_that_the_table_refuses_leaves_nothing_and_the_ledger_reports_why(shop: Store) -> None:
+def test_a_frame_that_the_table_refuses_is_rolled_back_and_the_ledger_has_the_error(shop: Store) -> None:
     result = run(
         orders(order(1, WEEK[0]), {**order(2, WEEK[1]), "total": Decimal("1e20")}),
         days=(WEEK[0], WEEK[1]),
@@ -280,7 +277,7 @@ def window_of(key: str) -> Window:
 
 
 @pytest.mark.parametrize("how", ["the API", "the table"])
-def test_windows_that_are_done_are_materialized_although_the_run_fails(shop: Store, how: str) -> None:
+def test_synced_windows_are_materialized_although_the_run_fails(shop: Store, how: str) -> None:
     windows = [window_of(key) for key in WEEK]
 
     def batches() -> Iterator[Batch]:

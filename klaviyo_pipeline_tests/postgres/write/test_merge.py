@@ -1,4 +1,4 @@
-"""The merge: which rows are written, and which are left alone."""
+"""The merge: which rows are written, and which are not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names(store: Store) -> list[tuple[Any, ...]]:
     return store.rows("SELECT id, name FROM flows ORDER BY id")
 
 
-def test_a_first_load_inserts_every_row_and_opens_its_history(store: Store) -> None:
+def test_a_first_load_inserts_every_row_and_starts_its_history(store: Store) -> None:
     assert store.merge("flows", [flow("a", minute(0)), flow("b", minute(1))]) == RowCounts(inserted=2)
     assert names(store) == [("a", "Welcome"), ("b", "Welcome")]
     assert store.rows("SELECT id, valid_from, valid_to FROM flows_history ORDER BY id") == [
@@ -39,7 +39,7 @@ def test_unchanged_rows_are_not_written_at_all(store: Store) -> None:
 
 
 def wal_of(store: Store, rows: Sequence[dict[str, Any]]) -> int:
-    """Bytes of write-ahead log that this merge makes, its commit included."""
+    """Bytes of write-ahead log that this merge writes, including its commit."""
     target, given = store.target("flows"), frame(rows)
     position = sa.text("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
     with store.engine.connect() as watcher:
@@ -49,10 +49,10 @@ def wal_of(store: Store, rows: Sequence[dict[str, Any]]) -> int:
         return int(watcher.execute(position).scalar_one() - before)
 
 
-def test_an_unchanged_load_makes_next_to_no_write_ahead_log(store: Store) -> None:
+def test_an_unchanged_load_writes_almost_no_write_ahead_log(store: Store) -> None:
     rows = [flow(f"f{n:05}", minute(0), raw={"text": f"{n}" * 300}) for n in range(5_000)]
     first = wal_of(store, rows)
-    # The first reading of freshly written pages may set hint bits; the load after that is the usual one.
+    # The first read of new pages may set hint bits; the next load is the usual case.
     store.rows("SELECT count(*) FROM flows")
     again = wal_of(store, [{**row, "observed_at": minute(5)} for row in rows])
     assert again < first / 100
@@ -76,7 +76,7 @@ def test_an_observation_that_is_not_later_replaces_nothing(store: Store, observe
     assert store.versions(*FLOWS) == before
 
 
-def test_a_row_carries_the_time_of_the_observation_that_found_its_state(store: Store) -> None:
+def test_a_row_has_the_time_of_the_first_observation_of_its_state(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
     store.merge("flows", [flow("a", minute(1))])
     assert store.value("SELECT observed_at FROM flows") == minute(0)
@@ -106,13 +106,13 @@ def test_of_duplicates_in_a_batch_the_latest_observation_wins_then_the_later_row
     assert store.value("SELECT count(*) FROM flows_history") == 2
 
 
-def test_rows_that_a_batch_does_not_name_stay(store: Store) -> None:
+def test_rows_that_are_not_in_a_batch_stay(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
     assert store.merge("flows", frame([], ["id", "name", "raw", "observed_at"])) == RowCounts()
     assert names(store) == [("a", "Welcome")]
 
 
-def test_columns_that_a_frame_leaves_out_keep_what_they_hold(store: Store) -> None:
+def test_columns_that_a_frame_leaves_out_keep_their_values(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), trigger_type="Metric")])
     store.merge("flows", [{"id": "a", "name": "Renamed", "raw": {}, "observed_at": minute(1)}])
     assert store.rows("SELECT name, trigger_type, status FROM flows") == [("Renamed", "Metric", "live")]
@@ -135,7 +135,7 @@ def test_a_generated_column_cannot_be_written(store: Store) -> None:
         )
 
 
-def test_a_row_that_fails_takes_the_whole_batch_back_history_included(store: Store) -> None:
+def test_a_row_that_fails_rolls_the_whole_batch_back_history_included(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0))])
     before = store.versions(*FLOWS)
     with pytest.raises(sa.exc.IntegrityError):
@@ -143,7 +143,7 @@ def test_a_row_that_fails_takes_the_whole_batch_back_history_included(store: Sto
     assert store.versions(*FLOWS) == before
 
 
-def test_what_changed_is_counted_for_each_window(store: Store) -> None:
+def test_changes_are_counted_for_each_window(store: Store) -> None:
     store.merge("flows", [flow("old", minute(0)), flow("same", minute(0))])
     rows = [
         flow("new", minute(1), _window=0),
@@ -154,7 +154,7 @@ def test_what_changed_is_counted_for_each_window(store: Store) -> None:
     assert store.counts_by_window("flows", rows) == {0: RowCounts(inserted=1), 2: RowCounts(inserted=1, updated=1)}
 
 
-def test_a_key_of_several_columns_reports_rows_apart(store: Store) -> None:
+def test_a_key_of_several_columns_distinguishes_rows(store: Store) -> None:
     rows = [
         figures("a", day(0), minute(0), 1),
         figures("a", day(1), minute(0), 2),
@@ -199,7 +199,7 @@ def test_a_campaign_that_changed_keeps_its_preferred_channel(store: Store) -> No
     assert store.rows("SELECT name, channel FROM campaigns") == [("Renamed", "email")]
 
 
-def test_the_listings_of_every_channel_again_write_nothing(store: Store) -> None:
+def test_repeated_listings_of_every_channel_write_nothing(store: Store) -> None:
     listed = [campaign("a", minute(n), channel) for n, channel in enumerate(CHANNELS)]
     for row in listed:
         store.merge("campaigns", [row], precedence=COLUMN_PRECEDENCE)

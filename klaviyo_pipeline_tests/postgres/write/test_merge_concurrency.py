@@ -1,4 +1,4 @@
-"""Several writers of the same rows at once: who waits, who wins, and what history says then."""
+"""Concurrent writers of the same rows: which one waits, which one wins, and the resulting history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOCKED_WITHIN_SECONDS = 20
 
 
 def await_blocked(store: Store, writer: Future[Any]) -> None:
-    """Return once a connection of this database waits for another's row."""
+    """Return once a connection of this database waits for a row lock of another."""
     waiting = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
@@ -41,7 +41,7 @@ def await_blocked(store: Store, writer: Future[Any]) -> None:
 def write_behind(
     store: Store, entity: str, first: Rows, second: Rows, *, commit: bool = True, **options: Any
 ) -> CountsByWindow:
-    """Two merges: the second begins while the first holds its rows, and goes on when it has ended."""
+    """Two merges: the second begins while the first has locked its rows, and continues when the first has ended."""
     target = store.target(entity)
     with ThreadPoolExecutor(1) as pool, store.engine.connect() as holder:
         transaction = holder.begin()
@@ -83,7 +83,7 @@ def test_a_writer_that_waited_for_the_same_state_writes_nothing(store: Store) ->
     assert store.history("a") == [("old", minute(0), minute(3)), ("new", minute(3), None)]
 
 
-def test_a_writer_that_waited_for_a_writer_that_failed_writes(store: Store) -> None:
+def test_a_writer_that_waited_for_a_failed_writer_writes_its_rows(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), "old")])
     counts_by_window = write_behind(
         store, "flows", [flow("a", minute(5), "lost")], [flow("a", minute(3), "kept")], commit=False
@@ -100,7 +100,7 @@ def test_the_preferred_channel_wins_between_concurrent_writers(store: Store, cha
 
 
 def at_once(*tasks: Callable[[], None]) -> None:
-    """Run every task in a thread of its own; raise what one of them raised."""
+    """Run every task in its own thread; raise an error of any of them."""
     start = threading.Barrier(len(tasks))
 
     def run(task: Callable[[], None]) -> None:
@@ -124,7 +124,7 @@ def test_writers_of_the_same_rows_in_opposite_order_never_deadlock(store: Store)
 
 
 def in_order(store: Store, task: Callable[[], Any]) -> Any:
-    """What `task` returns, while another writer holds row a and then takes row z: whoever took z first deadlocks."""
+    """Run `task` while another writer has locked row a and then locks row z: a task that locks z first deadlocks."""
     target = store.target("flows")
     with ThreadPoolExecutor(1) as pool, store.engine.connect() as holder:
         transaction = holder.begin()
@@ -136,8 +136,8 @@ def in_order(store: Store, task: Callable[[], Any]) -> Any:
         return waiting.result()
 
 
-def test_rows_are_taken_in_the_order_of_their_keys_whatever_the_order_of_the_frame(store: Store) -> None:
-    for id in "za":  # the table's own order is not that of the keys either
+def test_rows_are_locked_in_the_order_of_their_keys_whatever_the_order_of_the_frame(store: Store) -> None:
+    for id in "za":  # the rows are stored in another order than that of the keys, too
         store.merge("flows", [flow(id, minute(0))])
     rows = [flow(id, minute(2), "changed") for id in "za"]
     assert in_order(store, lambda: store.merge("flows", rows)) == RowCounts(updated=2)
@@ -153,7 +153,7 @@ def test_new_rows_are_added_in_the_order_of_their_keys_whatever_the_order_of_the
     assert in_order(store, lambda: store.merge("flows", rows)) == RowCounts(updated=len(rows))
 
 
-def test_a_delete_takes_rows_in_the_order_of_their_keys_too(store: Store) -> None:
+def test_a_delete_locks_rows_in_the_order_of_their_keys(store: Store) -> None:
     for id in "za":
         store.merge("flows", [flow(id, minute(0))])
     repository = EntityRepository(store.engine, SLUG, "flows", {})

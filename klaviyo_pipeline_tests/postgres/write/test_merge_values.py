@@ -1,4 +1,4 @@
-"""The merge: what values survive, and what counts as a difference."""
+"""The merge: which values are stored exactly, and what counts as a difference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EDGE_CASE_TEXTS = {
 
 
 @pytest.mark.parametrize("text", EDGE_CASE_TEXTS.values(), ids=EDGE_CASE_TEXTS.keys())
-def test_any_text_comes_back_as_it_was_in_columns_and_json(store: Store, text: str) -> None:
+def test_any_text_is_read_as_it_was_written_in_columns_and_json(store: Store, text: str) -> None:
     row = flow("a", minute(0), text, raw={"name": text, "deep": [{text[:1000]: text}]})
     store.merge("flows", [row])
     assert store.rows("SELECT name, raw FROM flows") == [(text, row["raw"])]
@@ -47,7 +47,7 @@ def test_integers_beyond_64_bits_are_exact_in_json(store: Store) -> None:
 
 def test_json_nested_hundreds_deep_is_stored(store: Store) -> None:
     raw: dict[str, Any] = {}
-    for _ in range(400):  # orjson alone ends at 254
+    for _ in range(400):  # orjson alone stops at a depth of 254
         raw = {"in": raw}
     store.merge("flows", [flow("a", minute(0), raw=raw)])
     assert store.value("SELECT raw FROM flows") == raw
@@ -65,7 +65,7 @@ def test_json_of_every_kind_is_stored_and_a_missing_one_is_null(store: Store) ->
     assert [absent for _, absent in stored] == [False] * 5 + [True] * 3
 
 
-def test_json_is_compared_by_value_not_by_spelling(store: Store) -> None:
+def test_json_is_compared_by_value_not_by_text(store: Store) -> None:
     store.merge("flows", [flow("a", minute(0), raw={"a": 1, "b": [1.50, 2]})])
     before = store.versions("flows")
     assert store.merge("flows", [flow("a", minute(1), raw={"b": [1.5, 2.0], "a": 1.0})]) == RowCounts()
@@ -95,7 +95,7 @@ def test_values_are_exact_whatever_their_scale(store: Store) -> None:
     assert store.merge("flow_report", [figures("b", day(0), minute(1), "1.5")]) == RowCounts()
 
 
-def test_times_keep_their_microseconds_and_their_instant(store: Store) -> None:
+def test_times_keep_their_microseconds_and_their_moment(store: Store) -> None:
     moment = minute(0) + timedelta(microseconds=123457)
     typed = pd.DataFrame({"id": ["a"], "raw": [{}], "updated_at": [moment], "observed_at": [minute(0)]})
     typed["updated_at"] = typed["updated_at"].dt.tz_convert("America/New_York")
@@ -136,7 +136,7 @@ def test_a_table_without_observation_times_takes_every_later_write(goods: Store)
     assert goods.versions('"Odd Goods"') == before
 
 
-def test_a_value_that_the_scale_rounds_is_not_written_the_second_time(goods: Store) -> None:
+def test_a_value_that_the_scale_rounds_is_written_only_once(goods: Store) -> None:
     goods.merge("Odd Goods", [good(price="1.005")])
     assert goods.value('SELECT "Price %" FROM "Odd Goods"') == Decimal("1.01")
     assert goods.merge("Odd Goods", [good(price="1.005")]) == RowCounts()
@@ -175,7 +175,7 @@ def test_pandas_own_types_are_written_as_the_columns_type(goods: Store) -> None:
     ]
 
 
-def test_a_fraction_is_no_whole_number(goods: Store) -> None:
+def test_a_fraction_is_refused_in_an_integer_column(goods: Store) -> None:
     with pytest.raises((TypeError, psycopg.DataError)):
         goods.merge("Odd Goods", [good(pieces=1.5)])
     assert goods.rows('SELECT * FROM "Odd Goods"') == []
@@ -188,8 +188,8 @@ def test_a_table_of_keys_alone_is_written_once(store: Store) -> None:
     assert store.merge("pairs", rows) == RowCounts()
 
 
-def test_a_table_that_is_not_there_is_reported_with_the_remedy(store: Store) -> None:
-    with pytest.raises(NotMigrated, match=r'no table "order"\."nowhere"; run `klaviyo-pipeline migrate`'):
+def test_a_missing_table_is_reported_with_the_remedy(store: Store) -> None:
+    with pytest.raises(NotMigrated, match=r'table "order"\."nowhere" does not exist; run `klaviyo-pipeline migrate`'):
         store.merge("nowhere", [{"id": 1}])
 
 

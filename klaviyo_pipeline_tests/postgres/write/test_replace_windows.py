@@ -1,4 +1,4 @@
-"""Report windows: a day is replaced as a whole, and by newer answers only."""
+"""Windows of reports: a day is replaced as a whole, and only by a newer answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("flow_id", "flow_message_id", "send_channel", "date", "delivered", "o
 
 
 def answer(first: int, last: int, asked_at: datetime, **delivered: Sequence[int]) -> tuple[Batch, Load]:
-    """A report's answer for these days: by flow, the deliveries of each day (0: the answer has no row)."""
+    """An answer of the report for these days: the deliveries of each day, by flow (0: no row)."""
     rows = [
         figures(id, day(first + place), asked_at, figure, _window=place)
         for id, row in delivered.items()
@@ -32,7 +32,7 @@ def answer(first: int, last: int, asked_at: datetime, **delivered: Sequence[int]
 
 
 def write(store: Store, first: int, last: int, asked_at: datetime, **delivered: Sequence[int]) -> RowCounts:
-    """Write an answer as a run does; what it changed."""
+    """Write an answer as a run does; return the changes."""
     _, load = answer(first, last, asked_at, **delivered)
     writer = Writer(store.engine, store.target("flow_report"), Ledger(SLUG, "flow_report"), load, "run")
     writer.run()
@@ -40,11 +40,11 @@ def write(store: Store, first: int, last: int, asked_at: datetime, **delivered: 
 
 
 def stored(store: Store) -> dict[str, list[tuple[int, int]]]:
-    """By flow, the days (by number) and their deliveries."""
-    found: dict[str, list[tuple[int, int]]] = {}
+    """The days (by number) and their deliveries, by flow."""
+    by_flow: dict[str, list[tuple[int, int]]] = {}
     for id, date, delivered in store.rows("SELECT flow_id, date, delivered FROM flow_report ORDER BY flow_id, date"):
-        found.setdefault(id, []).append(((date - day(0)).days, int(delivered)))
-    return found
+        by_flow.setdefault(id, []).append(((date - day(0)).days, int(delivered)))
+    return by_flow
 
 
 def test_a_day_is_replaced_as_a_whole(store: Store) -> None:
@@ -59,7 +59,7 @@ def test_other_days_are_not_touched(store: Store) -> None:
     assert stored(store) == {"a": [(0, 1), (2, 3)]}
 
 
-def test_the_history_of_a_row_that_is_gone_is_closed_when_it_was_missed(store: Store) -> None:
+def test_the_history_of_a_deleted_row_ends_at_the_request_of_the_answer_without_it(store: Store) -> None:
     write(store, 0, 0, minute(0), a=[1], b=[2])
     write(store, 0, 0, minute(1), b=[2])
     write(store, 0, 0, minute(2), a=[7], b=[2])
@@ -81,20 +81,20 @@ def test_an_empty_answer_empties_the_day(store: Store) -> None:
     assert stored(store) == {}
 
 
-def test_rows_that_are_gone_count_for_their_own_day(store: Store) -> None:
+def test_deleted_rows_count_for_their_own_day(store: Store) -> None:
     write(store, 0, 2, minute(0), a=[1, 2, 3], b=[1, 2, 3])
     write(store, 0, 2, minute(1), a=[1, 0, 3], b=[1, 0, 0])
     assert store.ledger("flow_report", "rows_deleted") == [(0,), (2,), (1,)]
 
 
-def test_an_older_answer_that_comes_late_changes_nothing(store: Store) -> None:
+def test_an_older_answer_that_is_written_late_changes_nothing(store: Store) -> None:
     write(store, 0, 1, minute(5), a=[1, 2], b=[3, 4])
     before = store.versions("flow_report", "flow_report_superseded", "sync_windows")
     assert write(store, 0, 1, minute(3), a=[9, 9], c=[9, 9]) == RowCounts()
     assert store.versions("flow_report", "flow_report_superseded", "sync_windows") == before
 
 
-def test_of_an_older_answer_only_days_that_nobody_requested_later_count(store: Store) -> None:
+def test_an_older_answer_replaces_only_days_without_a_later_request(store: Store) -> None:
     write(store, 0, 3, minute(0), a=[1, 1, 1, 1], gone=[1, 1, 1, 1])
     write(store, 2, 3, minute(5), a=[5, 5])
     write(store, 0, 3, minute(3), a=[3, 3, 3, 3], late=[3, 3, 3, 3])
@@ -110,7 +110,7 @@ def test_an_older_answer_around_a_newer_one_is_refused_whole(store: Store) -> No
     assert store.ledger("flow_report", "window_start") == [(window(1).start,)]
 
 
-def test_replacing_writers_take_turns_and_the_newer_answer_stands(store: Store) -> None:
+def test_replacing_writers_take_turns_and_the_newer_answer_stays(store: Store) -> None:
     store.merge("flow_report", [figures("old", day(0), minute(0))])
     target = store.target("flow_report")
     batches = [answer(0, 9, minute(number), **{f"f{number}": range(1, 11)}) for number in range(1, 7)]
@@ -126,7 +126,7 @@ def test_replacing_writers_take_turns_and_the_newer_answer_stands(store: Store) 
 
 
 def write_metrics(store: Store, computed_at: datetime, reported_at: datetime | None, *flows: str) -> None:
-    """Write the metrics of a day from a report asked at `reported_at`; without a report the day stays open."""
+    """Write the metrics of a day from a report requested at `reported_at`; without a report the day stays open."""
     row = {"date": day(0), "messages": 1, "observed_at": computed_at, "_window": 0}
     completes = [CompletedWindow(window(0), reported_at, 0)] if reported_at else []
     computed = frame([{"flow_id": id, **row} for id in flows], ["flow_id", *row])
@@ -135,8 +135,8 @@ def write_metrics(store: Store, computed_at: datetime, reported_at: datetime | N
 
 
 @pytest.mark.parametrize("reported_at", [None, minute(0)], ids=["no report", "an older report"])
-def test_metrics_of_a_run_that_knew_less_do_not_clear_a_day(store: Store, reported_at: datetime | None) -> None:
-    """The run began to compute after the newer report was asked, but before that was written."""
+def test_metrics_of_an_older_report_do_not_clear_a_day(store: Store, reported_at: datetime | None) -> None:
+    """The run began to compute after the request for the newer report, but before that report was written."""
     write_metrics(store, minute(5), minute(1), "a")
     write_metrics(store, minute(3), reported_at)
     assert store.values("SELECT flow_id FROM flow_metrics") == ["a"]

@@ -1,4 +1,4 @@
-"""Repositories: reading and changing entities by what people ask for."""
+"""Repositories: entities are read and changed by id, name, status, trigger type and date."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def ids(rows: list[dict[str, Any]]) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def test_a_row_is_got_by_id_deleted_or_not(flows: EntityRepository) -> None:
-    for output in (FLOWS[0], FLOWS[3]):
-        row = flows.get(output["id"])
+def test_a_row_is_read_by_id_deleted_or_not(flows: EntityRepository) -> None:
+    for expected in (FLOWS[0], FLOWS[3]):
+        row = flows.get(expected["id"])
         assert row is not None
-        assert {name: row[name] for name in output} == output
+        assert {name: row[name] for name in expected} == expected
     assert flows.get("nowhere") is None
 
 
@@ -78,7 +78,7 @@ def test_rows_are_counted_by_the_values_of_a_column(flows: EntityRepository) -> 
 
 
 @pytest.mark.parametrize(("entity", "filter"), [("campaigns", "trigger_type"), ("segments", "status")])
-def test_a_filter_that_the_entity_has_not_is_refused_by_name(store: Store, entity: str, filter: str) -> None:
+def test_a_filter_that_the_entity_lacks_is_refused_by_name(store: Store, entity: str, filter: str) -> None:
     repository = EntityRepository(store.engine, SLUG, entity, {})
     with pytest.raises(UnknownFilter, match=f"{entity} have no {filter.replace('_', ' ')}"):
         repository.page(replace(Criteria(), **{filter: "x"}), limit=1)  # type: ignore[arg-type]
@@ -106,19 +106,19 @@ def test_a_delete_keeps_the_row_and_its_content_and_is_a_state(store: Store, flo
     assert store.history("a", "deleted_at") == [(None, minute(0), minute(9)), (minute(9), minute(9), None)]
 
 
-def test_a_row_that_is_deleted_already_keeps_the_time_of_its_delete(flows: EntityRepository) -> None:
+def test_a_row_that_is_already_deleted_keeps_the_time_of_its_delete(flows: EntityRepository) -> None:
     assert flows.delete(["d"], minute(9)) == 0
     row = flows.get("d")
     assert row is not None
     assert row["deleted_at"] == minute(5)
 
 
-def test_a_row_that_was_seen_after_the_delete_stays(flows: EntityRepository) -> None:
+def test_a_row_that_was_observed_after_the_delete_stays(flows: EntityRepository) -> None:
     assert flows.delete(["a"], minute(-1)) == 0
     assert flows.count(Criteria(name="Welcome")) == {None: 2}
 
 
-def test_a_deleted_object_that_is_seen_again_is_back(flows: EntityRepository) -> None:
+def test_a_deleted_object_that_is_observed_again_is_restored(flows: EntityRepository) -> None:
     flows.delete(["a"], minute(8))
     flows.save(frame([flow("a", minute(9))]))
     assert ids(flows.page(Criteria(name="Welcome"), limit=9)) == ["a", "b"]
@@ -129,7 +129,7 @@ def test_absent_are_the_ids_that_the_table_lacks(flows: EntityRepository) -> Non
     assert flows.absent([]) == []
 
 
-def test_an_id_that_klaviyo_lacks_is_not_requested_again_within_a_day(store: Store, flows: EntityRepository) -> None:
+def test_a_cached_404_is_not_requested_again_within_a_day(store: Store, flows: EntityRepository) -> None:
     now = store.value("SELECT now()")
     flows.remember_miss("y", now - timedelta(hours=23, minutes=50))
     flows.remember_miss("z", now - timedelta(hours=24, minutes=10))
@@ -138,11 +138,11 @@ def test_an_id_that_klaviyo_lacks_is_not_requested_again_within_a_day(store: Sto
     assert flows.absent(["y", "z"]) == []
 
 
-def test_a_miss_of_one_entity_reports_nothing_of_another(store: Store, flows: EntityRepository) -> None:
+def test_a_cached_404_holds_for_its_entity_only(store: Store, flows: EntityRepository) -> None:
     flows.remember_miss("y", store.value("SELECT now()"))
     assert EntityRepository(store.engine, SLUG, "forms", {}).absent(["y"]) == ["y"]
 
 
-def test_the_times_of_a_column_are_reported_by_id(flows: EntityRepository) -> None:
+def test_the_times_of_a_column_are_returned_by_id(flows: EntityRepository) -> None:
     assert flows.moments("deleted_at", ["a", "d", "nowhere"]) == {"d": minute(5)}
     assert flows.moments("updated_at", ["a"]) == {"a": NOON + timedelta(minutes=1)}

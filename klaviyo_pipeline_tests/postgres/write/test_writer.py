@@ -1,4 +1,4 @@
-"""The writer: a load batch by batch, each with its ledger rows, each whole or not at all."""
+"""The writer: each batch of a load is written with its ledger rows, as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTS = ("status", "rows_fetched", "rows_inserted", "rows_updated", "rows_uncha
 
 
 def batch(*ids: tuple[str, int], completes: Sequence[int] = (), requests: int = 0, at: int = 1) -> Batch:
-    """Flows, each for a window by number; the windows that are complete with them."""
+    """A batch of flows, each with the number of its window, and the windows that they complete."""
     rows = [flow(id, minute(at), _window=number) for id, number in ids]
     done = [
         CompletedWindow(WINDOWS[number], minute(at), requests if number == completes[0] else 0) for number in completes
@@ -59,9 +59,9 @@ def test_counts_add_up_by_window_over_all_batches(store: Store) -> None:
 def test_only_the_commits_that_complete_a_window_wait_for_the_disk(store: Store) -> None:
     store.run(
         """
-        CREATE TABLE noted (id text, waits text);
+        CREATE TABLE commits (id text, waits text);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN INSERT INTO "order".noted VALUES (NEW.id, current_setting('synchronous_commit')); RETURN NULL; END $$;
+        BEGIN INSERT INTO "order".commits VALUES (NEW.id, current_setting('synchronous_commit')); RETURN NULL; END $$;
         CREATE TRIGGER note AFTER INSERT ON flows FOR EACH ROW EXECUTE FUNCTION note();
         """
     )
@@ -69,7 +69,7 @@ def test_only_the_commits_that_complete_a_window_wait_for_the_disk(store: Store)
     store.engine.dispose()
     writer_of(store, batch(("a", 0)), batch(("b", 0), completes=[0]), batch(("c", 1)), batch(completes=[1, 2])).run()
     Writer(store.engine, store.target("flows"), Ledger(SLUG, "flows"), Load([batch(("d", 0))]), "run 8").run()
-    assert store.rows("SELECT id, waits FROM noted ORDER BY id") == [
+    assert store.rows("SELECT id, waits FROM commits ORDER BY id") == [
         ("a", "off"),
         ("b", "on"),
         ("c", "off"),
@@ -80,10 +80,10 @@ def test_only_the_commits_that_complete_a_window_wait_for_the_disk(store: Store)
 def test_a_window_is_reported_once_it_is_committed(store: Store) -> None:
     seen: list[tuple[str, int]] = []
 
-    def look(one: SyncedWindow) -> None:
+    def record(one: SyncedWindow) -> None:
         seen.append((one.window.key, len(store.ledger("flows", "status"))))
 
-    load = Load([batch(("a", 0), completes=[0]), batch(completes=[1, 2])], WINDOWS, on_synced=look)
+    load = Load([batch(("a", 0), completes=[0]), batch(completes=[1, 2])], WINDOWS, on_synced=record)
     Writer(store.engine, store.target("flows"), Ledger(SLUG, "flows"), load, "run").run()
     assert seen == [(WINDOWS[0].key, 1), (WINDOWS[1].key, 3), (WINDOWS[2].key, 3)]
 
@@ -107,14 +107,14 @@ def test_a_batch_that_fails_leaves_neither_rows_nor_history_nor_ledger(store: St
         assert store.value(f"SELECT count(*) FROM {table}") == 0
 
 
-def test_rows_do_not_stay_without_their_ledger_row(store: Store) -> None:
+def test_rows_are_rolled_back_without_their_ledger_row(store: Store) -> None:
     store.run("ALTER TABLE sync_windows ADD CHECK (rows_fetched < 2)")
     with pytest.raises(sa.exc.IntegrityError):
         writer_of(store, batch(("a", 0), ("b", 0), completes=[0])).run()
     assert store.value("SELECT count(*) FROM flows") == 0
 
 
-def test_a_failure_is_noted_for_the_windows_that_are_still_open(store: Store) -> None:
+def test_a_failure_is_recorded_for_the_windows_that_are_not_synced(store: Store) -> None:
     writer = writer_of(store, batch(("a", 0), completes=[0]), broken(1, 2))
     with pytest.raises(sa.exc.IntegrityError):
         writer.run()
@@ -126,8 +126,8 @@ def test_a_failure_is_noted_for_the_windows_that_are_still_open(store: Store) ->
     ]
 
 
-def test_batches_are_made_while_they_are_written(store: Store) -> None:
-    """A page is in the table before the next one is asked for, so memory does not grow with the range."""
+def test_batches_are_produced_while_they_are_written(store: Store) -> None:
+    """A page is in the table before the next one is requested, so memory does not grow with the range."""
     before: list[int] = []
 
     def pages() -> Iterator[Batch]:
@@ -140,7 +140,7 @@ def test_batches_are_made_while_they_are_written(store: Store) -> None:
     assert before == [0, 1, 2]
 
 
-def test_the_end_is_reported_with_what_changed(store: Store) -> None:
+def test_the_end_of_a_load_is_reported_with_its_changes(store: Store) -> None:
     ends: list[tuple[RowCounts, int]] = []
     store.merge("flows", [flow("a", minute(0))])
     load = Load([batch(("a", 0), ("b", 0))], on_written=lambda row_counts, rows: ends.append((row_counts, rows)))
@@ -149,8 +149,8 @@ def test_the_end_is_reported_with_what_changed(store: Store) -> None:
     assert store.ledger("flows", "status") == []
 
 
-def test_a_batch_whose_connection_was_cut_is_written_again(store: Store) -> None:
-    """A server that restarts cuts every connection; what the batch had done is gone, and is done again."""
+def test_a_batch_whose_connection_was_lost_is_written_again(store: Store) -> None:
+    """A server that restarts closes every connection: the batch is rolled back, and written again."""
     cut = 0
 
     @sa.event.listens_for(store.engine, "before_cursor_execute")

@@ -1,0 +1,29 @@
+"""Why a step failed: its error and the causes of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import dagster as dg
+
+
+class StepError(NamedTuple):
+    """An error in a step. `message` is Dagster's: the class with its module, a colon, and the error's own text."""
+
+    class_name: str
+    message: str
+
+    @property
+    def text(self) -> str:
+        """The error's own text; Dagster's message if there is none."""
+        return self.message.partition(": ")[2].strip() or self.message
+
+
+def step_errors(failed: dg.DagsterEvent) -> list[StepError]:
+    """The error of a failed step, followed by its causes: the last one is the root cause. Empty if none is known."""
+    errors: list[StepError] = []
+    error = failed.step_failure_data.error
+    while error is not None:
+        errors.append(StepError(error.cls_name or "", error.message))
+        error = error.cause
+    return errors
