@@ -1,4 +1,4 @@
-"""Requests for 1, 30, 365 and 730 windows of each entity and of a series report, against what holds the rows."""
+"""Requests for 1, 30, 365 and 730 windows of each entity and of a series report, compared with the minimum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPORT = "flow_report"
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """A figure for each asset and number of windows."""
+    """One measurement for each asset and number of windows."""
     size = {"flows": 12, "campaigns": 20, "forms": 5, "segments": 20} if quick else {}
     size = size or {"flows": 300, "campaigns": 2_000, "forms": 200, "segments": 1_500}
     shop = generate_account(7, **size, timezone="UTC", start=FIRST_DAY, until=LAST_DAY)

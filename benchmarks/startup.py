@@ -1,4 +1,4 @@
-"""Start-up against bare Dagster's: importing it, validating the definitions, and one trivial run."""
+"""Compares the start with that of plain Dagster: importing it, validating the definitions, and one trivial run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OURS = ("-m", "klaviyo_pipeline.definitions")
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """The pipeline's time over that of a project with one empty asset, on the same instance."""
+    """The pipeline's time divided by that of a project with one empty asset, on the same instance."""
     migrate(url, "klaviyo", SQL_DIR)
     with tempfile.TemporaryDirectory() as folder, served(SMALL, 0.0) as account:
         bare = Path(folder) / "bare.py"

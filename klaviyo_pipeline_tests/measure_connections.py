@@ -30,7 +30,7 @@ ONE_SESSION = re.compile(r"^\[(\d+) (warehouse|dagsters)\] LOG:  (connection aut
 
 
 def most_at_once(log: str) -> dict[str, int]:
-    """The most sessions that stood open at once, by database, from a server's log."""
+    """The maximum number of concurrent sessions, by database, from a server's log."""
     open_now: dict[str, set[str]] = {"warehouse": set(), "dagsters": set()}
     most = dict.fromkeys(open_now, 0)
     for process, database, event in ONE_SESSION.findall(log):
