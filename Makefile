@@ -44,7 +44,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-docs: $(VENV)/.installed-dev ## write docs/settings.md and docs/tables.md anew, from the code and the migrations
+docs: $(VENV)/.installed-dev ## write docs/settings.md, docs/tables.md and the declared tables, from the code and the migrations
 	@$(BIN)/python -m klaviyo_pipeline_tests.reference
 
 lock: $(VENV)/.installed-dev ## write the locks anew from pyproject.toml

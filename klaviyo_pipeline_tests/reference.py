@@ -1,10 +1,12 @@
-"""The reference documents, written from the code and from a migrated database.
+"""What is written from the code and from a migrated database: the reference documents, and the declared tables.
 
-`python -m klaviyo_pipeline_tests.reference` (or `make docs`) writes `docs/settings.md` and `docs/tables.md` anew.
+`python -m klaviyo_pipeline_tests.reference` (or `make docs`) writes `docs/settings.md`, `docs/tables.md` and
+`klaviyo_pipeline/postgres/declarations.json`.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from klaviyo_pipeline.postgres import declarations
 from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
 from klaviyo_pipeline.postgres.migrations import migrate
 from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
@@ -67,8 +70,31 @@ SELECT
     replace(pg_get_function_identity_arguments(oid), 'timestamp with time zone', 'timestamptz'),
     obj_description(oid, 'pg_proc')
 FROM pg_proc
-WHERE pronamespace = %s::regnamespace AND prorettype <> 'trigger'::regtype
+WHERE pronamespace = %s::regnamespace AND prokind = 'f'
 ORDER BY proname COLLATE "C"
+"""
+DECLARED = r"""
+SELECT
+    c.relname,
+    coalesce(obj_description(c.oid, 'pg_class'), ''),
+    a.attname,
+    replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz'),
+    NOT a.attnotnull,
+    coalesce(col_description(a.attrelid, a.attnum), ''),
+    ARRAY(
+        SELECT source.attname::text
+        FROM pg_attrdef AS formula
+        JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = formula.oid
+            AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum
+        JOIN pg_attribute AS source ON source.attrelid = a.attrelid AND source.attnum = d.refobjsubid
+        WHERE a.attgenerated <> '' AND formula.adrelid = a.attrelid AND formula.adnum = a.attnum
+        ORDER BY source.attname
+    )
+FROM pg_class AS c
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = %s::regnamespace AND c.relkind IN ('r', 'p')
+    AND c.relname <> 'schema_migrations' AND c.relname NOT LIKE '%%\_superseded'
+ORDER BY c.relname COLLATE "C", a.attnum
 """
 
 
@@ -92,6 +118,24 @@ def tables_document(connection: psycopg.Connection[Any]) -> str:
     lines += ["## Functions", ""]
     lines += [*_table([("function", "what it returns"), *_functions(connection)]), ""]
     return "\n".join(lines)
+
+
+def declared_tables(connection: psycopg.Connection[Any], schema: str) -> str:
+    """`klaviyo_pipeline/postgres/declarations.json`, from the catalog of a schema that has had every migration."""
+    columns: dict[tuple[str, str], list[str]] = {}
+    for name, about, column, kind, nullable, comment, sources in connection.execute(DECLARED, [schema]):
+        generated = {"sources": sources} if sources else {}
+        described = {"type": kind, "nullable": nullable, "comment": comment, **generated}
+        columns.setdefault((name, about), []).append(f"{_json(column)}: {_json(described)}")
+    tables = [
+        f'{_json(name)}: {{"comment": {_json(about)}, "columns": {{\n' + ",\n".join(lines) + "\n}}"
+        for (name, about), lines in columns.items()
+    ]
+    return "{\n" + ",\n".join(tables) + "\n}\n"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _setting(variable: Variable) -> tuple[str, str, str, str]:
@@ -127,7 +171,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def write() -> None:
-    """Write both documents, from a throw-away server."""
+    """Write all three, from a throw-away server."""
     SETTINGS.write_text(settings_document(), encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="klaviyo-docs-") as folder:
         # As root the server runs as an unprivileged user, who has to reach its data.
@@ -138,6 +182,7 @@ def write() -> None:
             migrate(url, SCHEMA, SQL_DIR)
             with psycopg.connect(url) as connection:
                 TABLES.write_text(tables_document(connection), encoding="utf-8")
+                declarations.FILE.write_text(declared_tables(connection, SCHEMA), encoding="utf-8")
         finally:
             server.stop()
 

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from klaviyo_pipeline.assets.entities import PREFERRED, Oddities, Pending
+from klaviyo_pipeline.assets.frames import filled_columns
 from klaviyo_pipeline.assets.full_listing import FullListing
 from klaviyo_pipeline.assets.lookup import repository
 from klaviyo_pipeline.klaviyo.listings import Listing
@@ -93,7 +94,8 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
                 context.add_asset_metadata(session.count.metadata())
 
         ranked = PREFERRED.get(listing.entity, {})
-        return _recorded_load(context, warehouse, record, findings, batches(), ranked)
+        filled = filled_columns(listing.columns)
+        return _recorded_load(context, warehouse, record, findings, batches(), filled, ranked)
 
     return census
 
@@ -104,6 +106,7 @@ def _recorded_load(
     record: CensusRecord,
     findings: Findings,
     batches: Iterator[Batch],
+    filled: Sequence[str],
     ranked: Mapping[str, Sequence[str]],
 ) -> Load:
     """These batches as a load whose end, good or bad, is noted in the record with what `findings` then hold."""
@@ -135,7 +138,7 @@ def _recorded_load(
         with warehouse.engine(record.schema) as engine, engine.begin() as connection:
             record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
 
-    return Load(batches=batches, ranked=ranked, on_written=on_written, on_failed=on_failed)
+    return Load(batches=batches, filled=filled, ranked=ranked, on_written=on_written, on_failed=on_failed)
 
 
 def _description(account: Account, listing: Listing) -> str:

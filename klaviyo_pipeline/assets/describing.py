@@ -1,7 +1,6 @@
 """What the UI tells of every asset besides its own words: columns, lineage, links, owners, tags.
 
-Laid over the assets as a whole, so that no factory repeats it. Columns come from the migrations, whose comments are
-also the database's.
+Laid over the assets as a whole, so that no factory repeats it. Columns and their comments are the database's.
 """
 
 from __future__ import annotations
@@ -14,19 +13,12 @@ from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunctio
 
 from klaviyo_pipeline.assets.reports import REPORT_ASSETS
 from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.io_manager import TABLE
 from klaviyo_pipeline.postgres.metrics import METRICS, MetricsTable
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT
-from klaviyo_pipeline.settings import SQL_DIR, Account
-
-PAGES = {
-    "flow": "https://www.klaviyo.com/flows",
-    "campaign": "https://www.klaviyo.com/campaigns",
-    "form": "https://www.klaviyo.com/forms",
-    "segment": "https://www.klaviyo.com/lists",
-}
-"""Where a user of Klaviyo sees these objects, by their kind."""
+from klaviyo_pipeline.settings import Account
 
 REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
 
@@ -55,9 +47,10 @@ def source_of(asset: dg.AssetsDefinition) -> dg.LocalFileCodeReference:
 
 def _tags(name: str) -> dict[str, str]:
     """What to select assets by: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
-    layer = name.partition("_")[2] or "objects"
-    kind = _kind(name)
-    return {"klaviyo/layer": layer, **({"klaviyo/object": f"{kind}s"} if kind else {})}
+    listing = _listing(name)
+    objects = {"klaviyo/object": listing.entity} if listing else {}
+    layer = "objects" if listing and listing.entity == name else name.partition("_")[2] or "objects"
+    return {"klaviyo/layer": layer, **objects}
 
 
 def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
@@ -67,7 +60,7 @@ def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
 @cache
 def _columns_of(table_name: str) -> Mapping[str, dg.TableSchema]:
     """One object for all accounts: their tables are alike."""
-    table = declared_tables(SQL_DIR).get(table_name)
+    table = declared_tables().get(table_name)
     if table is None:
         return {}
     columns = [
@@ -87,26 +80,24 @@ def _lineage(account: Account, name: str) -> dict[str, dg.TableColumnLineage]:
     metrics = METRICS.get(name)
     if metrics is None:
         return {}
-    columns = declared_tables(SQL_DIR)[name].columns
-    sources = {column.name: list(_sources(account, metrics, column, columns)) for column in columns.values()}
+    columns = declared_tables()[name].columns
+    sources = {column.name: list(_sources(account, metrics, column)) for column in columns.values()}
     return {"dagster/column_lineage": dg.TableColumnLineage({name: deps for name, deps in sources.items() if deps})}
 
 
-def _sources(
-    account: Account, metrics: MetricsTable, column: Column, columns: Mapping[str, Column]
-) -> Iterator[dg.TableColumnDep]:
+def _sources(account: Account, metrics: MetricsTable, column: Column) -> Iterator[dg.TableColumnDep]:
     if column.name in metrics.named:
         yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.entity]), metrics.named[column.name])
         return
-    reported = declared_tables(SQL_DIR)[metrics.report].columns.keys() - {OBSERVED_AT}
-    for name in sorted(column.sources & columns.keys()) if column.formula else [column.name]:
+    reported = declared_tables()[metrics.report].columns.keys() - {OBSERVED_AT}
+    for name in column.sources or [column.name]:
         if name in reported:
             yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.report]), name)
 
 
 def _links(name: str) -> dict[str, dg.MetadataValue]:
-    kind, endpoint = _kind(name), _endpoint(name)
-    page = {"klaviyo_page": dg.MetadataValue.url(PAGES[kind])} if kind else {}
+    listing, endpoint = _listing(name), _endpoint(name)
+    page = {"klaviyo_page": dg.MetadataValue.url(listing.page)} if listing and listing.page else {}
     reference = {"klaviyo_reference": dg.MetadataValue.url(REFERENCE.format(endpoint=endpoint))} if endpoint else {}
     return {**page, **reference}
 
@@ -119,7 +110,9 @@ def _endpoint(name: str) -> str | None:
     return listing.list_endpoint.name if listing else None
 
 
-def _kind(name: str) -> str | None:
-    """The kind of object that an asset is about, by the first word of its name."""
-    kind = name.partition("_")[0].removesuffix("s")
-    return kind if kind in PAGES else None
+def _listing(name: str) -> Listing | None:
+    """The entity whose objects an asset is about."""
+    if name in REPORT_ASSETS:
+        return REPORT_ASSETS[name].listing
+    entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")
+    return LISTINGS.get(entity)

@@ -12,7 +12,7 @@ import dagster as dg
 
 from klaviyo_pipeline.assets.children import PendingChildren
 from klaviyo_pipeline.assets.chunks import Chunk, chunks_of
-from klaviyo_pipeline.assets.frames import record_frame
+from klaviyo_pipeline.assets.frames import filled_columns, record_frame
 from klaviyo_pipeline.assets.object_tags import PendingTags
 from klaviyo_pipeline.assets.reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.klaviyo.channels import CHANNELS
@@ -127,6 +127,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         return Load(
             batches=batches(),
             windows=windows,
+            filled=filled_columns(listing.columns),
             ranked=PREFERRED.get(listing.entity, {}),
             on_synced=told_by_partition(context),
         )

@@ -10,10 +10,16 @@ import pandas as pd
 
 from klaviyo_pipeline.klaviyo.records import Column
 from klaviyo_pipeline.postgres.staging import WINDOW
+from klaviyo_pipeline.postgres.tables import OBSERVED_AT
 
 UTC_MICROSECONDS = "datetime64[us, UTC]"
 
 _DTYPES = {"text": "object", "json": "object", "bool": "boolean", "time": UTC_MICROSECONDS}
+
+
+def filled_columns(columns: Sequence[Column]) -> tuple[str, ...]:
+    """The columns of the table that `record_frame` fills."""
+    return (*(column.name for column in columns), "deleted_at", OBSERVED_AT)
 
 
 def record_frame(
@@ -30,7 +36,7 @@ def record_frame(
         column.name: _series([row[column.name] for row in rows], _DTYPES[column.kind]) for column in columns
     }
     series["deleted_at"] = _series([None] * len(rows), UTC_MICROSECONDS)
-    series["observed_at"] = _series(list(observed), UTC_MICROSECONDS)
+    series[OBSERVED_AT] = _series(list(observed), UTC_MICROSECONDS)
     if windows is not None:
         series[WINDOW] = pd.Series(list(windows), dtype="int32")
     return pd.DataFrame(series)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.assets.children import child_tables
 from klaviyo_pipeline.assets.entities import PREFERRED, Pending
+from klaviyo_pipeline.assets.frames import filled_columns
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.repositories import EntityRepository, Row
 from klaviyo_pipeline.resources import Session
@@ -61,4 +62,11 @@ class Lookup:
 
 def repository(engine: sa.Engine, schema: str, listing: Listing) -> EntityRepository:
     """The repository of this entity in one account's schema."""
-    return EntityRepository(engine, schema, listing.entity, PREFERRED.get(listing.entity, {}), child_tables(listing))
+    return EntityRepository(
+        engine,
+        schema,
+        listing.entity,
+        PREFERRED.get(listing.entity, {}),
+        child_tables(listing),
+        filled_columns(listing.columns),
+    )

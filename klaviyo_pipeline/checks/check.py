@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.assets.frames import filled_columns
+from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.postgres.tables import Target, reflect
 from klaviyo_pipeline.settings import Account
 
@@ -63,7 +65,8 @@ class Examination:
         """A table of the account's schema; the asset's own by default."""
         name = name or self.asset
         if name not in self._targets:
-            self._targets[name] = reflect(self.connection, self.account.slug, name)
+            filled = filled_columns(LISTINGS[name].columns) if name in LISTINGS else ()
+            self._targets[name] = reflect(self.connection, self.account.slug, name, filled)
         return self._targets[name]
 
     def view(self, name: str, columns: Sequence[str]) -> sa.TableClause:

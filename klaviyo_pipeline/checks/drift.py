@@ -58,7 +58,7 @@ def report_drift_checks(report: Report) -> tuple[Check, ...]:
 
 def expected_attributes(listing: Listing) -> tuple[str, ...]:
     """The attributes that columns are read from."""
-    return tuple(column.path for column in listing.columns if column.path not in (ID, STAMP, RAW))
+    return tuple(column.path.partition(".")[0] for column in listing.columns if column.path not in (ID, STAMP, RAW))
 
 
 def attributes_are_known(look: Examination, listing: Listing) -> Verdict:

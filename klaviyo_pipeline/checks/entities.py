@@ -100,6 +100,6 @@ def _is_attribute(column: Column) -> bool:
 
 
 def _differs(table: sa.Table, column: Column) -> sa.ColumnElement[bool]:
-    value = table.c.raw["attributes"][column.path]
+    value = table.c.raw[("attributes", *column.path.split("."))]
     readable = sa.case((sa.func.jsonb_typeof(value) == _JSON_KINDS[column.kind], value))
     return readable.is_distinct_from(sa.func.to_jsonb(table.c[column.name]))

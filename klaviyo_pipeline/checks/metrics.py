@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import sqlalchemy as sa
 
 from klaviyo_pipeline.checks.check import Check, Examination, Verdict, counted, error, passed, some
 from klaviyo_pipeline.postgres.counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.metrics import FLOW_METRICS, MetricsTable
-from klaviyo_pipeline.postgres.tables import Target
+from klaviyo_pipeline.postgres.metrics import MetricsTable
 
 NOISE = Decimal("0.000001")
 """Counts arrive as floats with noise, so that all of them may come to a little more than all."""
@@ -44,15 +42,6 @@ def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
             lambda look: sums_are_the_reports(look, table),
         )
     ]
-    if table == FLOW_METRICS:
-        checks.append(
-            Check(
-                "months_are_the_days",
-                "For each flow the sums by month equal those of its days, and the sums by quarter those of its months, "
-                "exactly: what is read of a long span is what its days come to.",
-                months_are_the_days,
-            )
-        )
     if table.name != "segment_metrics":
         checks.append(
             Check(
@@ -122,58 +111,6 @@ def sums_are_the_reports(look: Examination, table: MetricsTable) -> Verdict:
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "
         f"Run `klaviyo-pipeline sync {assets} --from {found[0]} --to {found[-1]} --force`.",
         rows=len(rows),
-    )
-
-
-def months_are_the_days(look: Examination) -> Verdict:
-    wrong = [
-        f"{row.id} in the {unit} from {row.begin}"
-        for unit, kept, parts in (
-            ("month", "flow_metrics_monthly", "flow_metrics"),
-            ("quarter", "flow_metrics_quarterly", "flow_metrics_monthly"),
-        )
-        for row in look.rows(_not_the_sums(unit, look.target(kept), look.target(parts)))
-    ]
-    if not wrong:
-        return passed("every month is the sum of its days, every quarter that of its months")
-    schema = look.connection.dialect.identifier_preparer.quote(look.account.slug)
-    return error(
-        f"{counted(len(wrong), 'sum')} by month and quarter differ from the days: {some(wrong)}. Run "
-        f"`SELECT {schema}.flow_metrics_add_up_all()`, and find out who wrote to flow_metrics with its triggers "
-        "switched off.",
-        sums=len(wrong),
-    )
-
-
-def _not_the_sums(unit: str, kept: Target, parts: Target) -> sa.Select[Any]:
-    """Flow and first day of each month or quarter that is not the sum of its parts, or has none, or should be there."""
-    source = parts.table.c
-    begin = sa.cast(sa.func.date_trunc(unit, sa.cast(source[parts.key[1]], sa.DateTime)), sa.Date)
-
-    def added_up(name: str) -> sa.ColumnElement[Any]:
-        if name == "days":
-            return sa.func.sum(source.days) if "days" in source else sa.func.count()
-        if name == "conversion_value":
-            # Not known of the whole where it is not known of a part.
-            return sa.case((sa.func.count(source[name]) == sa.func.count(), sa.func.sum(source[name])))
-        return sa.func.max(source[name]) if isinstance(source[name].type, sa.Text) else sa.func.sum(source[name])
-
-    sums = (
-        sa.select(source.flow_id, begin.label(unit), *(added_up(name).label(name) for name in kept.content))
-        .group_by(source.flow_id, begin)
-        .subquery()
-    )
-    ours = kept.table
-    same_key = sa.and_(*(ours.c[name] == sums.c[name] for name in kept.key))
-    ours_is, sums_is = (sa.tuple_(*(side.c[name] for name in kept.content)) for side in (ours, sums))
-    return (
-        sa.select(
-            sa.func.coalesce(ours.c.flow_id, sums.c.flow_id).label("id"),
-            sa.func.coalesce(ours.c[unit], sums.c[unit]).label("begin"),
-        )
-        .select_from(ours.outerjoin(sums, same_key, full=True))
-        .where(ours_is.op("IS DISTINCT FROM")(sums_is))
-        .order_by("begin", "id")
     )
 
 

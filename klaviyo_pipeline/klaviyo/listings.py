@@ -99,7 +99,7 @@ class Listing:
     `include` names the relationships whose objects every request brings along, of which `children` are read: the
     listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
     object fetched every way is one state. `lookup_stamp` reads from a lookup's document the stamp that a listing
-    knows from its own condition.
+    knows from its own condition. `page` is where a user of Klaviyo sees the objects; None where there is no such page.
     """
 
     entity: str
@@ -110,6 +110,7 @@ class Listing:
     shape: Shape
     list_endpoint: Endpoint
     get_endpoint: Endpoint
+    page: str | None
     created_field: str | None = None
     sort: str = "id"
     time_operators: tuple[str, str | None] = BETWEEN
@@ -276,6 +277,7 @@ FLOWS = Listing(
     ),
     list_endpoint=rates.GET_FLOWS,
     get_endpoint=rates.GET_FLOW,
+    page="https://www.klaviyo.com/flows",
     include=("flow-actions",),
     children=(FLOW_ACTIONS,),
 )
@@ -305,6 +307,7 @@ CAMPAIGNS = Listing(
     ),
     list_endpoint=rates.GET_CAMPAIGNS,
     get_endpoint=rates.GET_CAMPAIGN,
+    page="https://www.klaviyo.com/campaigns",
     include=("campaign-messages",),
     children=(CAMPAIGN_MESSAGES,),
     lookup_stamp=first_channel,
@@ -334,6 +337,7 @@ FORMS = Listing(
     ),
     list_endpoint=rates.GET_FORMS,
     get_endpoint=rates.GET_FORM,
+    page="https://www.klaviyo.com/forms",
     lookup_extras=("definition",),
 )
 
@@ -361,4 +365,5 @@ SEGMENTS = Listing(
     ),
     list_endpoint=rates.GET_SEGMENTS,
     get_endpoint=rates.GET_SEGMENT,
+    page="https://www.klaviyo.com/lists",
 )

@@ -138,7 +138,7 @@ def _oddities(resource: Resource, attributes: Mapping[str, object], shape: Shape
     odd = [
         f"{column.path} is not in the answer"
         for column in shape.columns
-        if shape.complete and column.path not in (ID, STAMP, RAW) and column.path not in attributes
+        if shape.complete and column.path not in (ID, STAMP, RAW) and column.path.partition(".")[0] not in attributes
     ]
     if resource.get("type") != shape.resource_type:
         odd.append(f"its type is {resource.get('type')!r}")

@@ -21,6 +21,7 @@ TAGS = Listing(
     shape=Shape("tag", (Column("id", ID, "text"), Column("name", "name", "text"), Column("raw", RAW, "json"))),
     list_endpoint=rates.GET_TAGS,
     get_endpoint=rates.GET_TAG,
+    page=None,
 )
 
 OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TAGS.shape, find=related("tags", "tag"))

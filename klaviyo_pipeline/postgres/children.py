@@ -64,7 +64,7 @@ class ChildWriter:
     """Writes children in the caller's transaction, after their parents."""
 
     schema: str
-    _targets: dict[str, Target] = field(default_factory=dict)
+    _targets: dict[tuple[str, tuple[str, ...]], Target] = field(default_factory=dict)
 
     def write(self, connection: sa.Connection, children: Sequence[Children]) -> None:
         """Merge the rows, parents before their children, and mark deleted what is named no more.
@@ -86,8 +86,9 @@ class ChildWriter:
     def _write(self, connection: sa.Connection, children: Sequence[Children], gone: dict[str, dict[str, Said]]) -> None:
         for one in children:
             if one.refers_to is not None and len(one.refers_to.frame):
-                merge(connection, self._target(connection, one.refers_to.table), one.refers_to.frame)
-            target = self._target(connection, one.table.name)
+                others = one.refers_to
+                merge(connection, self._target(connection, others.table, others.frame), others.frame)
+            target = self._target(connection, one.table.name, one.frame)
             if len(one.frame):
                 merge(connection, target, one.frame)
             # What hung on a child that is gone is gone with it.
@@ -99,10 +100,12 @@ class ChildWriter:
                     row[one.table.id_column]: Said(row[OBSERVED_AT]) for row in absent.to_dict("records")
                 }
 
-    def _target(self, connection: sa.Connection, name: str) -> Target:
-        if name not in self._targets:
-            self._targets[name] = reflect(connection, self.schema, name)
-        return self._targets[name]
+    def _target(self, connection: sa.Connection, name: str, frame: pd.DataFrame) -> Target:
+        filled = tuple(frame.columns)
+        key = name, filled
+        if key not in self._targets:
+            self._targets[key] = reflect(connection, self.schema, name, filled)
+        return self._targets[key]
 
 
 def _absent(connection: sa.Connection, target: Target, table: ChildTable, said: Mapping[str, Said]) -> pd.DataFrame:

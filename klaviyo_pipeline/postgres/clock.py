@@ -14,7 +14,6 @@ from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.declarations import declared_tables
 from klaviyo_pipeline.postgres.tables import OBSERVED_AT, VALID_FROM, VALID_TO
-from klaviyo_pipeline.settings import SQL_DIR
 
 TOLERATED = timedelta(seconds=5)
 """A server that takes over from another may be this much behind it; such times are soon past."""
@@ -97,14 +96,14 @@ def _free_slots(connection: sa.Connection, schema: str, now: datetime) -> int:
 def _observed(connection: sa.Connection, schema: str) -> list[str]:
     """Our tables whose rows carry the time of their observation."""
     there = set(sa.inspect(connection).get_table_names(schema=schema))
-    return [name for name, table in declared_tables(SQL_DIR).items() if OBSERVED_AT in table.columns and name in there]
+    return [name for name, table in declared_tables().items() if OBSERVED_AT in table.columns and name in there]
 
 
 def _times(connection: sa.Connection, schema: str) -> Iterator[tuple[str, str]]:
     """Every column that holds the time of an observation, by table. A span's beginning comes before its end."""
     there = set(sa.inspect(connection).get_table_names(schema=schema))
     for name in _observed(connection, schema):
-        own = [column for column in ("deleted_at",) if column in declared_tables(SQL_DIR)[name].columns]
+        own = [column for column in ("deleted_at",) if column in declared_tables()[name].columns]
         yield from ((name, column) for column in (OBSERVED_AT, *own))
         if f"{name}_superseded" in there:
             yield from ((f"{name}_superseded", column) for column in (VALID_FROM, VALID_TO, *own))

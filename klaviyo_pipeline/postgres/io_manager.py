@@ -47,7 +47,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         schema, name = _table_to_write(context)
         with self.warehouse.engine(schema) as engine:
             with engine.connect() as connection:
-                target = reflect(connection, schema, name)
+                target = reflect(connection, schema, name, obj.filled if isinstance(obj, Load) else ())
                 observed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             load = obj if isinstance(obj, Load) else _load_of(context, target, obj, observed_at)
             writer = Writer(engine, target, Ledger(schema, name), load, context.run_id)

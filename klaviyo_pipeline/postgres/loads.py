@@ -50,13 +50,14 @@ class Batch:
 class Load:
     """An asset's output: batches, made while they are written, for these windows (none: an unpartitioned load).
 
-    `on_synced` is told of each window once its batch is committed, `on_written` at the end what the load changed
+    `filled` are the columns that every frame fills, where the table may have no others; `ranked` is passed on to the
+    merge. `on_synced` is told of each window once its batch is committed, `on_written` at the end what the load changed
     and how many rows it brought, `on_failed` why it ended early.
-    `ranked` is passed on to the merge.
     """
 
     batches: Iterable[Batch]
     windows: Sequence[Window] = ()
+    filled: Sequence[str] = ()
     ranked: Mapping[str, Sequence[str]] = field(default_factory=dict)
     on_synced: Callable[[Synced], None] = lambda synced: None
     on_written: Callable[[Tally, int], None] = lambda tally, rows: None

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, sql
@@ -33,6 +33,23 @@ CREATE TABLE schema_migrations (
 );
 COMMENT ON TABLE schema_migrations IS 'Which of the numbered SQL files this schema has had, and when.'
 """
+
+
+_HALF_COLUMNS: LiteralString = """
+SELECT format('%%s of %%s', columns.attname, present.relname)
+FROM pg_class AS present
+JOIN pg_class AS earlier
+    ON earlier.relnamespace = present.relnamespace AND earlier.relname = present.relname || '_superseded'
+JOIN pg_attribute AS raw ON raw.attrelid = present.oid AND raw.attname = 'raw'
+JOIN pg_attribute AS columns
+    ON columns.attrelid IN (present.oid, earlier.oid) AND columns.attnum > 0 AND NOT columns.attisdropped
+WHERE present.relnamespace = %s::regnamespace
+    AND columns.attgenerated = ''
+    AND columns.attname NOT IN ('observed_at', 'valid_from', 'valid_to')
+GROUP BY present.relname, columns.attname
+HAVING count(*) = 1
+"""
+"""Columns that a table of objects has and its earlier states lack, or the other way round."""
 
 
 class MigrationError(RuntimeError):
@@ -64,8 +81,9 @@ def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
     """Apply what `schema` lacks, each file in a transaction of its own, and return the names of those files.
 
     `dsn` is a libpq URL; the schema is created if absent. Processes that ask at once take turns. Raises
-    `MigrationError` for a bad slug, an edited, missing or misnumbered file, a file that fails (it leaves
-    nothing behind; those before it stay), and psycopg's `OperationalError` when the server cannot be reached.
+    `MigrationError` for a bad slug, a schema that other files made, an edited, missing or misnumbered file, a file
+    that fails (it leaves nothing behind; those before it stay), and psycopg's `OperationalError` when the server
+    cannot be reached.
     """
     _check_slug(schema)
     migrations = read_migrations(directory)
@@ -163,6 +181,12 @@ def _check_history(migrations: Sequence[Migration], applied: Mapping[int, Applie
     known = {migration.version: migration for migration in migrations}
     for version, record in sorted(applied.items()):
         migration = known.get(version)
+        if migration is not None and migration.name != record.name and migration.sha256 != record.sha256:
+            raise MigrationError(
+                f"{record.name}: schema {schema} was made by the files of another version, whose {version:03} is not "
+                f"{migration.name}; sync into a new schema (set KLAVIYO_ACCOUNT to another name), or drop this one "
+                f'first (DROP SCHEMA "{schema}" CASCADE).'
+            )
         if migration is None:
             raise MigrationError(
                 f"{record.name}: schema {schema} has had this file, but it is not here; "
@@ -194,8 +218,15 @@ def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
 
 def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration) -> None:
     try:
+        before = _half_columns(connection, schema)
         # Without parameters psycopg sends the text as it is, many statements and per cent signs included.
         connection.execute(migration.text)
+        if added := sorted(_half_columns(connection, schema) - before):
+            raise MigrationError(
+                f"{migration.name}: it adds {', '.join(added)} to the table or to its earlier states alone; call "
+                f'add_column instead, see "Add a column" in docs/extend.md (schema {schema}; nothing of this file was '
+                "kept)."
+            )
         connection.execute(
             "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
             [migration.version, migration.name, migration.sha256],
@@ -207,6 +238,11 @@ def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration)
             f"{_place(migration, error)}: {error.diag.message_primary or error} "
             f"(schema {schema}; nothing of this file was kept)."
         ) from error
+
+
+def _half_columns(connection: psycopg.Connection[Any], schema: str) -> set[str]:
+    quoted = sql.Identifier(schema).as_string(connection)
+    return {column for (column,) in connection.execute(_HALF_COLUMNS, [quoted])}
 
 
 def _place(migration: Migration, error: psycopg.Error) -> str:

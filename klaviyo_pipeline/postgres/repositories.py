@@ -42,7 +42,10 @@ class Criteria:
 
 
 class EntityRepository:
-    """The rows of one entity in one account's schema; `children` are the tables of what hangs on them."""
+    """The rows of one entity in one account's schema; `children` are the tables of what hangs on them.
+
+    `filled` are the columns that the frames to save fill: see `reflect`.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class EntityRepository:
         entity: str,
         preferred: Mapping[str, Sequence[str]],
         children: Sequence[ChildTable] = (),
+        filled: Sequence[str] = (),
     ) -> None:
         self._engine = engine
         self._schema = schema
@@ -58,11 +62,12 @@ class EntityRepository:
         self._preferred = preferred
         self._child_tables = children
         self._children = ChildWriter(schema)
+        self._filled = filled
 
     @cached_property
     def _target(self) -> Target:
         with self._engine.connect() as connection:
-            return reflect(connection, self._schema, self._entity)
+            return reflect(connection, self._schema, self._entity, self._filled)
 
     def get(self, id: str) -> Row | None:
         """The row of this id, deleted or not; None where the table has none."""

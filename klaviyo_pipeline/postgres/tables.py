@@ -6,7 +6,7 @@ declare only the declared columns are read and written: a column that somebody a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,13 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.declarations import declared_tables
 from klaviyo_pipeline.postgres.engine import NotMigrated
-from klaviyo_pipeline.settings import SQL_DIR
 
 OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
 BOOKKEEPING = frozenset({OBSERVED_AT})
 """Columns that say when and how a row came, not what it holds: they never make a row differ."""
+
+RECIPE = 'see "Add a column" in docs/extend.md'
 
 
 @dataclass(frozen=True)
@@ -49,32 +50,52 @@ class Target:
         return OBSERVED_AT in self.table.columns
 
 
-def reflect(connection: sa.Connection, schema: str, name: str) -> Target:
-    """Read the table from the catalog. Raises `NotMigrated` where it, or the table of its earlier states, is not."""
+def reflect(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> Target:
+    """Read the table from the catalog. Raises `NotMigrated` where there is none.
+
+    `filled` are the columns that every frame for it fills. Raises `NotMigrated` as well where the table, or that of its
+    earlier states, lacks one of them, or the migrations declare others: a row would get NULL there, and a state would
+    be added that Klaviyo never had.
+    """
     metadata = sa.MetaData()
     # Or Postgres quotes the names of types, which nobody recognizes then.
     connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
-    declared = declared_tables(SQL_DIR).get(name)
-    ours = {"include_columns": [*declared.columns, VALID_FROM, VALID_TO]} if declared else {}
+    declared = declared_tables().get(name)
+    ours: dict[str, Any] = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
     try:
         table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
     except sa.exc.NoSuchTableError:
         raise NotMigrated(f'there is no table "{schema}"."{name}"; run `klaviyo-pipeline migrate` first.') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key: the writer needs one to merge by.')
-    return Target(table, _superseded(connection, metadata, schema, name, ours))
+    target = Target(table, _superseded(connection, metadata, schema, name, ours))
+    if filled:
+        _check_columns(target, set(filled))
+    return target
 
 
 def _superseded(
     connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str, ours: Mapping[str, Any]
 ) -> sa.Table | None:
-    superseded, catalog = f"{name}_superseded", sa.inspect(connection)
-    if not catalog.has_table(superseded, schema=schema):
-        # A history that is a table holds the present too: written to without it, the table would lose states silently.
-        if f"{name}_history" in catalog.get_table_names(schema=schema):
-            raise NotMigrated(
-                f'"{schema}"."{name}_history" is a table, and earlier states belong into "{name}_superseded" now; run '
-                "`klaviyo-pipeline migrate` first. For a table of your own, see docs/upgrade.md."
-            )
+    superseded = f"{name}_superseded"
+    try:
+        return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
+    except sa.exc.NoSuchTableError:
         return None
-    return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
+
+
+def _check_columns(target: Target, filled: set[str]) -> None:
+    """Raises `NotMigrated` where a table lacks one of these columns, or one with earlier states has others."""
+    needed = {target.table: filled} | ({} if target.superseded is None else {target.superseded: filled - BOOKKEEPING})
+    for table, names in needed.items():
+        if lacking := sorted(names - set(table.columns.keys())):
+            raise NotMigrated(
+                f'"{table.schema}"."{table.name}" lacks the column {", ".join(lacking)}; run `klaviyo-pipeline '
+                f"migrate`, and if no file in sql/ adds it, {RECIPE}."
+            )
+    unknown = sorted(set(target.written) - filled)
+    if unknown and target.superseded is not None:
+        raise NotMigrated(
+            f'"{target.table.schema}"."{target.table.name}" has the column {", ".join(unknown)}, which no declaration '
+            f"fills; {RECIPE}."
+        )

@@ -371,28 +371,6 @@ def test_metrics_of_a_report_that_was_asked_again_since_are_not_compared(stored:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        "ALTER TABLE flow_metrics DISABLE TRIGGER USER; UPDATE flow_metrics SET opens = opens + 1 WHERE flow_id = 'F1'",
-        "ALTER TABLE flow_metrics DISABLE TRIGGER USER; DELETE FROM flow_metrics WHERE flow_id = 'F1'",
-        "UPDATE flow_metrics_monthly SET flow_name = 'Other' WHERE flow_id = 'F1'",
-        "DELETE FROM flow_metrics_monthly WHERE flow_id = 'F1'",
-        "UPDATE flow_metrics_quarterly SET days = days + 1 WHERE flow_id = 'F1'",
-    ],
-)
-def test_a_month_that_is_not_the_sum_of_its_days_is_an_error_with_the_remedy(change: str, stored: Stored) -> None:
-    for statement in change.split("; "):
-        stored.run(statement)
-    verdict = stored.check("flow_metrics", "months_are_the_days")
-    assert verdict.outcome == "error"
-    assert "F1 in the " in verdict.found
-    assert "F2" not in verdict.found
-    remedy = verdict.found.split("`")[1]
-    stored.run(remedy)
-    assert stored.check("flow_metrics", "months_are_the_days").outcome == "passed"
-
-
-@pytest.mark.parametrize(
     ("asset", "change"),
     [
         ("flow_metrics", "delivered = recipients + 1"),

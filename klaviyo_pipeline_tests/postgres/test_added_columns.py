@@ -17,7 +17,7 @@ from klaviyo_pipeline_tests.postgres.store import SLUG, Store, days, figures, fl
 TABLES = [
     *("flows", "flows_superseded", "flow_report", "flow_report_superseded"),
     *METRICS,
-    *("campaign_report", "form_report", "segment_report", "flow_metrics_monthly", "flow_metrics_quarterly"),
+    *("campaign_report", "form_report", "segment_report"),
 ]
 
 
@@ -42,7 +42,6 @@ def test_metrics_are_computed_into_a_table_with_columns_of_others(noted: Store) 
             written = table_frame(rows, metrics.columns(connection))
         assert noted.merge(name, written, replaces=days(0, 0, minute(1))).inserted == (name == "flow_metrics")
     assert noted.rows("SELECT delivered, note, extra FROM flow_metrics") == [(7, "mine", None)]
-    assert noted.rows("SELECT delivered, note FROM flow_metrics_monthly") == [(7, "mine")]
 
 
 def test_rows_are_replaced_superseded_and_removed_beside_columns_of_others(noted: Store) -> None:

@@ -102,6 +102,23 @@ def test_an_edited_file_is_refused(database: str, folder: Path) -> None:
             call(database, "shop", folder)
 
 
+def test_a_schema_that_the_files_of_another_version_made_is_refused_before_anything_runs(
+    database: str, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    earlier = tmp_path_factory.mktemp("earlier")
+    (earlier / "001_entities.sql").write_text("CREATE TABLE flows (id text);")
+    (earlier / "002_flow_report.sql").write_text("CREATE TABLE flow_report (id text);")
+    (earlier / "003_reports.sql").write_text("CREATE TABLE form_report (id text);")
+    migrate(database, "shop", earlier)
+    before = tables(database)
+    for call in (migrate, pending):
+        with pytest.raises(
+            MigrationError, match=r"^001_entities\.sql: schema shop .* another version.*KLAVIYO_ACCOUNT"
+        ):
+            call(database, "shop", folder)
+    assert tables(database) == before
+
+
 def test_other_line_ends_are_no_edit(database: str, folder: Path) -> None:
     migrate(database, "shop", folder)
     file = folder / "001_people.sql"

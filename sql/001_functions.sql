@@ -1,0 +1,218 @@
+-- The procedures that the other files call: each makes all that belongs to a table from one list of its columns.
+--
+-- A list of columns is an array of [name, definition, comment]. Nothing here names a schema: the runner sets the
+-- search path to the account's schema, and so must whoever calls a procedure by hand.
+
+-- The list is an array of [name, …, comment].
+CREATE PROCEDURE comment_on_columns(relation text, columns text[]) LANGUAGE plpgsql AS $$
+DECLARE
+    described text[];
+BEGIN
+    FOREACH described SLICE 1 IN ARRAY columns LOOP
+        EXECUTE format('COMMENT ON COLUMN %I.%I IS %L',
+            relation, described[1], described[array_upper(described, 1)]);
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE comment_on_columns IS 'Comments on the columns of a table or view: the last entry of each.';
+
+CREATE PROCEDURE create_table(name text, comment text, columns text[], constraints text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE TABLE %I (%s, %s)', name, (
+        SELECT string_agg(format('%I %s', columns[place][1], columns[place][2]), ', ' ORDER BY place)
+        FROM generate_subscripts(columns, 1) AS place
+    ), constraints);
+    EXECUTE format('COMMENT ON TABLE %I IS %L', name, comment);
+    CALL comment_on_columns(name, columns);
+END
+$$;
+COMMENT ON PROCEDURE create_table IS 'A table with comments, from a list of columns; constraints are SQL.';
+
+CREATE PROCEDURE comment_on_view(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('COMMENT ON VIEW %I IS %L', name, comment);
+    CALL comment_on_columns(name, columns);
+END
+$$;
+COMMENT ON PROCEDURE comment_on_view IS 'Comments on a view and its columns, given as [name, comment].';
+
+-- The present state of a row is stored once, in its table. "…_superseded" has the earlier states, "…_history" is both.
+CREATE PROCEDURE keep_history(name text, comment text) LANGUAGE plpgsql AS $$
+DECLARE
+    superseded text := name || '_superseded';
+    key text := (
+        SELECT string_agg(quote_ident(attname), ', ' ORDER BY array_position(indkey::int2[], attnum))
+        FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+        WHERE indrelid = to_regclass(quote_ident(name)) AND indisprimary
+    );
+BEGIN
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING COMMENTS)', superseded, name);
+    EXECUTE format(
+        'ALTER TABLE %1$I DROP observed_at, ADD valid_from timestamptz, ADD valid_to timestamptz NOT NULL, '
+        'ADD PRIMARY KEY (%2$s, valid_from), ADD CONSTRAINT %3$I CHECK (valid_to > valid_from)',
+        superseded, key, superseded || '_span');
+    EXECUTE format('COMMENT ON TABLE %I IS %L', superseded, format(
+        'Earlier states of %s: each stood until a later observation replaced or removed it. Rows are only added.',
+        name));
+    CALL comment_on_columns(superseded, ARRAY[
+        ['valid_from', 'When this state was first observed.'],
+        ['valid_to', 'When the next state, or the absence of the row, was first observed.']
+    ]);
+    CALL create_history_view(name);
+    EXECUTE format('COMMENT ON VIEW %I IS %L', name || '_history', comment);
+END
+$$;
+COMMENT ON PROCEDURE keep_history IS 'The table of a table''s earlier states, and the view over these and the present.';
+
+-- A column that was added later stands behind valid_to: so it does in the table of earlier states, and a view that
+-- others rest on can only grow at its end.
+CREATE PROCEDURE create_history_view(name text) LANGUAGE plpgsql AS $$
+DECLARE
+    earlier text;
+    present text;
+    comments text[];
+BEGIN
+    SELECT
+        string_agg(quote_ident(attname), ', ' ORDER BY attnum),
+        string_agg(CASE attname WHEN 'valid_from' THEN 'observed_at' WHEN 'valid_to' THEN 'NULL'
+            ELSE quote_ident(attname) END, ', ' ORDER BY attnum),
+        array_agg(ARRAY[attname, CASE attname
+            WHEN 'valid_to' THEN 'When the next state was first observed; NULL for the present state.'
+            ELSE col_description(attrelid, attnum) END] ORDER BY attnum)
+    INTO earlier, present, comments
+    FROM pg_attribute
+    WHERE attrelid = to_regclass(quote_ident(name || '_superseded')) AND attnum > 0 AND NOT attisdropped;
+    EXECUTE format('CREATE OR REPLACE VIEW %I AS SELECT %s FROM %I UNION ALL SELECT %s FROM %I',
+        name || '_history', earlier, name || '_superseded', present, name);
+    CALL comment_on_columns(name || '_history', comments);
+END
+$$;
+COMMENT ON PROCEDURE create_history_view IS 'The view over the present and the earlier states of a table, or that view anew.';
+
+CREATE PROCEDURE create_as_of(name text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format(
+        'CREATE OR REPLACE FUNCTION %I(moment timestamptz) RETURNS SETOF %I LANGUAGE sql STABLE BEGIN ATOMIC '
+        'SELECT * FROM %2$I WHERE valid_from <= moment AND (valid_to IS NULL OR valid_to > moment); END',
+        name || '_as_of', name || '_history');
+    EXECUTE format('COMMENT ON FUNCTION %I IS %L', name || '_as_of',
+        format('The rows of %s as they were known at that moment; deleted ones have deleted_at.', name));
+END
+$$;
+COMMENT ON PROCEDURE create_as_of IS 'The function that returns a table as it was known at a moment, or that function anew.';
+
+CREATE PROCEDURE create_objects(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
+BEGIN
+    CALL create_table(name, comment, columns || ARRAY[
+        ['raw', 'jsonb NOT NULL', 'The whole object as Klaviyo sends it: id, type, attributes and, where requested, '
+            'the ids of its relationships. NUL and lone surrogates are stored in a reversible escape.'],
+        ['observed_at', 'timestamptz NOT NULL', 'When this state was observed: the database''s clock, read before the '
+            'request was sent.']
+    ], 'PRIMARY KEY (id)');
+END
+$$;
+COMMENT ON PROCEDURE create_objects IS 'A table of Klaviyo''s objects: these columns, id among them, then raw and observed_at.';
+
+-- Names are indexed by hash: a name may be longer than a btree entry can be.
+CREATE PROCEDURE create_entity(name text, noun text, columns text[]) LANGUAGE plpgsql AS $$
+BEGIN
+    CALL create_objects(name,
+        format('The latest state of every %s, one row each. A deleted one keeps its row.', noun),
+        ARRAY[['id', 'text', format('Klaviyo''s id of the %s.', noun)]] || columns || ARRAY[
+            ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
+            ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo. Archiving may leave it as it is.'],
+            ['deleted_at', 'timestamptz', 'When it was first found deleted in Klaviyo; NULL while it exists.']
+        ]);
+    EXECUTE format('CREATE INDEX ON %I USING hash (name)', name);
+    EXECUTE format('CREATE INDEX ON %I (created_at)', name);
+    EXECUTE format('CREATE INDEX ON %I (updated_at)', name);
+    EXECUTE format('CREATE INDEX ON %I (deleted_at) WHERE deleted_at IS NOT NULL', name);
+    CALL keep_history(name, format(
+        'Every distinct state of every %s that was seen, deletions and returns among them. A state that Klaviyo had '
+        'only between two syncs is not here.', noun));
+    EXECUTE format('CREATE INDEX ON %I (valid_from)', name || '_superseded');
+    CALL create_as_of(name);
+    CALL register_asset(name, true);
+END
+$$;
+COMMENT ON PROCEDURE create_entity IS 'All relations of an entity: table, earlier states, history, as of, indexes, comments. id, the times, raw and observed_at are added to the columns.';
+
+-- The value is read from raw as `klaviyo_pipeline.klaviyo.records` reads it from an answer: the next sync finds every
+-- row as Klaviyo has it, so that nothing looks changed.
+CREATE PROCEDURE add_column(name text, new_column text, type text, path text, comment text) LANGUAGE plpgsql AS $$
+DECLARE
+    superseded text := name || '_superseded';
+    has_history boolean := to_regclass(quote_ident(superseded)) IS NOT NULL;
+    relation text;
+BEGIN
+    IF coalesce(type, '') NOT IN ('text', 'boolean', 'timestamptz', 'jsonb') OR path IS NULL OR comment IS NULL THEN
+        RAISE 'add_column needs a type (text, boolean, timestamptz or jsonb), the path of an attribute, and a comment';
+    END IF;
+    FOREACH relation IN ARRAY CASE WHEN has_history THEN ARRAY[name, superseded] ELSE ARRAY[name] END LOOP
+        EXECUTE format('ALTER TABLE %I ADD %I %s', relation, new_column, type);
+        CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
+        EXECUTE format('UPDATE %1$I SET %2$I = %3$I(raw, %4$L) WHERE %3$I(raw, %4$L) IS NOT NULL',
+            relation, new_column, 'attribute_' || type, path);
+    END LOOP;
+    IF has_history THEN
+        CALL create_history_view(name);
+    END IF;
+    IF to_regprocedure(format('%I(timestamptz)', name || '_as_of')) IS NOT NULL THEN
+        CALL create_as_of(name);
+    END IF;
+END
+$$;
+COMMENT ON PROCEDURE add_column IS 'A new column of a table of objects, of its earlier states and its history, filled from raw. The path is that of the Column: an attribute, a dot leads into an object.';
+
+CREATE FUNCTION attribute_jsonb(raw jsonb, path text) RETURNS jsonb LANGUAGE sql IMMUTABLE BEGIN ATOMIC
+    SELECT nullif(raw #> (ARRAY['attributes'] || string_to_array(path, '.')), 'null');
+END;
+COMMENT ON FUNCTION attribute_jsonb IS 'The attribute at this path of a raw object; NULL where it is absent or null.';
+
+CREATE FUNCTION attribute_text(raw jsonb, path text) RETURNS text LANGUAGE sql IMMUTABLE BEGIN ATOMIC
+    SELECT CASE jsonb_typeof(attribute_jsonb(raw, path)) WHEN 'string' THEN attribute_jsonb(raw, path) #>> '{}' END;
+END;
+COMMENT ON FUNCTION attribute_text IS 'The attribute at this path of a raw object; NULL where it is not a text.';
+
+CREATE FUNCTION attribute_boolean(raw jsonb, path text) RETURNS boolean LANGUAGE sql IMMUTABLE BEGIN ATOMIC
+    SELECT CASE jsonb_typeof(attribute_jsonb(raw, path)) WHEN 'boolean' THEN attribute_jsonb(raw, path)::boolean END;
+END;
+COMMENT ON FUNCTION attribute_boolean IS 'The attribute at this path of a raw object; NULL where it is not true or false.';
+
+-- A time without an offset is UTC; digits beyond microseconds are cut off, not rounded.
+CREATE FUNCTION attribute_timestamptz(raw jsonb, path text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET timezone TO 'UTC' AS $$
+DECLARE
+    written text := attribute_text(raw, path);
+BEGIN
+    RETURN CASE WHEN written ~ '^\s*\d{4}-\d\d-\d\d' THEN regexp_replace(written, '([.,]\d{6})\d+', '\1')::timestamptz END;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION attribute_timestamptz IS 'The attribute at this path of a raw object; NULL where it is not a time.';
+
+-- The assets that have sync windows, in the order in which they are shown. Views read them here.
+CALL create_table('assets', 'The assets that are synced by window, one row each. The procedures that make their tables add them.', ARRAY[
+    ['entity', 'text', 'The asset''s table, such as flows or flow_report.'],
+    ['position', 'integer NOT NULL UNIQUE', 'Where it stands in sync_status.'],
+    ['by_sync_window', 'boolean NOT NULL', 'Whether its windows have the account''s length, daily or hourly. Those of reports and metrics are days.']
+], 'PRIMARY KEY (entity)');
+
+CREATE PROCEDURE register_asset(name text, windowed boolean) LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO assets (entity, position, by_sync_window)
+    SELECT name, coalesce(max(position), 0) + 1, windowed FROM assets;
+    EXECUTE 'CREATE OR REPLACE VIEW asset_rows AS ' || (
+        SELECT string_agg(format('SELECT %L::text AS entity, count(*) %s AS row_count FROM %I',
+            entity, CASE WHEN by_sync_window THEN 'FILTER (WHERE deleted_at IS NULL)' END, entity),
+            ' UNION ALL ' ORDER BY position)
+        FROM assets
+    );
+    CALL comment_on_view('asset_rows', 'How many rows each asset''s table has.', ARRAY[
+        ['entity', 'The asset''s table.'],
+        ['row_count', 'Its rows, deleted objects left out.']
+    ]);
+END
+$$;
+COMMENT ON PROCEDURE register_asset IS 'Adds an asset to those that expected_windows and sync_status show.';

@@ -1,0 +1,65 @@
+-- Objects that belong to campaigns and flows, and tags: rows of their own, to be joined by id.
+--
+-- The foreign keys are real: a child is written in the transaction that writes its parent, after it, so no order of
+-- arrival can violate them. Only `object_tags.object_id` has none: it names a row of one of three tables.
+
+CALL create_objects('campaign_messages', 'The latest state of every message of every campaign, one row each. A deleted one keeps its row.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the message; it may equal the campaign''s.'],
+    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign that it belongs to.'],
+    ['channel', 'text', 'email, sms or mobile_push, as Klaviyo states it.'],
+    ['label', 'text', 'Name of the message within the campaign; only emails have one.'],
+    ['subject', 'text', 'Subject line of an email.'],
+    ['preview_text', 'text', 'Preview text of an email.'],
+    ['from_email', 'text', 'Address that an email is sent from.'],
+    ['from_label', 'text', 'Name that an email is sent from.'],
+    ['send_times', 'jsonb', 'When it is or was sent: a list of objects with datetime and is_local.'],
+    ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
+    ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo.'],
+    ['deleted_at', 'timestamptz', 'When it was first found missing from its campaign, or its campaign deleted; NULL while it exists.']
+]);
+CREATE INDEX ON campaign_messages (campaign_id);
+
+CALL create_objects('flow_actions', 'The latest state of every action of every flow (messages, delays, splits, …), one row each. A deleted one keeps its row.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the action.'],
+    ['flow_id', 'text NOT NULL REFERENCES flows (id) ON DELETE CASCADE', 'The flow that it belongs to.'],
+    ['action_type', 'text', 'What it does, such as send-email, time-delay or ab-test; NULL where Klaviyo sends no definition.'],
+    ['status', 'text', 'draft, manual, live or disabled; NULL where this kind of action has none.'],
+    ['definition', 'jsonb', 'Its settings, its messages and the ids of the actions that follow.'],
+    ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
+    ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo.'],
+    ['deleted_at', 'timestamptz', 'When it was first found missing from its flow, or its flow deleted; NULL while it exists.']
+]);
+CREATE INDEX ON flow_actions (flow_id);
+CREATE INDEX ON flow_actions (action_type);
+
+CALL create_objects('flow_messages', 'The latest state of every message that a flow''s actions send, the variations of an experiment among them, one row each. A deleted one keeps its row. Read from the definitions of the actions: an action without a definition adds no message.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the message: the flow_message_id of flow_report.'],
+    ['action_id', 'text NOT NULL REFERENCES flow_actions (id) ON DELETE CASCADE', 'The action that sends it; for a variation, that of the experiment.'],
+    ['flow_id', 'text NOT NULL REFERENCES flows (id) ON DELETE CASCADE', 'The flow of the action.'],
+    ['channel', 'text', 'email, sms, mobile_push, whatsapp, webhook or internal_alert, from the type of the action that sends it.'],
+    ['name', 'text', 'Name of the message.'],
+    ['subject', 'text', 'Subject line of an email or an internal alert.'],
+    ['preview_text', 'text', 'Preview text of an email.'],
+    ['from_email', 'text', 'Address that it is sent from.'],
+    ['from_label', 'text', 'Name that it is sent from.'],
+    ['template_id', 'text', 'Klaviyo''s id of its template.'],
+    ['deleted_at', 'timestamptz', 'When it was first found missing from its action, or its action deleted; NULL while it exists.']
+]);
+CREATE INDEX ON flow_messages (action_id);
+CREATE INDEX ON flow_messages (flow_id);
+
+CALL create_objects('tags', 'The latest state of every tag, one row each. A deleted one keeps its row.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the tag.'],
+    ['name', 'text', 'Name; NULL for a tag that an object named and that no listing of the tags has contained yet.'],
+    ['deleted_at', 'timestamptz', 'When Klaviyo, requested for it by id, first answered that it does not exist; NULL while it exists.']
+]);
+CREATE INDEX ON tags USING hash (name);
+
+CALL create_table('object_tags', 'Which object has which tag, one row per pair. A pair that ended keeps its row.', ARRAY[
+    ['entity', 'text NOT NULL CHECK (entity IN (''flows'', ''campaigns'', ''segments''))', 'The object''s table: flows, campaigns or segments.'],
+    ['object_id', 'text', 'The object''s id in that table.'],
+    ['tag_id', 'text REFERENCES tags (id) ON DELETE CASCADE', 'The tag.'],
+    ['deleted_at', 'timestamptz', 'When the object was first found without the tag; NULL while it has it.'],
+    ['observed_at', 'timestamptz NOT NULL', 'When this state was observed: the database''s clock, read before the request was sent.']
+], 'PRIMARY KEY (entity, object_id, tag_id)');
+CREATE INDEX ON object_tags (tag_id);

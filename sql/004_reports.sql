@@ -1,0 +1,326 @@
+-- The reports: Klaviyo's own statistics by day, every earlier value that a later answer replaced, and what is computed
+-- from them. Days are days of the account. A day is replaced as a whole.
+
+-- `key` are the columns of the key before the date, `others` are columns behind the statistics. `groups` says how a row
+-- came, not what it says: it has no history.
+CREATE PROCEDURE create_report(
+    name text, comment text, key text[], day_comment text, statistics text[], others text[] DEFAULT '{}'
+) LANGUAGE plpgsql AS $$
+DECLARE
+    named text := (SELECT string_agg(key[place][1], ', ' ORDER BY place) FROM generate_subscripts(key, 1) AS place);
+BEGIN
+    CALL create_table(name, comment, key || ARRAY[['date', 'date', day_comment]] || statistics || others || ARRAY[
+        ['other_statistics', 'jsonb', format('Statistics of the answer that have no column here, by Klaviyo''s name; '
+            'NULL where there are none. %s does not list their changes.', name || '_restatements')],
+        ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
+    ], format('PRIMARY KEY (%s, date)', named));
+    EXECUTE format('CREATE INDEX %I ON %I (date, %s)', name || '_date_idx', name, key[1][1]);
+    CALL keep_history(name, format('Every state of every row of %s. A later answer that differs closes a row.', name));
+    CALL create_restatements(name, named || ', date', statistics);
+    EXECUTE format('ALTER TABLE %I ADD groups integer NOT NULL DEFAULT 1', name);
+    CALL comment_on_columns(name, ARRAY[['groups', 'Groups of Klaviyo''s answer that this row adds up: 1, unless several '
+        'had the same key. Then Klaviyo states no rates for the row.']]);
+    CALL register_asset(name, false);
+END
+$$;
+COMMENT ON PROCEDURE create_report IS 'All relations of a report: table, earlier states, history, restatements, index, comments.';
+
+CREATE PROCEDURE create_restatements(report text, key text, statistics text[]) LANGUAGE plpgsql AS $$
+DECLARE
+    name text := report || '_restatements';
+    key_comments text[] := (
+        SELECT array_agg(ARRAY[part, 'Part of the key of the report''s row.'])
+        FROM unnest(string_to_array(key, ', ')) AS part
+    );
+BEGIN
+    EXECUTE format(
+        'CREATE VIEW %1$I AS SELECT %2$s, later.valid_from AS restated_at, statistic, earlier_value, later_value '
+        'FROM %3$I AS later JOIN %3$I AS earlier USING (%2$s) CROSS JOIN LATERAL (VALUES %4$s) '
+        'AS statistics (statistic, earlier_value, later_value) '
+        'WHERE earlier.valid_to = later.valid_from AND earlier_value IS DISTINCT FROM later_value',
+        name, key, report || '_history', (
+            SELECT string_agg(format('(%1$L, earlier.%1$I, later.%1$I)', statistics[place][1]), ', ' ORDER BY place)
+            FROM generate_subscripts(statistics, 1) AS place
+        ));
+    CALL comment_on_view(name, 'One row for each statistic that a later answer changed: when, from which value, to which.', key_comments || ARRAY[
+        ['restated_at', 'When the later value was first observed.'],
+        ['statistic', 'Klaviyo''s name of the statistic.'],
+        ['earlier_value', 'The value until then.'],
+        ['later_value', 'The value from then on.']
+    ]);
+END
+$$;
+COMMENT ON PROCEDURE create_restatements IS 'The view of the values that Klaviyo has changed after it had returned others for the same day.';
+
+-- `named` are columns that repeat the object's latest state, `sums` the report's statistics that are added up, `rates`
+-- [name, dividend, divisor, meaning, unit]. Where an object has several messages, its uniques are sums over these.
+CREATE PROCEDURE create_metrics(
+    name text, comment text, named text[], sums text[], rates text[], others text[] DEFAULT '{}', of_messages boolean DEFAULT false
+) LANGUAGE plpgsql AS $$
+DECLARE
+    columns text[] := '{}';
+    one text[];
+BEGIN
+    FOREACH one SLICE 1 IN ARRAY sums LOOP
+        columns := columns || ARRAY[[one[1], 'numeric', one[3] || CASE WHEN of_messages AND one[1] LIKE '%unique%'
+            THEN ' Sum of the messages'' daily uniques: do not add it up over days.' ELSE '' END]];
+    END LOOP;
+    FOREACH one SLICE 1 IN ARRAY rates LOOP
+        columns := columns || ARRAY[[
+            one[1],
+            format('numeric GENERATED ALWAYS AS (%s / nullif(%s, 0)) STORED', one[2], one[3]),
+            format('%s: %s / %s%s; NULL where the divisor is 0.%s',
+                one[4], one[2], one[3], one[5], CASE WHEN of_messages AND one[2] LIKE '%unique%'
+                    THEN ' Rests on the sum of the messages'' daily uniques.' ELSE '' END)
+        ]];
+    END LOOP;
+    CALL create_table(name, comment, named || columns || others || ARRAY[
+        ['observed_at', 'timestamptz NOT NULL', 'When this row was computed.']
+    ], format('PRIMARY KEY (%s, date)', named[1][1]));
+    EXECUTE format('CREATE INDEX ON %I (date)', name);
+    CALL register_asset(name, false);
+END
+$$;
+COMMENT ON PROCEDURE create_metrics IS 'A table of metrics: sums by object and day, and rates that the table computes from these sums.';
+
+-- The same sums and rates over any span of days. `whole` are sums that are not known where a part of them is not.
+CREATE PROCEDURE create_metrics_between(metrics text, names text[], sums text[], rates text[], whole text[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    returned text := names[1] || ' text';
+    summed text := names[1];
+    selected text := names[1];
+    one text[];
+BEGIN
+    FOR place IN 2 .. array_length(names, 1) LOOP
+        returned := returned || format(', %I text', names[place]);
+        summed := summed || format(', max(%1$I) AS %1$I', names[place]);
+        selected := selected || format(', %I', names[place]);
+    END LOOP;
+    returned := returned || ', days bigint';
+    summed := summed || ', count(*) AS days';
+    selected := selected || ', days';
+    FOREACH one SLICE 1 IN ARRAY sums LOOP
+        summed := summed || CASE WHEN one[1] = ANY (whole)
+            THEN format(', CASE WHEN count(%1$I) = count(*) THEN sum(%1$I) END AS %1$I', one[1])
+            ELSE format(', sum(%1$I) AS %1$I', one[1]) END;
+        IF one[1] NOT LIKE '%unique%' THEN
+            returned := returned || format(', %I numeric', one[1]);
+            selected := selected || format(', %I', one[1]);
+        END IF;
+    END LOOP;
+    FOREACH one SLICE 1 IN ARRAY rates LOOP
+        returned := returned || format(', %I numeric', one[1]);
+        selected := selected || format(', %s / nullif(%s, 0)', one[2], one[3]);
+    END LOOP;
+    EXECUTE format(
+        'CREATE FUNCTION %1$I(first_day date, last_day date) RETURNS TABLE (%2$s) LANGUAGE sql STABLE PARALLEL SAFE '
+        'BEGIN ATOMIC SELECT %3$s FROM (SELECT %4$s FROM %5$I WHERE date BETWEEN first_day AND last_day GROUP BY %6$I) '
+        'AS summed; END',
+        metrics || '_between', returned, selected, summed, metrics, names[1]);
+END
+$$;
+COMMENT ON PROCEDURE create_metrics_between IS 'The function that sums a table of metrics over a span of days.';
+
+DO $$
+DECLARE
+    counts CONSTANT text[] := ARRAY[
+        ['recipients', 'numeric', 'Messages sent.'],
+        ['delivered', 'numeric', 'Messages delivered.'],
+        ['opens', 'numeric', 'Opens, every one counted.'],
+        ['opens_unique', 'numeric', 'People who opened, by message and day.'],
+        ['clicks', 'numeric', 'Clicks, every one counted.'],
+        ['clicks_unique', 'numeric', 'People who clicked, by message and day.'],
+        ['conversions', 'numeric', 'Conversions of the conversion metric.'],
+        ['conversion_uniques', 'numeric', 'People who converted, by message and day.'],
+        ['conversion_value', 'numeric', 'Value of the conversions, in the account''s currency.'],
+        ['bounced', 'numeric', 'Messages that bounced.'],
+        ['bounced_or_failed', 'numeric', 'Messages that bounced or failed.'],
+        ['failed', 'numeric', 'Messages that could not be sent.'],
+        ['unsubscribes', 'numeric', 'Unsubscribes, every one counted.'],
+        ['unsubscribe_uniques', 'numeric', 'People who unsubscribed, by message and day.'],
+        ['spam_complaints', 'numeric', 'Spam complaints.'],
+        ['message_segment_count_sum', 'numeric', 'Text message segments sent.'],
+        ['text_message_credit_usage_amount', 'numeric', 'Text message credits used.'],
+        ['text_message_spend', 'numeric', 'Money spent on text messages.']
+    ];
+    -- What Klaviyo computes for a single row: kept, never added up.
+    stated CONSTANT text[] := ARRAY[
+        ['open_rate', 'numeric', 'Open rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['click_rate', 'numeric', 'Click rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['click_to_open_rate', 'numeric', 'Clicks per open of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['conversion_rate', 'numeric', 'Conversion rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['revenue_per_recipient', 'numeric', 'Revenue per message delivered of this message and day, as Klaviyo states it.'],
+        ['average_order_value', 'numeric', 'Revenue per conversion of this message and day, as Klaviyo states it.'],
+        ['bounce_rate', 'numeric', 'Bounce rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['bounced_or_failed_rate', 'numeric', 'Share of this message and day that bounced or failed, as Klaviyo states it; a fraction of 1.'],
+        ['failed_rate', 'numeric', 'Share of this message and day that could not be sent, as Klaviyo states it; a fraction of 1.'],
+        ['delivery_rate', 'numeric', 'Delivery rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['unsubscribe_rate', 'numeric', 'Unsubscribe rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['spam_complaint_rate', 'numeric', 'Spam complaint rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['text_message_roi', 'numeric', 'Return on the money spent on text messages, as Klaviyo states it.']
+    ];
+    rates CONSTANT text[] := ARRAY[
+        ['open_rate', 'opens_unique', 'delivered', 'Opens per delivery', ', a fraction of 1'],
+        ['click_rate', 'clicks_unique', 'delivered', 'Clicks per delivery', ', a fraction of 1'],
+        ['click_to_open_rate', 'clicks_unique', 'opens_unique', 'Clicks per open', ', a fraction of 1'],
+        ['conversion_rate', 'conversion_uniques', 'delivered', 'Conversions per delivery', ', a fraction of 1'],
+        ['revenue_per_recipient', 'conversion_value', 'delivered', 'Revenue per delivery', ', in the account''s currency'],
+        ['average_order_value', 'conversion_value', 'conversions', 'Revenue per conversion', ', in the account''s currency'],
+        ['bounce_rate', 'bounced', 'recipients', 'Bounces per recipient', ', a fraction of 1'],
+        ['delivery_rate', 'delivered', 'recipients', 'Deliveries per recipient', ', a fraction of 1'],
+        ['unsubscribe_rate', 'unsubscribe_uniques', 'delivered', 'Unsubscribes per delivery', ', a fraction of 1'],
+        ['spam_complaint_rate', 'spam_complaints', 'delivered', 'Spam complaints per delivery', ', a fraction of 1']
+    ];
+    metric CONSTANT text[] := ARRAY[
+        ['conversion_metric_id', 'text', 'The metric that conversions were counted by.']
+    ];
+    channel CONSTANT text[] := ARRAY[
+        ['send_channel', 'text', 'email, sms, push-notification or whatsapp, the report''s own names; empty where Klaviyo names none.']
+    ];
+    campaign_key CONSTANT text[] := ARRAY[
+        ['campaign_id', 'text', 'Campaign; empty where Klaviyo names none.'],
+        ['campaign_message_id', 'text', 'Message within the campaign, as the report names it; empty where it names none. It may equal the campaign''s id.']
+    ] || channel;
+    undated CONSTANT text[] := (
+        SELECT array_agg(ARRAY[every[place][1], every[place][2], replace(every[place][3], ' and day', '')] ORDER BY place)
+        FROM (SELECT counts || stated) AS statistics (every), generate_subscripts(every, 1) AS place
+    );
+BEGIN
+    CALL create_report('flow_report', 'Klaviyo''s flow series report: one row per flow, message, channel and day.', ARRAY[
+        ['flow_id', 'text', 'Flow that the message belongs to; empty where Klaviyo names none.'],
+        ['flow_message_id', 'text', 'Message within the flow; empty where Klaviyo names none.']
+    ] || channel, 'Day of the send, in the account''s time zone.', counts || stated, metric);
+    CALL create_metrics('flow_metrics', 'One row per flow and day: sums over the flow''s messages, and rates from those sums.', ARRAY[
+        ['flow_id', 'text', 'Flow.'],
+        ['date', 'date', 'Day of the send, in the account''s time zone.'],
+        ['flow_name', 'text', 'The flow''s latest name.'],
+        ['flow_status', 'text', 'The flow''s latest status.'],
+        ['trigger_type', 'text', 'The flow''s latest trigger type.'],
+        ['messages', 'integer NOT NULL', 'Rows of the report that were added up: one per message and channel.']
+    ], counts, rates, metric, true);
+    CALL create_metrics_between('flow_metrics', ARRAY['flow_id', 'flow_name', 'flow_status', 'trigger_type'], counts, rates, ARRAY['conversion_value']);
+
+    CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send began.', campaign_key, 'Day on which the send began (send_time), in the account''s time zone.', counts || stated, metric);
+    CALL create_metrics('campaign_metrics', 'One row per campaign and day on which its send began: sums over its messages, and rates from those sums.', ARRAY[
+        ['campaign_id', 'text', 'Campaign.'],
+        ['date', 'date', 'Day on which the send began, in the account''s time zone.'],
+        ['campaign_name', 'text', 'The campaign''s latest name.'],
+        ['campaign_status', 'text', 'Its latest status.'],
+        ['channel', 'text', 'Its channel: email, sms or mobile_push.'],
+        ['messages', 'integer NOT NULL', 'Rows of the report that were added up: one per message and channel.']
+    ], counts, rates, metric, true);
+
+    CALL create_table('campaign_report_undated', 'Rows of the campaign values report whose day is not known: the campaign is in no listing, or has no send time. Each stands once, and moves to campaign_report when the day is known.',
+        campaign_key || undated || metric || ARRAY[
+            ['other_statistics', 'jsonb', 'Statistics of the answer that have no column here, by Klaviyo''s name; NULL where there are none.'],
+            ['groups', 'integer NOT NULL DEFAULT 1', 'As in campaign_report.'],
+            ['asked_from', 'date NOT NULL', 'First day of the span that was requested.'],
+            ['asked_to', 'date NOT NULL', 'Last day of that span.'],
+            ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
+        ], 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel)');
+END
+$$;
+COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. Revenue and what derives from it is NULL where that of a day is not known. A rate that rests on uniques is the average of the daily rates weighted by deliveries (by opens for click_to_open_rate): it does not rest on the uniques of the span.';
+CREATE INDEX flow_metrics_name_idx ON flow_metrics USING hash (flow_name);
+CREATE INDEX flow_metrics_status_idx ON flow_metrics (flow_status, date);
+CREATE INDEX flow_metrics_trigger_type_idx ON flow_metrics (trigger_type, date);
+
+DO $$
+DECLARE
+    counts CONSTANT text[] := ARRAY[
+        ['viewed_form', 'numeric', 'Views of the form.'],
+        ['viewed_form_uniques', 'numeric', 'People who viewed the form on that day.'],
+        ['viewed_form_step', 'numeric', 'Views of a step of the form.'],
+        ['viewed_form_step_uniques', 'numeric', 'People who viewed a step on that day.'],
+        ['submits', 'numeric', 'Submits.'],
+        ['submitted_form_step', 'numeric', 'Submits of a step.'],
+        ['submitted_form_step_uniques', 'numeric', 'People who submitted a step on that day.'],
+        ['closed_form', 'numeric', 'Closes of the form.'],
+        ['closed_form_uniques', 'numeric', 'People who closed the form on that day.'],
+        ['qualified_form', 'numeric', 'Times that a visitor qualified for the form.'],
+        ['qualified_form_uniques', 'numeric', 'People who qualified on that day.']
+    ];
+BEGIN
+    CALL create_report('form_report', 'Klaviyo''s form series report: one row per form and day.', ARRAY[
+        ['form_id', 'text', 'Form; empty where Klaviyo names none.']
+    ], 'Day, in the account''s time zone.', counts || ARRAY[
+        ['submit_rate', 'numeric', 'Submits per view, as Klaviyo states it; a fraction of 1.']
+    ]);
+    CALL create_metrics('form_metrics', 'One row per form and day: Klaviyo''s counts, and rates from them.', ARRAY[
+        ['form_id', 'text', 'Form.'],
+        ['date', 'date', 'Day, in the account''s time zone.'],
+        ['form_name', 'text', 'The form''s latest name.'],
+        ['form_status', 'text', 'Its latest status.']
+    ], counts, ARRAY[
+        ['submit_rate', 'submits', 'viewed_form', 'Submits per view', ', a fraction of 1'],
+        ['close_rate', 'closed_form', 'viewed_form', 'Closes per view', ', a fraction of 1']
+    ]);
+END
+$$;
+
+DO $$
+DECLARE
+    counts CONSTANT text[] := ARRAY[
+        ['members_added', 'numeric', 'People who joined the segment on that day.'],
+        ['members_removed', 'numeric', 'People who left it.'],
+        ['net_members_changed', 'numeric', 'People who joined, less those who left.'],
+        ['total_members', 'numeric', 'Members at the end of the day.']
+    ];
+BEGIN
+    CALL create_report('segment_report', 'Klaviyo''s segment series report: one row per segment and day.', ARRAY[
+        ['segment_id', 'text', 'Segment; empty where Klaviyo names none.']
+    ], 'Day, in the account''s time zone.', counts);
+    CALL create_metrics('segment_metrics', 'One row per segment and day: members, joins, leaves, and growth.', ARRAY[
+        ['segment_id', 'text', 'Segment.'],
+        ['date', 'date', 'Day, in the account''s time zone.'],
+        ['segment_name', 'text', 'The segment''s latest name.'],
+        ['is_active', 'boolean', 'Whether the segment is active now.']
+    ], counts, ARRAY[
+        ['growth_rate', 'net_members_changed', '(total_members - net_members_changed)', 'Net change per member at the start of the day', ', a fraction of 1']
+    ]);
+END
+$$;
+
+-- A report may write the campaign's id for the message's. The figures of a campaign, or of one of its channels, that has
+-- one message belong to that message.
+CREATE VIEW campaign_report_messages AS
+SELECT
+    figures.campaign_id,
+    figures.campaign_message_id,
+    figures.send_channel,
+    figures.date,
+    coalesce(named.id, single.id) AS message_id,
+    CASE
+        WHEN named.id IS NOT NULL THEN 'message id'
+        WHEN single.id IS NOT NULL THEN 'only message'
+        ELSE 'unknown'
+    END AS matched_by
+FROM campaign_report AS figures
+LEFT JOIN campaign_messages AS named
+    ON named.campaign_id = figures.campaign_id AND named.id = figures.campaign_message_id
+LEFT JOIN LATERAL (
+    -- Of a deleted campaign all messages are deleted, and still the ones that were sent.
+    SELECT
+        CASE
+            WHEN count(*) = 1 THEN min(message.id)
+            WHEN count(*) FILTER (WHERE message.is_of_channel) = 1 THEN min(message.id) FILTER (WHERE message.is_of_channel)
+        END AS id
+    FROM (
+        SELECT
+            one.id,
+            one.channel = CASE figures.send_channel WHEN 'push-notification' THEN 'mobile_push' ELSE figures.send_channel END
+                AS is_of_channel
+        FROM campaign_messages AS one
+        JOIN campaigns AS campaign ON campaign.id = one.campaign_id
+        WHERE one.campaign_id = figures.campaign_id AND (one.deleted_at IS NULL OR campaign.deleted_at IS NOT NULL)
+    ) AS message
+) AS single ON named.id IS NULL;
+CALL comment_on_view('campaign_report_messages', 'The message of each row of campaign_report, whichever id the report writes for it.', ARRAY[
+    ['campaign_id', 'As in campaign_report.'],
+    ['campaign_message_id', 'As in campaign_report: the message''s id, the campaign''s, or empty.'],
+    ['send_channel', 'As in campaign_report.'],
+    ['date', 'As in campaign_report.'],
+    ['message_id', 'Id in campaign_messages; NULL where the row cannot be attributed to one message.'],
+    ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.']
+]);

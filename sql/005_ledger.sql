@@ -1,0 +1,267 @@
+-- What was requested of Klaviyo, when, and what was received: the account, the ledger of the sync windows, the
+-- censuses, and the views that say how far each asset is.
+
+CALL create_table('account', 'The one Klaviyo account of this schema, and how its time is cut into windows.', ARRAY[
+    ['singleton', 'boolean DEFAULT true CHECK (singleton)', 'Keeps the table at one row.'],
+    ['account_id', 'text NOT NULL', 'Klaviyo''s id of the account; a key of another account is refused.'],
+    ['timezone', 'text NOT NULL', 'The account''s own time zone, as Klaviyo states it: days of reports are days there.'],
+    ['currency', 'text', 'The account''s preferred currency, as Klaviyo states it.'],
+    ['window_timezone', 'text NOT NULL', 'The time zone of the sync windows.'],
+    ['sync_window', 'text NOT NULL CHECK (sync_window IN (''daily'', ''hourly''))', 'Length of an entity''s sync window: daily or hourly. Windows of reports are days.'],
+    ['start_date', 'date NOT NULL', 'The day of the first sync window.'],
+    ['attribution_days', 'integer NOT NULL DEFAULT 5', 'For how many days after it a day of a report may still change, as configured: Klaviyo''s API does not return it.'],
+    ['conversion_metric_id', 'text', 'The conversion metric of the latest report requests.'],
+    ['verified_at', 'timestamptz NOT NULL', 'When Klaviyo last confirmed which account the key belongs to.']
+], 'PRIMARY KEY (singleton)');
+
+CALL create_table('sync_windows', 'The ledger: one row per asset and sync window. A synced row was written in the transaction of the last of its data. A window that was requested and had nothing is a row with rows_fetched = 0.', ARRAY[
+    ['entity', 'text', 'The asset''s table, such as flows or flow_report.'],
+    ['window_start', 'timestamptz', 'Start of the window, inclusive.'],
+    ['window_end', 'timestamptz NOT NULL', 'End of the window, exclusive.'],
+    ['status', 'text NOT NULL CHECK (status IN (''synced'', ''failed''))', 'synced: every object whose updated was in the window, and still was when requested, is in the table. failed: it was never synced, and the last attempt failed.'],
+    ['asked_at', 'timestamptz', 'When the attempt that synced it sent its first request. A window requested before its end is requested again.'],
+    ['rows_fetched', 'bigint NOT NULL DEFAULT 0', 'Rows that the last synced attempt received for this window.'],
+    ['rows_inserted', 'bigint NOT NULL DEFAULT 0', 'Rows among these that were new.'],
+    ['rows_updated', 'bigint NOT NULL DEFAULT 0', 'Rows among these that differed from the table.'],
+    ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Rows among these that the table already had, as they were or from a later observation.'],
+    ['rows_deleted', 'bigint NOT NULL DEFAULT 0', 'Rows that the window no longer has (reports: a day is replaced as a whole).'],
+    ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo. A request that covers many windows is counted on the first of them, so that the column adds up.'],
+    ['attempts', 'integer NOT NULL DEFAULT 0', 'How often the window was requested, failed attempts included.'],
+    ['run_id', 'text', 'The Dagster run that synced it; for a window that was never synced, the run that failed last.'],
+    ['started_at', 'timestamptz', 'When that run began.'],
+    ['finished_at', 'timestamptz', 'When that run was done with the window.'],
+    ['error', 'text', 'Why the last attempt failed; NULL where it succeeded.'],
+    ['conversion_metric_id', 'text', 'Reports: the conversion metric of the request.'],
+    ['account_timezone', 'text', 'Reports: the account''s time zone at the time of the request.'],
+    ['account_currency', 'text', 'Reports: the account''s currency at the time of the request.'],
+    ['refused_statistics', 'text[] NOT NULL DEFAULT ''{}''', 'Reports: the statistics that Klaviyo refused for the metric; they are NULL in the rows of the window.']
+], 'PRIMARY KEY (entity, window_start), CHECK (window_end > window_start), CHECK (status <> ''synced'' OR asked_at IS NOT NULL)');
+CREATE INDEX sync_windows_status_idx ON sync_windows (entity, status, window_start);
+
+CALL create_table('census_runs', 'Every full listing of an entity, and of the tags: what it found that the windows had not.', ARRAY[
+    ['entity', 'text', 'flows, campaigns, forms, segments or tags.'],
+    ['started_at', 'timestamptz', 'When the first request was sent.'],
+    ['finished_at', 'timestamptz', 'When the census ended.'],
+    ['status', 'text NOT NULL CHECK (status IN (''complete'', ''failed''))', 'complete: every object was listed, and every missing one was requested by id. failed: nothing was marked deleted.'],
+    ['rows_listed', 'bigint NOT NULL DEFAULT 0', 'Objects in the listings.'],
+    ['rows_inserted', 'bigint NOT NULL DEFAULT 0', 'Objects that the table lacked.'],
+    ['rows_updated', 'bigint NOT NULL DEFAULT 0', 'Objects that differed from the table: archived ones, returned ones, missed changes.'],
+    ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Objects that the table already had as they were.'],
+    ['rows_deleted', 'bigint NOT NULL DEFAULT 0', 'Objects that no longer exist in Klaviyo: it answered 404 for their id.'],
+    ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo.'],
+    ['run_id', 'text', 'The Dagster run.'],
+    ['error', 'text', 'Why it failed.']
+], 'PRIMARY KEY (entity, started_at)');
+
+CALL create_table('lookup_misses', 'Cached 404s: ids that did not exist in Klaviyo. They are not requested again for a day.', ARRAY[
+    ['entity', 'text', 'flows, campaigns, forms or segments.'],
+    ['id', 'text', 'The id that was requested.'],
+    ['missed_at', 'timestamptz NOT NULL', 'When Klaviyo answered 404.']
+], 'PRIMARY KEY (entity, id)');
+
+-- A conversion metric may refuse some statistics of a report. The others are stored.
+CALL create_table('conversion_refusals', 'Which statistics Klaviyo refuses for a conversion metric, by report. A refusal holds for 20 hours; then all statistics are requested again.', ARRAY[
+    ['report', 'text', 'Klaviyo''s report, such as "flow series".'],
+    ['metric_id', 'text', 'The conversion metric of the request.'],
+    ['statistics', 'text[] NOT NULL', 'The refused statistics, by Klaviyo''s name; all of the report''s where the metric has no values at all.'],
+    ['refused_at', 'timestamptz NOT NULL', 'When Klaviyo refused them.']
+], 'PRIMARY KEY (report, metric_id)');
+
+-- The open window is not expected yet.
+CREATE VIEW expected_windows AS
+SELECT
+    asset.entity,
+    span.window_start,
+    span.window_end
+FROM account
+CROSS JOIN assets AS asset
+CROSS JOIN LATERAL (
+    SELECT
+        edge AS window_start,
+        lead(edge) OVER (ORDER BY edge) AS window_end
+    FROM (
+        SELECT generate_series(
+            account.start_date::timestamp AT TIME ZONE account.window_timezone,
+            now(),
+            interval '1 hour'
+        ) AS edge
+        WHERE asset.by_sync_window AND account.sync_window = 'hourly'
+        UNION ALL
+        -- The first of two midnights, where the clocks go back over midnight.
+        SELECT least(
+            day AT TIME ZONE account.window_timezone,
+            (day - interval '1 hour') AT TIME ZONE account.window_timezone + interval '1 hour'
+        )
+        FROM generate_series(
+            account.start_date::timestamp,
+            (now() AT TIME ZONE account.window_timezone)::date + interval '1 day',
+            interval '1 day'
+        ) AS day
+        WHERE NOT (asset.by_sync_window AND account.sync_window = 'hourly')
+    ) AS edges
+) AS span
+WHERE span.window_end <= now();
+CALL comment_on_view('expected_windows', 'Every sync window that has ended, from the start date until now, for each asset.', ARRAY[
+    ['entity', 'The asset''s table.'],
+    ['window_start', 'Start of the window, inclusive.'],
+    ['window_end', 'End of the window, exclusive.']
+]);
+
+-- A window is done when it is synced and was requested after its end, plus the seconds within which Klaviyo refuses
+-- to answer about the present.
+CREATE VIEW window_states AS
+SELECT
+    coalesce(ledger.entity, expected.entity) AS entity,
+    coalesce(ledger.window_start, expected.window_start) AS window_start,
+    coalesce(ledger.window_end, expected.window_end) AS window_end,
+    coalesce(
+        CASE
+            WHEN ledger.status = 'synced' AND ledger.asked_at < ledger.window_end + interval '5 seconds' THEN 'open'
+            ELSE ledger.status
+        END,
+        'missing'
+    ) AS state,
+    expected.entity IS NOT NULL AS has_ended,
+    ledger.asked_at,
+    ledger.finished_at,
+    ledger.error
+FROM expected_windows AS expected
+FULL JOIN sync_windows AS ledger
+    ON ledger.entity = expected.entity AND ledger.window_start = expected.window_start;
+CALL comment_on_view('window_states', 'Every window, expected or in the ledger: synced, failed, missing, or open (synced before its end, so to be requested again).', ARRAY[
+    ['entity', 'The asset''s table.'],
+    ['window_start', 'Start of the window, inclusive.'],
+    ['window_end', 'End of the window, exclusive.'],
+    ['state', 'synced, failed, missing or open.'],
+    ['has_ended', 'Whether the window has ended.'],
+    ['asked_at', 'When it was last requested.'],
+    ['finished_at', 'When the last attempt ended.'],
+    ['error', 'Why the last attempt failed.']
+]);
+
+-- A day of a report that was requested has a row here, with values or without; a day that never was has none.
+CREATE VIEW report_days AS
+SELECT
+    ledger.entity,
+    (ledger.window_start AT TIME ZONE account.window_timezone)::date AS date,
+    ledger.asked_at,
+    ledger.rows_fetched,
+    ledger.conversion_metric_id,
+    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled,
+    ledger.refused_statistics
+FROM sync_windows AS ledger
+CROSS JOIN account
+WHERE ledger.entity LIKE '%\_report' AND ledger.status = 'synced';
+CALL comment_on_view('report_days', 'Every day for which a report was requested: when last, how many rows it had, and whether they are final.', ARRAY[
+    ['entity', 'The report''s table.'],
+    ['date', 'Day, in the account''s time zone.'],
+    ['asked_at', 'When it was last requested.'],
+    ['rows_fetched', 'Rows of the report; 0 means requested, and nothing there.'],
+    ['conversion_metric_id', 'The conversion metric of the request.'],
+    ['is_settled', 'Whether the attribution window of the day had closed when it was last requested.'],
+    ['refused_statistics', 'Statistics that Klaviyo refused for the metric; they are NULL in the rows of the day.']
+]);
+
+-- The windows' states are computed once, for all assets together.
+CREATE VIEW sync_status AS
+WITH states AS MATERIALIZED (
+    SELECT * FROM window_states
+),
+begun AS (
+    SELECT entity, min(window_start) AS since
+    FROM states
+    WHERE state IN ('synced', 'open')
+    GROUP BY entity
+),
+-- The first window after the earliest synced one that is not done: nothing beyond it counts.
+broken AS (
+    SELECT gap.entity, min(gap.window_start) AS at
+    FROM states AS gap
+    JOIN begun ON begun.entity = gap.entity AND gap.window_start >= begun.since
+    WHERE gap.state <> 'synced'
+    GROUP BY gap.entity
+),
+counted AS (
+    SELECT
+        w.entity,
+        max(w.finished_at) FILTER (WHERE w.state IN ('synced', 'open')) AS last_synced_at,
+        count(*) FILTER (WHERE w.state IN ('synced', 'open')) AS windows_synced,
+        count(*) FILTER (WHERE w.state = 'failed') AS windows_failed,
+        count(*) FILTER (WHERE w.has_ended AND w.state IN ('missing', 'open')) AS windows_missing,
+        (array_agg(w.error ORDER BY w.finished_at DESC) FILTER (WHERE w.error IS NOT NULL))[1] AS last_error,
+        max(least(w.window_end, w.asked_at)) FILTER (
+            WHERE w.state IN ('synced', 'open') AND w.window_start <= coalesce(broken.at, 'infinity')
+        ) AS synced_through
+    FROM states AS w
+    LEFT JOIN broken ON broken.entity = w.entity
+    GROUP BY w.entity
+)
+SELECT
+    asset.entity,
+    CASE
+        WHEN counted.windows_failed > 0 THEN 'failed'
+        WHEN coalesce(counted.windows_synced, 0) = 0 THEN 'never synced'
+        WHEN counted.windows_missing > 0 THEN 'behind'
+        ELSE 'synced'
+    END AS status,
+    counted.last_synced_at,
+    counted.synced_through,
+    coalesce(counted.windows_synced, 0) AS windows_synced,
+    coalesce(counted.windows_failed, 0) AS windows_failed,
+    coalesce(counted.windows_missing, 0) AS windows_missing,
+    rows.row_count,
+    counted.last_error
+FROM assets AS asset
+JOIN asset_rows AS rows ON rows.entity = asset.entity
+LEFT JOIN counted ON counted.entity = asset.entity
+ORDER BY asset.position;
+CALL comment_on_view('sync_status', 'One row per asset: how far it is synced, what is missing, what failed.', ARRAY[
+    ['entity', 'The asset''s table.'],
+    ['status', 'synced, behind (ended windows are missing), failed (the last attempt at a window failed) or never synced.'],
+    ['last_synced_at', 'When a window was last synced.'],
+    ['synced_through', 'Everything up to here is synced, without a gap, from the earliest synced window on.'],
+    ['windows_synced', 'Windows that are synced, the open one included.'],
+    ['windows_failed', 'Windows that were never synced and whose last attempt failed.'],
+    ['windows_missing', 'Windows that have ended and were never requested, or only before their end.'],
+    ['row_count', 'Rows in the table, deleted objects left out.'],
+    ['last_error', 'The newest error that no later success has cleared.']
+]);
+
+-- Which days of a span are covered: no row in a table means "nothing there" only on a day that is.
+CREATE FUNCTION days_covered(asset text, first_day date, last_day date)
+RETURNS TABLE (
+    date date,
+    state text,
+    is_covered boolean
+)
+LANGUAGE sql STABLE BEGIN ATOMIC
+    WITH windows AS MATERIALIZED (
+        SELECT
+            (w.window_start AT TIME ZONE account.window_timezone)::date AS day,
+            w.state,
+            w.window_end,
+            account.window_timezone AS zone
+        FROM window_states AS w
+        CROSS JOIN account
+        WHERE w.entity = days_covered.asset
+    ),
+    days AS (
+        SELECT
+            one.day::date AS day,
+            CASE
+                -- Only a name that is no asset's has no window at all, once the account's first day has ended.
+                WHEN NOT EXISTS (SELECT FROM windows) AND EXISTS (SELECT FROM expected_windows) THEN 'unknown asset'
+                WHEN bool_or(windows.state = 'failed') THEN 'failed'
+                WHEN count(windows.state) = 0 OR bool_or(windows.state = 'missing') THEN 'missing'
+                -- Of a day in hours, some may be over and the rest not.
+                WHEN bool_or(windows.state = 'open')
+                    OR max(windows.window_end) < (one.day + interval '1 day') AT TIME ZONE max(windows.zone) THEN 'open'
+                ELSE 'synced'
+            END AS state
+        FROM generate_series(days_covered.first_day::timestamp, days_covered.last_day::timestamp, interval '1 day') AS one (day)
+        LEFT JOIN windows ON windows.day = one.day::date
+        GROUP BY one.day
+    )
+    SELECT days.day, days.state, days.state = 'synced' FROM days ORDER BY days.day;
+END;
+COMMENT ON FUNCTION days_covered(text, date, date) IS 'Each day of a span, both ends included, and whether this asset (such as flow_metrics) covers it: is_covered is true for a day that was synced after its end. state is synced, open (synced before the day ended), missing (never requested), failed, or unknown asset. Read it beside flow_metrics_between: a day that is not covered counts as nothing there.';
