@@ -165,7 +165,7 @@ _OLDER_MESSAGE = Parameters(
         "campaign": ENTITIES["campaigns"].fields["campaign"],
         "campaign-message": ENTITIES["campaigns"].fields["campaign-message"],
         "image": ("format", "hidden", "id", "image_url", "name", "size", "updated_at"),
-        "template": ("amp", "created", "definition", "editor_type", "html", "id", "name", "text", "updated"),
+        "template": ("amp", "created", "editor_type", "html", "id", "name", "text", "updated"),
     },
 )
 
