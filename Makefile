@@ -45,7 +45,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	@$(BIN)/mypy
 
 docs: $(VENV)/.installed-dev ## write docs/settings.md, docs/tables.md and the declared tables, from the code and the migrations
-	@$(BIN)/python -m klaviyo_pipeline_tests.reference
+	@$(BIN)/python -m klaviyo_pipeline_tests.docs.reference
 
 lock: $(VENV)/.installed-dev ## write the locks anew from pyproject.toml
 	@$(PIP) uv

@@ -22,11 +22,11 @@ from benchmarks import (
     startup,
     write_path,
 )
-from benchmarks.results import Figure, as_table
+from benchmarks.results import Measurement, as_table
 from benchmarks.server import throw_away_server
-from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 
-BENCHMARKS: Mapping[str, Callable[..., Iterator[Figure]]] = {
+BENCHMARKS: Mapping[str, Callable[..., Iterator[Measurement]]] = {
     "write_path": write_path.run,
     "other_writers": other_writers.run,
     "request_counts": request_counts.run,
@@ -52,13 +52,13 @@ def main() -> None:
     # A benchmark that is told to stop takes its servers along.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     for name in given.names or BENCHMARKS:
-        figures = []
+        measurements = []
         with throw_away_server() as url:
-            for figure in BENCHMARKS[name](url, quick=given.quick):
-                print(figure.as_line(), flush=True)
-                figures.append(figure)
+            for measurement in BENCHMARKS[name](url, quick=given.quick):
+                print(measurement.as_line(), flush=True)
+                measurements.append(measurement)
         if given.write:
-            write_table(page_of(name), name, figures)
+            write_table(page_of(name), name, measurements)
 
 
 def page_of(name: str) -> Path:
@@ -69,10 +69,10 @@ def page_of(name: str) -> Path:
     raise SystemExit(f"no page has a place for {name}")
 
 
-def write_table(page: Path, name: str, figures: list[Figure]) -> None:
+def write_table(page: Path, name: str, measurements: list[Measurement]) -> None:
     """Replace the table between the page's two marks of this benchmark."""
     between = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    text, found = between.subn(lambda marks: f"{marks[1]}{as_table(figures)}\n{marks[2]}", page.read_text())
+    text, found = between.subn(lambda marks: f"{marks[1]}{as_table(measurements)}\n{marks[2]}", page.read_text())
     if not found:
         raise SystemExit(f"{page.name} has no place for {name}")
     page.write_text(text)

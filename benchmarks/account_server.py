@@ -20,14 +20,14 @@ from typing import IO, Any, NamedTuple
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox import app as sandbox_app
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
-from klaviyo_pipeline.sandbox.call import Call
 from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
 from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.request_context import Call
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline.settings import PROJECT_ROOT
 
 SEED = 7
 FIRST_DAY, LAST_DAY = date(2025, 7, 1), date(2026, 6, 30)
@@ -85,17 +85,17 @@ class Kept:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self._app(scope, receive, send)
             return
-        asked = (scope["raw_path"], scope["query_string"])
-        if asked not in self._answers:
+        requested = (scope["raw_path"], scope["query_string"])
+        if requested not in self._answers:
             made: list[Message] = []
 
             async def keep(message: Message) -> None:
                 made.append(message)
 
             await self._app(scope, receive, keep)
-            self._answers[asked] = made
+            self._answers[requested] = made
         await asyncio.sleep(self._delay)
-        for message in self._answers[asked]:
+        for message in self._answers[requested]:
             await send(message)
 
 
@@ -104,10 +104,10 @@ def _making_each_answer_once(endpoint: Endpoint) -> Endpoint:
     made: dict[tuple[str, Any, bytes], Any] = {}
 
     def handler(call: Call) -> Any:
-        asked = (call.path, tuple(call.query.pairs), call.body)
-        if asked not in made:
-            made[asked] = endpoint.handler(call)
-        return made[asked]
+        requested = (call.path, tuple(call.query.pairs), call.body)
+        if requested not in made:
+            made[requested] = endpoint.handler(call)
+        return made[requested]
 
     return replace(endpoint, handler=handler)
 
@@ -180,13 +180,13 @@ class _Timer:
     """A timer whose seconds are over at once, until it slows down to real ones."""
 
     def __init__(self) -> None:
-        self._began, self._told, self._speed = time.monotonic(), 0.0, 1e6
+        self._began, self._reported, self._speed = time.monotonic(), 0.0, 1e6
 
     def __call__(self) -> float:
-        return self._told + (time.monotonic() - self._began) * self._speed
+        return self._reported + (time.monotonic() - self._began) * self._speed
 
     def slow_down(self) -> None:
-        self._told, self._began, self._speed = self(), time.monotonic(), 1.0
+        self._reported, self._began, self._speed = self(), time.monotonic(), 1.0
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from benchmarks.results import Figure
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from benchmarks.results import Measurement
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.brands import described
 from klaviyo_pipeline_tests.support import empty_shop, key_of, put, utc
@@ -29,7 +29,7 @@ PAGE, A_SECOND = 50, 3
 """Flows on a page, and pages in a second, as published."""
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """Seconds of one, two and four workers with a place each, and how near they come to the rates' own bound."""
     if shutil.which("redis-server") is None:
         raise SystemExit("celery_workers needs redis-server: apt-get install redis-server")
@@ -39,18 +39,18 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
     for workers in (1,) if quick else (1, 2, 4):
         seconds = _measured(url, workers, accounts, pages)
         first = first or seconds
-        told = f"{workers} worker{'s' if workers > 1 else ''}, {accounts} accounts"
-        yield Figure("Celery workers", f"{told}: accounts an hour", 3600 * accounts / seconds, "accounts")
-        yield Figure(
-            "Celery workers", f"{told}: of what the rates allow", least * accounts / workers / seconds, "share"
+        reported = f"{workers} worker{'s' if workers > 1 else ''}, {accounts} accounts"
+        yield Measurement("Celery workers", f"{reported}: accounts an hour", 3600 * accounts / seconds, "accounts")
+        yield Measurement(
+            "Celery workers", f"{reported}: of what the rates allow", least * accounts / workers / seconds, "share"
         )
         if workers > 1:
-            yield Figure("Celery workers", f"{told}: of one worker's accounts an hour", first / seconds)
+            yield Measurement("Celery workers", f"{reported}: of one worker's accounts an hour", first / seconds)
 
 
 def _measured(server: str, workers: int, accounts: int, pages: int) -> float:
     """Seconds from the start of the first run to the end of the last."""
-    from klaviyo_pipeline_tests.launching.cluster import cluster
+    from klaviyo_pipeline_tests.dagster_internals.celery.cluster import cluster
 
     shops = {f"shop_{number}": _shop(number, pages) for number in range(accounts)}
     keys = {f"KEY_OF_{slug.upper()}": key_of(shop) for slug, shop in shops.items()}

@@ -34,8 +34,8 @@ from benchmarks.account_server import (
     Size,
     served,
 )
-from benchmarks.results import Figure
-from klaviyo_pipeline.settings import PROJECT_ROOT
+from benchmarks.results import Measurement
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 
 DLT_PYTHON = Path(os.environ.get("BENCH_DLT_PYTHON", PROJECT_ROOT / ".venv-bench" / "bin" / "python"))
 OVER_THE_INTERNET = 0.15
@@ -57,7 +57,7 @@ class Seconds:
         return statistics.median(self.dlt) / statistics.median(self.pipeline)
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """How many times faster the pipeline is, with answers as over the internet and with answers at once."""
     cases = [("150 ms an answer, middling account", MIDDLING, OVER_THE_INTERNET, 3.5)]
     cases += [("answers at once, large account", LARGE, 0.0, 2.0)]
@@ -65,11 +65,11 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         cases = [("answers at once, tiny account", SMALL, 0.0, 2.0)]
     for name, size, delay, mark in cases:
         seconds = _measure(url, size, delay, repetitions=1 if quick else 3)
-        yield Figure("fetch", f"{name}: faster than dlt", seconds.times_faster, "ratio", mark)
+        yield Measurement("fetch", f"{name}: faster than dlt", seconds.times_faster, "ratio", mark)
         share = statistics.median(seconds.start) / statistics.median(seconds.pipeline)
-        yield Figure("fetch", f"{name}: start-up, of the sync", share)
+        yield Measurement("fetch", f"{name}: start-up, of the sync", share)
         made = statistics.median(seconds.answers_made)
-        yield Figure("fetch", f"{name}: answers that were not ready", made, "requests")
+        yield Measurement("fetch", f"{name}: answers that were not ready", made, "requests")
 
 
 def _measure(server: str, size: Size, delay: float, repetitions: int) -> Seconds:

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks import rows
-from benchmarks.results import Figure
-from klaviyo_pipeline.instance import EVENT_BATCH_SIZE
-from klaviyo_pipeline.partitions import Window
+from benchmarks.results import Measurement
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.dagster_internals.storage import EVENT_BATCH_SIZE
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import reflect
-from klaviyo_pipeline.postgres.writer import Writer
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import reflect
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.writer import Writer
+from klaviyo_pipeline.windows import Window
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, put, recorded_pipeline, utc
 
 FIRST, LAST, ONE = "2025-02-01", "2026-01-31", "2026-02-01"
@@ -29,7 +29,7 @@ DAYS = 365
 SCHEMA = "growth"
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The time of a run over a year against that of a run over one day with as many rows, of which all are changed."""
     flows, repetitions = (20, 1) if quick else (2_000, 3)
     seconds: dict[str, list[float]] = {"year": [], "day": []}
@@ -50,10 +50,12 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
             seconds["day"].append(_timed(pipeline, ONE, ONE))
     yield _written(url, flows, repetitions)
     ratio = statistics.median(seconds["year"]) / statistics.median(seconds["day"])
-    yield Figure("growth", f"a backfill of {DAYS} windows, of one with the same rows", ratio, "ratio", 1.3, "at most")
+    yield Measurement(
+        "growth", f"a backfill of {DAYS} windows, of one with the same rows", ratio, "ratio", 1.3, "at most"
+    )
 
 
-def _written(url: str, flows: int, repetitions: int) -> Figure:
+def _written(url: str, flows: int, repetitions: int) -> Measurement:
     """The writer's and the ledger's part of it: what is left without Dagster's events for each partition."""
     migrate(url, SCHEMA, SQL_DIR)
     engine = create_engine(url)
@@ -64,14 +66,14 @@ def _written(url: str, flows: int, repetitions: int) -> Figure:
         for count, spent in seconds.items():
             frame = rows.entities(flows, count, 1 + 2 * round_ + (count == 1), changed=1)
             windows = [Window(start, start + timedelta(days=1), start.date().isoformat()) for start in _starts(count)]
-            done = [Complete(window, frame["observed_at"].iloc[0], 1) for window in windows]
+            done = [CompletedWindow(window, frame["observed_at"].iloc[0], 1) for window in windows]
             writer = Writer(engine, target, Ledger(SCHEMA, "flows"), Load([Batch(frame, done)], windows), "bench")
             began = time.perf_counter()
             writer.run()
             spent.append(time.perf_counter() - began)
     engine.dispose()
     ratio = statistics.median(seconds[DAYS]) / statistics.median(seconds[1])
-    return Figure("growth", "the same without Dagster: the writer and the ledger", ratio, "ratio", 1.3, "at most")
+    return Measurement("growth", "the same without Dagster: the writer and the ledger", ratio, "ratio", 1.3, "at most")
 
 
 def _starts(count: int) -> list[datetime]:

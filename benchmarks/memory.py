@@ -12,29 +12,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.results import Figure
-from klaviyo_pipeline.assets.entities import BATCH_ROWS
-from klaviyo_pipeline.assets.frames import record_frame
+from benchmarks.results import Measurement
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR
 from klaviyo_pipeline.klaviyo.listings import FORMS
-from klaviyo_pipeline.partitions import Window
+from klaviyo_pipeline.orchestration.assets.entity_assets import BATCH_ROWS
+from klaviyo_pipeline.orchestration.assets.frames import record_frame
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import reflect
-from klaviyo_pipeline.postgres.writer import Writer
-from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import reflect
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.writer import Writer
+from klaviyo_pipeline.windows import Window
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The peak with more rows over that with the fewest."""
     few, *more = (100, 3_000) if quick else (10_000, 100_000, 1_000_000)
     least = _peak(url, few)
     for count in more:
         name = f"peak, {count:,} rows against {few:,}"
-        yield Figure("memory", name, _peak(url, count) / least, "ratio", 1.5, "at most")
+        yield Measurement("memory", name, _peak(url, count) / least, "ratio", 1.5, "at most")
 
 
 def _peak(url: str, count: int) -> int:
@@ -45,7 +45,7 @@ def _peak(url: str, count: int) -> int:
 def _batches(count: int, window: Window) -> Iterator[Batch]:
     for first in range(0, count, BATCH_ROWS):
         numbers = range(first, min(first + BATCH_ROWS, count))
-        done = [Complete(window, window.end + timedelta(days=1), 1)] if numbers.stop == count else []
+        done = [CompletedWindow(window, window.end + timedelta(days=1), 1)] if numbers.stop == count else []
         yield Batch(_frame(numbers), done)
 
 

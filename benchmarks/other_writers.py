@@ -18,17 +18,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from benchmarks.fetch import run_with_dlt
-from benchmarks.results import Figure
+from benchmarks.results import Measurement
 from benchmarks.write_path import CHANGED, SCHEMA, Subject, Timings, copy_bare, postmaster_of, python_values, subjects
+from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import Target, reflect
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 
 PHASES = {"first": "first load", "unchanged": "unchanged", "changed": "a tenth changed"}
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """Rates of both kinds of rows, as shares of the bare COPY's."""
     migrate(url, SCHEMA, SQL_DIR)
     engine = create_engine(url)
@@ -39,7 +39,7 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         engine.dispose()
 
 
-def _measure(engine: sa.Engine, url: str, subject: Subject, repetitions: int) -> Iterator[Figure]:
+def _measure(engine: sa.Engine, url: str, subject: Subject, repetitions: int) -> Iterator[Measurement]:
     frames = {"first": subject.frame(0, 0), "unchanged": subject.frame(1, 0), "changed": subject.frame(2, CHANGED)}
     with engine.connect() as connection:
         target = reflect(connection, SCHEMA, subject.table)
@@ -50,17 +50,17 @@ def _measure(engine: sa.Engine, url: str, subject: Subject, repetitions: int) ->
             _to_sql(engine, target, frames["first"])
         by_dlt.append(_dlt(url, target, frames))
     name, copy = f"other writers, {subject.name}", statistics.median(timings.seconds["copy"])
-    yield Figure(name, "pandas.to_sql, first load, of a bare COPY's rate", timings.rate("to_sql"), "share")
-    for phase, told in PHASES.items():
+    yield Measurement(name, "pandas.to_sql, first load, of a bare COPY's rate", timings.rate("to_sql"), "share")
+    for phase, reported in PHASES.items():
         seconds = statistics.median(one[phase] for one in by_dlt)
-        yield Figure(name, f"dlt's merge, {told}, of a bare COPY's rate", copy / seconds, "share")
+        yield Measurement(name, f"dlt's merge, {reported}, of a bare COPY's rate", copy / seconds, "share")
 
 
-def _columns(target: Target, frame: pd.DataFrame) -> list[str]:
+def _columns(target: DestinationTable, frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in target.written if name in frame.columns]
 
 
-def _to_sql(engine: sa.Engine, target: Target, frame: pd.DataFrame) -> None:
+def _to_sql(engine: sa.Engine, target: DestinationTable, frame: pd.DataFrame) -> None:
     """Into a new table, whose types pandas makes up but for the documents, with as many rows to a statement as fit."""
     names = _columns(target, frame)
     documents = {name: JSONB() for name in names if isinstance(target.table.columns[name].type, JSONB)}
@@ -69,7 +69,7 @@ def _to_sql(engine: sa.Engine, target: Target, frame: pd.DataFrame) -> None:
         rows.to_sql("by_pandas", connection, if_exists="replace", index=False, dtype=documents, chunksize=1_000)
 
 
-def _dlt(url: str, target: Target, frames: dict[str, pd.DataFrame]) -> dict[str, float]:
+def _dlt(url: str, target: DestinationTable, frames: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Seconds of each phase, one after the other into a new dataset."""
     names = _columns(target, frames["first"])
     rows = {
@@ -82,6 +82,6 @@ def _dlt(url: str, target: Target, frames: dict[str, pd.DataFrame]) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.pickle"
         file.write_bytes(pickle.dumps({"key": [str(name) for name in target.key], "phases": rows}))
-        told = run_with_dlt("dlt_merge.py", str(file), BENCH_DATABASE_URL=url)
-    seconds: dict[str, float] = json.loads(told.splitlines()[-1])
+        reported = run_with_dlt("dlt_merge.py", str(file), BENCH_DATABASE_URL=url)
+    seconds: dict[str, float] = json.loads(reported.splitlines()[-1])
     return seconds

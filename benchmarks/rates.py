@@ -19,7 +19,7 @@ import psycopg
 
 from benchmarks.account_server import FIRST_DAY, LARGE, LAST_DAY, SMALL, served
 from benchmarks.fetch import empty_database, environment_of
-from benchmarks.results import Figure
+from benchmarks.results import Measurement
 from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, Rate
 
 SCALE = 2.0
@@ -37,7 +37,7 @@ CALLS: LiteralString = """
 """
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The share of the bound that each stage used, and the whole sync."""
     size, scale = (SMALL, 60.0) if quick else (LARGE, SCALE)
     with served(size, 0.0, rate_scale=scale) as account:
@@ -48,8 +48,8 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
     for name, endpoints in STAGES.items():
         bound, seconds = _stage(url, endpoints, scale)
         least, taken = least + bound, taken + seconds
-        yield Figure("rates", f"{name}: of the rate bound", bound / seconds, "share")
-    yield Figure("rates", "a full sync: of the rate bound", least / taken, "share", 0.95)
+        yield Measurement("rates", f"{name}: of the rate bound", bound / seconds, "share")
+    yield Measurement("rates", "a full sync: of the rate bound", least / taken, "share", 0.95)
 
 
 def _sync(account: str, database: str, scale: float) -> None:

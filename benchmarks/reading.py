@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from benchmarks.results import Figure
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.settings import SQL_DIR
+from benchmarks.results import Measurement
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 
 SCHEMA = "reading"
 METRICS: LiteralString = """
@@ -57,7 +57,7 @@ QUERIES: tuple[tuple[str, LiteralString, float | None], ...] = (
 WHOLE_TABLE = re.compile(r"Seq Scan on flow_metrics(?!_)")
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """Each query's time as a share of the scan's, by the server's own measurement."""
     flows, cut_days = (5, 1_700) if quick else (1_000, 0)
     migrate(url, SCHEMA, SQL_DIR)
@@ -69,9 +69,9 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         scan = _milliseconds(connection, SCAN)
         for name, query, mark in QUERIES:
             share = _milliseconds(connection, query) / scan
-            yield Figure("reading", f"{name}, of a scan of five years", share, "share", mark, "at most")
+            yield Measurement("reading", f"{name}, of a scan of five years", share, "share", mark, "at most")
         scans = sum(_scans(connection, query) for _, query, _ in QUERIES)
-        yield Figure("reading", "of these, read the whole table", scans, "queries", 0, "at most")
+        yield Measurement("reading", "of these, read the whole table", scans, "queries", 0, "at most")
 
 
 def _milliseconds(connection: psycopg.Connection[Any], query: LiteralString, repetitions: int = 5) -> float:

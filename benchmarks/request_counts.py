@@ -9,13 +9,13 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
-from benchmarks.results import Figure
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from benchmarks.results import Measurement
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
+from klaviyo_pipeline.windows import Window
 from klaviyo_pipeline_tests.support import Pipeline, pipeline_on
 
 FIRST_DAY, LAST_DAY = date(2024, 7, 1), date(2026, 6, 30)
@@ -23,7 +23,7 @@ SPARE_SHARE, SPARE = 0.1, 10
 REPORT = "flow_report"
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """A figure for each asset and number of windows."""
     size = {"flows": 12, "campaigns": 20, "forms": 5, "segments": 20} if quick else {}
     size = size or {"flows": 300, "campaigns": 2_000, "forms": 200, "segments": 1_500}
@@ -33,25 +33,29 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         pytest.MonkeyPatch.context() as environment,
         pipeline_on(url, shop, environment, start_date=FIRST_DAY) as pipeline,
     ):
-        for listing in LISTINGS.values():
+        for listing in ENTITIES.values():
             for count in counts:
                 yield _entity(pipeline, listing, count)
         for count in counts[:3]:
-            asked = sum(one.endpoint == "query_flow_series" for one in _asked(pipeline, REPORT, count))
-            yield Figure("requests", f"{REPORT}, {count} windows", asked, "requests", math.ceil(count / 59), "at most")
+            requested = sum(one.endpoint == "query_flow_series" for one in _requested(pipeline, REPORT, count))
+            yield Measurement(
+                "requests", f"{REPORT}, {count} windows", requested, "requests", math.ceil(count / 59), "at most"
+            )
 
 
-def _entity(pipeline: Pipeline, listing: Listing, count: int) -> Figure:
+def _entity(pipeline: Pipeline, listing: Listing, count: int) -> Measurement:
     entity = listing.entity
-    asked = [one for one in _asked(pipeline, entity, count) if one.endpoint == f"get_{entity}"]
+    requested = [one for one in _requested(pipeline, entity, count) if one.endpoint == f"get_{entity}"]
     fewest = lower_bound(pipeline.shop, listing, _windows(count))
     most = math.floor(fewest * (1 + SPARE_SHARE)) + SPARE
-    return Figure("requests", f"{entity}, {count} windows ({fewest} pages)", len(asked), "requests", most, "at most")
+    return Measurement(
+        "requests", f"{entity}, {count} windows ({fewest} pages)", len(requested), "requests", most, "at most"
+    )
 
 
-def _asked(pipeline: Pipeline, asset: str, count: int) -> list[RequestLogEntry]:
+def _requested(pipeline: Pipeline, asset: str, count: int) -> list[RequestLogEntry]:
     windows = _windows(count)
-    with pipeline.asked() as requests:
+    with pipeline.requested() as requests:
         pipeline.run(asset, windows[0].key, windows[-1].key)
     return requests
 
@@ -68,12 +72,12 @@ def lower_bound(shop: SandboxAccount, listing: Listing, windows: Sequence[Window
     """
     end = windows[-1].end if listing.time_operators[1] is not None else datetime.max.replace(tzinfo=UTC)
     rows: Counter[tuple[str, bool]] = Counter()
-    for shown in shop.objects[listing.entity].values():
-        attributes = shown.at(shop.clock())
-        told = attributes.get(listing.time_field or "") if attributes else None
-        if attributes is None or not told:
+    for seen in shop.objects[listing.entity].values():
+        attributes = seen.at(shop.clock())
+        reported = attributes.get(listing.time_field or "") if attributes else None
+        if attributes is None or not reported:
             continue
-        if windows[0].start <= datetime.fromisoformat(told.replace(" ", "T")) < end:
-            rows.update((channel, bool(attributes.get("archived"))) for channel in shown.channels or [""])
+        if windows[0].start <= datetime.fromisoformat(reported.replace(" ", "T")) < end:
+            rows.update((channel, bool(attributes.get("archived"))) for channel in seen.channels or [""])
     pages = sum(math.ceil(count / listing.page_size) for count in rows.values())
     return pages + max(0, len(listing.variants) - len(rows))

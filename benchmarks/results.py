@@ -11,7 +11,7 @@ Sense = Literal["at least", "at most"]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One measured figure: a ratio or a count, with the mark that it should keep, if it has one."""
 
     benchmark: str
@@ -33,9 +33,9 @@ class Figure:
         return json.dumps({**asdict(self), "met": self.is_met})
 
 
-def as_table(figures: Iterable[Figure]) -> str:
+def as_table(measurements: Iterable[Measurement]) -> str:
     """The figures as a table in Markdown, one row each."""
-    rows = [[one.benchmark, one.name, _value(one), _mark(one), _verdict(one)] for one in figures]
+    rows = [[one.benchmark, one.name, _value(one), _mark(one), _verdict(one)] for one in measurements]
     return "\n".join(map(_row, [["benchmark", "figure", "measured", "mark", ""], ["---"] * 5, *rows]))
 
 
@@ -43,21 +43,21 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _value(figure: Figure) -> str:
-    return _shown(figure, figure.value)
+def _value(measurement: Measurement) -> str:
+    return _seen(measurement, measurement.value)
 
 
-def _mark(figure: Figure) -> str:
-    return "" if figure.mark is None else f"{figure.sense} {_shown(figure, figure.mark)}"
+def _mark(measurement: Measurement) -> str:
+    return "" if measurement.mark is None else f"{measurement.sense} {_seen(measurement, measurement.mark)}"
 
 
-def _shown(figure: Figure, value: float) -> str:
-    if figure.unit == "share":
+def _seen(measurement: Measurement, value: float) -> str:
+    if measurement.unit == "share":
         return f"{value:.1%}"
-    if figure.unit == "ratio":
+    if measurement.unit == "ratio":
         return f"{value:.2f} ×"
-    return f"{value:,.0f} {figure.unit}"
+    return f"{value:,.0f} {measurement.unit}"
 
 
-def _verdict(figure: Figure) -> str:
-    return {True: "kept", False: "**missed**", None: ""}[figure.is_met]
+def _verdict(measurement: Measurement) -> str:
+    return {True: "kept", False: "**missed**", None: ""}[measurement.is_met]

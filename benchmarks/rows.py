@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from klaviyo_pipeline.assets.frames import record_frame, table_frame
-from klaviyo_pipeline.assets.reports import FLOW_REPORT
+from klaviyo_pipeline.catalog import FLOW_REPORT
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS
-from klaviyo_pipeline.postgres.staging import WINDOW
+from klaviyo_pipeline.orchestration.assets.frames import record_frame, table_frame
+from klaviyo_pipeline.orchestration.assets.report_assets import frame_columns
+from klaviyo_pipeline.postgres.write.staging import WINDOW
 
 FIRST_DAY = date(2025, 1, 1)
 RAW_BYTES = 1_500
@@ -62,7 +63,7 @@ def _flow(number: int, windows: int, round_: int) -> dict[str, Any]:
 def report_rows(count: int, days: int, round_: int = 0, changed: float = 0.0) -> pd.DataFrame:
     """Rows of the flow report with every statistic, over this many days; a share of them restated."""
     rows = [_figures(number, days, round_, number < count * changed and round_ > 0) for number in range(count)]
-    return table_frame([{OTHER_STATISTICS: None, **row} for row in rows], FLOW_REPORT.columns)
+    return table_frame([{OTHER_STATISTICS: None, **row} for row in rows], frame_columns(FLOW_REPORT))
 
 
 def _figures(number: int, days: int, round_: int, restated: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 
 # Autovacuum and checkpoints come when they like: they would land on one of two alternating measurements.
 STEADY = {"autovacuum": "off", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}

@@ -19,14 +19,14 @@ import pytest
 
 from benchmarks.account_server import FIRST_DAY, LARGE, LAST_DAY, MIDDLING, SMALL, served
 from benchmarks.fetch import empty_database, environment_of
-from benchmarks.results import Figure
-from klaviyo_pipeline.assets import entities
-from klaviyo_pipeline.assets.reading import read_concurrently
+from benchmarks.results import Measurement
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo import client, sender
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.postgres.pacing import PostgresPacer
-from klaviyo_pipeline.postgres.writer import Writer
+from klaviyo_pipeline.orchestration.assets import entity_assets
+from klaviyo_pipeline.orchestration.assets.concurrent_reading import read_concurrently
+from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
+from klaviyo_pipeline.postgres.write.writer import Writer
 
 ENTITIES = ("flows", "campaigns", "forms", "segments")
 
@@ -66,7 +66,7 @@ class Stopwatch:
         return timed
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The shares of both accounts."""
     sizes = {"tiny account": SMALL} if quick else {"middling account": MIDDLING, "large account": LARGE}
     for name, size in sizes.items():
@@ -77,10 +77,10 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         own = {what: watch.seconds[what] / whole for what in OWN}
         own["Dagster, and the rest"] = 1 - sum(own.values())
         for what, share in own.items():
-            yield Figure("split", f"{name}, the run's own time: {what}", share, "share")
+            yield Measurement("split", f"{name}, the run's own time: {what}", share, "share")
         readers = sum(watch.seconds[what] for what in READERS)
         for what in READERS:
-            yield Figure("split", f"{name}, the readers' time: {what}", watch.seconds[what] / readers, "share")
+            yield Measurement("split", f"{name}, the readers' time: {what}", watch.seconds[what] / readers, "share")
 
 
 def _sync(account: str, database: str, watch: Stopwatch) -> float:
@@ -94,11 +94,11 @@ def _sync(account: str, database: str, watch: Stopwatch) -> float:
             ("parsing", Listing, "record"),
             ("parsing", client, "included_of"),
             ("keeping the pace", PostgresPacer, "reserve"),
-            ("building frames", entities, "record_frame"),
+            ("building frames", entity_assets, "record_frame"),
             ("writing", Writer, "write"),
         ):
             patch.setattr(owner, function, watch.around(what, getattr(owner, function)))
-        patch.setattr(entities, "read_concurrently", watch.along("waiting for pages", read_concurrently))
+        patch.setattr(entity_assets, "read_concurrently", watch.along("waiting for pages", read_concurrently))
         began = time.perf_counter()
         for entity in ENTITIES:
             days = ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from benchmarks.account_server import FIRST_DAY, SMALL, served
 from benchmarks.fetch import environment_of
-from benchmarks.results import Figure
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR
+from benchmarks.results import Measurement
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 
 BARE = """
 import dagster as dg
@@ -27,7 +27,7 @@ defs = dg.Definitions(assets=[nothing])
 OURS = ("-m", "klaviyo_pipeline.definitions")
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The pipeline's time over that of a project with one empty asset, on the same instance."""
     migrate(url, "klaviyo", SQL_DIR)
     with tempfile.TemporaryDirectory() as folder, served(SMALL, 0.0) as account:
@@ -50,7 +50,7 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
                 ours = _timed((*command, *our_arguments), environment)
                 seconds.append((ours, _timed((*command, *their_arguments), environment)))
             ratio = statistics.median(ours / others for ours, others in seconds)
-            yield Figure("start-up", f"{name}, of bare Dagster's", ratio)
+            yield Measurement("start-up", f"{name}, of bare Dagster's", ratio)
 
 
 def _timed(arguments: Sequence[str], environment: Mapping[str, str]) -> float:

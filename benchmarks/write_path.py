@@ -22,17 +22,17 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from benchmarks import rows
-from benchmarks.results import Figure
-from klaviyo_pipeline.assets.entities import BATCH_ROWS
-from klaviyo_pipeline.partitions import Window
+from benchmarks.results import Measurement
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.orchestration.assets.entity_assets import BATCH_ROWS
 from klaviyo_pipeline.postgres.engine import create_engine, json_text
 from klaviyo_pipeline.postgres.ledger import Ledger
-from klaviyo_pipeline.postgres.loads import Batch, Complete, Load
-from klaviyo_pipeline.postgres.merge import DaySpan
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.tables import Target, reflect
-from klaviyo_pipeline.postgres.writer import Writer
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange
+from klaviyo_pipeline.postgres.write.writer import Writer
+from klaviyo_pipeline.windows import Window
 
 SCHEMA = "bench"
 WINDOWS = 59
@@ -99,7 +99,7 @@ def subjects(*, quick: bool) -> Sequence[Subject]:
     )  # fmt: skip
 
 
-def run(url: str, *, quick: bool) -> Iterator[Figure]:
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The figures of both kinds of rows."""
     migrate(url, SCHEMA, SQL_DIR)
     engine = create_engine(url)
@@ -110,7 +110,7 @@ def run(url: str, *, quick: bool) -> Iterator[Figure]:
         engine.dispose()
 
 
-def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[Figure]:
+def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[Measurement]:
     first, unchanged, changed = subject.frame(0, 0), subject.frame(1, 0), subject.frame(2, CHANGED)
     with engine.connect() as connection:
         target = reflect(connection, SCHEMA, subject.table)
@@ -126,14 +126,14 @@ def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[
             if phase == "unchanged":
                 dead.append(_dead_tuples(engine, subject.table) - dead_before)
     name = f"write path, {subject.name}"
-    yield Figure(name, "first load, of a bare COPY's rate", timings.rate("first"), "share", subject.first_mark)
-    yield Figure(name, "unchanged", timings.rate("unchanged"), "share", subject.unchanged_mark)
-    yield Figure(name, "a tenth changed", timings.rate("changed"), "share")
+    yield Measurement(name, "first load, of a bare COPY's rate", timings.rate("first"), "share", subject.first_mark)
+    yield Measurement(name, "unchanged", timings.rate("unchanged"), "share", subject.unchanged_mark)
+    yield Measurement(name, "a tenth changed", timings.rate("changed"), "share")
     for phase in ("first", "unchanged", "changed"):
-        yield Figure(name, f"{phase}: processor time, of a bare COPY's", timings.work(phase))
+        yield Measurement(name, f"{phase}: processor time, of a bare COPY's", timings.work(phase))
     share = statistics.median(wal["unchanged"]) / statistics.median(wal["first"])
-    yield Figure(name, "unchanged: WAL, of the first load's", share, "share", 0.01, "at most")
-    yield Figure(name, "unchanged: dead tuples", max(dead), "tuples", 0, "at most")
+    yield Measurement(name, "unchanged: WAL, of the first load's", share, "share", 0.01, "at most")
+    yield Measurement(name, "unchanged: dead tuples", max(dead), "tuples", 0, "at most")
 
 
 def postmaster_of(engine: sa.Engine) -> psutil.Process:
@@ -149,7 +149,7 @@ def _windows() -> list[Window]:
     return [Window(start, start + timedelta(days=1), start.date().isoformat()) for start in starts]
 
 
-def _write(engine: sa.Engine, target: Target, subject: Subject, frame: pd.DataFrame) -> None:
+def _write(engine: sa.Engine, target: DestinationTable, subject: Subject, frame: pd.DataFrame) -> None:
     windows = _windows()
     load = Load(list(_batches(subject, frame, windows)), windows)
     Writer(engine, target, Ledger(SCHEMA, subject.table), load, "bench").run()
@@ -158,15 +158,15 @@ def _write(engine: sa.Engine, target: Target, subject: Subject, frame: pd.DataFr
 def _batches(subject: Subject, frame: pd.DataFrame, windows: Sequence[Window]) -> Iterator[Batch]:
     asked_at = frame["observed_at"].iloc[0]
     days = {window.start.date(): index for index, window in enumerate(windows)}
-    replaces = DaySpan("date", min(days), max(days), asked_at, days) if subject.replaces_days else None
+    replaces = ReplaceRange("date", min(days), max(days), asked_at, days) if subject.replaces_days else None
     for start in range(0, len(frame), subject.batch_rows):
         part = frame.iloc[start : start + subject.batch_rows]
         is_last = start + subject.batch_rows >= len(frame)
-        completes = [Complete(window, asked_at, 1) for window in windows] if is_last else []
+        completes = [CompletedWindow(window, asked_at, 1) for window in windows] if is_last else []
         yield Batch(part, completes, replaces)
 
 
-def copy_bare(engine: sa.Engine, target: Target, frame: pd.DataFrame, timings: Timings) -> None:
+def copy_bare(engine: sa.Engine, target: DestinationTable, frame: pd.DataFrame, timings: Timings) -> None:
     """The measure: a binary COPY of the frame's rows, from Python values, into an unlogged table without any index."""
     names = [name for name in target.written if name in frame.columns]
     values = [python_values(frame[name]) for name in names]

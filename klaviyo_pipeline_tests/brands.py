@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import yaml
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.support import dagster_home, empty_shop, key_of, put, truth, utc
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.support import Pipeline, recorded_pipeline
 
 # Read here because `clean_environment` removes it; CI names an older major version this way.

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from klaviyo_pipeline.settings import PROJECT_ROOT
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.support import SLUG
 
 LAUNCH = """

@@ -17,49 +17,49 @@ ZONES = ("America/New_York", "Europe/London", "Asia/Tokyo", "Australia/Sydney", 
 
 def code_location(number: int) -> None:
     """What the code server does, and what it answers to those who ask what it holds."""
-    told = _Told()
+    reported = _Reported()
     from dagster._core.remote_representation.external_data import RepositorySnap
 
-    from klaviyo_pipeline.definitions import accounts_repository
-    from klaviyo_pipeline.settings import Account
+    from klaviyo_pipeline.config.settings import Account
+    from klaviyo_pipeline.orchestration.build import accounts_repository
 
-    told("import")
+    reported("import")
     accounts = [Account(slug=f"account_{n}", timezone=ZONES[n % len(ZONES)]) for n in range(number)]
     repository = accounts_repository(accounts)
     assert len(repository.parts) == number
-    told(f"definitions of {number} accounts")
+    reported(f"definitions of {number} accounts")
     definition = repository.definition()
     of_one = len(repository.parts[0].asset_graph.get_all_asset_keys())
     assert len(definition.asset_graph.get_all_asset_keys()) == of_one * number
-    told("asset graph")
+    reported("asset graph")
     definition.load_all_definitions()
-    told(f"{len(definition.job_names):,} jobs")
+    reported(f"{len(definition.job_names):,} jobs")
     RepositorySnap.from_def(definition, defer_snapshots=True)
-    told("snapshots for the web server")
+    reported("snapshots for the web server")
 
 
 def one_piece(number: int) -> None:
     """The same as one object of Dagster's."""
-    told = _Told()
-    from klaviyo_pipeline.definitions import build_defs
-    from klaviyo_pipeline.settings import Account
+    reported = _Reported()
+    from klaviyo_pipeline.config.settings import Account
+    from klaviyo_pipeline.orchestration.build import build_defs
 
     build_defs([Account(slug=f"account_{n}") for n in range(number)]).get_repository_def()
-    told("build_defs and its repository, import included")
+    reported("build_defs and its repository, import included")
 
 
 def one_run(number: int) -> None:
     """What the process of a run does before it begins."""
-    told = _Told()
-    from klaviyo_pipeline.definitions import accounts_repository
-    from klaviyo_pipeline.settings import Account
+    reported = _Reported()
+    from klaviyo_pipeline.config.settings import Account
+    from klaviyo_pipeline.orchestration.build import accounts_repository
 
     repository = accounts_repository([Account(slug=f"account_{n}") for n in range(number)]).definition()
     repository.get_job(f"account_{number - 1}_entities")
-    told("a run of one account, import included")
+    reported("a run of one account, import included")
 
 
-class _Told:
+class _Reported:
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 

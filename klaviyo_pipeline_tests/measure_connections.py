@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres, ensure_database
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres, ensure_database
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of
@@ -46,9 +46,9 @@ def most_at_once(log: str) -> dict[str, int]:
 def _counted(what: str, log: Path) -> Iterator[None]:
     before = log.stat().st_size
     yield
-    with log.open(encoding="utf-8", errors="replace") as told:
-        told.seek(before)
-        most = most_at_once(told.read())
+    with log.open(encoding="utf-8", errors="replace") as reported:
+        reported.seek(before)
+        most = most_at_once(reported.read())
     print(f"{what:50} warehouse {most['warehouse']:3}   Dagster's storage {most['dagsters']:3}", flush=True)
 
 

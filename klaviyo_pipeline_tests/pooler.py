@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
-from klaviyo_pipeline.postgres.embedded import PORTS
+from klaviyo_pipeline.postgres.server.embedded import PORTS
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 MISSING = "no pgbouncer here: Debian's package of that name brings it"

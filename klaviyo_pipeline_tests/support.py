@@ -18,14 +18,14 @@ import yaml
 from dagster._core.instance import InstanceRef
 from psycopg import sql
 
-from klaviyo_pipeline.definitions import build_defs
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
-from klaviyo_pipeline.sandbox.entities import ENTITIES
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
+from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
-from klaviyo_pipeline.settings import PROJECT_ROOT, SQL_DIR, Account
 
 SLUG = "shop"
 START = date(2025, 2, 1)
@@ -151,7 +151,7 @@ class Pipeline:
         return {table: self.rows(f"SELECT xmin::text, ctid::text FROM {table} ORDER BY ctid") for table in tables}
 
     @contextmanager
-    def asked(self) -> Iterator[list[RequestLogEntry]]:
+    def requested(self) -> Iterator[list[RequestLogEntry]]:
         """The requests that come while the block runs, in a list that is filled at its end."""
         before = len(self.server.requests)
         came: list[RequestLogEntry] = []
@@ -169,13 +169,13 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
     """What the account holds at its present moment, by id; with bounds, what was updated in [since, until)."""
     declared = ENTITIES[entity]
     found = {}
-    for shown in shop.objects[entity].values():
-        older = shop.older_campaign(shown.id) if entity == "campaigns" else None
-        attributes = shown.at(shop.clock()) if entity != "campaigns" else older and older.attributes
+    for output in shop.objects[entity].values():
+        older = shop.older_campaign(output.id) if entity == "campaigns" else None
+        attributes = output.at(shop.clock()) if entity != "campaigns" else older and older.attributes
         if attributes is None:
             continue
-        told = attributes[declared.time_field]
-        updated = utc(told.replace(" ", "T")) if told else None
+        reported = attributes[declared.time_field]
+        updated = utc(reported.replace(" ", "T")) if reported else None
         if since and until and (updated is None or not since <= updated < until):
             continue
         values: list[Any] = [attributes["name"], updated]
@@ -183,7 +183,7 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
             values.append(attributes["archived"])
         if older is not None:
             values.append(next(c for c in ("email", "sms", "mobile_push") if c in older.channels))
-        found[shown.id] = (*values, attributes)
+        found[output.id] = (*values, attributes)
     return dict(sorted(found.items()))
 
 
@@ -206,13 +206,13 @@ def pipeline_on(
     migrate(database, SLUG, SQL_DIR)
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
     monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
-    told: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
+    reported: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
     with (
         SandboxServer(shop, rate_scale=0) as server,
         dg.DagsterInstance.ephemeral() as instance,
         psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection,
     ):
-        account = Account(**{**told, "api_url": server.url, **settings})
+        account = Account(**{**reported, "api_url": server.url, **settings})
         yield Pipeline(shop, server, account, database, instance, connection)
 
 

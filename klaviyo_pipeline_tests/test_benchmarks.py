@@ -9,16 +9,16 @@ import pytest
 
 from benchmarks import growth, memory, reading, request_counts, write_path
 from benchmarks.__main__ import BENCHMARKS, page_of, write_table
-from benchmarks.results import Figure, as_table
+from benchmarks.results import Measurement, as_table
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_benchmark_has_a_place_in_the_page_that_tells_of_it(name: str) -> None:
+def test_every_benchmark_has_a_place_in_the_page_that_reports_it(name: str) -> None:
     assert f"<!-- {name} -->" in page_of(name).read_text()
 
 
-def test_a_figure_says_whether_its_mark_is_kept() -> None:
-    kept, missed = Figure("a", "b", 0.6, "share", 0.5), Figure("a", "b", 3, "requests", 2, "at most")
+def test_a_value_reports_whether_its_mark_is_kept() -> None:
+    kept, missed = Measurement("a", "b", 0.6, "share", 0.5), Measurement("a", "b", 3, "requests", 2, "at most")
     assert [json.loads(one.as_line())["met"] for one in (kept, missed)] == [True, False]
     assert as_table([kept, missed]).splitlines()[2:] == [
         "| a | b | 60.0% | at least 50.0% | kept |",
@@ -29,29 +29,32 @@ def test_a_figure_says_whether_its_mark_is_kept() -> None:
 def test_a_table_is_written_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- growth -->\nold\n<!-- end -->\nafter\n<!-- memory -->\nkept\n<!-- end -->\n")
-    write_table(page, "growth", [Figure("a", "b", 1)])
+    write_table(page, "growth", [Measurement("a", "b", 1)])
     text = page.read_text()
     assert "old" not in text
     assert "| a | b | 1.00 × |  |  |" in text
     assert text.endswith("after\n<!-- memory -->\nkept\n<!-- end -->\n")
 
 
-def test_unchanged_rows_leave_no_dead_tuple_and_both_kinds_of_rows_are_told(database: str) -> None:
-    figures = list(write_path.run(database, quick=True))
-    assert {figure.benchmark for figure in figures} == {"write path, entities", "write path, report rows"}
-    dead = [figure.value for figure in figures if figure.unit == "tuples"]
+def test_unchanged_rows_leave_no_dead_tuple_and_both_kinds_of_rows_are_reported(database: str) -> None:
+    measurements = list(write_path.run(database, quick=True))
+    assert {measurement.benchmark for measurement in measurements} == {
+        "write path, entities",
+        "write path, report rows",
+    }
+    dead = [measurement.value for measurement in measurements if measurement.unit == "tuples"]
     assert dead == [0, 0]
-    assert all(figure.value > 0 for figure in figures if figure.unit != "tuples")
+    assert all(measurement.value > 0 for measurement in measurements if measurement.unit != "tuples")
 
 
 def test_requests_stay_within_their_marks(database: str) -> None:
-    figures = list(request_counts.run(database, quick=True))
-    assert len(figures) == 4 * 2 + 2
-    assert [figure.name for figure in figures if not figure.is_met] == []
+    measurements = list(request_counts.run(database, quick=True))
+    assert len(measurements) == 4 * 2 + 2
+    assert [measurement.name for measurement in measurements if not measurement.is_met] == []
 
 
-@pytest.mark.parametrize(("benchmark", "figures"), [(memory, 1), (reading, 7), (growth, 2)])
-def test_the_others_tell_their_figures(database: str, benchmark: object, figures: int) -> None:
-    told = list(benchmark.run(database, quick=True))  # type: ignore[attr-defined]
-    assert len(told) == figures
-    assert all(figure.value > 0 for figure in told if figure.unit != "queries")
+@pytest.mark.parametrize(("benchmark", "measurements"), [(memory, 1), (reading, 7), (growth, 2)])
+def test_the_others_report_their_values(database: str, benchmark: object, measurements: int) -> None:
+    reported = list(benchmark.run(database, quick=True))  # type: ignore[attr-defined]
+    assert len(reported) == measurements
+    assert all(measurement.value > 0 for measurement in reported if measurement.unit != "queries")

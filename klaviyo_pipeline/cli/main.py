@@ -6,7 +6,18 @@ from io import TextIOWrapper
 
 import click
 
-from klaviyo_pipeline.cli import accounts, admin, check, doctor, plan, reading, report, serving, sync, upkeep
+from klaviyo_pipeline.cli import (
+    accounts_command,
+    check_command,
+    doctor_command,
+    plan_command,
+    prune_command,
+    query_commands,
+    report_command,
+    server_commands,
+    setup_commands,
+    sync_command,
+)
 from klaviyo_pipeline.cli.shared import clear_line
 
 
@@ -21,7 +32,18 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (sync, plan, reading, report, check, accounts, admin, upkeep, doctor, serving):
+for module in (
+    sync_command,
+    plan_command,
+    query_commands,
+    report_command,
+    check_command,
+    accounts_command,
+    setup_commands,
+    prune_command,
+    doctor_command,
+    server_commands,
+):
     for command in module.COMMANDS:
         cli.add_command(command)
 

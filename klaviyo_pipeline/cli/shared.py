@@ -18,25 +18,25 @@ import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
-from klaviyo_pipeline.accounts import errors_in_terms_of, load_accounts
+from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
+from klaviyo_pipeline.config.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
-from klaviyo_pipeline.postgres.account import AccountRefused
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgresError
+from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.engine import (
     DatabaseUnreachable,
-    NotMigrated,
     RightsMissing,
     clear_errors,
     create_engine,
     reason,
     warehouse_url,
 )
-from klaviyo_pipeline.postgres.migrations import MigrationError, migrate
-from klaviyo_pipeline.postgres.overview import OverviewRefused, refresh_overview
-from klaviyo_pipeline.postgres.repositories import UnknownFilter
-from klaviyo_pipeline.postgres.sessions import UnfitDatabase
-from klaviyo_pipeline.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
-from klaviyo_pipeline.text import printable
+from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused, refresh_cross_account_views
+from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate
+from klaviyo_pipeline.postgres.schema.tables import NotMigrated
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgresError
+from klaviyo_pipeline.postgres.server.sessions import UnfitDatabase
+from klaviyo_pipeline.postgres.write.repositories import UnknownFilter
+from klaviyo_pipeline.reporting.text import printable
 
 WIDE = 200
 
@@ -54,7 +54,7 @@ EXPECTED = (
     RightsMissing,
     NotMigrated,
     MigrationError,
-    OverviewRefused,
+    CrossAccountViewsRefused,
     EmbeddedPostgresError,
     UnknownFilter,
 )
@@ -180,8 +180,8 @@ def refresh_views(settings: Iterable[Settings]) -> None:
     url = warehouse_url(shared)
     try:
         with clear_errors(url):
-            refresh_overview(url)
-    except (OverviewRefused, DatabaseUnreachable) as error:
+            refresh_cross_account_views(url)
+    except (CrossAccountViewsRefused, DatabaseUnreachable) as error:
         click.echo(f"warning: {clear_line(error)}", err=True)
 
 
@@ -213,8 +213,8 @@ def settings_of_environment() -> Settings:
 
 def console(*, err: bool = False) -> Console:
     """Output for people: as wide as the terminal, or wide enough for a table in a file."""
-    shown = Console(stderr=err, highlight=False)
-    return shown if shown.is_terminal else Console(stderr=err, highlight=False, width=WIDE)
+    output = Console(stderr=err, highlight=False)
+    return output if output.is_terminal else Console(stderr=err, highlight=False, width=WIDE)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None) -> Table:
@@ -267,7 +267,7 @@ def _cell(value: Any, key: str) -> str:
     if key.endswith("_rate") and isinstance(value, Decimal | float | int):
         return f"{float(value):.2%}"
     if key.endswith("bytes"):
-        return told_bytes(value)
+        return format_bytes(value)
     if isinstance(value, Decimal | float):
         return f"{value:,.2f}"
     if isinstance(value, datetime):
@@ -278,7 +278,7 @@ def _cell(value: Any, key: str) -> str:
     return printable(str(value)).replace("[", "\\[")
 
 
-def told_bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A size as a person says it, in powers of 1024."""
     size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while size >= 1024 and len(units) > 1:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from klaviyo_pipeline.accounts import duplicates, in_terms_of, load_accounts
+from klaviyo_pipeline.config.accounts import duplicates, in_terms_of, load_accounts
+from klaviyo_pipeline.config.settings import Account, Settings, SettingsError
+from klaviyo_pipeline.dagster_internals.storage import OWN_URL
 from klaviyo_pipeline.diagnosis import clocks
-from klaviyo_pipeline.diagnosis.account import KEY, Told, ask_klaviyo, not_asked
-from klaviyo_pipeline.diagnosis.dagster import CHECK as DAGSTER
-from klaviyo_pipeline.diagnosis.dagster import look_at_dagster
+from klaviyo_pipeline.diagnosis.account_access import KEY, AccountReport, check_account_access, not_requested
+from klaviyo_pipeline.diagnosis.api_access import reach
+from klaviyo_pipeline.diagnosis.dagster_access import CHECK as DAGSTER
+from klaviyo_pipeline.diagnosis.dagster_access import check_dagster
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
-from klaviyo_pipeline.diagnosis.reaching import reach
-from klaviyo_pipeline.diagnosis.warehouse import COUNTED_TWICE, look_at_warehouse, refusals_on_record
-from klaviyo_pipeline.instance import OWN_URL
-from klaviyo_pipeline.resources import api_key
-from klaviyo_pipeline.settings import Account, Settings, SettingsError
+from klaviyo_pipeline.diagnosis.warehouse_access import COUNTED_TWICE, check_warehouse, refusals_on_record
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key
 
 SETTINGS, ACCOUNTS = "settings", "accounts"
 
@@ -36,8 +36,8 @@ def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: 
     try:
         accounts = load_accounts(environ, chosen=chosen, now=clock())
     except SettingsError as error:
-        told = Secrets.of(environ).told(error)
-        return [failed(SETTINGS, told), skipped("everything else", f"the {SETTINGS} come first")]
+        reported = Secrets.of(environ).reported(error)
+        return [failed(SETTINGS, reported), skipped("everything else", f"the {SETTINGS} come first")]
     secrets = Secrets.of(environ, (settings.account for settings in accounts.every))
     findings = [failed(SETTINGS, secrets.redact(error)) for error in accounts.errors]
     account_ids: dict[str, str | None] = {}
@@ -54,18 +54,18 @@ def _examine(
 ) -> tuple[str | None, list[Finding]]:
     """The id of an account in Klaviyo, and its findings; those of Dagster's instance, which all share, on request."""
     reached = reach(settings.account, secrets, clock)
-    told = _told(settings, secrets, clock, answers=reached.answers)
-    account_id = told.identity.id if told.identity else None
-    looked = look_at_warehouse(settings, account_id, secrets, clock)
+    reported = _reported(settings, secrets, clock, answers=reached.answers)
+    account_id = reported.identity.id if reported.identity else None
+    looked = check_warehouse(settings, account_id, secrets, clock)
     # Unless it has a database of its own, Dagster lives on the warehouse's server.
     if not with_dagster:
         dagster = []
     elif looked.reached or environ.get(OWN_URL, "").strip():
-        dagster = guarded(DAGSTER, secrets, look_at_dagster)
+        dagster = guarded(DAGSTER, secrets, check_dagster)
     else:
         dagster = [skipped(DAGSTER, "it is kept on the database's server")]
     agreement = clocks.compare(database=looked.ahead, klaviyo=reached.ahead)
-    found = [ok(SETTINGS, _summary(settings.account)), reached.finding, *told.findings, *looked.findings]
+    found = [ok(SETTINGS, _summary(settings.account)), reached.finding, *reported.findings, *looked.findings]
     return account_id, [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]
 
 
@@ -74,14 +74,14 @@ def _in_terms_of(account: Account, finding: Finding) -> Finding:
     return replace(finding, found=in_terms_of(account, finding.found), remedy=remedy)
 
 
-def _told(settings: Settings, secrets: Secrets, clock: Clock, *, answers: bool) -> Told:
+def _reported(settings: Settings, secrets: Secrets, clock: Clock, *, answers: bool) -> AccountReport:
     try:
         key = api_key(settings.account.api_key_variable)
     except SettingsError as error:
-        return not_asked("there is no API key", failed(KEY, secrets.told(error)))
+        return not_requested("there is no API key", failed(KEY, secrets.reported(error)))
     if not answers:
-        return not_asked("Klaviyo does not answer")
-    return ask_klaviyo(settings.account, key, secrets, clock(), refusals_on_record(settings))
+        return not_requested("Klaviyo does not answer")
+    return check_account_access(settings.account, key, secrets, clock(), refusals_on_record(settings))
 
 
 def _summary(account: Account) -> str:

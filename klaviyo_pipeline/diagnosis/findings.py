@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.config.settings import Account
 
 Verdict = Literal["ok", "warning", "failed", "skipped"]
 
@@ -67,7 +67,7 @@ class Secrets:
         found = {*keys, *passwords, *(unquote(password) for password in passwords)}
         return cls(frozenset(found - {""}))
 
-    def told(self, error: BaseException) -> str:
+    def reported(self, error: BaseException) -> str:
         """What an error says, on one line that a terminal can show."""
         if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
             error = error.orig
@@ -88,7 +88,7 @@ def guarded(check: str, secrets: Secrets, examine: Callable[[], list[Finding]]) 
     try:
         return examine()
     except Exception as error:
-        return [failed(check, secrets.told(error))]
+        return [failed(check, secrets.reported(error))]
 
 
 def _password(url: str) -> str:

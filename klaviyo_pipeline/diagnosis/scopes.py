@@ -11,17 +11,17 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, warning
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.errors import Forbidden, KlaviyoError, MissingScope
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
 METRICS = rates.GET_MAPPED_METRIC
-LISTED = (*LISTINGS.values(), TAGS)
+LISTED = (*ENTITIES.values(), TAGS)
 
 
 def scope_checks() -> list[str]:
@@ -33,11 +33,11 @@ def scope_findings(
     client: KlaviyoClient, account_refused: Forbidden | None, secrets: Secrets, now: datetime
 ) -> list[Finding]:
     """One finding for each of `scope_checks`; the account's is known to the caller already."""
-    asked: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
+    requested: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
     for listing in LISTED:
-        asked.append((listing.list_endpoint, _trouble(partial(_first_object, client, listing, now))))
-    asked.append((METRICS, _trouble(client.mapped_metric)))
-    return [_finding(endpoint, trouble, secrets) for endpoint, trouble in asked]
+        requested.append((listing.list_endpoint, _trouble(partial(_first_object, client, listing, now))))
+    requested.append((METRICS, _trouble(client.mapped_metric)))
+    return [_finding(endpoint, trouble, secrets) for endpoint, trouble in requested]
 
 
 def _trouble(probe: Callable[[], object]) -> KlaviyoError | None:
@@ -60,10 +60,10 @@ def _smallest(listing: Listing, now: datetime) -> ListingQuery:
 def _finding(endpoint: Endpoint, trouble: KlaviyoError | None, secrets: Secrets) -> Finding:
     if trouble is None:
         return ok(_check(endpoint), "the key has it")
-    said = secrets.told(trouble)
-    found, remedy = said, ""
+    message = secrets.reported(trouble)
+    found, remedy = message, ""
     if isinstance(trouble, MissingScope):
-        found, remedy = f"the key lacks it: {said}", f"create a key with {', '.join(trouble.scopes)}"
+        found, remedy = f"the key lacks it: {message}", f"create a key with {', '.join(trouble.scopes)}"
     if isinstance(trouble, Forbidden) and endpoint is TAGS.list_endpoint:
         return warning(_check(endpoint), f"tags are not synced: {found}", remedy)
     return failed(_check(endpoint), found, remedy)

@@ -7,7 +7,7 @@ from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 
 
 @dataclass(frozen=True)
-class Account:
+class KlaviyoAccount:
     """`id` is Klaviyo's (the public key), `timezone` an IANA name: the zone of the reports' days."""
 
     id: str
@@ -17,16 +17,16 @@ class Account:
     test_account: bool
 
 
-def read_account(resource: object) -> Account:
+def read_account(resource: object) -> KlaviyoAccount:
     """The account of a resource; raises `MalformedAnswer` without an id or a time zone."""
-    told = resource if isinstance(resource, Mapping) else {}
-    attributes = told.get("attributes")
+    reported = resource if isinstance(resource, Mapping) else {}
+    attributes = reported.get("attributes")
     attributes = attributes if isinstance(attributes, Mapping) else {}
-    identifier, timezone = told.get("id"), attributes.get("timezone")
+    identifier, timezone = reported.get("id"), attributes.get("timezone")
     if not isinstance(identifier, str) or not isinstance(timezone, str):
         raise MalformedAnswer("The answer names no account with an id and a time zone.")
     contact = attributes.get("contact_information")
-    return Account(
+    return KlaviyoAccount(
         id=identifier,
         timezone=timezone,
         currency=_text(attributes, "preferred_currency"),

@@ -29,7 +29,7 @@ from klaviyo_pipeline.klaviyo.errors import (
 from klaviyo_pipeline.klaviyo.escape import may_need_escape
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS, cut_at
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.klaviyo.retry import asked_wait
+from klaviyo_pipeline.klaviyo.retry import requested_wait
 
 # Python reads no integer that is much longer.
 MOST_DIGITS = 4_000
@@ -107,7 +107,7 @@ def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact
     facts = _facts(response, endpoint)
     facts["request_id"] = facts["request_id"] or next((one.id for one in problems or [] if one.id), None)
     titles = [problem.title for problem in problems or [] if problem.title]
-    pause = asked_wait(response.headers, " ".join([*words, *titles]), now)
+    pause = requested_wait(response.headers, " ".join([*words, *titles]), now)
     error = _error(meaning, words, problems or [], facts)
     return Fault(error, meaning.retried, f"HTTP {response.status_code}", "; ".join(words) or None, pause)
 
@@ -124,14 +124,14 @@ def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None
     meaning = errors.NO_ANSWER
     if proxy is not None:
         meaning = replace(meaning, remedy=f"Check the network and the proxy that {proxy} names, then run again.")
-    said = f"{type(trouble).__name__} {trouble}".strip()
-    return Fault(meaning.error(_sentence(meaning, [said]), endpoint=endpoint.name), meaning.retried, said)
+    message = f"{type(trouble).__name__} {trouble}".strip()
+    return Fault(meaning.error(_sentence(meaning, [message]), endpoint=endpoint.name), meaning.retried, message)
 
 
 def request_id(response: httpx.Response) -> str | None:
     """Klaviyo's id of the request."""
-    told: str | None = response.headers.get("x-klaviyo-req-id")
-    return told
+    reported: str | None = response.headers.get("x-klaviyo-req-id")
+    return reported
 
 
 def _text(response: httpx.Response) -> str:
@@ -232,16 +232,16 @@ def _string(error: Mapping[str, object], name: str) -> str | None:
 
 
 def _meaning(response: httpx.Response, problems: list[Problem] | None, words: list[str]) -> Meaning:
-    status, said = response.status_code, " ".join(words)
+    status, message = response.status_code, " ".join(words)
     if 200 <= status < 300:
         return errors.MALFORMED
     if status == 403 and (problems is None or "cf-mitigated" in response.headers):
         return errors.EDGE_BLOCK
-    if status == 403 and _SCOPE.search(said):
+    if status == 403 and _SCOPE.search(message):
         return errors.LACKS_SCOPE
-    if status == 400 and "invalid cursor" in said.lower():
+    if status == 400 and "invalid cursor" in message.lower():
         return errors.OLD_CURSOR
-    if status == 400 and _is_about_the_metric(problems or [], said.lower()):
+    if status == 400 and _is_about_the_metric(problems or [], message.lower()):
         return errors.INELIGIBLE
     return errors.meaning_of(status)
 
@@ -259,11 +259,11 @@ def _facts(response: httpx.Response, endpoint: Endpoint) -> Facts:
 
 
 def _sentence(meaning: Meaning, words: list[str]) -> str:
-    shown = [shortened(one).rstrip(". ") for one in words[:MOST_ERRORS]]
+    seen = [shortened(one).rstrip(". ") for one in words[:MOST_ERRORS]]
     if len(words) > MOST_ERRORS:
-        shown.append(f"and {len(words) - MOST_ERRORS} more")
-    said = f": {'; '.join(shown)}" if shown else ""
-    return f"{meaning.wrong}{said}. {meaning.remedy}"
+        seen.append(f"and {len(words) - MOST_ERRORS} more")
+    message = f": {'; '.join(seen)}" if seen else ""
+    return f"{meaning.wrong}{message}. {meaning.remedy}"
 
 
 def _error(meaning: Meaning, words: list[str], problems: list[Problem], facts: Facts) -> KlaviyoError:

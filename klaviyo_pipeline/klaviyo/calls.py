@@ -46,7 +46,7 @@ class Answer:
 
 
 @contextmanager
-def blamed_on(answer: Answer, endpoint: Endpoint) -> Iterator[None]:
+def with_request_info(answer: Answer, endpoint: Endpoint) -> Iterator[None]:
     """Names the request in a `MalformedAnswer` about what it brought."""
     try:
         yield

@@ -13,8 +13,8 @@ CHANNELS = ("email", "sms", "mobile_push")
 def first_channel(document: Mapping[str, object]) -> str | None:
     """The channel of a campaign's document with its messages included; None if they do not tell."""
     included = document.get("included")
-    told = {_channel(resource) for resource in included} if isinstance(included, list) else set()
-    return next((channel for channel in CHANNELS if channel in told), None)
+    reported = {_channel(resource) for resource in included} if isinstance(included, list) else set()
+    return next((channel for channel in CHANNELS if channel in reported), None)
 
 
 def _channel(resource: object) -> str | None:

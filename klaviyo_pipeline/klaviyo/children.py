@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
-from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP, Children, Column, Record, Resource, Shape, read_record
+from klaviyo_pipeline.klaviyo.records import (
+    ID,
+    RAW,
+    REQUEST_VALUE,
+    Children,
+    Column,
+    Record,
+    Resource,
+    Shape,
+    read_record,
+)
 
 Included = Mapping[tuple[str, str], Resource]
 """The resources that came along, by type and id."""
@@ -47,7 +57,7 @@ class ChildKind:
     def columns(self) -> tuple[Column, ...]:
         """The columns of its records, in the order of the table."""
         identifier, *others = self.shape.columns
-        parents = (Column(name, STAMP, "text") for name in (self.parent_column, *self.inherited))
+        parents = (Column(name, REQUEST_VALUE, "text") for name in (self.parent_column, *self.inherited))
         return (identifier, *parents, *others)
 
 
@@ -99,8 +109,8 @@ def related(relationship: str, resource_type: str) -> Finder:
 
     def find(resource: Resource, included: Included) -> Found | None:
         relationships = resource.get("relationships")
-        told = relationships.get(relationship) if isinstance(relationships, Mapping) else None
-        data = told.get("data") if isinstance(told, Mapping) else None
+        reported = relationships.get(relationship) if isinstance(relationships, Mapping) else None
+        data = reported.get("data") if isinstance(reported, Mapping) else None
         if not isinstance(data, list):
             return None
         named = {one["id"] for one in data if isinstance(one, Mapping) and isinstance(one.get("id"), str)}
@@ -170,7 +180,7 @@ FLOW_MESSAGES = ChildKind(
         "flow-message",
         (
             Column("id", ID, "text"),
-            Column("channel", STAMP, "text"),
+            Column("channel", REQUEST_VALUE, "text"),
             Column("name", "name", "text"),
             Column("subject", "subject_line", "text"),
             Column("preview_text", "preview_text", "text"),

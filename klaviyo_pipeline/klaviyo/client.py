@@ -12,8 +12,8 @@ from urllib.parse import quote
 import httpx
 
 from klaviyo_pipeline.klaviyo import rates
-from klaviyo_pipeline.klaviyo.account import Account, read_account
-from klaviyo_pipeline.klaviyo.calls import Call, RequestRecord, blamed_on
+from klaviyo_pipeline.klaviyo.account import KlaviyoAccount, read_account
+from klaviyo_pipeline.klaviyo.calls import Call, RequestRecord, with_request_info
 from klaviyo_pipeline.klaviyo.children import included_of
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound
 from klaviyo_pipeline.klaviyo.listing_pages import ListingReader, Page
@@ -21,7 +21,7 @@ from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer
-from klaviyo_pipeline.klaviyo.paging import data_list, turns
+from klaviyo_pipeline.klaviyo.paging import data_list, iter_pages
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.report_rows import read_rows
 from klaviyo_pipeline.klaviyo.report_types import Report
@@ -113,11 +113,11 @@ class KlaviyoClient:
         """When Klaviyo will stop serving this revision, as its answers say; None until one does."""
         return self._sender.retirement_date
 
-    def account(self) -> Account:
+    def account(self) -> KlaviyoAccount:
         """The account of the key."""
         call = Call(rates.GET_ACCOUNTS, self._origin.url("/api/accounts"))
         answer = self._sender.ask(call)
-        with blamed_on(answer, call.endpoint):
+        with with_request_info(answer, call.endpoint):
             return read_account(next(iter(data_list(answer)), None))
 
     def pages(self, listing: Listing, query: ListingQuery) -> Iterator[Page]:
@@ -140,8 +140,8 @@ class KlaviyoClient:
             if not error.denies(id) or error.observed_at is None:
                 raise
             return Lookup(None, error.observed_at, error.attempts)
-        stamp, included = listing.lookup_stamp(answer.body), included_of(answer.body)
-        with blamed_on(answer, call.endpoint):
+        stamp, included = listing.lookup_request_value(answer.body), included_of(answer.body)
+        with with_request_info(answer, call.endpoint):
             record = listing.record(_as_listed(listing, answer.body["data"]), stamp, included, clean=answer.clean)
             if record.id != id:
                 raise MalformedAnswer(f"Asked for {listing.resource_type} {id}, Klaviyo answered with {record.id}.")
@@ -153,17 +153,17 @@ class KlaviyoClient:
         An expired cursor raises `CursorExpired`: to start again here would bring rows twice.
         """
         first = Call(report.endpoint, self._origin.url(report.path), body=body, data_kind=dict, exact=True)
-        for turn in turns(self._sender, first):
+        for turn in iter_pages(self._sender, first):
             answer = turn.answer
-            with blamed_on(answer, first.endpoint):
+            with with_request_info(answer, first.endpoint):
                 found = read_rows(report, answer.body)
             yield ReportPage(found.rows, answer.observed_at, turn.number, found.unknown, found.missing, found.days)
 
     def metrics(self) -> Iterator[Metric]:
         """Every metric of the account."""
         first = Call(rates.GET_METRICS, self._origin.url("/api/metrics"))
-        for turn in turns(self._sender, first):
-            with blamed_on(turn.answer, first.endpoint):
+        for turn in iter_pages(self._sender, first):
+            with with_request_info(turn.answer, first.endpoint):
                 found = [read_metric(one) for one in data_list(turn.answer)]
             yield from found
 

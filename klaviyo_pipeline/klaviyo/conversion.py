@@ -45,7 +45,7 @@ def find_conversion_metric(
     metrics = sorted((metric for metric in client.metrics() if metric.id not in passed_over), key=_rank)
     named = [metric for metric in metrics if metric.name == PLACED_ORDER]
     if named:
-        return ConversionMetric(named[0].id, named[0].name, _told(named))
+        return ConversionMetric(named[0].id, named[0].name, _description(named))
     if metrics:
         return ConversionMetric(
             metrics[0].id,
@@ -66,7 +66,7 @@ def _rank(metric: Metric) -> tuple[bool, str]:
     return not shop, metric.id
 
 
-def _told(named: Sequence[Metric]) -> str:
+def _description(named: Sequence[Metric]) -> str:
     chosen, others = named[0], ", ".join(metric.id for metric in named[1:])
     source = f" of {chosen.integration}" if chosen.integration else ""
     passed = f"; passed over, of the same name: {others}" if others else ""

@@ -63,10 +63,10 @@ class KlaviyoError(Exception):
             f"HTTP {self.status}" if self.status is not None else None,
             f"Klaviyo request {self.request_id}" if self.request_id else None,
         ]
-        told = ", ".join(fact for fact in facts if fact)
+        details = ", ".join(fact for fact in facts if fact)
         # Klaviyo's words may hold characters that neither a terminal nor Postgres takes.
         line = escape(" ".join(super().__str__().split()))
-        return f"{line} ({told})" if told else line
+        return f"{line} ({details})" if details else line
 
 
 class BadKey(KlaviyoError):
@@ -187,7 +187,7 @@ class QuotaSpent(KlaviyoError):
         self.returns_at = returns_at
 
 
-class EndlessListing(KlaviyoError):
+class PaginationLoop(KlaviyoError):
     """A listing leads back to a page that it has shown already, or has more pages than can be true."""
 
 

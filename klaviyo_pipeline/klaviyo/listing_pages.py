@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
-from klaviyo_pipeline.klaviyo.calls import Call, blamed_on
+from klaviyo_pipeline.klaviyo.calls import Call, with_request_info
 from klaviyo_pipeline.klaviyo.children import included_of
 from klaviyo_pipeline.klaviyo.errors import IndistinctObjects
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
-from klaviyo_pipeline.klaviyo.order import SortMonitor
-from klaviyo_pipeline.klaviyo.paging import data_list, next_link, turns
+from klaviyo_pipeline.klaviyo.paging import data_list, iter_pages, next_link
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sender import Sender
+from klaviyo_pipeline.klaviyo.sorting import SortMonitor
 
 # A listing whose cursor expires again and again will not end in this run.
 RESTARTS = 2
@@ -174,9 +174,9 @@ class ListingReader:
     def _linked(self, query: ListingQuery) -> Iterator[Page]:
         """The pages along their links."""
         first = Call(self.listing.list_endpoint, self.url, query.params)
-        for turn in turns(self.sender, first, restarts=RESTARTS):
+        for turn in iter_pages(self.sender, first, restarts=RESTARTS):
             answer = turn.answer
-            with blamed_on(answer, first.endpoint):
+            with with_request_info(answer, first.endpoint):
                 included = included_of(answer.body)
                 records = [
                     self.listing.record(one, query.stamp, included, clean=answer.clean) for one in data_list(answer)

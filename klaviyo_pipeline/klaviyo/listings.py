@@ -14,7 +14,7 @@ from klaviyo_pipeline.klaviyo.channels import CHANNELS, first_channel
 from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, ChildKind, Included, with_children
 from klaviyo_pipeline.klaviyo.filters import Condition, all_of
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.klaviyo.records import ID, RAW, STAMP, Column, Record, Shape, read_record
+from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE, Column, Record, Shape, read_record
 
 # Klaviyo's `greater-than` sometimes returns rows at its bound, and bounds are cut to whole seconds: ask for a
 # little more on both sides and let the caller cut.
@@ -35,7 +35,7 @@ SECOND = timedelta(seconds=1)
 BETWEEN = ("greater-or-equal", "less-than")
 
 
-def _no_stamp(document: Mapping[str, object]) -> str | None:
+def _no_request_value(document: Mapping[str, object]) -> str | None:
     return None
 
 
@@ -98,8 +98,9 @@ class Listing:
     endpoint offers it, since no two objects share one.
     `include` names the relationships whose objects every request brings along, of which `children` are read: the
     listings' and the lookup's alike, since the ids of a relationship are told only where it is included, and one
-    object fetched every way is one state. `lookup_stamp` reads from a lookup's document the stamp that a listing
-    knows from its own condition. `page` is where a user of Klaviyo sees the objects; None where there is no such page.
+    object fetched every way is one state. `lookup_request_value` reads from a lookup's document the value that a
+    listing knows from its own condition. `page` is where a user of Klaviyo sees the
+    objects; None where there is no such page.
     """
 
     entity: str
@@ -117,7 +118,7 @@ class Listing:
     include: tuple[str, ...] = ()
     children: tuple[ChildKind, ...] = ()
     lookup_extras: tuple[str, ...] = ()
-    lookup_stamp: Callable[[Mapping[str, object]], str | None] = _no_stamp
+    lookup_request_value: Callable[[Mapping[str, object]], str | None] = _no_request_value
 
     @property
     def resource_type(self) -> str:
@@ -296,7 +297,7 @@ CAMPAIGNS = Listing(
             Column("name", "name", "text"),
             Column("status", "status", "text"),
             Column("archived", "archived", "bool"),
-            Column("channel", STAMP, "text"),
+            Column("channel", REQUEST_VALUE, "text"),
             Column("scheduled_at", "scheduled_at", "time"),
             Column("send_time", "send_time", "time"),
             Column("created_at", "created_at", "time"),
@@ -310,7 +311,7 @@ CAMPAIGNS = Listing(
     page="https://www.klaviyo.com/campaigns",
     include=("campaign-messages",),
     children=(CAMPAIGN_MESSAGES,),
-    lookup_stamp=first_channel,
+    lookup_request_value=first_channel,
 )
 
 FORMS = Listing(

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from klaviyo_pipeline.klaviyo.calls import Answer, Call, blamed_on
-from klaviyo_pipeline.klaviyo.errors import CursorExpired, EndlessListing
+from klaviyo_pipeline.klaviyo.calls import Answer, Call, with_request_info
+from klaviyo_pipeline.klaviyo.errors import CursorExpired, PaginationLoop
 from klaviyo_pipeline.klaviyo.sender import Sender
 
 # At the published rates this many pages take more than a day: no account is that large, a loop is likelier.
@@ -29,11 +29,11 @@ class Turn:
     requests: int
 
 
-def turns(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
+def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
     """The pages of a listing, in order.
 
     A cursor lives about three days. If one expires midway, the listing starts again from its first page, at
-    most `restarts` times: pages come twice then, and none is lost. Raises `EndlessListing` for a link that
+    most `restarts` times: pages come twice then, and none is lost. Raises `PaginationLoop` for a link that
     was followed before, for page after page that shows nothing new, and for more than `MOST_PAGES` pages.
     """
     call, followed, restarted = first, set[str](), 0
@@ -56,10 +56,10 @@ def turns(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
         link = next_link(answer.body)
         if link is None:
             return
-        with blamed_on(answer, first.endpoint):
+        with with_request_info(answer, first.endpoint):
             url = sender.origin.follow(link, call.url)
         if url in followed or number >= MOST_PAGES:
-            raise EndlessListing(
+            raise PaginationLoop(
                 f"The listing does not end: page {number} leads back to an earlier one. Run again later.",
                 endpoint=first.endpoint.name,
             )
@@ -73,15 +73,15 @@ class _Novelty:
 
     most: int
     stale: int = 0
-    shown: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
 
     def look(self, document: Mapping[str, object], endpoint: str) -> None:
-        """Raises `EndlessListing` for one stale page too many."""
+        """Raises `PaginationLoop` for one stale page too many."""
         here = set(_names(document.get("data")))
-        self.stale = 0 if here - self.shown else self.stale + 1
-        self.shown |= here
+        self.stale = 0 if here - self.seen else self.stale + 1
+        self.seen |= here
         if self.stale > self.most:
-            raise EndlessListing(
+            raise PaginationLoop(
                 f"The listing does not end: {self.stale} pages in a row show nothing new. Run again later.",
                 endpoint=endpoint,
             )

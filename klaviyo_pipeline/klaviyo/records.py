@@ -19,7 +19,7 @@ Kind = Literal["text", "bool", "time", "json"]
 Resource = Mapping[str, object]
 
 ID = "id"
-STAMP = "@stamp"
+REQUEST_VALUE = "@stamp"
 RAW = "@raw"
 
 
@@ -27,8 +27,8 @@ RAW = "@raw"
 class Column:
     """A column of a record.
 
-    `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `STAMP` (what
-    the request says of its rows and the rows do not) and `RAW` (the resource itself).
+    `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `REQUEST_VALUE`
+    (what the request says of its rows and the rows do not) and `RAW` (the resource itself).
     """
 
     name: str
@@ -54,9 +54,9 @@ class Record:
     @property
     def updated_at(self) -> datetime | None:
         """When Klaviyo says it was last changed; None where it does not say."""
-        told = self.values.get("updated_at")
-        assert told is None or isinstance(told, datetime)
-        return told
+        reported = self.values.get("updated_at")
+        assert reported is None or isinstance(reported, datetime)
+        return reported
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: boo
         assert isinstance(escaped, dict)
         raw = escaped
         identifier, attributes = _identity(raw, shape)
-    problems = _oddities(resource, attributes, shape)
-    special = {ID: identifier, STAMP: stamp, RAW: raw}
+    problems = _parse_warnings(resource, attributes, shape)
+    special = {ID: identifier, REQUEST_VALUE: stamp, RAW: raw}
     values: dict[str, object] = {
         column.name: special[column.path] if column.path in special else _value(column, attributes, problems)
         for column in shape.columns
@@ -123,8 +123,8 @@ def _raw(resource: Resource, shape: Shape) -> dict[str, object]:
 def _related_ids(relationships: object, names: Sequence[str]) -> dict[str, object]:
     if not isinstance(relationships, Mapping):
         return {}
-    told = {name: relationships[name] for name in names if isinstance(relationships.get(name), Mapping)}
-    return {name: _ids(one["data"]) for name, one in told.items() if "data" in one}
+    reported = {name: relationships[name] for name in names if isinstance(relationships.get(name), Mapping)}
+    return {name: _ids(one["data"]) for name, one in reported.items() if "data" in one}
 
 
 def _ids(data: object) -> object:
@@ -134,11 +134,13 @@ def _ids(data: object) -> object:
     return data.get("id") if isinstance(data, Mapping) else None
 
 
-def _oddities(resource: Resource, attributes: Mapping[str, object], shape: Shape) -> list[str]:
+def _parse_warnings(resource: Resource, attributes: Mapping[str, object], shape: Shape) -> list[str]:
     odd = [
         f"{column.path} is not in the answer"
         for column in shape.columns
-        if shape.complete and column.path not in (ID, STAMP, RAW) and column.path.partition(".")[0] not in attributes
+        if shape.complete
+        and column.path not in (ID, REQUEST_VALUE, RAW)
+        and column.path.partition(".")[0] not in attributes
     ]
     if resource.get("type") != shape.resource_type:
         odd.append(f"its type is {resource.get('type')!r}")

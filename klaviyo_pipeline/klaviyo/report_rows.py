@@ -58,10 +58,10 @@ def added_up(report: Report, pages: Iterable[Sequence[Mapping[str, Any]]]) -> li
     names = report.keys if not isinstance(report, SeriesReport) else (*report.keys, "date")
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for page in pages:
-        shown: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+        seen: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for row in page:
-            shown.setdefault(tuple(row[name] for name in names), []).append(row)
-        for key, groups in shown.items():
+            seen.setdefault(tuple(row[name] for name in names), []).append(row)
+        for key, groups in seen.items():
             found[key] = groups if all(key) else [*found.get(key, ()), *groups]
     return [_added(report, groups) for groups in found.values()]
 
@@ -158,9 +158,9 @@ def _others(statistics: Mapping[str, object], at: int, length: int) -> dict[str,
 
 
 def _keys(report: Report, groupings: object) -> dict[str, object]:
-    told = groupings if isinstance(groupings, Mapping) else {}
+    reported = groupings if isinstance(groupings, Mapping) else {}
     # A grouping that an answer leaves out must not cost the figures: they are kept under an empty text.
-    return {name: "" if told.get(name) is None else escape(str(told[name])) for name in report.keys}
+    return {name: "" if reported.get(name) is None else escape(str(reported[name])) for name in report.keys}
 
 
 def _series(report: Report, name: str, series: object, length: int) -> list[Decimal | None]:

@@ -12,19 +12,24 @@ from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.report_rows import ReportRows, read_rows, rows
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport, Statistics, ValuesReport
 
+LONGEST_SEND = timedelta(days=14)
+"""How long a campaign's send may go on: throttled and local-time sends take days, not weeks. A send that is cancelled
+and begun again has figures from before its send time, too."""
+
+
 __all__ = [
+    "API_REPORTS",
     "CAMPAIGN_VALUES",
-    "DAILY_SPAN_DAYS",
+    "DAILY_CHUNK_DAYS",
     "FLOW_SERIES",
     "FLOW_VALUES",
     "FORM_SERIES",
     "FORM_VALUES",
-    "REPORTS",
     "SEGMENT_FIRST_DAY",
     "SEGMENT_SERIES",
     "SEGMENT_VALUES",
     "VALUES",
-    "VALUES_SPAN_DAYS",
+    "VALUES_CHUNK_DAYS",
     "Report",
     "ReportRows",
     "SeriesReport",
@@ -36,10 +41,10 @@ __all__ = [
 ]
 
 # The description allows 60 days by the day; the end is rounded up to its hour, so stay one short.
-DAILY_SPAN_DAYS = 59
+DAILY_CHUNK_DAYS = 59
 
 # A timeframe is at most a year.
-VALUES_SPAN_DAYS = 365
+VALUES_CHUNK_DAYS = 365
 
 # Segment figures begin here; an earlier day is refused.
 SEGMENT_FIRST_DAY = date(2023, 6, 1)
@@ -194,7 +199,7 @@ SEGMENT_VALUES = ValuesReport(
     first_day=SEGMENT_FIRST_DAY,
 )
 
-REPORTS: dict[str, Report] = {
+API_REPORTS: dict[str, Report] = {
     report.name: report
     for report in (
         FLOW_SERIES,
@@ -229,7 +234,7 @@ def body(
     second of the first day to the last second of the last: two requests must not share a day. Raises
     `ValueError` for a span that is empty or too long, and for a missing conversion metric.
     """
-    _check_span(report, first_day, last_day)
+    _check_days(report, first_day, last_day)
     attributes: dict[str, object] = {
         "statistics": [name for name in report.statistics if name not in left_out],
         "timeframe": {"start": f"{first_day}T00:00:00+00:00", "end": f"{last_day}T23:59:59+00:00"},
@@ -247,8 +252,8 @@ def body(
     return {"data": {"type": report.resource_type, "attributes": attributes}}
 
 
-def _check_span(report: Report, first_day: date, last_day: date) -> None:
-    longest = DAILY_SPAN_DAYS if isinstance(report, SeriesReport) else VALUES_SPAN_DAYS
+def _check_days(report: Report, first_day: date, last_day: date) -> None:
+    longest = DAILY_CHUNK_DAYS if isinstance(report, SeriesReport) else VALUES_CHUNK_DAYS
     if last_day < first_day:
         raise ValueError(f"an empty span of days: {first_day} to {last_day}")
     if last_day - first_day >= timedelta(days=longest):

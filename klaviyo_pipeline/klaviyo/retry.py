@@ -22,7 +22,7 @@ class RetryPolicy:
     Each backoff is drawn between 0 and its ceiling (full jitter), so that processes that failed together do
     not come back together. A `Retry-After` up to `longest_retry_after` seconds is obeyed on top. After
     `exhausted_in_a_row` requests that used up their attempts the client asks no more, and after `longest_trouble`
-    seconds that a run has lost to failures (see `LostTime`) it waits for none any more.
+    seconds that a run has lost to failures (see `FailureBudget`) it waits for none any more.
     """
 
     ceilings: tuple[float, ...] = (1.0, 3.0, 8.0, 8.0)
@@ -43,7 +43,7 @@ class RetryPolicy:
         return ceilings[min(attempt, len(ceilings)) - 1] * self.random()
 
 
-class LostTime:
+class FailureBudget:
     """The seconds that a run has lost to failures: failed attempts, and the waits that followed them.
 
     What several threads lose at the same time is lost once. Safe to use from many threads.
@@ -67,15 +67,15 @@ class LostTime:
             self._counted_until = now if seconds > 0 else self._counted_until
 
 
-def asked_wait(headers: Mapping[str, str], detail: str | None, now: datetime) -> float | None:
+def requested_wait(headers: Mapping[str, str], detail: str | None, now: datetime) -> float | None:
     """The seconds that a 429 or 503 asks to wait, or None.
 
     `Retry-After` holds seconds or a date; without it Klaviyo's detail says "Expected available in N
     second(s)". A daily quota that is used up (`ratelimit-remaining-daily: 0` on a refusal) outweighs both:
     it returns after `ratelimit-reset-daily` seconds, not at midnight UTC. No answer is longer than `LONGEST_QUOTA`.
     """
-    told = [_header_wait(headers.get("retry-after"), now), daily_wait(headers)]
-    waits = [wait for wait in told if wait is not None]
+    reported = [_header_wait(headers.get("retry-after"), now), daily_wait(headers)]
+    waits = [wait for wait in reported if wait is not None]
     if waits:
         return min(LONGEST_QUOTA, max(waits))
     written = _EXPECTED_AVAILABLE.search(detail or "")

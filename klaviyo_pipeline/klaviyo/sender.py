@@ -25,12 +25,12 @@ from klaviyo_pipeline.klaviyo.answers import (
     request_id,
 )
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord
-from klaviyo_pipeline.klaviyo.environment import proxy_errors, proxy_variable
 from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, Stopped, Throttled, Unavailable
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer, quota_spent
+from klaviyo_pipeline.klaviyo.proxy_settings import proxy_errors, proxy_variable
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.klaviyo.retry import LostTime, RetryPolicy, daily_wait
+from klaviyo_pipeline.klaviyo.retry import FailureBudget, RetryPolicy, daily_wait
 
 JSON_API = "application/vnd.api+json"
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -69,7 +69,7 @@ class Sender:
         self._retry = retry
         self._stop = stop or threading.Event()
         self._on_request = on_request
-        self._lost = LostTime(retry.clock)
+        self._lost = FailureBudget(retry.clock)
         self._exhausted = 0
         self._last_reason = ""
         self._lock = threading.Lock()
@@ -189,8 +189,8 @@ class Sender:
             return 0.0
         if attempt == self._retry.attempts:
             return 0.0
-        asked = min(fault.pause or 0.0, self._retry.longest_retry_after)
-        seconds = max(asked, self._retry.backoff(attempt))
+        requested_pause = min(fault.pause or 0.0, self._retry.longest_retry_after)
+        seconds = max(requested_pause, self._retry.backoff(attempt))
         self._refuse_to_lose(seconds, endpoint, fault.reason)
         self._wait(seconds)
         self._lost.add(seconds)

@@ -10,7 +10,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.counting import EndpointCount
+from klaviyo_pipeline.klaviyo.api_usage import EndpointCount
 
 COUNTS = ("requests", "throttled", "retries", "rows", "waited_seconds", "read_seconds")
 
@@ -62,7 +62,7 @@ def waits(connection: sa.Connection, schema: str, run_ids: Sequence[str]) -> lis
         .order_by(waited.desc(), table.c.endpoint)
     )
     rows = connection.execute(query)
-    return [EndpointWait(name, int(asked), int(late), float(seconds)) for name, asked, late, seconds in rows]
+    return [EndpointWait(name, int(requested), int(late), float(seconds)) for name, requested, late, seconds in rows]
 
 
 def _ago(seconds: float) -> sa.ColumnElement[object]:

@@ -21,8 +21,9 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.types.json import set_json_dumps
 
-from klaviyo_pipeline.postgres.embedded import project_server
-from klaviyo_pipeline.postgres.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
+from klaviyo_pipeline.postgres.schema.tables import NotMigrated
+from klaviyo_pipeline.postgres.server.embedded import project_server
+from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
 
 POOL_SIZE = 3
 """Sessions that a process opens at most for one URL: one writes, the others keep the pace and read meanwhile."""
@@ -51,10 +52,6 @@ NOT_MIGRATED = (
 
 class RightsMissing(RuntimeError):
     """The role lacks a right on a table or schema; one line that says where its owner and the grant are named."""
-
-
-class NotMigrated(RuntimeError):
-    """The account's schema lacks a table that a migration makes."""
 
 
 def json_text(value: object) -> bytes:
@@ -235,10 +232,10 @@ def first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def _unreachable(url: str, told: str) -> str:
+def _unreachable(url: str, row_values: str) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
-    first = (first_line(told) or "no reason given").rstrip(".")
+    first = (first_line(row_values) or "no reason given").rstrip(".")
     if parts.password:
         first = first.replace(parts.password, "***")
     return f"cannot connect to Postgres at {where}: {first}. Check KLAVIYO_DATABASE_URL."

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.postgres.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.windows import Window
 
 PRESENT_MARGIN = timedelta(seconds=5)
 """Klaviyo refuses to be asked about the last seconds; a window is done when it was asked this long after its end."""
@@ -23,7 +23,7 @@ ERROR_LENGTH = 2_000
 
 
 @dataclass(frozen=True)
-class Synced:
+class SyncedWindow:
     """A window whose rows are complete: when it was asked (UTC), what came, how many requests it took.
 
     `newest` is the latest time (UTC) that an object of the window was updated at; None without any.
@@ -34,16 +34,16 @@ class Synced:
     started_at: datetime
     rows_fetched: int
     requests: int
-    tally: Tally
+    row_counts: RowCounts
     newest: datetime | None = None
 
     @property
     def rows_unchanged(self) -> int:
-        return self.rows_fetched - self.tally.inserted - self.tally.updated
+        return self.rows_fetched - self.row_counts.inserted - self.row_counts.updated
 
 
 @dataclass(frozen=True)
-class AskedWith:
+class ReportContext:
     """What a report's figures depend on, and what the account was set to when it was asked; None for entities.
 
     `refused_statistics` are those that Klaviyo does not give for the metric.
@@ -106,10 +106,10 @@ class Ledger:
     def record_synced(
         self,
         connection: sa.Connection,
-        windows: Sequence[Synced],
+        windows: Sequence[SyncedWindow],
         *,
         run_id: str,
-        asked_with: AskedWith | None = None,
+        report_context: ReportContext | None = None,
     ) -> None:
         """Write the windows as synced, in the caller's transaction: that of the last batch of their rows.
 
@@ -139,17 +139,17 @@ class Ledger:
                     "status": "synced",
                     "asked_at": synced.asked_at,
                     "rows_fetched": synced.rows_fetched,
-                    "rows_inserted": synced.tally.inserted,
-                    "rows_updated": synced.tally.updated,
+                    "rows_inserted": synced.row_counts.inserted,
+                    "rows_updated": synced.row_counts.updated,
                     "rows_unchanged": synced.rows_unchanged,
-                    "rows_deleted": synced.tally.deleted,
+                    "rows_deleted": synced.row_counts.deleted,
                     "requests": synced.requests,
                     "attempts": 1,
                     "run_id": run_id,
                     "started_at": synced.started_at,
                     "finished_at": datetime.now(UTC),
                     "error": None,
-                    **asdict(asked_with or AskedWith()),
+                    **asdict(report_context or ReportContext()),
                 }
                 for synced in windows
             ],
@@ -209,7 +209,7 @@ class Ledger:
         )
         if conversion_metric_id is not None:
             query = query.where(table.c.conversion_metric_id == conversion_metric_id)
-        return {start.astimezone(UTC): asked.astimezone(UTC) for start, asked in connection.execute(query)}
+        return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}
 
     def conversion_metric(self, connection: sa.Connection) -> str | None:
         """The metric that a report was last asked with; None before that."""
@@ -223,7 +223,7 @@ class Ledger:
         found: str | None = connection.execute(query).scalar_one_or_none()
         return found
 
-    def asked(self, connection: sa.Connection, windows: Sequence[Window]) -> dict[datetime, datetime]:
+    def requested(self, connection: sa.Connection, windows: Sequence[Window]) -> dict[datetime, datetime]:
         """Starts of those of these contiguous windows that are synced, each with the moment it was asked."""
         table = self.table
         query = sa.select(table.c.window_start, table.c.asked_at).where(
@@ -231,4 +231,4 @@ class Ledger:
             table.c.window_start.between(windows[0].start, windows[-1].start),
             table.c.status == "synced",
         )
-        return {start.astimezone(UTC): asked.astimezone(UTC) for start, asked in connection.execute(query)}
+        return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}

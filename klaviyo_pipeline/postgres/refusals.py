@@ -51,8 +51,8 @@ def remember_refusal(
     insert = pg.insert(_table(schema)).values(
         report=report, metric_id=metric_id, statistics=sorted(statistics), refused_at=sa.func.clock_timestamp()
     )
-    told = {name: insert.excluded[name] for name in ("statistics", "refused_at")}
-    connection.execute(insert.on_conflict_do_update(index_elements=["report", "metric_id"], set_=told))
+    row_values = {name: insert.excluded[name] for name in ("statistics", "refused_at")}
+    connection.execute(insert.on_conflict_do_update(index_elements=["report", "metric_id"], set_=row_values))
 
 
 def forget_refusals(

@@ -8,8 +8,8 @@ from typing import Self
 import dagster as dg
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.postgres.engine import clear_errors, shared_engine, warehouse_url
-from klaviyo_pipeline.settings import Account
 
 
 class Warehouse(dg.ConfigurableResource[None]):

@@ -22,8 +22,8 @@ from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 from PIL import Image
 
+from klaviyo_pipeline.reporting.formats import Form, money, rate
 from klaviyo_pipeline.reporting.panels import BARS, Panel
-from klaviyo_pipeline.reporting.writing import Form, money, rate
 
 INK, MUTED, GRID = "#1b2733", "#51606e", "#d5dbe1"
 SERIES = ("#1f5fa8", "#c2571a", "#2f7d4f", "#7a4fa3")
@@ -69,9 +69,9 @@ def svg(panel: Panel, name: str) -> str:
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=SVG_INCHES, layout="constrained")
         _draw(figure.subplots(), panel)
-        told = io.StringIO()
-        figure.savefig(told, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(told.getvalue(), panel.in_words())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(buffer.getvalue(), panel.in_words())
 
 
 def png(panels: Sequence[Panel]) -> bytes:

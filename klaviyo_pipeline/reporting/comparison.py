@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from klaviyo_pipeline.reporting.figures import Sending, added, ratio
+from klaviyo_pipeline.reporting.formats import count, money, points, rate, round_money, signed_rate
+from klaviyo_pipeline.reporting.metric_values import Sending, added, ratio
+from klaviyo_pipeline.reporting.report_tables import Row, Table
 from klaviyo_pipeline.reporting.subjects import Column
-from klaviyo_pipeline.reporting.tables import Row, Table
-from klaviyo_pipeline.reporting.writing import count, money, points, rate, round_money, signed_rate
 
-KEY_FIGURES = (
+KEY_METRICS = (
     Column("Revenue", "conversion_value", round_money),
     Column("Recipients", "recipients", count),
     Column("Delivered", "delivered", count),
@@ -24,7 +24,7 @@ KEY_FIGURES = (
 
 
 @dataclass(frozen=True)
-class KeyFigure:
+class KeyMetric:
     """A figure of the period, that of the period before, and the change; both empty where they cannot be compared."""
 
     label: str
@@ -35,19 +35,19 @@ class KeyFigure:
     """up, down or even, for the reader; not a judgement."""
 
 
-def key_figures(now: Sending, before: Sending | None) -> list[KeyFigure]:
+def key_metrics(now: Sending, before: Sending | None) -> list[KeyMetric]:
     """Every key figure; without a period before, without comparison."""
-    return [_key_figure(column, now, before) for column in KEY_FIGURES]
+    return [_key_metric(column, now, before) for column in KEY_METRICS]
 
 
 def by_source(period: str, sources: Sequence[tuple[str, Sending]]) -> Table:
     """The key figures of each source of messages, and of all together."""
-    together = ("Together", added(Sending, [figures for _, figures in sources]))
-    rows = [Row(label, [column.of(figures) for column in KEY_FIGURES]) for label, figures in [*sources, together]]
-    return Table(f"Key figures of flows and campaigns, {period}", ["From", *(c.heading for c in KEY_FIGURES)], rows)
+    together = ("Together", added(Sending, [values for _, values in sources]))
+    rows = [Row(label, [column.of(values) for column in KEY_METRICS]) for label, values in [*sources, together]]
+    return Table(f"Key figures of flows and campaigns, {period}", ["From", *(c.heading for c in KEY_METRICS)], rows)
 
 
-def _key_figure(column: Column, now: Sending, before: Sending | None) -> KeyFigure:
+def _key_metric(column: Column, now: Sending, before: Sending | None) -> KeyMetric:
     value: Decimal | None = getattr(now, column.figure)
     earlier: Decimal | None = getattr(before, column.figure) if before else None
     change, direction = "", ""
@@ -55,7 +55,7 @@ def _key_figure(column: Column, now: Sending, before: Sending | None) -> KeyFigu
         difference = value - earlier
         change = points(difference) if column.form is rate else signed_rate(ratio(difference, earlier))
         direction = _direction(change)
-    return KeyFigure(column.heading, column.of(now), column.form(earlier) if before else "", change, direction)
+    return KeyMetric(column.heading, column.of(now), column.form(earlier) if before else "", change, direction)
 
 
 def _direction(change: str) -> str:

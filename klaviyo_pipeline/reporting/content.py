@@ -8,11 +8,13 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from klaviyo_pipeline.reporting.comparison import KeyFigure, by_source, key_figures
-from klaviyo_pipeline.reporting.figures import Sending, added
+from klaviyo_pipeline.reporting.comparison import KeyMetric, by_source, key_metrics
+from klaviyo_pipeline.reporting.formats import Form, count, money, rate
+from klaviyo_pipeline.reporting.metric_values import Sending, added
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series
 from klaviyo_pipeline.reporting.period import DAY, Period, spans
 from klaviyo_pipeline.reporting.queries import AccountFacts, Coverage, Ranked, Reader
+from klaviyo_pipeline.reporting.report_tables import Row, Table, display_name, ranking
 from klaviyo_pipeline.reporting.subjects import (
     CAMPAIGNS,
     FLOWS,
@@ -23,9 +25,7 @@ from klaviyo_pipeline.reporting.subjects import (
     Plot,
     by_day_of,
 )
-from klaviyo_pipeline.reporting.tables import Row, Table, ranking, shown_name
-from klaviyo_pipeline.reporting.writing import Form, count, money, rate
-from klaviyo_pipeline.text import shortened
+from klaviyo_pipeline.reporting.text import shortened
 
 RATES_OVER_TIME = (
     Plot("Open and click rate*", LINES, {"open_rate": "opens", "click_rate": "clicks"}, rate),
@@ -35,7 +35,7 @@ RATES_OVER_TIME = (
 DAYS = 30
 """How many days a report has unless told otherwise."""
 TOP = 10
-CAMPAIGNS_SHOWN = 20
+CAMPAIGNS_LISTED = 20
 SPANS_NAMED = 6
 ERROR_LENGTH = 300
 
@@ -59,7 +59,7 @@ class Content:
     period: Period
     made_at: datetime
     notices: Sequence[str]
-    key_figures: Sequence[KeyFigure]
+    key_metrics: Sequence[KeyMetric]
     compared_with: str
     by_source: Table
     panels: Sequence[Panel]
@@ -88,7 +88,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
         period=period,
         made_at=reader.now().astimezone(zone),
         notices=list(_notices(covered)),
-        key_figures=key_figures(added(Sending, [figures for _, figures in sources]), before),
+        key_metrics=key_metrics(added(Sending, [values for _, values in sources]), before),
         compared_with=compared_with,
         by_source=by_source(str(period), sources),
         panels=_over_time(period, flows, campaigns),
@@ -135,26 +135,27 @@ def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> 
 def _notices(covered: Mapping[str, Coverage]) -> Iterator[str]:
     """What is to be known of the figures before they are read; what holds of several kinds of object, once."""
     about: dict[str, list[str]] = {}
-    for name, told in covered.items():
-        for notice in coverage_notices(told):
+    for name, described in covered.items():
+        for notice in coverage_notices(described):
             about.setdefault(notice, []).append(SUBJECTS[name].table.entity)
     for notice, entities in about.items():
         yield f"{', '.join(entities).capitalize()}: {notice}"
 
 
-def coverage_notices(told: Coverage) -> Iterator[str]:
+def coverage_notices(described: Coverage) -> Iterator[str]:
     """What is to be known of figures of these days before they are read; nothing where all are there and final."""
-    if not told.synced and not told.open:
+    if not described.synced and not described.open:
         yield "not synced for any of these days."
-    elif told.missing:
-        yield f"not synced for {named_days(told.missing)}."
-    if told.open:
-        yield f"{named_days(told.open)} not over when last asked."
-    if told.unsettled:
-        yield f"figures of {named_days(told.unsettled)} may still change."
-    if told.without_revenue:
+    elif described.missing:
+        yield f"not synced for {named_days(described.missing)}."
+    if described.open:
+        yield f"{named_days(described.open)} not over when last asked."
+    if described.unsettled:
+        yield f"figures of {named_days(described.unsettled)} may still change."
+    if described.without_revenue:
         yield (
-            f"revenue of {named_days(told.without_revenue)} is not known: Klaviyo refuses it for the conversion metric."
+            f"revenue of {named_days(described.without_revenue)} is not known: Klaviyo refuses it for the "
+            "conversion metric."
         )
 
 
@@ -187,23 +188,25 @@ def _campaigns(reader: Reader, period: Period) -> Section:
     sent = sorted(reader.by_object(CAMPAIGNS, period), key=_by_send_day)
     rows = [
         Row(
-            shown_name(one.name),
-            [one.last_day.isoformat(), *(column.of(one.figures) for column in SENDING_COLUMNS)],
+            display_name(one.name),
+            [one.last_day.isoformat(), *(column.of(one.values) for column in SENDING_COLUMNS)],
             shortened(one.id, 40),
         )
-        for one in sent[:CAMPAIGNS_SHOWN]
+        for one in sent[:CAMPAIGNS_LISTED]
     ]
-    shown = f"The latest {CAMPAIGNS_SHOWN} of {len(sent):,} campaigns" if len(sent) > CAMPAIGNS_SHOWN else "Campaigns"
+    caption = (
+        f"The latest {CAMPAIGNS_LISTED} of {len(sent):,} campaigns" if len(sent) > CAMPAIGNS_LISTED else "Campaigns"
+    )
     headings = ["Campaign", "Sent", *(column.heading for column in SENDING_COLUMNS)]
     return Section(
         "Campaigns by send day",
         "All figures of a campaign count on the day on which its send began, whenever they happened.",
-        Table(f"{shown} by send day, {period}", headings, rows),
+        Table(f"{caption} by send day, {period}", headings, rows),
     )
 
 
 def _by_send_day(one: Ranked[Sending]) -> tuple[timedelta, Decimal, str]:
-    return date.max - one.last_day, -(one.figures.conversion_value or Decimal()), one.id
+    return date.max - one.last_day, -(one.values.conversion_value or Decimal()), one.id
 
 
 def _freshness(reader: Reader, zone: ZoneInfo) -> Table:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from klaviyo_pipeline.reporting.charts import svg
 from klaviyo_pipeline.reporting.content import Content
 from klaviyo_pipeline.reporting.panels import Panel
-from klaviyo_pipeline.reporting.tables import daily
+from klaviyo_pipeline.reporting.report_tables import daily
 
 TEMPLATE = "performance.html.j2"
 

@@ -8,8 +8,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
+from klaviyo_pipeline.reporting.formats import Form
 from klaviyo_pipeline.reporting.period import Period
-from klaviyo_pipeline.reporting.writing import Form
 
 Shape = Literal["bars", "lines"]
 BARS: Shape = "bars"
@@ -41,10 +41,10 @@ class Panel:
 
     def in_words(self) -> str:
         """What a reader who does not see the chart should know: each series' range, and when."""
-        told = [text for one in self.series if (text := self._told(one))]
-        return f"{self.title} by day. {' '.join(told)}" if told else f"{self.title} by day: no figures."
+        sentences = [text for one in self.series if (text := self._sentence(one))]
+        return f"{self.title} by day. {' '.join(sentences)}" if sentences else f"{self.title} by day: no figures."
 
-    def _told(self, series: Series) -> str:
+    def _sentence(self, series: Series) -> str:
         known = [(value, day) for value, day in zip(series.values, self.days, strict=True) if value is not None]
         if not known:
             return ""

@@ -6,12 +6,12 @@ import base64
 from collections.abc import Sequence
 
 from klaviyo_pipeline.reporting.charts import png
-from klaviyo_pipeline.reporting.comparison import KeyFigure
-from klaviyo_pipeline.reporting.figures import Kind
+from klaviyo_pipeline.reporting.comparison import KeyMetric
+from klaviyo_pipeline.reporting.metric_values import Kind
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
+from klaviyo_pipeline.reporting.report_tables import Row, Table, markdown, ranking
 from klaviyo_pipeline.reporting.subjects import Subject
-from klaviyo_pipeline.reporting.tables import Row, Table, markdown, ranking
 
 TOP = 5
 RATES_NOTE = "\\* daily rates weighted by deliveries"
@@ -33,7 +33,7 @@ def chart(reader: Reader, subject: Subject[Kind], period: Period) -> str | None:
     return f"![{subject.table.entity} by day](data:image/png;base64,{base64.b64encode(png(panels)).decode()})"
 
 
-def key_figures_table(figures: Sequence[KeyFigure], period: Period) -> str:
+def key_metrics_table(values: Sequence[KeyMetric], period: Period) -> str:
     """The key figures of a report as a table."""
-    rows = [Row(one.label, [one.value, one.before, one.change]) for one in figures]
+    rows = [Row(one.label, [one.value, one.before, one.change]) for one in values]
     return markdown(Table(f"Key figures, {period}", ["", "now", "before", "change"], rows))

@@ -11,8 +11,8 @@ from typing import Any, Generic
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from klaviyo_pipeline.postgres.metrics import MetricsTable
-from klaviyo_pipeline.reporting.figures import Figures, Kind
+from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.reporting.metric_values import Kind, MetricValues
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.subjects import Subject
 
@@ -40,7 +40,7 @@ class Ranked(Generic[Kind]):
     name: str | None
     status: str | None
     last_day: date
-    figures: Kind
+    values: Kind
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Reader:
     def by_object(self, subject: Subject[Kind], period: Period) -> list[Ranked[Kind]]:
         """Every object with figures in the period, highest rank first."""
         kind, key, name, status = subject.kind, subject.table.key, subject.name_column, subject.status_column
-        told = [name, status] if status else [name]
-        table = self._table(subject.table.name, key, "date", *told, *kind.columns())
+        label_columns = [name, status] if status else [name]
+        table = self._table(subject.table.name, key, "date", *label_columns, *kind.columns())
         query = (
             sa.select(
                 table.c[key],
@@ -105,10 +105,10 @@ class Reader:
             .group_by(table.c[key])
         )
         found = [
-            Ranked(id, shown, state, day, kind(*figures))
-            for id, shown, state, day, *figures in self.connection.execute(query)
+            Ranked(id, name_shown, state, day, kind(*values))
+            for id, name_shown, state, day, *values in self.connection.execute(query)
         ]
-        return sorted(found, key=lambda one: (_descending(getattr(one.figures, subject.rank)), one.id))
+        return sorted(found, key=lambda one: (_descending(getattr(one.values, subject.rank)), one.id))
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
         """How complete these days are. A day of metrics is as complete, and as final, as the report it sums up."""
@@ -165,7 +165,7 @@ class Reader:
         return sa.table(name, *(sa.column(column) for column in columns), schema=self.schema)
 
 
-def _sum(kind: type[Figures], column: sa.ColumnClause[Any]) -> sa.ColumnElement[Any]:
+def _sum(kind: type[MetricValues], column: sa.ColumnClause[Any]) -> sa.ColumnElement[Any]:
     added_up: sa.ColumnElement[Any] = sa.func.sum(column)
     whole = sa.func.count(column) == sa.func.count()
     return sa.case((whole, added_up)) if column.name in kind.WHOLE else added_up

@@ -8,16 +8,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Generic
 
-from klaviyo_pipeline.postgres.metrics import (
-    CAMPAIGN_METRICS,
-    FLOW_METRICS,
-    FORM_METRICS,
-    SEGMENT_METRICS,
-    MetricsTable,
-)
-from klaviyo_pipeline.reporting.figures import Figures, FormUse, Kind, Membership, Sending
+from klaviyo_pipeline.catalog import CAMPAIGN_METRICS, FLOW_METRICS, FORM_METRICS, SEGMENT_METRICS, MetricsTable
+from klaviyo_pipeline.reporting.formats import Form, count, money, rate, signed_count, signed_rate
+from klaviyo_pipeline.reporting.metric_values import FormUse, Kind, Membership, MetricValues, Sending
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series, Shape
-from klaviyo_pipeline.reporting.writing import Form, count, money, rate, signed_count, signed_rate
 
 
 @dataclass(frozen=True)
@@ -28,12 +22,12 @@ class Column:
     figure: str
     form: Form
 
-    def of(self, figures: Figures) -> str:
-        value: Decimal | None = getattr(figures, self.figure)
+    def of(self, values: MetricValues) -> str:
+        value: Decimal | None = getattr(values, self.figure)
         return self.form(value)
 
 
-def by_day_of(by_day: Mapping[date, Figures], figure: str, days: Sequence[date]) -> list[Decimal | None]:
+def by_day_of(by_day: Mapping[date, MetricValues], figure: str, days: Sequence[date]) -> list[Decimal | None]:
     """One figure on each of these days; None on a day without."""
     return [getattr(by_day[day], figure) if day in by_day else None for day in days]
 
@@ -44,12 +38,12 @@ class Plot:
 
     title: str
     shape: Shape
-    figures: Mapping[str, str]
+    values: Mapping[str, str]
     form: Form
 
-    def panel(self, by_day: Mapping[date, Figures], days: Sequence[date]) -> Panel:
+    def panel(self, by_day: Mapping[date, MetricValues], days: Sequence[date]) -> Panel:
         """The panel of these days; a day without figures is a gap."""
-        series = [Series(label, by_day_of(by_day, figure, days)) for figure, label in self.figures.items()]
+        series = [Series(label, by_day_of(by_day, figure, days)) for figure, label in self.values.items()]
         return Panel(self.title, self.shape, days, series, self.form)
 
 

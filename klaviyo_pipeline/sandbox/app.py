@@ -17,11 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
-from klaviyo_pipeline.sandbox.call import Call
-from klaviyo_pipeline.sandbox.cursors import Cursors
-from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
-from klaviyo_pipeline.sandbox.errors import (
+from klaviyo_pipeline.sandbox.api_errors import (
     ApiError,
     GoneError,
     authentication_failed,
@@ -29,11 +25,15 @@ from klaviyo_pipeline.sandbox.errors import (
     no_path,
     not_authenticated,
 )
+from klaviyo_pipeline.sandbox.cursors import Cursors
+from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
 from klaviyo_pipeline.sandbox.faults import Fault, Faults
 from klaviyo_pipeline.sandbox.limits import RateLimits
 from klaviyo_pipeline.sandbox.parameters import read_query
+from klaviyo_pipeline.sandbox.request_context import Call
 from klaviyo_pipeline.sandbox.request_log import RequestLog, RequestLogEntry
 from klaviyo_pipeline.sandbox.revisions import NEWEST, OPT_OUT, SERVED, answering_revision, retirement
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.timestamps import Clock
 
 JSON_API = "application/vnd.api+json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from klaviyo_pipeline.sandbox.call import Call
+from klaviyo_pipeline.sandbox.api_errors import bad_parameter, not_found
 from klaviyo_pipeline.sandbox.campaign_kinds import CAMPAIGN_KINDS, CAMPAIGNS, MESSAGES, CampaignKind
 from klaviyo_pipeline.sandbox.campaign_resources import (
     included_resources,
@@ -13,10 +13,10 @@ from klaviyo_pipeline.sandbox.campaign_resources import (
     related_resources,
 )
 from klaviyo_pipeline.sandbox.campaign_tree import CampaignTrees, Node
-from klaviyo_pipeline.sandbox.errors import bad_parameter, not_found
-from klaviyo_pipeline.sandbox.filters import Criterion, passes, read_filter
-from klaviyo_pipeline.sandbox.listings import CURSOR, jumbled
-from klaviyo_pipeline.sandbox.paging import Place, collection_links, cut_page
+from klaviyo_pipeline.sandbox.filter_matching import Criterion, passes, read_filter
+from klaviyo_pipeline.sandbox.listing_endpoints import CURSOR, jumbled
+from klaviyo_pipeline.sandbox.pagination import Place, collection_links, cut_page
+from klaviyo_pipeline.sandbox.request_context import Call
 from klaviyo_pipeline.sandbox.timestamps import read_time
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from klaviyo_pipeline.sandbox.entities import TIME_ORDER, FilterField
+from klaviyo_pipeline.sandbox.entity_kinds import TIME_ORDER, FilterField
 
 _TIMES = FilterField("datetime", TIME_ORDER)
 
@@ -131,7 +131,7 @@ _TAG_FIELDS = ("id", "name")
 
 @dataclass(frozen=True)
 class Relation:
-    """What an object is linked to: `type` is the JSON:API type, `kind` the path of its own, None where there is none."""
+    """What an object is linked to: `type` is the JSON:API type, `kind` its path, None where it has none."""
 
     type: str
     kind: str | None

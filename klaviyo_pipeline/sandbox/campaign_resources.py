@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.call import Call
 from klaviyo_pipeline.sandbox.campaign_kinds import CAMPAIGN_KINDS, Relation
 from klaviyo_pipeline.sandbox.campaign_tree import CAMPAIGN_BLANK, OLDER_ATTRIBUTES, CampaignTrees, Node
 from klaviyo_pipeline.sandbox.documents import Related, Resource, resource, tag_resource
+from klaviyo_pipeline.sandbox.request_context import Call
 
 _TIMES = ("created_at", "updated_at")
 _DEFINED = tuple(name for name in CAMPAIGN_BLANK if name not in _TIMES)

@@ -15,7 +15,7 @@ from klaviyo_pipeline.sandbox.sandbox_objects import SandboxObject
 from klaviyo_pipeline.sandbox.timestamps import read_time
 
 if TYPE_CHECKING:
-    from klaviyo_pipeline.sandbox.account import SandboxAccount
+    from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 Attributes = Mapping[str, Any]
 
@@ -130,7 +130,7 @@ class CampaignTrees:
 
 
 def send_moments(message: Node) -> list[tuple[datetime, str]]:
-    """When a message goes out, earliest first: its send time, and those of its variations. Each also as it is written."""
+    """When a message or one of its variations goes out, earliest first; each moment also as it is written."""
     texts = [message.options.get("send_time"), *(message.options.get("send_times") or {}).values()]
     return sorted((moment, text) for text in texts if (moment := read_time(text)) is not None)
 

@@ -15,7 +15,7 @@ from klaviyo_pipeline.sandbox.sandbox_objects import Message, SandboxObject, Sta
 from klaviyo_pipeline.sandbox.timestamps import write_time
 
 if TYPE_CHECKING:
-    from klaviyo_pipeline.sandbox.account import SandboxAccount
+    from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 MESSAGE_STATUSES = {
     "Draft": "draft",
@@ -46,7 +46,7 @@ _SEND_OPTIONS: dict[str, Any] = {
     "throttling_type": "throttle-for-campaigns",
     "is_ignoring_unsubscribes": False,
 }
-_MESSAGE: dict[str, Any] = {
+MESSAGE_BLANK: dict[str, Any] = {
     "name": None,
     "status": "draft",
     "send_options": _SEND_OPTIONS,
@@ -54,7 +54,7 @@ _MESSAGE: dict[str, Any] = {
     "ab_test": None,
 }
 _AUDIENCE: dict[str, Any] = {"name": None, "included": [], "excluded": [], "priority": 1}
-_AB_TEST = {"winner_metric": "opens_unique", "winner_percentage": 50, "winner_wait_hours": 4}
+AB_TEST = {"winner_metric": "opens_unique", "winner_percentage": 50, "winner_wait_hours": 4}
 
 
 def details_of(channel: str, text: str, sender: str) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _blank(account: SandboxAccount, kind: str, values: Mapping[str, Any]) -> dic
     if kind == "campaign-audiences":
         return dict(_AUDIENCE)
     if kind == "campaign-messages":
-        return dict(_MESSAGE)
+        return dict(MESSAGE_BLANK)
     details = details_of(values.get("channel") or "email", values.get("name") or "", account.name)
     return {"name": None, "details": details}
 
@@ -241,10 +241,10 @@ class _Parts:
     def _put_message(self, group: list[Message]) -> None:
         first = group[0]
         known = self._account.objects["campaign-messages"].get(first.id)
-        definition = {**_MESSAGE, **self._sends(), **(known.attributes["definition"] if known else {})}
+        definition = {**MESSAGE_BLANK, **self._sends(), **(known.attributes["definition"] if known else {})}
         strategy = "content_variation" if len(group) > 1 else self._strategy()
         definition["name"] = first.name
-        definition["ab_test"] = _AB_TEST if len(group) > 1 else None
+        definition["ab_test"] = AB_TEST if len(group) > 1 else None
         definition["send_options"] = {**_SEND_OPTIONS, **(definition["send_options"] or {}), "send_strategy": strategy}
         parents = {"campaigns": self._campaign.id}
         if self._audience in self._account.objects["campaign-audiences"]:
@@ -255,7 +255,7 @@ class _Parts:
             self._put_variation(message, one, f"{one.id}-variation")
 
     def _put_variation(self, message: SandboxObject, written: Message, id: str) -> None:
-        details = details_of(written.channel, written.name, self._account.name) if written.shown else None
+        details = details_of(written.channel, written.name, self._account.name) if written.visible else None
         definition = {"name": written.name, "details": details}
         variation = self._put("campaign-variations", id, {"campaign-messages": message.id}, definition)
         variation.older_message = written.id

@@ -12,8 +12,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
-from klaviyo_pipeline.sandbox.errors import bad_cursor
+from klaviyo_pipeline.sandbox.api_errors import bad_cursor
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 _KEPT = 50_000
 

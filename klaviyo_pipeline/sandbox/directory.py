@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.account import MappedMetric, Metric
-from klaviyo_pipeline.sandbox.call import Call
+from klaviyo_pipeline.sandbox.api_errors import not_found
 from klaviyo_pipeline.sandbox.documents import Related, Resource, resource, tag_resource
-from klaviyo_pipeline.sandbox.entities import TEXT_SEARCH, FilterField
-from klaviyo_pipeline.sandbox.errors import not_found
-from klaviyo_pipeline.sandbox.filters import passes, read_filter
-from klaviyo_pipeline.sandbox.paging import collection_links, cut_page
+from klaviyo_pipeline.sandbox.entity_kinds import TEXT_SEARCH, FilterField
+from klaviyo_pipeline.sandbox.filter_matching import passes, read_filter
+from klaviyo_pipeline.sandbox.pagination import collection_links, cut_page
+from klaviyo_pipeline.sandbox.request_context import Call
+from klaviyo_pipeline.sandbox.sandbox_account import MappedMetric, Metric
 from klaviyo_pipeline.sandbox.timestamps import write_time
 
 CURSOR = "page[cursor]"
@@ -63,8 +63,8 @@ def _account(call: Call) -> Resource:
 
 
 def list_metrics(call: Call) -> dict[str, Any]:
-    asked = call.query.filter
-    criteria = read_filter(asked, METRIC_FILTERS, call.now) if asked is not None else []
+    requested = call.query.filter
+    criteria = read_filter(requested, METRIC_FILTERS, call.now) if requested is not None else []
     fields = {"integration.name": "integration", "integration.category": "category"}
     rows = [
         metric
@@ -115,10 +115,10 @@ def _mapped_metric(call: Call, name: str, target: MappedMetric | None) -> Resour
     if target is None:
         # A mapping that was never made is there all the same, without relationships.
         return resource(call, "mapped-metric", "mapped-metrics", name, {"updated": None}, {})
-    asked = call.query.includes
-    metric = ("metric", target.metric_id) if target.metric_id and "metric" in asked else None
+    requested = call.query.includes
+    metric = ("metric", target.metric_id) if target.metric_id and "metric" in requested else None
     custom = (
-        ("custom-metric", target.custom_metric_id) if target.custom_metric_id and "custom-metric" in asked else None
+        ("custom-metric", target.custom_metric_id) if target.custom_metric_id and "custom-metric" in requested else None
     )
     related: dict[str, Related] = {"metric": metric, "custom-metric": custom}
     return resource(call, "mapped-metric", "mapped-metrics", name, {"updated": write_time(target.updated)}, related)
@@ -148,8 +148,8 @@ def _custom_metric(call: Call, id: str, target: MappedMetric) -> Resource:
 
 
 def list_tags(call: Call) -> dict[str, Any]:
-    asked = call.query.filter
-    criteria = read_filter(asked, TAG_FILTERS, call.now) if asked is not None else []
+    requested = call.query.filter
+    criteria = read_filter(requested, TAG_FILTERS, call.now) if requested is not None else []
     rows = [
         (id, name)
         for id, name in call.account.tags.items()

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.account import SandboxObject
-from klaviyo_pipeline.sandbox.call import Call
-from klaviyo_pipeline.sandbox.entities import Entity
+from klaviyo_pipeline.sandbox.entity_kinds import Entity
 from klaviyo_pipeline.sandbox.flow_actions import actions_of
 from klaviyo_pipeline.sandbox.older_campaigns import OlderCampaign, OlderMessage
+from klaviyo_pipeline.sandbox.request_context import Call
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxObject
 
 Resource = dict[str, Any]
 # The (type, id) of one related resource, or of many.
@@ -33,13 +33,13 @@ def resource(
         relationships[name] = {"links": links}
         if target is not None:
             relationships[name] = {"data": _linkage(target), "links": links}
-    shown: Resource = {
+    visible: Resource = {
         "type": type,
         "id": id,
         "attributes": sparse(attributes, call.query.fields.get(type)),
         "links": {"self": f"{home}/"},
     }
-    return {**shown, "relationships": relationships} if relationships else shown
+    return {**visible, "relationships": relationships} if relationships else visible
 
 
 def _linkage(target: list[tuple[str, str]] | tuple[str, str]) -> Any:
@@ -69,49 +69,49 @@ def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) 
         kept[head] = inner
 
 
-Shown = SandboxObject | OlderCampaign
+Visible = SandboxObject | OlderCampaign
 
 
-def object_resource(call: Call, entity: Entity, shown: Shown, attributes: Mapping[str, Any]) -> Resource:
+def object_resource(call: Call, entity: Entity, visible: Visible, attributes: Mapping[str, Any]) -> Resource:
     """A flow, campaign, form or segment. Relationship ids are told for what the request includes, and those of a
     form's versions always."""
     related: dict[str, Related] = {
-        name: _related(shown, attributes, name) if name in call.query.includes or name == "form-versions" else None
+        name: _related(visible, attributes, name) if name in call.query.includes or name == "form-versions" else None
         for name in entity.relationships
     }
-    asked = {name: _ADDITIONAL[name](call, shown, attributes) for name in call.query.additional}
-    return resource(call, entity.type, entity.name, shown.id, {**attributes, **asked}, related)
+    requested = {name: _ADDITIONAL[name](call, visible, attributes) for name in call.query.additional}
+    return resource(call, entity.type, entity.name, visible.id, {**attributes, **requested}, related)
 
 
-def _related(shown: Shown, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+def _related(visible: Visible, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
     if name == "tags":
-        return [("tag", tag) for tag in shown.tags]
-    if isinstance(shown, OlderCampaign):
-        return [("campaign-message", message.id) for message in shown.messages]
+        return [("tag", tag) for tag in visible.tags]
+    if isinstance(visible, OlderCampaign):
+        return [("campaign-message", message.id) for message in visible.messages]
     if name == "form-versions":
-        return [("form-version", version) for version in shown.versions]
+        return [("form-version", version) for version in visible.versions]
     if name == "flow-actions":
-        return [("flow-action", id) for id in actions_of(shown.messages, attributes.get("status"), "")]
+        return [("flow-action", id) for id in actions_of(visible.messages, attributes.get("status"), "")]
     return []
 
 
-def included(call: Call, entity: Entity, rows: Sequence[tuple[Shown, Mapping[str, Any]]]) -> list[Resource]:
+def included(call: Call, entity: Entity, rows: Sequence[tuple[Visible, Mapping[str, Any]]]) -> list[Resource]:
     """What `include` asked for, each resource once, in the order of the rows."""
     found: dict[tuple[str, str], Resource] = {}
-    for shown, attributes in rows:
+    for visible, attributes in rows:
         for name in call.query.includes:
-            for item in _included(call, entity, name, shown, attributes):
+            for item in _included(call, entity, name, visible, attributes):
                 found.setdefault((item["type"], item["id"]), item)
     return list(found.values())
 
 
-def _included(call: Call, entity: Entity, name: str, shown: Shown, attributes: Mapping[str, Any]) -> list[Resource]:
+def _included(call: Call, entity: Entity, name: str, visible: Visible, attributes: Mapping[str, Any]) -> list[Resource]:
     if name == "tags":
-        return [tag_resource(call, tag) for tag in shown.tags]
-    if isinstance(shown, OlderCampaign):
-        return [older_message(call, shown, message) for message in shown.messages]
+        return [tag_resource(call, tag) for tag in visible.tags]
+    if isinstance(visible, OlderCampaign):
+        return [older_message(call, visible, message) for message in visible.messages]
     if name == "flow-actions":
-        return [_flow_action(call, shown, id, made, attributes) for id, made in _actions(call, shown, attributes)]
+        return [_flow_action(call, visible, id, made, attributes) for id, made in _actions(call, visible, attributes)]
     return []
 
 
@@ -139,9 +139,9 @@ def _actions(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> 
 def _flow_action(
     call: Call, flow: SandboxObject, id: str, definition: dict[str, Any] | None, attributes: Mapping[str, Any]
 ) -> Resource:
-    shown = {"definition": definition, "created": attributes.get("created"), "updated": attributes.get("updated")}
+    visible = {"definition": definition, "created": attributes.get("created"), "updated": attributes.get("updated")}
     related: dict[str, Related] = {"flow": ("flow", flow.id), "flow-messages": None}
-    return resource(call, "flow-action", "flow-actions", id, shown, related)
+    return resource(call, "flow-action", "flow-actions", id, visible, related)
 
 
 def form_definition() -> dict[str, Any]:
@@ -152,11 +152,11 @@ def form_definition() -> dict[str, Any]:
 def _definition(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> dict[str, Any]:
     actions = _actions(call, flow, attributes)
     entry = actions[0][0] if actions else None
-    shown = [definition for _, definition in actions if definition is not None]
-    return {"triggers": [], "profile_filter": None, "actions": shown, "entry_action_id": entry}
+    visible = [definition for _, definition in actions if definition is not None]
+    return {"triggers": [], "profile_filter": None, "actions": visible, "entry_action_id": entry}
 
 
-def _profile_count(call: Call, members: Shown, attributes: Mapping[str, Any]) -> int:
+def _profile_count(call: Call, members: Visible, attributes: Mapping[str, Any]) -> int:
     return int.from_bytes(hashlib.blake2b(members.id.encode(), digest_size=2).digest(), "big")
 
 

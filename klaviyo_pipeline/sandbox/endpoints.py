@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from klaviyo_pipeline.sandbox import directory, older_campaign_endpoints
-from klaviyo_pipeline.sandbox.call import Call
 from klaviyo_pipeline.sandbox.campaign_endpoints import (
     get_campaign_object,
     get_related,
@@ -29,13 +28,14 @@ from klaviyo_pipeline.sandbox.campaign_kinds import (
     VARIATIONS,
     CampaignKind,
 )
-from klaviyo_pipeline.sandbox.entities import ENTITIES, FLOW_FIELDS, Entity
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, FLOW_FIELDS, Entity
 from klaviyo_pipeline.sandbox.limits import DAY, Rate
-from klaviyo_pipeline.sandbox.listings import CURSOR, get_object, list_objects
+from klaviyo_pipeline.sandbox.listing_endpoints import CURSOR, get_object, list_objects
 from klaviyo_pipeline.sandbox.parameters import Parameters
+from klaviyo_pipeline.sandbox.report_endpoints import CURSOR as REPORT_CURSOR
+from klaviyo_pipeline.sandbox.report_endpoints import query_report
 from klaviyo_pipeline.sandbox.report_kinds import REPORTS, Report
-from klaviyo_pipeline.sandbox.reports import CURSOR as REPORT_CURSOR
-from klaviyo_pipeline.sandbox.reports import query_report
+from klaviyo_pipeline.sandbox.request_context import Call
 from klaviyo_pipeline.sandbox.revisions import NEWEST, OLDER
 
 Handler = Callable[[Call], dict[str, Any]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from klaviyo_pipeline.sandbox.errors import ApiError
+from klaviyo_pipeline.sandbox.api_errors import ApiError
 
 Match = Callable[[Request], bool]
 
@@ -36,8 +36,8 @@ class Fault:
     @classmethod
     def refusal(cls, *errors: ApiError) -> Fault:
         """An answer with these errors, under the status of the first."""
-        told = [error.document("fault")["errors"][0] for error in errors]
-        return cls(status=errors[0].status, body={"errors": told})
+        reported = [error.document("fault")["errors"][0] for error in errors]
+        return cls(status=errors[0].status, body={"errors": reported})
 
     @property
     def replaces(self) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.account import Message
+from klaviyo_pipeline.sandbox.sandbox_account import Message
 
 Definition = dict[str, Any]
 TESTED = ("email", "sms")
@@ -26,11 +26,11 @@ def actions_of(messages: Sequence[Message], status: str | None, sender: str) -> 
             steps.append((_id("delay", first), {"type": "time-delay", "data": wait}, True))
         sends = [_send(message, status, sender) for message in group]
         definition = sends[0] if len(sends) == 1 else _test(sends, first, status)
-        steps.append((definition["id"], definition, first.shown))
+        steps.append((definition["id"], definition, first.visible))
     ids = [*(id for id, _, _ in steps), None]
     return {
-        id: {**definition, "id": id, "links": {"next": ids[place + 1]}} if shown else None
-        for place, (id, definition, shown) in enumerate(steps)
+        id: {**definition, "id": id, "links": {"next": ids[place + 1]}} if visible else None
+        for place, (id, definition, visible) in enumerate(steps)
     }
 
 
@@ -65,8 +65,8 @@ def _status(status: str | None) -> str:
 
 
 def _email(message: Message, sender: str) -> tuple[str, Definition]:
-    shown = {"subject_line": message.name, "preview_text": f"{message.name} …", "from_email": "hello@sandbox.example"}
-    return "send-email", {**shown, "from_label": sender, "template_id": f"T{message.id}", "transactional": False}
+    visible = {"subject_line": message.name, "preview_text": f"{message.name} …", "from_email": "hello@sandbox.example"}
+    return "send-email", {**visible, "from_label": sender, "template_id": f"T{message.id}", "transactional": False}
 
 
 def _sms(message: Message, sender: str) -> tuple[str, Definition]:

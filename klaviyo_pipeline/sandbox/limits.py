@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from klaviyo_pipeline.sandbox.errors import throttled
+from klaviyo_pipeline.sandbox.api_errors import throttled
 
 DAY = 86_400
 
@@ -49,15 +49,15 @@ class Quota:
         """`ratelimit-remaining` and `-reset` speak of the burst alone; reports tell the day's besides."""
         burst, daily = self.rates[0], self.rates[-1]
         windows = ", ".join(f"{rate.requests};w={rate.seconds}" for rate in self.rates)
-        told = {
+        rate_headers = {
             "ratelimit-limit": f"{burst.requests}, {windows}",
             "ratelimit-remaining": str(self._remaining(burst)),
             "ratelimit-reset": str(self._reset(burst)),
         }
         if daily.seconds == DAY:
-            told["ratelimit-remaining-daily"] = str(self._remaining(daily))
-            told["ratelimit-reset-daily"] = str(self._reset(daily))
-        return told
+            rate_headers["ratelimit-remaining-daily"] = str(self._remaining(daily))
+            rate_headers["ratelimit-reset-daily"] = str(self._reset(daily))
+        return rate_headers
 
     def _wait(self, rate: Rate, now: float) -> float:
         if len(self.spent) < rate.requests:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from klaviyo_pipeline.sandbox.call import Call
+from klaviyo_pipeline.sandbox.api_errors import not_found
 from klaviyo_pipeline.sandbox.documents import Resource, object_resource, older_message, tag_resource
-from klaviyo_pipeline.sandbox.entities import CAMPAIGNS
-from klaviyo_pipeline.sandbox.errors import not_found
+from klaviyo_pipeline.sandbox.entity_kinds import CAMPAIGNS
 from klaviyo_pipeline.sandbox.older_campaigns import OlderCampaign, older_campaign, older_campaigns
+from klaviyo_pipeline.sandbox.request_context import Call
 
 
 def get_message(call: Call) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _collection(call: Call, data: list[Resource]) -> dict[str, Any]:
 def _with_campaign(call: Call, document: dict[str, Any], campaign: OlderCampaign) -> dict[str, Any]:
     if not call.query.includes:
         return document
-    shown = (
+    visible = (
         [object_resource(call, CAMPAIGNS, campaign, campaign.attributes)] if "campaign" in call.query.includes else []
     )
-    return {**document, "included": shown}
+    return {**document, "included": visible}

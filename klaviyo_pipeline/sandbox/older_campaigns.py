@@ -23,7 +23,7 @@ from klaviyo_pipeline.sandbox.campaign_writes import DETAIL_CHANNELS, message_st
 from klaviyo_pipeline.sandbox.sandbox_objects import SandboxObject
 
 if TYPE_CHECKING:
-    from klaviyo_pipeline.sandbox.account import SandboxAccount
+    from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 OLDER_CHANNELS = {"email": "email", "sms": "sms", "push": "mobile_push"}
 """The older revision's word for a channel of a variation. It has none for WhatsApp."""
@@ -82,8 +82,8 @@ def _view(account: SandboxAccount, trees: CampaignTrees, campaign: Node) -> Olde
             return None
         if account.older_revision_lists == "first":
             channels, variations = channels[:1], variations[:1]
-    shown = [_message(message, one) for message, one in variations if _has_word(one)]
-    return OlderCampaign(campaign.object, channels, _attributes(campaign, audiences, messages), shown)
+    visible = [_message(message, one) for message, one in variations if _has_word(one)]
+    return OlderCampaign(campaign.object, channels, _attributes(campaign, audiences, messages), visible)
 
 
 def _has_word(variation: Node) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from klaviyo_pipeline.sandbox.entities import FilterField
-from klaviyo_pipeline.sandbox.errors import bad_parameter
+from klaviyo_pipeline.sandbox.api_errors import bad_parameter
+from klaviyo_pipeline.sandbox.entity_kinds import FilterField
 
 Pairs = Sequence[tuple[str, str]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from klaviyo_pipeline.sandbox.entities import FilterField
+from klaviyo_pipeline.sandbox.entity_kinds import FilterField
 
 INTERVALS = ("daily", "hourly", "monthly", "weekly")
 SEND_CHANNELS = ("email", "sms", "push-notification", "whatsapp")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from klaviyo_pipeline.sandbox.account import Metric, SandboxAccount
-from klaviyo_pipeline.sandbox.errors import ApiError, bad_body
-from klaviyo_pipeline.sandbox.filters import Criterion, read_filter
+from klaviyo_pipeline.sandbox.api_errors import ApiError, bad_body
+from klaviyo_pipeline.sandbox.filter_matching import Criterion, read_filter
 from klaviyo_pipeline.sandbox.report_kinds import INTERVALS, Report
+from klaviyo_pipeline.sandbox.sandbox_account import Metric, SandboxAccount
 from klaviyo_pipeline.sandbox.statistics import STATISTICS
 from klaviyo_pipeline.sandbox.timeframes import Span, read_timeframe
 

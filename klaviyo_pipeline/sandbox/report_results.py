@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from klaviyo_pipeline.sandbox.account import Metric, SandboxAccount
-from klaviyo_pipeline.sandbox.figures import UNIT, Counts, FigureGroup, part_of_day
-from klaviyo_pipeline.sandbox.filters import Criterion
+from klaviyo_pipeline.sandbox.daily_counts import UNIT, CountGroup, Counts, part_of_day
+from klaviyo_pipeline.sandbox.filter_matching import Criterion
 from klaviyo_pipeline.sandbox.report_requests import ReportRequest
+from klaviyo_pipeline.sandbox.sandbox_account import Metric, SandboxAccount
 from klaviyo_pipeline.sandbox.statistics import COUNTS, RATES, UNIQUES
 from klaviyo_pipeline.sandbox.timeframes import Span
 
@@ -21,12 +21,12 @@ class ResultGroup:
     """The groups of figures that share one combination of the `group_by` values."""
 
     key: tuple[str | None, ...]
-    members: tuple[FigureGroup, ...]
+    members: tuple[CountGroup, ...]
 
 
-def result_groups(groups: Iterable[tuple[FigureGroup, list[Dimensions]]], request: ReportRequest) -> list[ResultGroup]:
+def result_groups(groups: Iterable[tuple[CountGroup, list[Dimensions]]], request: ReportRequest) -> list[ResultGroup]:
     """The groups that pass the filter, one for each combination, in the order of their values."""
-    found: dict[tuple[str | None, ...], list[FigureGroup]] = {}
+    found: dict[tuple[str | None, ...], list[CountGroup]] = {}
     for group, lines in groups:
         for line in lines:
             key = tuple(line.get(name) for name in request.group_by)
@@ -79,7 +79,7 @@ class Counter:
                 total[name] += value
         return total
 
-    def _member_counts(self, member: FigureGroup, span: Span) -> dict[str, int]:
+    def _member_counts(self, member: CountGroup, span: Span) -> dict[str, int]:
         days = [part for part in span.days() if part[0] <= self._today]
         daily: dict[str, list[int]] = {name: [] for name in COUNTS[self._kind]}
         for day, from_hour, to_hour in days:
@@ -90,7 +90,7 @@ class Counter:
             counts["total_members"] = _level(member, days[-1][0]) if days else 0
         return counts
 
-    def _converted(self, member: FigureGroup, day: date) -> Counts:
+    def _converted(self, member: CountGroup, day: date) -> Counts:
         counts = member.counts(day)
         if self._metric is None or member.is_set(day) or not counts:
             return counts
@@ -117,7 +117,7 @@ def _period_uniques(daily: list[int]) -> int:
     return max(max(daily), shrunk // UNIT * UNIT)
 
 
-def _level(member: FigureGroup, day: date) -> int:
+def _level(member: CountGroup, day: date) -> int:
     last = member.last_set(day)
     by_hand = member.set_by_hand[last].get("total_members", 0) if last is not None else None
     if by_hand is not None and (last == day or member.source is None):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
-from klaviyo_pipeline.sandbox.errors import ApiError, GoneError, bad_parameter
+from klaviyo_pipeline.sandbox.api_errors import ApiError, GoneError, bad_parameter
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 OLDER, NEWEST = date(2026, 7, 15), date(2026, 10, 15)
 SERVED = (OLDER, NEWEST)

@@ -11,14 +11,14 @@ from typing import Any
 class Message:
     """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push.
 
-    A campaign's message, or the action of a flow's, is listed without its definition unless it is `shown`.
+    A campaign's message, or the action of a flow's, is listed without its definition unless it is `visible`.
     """
 
     id: str
     channel: str
     name: str
     variation: str | None = None
-    shown: bool = True
+    visible: bool = True
 
 
 @dataclass
@@ -54,8 +54,8 @@ class SandboxObject:
 
     def at(self, now: datetime) -> dict[str, Any] | None:
         """The attributes that the API shows at `now`; None if the object does not exist yet."""
-        shown = None
+        visible = None
         for state in self.states:
             if state.since is None or state.since <= now:
-                shown = state.attributes
-        return shown
+                visible = state.attributes
+        return visible

@@ -15,10 +15,10 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
 from klaviyo_pipeline.sandbox.faults import Faults
 from klaviyo_pipeline.sandbox.request_log import RequestLog, RequestLogEntry
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.timestamps import Clock
 
 _START_SECONDS = 20.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 
-from klaviyo_pipeline.sandbox.account import MappedMetric, Metric
+from klaviyo_pipeline.sandbox.sandbox_account import MappedMetric, Metric
 
+_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 _OPENED = datetime(2023, 11, 6, 15, 4, 5, tzinfo=UTC)
 
 # Name, and what triggers it.
@@ -59,13 +61,24 @@ TAGS = {
     "5f2c1f3e-1111-4000-8000-000000000003": "Q4 🎁",
 }
 
-ODD_NAMES = (
+EDGE_CASE_NAMES = (
     "Thank you 🎉💌 naïve café — 日本語",
     "It's \"quoted\", with \\ and ' and ; -- DROP",
     "A very long name " * 60,
     "tab\tand\nnew line, and  two spaces ",
     "",
 )
+
+
+def made_id(seed: int, what: str, number: int, length: int = 6) -> str:
+    """An id that looks like Klaviyo's, always the same for the same thing."""
+    digest = hashlib.blake2b(f"{seed}:{what}:{number}".encode(), digest_size=length).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)
+
+
+def made_hex(seed: int, what: str, number: int) -> str:
+    """An id of 32 hexadecimal digits, as audiences and variations have it."""
+    return hashlib.blake2b(f"{seed}:{what}:{number}".encode(), digest_size=16).hexdigest()
 
 
 def metrics() -> dict[str, Metric]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from klaviyo_pipeline.sandbox.errors import bad_body
+from klaviyo_pipeline.sandbox.api_errors import bad_body
 
 _POINTER = "/data/attributes/timeframe"
 _WRITTEN = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d{1,6})?(?:Z|[+-]\d{2}:\d{2})?\Z", re.ASCII)

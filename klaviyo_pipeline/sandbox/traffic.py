@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from klaviyo_pipeline.sandbox.figures import UNIT, Counts, fractions
+from klaviyo_pipeline.sandbox.daily_counts import UNIT, Counts, fractions
 
 # Monday to Sunday.
 _WEEK = (1.15, 1.1, 1.0, 1.05, 1.2, 0.8, 0.7)

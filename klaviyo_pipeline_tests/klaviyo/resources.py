@@ -6,7 +6,7 @@ from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
 
 
 def flow(id: str = "F1", **attributes: object) -> dict[str, object]:
-    told: dict[str, object] = {
+    reported: dict[str, object] = {
         "name": "Welcome",
         "status": "live",
         "archived": False,
@@ -14,11 +14,11 @@ def flow(id: str = "F1", **attributes: object) -> dict[str, object]:
         "created": "2026-01-01T10:00:00+00:00",
         "updated": "2026-06-30T10:00:00+00:00",
     }
-    return {"type": "flow", "id": id, "attributes": told | attributes, "links": {"self": f"https://x/{id}"}}
+    return {"type": "flow", "id": id, "attributes": reported | attributes, "links": {"self": f"https://x/{id}"}}
 
 
 def campaign(id: str = "C1", **attributes: object) -> dict[str, object]:
-    told: dict[str, object] = {
+    reported: dict[str, object] = {
         "name": "Summer",
         "status": "Sent",
         "archived": False,
@@ -27,7 +27,7 @@ def campaign(id: str = "C1", **attributes: object) -> dict[str, object]:
         "created_at": "2026-05-01T10:00:00.5+00:00",
         "updated_at": "2026-06-01T12:00:00.000001+02:00",
     }
-    return {"type": "campaign", "id": id, "attributes": told | attributes}
+    return {"type": "campaign", "id": id, "attributes": reported | attributes}
 
 
 def page(*resources: object, next: object = None) -> dict[str, object]:
@@ -42,6 +42,6 @@ def series(results: list[Mapping[str, object]], days: list[str], next: object = 
 
 
 def result(length: int, flow_id: str = "F1", **statistics: object) -> dict[str, object]:
-    told: dict[str, object] = {name: [0.0] * length for name in FLOW_SERIES.statistics}
+    reported: dict[str, object] = {name: [0.0] * length for name in FLOW_SERIES.statistics}
     groupings = {"flow_id": flow_id, "flow_message_id": "M1", "send_channel": "email"}
-    return {"groupings": groupings, "statistics": told | statistics}
+    return {"groupings": groupings, "statistics": reported | statistics}

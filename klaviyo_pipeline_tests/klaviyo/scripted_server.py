@@ -22,7 +22,7 @@ class Scripted:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """A request as the server saw it."""
 
     method: str
@@ -44,7 +44,7 @@ class ScriptedServer:
 
     def __init__(self) -> None:
         self.script: deque[Scripted] = deque()
-        self.asked: list[Asked] = []
+        self.requested: list[Requested] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
@@ -76,7 +76,7 @@ class ScriptedServer:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                server.asked.append(Asked(self.command, self.path, headers, body))
+                server.requested.append(Requested(self.command, self.path, headers, body))
                 scripted = server.script.popleft() if server.script else Scripted(599, b"script is over")
                 self._give(scripted)
 

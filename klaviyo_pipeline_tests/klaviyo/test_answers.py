@@ -11,7 +11,7 @@ from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.klaviyo.escape import DEEP
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS
-from klaviyo_pipeline.sandbox.errors import OTHER_403S, ApiError
+from klaviyo_pipeline.sandbox.api_errors import OTHER_403S, ApiError
 
 from .conftest import API_KEY, Bench
 from .resources import flow
@@ -46,7 +46,7 @@ def test_a_permanent_error_is_raised_at_once_as_its_own_class(
 ) -> None:
     bench.server.will(refused(status, "No.", x_klaviyo_req_id="req-header"))
     error = failing(bench, kind)
-    assert len(bench.server.asked) == 1
+    assert len(bench.server.requested) == 1
     assert (error.status, error.request_id, error.endpoint) == (status, "req-header", "get_accounts")
 
 
@@ -66,14 +66,14 @@ def test_a_long_detail_does_not_push_the_remedy_out(bench: Bench) -> None:
     assert len(line) < 500
 
 
-def test_an_error_holds_nothing_that_a_terminal_or_a_table_refuses(bench: Bench) -> None:
+def test_an_error_contains_nothing_that_a_terminal_or_a_table_refuses(bench: Bench) -> None:
     bench.server.will(Scripted(401, b'{"errors": [{"detail": "odd \\ud800 \\u0000"}]}'))
     line = str(failing(bench, errors.BadKey))
     assert "odd ␛uD800 ␛u0000" in line
     line.encode()
 
 
-def test_a_bad_request_tells_detail_and_pointer(bench: Bench) -> None:
+def test_a_bad_request_reports_detail_and_pointer(bench: Bench) -> None:
     error = {"id": "r", "code": "invalid", "detail": "Bad filter.", "source": {"parameter": "filter"}}
     bench.server.will(Scripted(400, _json({"errors": [error]})))
     raised = failing(bench, errors.BadRequest)
@@ -94,7 +94,7 @@ def test_a_missing_scope_is_the_one_that_the_answer_names(bench: Bench) -> None:
 def test_a_403_that_names_no_scope_gives_klaviyo_s_own_words_and_the_request_id(bench: Bench, error: ApiError) -> None:
     bench.server.will(Scripted(403, _json(error.document("req-7"))))
     line = str(failing(bench, errors.Forbidden))
-    assert len(bench.server.asked) == 1
+    assert len(bench.server.requested) == 1
     assert line == (
         f"Klaviyo forbids this: {error.detail.rstrip('.')}. Check what the key may do and what the account's plan "
         "includes. (get_accounts, HTTP 403, Klaviyo request req-7)"
@@ -158,7 +158,7 @@ def test_what_answers_at_a_wrong_base_path_is_one_line(bench: Bench, answer: Scr
     assert str(failing(bench, KlaviyoError)) == line
 
 
-def test_an_old_path_says_that_the_revision_is_retired(bench: Bench) -> None:
+def test_an_old_path_reports_that_the_revision_is_retired(bench: Bench) -> None:
     bench.server.will(Scripted(410, b'{"message": "v1 is gone"}'))
     assert "v1 is gone" in str(failing(bench, errors.RevisionRetired))
 
@@ -208,10 +208,10 @@ def test_another_refusal_is_not_taken_for_one_of_the_conversion_metric(bench: Be
     ],
     ids=repr,
 )
-def test_passing_trouble_is_asked_again(bench: Bench, answer: Scripted) -> None:
+def test_passing_trouble_is_requested_again(bench: Bench, answer: Scripted) -> None:
     bench.server.will(answer, ok({"data": [account()]}))
     assert bench.client.account().id == "AB12CD"
-    assert len(bench.server.asked) == 2
+    assert len(bench.server.requested) == 2
 
 
 @pytest.mark.parametrize(
@@ -230,14 +230,14 @@ def test_passing_trouble_is_asked_again(bench: Bench, answer: Scripted) -> None:
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_a_success_that_is_no_document_is_asked_again_and_never_an_empty_page(bench: Bench, body: bytes) -> None:
+def test_a_success_that_is_no_document_is_requested_again_and_never_an_empty_page(bench: Bench, body: bytes) -> None:
     bench.server.will(*[Scripted(200, body)] * 5)
     assert failing(bench, errors.MalformedAnswer).status == 200
-    assert len(bench.server.asked) == 5
+    assert len(bench.server.requested) == 5
 
 
 @pytest.mark.parametrize("figure", ["1e999", "-1e999", "9" * 5_000], ids=["1e999", "-1e999", "5,000 digits"])
-def test_a_number_that_no_type_holds_stays_as_its_text_and_costs_no_page(bench: Bench, figure: str) -> None:
+def test_a_number_that_no_type_contains_stays_as_its_text_and_costs_no_page(bench: Bench, figure: str) -> None:
     body = f'{{"data": [{{"type": "flow", "id": "ODD", "attributes": {{"odd": {figure}}}}}]}}'
     bench.server.will(Scripted(200, body.encode()))
     [page] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOW)[0])
@@ -293,22 +293,22 @@ def test_a_success_without_a_body_of_its_own_is_malformed(bench: Bench) -> None:
 def test_the_edge_s_block_is_unavailable_after_all_attempts(bench: Bench) -> None:
     bench.server.will(*[html(403)] * 5)
     assert "edge" in str(failing(bench, errors.Unavailable))
-    assert len(bench.server.asked) == 5
+    assert len(bench.server.requested) == 5
 
 
 def test_the_key_is_in_no_exception_log_or_representation(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     echo = f"The key {API_KEY} is wrong."
     bench.server.will(refused(401, echo), html(302, location="/api/x"), refused(400, echo))
-    shown = [repr(bench.client), repr(bench.client.__dict__)]
+    output = [repr(bench.client), repr(bench.client.__dict__)]
     for _ in range(3):
         with pytest.raises(KlaviyoError) as raised:
             bench.client.account()
-        shown += traceback.format_exception(raised.value)
-        shown += [repr(raised.value), str(raised.value.__dict__)]
-    shown += [record.getMessage() for record in caplog.records] + [repr(bench.records)]
-    assert all(API_KEY in asked.headers["authorization"] for asked in bench.server.asked)
-    assert API_KEY not in "\n".join(shown)
+        output += traceback.format_exception(raised.value)
+        output += [repr(raised.value), str(raised.value.__dict__)]
+    output += [record.getMessage() for record in caplog.records] + [repr(bench.records)]
+    assert all(API_KEY in requested.headers["authorization"] for requested in bench.server.requested)
+    assert API_KEY not in "\n".join(output)
     assert caplog.records
 
 
@@ -326,11 +326,11 @@ def test_the_account_is_read_from_its_resource(bench: Bench) -> None:
     assert (read.id, read.timezone, read.currency) == ("AB12CD", "Europe/Berlin", "EUR")
     assert (read.organization, read.test_account) == ("Shop", False)
     assert bench.client.retirement_date == "2028-07-15"
-    asked = bench.server.asked[0]
-    assert (asked.method, asked.path) == ("GET", "/api/accounts")
-    assert asked.headers["authorization"] == f"Klaviyo-API-Key {API_KEY}"
-    assert asked.headers["revision"] == "2026-07-15"
-    assert asked.headers["accept"] == "application/vnd.api+json"
+    requested = bench.server.requested[0]
+    assert (requested.method, requested.path) == ("GET", "/api/accounts")
+    assert requested.headers["authorization"] == f"Klaviyo-API-Key {API_KEY}"
+    assert requested.headers["revision"] == "2026-07-15"
+    assert requested.headers["accept"] == "application/vnd.api+json"
 
 
 @pytest.mark.parametrize("data", [[], [{"id": "A"}], [flow()]])

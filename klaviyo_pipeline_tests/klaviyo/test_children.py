@@ -19,8 +19,8 @@ SEND = {"id": "A1", "type": "send-email", "data": {"status": "live", "message": 
 
 
 def action(id: str, definition: object, **attributes: object) -> dict[str, Any]:
-    told = {"definition": definition, "created": "2026-01-01T10:00:00+00:00", "updated": None}
-    return {"type": "flow-action", "id": id, "attributes": told | attributes}
+    reported = {"definition": definition, "created": "2026-01-01T10:00:00+00:00", "updated": None}
+    return {"type": "flow-action", "id": id, "attributes": reported | attributes}
 
 
 def message(id: str, definition: object, **attributes: object) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def test_an_action_without_a_message_is_known_to_have_none(definition: dict[str,
     assert record.children["flow_actions"].records[0].children["flow_messages"].ids == ()
 
 
-def test_an_action_without_a_definition_tells_nothing_of_its_messages() -> None:
+def test_an_action_without_a_definition_reports_nothing_of_its_messages() -> None:
     record = flow_with(action("A1", None))
     [read] = record.children["flow_actions"].records
     assert (read.values["action_type"], read.values["definition"], read.children) == (None, None, {})
@@ -164,7 +164,7 @@ def test_what_a_child_lacks_is_null_and_no_problem(attributes: dict[str, object]
         ({"content": {"subject": 17}}, "definition.content.subject"),
     ],
 )
-def test_what_cannot_be_read_of_a_child_is_null_and_told_and_kept_raw(definition: object, path: str) -> None:
+def test_what_cannot_be_read_of_a_child_is_null_and_reported_and_kept_raw(definition: object, path: str) -> None:
     record = campaign_with(message("M1", definition), message("M2", {"channel": "sms"}))
     odd, fine = record.children["campaign_messages"].records
     assert odd.values["subject"] is None
@@ -175,7 +175,7 @@ def test_what_cannot_be_read_of_a_child_is_null_and_told_and_kept_raw(definition
     assert fine.values["channel"] == "sms"
 
 
-def test_a_child_that_is_no_resource_is_told_and_named_all_the_same() -> None:
+def test_a_child_that_is_no_resource_is_reported_and_named_all_the_same() -> None:
     resource = naming(campaign("C1"), "campaign-messages", "M1")
     odd = {"type": "campaign-message", "id": "M1", "attributes": None}
     record = CAMPAIGNS.record(resource, "email", included_of({"included": [odd, None, {"id": "M1"}, {"type": "x"}]}))
@@ -190,7 +190,7 @@ def test_a_child_that_did_not_come_along_is_named_alone() -> None:
 
 
 @pytest.mark.parametrize("relationships", [None, {}, {"flow-actions": {"links": {}}}, {"flow-actions": {"data": None}}])
-def test_a_flow_that_does_not_tell_its_actions_has_no_word_on_them(relationships: object) -> None:
+def test_a_flow_that_does_not_contain_its_actions_has_no_word_on_them(relationships: object) -> None:
     assert FLOWS.record(flow("F1") | {"relationships": relationships}, None, {}).children == {}
 
 
@@ -204,18 +204,18 @@ def test_only_what_a_parent_names_is_its_child() -> None:
 def test_refused_characters_of_children_are_escaped_and_counted_with_their_parent() -> None:
     sending = {"type": "send-email", "data": {"message": {"id": "M\0", "name": "a\ud800"}}}
     record = flow_with(action("A\0", sending))
-    shown = record.children["flow_actions"]
-    assert (shown.ids, shown.records[0].values["id"]) == (("A␛u0000",), "A␛u0000")
-    [sent] = shown.records[0].children["flow_messages"].records
+    output = record.children["flow_actions"]
+    assert (output.ids, output.records[0].values["id"]) == (("A␛u0000",), "A␛u0000")
+    [sent] = output.records[0].children["flow_messages"].records
     assert (sent.id, sent.values["action_id"], sent.values["name"]) == ("M␛u0000", "A␛u0000", "a␛uD800")
     assert record.escapes > 0
 
 
-def test_a_page_brings_the_children_of_each_of_its_objects(bench: Bench) -> None:
+def test_a_page_contains_the_children_of_each_of_its_objects(bench: Bench) -> None:
     first, second = naming(flow("F1"), "flow-actions", "A1"), naming(flow("F2"), "flow-actions", "A2")
     bench.server.will(ok(page(first, second) | {"included": [action("A2", SEND), action("A1", None)]}))
-    [shown] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOON)[0])
-    found = {record.id: record.children["flow_actions"] for record in shown.records}
+    [output] = bench.client.pages(FLOWS, FLOWS.queries(None, None, NOON)[0])
+    found = {record.id: record.children["flow_actions"] for record in output.records}
     assert {id: [child.values["flow_id"] for child in children.records] for id, children in found.items()} == {
         "F1": ["F1"],
         "F2": ["F2"],
@@ -227,4 +227,4 @@ def test_the_tags_are_listed_over_all_pages(bench: Bench) -> None:
     bench.server.will(ok(page(tags[0], next=f"{bench.server.url}/api/tags?c=2")), ok(page(tags[1])))
     pages = list(bench.client.pages(TAGS, TAGS.queries(None, None, NOON)[0]))
     assert [record.values["name"] for one in pages for record in one.records] == ["tag T1", "tag T2"]
-    assert bench.server.asked[0].query == {"sort": "id", "page[size]": "50"}
+    assert bench.server.requested[0].query == {"sort": "id", "page[size]": "50"}

@@ -21,7 +21,7 @@ def metric(id: str, name: str, source: str | None = None, category: object = Non
 def test_a_named_metric_is_taken_without_asking(bench: Bench) -> None:
     found = find_conversion_metric(bench.client, "XYZ")
     assert (found.id, found.how) == ("XYZ", "set by KLAVIYO_CONVERSION_METRIC_ID")
-    assert bench.server.asked == []
+    assert bench.server.requested == []
 
 
 def test_the_mapped_revenue_metric_comes_first(bench: Bench) -> None:
@@ -65,7 +65,7 @@ def test_of_equal_shops_the_lowest_id_is_taken_every_time(bench: Bench) -> None:
     assert [find_conversion_metric(bench.client, None).id for _ in range(2)] == ["S1", "S1"]
 
 
-def test_an_account_without_either_has_reports_without_conversions_and_says_so(bench: Bench) -> None:
+def test_an_account_without_either_has_reports_without_conversions_and_reports_so(bench: Bench) -> None:
     bench.server.will(UNMAPPED, ok(page(metric("A", "Opened Email"))))
     found = find_conversion_metric(bench.client, None)
     assert (found.id, found.counts) == ("A", False)
@@ -78,7 +78,7 @@ def test_metrics_that_are_passed_over_leave_the_choice_to_the_next(bench: Bench)
     assert find_conversion_metric(bench.client, None, frozenset({"S1"})).id == "S2"
 
 
-def test_an_account_without_any_metric_says_what_to_set(bench: Bench) -> None:
+def test_an_account_without_any_metric_reports_what_to_set(bench: Bench) -> None:
     bench.server.will(UNMAPPED, ok(page()))
     with pytest.raises(NoConversionMetric, match="KLAVIYO_CONVERSION_METRIC_ID"):
         find_conversion_metric(bench.client, None)

@@ -46,7 +46,7 @@ def test_a_page_is_read_as_the_standard_parser_reads_it(data: list[Any], indent:
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1E+400", "[1e400]"])
-def test_a_number_that_no_float_holds_stays_as_its_text(number: str) -> None:
+def test_a_number_that_no_float_contains_stays_as_its_text(number: str) -> None:
     document = read_document(answered(f'{{"data": [{number}]}}'), list, exact=False)
     assert json.dumps(document.body).count(number.strip("[]")) == 1
 
@@ -56,7 +56,7 @@ def test_a_whole_number_is_never_rounded(number: int) -> None:
     assert read_document(answered(f'{{"data": [{number}]}}'), list, exact=False).body == {"data": [number]}
 
 
-def test_figures_of_a_report_are_read_digit_for_digit() -> None:
+def test_values_of_a_report_are_read_digit_for_digit() -> None:
     document = read_document(answered('{"data": [0.10, 1234567890.12345678901]}'), list, exact=True)
     assert repr(document.body) == repr({"data": [Decimal("0.10"), Decimal("1234567890.12345678901")]})
 
@@ -77,7 +77,7 @@ def test_figures_of_a_report_are_read_digit_for_digit() -> None:
         ('"plain"', True),
     ],
 )
-def test_a_page_is_walked_for_escapes_only_if_it_holds_what_needs_one(text: str, clean: bool) -> None:
+def test_a_page_is_walked_for_escapes_only_if_it_contains_what_needs_one(text: str, clean: bool) -> None:
     document = read_document(answered(f'{{"data": [{text}]}}'), list, exact=False)
     assert document.clean is clean
     assert document.body == {"data": [json.loads(text)]}
@@ -97,7 +97,7 @@ def test_a_depth_at_the_bound_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("before", ['"', "\\", '\\"', '"\\', "[", "]", '["'])
-def test_depth_behind_a_string_is_counted_whatever_the_string_holds(before: str) -> None:
+def test_depth_behind_a_string_is_counted_whatever_the_string_contains(before: str) -> None:
     text = json.dumps([before, [[before]]])
     assert cut_at(text, 3) is text
     assert json.loads(cut_at(text, 2)) == [before, [f"␛json:[{json.dumps(before)}]"]]

@@ -13,7 +13,7 @@ from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.tags import TAGS
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.support import empty_shop, key_of, put
 
@@ -81,7 +81,7 @@ def test_a_cursor_without_an_id_loses_no_object_of_its_second_and_repeats_none(
 
 
 @pytest.mark.parametrize("repeats", [False, True], ids=["left out", "repeated"])
-def test_more_forms_of_a_second_than_a_page_has_are_told_apart_by_their_other_time(
+def test_more_forms_of_a_second_than_a_page_has_are_distinguished_by_their_other_time(
     repeats: bool, shop: SandboxAccount, read: Read
 ) -> None:
     shop.repeats_ties = repeats
@@ -98,12 +98,12 @@ def test_more_forms_than_a_page_has_with_the_same_times_are_an_error(shop: Sandb
         read(FORMS, WINDOW)
 
 
-def test_more_forms_than_a_page_has_with_the_same_times_are_read_where_cursors_tell_them_apart(
+def test_more_forms_than_a_page_has_with_the_same_times_are_read_where_cursors_report_them_apart(
     shop: SandboxAccount, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.cursors_without_id = frozenset()
     # Cursors that hold nothing that could be read.
-    monkeypatch.setattr("klaviyo_pipeline.sandbox.listings._cursor_text", lambda *_: None)
+    monkeypatch.setattr("klaviyo_pipeline.sandbox.listing_endpoints._cursor_text", lambda *_: None)
     for number in range(250):
         put(shop, "forms", f"o{number:03}", START, created_at=START)
     assert set(read(FORMS, WINDOW)) == {f"o{number:03}" for number in range(250)}

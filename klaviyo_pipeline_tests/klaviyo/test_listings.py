@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
 
 from .fakes import NOON
@@ -23,7 +23,7 @@ def bounds(start: datetime, end: datetime) -> str | None:
     return only
 
 
-def test_flows_are_asked_for_current_and_archived_with_an_overlap() -> None:
+def test_flows_are_requested_current_and_archived_with_an_overlap() -> None:
     window = "greater-or-equal(updated,2026-05-31T23:59:58Z),less-than(updated,2026-06-02T00:00:02Z)"
     assert filters(FLOWS, START, END) == [
         f"and(equals(archived,false),{window})",
@@ -31,7 +31,7 @@ def test_flows_are_asked_for_current_and_archived_with_an_overlap() -> None:
     ]
 
 
-def test_campaigns_are_asked_for_by_channel_and_archived() -> None:
+def test_campaigns_are_requested_by_channel_and_archived() -> None:
     assert filters(CAMPAIGNS, None, None) == [
         f"and(equals(messages.channel,'{channel}'),equals(archived,{archived}))"
         for channel in ("email", "sms", "mobile_push")
@@ -48,7 +48,7 @@ def test_a_census_without_fixed_conditions_has_no_filter(listing: Listing) -> No
     assert filters(listing, None, None) == [None]
 
 
-@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+@pytest.mark.parametrize("listing", ENTITIES.values(), ids=ENTITIES)
 def test_every_query_names_an_order_that_stands_still_and_a_page_size_and_never_fields(listing: Listing) -> None:
     for query in listing.queries(START, END, NOON):
         params = dict(query.params)
@@ -78,8 +78,8 @@ def test_one_side_of_a_window_may_be_open() -> None:
 
 def test_bounds_of_another_zone_are_sent_as_utc() -> None:
     berlin = timezone(timedelta(hours=2))
-    asked = bounds(datetime(2026, 6, 1, tzinfo=berlin), datetime(2026, 6, 2, tzinfo=berlin))
-    assert "greater-or-equal(updated_at,2026-05-31T21:59:58Z)" in str(asked)
+    requested = bounds(datetime(2026, 6, 1, tzinfo=berlin), datetime(2026, 6, 2, tzinfo=berlin))
+    assert "greater-or-equal(updated_at,2026-05-31T21:59:58Z)" in str(requested)
 
 
 @pytest.mark.parametrize("end", [START, START - timedelta(days=1)])
@@ -89,7 +89,7 @@ def test_an_empty_window_is_refused(end: datetime) -> None:
 
 
 def test_the_columns_are_those_of_the_tables() -> None:
-    names = {entity: [column.name for column in listing.columns] for entity, listing in LISTINGS.items()}
+    names = {entity: [column.name for column in listing.columns] for entity, listing in ENTITIES.items()}
     times = ["created_at", "updated_at", "raw"]
     assert names == {
         "flows": ["id", "name", "status", "archived", "trigger_type", *times],

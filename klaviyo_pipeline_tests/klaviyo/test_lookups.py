@@ -24,20 +24,23 @@ def test_an_object_is_found_by_its_id(bench: Bench) -> None:
     assert lookup.record is not None
     assert lookup.record.values["name"] == "Welcome"
     assert lookup.observed_at == NOON
-    assert (bench.server.asked[0].path, bench.server.asked[0].query) == ("/api/flows/F1", {"include": "flow-actions"})
+    assert (bench.server.requested[0].path, bench.server.requested[0].query) == (
+        "/api/flows/F1",
+        {"include": "flow-actions"},
+    )
 
 
 def test_an_id_is_quoted_into_the_path(bench: Bench) -> None:
     bench.server.will(ok({"data": flow("a/b?c d")}))
     bench.client.get(FLOWS, "a/b?c d")
-    assert bench.server.asked[0].path == "/api/flows/a%2Fb%3Fc%20d"
+    assert bench.server.requested[0].path == "/api/flows/a%2Fb%3Fc%20d"
 
 
 @pytest.mark.parametrize("id", ["", ".", ".."])
 def test_what_would_change_the_path_is_no_id(bench: Bench, id: str) -> None:
     with pytest.raises(ValueError, match="no id of a flow"):
         bench.client.get(FLOWS, id)
-    assert bench.server.asked == []
+    assert bench.server.requested == []
 
 
 def test_klaviyo_s_not_found_is_an_absence(bench: Bench) -> None:
@@ -96,7 +99,7 @@ def test_a_campaign_s_channel_is_read_from_its_messages(bench: Bench, included: 
     record = bench.client.get(CAMPAIGNS, "C1").record
     assert record is not None
     assert record.values["channel"] == channel
-    assert bench.server.asked[0].query == {"include": "campaign-messages"}
+    assert bench.server.requested[0].query == {"include": "campaign-messages"}
 
 
 def test_an_object_is_the_same_record_by_id_as_in_a_listing(bench: Bench) -> None:
@@ -128,7 +131,7 @@ def test_a_forms_version_ids_are_in_raw_however_it_was_fetched(bench: Bench) -> 
         "attributes": {"name": "Pop-up"},
         "relationships": {"form-versions": ["6", "7"]},
     }
-    assert all("include" not in asked.query for asked in bench.server.asked)
+    assert all("include" not in requested.query for requested in bench.server.requested)
 
 
 def test_metrics_are_listed_over_all_pages(bench: Bench) -> None:
@@ -145,7 +148,7 @@ def test_metrics_are_listed_over_all_pages(bench: Bench) -> None:
         "eCommerce",
     )
     assert (second.id, second.name, second.integration) == ("B", None, None)
-    assert bench.server.asked[0].target == "/api/metrics"
+    assert bench.server.requested[0].target == "/api/metrics"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_a_mapped_metric_is_the_metric_it_stands_for(
     data = {"type": "mapped-metric", "id": "revenue", "attributes": {}, "relationships": relationships}
     bench.server.will(ok({"data": data, "included": included}))
     assert bench.client.mapped_metric() == found
-    assert bench.server.asked[0].target == "/api/mapped-metrics/revenue?include=metric"
+    assert bench.server.requested[0].target == "/api/mapped-metrics/revenue?include=metric"
 
 
 def test_a_metric_that_is_not_mapped_is_none(bench: Bench) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
-from klaviyo_pipeline.klaviyo.entities import LISTINGS
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, MINUTE, SECOND, Endpoint
-from klaviyo_pipeline.klaviyo.reports import REPORTS, Report, SeriesReport, body
+from klaviyo_pipeline.klaviyo.reports import API_REPORTS, Report, SeriesReport, body
 from klaviyo_pipeline.klaviyo.tags import TAGGED, TAGS
 
 from .fakes import NOON
@@ -39,7 +39,7 @@ def operation(described: dict[str, Any], name: str) -> tuple[str, dict[str, Any]
 
 
 def parameter(one: dict[str, Any], name: str) -> dict[str, Any]:
-    return dict(next(told["schema"] for told in one["parameters"] if told["name"] == name))
+    return dict(next(reported["schema"] for reported in one["parameters"] if reported["name"] == name))
 
 
 def resolved(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def test_rates_and_scopes_are_the_published_ones(described: dict[str, Any], endp
     assert list(endpoint.scopes) == one["x-klaviyo-scopes"]
 
 
-@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
+@pytest.mark.parametrize("listing", [*ENTITIES.values(), TAGS], ids=[*ENTITIES, "tags"])
 def test_listings_stand_at_their_paths_with_the_largest_page(described: dict[str, Any], listing: Listing) -> None:
     path, one = operation(described, listing.list_endpoint.name)
     assert path == listing.path
@@ -83,18 +83,18 @@ def test_listings_stand_at_their_paths_with_the_largest_page(described: dict[str
     assert orders <= set(parameter(one, "sort")["enum"])
 
 
-@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+@pytest.mark.parametrize("listing", ENTITIES.values(), ids=ENTITIES)
 def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     window = (datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 2, tzinfo=UTC))
     for query in listing.queries(*window, NOON) + listing.queries(None, None, NOON):
         for operator, field, value in CONDITION.findall(dict(query.params).get("filter", "")):
-            told = one["x-klaviyo-filters"][field]
-            assert operator in told["operators"]["single"]
-            assert value.strip("'") in told["value"].get("enum", [value.strip("'")])
+            reported = one["x-klaviyo-filters"][field]
+            assert operator in reported["operators"]["single"]
+            assert value.strip("'") in reported["value"].get("enum", [value.strip("'")])
 
 
-@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
+@pytest.mark.parametrize("listing", [*ENTITIES.values(), TAGS], ids=[*ENTITIES, "tags"])
 def test_every_column_reads_an_attribute_that_is_described(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     fields = parameter(one, f"fields[{listing.resource_type}]")["items"]["enum"]
@@ -102,7 +102,7 @@ def test_every_column_reads_an_attribute_that_is_described(described: dict[str, 
 
 
 @pytest.mark.parametrize(
-    "listing", [one for one in (*LISTINGS.values(), *TAGGED.values()) if one.include], ids=lambda one: str(one.include)
+    "listing", [one for one in (*ENTITIES.values(), *TAGGED.values()) if one.include], ids=lambda one: str(one.include)
 )
 def test_listings_and_lookups_include_what_can_be_included(described: dict[str, Any], listing: Listing) -> None:
     for endpoint in (listing.list_endpoint, listing.get_endpoint):
@@ -134,18 +134,18 @@ def _heads(field: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
-@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
-def test_a_report_asks_for_every_statistic_there_is(described: dict[str, Any], report: Report) -> None:
-    told = report_attributes(described, report)["properties"]
-    assert sorted(report.statistics) == sorted(names_of(described, told["statistics"]))
+@pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
+def test_a_report_requests_every_statistic_there_is(described: dict[str, Any], report: Report) -> None:
+    reported = report_attributes(described, report)["properties"]
+    assert sorted(report.statistics) == sorted(names_of(described, reported["statistics"]))
 
 
-@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+@pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
 def test_a_report_s_request_is_the_described_one(described: dict[str, Any], report: Report) -> None:
     schema = report_attributes(described, report)
-    asked = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]
-    assert isinstance(asked, dict)
-    assert set(schema["required"]) <= set(asked["attributes"]) <= set(schema["properties"])
+    requested = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]
+    assert isinstance(requested, dict)
+    assert set(schema["required"]) <= set(requested["attributes"]) <= set(schema["properties"])
     assert operation(described, report.endpoint.name)[0] == report.path
     if report.group_by:
         assert set(report.group_by) <= set(names_of(described, schema["properties"]["group_by"]))

@@ -53,7 +53,7 @@ def test_a_url_that_would_expose_the_key_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "  ", "pk_a\nb", "pk_ключ"])
-def test_what_can_be_no_key_is_refused_without_being_shown(key: str) -> None:
+def test_what_can_be_no_key_is_refused_without_being_visible(key: str) -> None:
     with pytest.raises(errors.BadKey, match="KLAVIYO_API_KEY") as raised:
         client_of("https://a.klaviyo.com", key)
     assert "pk_" not in repr(raised.value)
@@ -63,7 +63,7 @@ def test_white_space_around_the_key_is_no_part_of_it(server: ScriptedServer) -> 
     server.will(ok({"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]}))
     with client_of(server.url, f" {API_KEY}\n") as client:
         client.account()
-    assert server.asked[0].headers["authorization"] == f"Klaviyo-API-Key {API_KEY}"
+    assert server.requested[0].headers["authorization"] == f"Klaviyo-API-Key {API_KEY}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -72,8 +72,8 @@ def test_a_redirect_is_an_error_and_the_other_host_never_sees_the_key(bench: Ben
         bench.server.will(html(status, location=f"{other.url}/api/accounts"))
         with pytest.raises(errors.MalformedAnswer, match="redirect"):
             bench.client.account()
-        assert other.asked == []
-    assert len(bench.server.asked) == 1
+        assert other.requested == []
+    assert len(bench.server.requested) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_a_redirect_is_an_error_and_the_other_host_never_sees_the_key(bench: Ben
 def test_a_next_link_elsewhere_is_malformed_and_not_followed(bench: Bench, link: object) -> None:
     with ScriptedServer() as other:
         port = httpx.URL(bench.server.url).port
-        told = link.format(other=other.url, port=port) if isinstance(link, str) else link
-        bench.server.will(ok(page(next=told), x_klaviyo_req_id="r1"))
-        chain = FORMS.queries(None, None, NOON)[0]
+        reported = link.format(other=other.url, port=port) if isinstance(link, str) else link
+        bench.server.will(ok(page(next=reported), x_klaviyo_req_id="r1"))
+        query = FORMS.queries(None, None, NOON)[0]
         with pytest.raises(errors.MalformedAnswer) as raised:
-            list(bench.client.pages(FORMS, chain))
-        assert other.asked == []
-    assert len(bench.server.asked) == 1
+            list(bench.client.pages(FORMS, query))
+        assert other.requested == []
+    assert len(bench.server.requested) == 1
     assert raised.value.request_id == "r1"
 
 
@@ -112,4 +112,4 @@ def test_a_proxy_of_the_environment_never_sees_an_unencrypted_request(
         server.will(ok({"data": [{"type": "account", "id": "A", "attributes": {"timezone": "UTC"}}]}))
         with client_of(server.url) as client:
             client.account()
-        assert proxy.asked == []
+        assert proxy.requested == []

@@ -36,15 +36,15 @@ def seconds_of(pacer: LocalPacer, count: int) -> list[float]:
     return [round((slot.at - NOON).total_seconds(), 3) for slot in slots]
 
 
-def test_a_burst_is_free_and_then_the_padded_second_holds(clock: Clock) -> None:
+def test_a_burst_is_free_and_then_the_padded_second_contains(clock: Clock) -> None:
     assert seconds_of(LocalPacer(clock=clock), 7) == [0, 0, 0, 1.05, 1.05, 1.05, 2.1]
 
 
-def test_the_padded_minute_holds_beside_the_second(clock: Clock) -> None:
+def test_the_padded_minute_contains_beside_the_second(clock: Clock) -> None:
     assert seconds_of(LocalPacer(clock=clock), 61)[60] == 60.5
 
 
-def test_a_slot_says_how_long_to_wait_from_now(clock: Clock) -> None:
+def test_a_slot_reports_how_long_to_wait_from_now(clock: Clock) -> None:
     pacer = LocalPacer(clock=clock)
     for _ in range(3):
         assert pacer.reserve(GET_FLOWS).wait < 0.001
@@ -54,7 +54,7 @@ def test_a_slot_says_how_long_to_wait_from_now(clock: Clock) -> None:
 
 @given(gaps=st.lists(st.floats(0, 30), min_size=1, max_size=150), scale=st.sampled_from([0.5, 1.0, 3.0]))
 @settings(max_examples=40, derandomize=True, deadline=None)
-def test_no_span_ever_holds_more_slots_than_its_rate(gaps: list[float], scale: float) -> None:
+def test_no_span_ever_contains_more_slots_than_its_rate(gaps: list[float], scale: float) -> None:
     clock = Clock()
     pacer = LocalPacer(scale=scale, clock=clock, longest_wait=1e9)
     slots = []
@@ -109,7 +109,7 @@ def test_pacing_that_is_switched_off_still_keeps_blocks_and_order(clock: Clock) 
     assert pacer.reserve(QUERY_FLOW_SERIES).at == NOON + timedelta(seconds=30)
 
 
-def test_a_block_holds_for_its_endpoint_and_a_shorter_one_does_not_end_it(clock: Clock) -> None:
+def test_a_block_contains_for_its_endpoint_and_a_shorter_one_does_not_end_it(clock: Clock) -> None:
     pacer = LocalPacer(clock=clock)
     pacer.block(GET_FLOWS, 50)
     pacer.block(GET_FLOWS, 5)

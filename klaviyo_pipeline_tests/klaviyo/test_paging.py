@@ -41,7 +41,7 @@ def test_a_listing_follows_its_links_to_the_end(bench: Bench) -> None:
     pages = read(bench)
     assert ids(pages) == [["F1", "F2"], [], ["F3"]]
     assert [one.observed_at for one in pages] == [NOON + timedelta(seconds=at) for at in range(3)]
-    first, second, _ = bench.server.asked
+    first, second, _ = bench.server.requested
     assert first.query == {
         "filter": "equals(archived,false)",
         "sort": "id",
@@ -62,11 +62,11 @@ def test_an_empty_listing_is_one_page_without_records(bench: Bench) -> None:
     assert ids(read(bench)) == [[]]
 
 
-def test_a_page_is_asked_for_only_when_it_is_wanted(bench: Bench) -> None:
+def test_a_page_is_requested_only_when_it_is_wanted(bench: Bench) -> None:
     bench.server.will(ok(page(flow("F1"), next=link(bench, "b"))), ok(page()))
     pages = bench.client.pages(FLOWS, QUERY)
     next(pages)
-    assert len(bench.server.asked) == 1
+    assert len(bench.server.requested) == 1
 
 
 def test_a_listing_without_links_ends(bench: Bench) -> None:
@@ -74,7 +74,7 @@ def test_a_listing_without_links_ends(bench: Bench) -> None:
     assert ids(read(bench)) == [["F1"]]
 
 
-def test_a_retried_page_tells_its_requests_and_the_time_of_the_good_one(bench: Bench) -> None:
+def test_a_retried_page_reports_its_requests_and_the_time_of_the_good_one(bench: Bench) -> None:
     bench.server.will(refused(503), ok(page(flow("F1"))))
     (only,) = read(bench)
     assert (only.requests, only.observed_at) == (2, NOON + timedelta(seconds=1))
@@ -90,7 +90,7 @@ def test_an_expired_cursor_starts_the_listing_again_without_loss(bench: Bench) -
     pages = read(bench)
     assert ids(pages) == [["F1"], ["F1"], ["F2"]]
     assert [one.restarted for one in pages] == [False, True, True]
-    assert bench.server.asked[2].target == bench.server.asked[0].target
+    assert bench.server.requested[2].target == bench.server.requested[0].target
     assert [one.requests for one in pages] == [1, 2, 1]
 
 
@@ -99,7 +99,7 @@ def test_a_cursor_that_expires_a_third_time_is_an_error(bench: Bench) -> None:
     bench.server.will(*[first, EXPIRED] * 3)
     with pytest.raises(errors.CursorExpired):
         read(bench)
-    assert len(bench.server.asked) == 6
+    assert len(bench.server.requested) == 6
 
 
 def test_a_first_page_that_complains_of_its_cursor_is_an_error(bench: Bench) -> None:
@@ -111,36 +111,36 @@ def test_a_first_page_that_complains_of_its_cursor_is_an_error(bench: Bench) -> 
 @pytest.mark.parametrize("links", [["b", "b"], ["b", "c", "b"]])
 def test_a_listing_that_comes_back_to_a_page_is_endless(bench: Bench, links: list[str]) -> None:
     bench.server.will(*[ok(page(flow("F1"), next=link(bench, cursor))) for cursor in links])
-    with pytest.raises(errors.EndlessListing, match="get_flows"):
+    with pytest.raises(errors.PaginationLoop, match="get_flows"):
         read(bench)
 
 
 def test_a_listing_with_new_cursors_for_ever_ends_at_the_cap(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "MOST_PAGES", 4)
     bench.server.will(*[ok(page(next=link(bench, str(at)))) for at in range(9)])
-    with pytest.raises(errors.EndlessListing):
+    with pytest.raises(errors.PaginationLoop):
         read(bench)
-    assert len(bench.server.asked) == 4
+    assert len(bench.server.requested) == 4
 
 
-@pytest.mark.parametrize("shown", [(), ("F1", "F2")])
-def test_a_listing_that_shows_nothing_new_under_new_cursors_is_endless(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, shown: tuple[str, ...]
+@pytest.mark.parametrize("output", [(), ("F1", "F2")])
+def test_a_listing_that_has_nothing_new_under_new_cursors_is_endless(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, output: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(paging, "STALE_PAGES", 3)
-    pages = [ok(page(*map(flow, shown), next=link(bench, str(at)))) for at in range(9)]
+    pages = [ok(page(*map(flow, output), next=link(bench, str(at)))) for at in range(9)]
     bench.server.will(*pages)
-    with pytest.raises(errors.EndlessListing, match="nothing new"):
+    with pytest.raises(errors.PaginationLoop, match="nothing new"):
         read(bench)
-    assert len(bench.server.asked) <= 5
+    assert len(bench.server.requested) <= 5
 
 
 @pytest.mark.parametrize("results", [[], [result(1)]])
-def test_a_report_that_shows_nothing_new_under_new_cursors_is_endless(bench: Bench, results: list[Any]) -> None:
+def test_a_report_that_has_nothing_new_under_new_cursors_is_endless(bench: Bench, results: list[Any]) -> None:
     bench.server.will(*[ok(series(results, ["2026-07-01"], next=link(bench, str(at)))) for at in range(9)])
-    with pytest.raises(errors.EndlessListing, match="nothing new"):
+    with pytest.raises(errors.PaginationLoop, match="nothing new"):
         list(bench.client.report_pages(FLOW_SERIES, {"data": {}}))
-    assert len(bench.server.asked) <= paging.STALE_REPORT_PAGES + 2
+    assert len(bench.server.requested) <= paging.STALE_REPORT_PAGES + 2
 
 
 def test_some_empty_pages_do_not_end_a_listing(bench: Bench) -> None:
@@ -149,7 +149,7 @@ def test_some_empty_pages_do_not_end_a_listing(bench: Bench) -> None:
     assert ids(read(bench)) == [["F1"], [], [], [], ["F2"]]
 
 
-def test_a_record_without_an_id_names_the_request_that_brought_it(bench: Bench) -> None:
+def test_a_record_without_an_id_names_the_request_that_found_it(bench: Bench) -> None:
     bench.server.will(ok(page({"type": "flow", "attributes": {}}), x_klaviyo_req_id="r9"))
     with pytest.raises(errors.MalformedAnswer, match="no id") as raised:
         read(bench)

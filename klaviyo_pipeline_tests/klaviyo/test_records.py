@@ -42,7 +42,7 @@ def test_null_attributes_are_none_and_no_problem() -> None:
     assert all(value is None for name, value in record.values.items() if name not in ("id", "raw"))
 
 
-def test_an_absent_attribute_is_none_and_told() -> None:
+def test_an_absent_attribute_is_none_and_reported() -> None:
     record = FLOWS.record({"type": "flow", "id": "F1", "attributes": {"name": "x"}}, None)
     assert record.values["status"] is None
     assert "flow F1: status is not in the answer" in record.problems
@@ -59,7 +59,7 @@ def test_an_absent_attribute_is_none_and_told() -> None:
         ("archived", "archived", "yes"),
     ],
 )
-def test_an_attribute_that_cannot_be_read_is_none_and_told_and_kept_raw(
+def test_an_attribute_that_cannot_be_read_is_none_and_reported_and_kept_raw(
     attribute: str, column: str, value: object
 ) -> None:
     record = FLOWS.record(flow("F1", **{attribute: value}), None)
@@ -98,7 +98,7 @@ def test_relationship_ids_are_kept_in_order_for_named_relationships_alone() -> N
     assert raw["relationships"] == {"tags": ["T1", "T2"], "owner": "U", "nobody": None}
 
 
-def test_another_type_is_told() -> None:
+def test_another_type_is_reported() -> None:
     assert FLOWS.record(flow() | {"type": "flop"}, None).problems == ["flow F1: its type is 'flop'"]
 
 

@@ -11,11 +11,11 @@ from klaviyo_pipeline.klaviyo.errors import CursorExpired, MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
 from klaviyo_pipeline.klaviyo.report_rows import added_up
 from klaviyo_pipeline.klaviyo.reports import (
+    API_REPORTS,
     CAMPAIGN_VALUES,
     FLOW_SERIES,
     FLOW_VALUES,
     FORM_SERIES,
-    REPORTS,
     SEGMENT_SERIES,
     Report,
     body,
@@ -32,17 +32,17 @@ DAY = date(2026, 6, 1)
 DAYS = ["2026-06-01T00:00:00+00:00", "2026-06-02T00:00:00+00:00"]
 
 
-def attributes(asked: dict[str, object]) -> dict[str, object]:
-    data = asked["data"]
+def attributes(requested: dict[str, object]) -> dict[str, object]:
+    data = requested["data"]
     assert isinstance(data, dict)
-    told = data["attributes"]
-    assert isinstance(told, dict)
-    return told
+    reported = data["attributes"]
+    assert isinstance(reported, dict)
+    return reported
 
 
-def test_a_series_is_asked_from_the_first_second_to_the_last_of_its_days() -> None:
-    asked = body(FLOW_SERIES, DAY, DAY + timedelta(days=1), "M1")
-    assert attributes(asked) == {
+def test_a_series_is_requested_from_the_first_second_to_the_last_of_its_days() -> None:
+    requested = body(FLOW_SERIES, DAY, DAY + timedelta(days=1), "M1")
+    assert attributes(requested) == {
         "statistics": list(FLOW_SERIES.statistics),
         "timeframe": {"start": "2026-06-01T00:00:00+00:00", "end": "2026-06-02T23:59:59+00:00"},
         "interval": "daily",
@@ -106,16 +106,16 @@ def test_no_results_are_no_rows() -> None:
 
 def test_a_values_report_becomes_one_row_for_each_result() -> None:
     groupings = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "sms"}
-    told: dict[str, object] = {"groupings": groupings, "statistics": {"opens": Decimal("3.0")}}
-    found = read_rows(FLOW_VALUES, {"data": {"attributes": {"results": [told]}}})
+    reported: dict[str, object] = {"groupings": groupings, "statistics": {"opens": Decimal("3.0")}}
+    found = read_rows(FLOW_VALUES, {"data": {"attributes": {"results": [reported]}}})
     assert len(found.rows) == 1
     assert "date" not in found.rows[0]
     assert found.rows[0]["opens"] == Decimal("3.0")
 
 
 def test_statistics_that_nobody_declared_are_counted_and_kept_by_day() -> None:
-    told = series([result(2, wows=[1, 2], **{"a\0": None}), result(2, "F2", wows="odd")], DAYS)
-    found = read_rows(FLOW_SERIES, told)
+    reported = series([result(2, wows=[1, 2], **{"a\0": None}), result(2, "F2", wows="odd")], DAYS)
+    found = read_rows(FLOW_SERIES, reported)
     assert found.unknown == {"wows": 2, escape("a\0"): 1}
     assert "wows" not in found.rows[0]
     assert [row["other_statistics"] for row in found.rows] == [
@@ -127,31 +127,31 @@ def test_statistics_that_nobody_declared_are_counted_and_kept_by_day() -> None:
 
 
 def test_statistics_of_a_values_report_that_nobody_declared_are_kept_whole() -> None:
-    told: dict[str, object] = {"groupings": {"flow_id": "F1"}, "statistics": {"wows": [Decimal("0.10")]}}
-    [row] = rows(FLOW_VALUES, {"data": {"attributes": {"results": [told]}}})
+    reported: dict[str, object] = {"groupings": {"flow_id": "F1"}, "statistics": {"wows": [Decimal("0.10")]}}
+    [row] = rows(FLOW_VALUES, {"data": {"attributes": {"results": [reported]}}})
     assert row["other_statistics"] == {"wows": [Decimal("0.10")]}
 
 
 def test_a_declared_statistic_that_is_missing_is_none_and_counted() -> None:
-    told = result(1)
-    statistics = told["statistics"]
+    reported = result(1)
+    statistics = reported["statistics"]
     assert isinstance(statistics, dict)
     del statistics["opens"]
-    found = read_rows(FLOW_SERIES, series([told], DAYS[:1]))
+    found = read_rows(FLOW_SERIES, series([reported], DAYS[:1]))
     assert found.rows[0]["opens"] is None
     assert found.missing == {"opens": 1}
 
 
 @pytest.mark.parametrize("groupings", [{"flow_id": "F1", "send_channel": None}, {"flow_id": None}, None])
-def test_a_grouping_that_is_missing_does_not_cost_the_figures(groupings: dict[str, object] | None) -> None:
+def test_a_grouping_that_is_missing_does_not_cost_the_values(groupings: dict[str, object] | None) -> None:
     (row,) = rows(FLOW_SERIES, series([result(1, opens=[5]) | {"groupings": groupings}], DAYS[:1]))
     ids = ("F1" if groupings and groupings["flow_id"] else "", "", "")
     assert (row["flow_id"], row["flow_message_id"], row["send_channel"], row["opens"]) == (*ids, Decimal(5))
 
 
 def group(message: str | None, **statistics: object) -> dict[str, object]:
-    told = result(1, **{name: [figure] for name, figure in statistics.items()})
-    return told | {"groupings": {"flow_id": "F1", "flow_message_id": message, "send_channel": "email"}}
+    reported = result(1, **{name: [figure] for name, figure in statistics.items()})
+    return reported | {"groupings": {"flow_id": "F1", "flow_message_id": message, "send_channel": "email"}}
 
 
 def pages(*answers: list[Mapping[str, object]]) -> list[dict[str, object]]:
@@ -194,7 +194,7 @@ def test_two_groups_of_one_page_with_the_same_ids_are_added() -> None:
         series([result(1) | {"statistics": None}], DAYS[:1]),
     ],
 )
-def test_an_answer_that_could_put_a_figure_on_a_wrong_day_is_malformed(answer: dict[str, object]) -> None:
+def test_an_answer_that_could_put_a_value_on_a_wrong_day_is_malformed(answer: dict[str, object]) -> None:
     with pytest.raises(MalformedAnswer, match="flow series"):
         rows(FLOW_SERIES, answer)
 
@@ -202,21 +202,21 @@ def test_an_answer_that_could_put_a_figure_on_a_wrong_day_is_malformed(answer: d
 def test_a_report_is_posted_and_its_pages_are_followed_with_the_same_body(bench: Bench) -> None:
     following = f"{bench.server.url}/api/flow-series-reports?page_cursor=b"
     bench.server.will(ok(series([result(1)], DAYS[:1], next=following)), ok(series([result(1, "F2")], DAYS[:1])))
-    asked = body(FLOW_SERIES, DAY, DAY, "M1")
-    first, second = bench.client.report_pages(FLOW_SERIES, asked)
+    requested = body(FLOW_SERIES, DAY, DAY, "M1")
+    first, second = bench.client.report_pages(FLOW_SERIES, requested)
     assert [row["flow_id"] for page in (first, second) for row in page.rows] == ["F1", "F2"]
     assert (first.observed_at, second.number) == (NOON, 2)
-    assert [one.target for one in bench.server.asked] == [
+    assert [one.target for one in bench.server.requested] == [
         "/api/flow-series-reports",
         "/api/flow-series-reports?page_cursor=b",
     ]
-    for one in bench.server.asked:
+    for one in bench.server.requested:
         assert (one.method, one.headers["content-type"]) == ("POST", "application/vnd.api+json")
-        assert json.loads(one.body) == asked
+        assert json.loads(one.body) == requested
     assert [record.rows for record in bench.records] == [1, 1]
 
 
-def test_figures_keep_every_digit_that_was_sent(bench: Bench) -> None:
+def test_values_keep_every_digit_that_was_sent(bench: Bench) -> None:
     text = json.dumps(series([result(1, opens=[0])], DAYS[:1])).replace(
         '"opens": [0]', '"opens": [1209.80997000000000012345]'
     )
@@ -230,10 +230,10 @@ def test_a_report_whose_cursor_expires_is_not_started_again(bench: Bench) -> Non
     bench.server.will(ok(series([result(1)], DAYS[:1], next=following)), refused(400, "Invalid cursor provided."))
     with pytest.raises(CursorExpired):
         list(bench.client.report_pages(FLOW_SERIES, body(FLOW_SERIES, DAY, DAY, "M1")))
-    assert len(bench.server.asked) == 2
+    assert len(bench.server.requested) == 2
 
 
-@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+@pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
 def test_every_statistic_has_one_use(report: Report) -> None:
     assert len(set(report.statistics)) == len(report.statistics)
     assert set(report.additive) <= set(report.statistics)

@@ -12,7 +12,7 @@ from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
-from klaviyo_pipeline.klaviyo.retry import LostTime, RetryPolicy
+from klaviyo_pipeline.klaviyo.retry import FailureBudget, RetryPolicy
 
 from .conftest import API_KEY, Bench
 from .fakes import NOON, NotedStop, StillPacer
@@ -26,7 +26,7 @@ def test_five_attempts_and_twenty_seconds_are_the_most(bench: Bench) -> None:
     bench.server.will(*[refused(503)] * 5)
     with pytest.raises(errors.Unavailable):
         bench.client.account()
-    assert len(bench.server.asked) == 5
+    assert len(bench.server.requested) == 5
     assert bench.stop.waits == [1.0, 3.0, 8.0, 8.0]
     assert sum(bench.stop.waits) == 20
 
@@ -55,7 +55,7 @@ def test_a_429_without_a_header_is_obeyed_by_its_words(bench: Bench) -> None:
     assert bench.pacer.blocks == [("get_accounts", 12.0)]
 
 
-def test_a_429_that_says_how_long_in_its_title_alone_is_obeyed(bench: Bench) -> None:
+def test_a_429_that_reports_how_long_in_its_title_alone_is_obeyed(bench: Bench) -> None:
     bench.server.will(
         failed(429, {"code": "throttled", "title": "Request was throttled. Expected available in 12 seconds."}), ACCOUNT
     )
@@ -63,12 +63,12 @@ def test_a_429_that_says_how_long_in_its_title_alone_is_obeyed(bench: Bench) -> 
     assert bench.pacer.blocks == [("get_accounts", 12.0)]
 
 
-def test_a_429_that_says_nothing_but_that_is_asked_again_and_said(bench: Bench) -> None:
+def test_a_429_that_reports_nothing_but_that_is_requested_again_and_said(bench: Bench) -> None:
     title = "Request was throttled."
     bench.server.will(*[failed(429, {"code": "throttled", "title": title, "detail": title})] * 5)
     with pytest.raises(errors.Throttled, match=r"Klaviyo asks to slow down: Request was throttled\. Another tool"):
         bench.client.account()
-    assert len(bench.server.asked) == 5
+    assert len(bench.server.requested) == 5
 
 
 def test_a_429_that_names_a_date_is_waited_for(bench: Bench) -> None:
@@ -137,7 +137,7 @@ def test_a_day_whose_last_request_somebody_else_took_is_not_tried(server: Script
         assert client.account().id == "A"
         with pytest.raises(errors.QuotaSpent, match="2026-07-01 14:00:00 UTC"):
             client.account()
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 @pytest.mark.parametrize("left", [{"ratelimit_remaining_daily": "1"}, {}, {"ratelimit_remaining_daily": "0"}])
@@ -147,7 +147,7 @@ def test_a_day_that_may_have_something_left_is_gone_on_with(bench: Bench, left: 
     assert bench.pacer.blocks == []
 
 
-def test_a_503_that_asks_for_more_time_gets_it_up_to_a_minute(bench: Bench) -> None:
+def test_a_503_that_requests_more_time_gets_it_up_to_a_minute(bench: Bench) -> None:
     bench.server.will(refused(503, retry_after="20"), refused(503, retry_after="9000"), ACCOUNT)
     bench.client.account()
     assert bench.stop.waits == [20.0, 60.0]
@@ -158,10 +158,10 @@ def test_after_three_exhausted_requests_in_a_row_no_more_is_sent(bench: Bench) -
     for _ in range(4):
         with pytest.raises(errors.Unavailable):
             bench.client.account()
-    assert len(bench.server.asked) == 15
+    assert len(bench.server.requested) == 15
 
 
-def test_who_is_refused_after_that_is_told_the_last_reason(bench: Bench) -> None:
+def test_who_is_refused_after_that_is_reported_the_last_reason(bench: Bench) -> None:
     bench.server.will(*[refused(503)] * 15)
     for _ in range(3):
         with pytest.raises(errors.Unavailable):
@@ -204,9 +204,9 @@ def patience(server: ScriptedServer) -> Iterator[Patience]:
         yield Patience(server, client, hours)
 
 
-@pytest.mark.parametrize(("status", "asked"), [(503, None), (429, "30"), (503, "30"), (429, None)])
-def test_all_that_a_run_waits_for_failures_is_bounded(patience: Patience, status: int, asked: str | None) -> None:
-    patience.server.will(*[refused(status, retry_after=asked or ""), ACCOUNT] * 200)
+@pytest.mark.parametrize(("status", "requested"), [(503, None), (429, "30"), (503, "30"), (429, None)])
+def test_all_that_a_run_waits_for_failures_is_bounded(patience: Patience, status: int, requested: str | None) -> None:
+    patience.server.will(*[refused(status, retry_after=requested or ""), ACCOUNT] * 200)
 
     def ask_on() -> None:
         for _ in range(200):
@@ -225,12 +225,12 @@ def test_the_pace_of_the_published_rates_is_no_lost_time(server: ScriptedServer)
     with KlaviyoClient(api_key=API_KEY, base_url=server.url, pacer=pacer, stop=NotedStop(), retry=lost) as client:
         for _ in range(40):
             client.account()
-    assert len(server.asked) == 40
+    assert len(server.requested) == 40
 
 
 def test_what_threads_lose_at_the_same_time_is_lost_once() -> None:
     hours = Hours()
-    lost = LostTime(hours)
+    lost = FailureBudget(hours)
     hours.now = 60.0
     for _ in range(6):
         lost.add(60.0)
@@ -248,7 +248,7 @@ def test_an_answer_between_exhausted_requests_starts_the_count_again(bench: Benc
     assert bench.client.account().id == "A"
 
 
-def test_each_attempt_is_told_with_what_it_cost(bench: Bench) -> None:
+def test_each_attempt_is_reported_with_what_it_cost(bench: Bench) -> None:
     bench.server.will(refused(502, x_klaviyo_req_id="r1"), ACCOUNT)
     bench.client.account()
     first, second = bench.records
@@ -258,7 +258,7 @@ def test_each_attempt_is_told_with_what_it_cost(bench: Bench) -> None:
     assert (second.rows, second.waited_seconds, second.method) == (1, 1.0, "GET")
 
 
-def test_no_answer_is_told_without_a_status(bench: Bench) -> None:
+def test_no_answer_is_reported_without_a_status(bench: Bench) -> None:
     bench.server.will(Scripted(hang_up=True), ACCOUNT)
     bench.client.account()
     assert bench.records[0].status is None
@@ -272,7 +272,7 @@ def test_a_server_that_is_not_there_is_unavailable(unused_client: KlaviyoClient)
 
 
 @pytest.mark.parametrize("trouble", [httpx.ReadTimeout("slow"), httpx.ConnectTimeout("far")])
-def test_a_timeout_is_asked_again(trouble: httpx.TransportError) -> None:
+def test_a_timeout_is_requested_again(trouble: httpx.TransportError) -> None:
     client = KlaviyoClient(
         api_key=API_KEY, pacer=StillPacer(), transport=_trouble_then_account(trouble), retry=RetryPolicy((0,))
     )
@@ -289,14 +289,14 @@ def test_a_stop_ends_a_wait_for_a_slot(server: ScriptedServer) -> None:
     with client, pytest.raises(errors.Stopped):
         client.account()
     timer.join()
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_after_a_stop_nothing_is_sent(bench: Bench) -> None:
     bench.stop.set()
     with pytest.raises(errors.Stopped):
         bench.client.account()
-    assert bench.server.asked == []
+    assert bench.server.requested == []
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from klaviyo_pipeline.partitions import Window
-from klaviyo_pipeline.postgres.ledger import AskedWith, Ledger, Synced
-from klaviyo_pipeline.postgres.merge import DaySpan, Tallies, Tally, merge
-from klaviyo_pipeline.postgres.tables import Target, reflect
+from klaviyo_pipeline.postgres.ledger import Ledger, ReportContext, SyncedWindow
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
+from klaviyo_pipeline.postgres.write.merge import CountsByWindow, ReplaceRange, merge
+from klaviyo_pipeline.windows import Window
 
 SLUG = "order"
 """The schema: a word that SQL reserves, so that a name that is left unquoted anywhere fails."""
@@ -41,8 +42,8 @@ def window(number: int) -> Window:
 
 def flow(id: str, observed_at: datetime, name: str | None = "Welcome", **more: Any) -> dict[str, Any]:
     """One flow as an observation shows it."""
-    shown = {"id": id, "name": name, "status": "live", "archived": False, "deleted_at": None}
-    return {**shown, "raw": {"id": id, "name": name}, "observed_at": observed_at, **more}
+    output = {"id": id, "name": name, "status": "live", "archived": False, "deleted_at": None}
+    return {**output, "raw": {"id": id, "name": name}, "observed_at": observed_at, **more}
 
 
 def campaign(id: str, observed_at: datetime, channel: str, name: str = "Sale") -> dict[str, Any]:
@@ -62,15 +63,17 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
     return pd.DataFrame(made, columns=None if columns is None else pd.Index(columns), dtype=object)
 
 
-def days(first: int, last: int, asked_at: datetime) -> DaySpan:
+def days(first: int, last: int, asked_at: datetime) -> ReplaceRange:
     """Days to be replaced, each a window of its own, counted from `first`."""
     span = {day(number): number - first for number in range(first, last + 1)}
-    return DaySpan("date", day(first), day(last), asked_at, span)
+    return ReplaceRange("date", day(first), day(last), asked_at, span)
 
 
-def synced(number: int, asked_at: datetime, rows: int = 0, requests: int = 1, tally: Tally | None = None) -> Synced:
+def synced(
+    number: int, asked_at: datetime, rows: int = 0, requests: int = 1, row_counts: RowCounts | None = None
+) -> SyncedWindow:
     """A window that was asked and has come whole."""
-    return Synced(window(number), asked_at, asked_at, rows, requests, tally or Tally())
+    return SyncedWindow(window(number), asked_at, asked_at, rows, requests, row_counts or RowCounts())
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Store:
     dsn: str = field(repr=False)
     engine: sa.Engine
 
-    def target(self, name: str) -> Target:
+    def target(self, name: str) -> DestinationTable:
         """The table as the writer sees it."""
         with self.engine.connect() as connection:
             return reflect(connection, SLUG, name)
@@ -94,24 +97,24 @@ class Store:
         name: str,
         rows: pd.DataFrame | Iterable[Mapping[str, Any]],
         *,
-        ranked: Mapping[str, Sequence[str]] | None = None,
-        replaces: DaySpan | None = None,
-    ) -> Tally:
+        precedence: Mapping[str, Sequence[str]] | None = None,
+        replaces: ReplaceRange | None = None,
+    ) -> RowCounts:
         """Merge rows in a transaction of their own; what changed, over all windows."""
-        return sum(self.tallies(name, rows, ranked=ranked, replaces=replaces).values(), Tally())
+        return sum(self.counts_by_window(name, rows, precedence=precedence, replaces=replaces).values(), RowCounts())
 
-    def tallies(
+    def counts_by_window(
         self,
         name: str,
         rows: pd.DataFrame | Iterable[Mapping[str, Any]],
         *,
-        ranked: Mapping[str, Sequence[str]] | None = None,
-        replaces: DaySpan | None = None,
-    ) -> Tallies:
+        precedence: Mapping[str, Sequence[str]] | None = None,
+        replaces: ReplaceRange | None = None,
+    ) -> CountsByWindow:
         """`merge`, with what changed for each window."""
         given = rows if isinstance(rows, pd.DataFrame) else frame(rows)
         with self.engine.begin() as connection:
-            return merge(connection, reflect(connection, SLUG, name), given, ranked=ranked, replaces=replaces)
+            return merge(connection, reflect(connection, SLUG, name), given, precedence=precedence, replaces=replaces)
 
     def run(self, statement: str, **parameters: Any) -> None:
         """Execute SQL with the schema on the search path, and commit."""
@@ -145,10 +148,10 @@ class Store:
         )
         return [(value, since, until) for value, since, until in found]
 
-    def record(self, entity: str, *windows: Synced, metric: str | None = None, run_id: str = "run") -> None:
+    def record(self, entity: str, *windows: SyncedWindow, metric: str | None = None, run_id: str = "run") -> None:
         """Note windows as synced in the ledger."""
         with self.engine.begin() as connection:
-            Ledger(SLUG, entity).record_synced(connection, windows, run_id=run_id, asked_with=AskedWith(metric))
+            Ledger(SLUG, entity).record_synced(connection, windows, run_id=run_id, report_context=ReportContext(metric))
 
     def record_failed(self, entity: str, *numbers: int, error: str = "no answer", run_id: str = "bad run") -> None:
         """Note a failed attempt at these windows."""

@@ -8,9 +8,9 @@ import pytest
 
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, dagster_home, empty_shop, pipeline_on, put, utc
 
 DAY = "2025-03-10"
@@ -25,7 +25,7 @@ def shop() -> SandboxAccount:
     return shop
 
 
-def test_a_run_leaves_a_row_for_each_endpoint_that_it_asked(
+def test_a_run_leaves_a_row_for_each_endpoint_that_it_requested(
     shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.05)
@@ -34,9 +34,9 @@ def test_a_run_leaves_a_row_for_each_endpoint_that_it_asked(
         pipeline.server.faults.add(flows, Fault(status=429, headers={"retry-after": "1"}))
         pipeline.server.faults.add(flows, Fault(status=503), skip=1)
         run = pipeline.run("flows", DAY)
-        accounts, asked = calls_of(pipeline, run.run_id)
+        accounts, requested = calls_of(pipeline, run.run_id)
         assert accounts == ("get_accounts", 1, 0, 0, 1)
-        assert asked == ("get_flows", 4, 1, 2, 2)
+        assert requested == ("get_flows", 4, 1, 2, 2)
         [event] = run.get_asset_materialization_events()
         metadata = {name: value.value for name, value in event.materialization.metadata.items()}
         assert [metadata[f"api_{name}"] for name in ("requests", "throttled", "retries")] == [5, 1, 2]
@@ -54,17 +54,17 @@ def test_a_failed_run_leaves_its_rows_too_and_two_sessions_of_a_run_add_up(
     with pipeline_on(database, shop, monkeypatch) as pipeline:
         # Both listings, archived or not: which of them ends first is left to chance.
         pipeline.server.faults.add(path_starts("/api/flows"), Fault(status=400), times=2)
-        with pipeline.asked() as requests:
+        with pipeline.requested() as requests:
             result = pipeline.attempt("flows", DAY)
         assert not result.success
-        assert calls_of(pipeline, result.run_id)[-1] == ("get_flows", asked_for(requests, "get_flows"), 0, 0, 0)
+        assert calls_of(pipeline, result.run_id)[-1] == ("get_flows", requested_for(requests, "get_flows"), 0, 0, 0)
         pipeline.server.faults.clear()
-        with pipeline.asked() as requests:
+        with pipeline.requested() as requests:
             job = pipeline.definitions.resolve_job_def(f"{SLUG}_reports")
             run = job.execute_in_process(instance=pipeline.instance, tags=dict.fromkeys(RANGE, DAY))
         noted = {row[0]: row[1] for row in calls_of(pipeline, run.run_id)}
         # The reports of flows and of campaigns each ask for the conversion metric, in a session of their own.
-        assert noted["get_mapped_metric"] == asked_for(requests, "get_mapped_metric") == 2
+        assert noted["get_mapped_metric"] == requested_for(requests, "get_mapped_metric") == 2
 
 
 def test_a_record_that_cannot_be_written_fails_no_run(
@@ -76,7 +76,7 @@ def test_a_record_that_cannot_be_written_fails_no_run(
         assert pipeline.ids("flows") == ["f1", "f2"]
 
 
-def test_a_sync_that_mostly_waits_says_for_what(
+def test_a_sync_that_mostly_waits_reports_for_what(
     shop: SandboxAccount,
     database: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -84,9 +84,9 @@ def test_a_sync_that_mostly_waits_says_for_what(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with pipeline_on(database, shop, monkeypatch) as pipeline:
-        told = {"KLAVIYO_ACCOUNT": SLUG, "KLAVIYO_API_URL": pipeline.server.url, "KLAVIYO_RATE_SCALE": "0"}
-        told |= {"KLAVIYO_DAGSTER_DATABASE_URL": database, "DAGSTER_HOME": str(dagster_home(tmp_path))}
-        for name, value in {**told, "KLAVIYO_START_DATE": DAY}.items():
+        reported = {"KLAVIYO_ACCOUNT": SLUG, "KLAVIYO_API_URL": pipeline.server.url, "KLAVIYO_RATE_SCALE": "0"}
+        reported |= {"KLAVIYO_DAGSTER_DATABASE_URL": database, "DAGSTER_HOME": str(dagster_home(tmp_path))}
+        for name, value in {**reported, "KLAVIYO_START_DATE": DAY}.items():
             monkeypatch.setenv(name, value)
         lines = []
         for wait in (None, Fault(status=429, headers={"retry-after": "12"})):
@@ -102,7 +102,7 @@ def test_a_sync_that_mostly_waits_says_for_what(
         assert ", 1 of them throttled)" in line
 
 
-def asked_for(requests: list[RequestLogEntry], endpoint: str) -> int:
+def requested_for(requests: list[RequestLogEntry], endpoint: str) -> int:
     return sum(one.endpoint == endpoint for one in requests)
 
 

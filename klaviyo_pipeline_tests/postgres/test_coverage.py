@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from klaviyo_pipeline.postgres.account import claim
-from klaviyo_pipeline.settings import Account
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline_tests.postgres.store import FIRST_DAY, NOON, SLUG, Store, day, minute, synced, window
 
 SHOP = Account(slug=SLUG, start_date=FIRST_DAY)
@@ -23,11 +23,11 @@ def covered(store: Store, asset: str, first: int, last: int) -> list[tuple[int, 
 @pytest.fixture
 def claimed(store: Store) -> Store:
     with store.engine.begin() as connection:
-        claim(connection, SHOP, account_id="A", timezone="UTC", currency=None, verified_at=NOON)
+        bind_schema(connection, SHOP, account_id="A", timezone="UTC", currency=None, verified_at=NOON)
     return store
 
 
-def test_each_day_says_whether_it_was_synced_and_whether_it_was_over(claimed: Store) -> None:
+def test_each_day_reports_whether_it_was_synced_and_whether_it_was_over(claimed: Store) -> None:
     ended = window(1).end + timedelta(minutes=1)
     claimed.record(
         "flow_metrics", synced(0, ended, rows=0), synced(1, ended), synced(2, window(2).end - timedelta(hours=1))
@@ -47,7 +47,7 @@ def test_each_day_says_whether_it_was_synced_and_whether_it_was_over(claimed: St
 def test_a_day_in_hours_is_covered_once_every_hour_of_it_is(claimed: Store) -> None:
     hourly = replace(SHOP, sync_window="hourly")
     with claimed.engine.begin() as connection:
-        claim(connection, hourly, account_id="A", timezone="UTC", currency=None, verified_at=minute(1))
+        bind_schema(connection, hourly, account_id="A", timezone="UTC", currency=None, verified_at=minute(1))
     claimed.run(
         "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
         "SELECT entity, window_start, window_end, 'synced', window_end + interval '1 minute' FROM expected_windows "
@@ -61,7 +61,7 @@ def test_a_day_in_hours_is_covered_once_every_hour_of_it_is(claimed: Store) -> N
 def test_days_are_those_of_the_accounts_zone(store: Store) -> None:
     account = replace(SHOP, timezone="Pacific/Auckland")
     with store.engine.begin() as connection:
-        claim(connection, account, account_id="A", timezone="UTC", currency=None, verified_at=NOON)
+        bind_schema(connection, account, account_id="A", timezone="UTC", currency=None, verified_at=NOON)
     store.run(
         "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) SELECT entity, window_start, "
         "window_end, 'synced', window_end + interval '1 minute' FROM expected_windows WHERE entity = 'flow_report' "

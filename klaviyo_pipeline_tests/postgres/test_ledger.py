@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from klaviyo_pipeline.postgres.ledger import ERROR_LENGTH, Ledger
-from klaviyo_pipeline.postgres.merge import Tally
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, minute, synced, window
 
 
@@ -16,8 +16,8 @@ def done(store: Store, metric: str | None = None, entity: str = "flows") -> dict
         return Ledger(SLUG, entity).done(connection, conversion_metric_id=metric)
 
 
-def test_a_synced_window_says_what_came(store: Store) -> None:
-    store.record("flows", synced(0, minute(1), 10, 3, Tally(4, 2, 1)), run_id="first run")
+def test_a_synced_window_reports_what_came(store: Store) -> None:
+    store.record("flows", synced(0, minute(1), 10, 3, RowCounts(4, 2, 1)), run_id="first run")
     counts = ("rows_fetched", "rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests", "attempts")
     assert store.ledger("flows", "status", *counts) == [("synced", 10, 4, 2, 4, 1, 3, 1)]
     assert store.ledger("flows", "window_start", "window_end", "asked_at", "run_id", "error") == [
@@ -25,7 +25,7 @@ def test_a_synced_window_says_what_came(store: Store) -> None:
     ]
 
 
-def test_asked_and_nothing_there_is_a_row(store: Store) -> None:
+def test_requested_and_nothing_there_is_a_row(store: Store) -> None:
     store.record("flows", synced(0, minute(1)))
     assert store.ledger("flows", "status", "rows_fetched") == [("synced", 0)]
 
@@ -62,7 +62,7 @@ def test_a_synced_attempt_clears_the_error_and_counts_every_attempt(store: Store
     assert store.ledger("flows", "status", "error", "attempts", "run_id") == [("synced", None, 3, "good run")]
 
 
-def test_a_failure_after_a_failure_tells_the_later_reason_and_run(store: Store) -> None:
+def test_a_failure_after_a_failure_reports_the_later_reason_and_run(store: Store) -> None:
     store.record_failed("flows", 0, error="first", run_id="one")
     store.record_failed("flows", 0, error="second", run_id="two")
     assert store.ledger("flows", "error", "run_id", "attempts") == [("second", "two", 2)]
@@ -74,9 +74,9 @@ def test_a_long_reason_is_cut(store: Store) -> None:
 
 
 @pytest.mark.parametrize("order", [(1, 5), (5, 1)], ids=["in order", "the later first"])
-def test_of_two_attempts_the_one_that_asked_later_stands(store: Store, order: tuple[int, int]) -> None:
-    for asked in order:
-        store.record("flows", synced(0, minute(asked), rows=asked), run_id=f"run {asked}")
+def test_of_two_attempts_the_one_that_requested_later_stands(store: Store, order: tuple[int, int]) -> None:
+    for requested in order:
+        store.record("flows", synced(0, minute(requested), rows=requested), run_id=f"run {requested}")
     assert store.ledger("flows", "asked_at", "rows_fetched", "run_id") == [(minute(5), 5, "run 5")]
 
 
@@ -90,7 +90,7 @@ def test_of_two_attempts_the_one_that_asked_later_stands(store: Store, order: tu
         (timedelta(days=9), True),
     ],
 )
-def test_a_window_is_done_when_it_was_asked_five_seconds_after_its_end(
+def test_a_window_is_done_when_it_was_requested_five_seconds_after_its_end(
     store: Store, after_end: timedelta, is_done: bool
 ) -> None:
     asked_at = window(0).end + after_end
@@ -98,7 +98,7 @@ def test_a_window_is_done_when_it_was_asked_five_seconds_after_its_end(
     assert done(store) == ({window(0).start: asked_at} if is_done else {})
 
 
-def test_a_window_asked_with_another_conversion_metric_is_missing(store: Store) -> None:
+def test_a_window_requested_with_another_conversion_metric_is_missing(store: Store) -> None:
     late = window(9).end
     store.record("flow_report", synced(0, late), metric="old")
     store.record("flow_report", synced(1, late), metric="new")
@@ -114,10 +114,10 @@ def test_windows_are_recorded_together_or_not_at_all(store: Store) -> None:
     assert store.ledger("flows", "status") == []
 
 
-def test_the_synced_windows_of_a_span_are_told_with_the_moment_they_were_asked(store: Store) -> None:
+def test_the_synced_windows_of_a_span_are_reported_with_the_moment_they_were_requested(store: Store) -> None:
     for number in (0, 1, 3):
         store.record("flows", synced(number, minute(number)))
     store.record_failed("flows", 2)
     with store.engine.connect() as connection:
-        asked = Ledger(SLUG, "flows").asked(connection, [window(number) for number in (1, 2, 3)])
-    assert asked == {window(1).start: minute(1), window(3).start: minute(3)}
+        requested = Ledger(SLUG, "flows").requested(connection, [window(number) for number in (1, 2, 3)])
+    assert requested == {window(1).start: minute(1), window(3).start: minute(3)}

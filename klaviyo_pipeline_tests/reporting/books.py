@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.postgres.account import claim
+from klaviyo_pipeline.catalog import METRICS
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline.postgres.engine import snapshot
-from klaviyo_pipeline.postgres.metrics import METRICS
 from klaviyo_pipeline.reporting.content import Content, gather
 from klaviyo_pipeline.reporting.page import render
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
-from klaviyo_pipeline.settings import Account
 from klaviyo_pipeline_tests.postgres.store import FIRST_DAY, NOON, SLUG, Store, synced, window
 
 WEEK = Period(FIRST_DAY + timedelta(days=7), FIRST_DAY + timedelta(days=13))
@@ -41,7 +41,7 @@ class Books:
     def open(self, currency: str | None = "USD") -> None:
         account = Account(slug=SLUG, start_date=FIRST_DAY)
         with self.store.engine.begin() as connection:
-            claim(connection, account, account_id="A", timezone="UTC", currency=currency, verified_at=NOON)
+            bind_schema(connection, account, account_id="A", timezone="UTC", currency=currency, verified_at=NOON)
 
     def book(self, table: str, id: str, on: date, name: str | None = "Welcome", **figures: Any) -> None:
         """One row of a metrics table."""
@@ -72,7 +72,7 @@ class Books:
 
     def value(self, label: str, period: Period = WEEK) -> tuple[str, str, str]:
         """A key figure: now, before, and the change."""
-        [found] = [one for one in self.content(period).key_figures if one.label == label]
+        [found] = [one for one in self.content(period).key_metrics if one.label == label]
         return found.value, found.before, found.change
 
     def fill(self) -> None:

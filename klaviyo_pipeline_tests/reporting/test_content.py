@@ -60,7 +60,7 @@ def test_days_outside_of_the_period_do_not_count(books: Books) -> None:
     assert books.value("Recipients")[0] == "2"
 
 
-def test_a_figure_that_nobody_told_is_no_zero(books: Books) -> None:
+def test_a_value_that_is_missing_is_no_zero(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, recipients=3, delivered=0)
     assert books.value("Revenue")[0] == "–"
     assert books.value("Open rate*")[0] == "–"
@@ -80,7 +80,7 @@ def test_a_change_that_is_rounded_to_nothing_leads_nowhere(books: Books) -> None
     books.sync(FORTNIGHT.days)
     books.book("flow_metrics", "F1", WEEK.before.first, conversion_value=100_000, recipients=100)
     books.book("flow_metrics", "F1", WEEK.first, conversion_value=100_001, recipients=99)
-    directions = {one.label: one.direction for one in books.content().key_figures}
+    directions = {one.label: one.direction for one in books.content().key_metrics}
     assert (directions["Revenue"], directions["Recipients"]) == ("even", "down")
 
 
@@ -115,7 +115,7 @@ def test_days_that_are_missing_failed_open_or_not_final_are_named(books: Books) 
     ]
 
 
-def test_what_is_missing_of_several_kinds_is_told_once(books: Books) -> None:
+def test_what_is_missing_of_several_kinds_is_reported_once(books: Books) -> None:
     books.sync(WEEK.days, "flow_metrics", "campaign_metrics")
     assert list(books.content().notices) == ["Forms, segments: not synced for any of these days."]
 
@@ -134,7 +134,7 @@ def test_a_day_is_one_of_the_windows_zone(books: Books) -> None:
     assert list(books.content().notices) == []
 
 
-def test_the_last_days_end_with_the_last_day_whose_figures_are_final(books: Books) -> None:
+def test_the_last_days_end_with_the_last_day_whose_values_are_final(books: Books) -> None:
     books.sync(WEEK.days[:4], "flow_metrics")
     books.sync(WEEK.days[4:], "flow_metrics", after=timedelta(days=4, hours=23))
     with snapshot(books.store.engine) as connection:
@@ -184,7 +184,7 @@ def test_a_gap_of_the_days_is_a_gap_of_the_chart(books: Books) -> None:
     assert revenue.in_words() == "Revenue by day. Flows: from 7.00 (8 Mar 2025) to 7.00 (8 Mar 2025)."
 
 
-def test_the_state_of_every_asset_is_told_with_its_last_error(books: Books) -> None:
+def test_the_state_of_every_asset_is_reported_with_its_last_error(books: Books) -> None:
     books.store.record_failed("forms", 3, error="403 \x1b[31mforbidden")
     rows = {row.name: row for row in books.content().freshness.rows}
     assert len(rows) == 12

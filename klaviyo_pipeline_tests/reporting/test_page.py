@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.reporting.page import render, write
 from klaviyo_pipeline.reporting.period import Period
-from klaviyo_pipeline.settings import PROJECT_ROOT
 from klaviyo_pipeline_tests.reporting.books import WEEK, Books
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -71,7 +71,7 @@ def test_names_from_right_to_left_and_joined_emoji_stay_as_they_are(books: Books
 
 
 @pytest.mark.parametrize("name", [None, "", " \n "])
-def test_an_object_without_a_name_is_told_by_its_id(name: str | None, books: Books) -> None:
+def test_an_object_without_a_name_is_reported_by_its_id(name: str | None, books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.first, name, conversion_value=1)
     assert "<bdi>(no name)</bdi> <small><bdi>F1</bdi></small>" in books.page()
 
@@ -115,7 +115,7 @@ def test_who_does_not_see_the_page_can_read_it(filled: Books) -> None:
     assert all(drawing["role"] == "img" and " by day. " in drawing["aria-label"] for drawing in drawings)
 
 
-def test_the_figures_of_a_chart_stand_in_a_table_too(books: Books) -> None:
+def test_the_values_of_a_chart_stand_in_a_table_too(books: Books) -> None:
     books.book("flow_metrics", "F1", WEEK.last, conversion_value="1234.5")
     table = books.page().split("Revenue by day</caption>")[1].split("</table>")[0]
     assert table.count("<tr") == 8
@@ -147,7 +147,7 @@ def test_text_and_lines_stand_out_in_light_and_dark(books: Books) -> None:
                 assert (light + 0.05) / (dark + 0.05) >= least, (name, ground)
 
 
-def test_days_without_any_figure_make_a_page_that_says_so(books: Books) -> None:
+def test_days_without_any_value_make_a_page_that_reports_so(books: Books) -> None:
     page = books.page()
     Outline(page)
     assert "There are no figures for these days" in page
@@ -171,7 +171,7 @@ def test_a_year_is_a_page_of_reasonable_size(books: Books) -> None:
     assert len(books.page(year)) < 1_000_000
 
 
-def test_the_same_figures_make_the_same_page(filled: Books) -> None:
+def test_the_same_values_make_the_same_page(filled: Books) -> None:
     content = filled.content()
     assert render(content) == render(content)
 
@@ -198,7 +198,7 @@ def test_neither_the_command_line_nor_dagster_imports_what_draws() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)
 
 
-def test_a_wheel_brings_the_template(tmp_path: Path) -> None:
+def test_a_wheel_contains_the_template(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):

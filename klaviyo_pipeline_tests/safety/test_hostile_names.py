@@ -11,7 +11,7 @@ import pytest
 
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo.escape import unescape
-from klaviyo_pipeline.sandbox.account import Message
+from klaviyo_pipeline.sandbox.sandbox_account import Message
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, put, utc
 
 DAY = "2025-03-10"
@@ -63,7 +63,7 @@ def sync(pipeline: Pipeline) -> None:
         pipeline.run(asset)
 
 
-def test_every_name_is_stored_in_every_table_and_shown_without_driving_the_terminal(
+def test_every_name_is_stored_in_every_table_and_visible_without_driving_the_terminal(
     hostile: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sync(hostile)
@@ -85,8 +85,8 @@ def test_every_name_is_stored_in_every_table_and_shown_without_driving_the_termi
     for arguments in (("list", "flows", "--format", "json"), (*metrics, "--format", "json")):
         text = run(arguments, capsys)
         assert harmless(text)
-        shown = {row.get("id", row.get("flow_id")): row.get("name", row.get("flow_name")) for row in json.loads(text)}
-        assert {id: unescape(name) for id, name in shown.items()} == NAMES
+        output = {row.get("id", row.get("flow_id")): row.get("name", row.get("flow_name")) for row in json.loads(text)}
+        assert {id: unescape(name) for id, name in output.items()} == NAMES
     csv.field_size_limit(2_000_000)
     rows = csv.DictReader(io.StringIO(run((*metrics, "--format", "csv"), capsys), newline=""))
     names = {row["flow_id"]: row["flow_name"] for row in rows}

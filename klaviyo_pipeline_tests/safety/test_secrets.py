@@ -23,8 +23,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from klaviyo_pipeline.sandbox.account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, utc
@@ -59,7 +59,7 @@ class Watched:
     variables: dict[str, str]
     folder: Path
     secrets: tuple[str, ...]
-    shown: dict[str, str] = field(default_factory=dict)
+    output: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, **changed: str) -> int:
         """The exit code of a command; what it and its children print is kept."""
@@ -72,7 +72,7 @@ class Watched:
         )
         with self.arguments_of(process.pid):
             out, _ = process.communicate(timeout=200)
-        self.shown[f"{len(self.shown)}: {' '.join(arguments)} {sorted(changed)}"] = out
+        self.output[f"{len(self.output)}: {' '.join(arguments)} {sorted(changed)}"] = out
         return process.returncode
 
     @contextmanager
@@ -97,11 +97,11 @@ class Watched:
             over.set()
             watcher.join()
             assert seen
-            self.shown[f"{len(self.shown)}: arguments"] = "\n".join(seen)
+            self.output[f"{len(self.output)}: arguments"] = "\n".join(seen)
 
     def look_everywhere(self) -> None:
         """Nothing that was shown or kept holds a secret, whichever way it is written."""
-        places = {**self.shown, **dict(self._tables()), **dict(self._files())}
+        places = {**self.output, **dict(self._tables()), **dict(self._files())}
         for place, text in places.items():
             for secret in self.secrets:
                 assert secret not in text, f"{place}: {_around(text, secret)}"
@@ -167,12 +167,12 @@ def watched(database: str, tmp_path: Path) -> Iterator[Watched]:
 
 
 @pytest.mark.timeout(500)
-def test_no_command_shows_or_keeps_a_secret_whether_it_fails_or_not(watched: Watched) -> None:
+def test_no_command_has_or_keeps_a_secret_whether_it_fails_or_not(watched: Watched) -> None:
     assert watched.run("--debug", "sync", "flows", *DAYS) == 0
     # Klaviyo repeats the key in its answer.
-    told = {"errors": [{"code": "refused", "detail": f"The key {KEY} is wrong.", "source": {"pointer": KEY}}]}
+    reported = {"errors": [{"code": "refused", "detail": f"The key {KEY} is wrong.", "source": {"pointer": KEY}}]}
     for path, status in (("forms", 401), ("segments", 403), ("campaigns", 400)):
-        watched.server.faults.add(path_starts(f"/api/{path}"), Fault(status=status, body=told))
+        watched.server.faults.add(path_starts(f"/api/{path}"), Fault(status=status, body=reported))
     watched.server.faults.add(path_starts("/api/flows"), Fault(cut_connection=True), times=2)
     assert watched.run("sync", "flows", "forms", "segments", "campaigns", *DAYS, "--force", "--debug") == 1
     assert watched.run("sync", "flows", *DAYS, "--debug", KLAVIYO_API_KEY=f"{KEY}x") == 1
@@ -193,7 +193,7 @@ def test_no_command_shows_or_keeps_a_secret_whether_it_fails_or_not(watched: Wat
 
 
 @pytest.mark.timeout(500)
-def test_the_web_server_listens_on_this_machine_alone_and_shows_no_secret(watched: Watched) -> None:
+def test_the_web_server_listens_on_this_machine_alone_and_has_no_secret(watched: Watched) -> None:
     log = watched.folder / "webserver.log"
     with dev_server(watched.variables, log) as client, watched.arguments_of(os.getpid()):
         for fault in (None, Fault(status=401)):
@@ -204,9 +204,9 @@ def test_the_web_server_listens_on_this_machine_alone_and_shows_no_secret(watche
             run = ended(client, run_id)
             assert run["status"] == ("SUCCESS" if fault is None else "FAILURE")
             events = ask(client, {"query": EVENTS, "variables": {"id": run_id}})
-            watched.shown[f"events of {run_id}"] = str(events)
+            watched.output[f"events of {run_id}"] = str(events)
         assert listening_on(os.getpid()) == set()
         answer: dict[str, Any] = client.post("/graphql", json={"query": INTROSPECTION}).json()
-        watched.shown["GraphQL"] = str(answer)
+        watched.output["GraphQL"] = str(answer)
         assert "warehouse" in str(answer), answer
     watched.look_everywhere()

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SANDBOX_KEY, SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
 

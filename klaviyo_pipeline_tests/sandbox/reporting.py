@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 FLOW = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "email"}
 DAY = date(2026, 3, 2)

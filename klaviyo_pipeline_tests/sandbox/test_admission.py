@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.sandbox.conftest import HEADERS, client_of, error_of
 
@@ -30,7 +30,9 @@ def test_a_missing_key_is_not_authenticated(server: SandboxServer) -> None:
     assert error_of(bare(server, revision="2026-07-15"), 401)["code"] == "not_authenticated"
 
 
-def test_a_key_without_the_scope_is_forbidden_and_told_which(account: SandboxAccount, client: httpx.Client) -> None:
+def test_a_key_without_the_scope_is_forbidden_and_names_the_scope(
+    account: SandboxAccount, client: httpx.Client
+) -> None:
     account.api_keys[SANDBOX_KEY].remove("flows:read")
     assert "flows:read" in error_of(client.get("/api/flows"), 403)["detail"]
     assert client.get("/api/forms").status_code == 200
@@ -163,7 +165,7 @@ def test_a_parameter_the_endpoint_does_not_take_is_refused_by_name(
     assert error_of(client.get(path), 400)["source"] == {"parameter": parameter}
 
 
-def test_accounts_of_one_server_are_told_apart_by_their_keys() -> None:
+def test_accounts_of_one_server_are_distinguished_by_their_keys() -> None:
     first = SandboxAccount(id="ONE")
     second = SandboxAccount(id="TWO", api_keys={"pk_two": {"accounts:read", "flows:read"}})
     second.put("flows", "F")

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import httpx
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.sandbox.conftest import NOW, error_of, ids, walk
 
 
-def test_the_account_tells_its_zone_and_currency(account: SandboxAccount, client: httpx.Client) -> None:
+def test_the_account_reports_its_zone_and_currency(account: SandboxAccount, client: httpx.Client) -> None:
     account.timezone, account.currency = "Europe/Berlin", "EUR"
-    [shown] = client.get("/api/accounts").json()["data"]
-    assert shown == client.get("/api/accounts/ACC001").json()["data"]
-    assert shown["attributes"]["timezone"] == "Europe/Berlin"
-    assert shown["attributes"]["preferred_currency"] == "EUR"
+    [output] = client.get("/api/accounts").json()["data"]
+    assert output == client.get("/api/accounts/ACC001").json()["data"]
+    assert output["attributes"]["timezone"] == "Europe/Berlin"
+    assert output["attributes"]["preferred_currency"] == "EUR"
 
 
 def test_metrics_come_two_hundred_to_a_page(account: SandboxAccount, client: httpx.Client) -> None:
@@ -28,13 +28,13 @@ def test_metrics_can_be_filtered_by_integration(client: httpx.Client) -> None:
     assert error_of(client.get("/api/metrics", params={"filter": "equals(name,'Placed Order')"}), 400)
 
 
-def test_a_metric_tells_its_integration(client: httpx.Client) -> None:
-    shown = client.get("/api/metrics/RPlacd").json()["data"]["attributes"]
-    assert (shown["name"], shown["integration"]["name"]) == ("Placed Order", "Shopify")
-    assert shown["integration"]["category"] == {"id": 1, "category": "eCommerce"}
+def test_a_metric_reports_its_integration(client: httpx.Client) -> None:
+    output = client.get("/api/metrics/RPlacd").json()["data"]["attributes"]
+    assert (output["name"], output["integration"]["name"]) == ("Placed Order", "Shopify")
+    assert output["integration"]["category"] == {"id": 1, "category": "eCommerce"}
 
 
-def test_a_mapping_that_was_never_made_is_shown_without_relationships(
+def test_a_mapping_that_was_never_made_is_visible_without_relationships(
     account: SandboxAccount, client: httpx.Client
 ) -> None:
     account.mapped_metrics = {}

@@ -5,8 +5,8 @@ import time
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.sandbox.conftest import client_of, error_of, ids
 

@@ -7,11 +7,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.campaign_tree import CampaignTrees, send_moments
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline.sandbox.shop import ODD_NAMES
+from klaviyo_pipeline.sandbox.shop import EDGE_CASE_NAMES
 from klaviyo_pipeline.sandbox.timestamps import read_time
 from klaviyo_pipeline_tests.sandbox.conftest import client_of, walk
 
@@ -22,19 +24,19 @@ DAY = date(2026, 2, 4)
 
 def picture(account: SandboxAccount) -> Any:
     """All that the account holds and counts on one day."""
-    held = {
-        entity: {id: dataclasses.asdict(shown) for id, shown in objects.items()}
+    stored = {
+        entity: {id: dataclasses.asdict(output) for id, output in objects.items()}
         for entity, objects in account.objects.items()
     }
     counted = {
         kind: [(group.groupings, dict(group.counts(DAY))) for group in groups]
         for kind, groups in account.figures.groups.items()
     }
-    return account.id, held, counted
+    return account.id, stored, counted
 
 
 def last_states(account: SandboxAccount, entity: str) -> list[dict[str, Any]]:
-    return [shown.attributes for shown in account.objects[entity].values()]
+    return [output.attributes for output in account.objects[entity].values()]
 
 
 def test_the_seed_alone_decides() -> None:
@@ -42,9 +44,9 @@ def test_the_seed_alone_decides() -> None:
     assert picture(generate_account(3)) != picture(generate_account(4))
 
 
-def test_the_account_is_of_the_size_asked_for() -> None:
+def test_the_account_is_of_the_size_requested() -> None:
     account = generate_account(flows=60, campaigns=30, forms=4, segments=22, lists=11)
-    assert {entity: len(objects) for entity, objects in account.objects.items()} == {
+    assert {entity: len(account.objects[entity]) for entity in ENTITIES} == {
         "flows": 59,
         "campaigns": 30,
         "forms": 4,
@@ -57,7 +59,7 @@ def test_the_account_is_of_the_size_asked_for() -> None:
 @pytest.mark.parametrize("size", [0, 1, 5])
 def test_a_small_account_can_be_had(size: int) -> None:
     account = generate_account(flows=size, campaigns=size, forms=size, segments=size, lists=size)
-    assert [len(objects) for objects in account.objects.values()] == [size] * 5
+    assert [len(account.objects[entity]) for entity in ENTITIES] == [size] * 5
 
 
 def test_the_timeline_must_run_forwards() -> None:
@@ -65,33 +67,33 @@ def test_the_timeline_must_run_forwards() -> None:
         generate_account(start=date(2026, 1, 1), until=date(2026, 1, 1))
 
 
-def test_a_later_clock_shows_more_of_the_same_account() -> None:
+def test_a_later_clock_has_more_of_the_same_account() -> None:
     account = generate_account()
     early, late = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     campaigns = account.objects["campaigns"].values()
-    shown = {now: [campaign.id for campaign in campaigns if campaign.at(now)] for now in (early, late)}
-    assert 0 < len(shown[early]) < len(shown[late]) < 260
-    assert set(shown[early]) <= set(shown[late])
+    output = {now: [campaign.id for campaign in campaigns if campaign.at(now)] for now in (early, late)}
+    assert 0 < len(output[early]) < len(output[late]) < 260
+    assert set(output[early]) <= set(output[late])
 
 
-def test_nothing_shows_an_update_before_it_happened_but_the_one_that_is_ahead() -> None:
+def test_nothing_has_an_update_before_it_happened_but_the_one_that_is_ahead() -> None:
     account = generate_account()
     now = datetime(2025, 7, 1, tzinfo=UTC)
     ahead = []
     for entity, field in (("flows", "updated"), ("campaigns", "updated_at"), ("segments", "updated")):
-        for shown in account.objects[entity].values():
-            attributes = shown.at(now) or {}
+        for output in account.objects[entity].values():
+            attributes = output.at(now) or {}
             moment = read_time(attributes.get(field))
             if moment is not None and moment > now:
                 ahead.append(attributes[field])
     assert ahead == ["2031-05-17T08:00:00+00:00"]
 
 
-def test_every_state_appears_when_its_update_says_unless_it_is_odd_on_purpose() -> None:
+def test_every_state_appears_when_its_update_reports_unless_it_is_odd_on_purpose() -> None:
     account = generate_account()
     late = 0
-    for shown in account.objects["campaigns"].values():
-        for state in shown.states:
+    for output in account.objects["campaigns"].values():
+        for state in output.states:
             moment = read_time(state.attributes["updated_at"])
             assert moment is not None
             assert state.since is not None
@@ -100,13 +102,13 @@ def test_every_state_appears_when_its_update_says_unless_it_is_odd_on_purpose() 
     assert 0 < late == sum(1 for attributes in last_states(account, "campaigns") if attributes["archived"])
 
 
-def test_the_oddities_of_real_accounts_are_there() -> None:
+def test_the_parse_warnings_of_real_accounts_are_there() -> None:
     account = generate_account()
     flows = last_states(account, "flows")
     for field in ("name", "status", "trigger_type", "updated"):
         assert any(flow[field] is None for flow in flows), field
     for entity in ("flows", "campaigns", "segments"):
-        assert set(ODD_NAMES) <= {attributes["name"] for attributes in last_states(account, entity)}
+        assert set(EDGE_CASE_NAMES) <= {attributes["name"] for attributes in last_states(account, entity)}
         assert any("smart_optimizer" in attributes for attributes in last_states(account, entity))
     updates = [flow["updated"] for flow in flows if flow["updated"]]
     moments = [moment for text in updates if (moment := read_time(text))]
@@ -117,7 +119,34 @@ def test_the_oddities_of_real_accounts_are_there() -> None:
     assert any((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in local)
     assert any(read_time(c["updated_at"]).microsecond for c in last_states(account, "campaigns"))  # type: ignore[union-attr]
     assert any(flow["archived"] for flow in flows)
-    assert any(len(campaign.channels) > 1 for campaign in account.objects["campaigns"].values())
+
+
+def test_campaigns_of_every_kind_are_there() -> None:
+    account = generate_account()
+    trees = CampaignTrees(account, AFTERWARDS)
+    channels = [trees.channels(campaign) for campaign in trees.all("campaigns")]
+    assert {("email",), ("sms",), ("push",), ("whatsapp",), ("email", "sms", "whatsapp")} <= {*map(tuple, channels)}
+    assert 0.7 < sum(1 for words in channels if words in (["email"], ["sms"], ["push"])) / len(channels) < 0.95
+    linked = [trees.linked(campaign, "campaign-messages") for campaign in trees.all("campaigns")]
+    assert any(len(trees.linked(campaign, "campaign-audiences")) > 1 for campaign in trees.all("campaigns"))
+    messages = [message for several in linked for message in several]
+    assert any(message.options["send_times"] for message in messages)
+    assert any(message.definition["ab_test"] for message in messages)
+    days = [{moment.date() for message in several for moment, _ in send_moments(message)} for several in linked]
+    assert {len(several) for several in days} == {1, 2}
+
+
+def test_a_draft_of_the_builder_for_several_channels_begins_without_messages() -> None:
+    account = generate_account()
+    empty = []
+    for campaign in account.objects["campaigns"].values():
+        trees = CampaignTrees(account, campaign.states[0].since or AFTERWARDS)
+        node = trees.find("campaigns", campaign.id)
+        assert node is not None
+        if not trees.linked(node, "campaign-messages"):
+            empty.append(node.attributes["builder"])
+    assert empty
+    assert set(empty) == {"canvas"}
 
 
 def test_three_equal_times_straddle_the_border_of_a_page() -> None:
@@ -125,12 +154,12 @@ def test_three_equal_times_straddle_the_border_of_a_page() -> None:
     with SandboxServer(account, clock=lambda: AFTERWARDS, rate_scale=0) as server, client_of(server) as client:
         for entity, size in (("flows", 50), ("segments", 10)):
             pages = walk(client, f"/api/{entity}", sort="updated")
-            states = {id: shown.attributes for id, shown in account.objects[entity].items()}
+            states = {id: output.attributes for id, output in account.objects[entity].items()}
             around = [states[id]["updated"] for id in (*pages[0][size - 2 : size], pages[1][0])]
             assert len(set(around)) == 1, entity
 
 
-def test_figures_keep_the_rules_of_sending() -> None:
+def test_values_keep_the_rules_of_sending() -> None:
     account = generate_account()
     seen = 0
     for group in account.figures.groups["flow"]:
@@ -157,12 +186,15 @@ def test_some_flows_are_silent_and_the_week_has_its_rhythm() -> None:
     assert any(not any(group.counts(day) for day in days) for group in groups)
 
 
-def test_campaign_figures_stand_on_the_day_of_the_send() -> None:
+def test_campaign_values_stand_on_the_day_of_the_send() -> None:
     account = generate_account()
     sent = [group for group in account.figures.groups["campaign"] if group.groupings["send_channel"] == "email"]
-    for group in sent[:20]:
-        campaign = account.objects["campaigns"][group.groupings["campaign_id"]]
-        moment = read_time(campaign.attributes["send_time"])
+    for group in sent:
+        options = account.objects["campaign-messages"][group.groupings["campaign_message_id"]].attributes["definition"][
+            "send_options"
+        ]
+        text = (options["send_times"] or {}).get(group.groupings.get("variation")) or options["send_time"]
+        moment = read_time(text)
         assert moment is not None
         day = moment.astimezone(NEW_YORK).date()
         assert group.counts(day)
@@ -180,7 +212,7 @@ def test_segment_members_add_up_from_day_to_day() -> None:
             assert today["total_members"] == before["total_members"] + moved >= 0
 
 
-def test_figures_of_today_stand_still_and_the_days_before_never_change() -> None:
+def test_values_of_today_stand_still_and_the_days_before_never_change() -> None:
     account = generate_account(campaigns=0, forms=0, segments=0)
     moments = [datetime(2026, 2, 4, hour, tzinfo=NEW_YORK) for hour in (0, 23)]
     moments.append(datetime(2026, 2, 20, 12, tzinfo=NEW_YORK))

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.sandbox.conftest import client_of, error_of
 
@@ -66,7 +66,7 @@ def test_the_minute_is_counted_too(limited: httpx.Client, watch: Stopwatch) -> N
     assert limited.get("/api/flows").status_code == 200
 
 
-def test_a_throttled_answer_says_when_to_come_back(limited: httpx.Client) -> None:
+def test_a_throttled_answer_reports_when_to_come_back(limited: httpx.Client) -> None:
     statuses(limited, 3)
     answer = limited.get("/api/flows")
     error = error_of(answer, 429)
@@ -91,7 +91,7 @@ def test_bad_requests_count_like_good_ones(limited: httpx.Client) -> None:
     assert statuses(limited, 4, "/api/flows?x=1") == [400, 400, 400, 429]
 
 
-def test_the_headers_tell_of_the_burst(limited: httpx.Client) -> None:
+def test_the_headers_report_the_burst(limited: httpx.Client) -> None:
     first, second = limited.get("/api/flows"), limited.get("/api/flows")
     assert first.headers["ratelimit-limit"] == "3, 3;w=1, 60;w=60"
     assert [answer.headers["ratelimit-remaining"] for answer in (first, second)] == ["2", "1"]

@@ -20,7 +20,7 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.statistics import STATISTICS
 from klaviyo_pipeline.sandbox.timestamps import read_time
 from klaviyo_pipeline_tests.sandbox.conftest import client_of
-from klaviyo_pipeline_tests.sandbox.test_openapi import NOW
+from klaviyo_pipeline_tests.sandbox.test_sandbox_openapi import NOW
 
 DESCRIPTION = Path(__file__).parents[3] / "shared" / "klaviyo-2026-10-15.json"
 
@@ -93,7 +93,9 @@ def first_ids(shop: httpx.Client) -> dict[str, str]:
     for kind in (*listed, "campaigns", "campaign-messages"):
         found[kind] = shop.get(f"/api/{kind}").json()["data"][0]["id"]
     for kind, owner in (("campaign-audiences", "campaigns"), ("campaign-variations", "campaign-messages")):
-        found[kind] = shop.get(f"/api/{owner}/{found[owner]}/{kind}").json()["data"][0]["id"]
+        rows = shop.get(f"/api/{owner}").json()["data"]
+        linked = (shop.get(f"/api/{owner}/{row['id']}/{kind}").json()["data"] for row in rows)
+        found[kind] = next(data[0]["id"] for data in linked if data)
     return found
 
 
@@ -103,9 +105,7 @@ def test_the_operation_is_described_with_this_path_and_these_scopes_and_rates(en
     assert (described["method"], described["path"]) == (endpoint.method, endpoint.path)
     assert sorted(described["scopes"]) == sorted(endpoint.scopes)
     kinds = ("burst", "steady", "daily")
-    assert described["ratelimit"] == {
-        name: rate.requests for name, rate in zip(kinds, endpoint.rates, strict=False)
-    }
+    assert described["ratelimit"] == {name: rate.requests for name, rate in zip(kinds, endpoint.rates, strict=False)}
 
 
 @pytest.mark.parametrize("endpoint", named(method="GET"))
@@ -155,9 +155,7 @@ def test_the_report_bodies_are_those_described(report: Report) -> None:
 
 
 @pytest.mark.parametrize("endpoint", [p for p in named(method="GET") if "{id}" in p.values[0].path])
-def test_an_answer_about_one_object_is_valid(
-    endpoint: Endpoint, shop: httpx.Client, first_ids: dict[str, str]
-) -> None:
+def test_an_answer_about_one_object_is_valid(endpoint: Endpoint, shop: httpx.Client, first_ids: dict[str, str]) -> None:
     path = endpoint.path.replace("{id}", first_ids[endpoint.path.split("/")[2]])
     validate(endpoint, shop.get(path))
     if endpoint.parameters.includes:

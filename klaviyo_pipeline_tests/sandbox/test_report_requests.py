@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.sandbox.conftest import error_of
 from klaviyo_pipeline_tests.sandbox.reporting import ask, body, frame
 

@@ -6,7 +6,7 @@ import threading
 import httpx
 import pytest
 
-from klaviyo_pipeline.sandbox.account import SandboxAccount
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer, run
 from klaviyo_pipeline_tests.sandbox.conftest import HEADERS, NOW, client_of
 
@@ -58,19 +58,19 @@ def test_objects_may_be_changed_while_the_server_answers(account: SandboxAccount
     changing.join()
 
 
-def test_a_taken_port_is_told(account: SandboxAccount) -> None:
+def test_a_taken_port_is_reported(account: SandboxAccount) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         run(account, port=taken.getsockname()[1])
 
 
-def test_run_serves_and_tells_its_url(account: SandboxAccount) -> None:
-    told: list[str] = []
+def test_run_serves_and_reports_its_url(account: SandboxAccount) -> None:
+    reported: list[str] = []
     ready = threading.Event()
 
     def tell(url: str) -> None:
-        told.append(url)
+        reported.append(url)
         ready.set()
 
     threading.Thread(target=run, args=(account,), kwargs={"port": 0, "ready": tell}, daemon=True).start()
     assert ready.wait(10)
-    assert httpx.get(f"{told[0]}/api/accounts", headers=HEADERS).status_code == 200
+    assert httpx.get(f"{reported[0]}/api/accounts", headers=HEADERS).status_code == 200

@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 
 from klaviyo_pipeline.klaviyo.rates import DAY, MINUTE, SECOND
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import GIVEN_SERVER, THROW_AWAY
-from klaviyo_pipeline_tests.launching.cluster import REDIS
+from klaviyo_pipeline_tests.dagster_internals.celery.cluster import REDIS
 from klaviyo_pipeline_tests.support import throw_away_database
 from klaviyo_pipeline_tests.torture.database import CASES, cut_connections, quick_retries, restart_server
 from klaviyo_pipeline_tests.torture.database import TROUBLES as DATABASE_TROUBLES
@@ -64,8 +64,8 @@ def _matrix_text(outcomes: Sequence[tuple[str, str, str]], began: float) -> str:
 
 
 def _cell(counts: Counter[str]) -> str:
-    told = f"{counts['right']} / {counts['healed']}"
-    return f"{told} / **{counts['defect']} defects**" if counts["defect"] else told
+    reported = f"{counts['right']} / {counts['healed']}"
+    return f"{reported} / **{counts['defect']} defects**" if counts["defect"] else reported
 
 
 def kills(server: str, seed: int) -> Iterator[Section]:
@@ -86,9 +86,9 @@ def kills(server: str, seed: int) -> Iterator[Section]:
 
 
 def _kills_text(slaughter: Slaughter, rounds: int, defects: Sequence[str], began: float) -> str:
-    told = ", ".join(f"{number} {how}" for how, number in slaughter.kills.items())
+    reported = ", ".join(f"{number} {how}" for how, number in slaughter.kills.items())
     return (
-        f"{sum(slaughter.kills.values())} kills ({told}), after which {rounds} syncs came to their end; "
+        f"{sum(slaughter.kills.values())} kills ({reported}), after which {rounds} syncs came to their end; "
         f"{len(ASSETS)} times two syncs at once: {len(defects)} defects. {measured(began)}"
     )
 
@@ -139,11 +139,11 @@ def database(server: str, seed: int) -> Iterator[Section]:
             defects += _defect_of(partial(restart_server, torture, target, own))
     places = sorted({place for _, place in counts})
     rows = [[one.name, *(_cell(counts[one.name, place]) for place in places)] for one in DATABASE_TROUBLES]
-    told = (
+    reported = (
         f"{len(CASES)} cases; all connections cut, and the server restarted, once during a run of each of "
         f"{len(TARGETS)} targets: {len(defects)} defects. {measured(began)}"
     )
-    yield Section(f"{told}\n\n{table(['trouble in', *places], rows)}", defects)
+    yield Section(f"{reported}\n\n{table(['trouble in', *places], rows)}", defects)
 
 
 def workers(server: str, seed: int) -> Iterator[Section]:
@@ -157,13 +157,13 @@ def workers(server: str, seed: int) -> Iterator[Section]:
             mornings.append(morning_of_kills(url, Path(folder), seed + number, KILLS_IN_A_MORNING))
         progress(f"{sum(one.kills for one in mornings)} kills, {sum(len(one.defects) for one in mornings)} defects")
     defects = [defect for one in mornings for defect in one.defects]
-    told = (
+    reported = (
         f"{sum(one.kills for one in mornings)} kills in {MORNINGS} mornings of {sum(one.runs for one in mornings)} "
         f"runs: {sum(one.begun_again for one in mornings)} runs started again by Dagster, "
-        f"{sum(one.asked_again for one in mornings)} launched anew after every attempt had died: "
+        f"{sum(one.requested_again for one in mornings)} launched anew after every attempt had died: "
         f"{len(defects)} defects. {measured(began)}"
     )
-    yield Section(told, defects)
+    yield Section(reported, defects)
 
 
 SECTIONS: dict[str, Run] = {

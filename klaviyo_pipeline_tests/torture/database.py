@@ -18,7 +18,7 @@ from psycopg import sql
 from starlette.requests import Request
 
 from klaviyo_pipeline.postgres import engine
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline_tests.support import SLUG, reason
 from klaviyo_pipeline_tests.torture.matrix import ALWAYS, TARGETS, Defect, Matrix, Target, Undisturbed
@@ -48,7 +48,7 @@ class Trouble:
     name: str
     passes: bool
     act: str
-    told: str
+    reported: str
     """A regular expression that the run's reason matches."""
 
 
@@ -112,15 +112,15 @@ def outcome(matrix: Matrix, case: Case) -> Literal["right", "healed"]:
     if first.success:
         matrix.same(case, expected)
         return "right"
-    told = reason(first)
-    if not re.search(case.trouble.told, told):
-        raise Defect(f"{case}: no clear reason: {told}")
+    reported = reason(first)
+    if not re.search(case.trouble.reported, reported):
+        raise Defect(f"{case}: no clear reason: {reported}")
     if hollow := matrix.tables.hollow_windows(expected.rows):
         raise Defect(f"{case}: synced without their rows: {hollow[:3]}")
     matrix.heal(case)
     matrix.same(case, expected)
     if case.trouble.passes and not case.lasting:
-        raise Defect(f"{case}: trouble that passes failed the run: {told}")
+        raise Defect(f"{case}: trouble that passes failed the run: {reported}")
     return "healed"
 
 

@@ -43,8 +43,8 @@ def _answer(name: str, *, passes: bool, **fault: Any) -> Trouble:
 
 def _refusal(name: str, status: int, *, passes: bool, detail: str = "A fault.", **headers: str) -> Trouble:
     error = {"id": "fault", "status": status, "code": "fault", "title": "A fault.", "detail": detail}
-    told = {key.replace("_", "-"): value for key, value in headers.items()}
-    return _answer(name, passes=passes, status=status, body={"errors": [error]}, headers=told)
+    reported = {key.replace("_", "-"): value for key, value in headers.items()}
+    return _answer(name, passes=passes, status=status, body={"errors": [error]}, headers=reported)
 
 
 def _truncated(document: Document) -> Fault:

@@ -18,9 +18,9 @@ from typing import Any
 
 import psycopg
 
-from klaviyo_pipeline.postgres.migrations import migrate
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline.settings import SQL_DIR
 from klaviyo_pipeline_tests.support import SLUG, environment
 from klaviyo_pipeline_tests.torture import victim
 from klaviyo_pipeline_tests.torture.shop import FIRST, LAST, small_shop
@@ -131,11 +131,11 @@ class Slaughter:
     def _kill(self, assets: Sequence[str], expected: Undisturbed, share: float) -> None:
         if self.chance.random() < 0.5:
             kill_at = self.chance.randint(1, math.ceil(expected.events * share))
-            process, how, told = self.start(assets, kill_at=kill_at), "by event", f"at event {kill_at}"
+            process, how, reported = self.start(assets, kill_at=kill_at), "by event", f"at event {kill_at}"
             wait = 300.0
         else:
             wait = self.chance.uniform(0.3, expected.seconds * share)
-            process, how, told = self.start(assets), "by time", f"after {wait:.2f} s"
+            process, how, reported = self.start(assets), "by time", f"after {wait:.2f} s"
         # What the kill left to do may take fewer events, or less time, than was drawn: that sync came to its end.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=wait)
@@ -143,9 +143,9 @@ class Slaughter:
             os.killpg(process.pid, signal.SIGKILL)
         _, err = process.communicate()
         if process.returncode not in (0, -signal.SIGKILL):
-            raise Defect(f"{' '.join(assets)}, killed {told}: exit code {process.returncode}: {err.strip()[-300:]}")
+            raise Defect(f"{' '.join(assets)}, killed {reported}: exit code {process.returncode}: {err.strip()[-300:]}")
         self.kills[how] += process.returncode != 0
-        self._check_remains(f"{' '.join(assets)}, killed {told}", expected)
+        self._check_remains(f"{' '.join(assets)}, killed {reported}", expected)
 
     def _check_remains(self, what: str, expected: Undisturbed) -> None:
         deadline = time.monotonic() + SESSIONS_END_SECONDS
@@ -158,18 +158,18 @@ class Slaughter:
 
     def same(self, expected: Undisturbed, what: str) -> None:
         """The tables are an undisturbed sync's, and no run of Dagster's seems to go on."""
-        if told := difference(self.tables.state(), expected.state):
-            raise Defect(f"{what}: {told}")
+        if reported := difference(self.tables.state(), expected.state):
+            raise Defect(f"{what}: {reported}")
         if repeated := self.tables.repeated_states():
             raise Defect(f"{what}: states twice in the history: {repeated[:3]}")
         going_on = self.connection.execute(
             "SELECT run_id, status FROM public.runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
         ).fetchall()
-        held = self.connection.execute(
+        stored = self.connection.execute(
             "SELECT run_id FROM public.concurrency_slots WHERE run_id IS NOT NULL"
         ).fetchall()
-        if going_on or held:
-            raise Defect(f"{what}: runs that seem to go on {going_on[:3]}, slots that are held {held[:3]}")
+        if going_on or stored:
+            raise Defect(f"{what}: runs that seem to go on {going_on[:3]}, slots that are held {stored[:3]}")
 
 
 @contextmanager

@@ -21,7 +21,8 @@ import pytest
 import sqlalchemy as sa
 from starlette.requests import Request
 
-from klaviyo_pipeline.planning import FULL_LISTINGS, Planner, SyncRequest
+from klaviyo_pipeline.catalog import CENSUSES
+from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline_tests.support import RANGE, Pipeline, key_of, pipeline_on, reason, throw_away_database
 from klaviyo_pipeline_tests.torture.faults import ALWAYS, TROUBLES, Document, Trouble, broken_network
@@ -165,10 +166,10 @@ class Matrix:
         """A run of this target, asked for once."""
         if target not in self._undisturbed:
             self.start_over(target)
-            with self.pipeline.asked() as asked:
+            with self.pipeline.requested() as requested:
                 result = self.run(target.asset)
             assert result.success, reason(result)
-            met = [entry for entry in asked if target.meets(entry.path)]
+            met = [entry for entry in requested if target.meets(entry.path)]
             assert len(met) >= 3, f"{target.name} has only {len(met)} pages"
             document = self._document(met[0].method, met[0].path, met[0].query, met[0].body)
             state = self.tables.state()
@@ -220,21 +221,21 @@ class Matrix:
             self._jobs[asset] = whole.get_subset(asset_selection={key}, asset_check_selection=set())
         return self._jobs[asset].execute_in_process(
             instance=self.pipeline.instance,
-            tags={} if asset in FULL_LISTINGS else dict(zip(RANGE, (first, last), strict=True)),
+            tags={} if asset in CENSUSES else dict(zip(RANGE, (first, last), strict=True)),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
 
     def _check_failure(self, cell: Cell, first: dg.ExecuteInProcessResult, expected: Undisturbed) -> None:
         """A failure has a reason, which the ledger knows too, and takes nothing for done that is not."""
-        told = reason(first)
-        if "Klaviyo" not in told and "listing" not in told and "answer" not in told:
-            raise Defect(f"{cell}: no clear reason: {told}")
-        if "day's quota" in cell.trouble.name and "UTC" not in told:
-            raise Defect(f"{cell}: it is not told when the quota returns: {told}")
+        reported = reason(first)
+        if "Klaviyo" not in reported and "listing" not in reported and "answer" not in reported:
+            raise Defect(f"{cell}: no clear reason: {reported}")
+        if "day's quota" in cell.trouble.name and "UTC" not in reported:
+            raise Defect(f"{cell}: it is not told when the quota returns: {reported}")
         if hollow := self.tables.hollow_windows(expected.rows):
             raise Defect(f"{cell}: synced without their rows: {hollow[:3]}")
-        if cell.target.asset in FULL_LISTINGS:
+        if cell.target.asset in CENSUSES:
             noted = self.pipeline.rows("SELECT status, error FROM census_runs")
         else:
             noted = [(status, error) for _, status, error in self.tables.windows()]
@@ -255,7 +256,7 @@ class Matrix:
 
     def _missing(self, asset: str) -> Sequence[tuple[str, ...]]:
         """First and last window of each run that the asset needs, as a sync would plan it."""
-        if asset in FULL_LISTINGS:
+        if asset in CENSUSES:
             return [()]
         with self._engine.connect() as connection:
             now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -268,11 +269,11 @@ class Matrix:
 
     def same(self, cell: Case, expected: Undisturbed) -> None:
         """The tables are those of an undisturbed run, and the plan has nothing left."""
-        if told := difference(self.tables.state(), expected.state):
-            raise Defect(f"{cell}: {told}")
+        if reported := difference(self.tables.state(), expected.state):
+            raise Defect(f"{cell}: {reported}")
         if repeated := self.tables.repeated_states():
             raise Defect(f"{cell}: states twice in the history: {repeated[:3]}")
-        if cell.target.asset not in FULL_LISTINGS and self._missing(cell.target.asset):
+        if cell.target.asset not in CENSUSES and self._missing(cell.target.asset):
             raise Defect(f"{cell}: windows are still missing")
 
 
@@ -314,5 +315,5 @@ def counted(outcomes: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], C
 
 def _went_without_tags(run: dg.ExecuteInProcessResult) -> bool:
     """Whether a census took a refusal for a lacking scope, and says that it asked on without the tags."""
-    told = [event.materialization.metadata.get("tags") for event in run.get_asset_materialization_events()]
-    return any("not asked" in str(tags.value) for tags in told if tags is not None)
+    reported = [event.materialization.metadata.get("tags") for event in run.get_asset_materialization_events()]
+    return any("not asked" in str(tags.value) for tags in reported if tags is not None)

@@ -16,12 +16,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.klaviyo.pacing import LATE_WAKING
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, MINUTE, Endpoint, Rate
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.migrations import migrate
-from klaviyo_pipeline.postgres.pacing import PostgresPacer
-from klaviyo_pipeline.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
 from klaviyo_pipeline_tests.support import SLUG, utc
 
 BEGAN = utc("2026-07-01T12:00:00")
@@ -138,14 +138,14 @@ def _since(moment: datetime) -> float:
 
 def excesses(found: Race) -> list[str]:
     """The rates that were exceeded, and a share or a fairness that is too small."""
-    told = [
+    reported = [
         f"{found.endpoint.name}: {found.most(rate)} requests in {rate.seconds:.0f} s, {rate.requests} are allowed"
         for rate in found.endpoint.rates
         if found.most(rate) > rate.requests
     ]
     if found.reached < 0.95:
-        told.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
+        reported.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
     # Who of several gets the row's lock first is up to the system; none may starve.
     if found.fairness < 0.5:
-        told.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")
-    return told
+        reported.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")
+    return reported

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline.assets import chunks, entities, reports
+from klaviyo_pipeline import catalog
+from klaviyo_pipeline.klaviyo.reports import LONGEST_SEND
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
-from klaviyo_pipeline.postgres import children, io_manager, repositories
-from klaviyo_pipeline.postgres.tables import Target, reflect
-from klaviyo_pipeline.sandbox.account import Message, SandboxAccount
+from klaviyo_pipeline.orchestration.assets import entity_assets
+from klaviyo_pipeline.planning import chunks
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
+from klaviyo_pipeline.postgres.write import child_rows, io_manager, repositories
+from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount
 from klaviyo_pipeline_tests.support import empty_shop, put, utc
 
 FIRST, LAST = date(2025, 3, 3), date(2025, 3, 8)
@@ -29,24 +32,32 @@ def small_shop() -> SandboxAccount:
     shop = empty_shop(largest_page=PAGE, report_page_size=PAGE)
     shop.tags = {"T1": "evergreen", "T2": "sale", "T3": "unused", "T4": "unused too", "T5": "old"}
     for number in range(8):
-        told: dict[str, Any] = {"tags": ["T1"] if number % 3 else ["T1", "T2"]}
+        reported: dict[str, Any] = {"tags": ["T1"] if number % 3 else ["T1", "T2"]}
         at = utc("2025-03-03T06:00:00") + timedelta(hours=17 * number)
         message = Message(f"M{number}", "email", f"message {number}")
         archived = {"archived": number in (2, 5, 6)}
-        put(shop, "flows", f"F{number}", at, messages=[message], **archived, **told)
+        put(shop, "flows", f"F{number}", at, messages=[message], **archived, **reported)
         channels = [("email",), ("sms",), ("email", "sms")][number % 3]
         put(
-            shop, "campaigns", f"C{number}", at, send_time=at, messages=[message], channels=channels, **archived, **told
+            shop,
+            "campaigns",
+            f"C{number}",
+            at,
+            send_time=at,
+            messages=[message],
+            channels=channels,
+            **archived,
+            **reported,
         )
-        put(shop, "segments", f"S{number}", at, **told)
+        put(shop, "segments", f"S{number}", at, **reported)
         if number < 6:
             put(shop, "forms", f"O{number}", at)
     put(shop, "flows", "F8", None, archived=False)
-    _set_figures(shop)
+    _set_counts(shop)
     return shop
 
 
-def _set_figures(shop: SandboxAccount) -> None:
+def _set_counts(shop: SandboxAccount) -> None:
     for number in range(6):
         day = DAYS[number]
         for later in (day, min(day + timedelta(days=2), LAST)):
@@ -60,10 +71,10 @@ def _set_figures(shop: SandboxAccount) -> None:
         shop.set_figures("campaign", campaign, (utc("2025-03-03T06:00:00") + timedelta(hours=17 * number)).date(), sent)
 
 
-def cached_reflection() -> Callable[[sa.Connection, str, str], Target]:
-    found: dict[tuple[str, str], Target] = {}
+def cached_reflection() -> Callable[[sa.Connection, str, str], DestinationTable]:
+    found: dict[tuple[str, str], DestinationTable] = {}
 
-    def reflected(connection: sa.Connection, schema: str, name: str) -> Target:
+    def reflected(connection: sa.Connection, schema: str, name: str) -> DestinationTable:
         if (schema, name) not in found:
             found[schema, name] = reflect(connection, schema, name)
         return found[schema, name]
@@ -78,7 +89,7 @@ def small_steps() -> Iterator[pytest.MonkeyPatch]:
         take_small_steps(patch)
         # The tables stay as they are, and thousands of runs need not look them up.
         known = cached_reflection()
-        for module in (io_manager, children, repositories):
+        for module in (io_manager, child_rows, repositories):
             patch.setattr(module, "reflect", known)
         yield patch
 
@@ -87,7 +98,7 @@ def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
     """`small_steps`, for as long as the patch or this process lives."""
     patch = patch or pytest.MonkeyPatch()
     patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
-    patch.setattr(entities, "BATCH_ROWS", 6)
+    patch.setattr(entity_assets, "BATCH_ROWS", 6)
     patch.setattr(chunks, "SHORTEST_CHUNK", timedelta(days=3))
-    patch.setattr(reports, "DAILY_SPAN_DAYS", 2)
-    patch.setattr(reports, "VALUES_SPAN_DAYS", 2 * reports.LONGEST_SEND.days + 2)
+    patch.setattr(catalog, "DAILY_CHUNK_DAYS", 2)
+    patch.setattr(catalog, "VALUES_CHUNK_DAYS", 2 * LONGEST_SEND.days + 2)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-BOOKKEEPING = ("account", "api_calls", "api_pacing", "census_runs", "schema_migrations")
+SYSTEM_COLUMNS = ("account", "api_calls", "api_pacing", "census_runs", "schema_migrations")
 
 # When and by whom something was done or seen, and how often: every run has its own answer.
 PASSING = [
@@ -52,17 +52,17 @@ class Tables:
 
     @cached_property
     def names(self) -> list[str]:
-        """Every table that a sync writes, but for `BOOKKEEPING`."""
+        """Every table that a sync writes, but for `SYSTEM_COLUMNS`."""
         found = self.connection.execute(
             "SELECT relname FROM pg_class "
             "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace ORDER BY relname"
         )
-        return [name for (name,) in found if name not in BOOKKEEPING]
+        return [name for (name,) in found if name not in SYSTEM_COLUMNS]
 
     def state(self) -> State:
         """The content of every table. Of the moments of a delete and of a state's end only counts that there is one."""
-        shown = [name.replace("_superseded", "_history") for name in self.names]
-        query = sql.SQL(" UNION ALL ").join(map(self._content, shown))
+        output = [name.replace("_superseded", "_history") for name in self.names]
+        query = sql.SQL(" UNION ALL ").join(map(self._content, output))
         return Counter(self.connection.execute(query).fetchall())
 
     def _content(self, name: str) -> sql.Composed:

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from klaviyo_pipeline_tests.brands import FIRST, LAST, REVOKED, Brands, brands_in
-from klaviyo_pipeline_tests.launching.cluster import Cluster, cluster
+from klaviyo_pipeline_tests.dagster_internals.celery.cluster import Cluster, cluster
 
 SECONDS_BETWEEN = (1.0, 12.0)
 """From before a run has begun to after it has ended: a run takes some five seconds beside three others."""
@@ -28,7 +28,7 @@ class Morning:
     runs: int = 0
     begun_again: int = 0
     """Runs that died and that Dagster started again."""
-    asked_again: int = 0
+    requested_again: int = 0
     """Runs that were launched anew, as `klaviyo_missing_windows` does, since every attempt had died."""
     defects: list[str] = field(default_factory=list)
 
@@ -45,7 +45,7 @@ def morning_of_kills(database: str, folder: Path, seed: int, kills: int) -> Morn
             _kill(running, chance, morning, kills)
             runs = running.ended()
             while given_up := _given_up(runs):
-                morning.asked_again += len(given_up)
+                morning.requested_again += len(given_up)
                 for slug, asset in given_up:
                     _launch(running, slug, asset)
                 runs = running.ended()

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from klaviyo_pipeline.postgres.embedded import EmbeddedPostgres
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import THROW_AWAY
 from klaviyo_pipeline_tests.support import throw_away_database
 from klaviyo_pipeline_tests.ui.browser import chromium, new_page
@@ -48,8 +48,8 @@ def _take(browser: Browser, opened: Site, folder: Path, home: Path) -> None:
     save(page, folder / "assets.png")
 
     page = new_page(browser, (1440, 960))
-    told = open_partition(page, opened, "flow_metrics", opened.today)
-    open_chart(page, told)
+    reported = open_partition(page, opened, "flow_metrics", opened.today)
+    open_chart(page, reported)
     save(page, folder / "metrics.png")
 
     report = home / "report.html"

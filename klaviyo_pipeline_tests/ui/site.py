@@ -39,8 +39,8 @@ class Site:
 
     def asset(self, name: str, view: str = "", **query: str) -> str:
         """The address of an asset's page, or of one of its tabs."""
-        asked = {"view": view, **query} if view else query
-        return str(httpx.URL(self.url(f"assets/{SLUG}/{name}"), params=asked))
+        requested = {"view": view, **query} if view else query
+        return str(httpx.URL(self.url(f"assets/{SLUG}/{name}"), params=requested))
 
     def run(self, *arguments: str) -> str:
         """What a command of ours prints; it must succeed."""

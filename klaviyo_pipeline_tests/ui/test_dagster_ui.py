@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from klaviyo_pipeline.postgres.metrics import METRICS
+from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline_tests.dev_server import ask
 from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS, new_page
 from klaviyo_pipeline_tests.ui.site import Site
@@ -49,7 +49,7 @@ def test_a_range_is_backfilled_by_clicks(launched: Launched) -> None:
     assert launched.id
 
 
-def test_the_graph_shows_every_asset(dagster_ui: Site, browser: Browser, shots: Path) -> None:
+def test_the_graph_has_every_asset(dagster_ui: Site, browser: Browser, shots: Path) -> None:
     page = new_page(browser, GRAPH)
     graph = open_graph(page, dagster_ui)
     page.screenshot(path=shots / "graph.png")
@@ -57,7 +57,7 @@ def test_the_graph_shows_every_asset(dagster_ui: Site, browser: Browser, shots: 
         expect(graph.get_by_text(name, exact=True).first).to_be_visible()
 
 
-def test_the_backfill_is_one_run_whose_last_day_shows_a_table_and_a_chart(
+def test_the_backfill_is_one_run_whose_last_day_has_a_table_and_a_chart(
     dagster_ui: Site, launched: Launched, browser: Browser, shots: Path
 ) -> None:
     page = new_page(browser, (1440, 1200))
@@ -66,11 +66,11 @@ def test_the_backfill_is_one_run_whose_last_day_shows_a_table_and_a_chart(
     page.screenshot(path=shots / "backfill.png")
     runs = ask(dagster_ui.client, {"query": RUNS, "variables": {"backfill": launched.id}})["runsOrError"]["results"]
     assert [run["status"] for run in runs] == ["SUCCESS"], dagster_ui.log.read_text(errors="replace")[-4000:]
-    told = open_partition(page, dagster_ui, "flow_metrics", launched.last)
-    expect(told.get_by_text("flows by revenue")).to_be_visible()
-    expect(told.get_by_role("columnheader", name="Revenue")).to_be_visible()
+    reported = open_partition(page, dagster_ui, "flow_metrics", launched.last)
+    expect(reported.get_by_text("flows by revenue")).to_be_visible()
+    expect(reported.get_by_role("columnheader", name="Revenue")).to_be_visible()
     page.screenshot(path=shots / "materialization.png")
-    picture = open_chart(page, told)
+    picture = open_chart(page, reported)
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 600
     page.screenshot(path=shots / "chart.png")
     earlier = open_partition(page, dagster_ui, "flow_metrics", launched.last - timedelta(days=1))
@@ -78,10 +78,10 @@ def test_the_backfill_is_one_run_whose_last_day_shows_a_table_and_a_chart(
     expect(earlier.get_by_text(SHOW)).to_have_count(0)
 
 
-def test_a_checks_result_says_what_it_found(
+def test_a_checks_result_reports_what_it_found(
     dagster_ui: Site, launched: Launched, browser: Browser, shots: Path
 ) -> None:
     page = new_page(browser)
-    open_check(page, dagster_ui, "flow_metrics", "sums_are_the_reports")
+    open_check(page, dagster_ui, "flow_metrics", "metrics_match_report")
     expect(page.get_by_text("Passed", exact=True)).to_be_visible()
     page.screenshot(path=shots / "check.png")

@@ -44,18 +44,18 @@ def test_nothing_is_fetched_nothing_runs_and_nothing_overflows(
 ) -> None:
     page = new_page(browser, size)
     trouble = opened(page, file)
-    whole, shown = page.evaluate(WIDTHS)
-    assert whole <= shown
+    whole, output = page.evaluate(WIDTHS)
+    assert whole <= output
     page.screenshot(path=shots / "report.png", full_page=True)
     for summary in page.locator("summary").all():
         summary.click()
     expect(page.locator("details[open]")).to_have_count(8)
-    whole, shown = page.evaluate(WIDTHS)
-    assert whole <= shown
+    whole, output = page.evaluate(WIDTHS)
+    assert whole <= output
     assert trouble == []
 
 
-def test_a_phone_shows_one_column(file: Path, browser: Browser) -> None:
+def test_a_phone_has_one_column(file: Path, browser: Browser) -> None:
     page = new_page(browser, PHONE)
     opened(page, file)
     lefts = {box["x"] for figure in page.locator("figure").all() if (box := figure.bounding_box())}
@@ -64,7 +64,7 @@ def test_a_phone_shows_one_column(file: Path, browser: Browser) -> None:
     assert label == '"Revenue"'
 
 
-def test_on_paper_the_figures_stand_and_the_links_do_not(file: Path, browser: Browser, shots: Path) -> None:
+def test_on_paper_the_values_stand_and_the_links_do_not(file: Path, browser: Browser, shots: Path) -> None:
     page = new_page(browser)
     opened(page, file)
     page.emulate_media(media="print", color_scheme="dark")

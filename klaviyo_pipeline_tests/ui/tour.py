@@ -40,9 +40,9 @@ def backfill(page: Page, site: Site, asset: str, first: date, last: date) -> str
     expect(dialog.get_by_text(f"{(last - first).days + 1} partitions", exact=True)).to_be_visible()
     expect(dialog.get_by_text("Backfills all partitions in a single run.")).to_be_visible()
     dialog.get_by_role("button", name="Launch backfill").click()
-    told = page.get_by_text("Created backfill")
-    expect(told).to_be_visible()
-    return told.inner_text().split()[-1]
+    reported = page.get_by_text("Created backfill")
+    expect(reported).to_be_visible()
+    return reported.inner_text().split()[-1]
 
 
 def open_partition(page: Page, site: Site, asset: str, day: date) -> Locator:

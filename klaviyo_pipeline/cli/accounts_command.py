@@ -1,0 +1,73 @@
+"""`klaviyo-pipeline accounts`."""
+
+import os
+from datetime import datetime
+from typing import Any
+
+import click
+import sqlalchemy as sa
+
+from klaviyo_pipeline.cli.shared import chosen_accounts, console, json_text, table, warehouse
+from klaviyo_pipeline.config.accounts import duplicates
+from klaviyo_pipeline.config.settings import Settings
+from klaviyo_pipeline.postgres.account_binding import stored_account_id
+from klaviyo_pipeline.postgres.ledger import last_synced
+
+COLUMNS = {
+    "account": "account",
+    "timezone": "zone",
+    "sync_window": "window",
+    "start_date": "start",
+    "key": "key",
+    "last_synced_at": "last synced",
+}
+
+
+@click.command(short_help="Which accounts there are, and what is wrong with their entries.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def accounts(form: str) -> None:
+    """Which accounts there are: those of accounts.yaml, or else the environment's own one.
+
+    Whether the variable with the key is set is told, never what it holds. An entry that is wrong is told in one line,
+    and the exit code is then 1; the other accounts work all the same. Two entries for one Klaviyo account are a
+    warning.
+    """
+    with chosen_accounts(()) as chosen:
+        stored = {settings.account.slug: found for settings, found in chosen.each(_stored)}
+        rows = [_row(settings, *stored.get(settings.account.slug, (None, None))) for settings in chosen.every]
+        if form == "json":
+            click.echo(json_text(rows))
+        else:
+            output = [
+                {**row, "key": f"{row['key_variable']}{'' if row['key_is_set'] else ' (not set)'}"} for row in rows
+            ]
+            console().print(table(output, COLUMNS))
+        account_ids = {slug: account_id for slug, (account_id, _) in stored.items()}
+        for line in duplicates(chosen.every, os.environ, account_ids):
+            click.echo(f"warning: {line}: sums over all accounts count it twice.", err=True)
+
+
+COMMANDS = (accounts,)
+
+
+def _stored(settings: Settings) -> tuple[str | None, datetime | None]:
+    """The id of the Klaviyo account that the schema holds, and when it was last synced."""
+    slug = settings.account.slug
+    with warehouse(settings) as engine, engine.connect() as connection:
+        if not sa.inspect(connection).has_table("sync_windows", schema=slug):
+            return None, None
+        return stored_account_id(connection, slug), last_synced(connection, slug)
+
+
+def _row(settings: Settings, account_id: str | None, synced: datetime | None) -> dict[str, Any]:
+    account = settings.account
+    return {
+        "account": account.slug,
+        "account_id": account_id,
+        "timezone": account.timezone,
+        "sync_window": account.sync_window,
+        "start_date": account.start_date,
+        "key_variable": account.api_key_variable,
+        "key_is_set": bool(os.environ.get(account.api_key_variable, "").strip()),
+        "last_synced_at": synced,
+    }

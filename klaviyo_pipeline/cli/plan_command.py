@@ -1,0 +1,194 @@
+"""`klaviyo-pipeline plan`."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+import sqlalchemy as sa
+
+from klaviyo_pipeline.cli.shared import (
+    DAY,
+    accounts_option,
+    chosen_accounts,
+    console,
+    json_text,
+    quiet,
+    table,
+    warehouse,
+)
+from klaviyo_pipeline.cli.sync_command import AssetName, check_days, sync_request
+from klaviyo_pipeline.config.settings import Account, Settings
+from klaviyo_pipeline.planning.durations import format_duration
+from klaviyo_pipeline.planning.planner import SyncRequest
+from klaviyo_pipeline.postgres.account_binding import check_schema_owner
+
+if TYPE_CHECKING:
+    from klaviyo_pipeline.planning.estimates import Estimate
+    from klaviyo_pipeline.planning.quota import Quota
+
+COLUMNS = {
+    "asset": "asset",
+    "windows": "windows",
+    "already_there": "already there",
+    "to_request": "to ask",
+    "ranges": "runs",
+    "endpoint": "endpoint",
+    "requests": "requests",
+    "time": "time, at least",
+}
+QUOTA_COLUMNS = {
+    "endpoint": "report",
+    "share": "of a day's quota",
+    "spent": "asked in the last 24 hours",
+    "days": "days it takes",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sync would do now."""
+
+    migrated: bool
+    estimates: Sequence["Estimate"]
+    seconds: float
+    quotas: Sequence["Quota"]
+
+
+@click.command(short_help="What `sync` would do now, without asking Klaviyo.")
+@click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
+@accounts_option
+@click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
+@click.option("--to", "last", type=DAY, help="Last day, inclusive; later than today means until now. [default: now]")
+@click.option("--force", is_flag=True, help="Plan a sync that asks again for what the ledger already has.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def plan(
+    assets: tuple[str, ...], slugs: tuple[str, ...], first: date | None, last: date | None, force: bool, form: str
+) -> None:
+    """Say what `sync` would do now with the same arguments, without asking Klaviyo: windows, requests, time, quota.
+
+    Requests are exact for reports. For listings they are estimated by the rows that the tables hold; where a table
+    was never filled, one page for each listing is the least. The time is what the published rates take at least,
+    scaled by KLAVIYO_RATE_SCALE; answers take theirs besides. No API key is needed.
+    """
+    quiet()
+    with chosen_accounts(slugs) as chosen:
+
+        def planned(settings: Settings) -> tuple[SyncRequest, Plan]:
+            days = check_days(settings.account, first, last, clipped=chosen.several)
+            request = sync_request(assets, *days, force=force)
+            with warehouse(settings) as engine, engine.connect() as connection:
+                return request, make_plan(connection, settings.account, request)
+
+        made = chosen.each(planned)
+        if form == "json":
+            documents = [_document(settings.account, *one) for settings, one in made]
+            named = [
+                {"account": settings.account.slug, **document}
+                for (settings, _), document in zip(made, documents, strict=True)
+            ]
+            click.echo(json_text(named if chosen.several else documents[0]))
+        for settings, one in made if form == "table" else ():
+            if chosen.several:
+                console().print(f"[bold]{settings.account.slug}[/bold]")
+            _print(settings.account, *one)
+
+
+COMMANDS = (plan,)
+
+
+def make_plan(connection: sa.Connection, account: Account, request: SyncRequest) -> Plan:
+    """The plan by what the warehouse says now. Raises `AccountRefused` where a sync would refuse the windows."""
+    from klaviyo_pipeline.planning.durations import whole_sync
+    from klaviyo_pipeline.planning.estimates import Estimator
+
+    migrated = sa.inspect(connection).has_table("sync_windows", schema=account.slug)
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    if migrated:
+        check_schema_owner(connection, account, None)
+    looked_at = connection if migrated else None
+    estimates = Estimator(account, now, looked_at, _metrics(looked_at, account)).estimates(request)
+    requests: Counter[str] = Counter()
+    for one in estimates:
+        requests.update({one.endpoint: one.requests} if one.endpoint is not None else {})
+    quotas = list(_quotas(looked_at, account, now, requests))
+    return Plan(migrated, estimates, whole_sync(requests, account.rate_scale), quotas)
+
+
+def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, str]:
+    """The conversion metric of each report: the one that is set, else the one that it was last asked with."""
+    from klaviyo_pipeline.catalog import REPORTS
+    from klaviyo_pipeline.postgres.ledger import Ledger
+
+    found: dict[str, str | None] = {}
+    for name, spec in REPORTS.items():
+        if spec.report.needs_conversion_metric:
+            last = Ledger(account.slug, name).conversion_metric(connection) if connection is not None else None
+            found[name] = account.conversion_metric_id or last
+    return {name: metric for name, metric in found.items() if metric is not None}
+
+
+def _quotas(
+    connection: sa.Connection | None, account: Account, now: datetime, requests: Mapping[str, int]
+) -> Iterator["Quota"]:
+    from klaviyo_pipeline.catalog import ENDPOINTS
+    from klaviyo_pipeline.planning.quota import Quota, daily_limit, spent_today
+
+    for name, wanted in requests.items():
+        per_day = daily_limit(ENDPOINTS[name])
+        if per_day is not None:
+            spent = 0 if connection is None else spent_today(connection, account.slug, ENDPOINTS[name], now)
+            yield Quota(name, per_day, spent, wanted)
+
+
+def _document(account: Account, request: SyncRequest, made: Plan) -> dict[str, Any]:
+    return {
+        "from": request.first,
+        "to": request.last,
+        "timezone": account.timezone,
+        "migrated": made.migrated,
+        "assets": [asdict(estimate) for estimate in made.estimates],
+        "requests": sum(estimate.requests for estimate in made.estimates),
+        "seconds": made.seconds,
+        "report_quotas": [{**asdict(quota), "share": quota.share, "days": quota.days} for quota in made.quotas],
+    }
+
+
+def _print(account: Account, request: SyncRequest, made: Plan) -> None:
+    output = console()
+    if not made.migrated:
+        output.print(
+            f"Schema {account.slug} is not migrated yet, so everything counts as missing; a sync migrates first."
+        )
+    output.print(f"{request.first} to {request.last}, days of {account.timezone}", markup=False)
+    output.print(table([_row(estimate) for estimate in made.estimates], COLUMNS))
+    output.print()
+    requests = sum(estimate.requests for estimate in made.estimates)
+    least = "at least " if any(estimate.basis == "at least" for estimate in made.estimates) else ""
+    pacing = "" if account.rate_scale else " (pacing is off)"
+    output.print(
+        f"{least}{requests:,} requests, {format_duration(made.seconds)} or more at the published rates{pacing}"
+    )
+    if made.quotas:
+        output.print(table([_quota_row(quota) for quota in made.quotas], QUOTA_COLUMNS))
+
+
+def _row(estimate: "Estimate") -> dict[str, object]:
+    asks = estimate.endpoint is not None and estimate.ranges > 0
+    return {
+        **vars(estimate),
+        "endpoint": estimate.endpoint or "none: from Postgres",
+        "requests": estimate.requests_text if asks else "0",
+        "time": format_duration(estimate.seconds) if asks else None,
+    }
+
+
+def _quota_row(quota: "Quota") -> dict[str, object]:
+    return {
+        "endpoint": quota.endpoint,
+        "share": f"{quota.wanted} of {quota.per_day} ({quota.share:.1%})",
+        "spent": quota.spent,
+        "days": quota.days,
+    }

@@ -1,0 +1,74 @@
+"""`klaviyo-pipeline report`."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import click
+
+from klaviyo_pipeline.cli.shared import DAY, account_option, check_begun, check_order, one_account, warehouse
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.postgres.engine import snapshot
+from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
+from klaviyo_pipeline.reporting.period import Period
+from klaviyo_pipeline.reporting.queries import Reader
+
+
+class HtmlFile(click.ParamType[Path]):
+    """A file to be written, or written anew, in a folder that is there."""
+
+    name = "FILE"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        file = Path(value)
+        if file.exists() and not file.is_file():
+            self.fail(f"{file} is no file.", param, ctx)
+        if not file.parent.is_dir():
+            self.fail(f"there is no folder {file.parent}.", param, ctx)
+        return file
+
+
+@click.command(short_help="One page of figures, tables and charts, to look at.")
+@account_option
+@click.option("--from", "first", type=DAY, help=f"First day, inclusive. [default: {DAYS} days up to --to]")
+@click.option("--to", "last", type=DAY, help="Last day, inclusive. [default: the last day whose figures are final]")
+@click.option("--out", "file", type=HtmlFile(), required=True, help="The page, one HTML file.")
+def report(slug: str | None, first: date | None, last: date | None, file: Path) -> None:
+    """Write one HTML page: key figures, charts, top flows, campaigns, forms, segments, and how fresh the data is.
+
+    Reads Postgres alone. The page needs no network, and says which of its days are missing or may still change.
+    Days are days of KLAVIYO_TIMEZONE.
+
+    \b
+    klaviyo-pipeline report --out report.html
+    klaviyo-pipeline report --from 2026-10-01 --to 2026-10-31 --out october.html
+    """
+    with one_account(slug) as settings:
+        check_begun(settings.account, first)
+        check_order(first, last)
+        with warehouse(settings) as engine, snapshot(engine) as connection:
+            reader = Reader(connection, settings.account.slug)
+            content = gather(reader, _period(reader, settings.account, first, last), settings.account.zone)
+    # matplotlib takes a second to import: no other command should wait for it.
+    from klaviyo_pipeline.reporting.page import render, write
+
+    page = render(content)
+    try:
+        write(page, file)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {file}: {error.strerror}.") from None
+    click.echo(f"{content.period}: {file} ({len(page.encode()) // 1000:,} kB)")
+    for notice in content.notices:
+        click.echo(notice)
+
+
+COMMANDS = (report,)
+
+
+def _period(reader: Reader, account: Account, first: date | None, last: date | None) -> Period:
+    if last is not None:
+        last = min(last, account.today(datetime.now(UTC)))
+        return Period(first, last) if first else Period.ending(last, DAYS)
+    settled = last_days(reader, account.zone)
+    if first is None:
+        return settled
+    return Period(first, max(first, settled.last))

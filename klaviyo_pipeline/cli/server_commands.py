@@ -1,0 +1,200 @@
+"""Commands that start something: `demo`, `dev`, `sandbox` and `database`."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from klaviyo_pipeline.cli.query_commands import METRICS_COLUMNS, RATES_NOTE, read_metrics, read_status, status_table
+from klaviyo_pipeline.cli.shared import console, quiet, refresh_views, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.sync_command import run_sync, sync_request
+from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account
+from klaviyo_pipeline.postgres.server.embedded import project_server
+from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
+from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline.sandbox.server import run as serve
+
+DEMO_DAYS = 90
+DEMO_SEED = 7
+DEMO_RATE_SCALE = 10
+"""The demo's Klaviyo allows ten times the published rates, so that nobody has to wait for a minute to pass."""
+TOP_FLOWS = 10
+QUIET_DEV = "ignore:Function `dev_command` is superseded:FutureWarning"
+"""`dagster dev` recommends a successor at every start, which is not part of what we install."""
+
+
+@click.command(short_help="Try it: 90 days of a simulated account, no settings needed.")
+def demo() -> None:
+    """Watch a real backfill without an account: 90 days of a simulated one, into the embedded Postgres.
+
+    Starts a sandbox that behaves like Klaviyo's API on the loopback interface, syncs every asset through Dagster
+    into the schema `demo`, and shows what came. Uses none of your settings. A second run writes nothing new.
+    """
+    output = console()
+    output.print(f"Syncing the last {DEMO_DAYS} days of a simulated Klaviyo account into schema demo.\n")
+    with demo_environment():
+        settings = settings_of_environment()
+        today = settings.account.today(datetime.now(UTC))
+        first = settings.account.start_date
+        failed = run_sync(settings, sync_request((), first, today))
+        output.print()
+        output.print(status_table(read_status(settings)))
+        top = read_metrics(settings, first, today)[:TOP_FLOWS]
+        output.print(f"\n[bold]Top flows by revenue, {first} to {today}[/bold]")
+        output.print(table(top, METRICS_COLUMNS))
+        output.print(RATES_NOTE)
+        url = project_server().dsn
+    output.print(NEXT_STEPS.format(url=url), markup=False, soft_wrap=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+NEXT_STEPS = """
+Next steps
+  make dev ACCOUNT=demo     this account in the Dagster UI, with its sandbox running
+  psql "{url}"
+                            the tables, in schema demo (any Postgres client will do)
+  cp .env.example .env      set KLAVIYO_API_KEY and KLAVIYO_TIMEZONE there; KLAVIYO_DATABASE_URL for your own Postgres
+  .venv/bin/klaviyo-pipeline sync
+                            then your own account, and `make dev` for its UI\
+"""
+
+
+@click.command(short_help="Open the Dagster UI, and run its daemon.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the UI listens: it has no login.")
+@click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--demo", "of_demo", is_flag=True, help="Open the demo's account, with its sandbox running.")
+def dev(host: str, port: int, of_demo: bool) -> None:
+    """Open the Dagster UI, and run its daemon, on the same database; migrates first. Ctrl-C ends both."""
+    quiet()
+    _check_free(host, port)
+    with demo_environment() if of_demo else contextlib.nullcontext():
+        accounts = load_accounts(now=datetime.now(UTC))
+        for line in accounts.errors:
+            click.echo(f"Error: {line}", err=True)
+        for settings in accounts.every:
+            with errors_in_terms_of(settings.account), warehouse(settings, migrated=True):
+                pass
+        if len(accounts.every) > 1:
+            refresh_views(accounts.every)
+        from klaviyo_pipeline.dagster_internals.storage import use_project_instance
+
+        folder = use_project_instance()
+        one = f"account {accounts.every[0].account.slug}"
+        summaries = one if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
+        click.echo(f"Dagster UI on http://{host}:{port} ({summaries}); Ctrl-C to stop.")
+        dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
+        arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
+        code = _run_until_stopped([dagster, *arguments], folder)
+    raise click.exceptions.Exit(code)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Dagster's web server would end alone where the port is taken, and leave a second daemon running."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {error.strerror}; end what runs there, or choose another --port."
+        ) from None
+
+
+@click.command(short_help="Serve a simulated Klaviyo account over HTTP.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--seed", default=DEMO_SEED, show_default=True, help="Another seed is another account.")
+@click.option("--timezone", default="America/New_York", show_default=True, help="The account's zone.")
+@click.option("--rate-scale", default=1.0, show_default=True, help="Multiplies the published rates; 0: no limits.")
+def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -> None:
+    """Serve a simulated Klaviyo account over HTTP, as strict as the real one, until Ctrl-C.
+
+    Prints the settings to put into .env, or into the environment, so that the other commands use it.
+    """
+
+    def ready(url: str) -> None:
+        click.echo(f"KLAVIYO_API_URL={url}\nKLAVIYO_API_KEY={SANDBOX_KEY}\nKLAVIYO_TIMEZONE={timezone}")
+
+    try:
+        serve(sandbox_account(seed, timezone), host, port, rate_scale=rate_scale, ready=ready)
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port."
+        ) from None
+
+
+@click.command(short_help="Start or stop the embedded Postgres, or print its URL.")
+@click.argument("action", type=click.Choice(["start", "stop", "url"]))
+def database(action: str) -> None:
+    """Start or stop the embedded Postgres, or print its URL for psql and other clients.
+
+    `url` starts it too; `start` prints the URL as well.
+    """
+    server = project_server()
+    if action == "stop":
+        server.stop()
+        click.echo("the embedded Postgres is stopped")
+    else:
+        click.echo(server.start())
+
+
+COMMANDS = (demo, dev, sandbox, database)
+
+
+def sandbox_account(seed: int = DEMO_SEED, timezone: str = "America/New_York") -> SandboxAccount:
+    """The simulated account: the same for the same seed, with changes up to the end of this year."""
+    year = datetime.now(UTC).year
+    return generate_account(seed, timezone=timezone, start=date(year - 2, 1, 1), until=date(year, 12, 31))
+
+
+@contextlib.contextmanager
+def demo_environment() -> Iterator[None]:
+    """The demo's settings in place of the user's, with its sandbox running."""
+    account = sandbox_account()
+    for name in [name for name in os.environ if name.startswith("KLAVIYO_")]:
+        del os.environ[name]
+    with SandboxServer(account, rate_scale=DEMO_RATE_SCALE) as server:
+        today = Account(timezone=account.timezone).today(datetime.now(UTC))
+        os.environ |= {
+            "KLAVIYO_IGNORE_DOTENV": "1",
+            "KLAVIYO_ACCOUNT": "demo",
+            "KLAVIYO_API_URL": server.url,
+            "KLAVIYO_API_KEY": SANDBOX_KEY,
+            "KLAVIYO_TIMEZONE": account.timezone,
+            "KLAVIYO_START_DATE": (today - timedelta(days=DEMO_DAYS - 1)).isoformat(),
+            "KLAVIYO_RATE_SCALE": str(DEMO_RATE_SCALE),
+        }
+        yield
+
+
+def _run_until_stopped(command: list[str], folder: Path) -> int:
+    """Run a command in this folder; pass on the signal that ends it, and wait for its end.
+
+    In any other folder than `DAGSTER_HOME` Dagster warns of the dagster.yaml there.
+    """
+    os.environ.setdefault("PYTHONWARNINGS", QUIET_DEV)
+    process: subprocess.Popen[bytes] | None = None
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+
+    # Before the start: a shell's background job ignores SIGINT, and what is ignored stays so in a child.
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0 if code in (0, -signal.SIGINT) else 1

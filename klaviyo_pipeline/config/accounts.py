@@ -1,0 +1,329 @@
+"""Accounts as data: the entries of `accounts.yaml`, each checked as the environment's settings are.
+
+Belongs here: reading that file and choosing among its accounts. Without the file the one account of the environment
+is all there is. A wrong entry is a line that names it; the other accounts are there all the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from klaviyo_pipeline.config.settings import (
+    PROJECT_ROOT,
+    Account,
+    Settings,
+    SettingsError,
+    load_dotenv_file,
+    load_settings,
+)
+from klaviyo_pipeline.config.strict_yaml import RepeatedKey, read_yaml
+
+FILE_VARIABLE = "KLAVIYO_ACCOUNTS_FILE"
+DEFAULT_FILE = PROJECT_ROOT / "accounts.yaml"
+CHOSEN_VARIABLE = "KLAVIYO_ACCOUNT"
+EVERY = "all"
+"""What chooses every account of the file, where one by its slug does."""
+
+RETENTION_VARIABLE = "KLAVIYO_RETENTION_DAYS"
+"""Of the environment for all accounts, as Dagster's storage is."""
+
+AS_VARIABLES = {
+    "slug": CHOSEN_VARIABLE,
+    "timezone": "KLAVIYO_TIMEZONE",
+    "start_date": "KLAVIYO_START_DATE",
+    "sync_window": "KLAVIYO_SYNC_WINDOW",
+    "lookback_days": "KLAVIYO_LOOKBACK_DAYS",
+    "attribution_days": "KLAVIYO_ATTRIBUTION_DAYS",
+    "conversion_metric_id": "KLAVIYO_CONVERSION_METRIC_ID",
+    "owners": "KLAVIYO_OWNERS",
+    "rate_scale": "KLAVIYO_RATE_SCALE",
+    "api_url": "KLAVIYO_API_URL",
+    "revision": "KLAVIYO_REVISION",
+}
+"""The fields of an entry that are settings of the environment too, by the variable that is read the same way."""
+
+KEY_FIELD, DATABASE_FIELD = "api_key_env", "database_url_env"
+FIELDS = (*AS_VARIABLES, KEY_FIELD, DATABASE_FIELD)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SECRET = re.compile(r"\s*pk_", re.IGNORECASE)
+"""How a private key of Klaviyo's begins."""
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Every account there is. `errors` are the entries that cannot be used, a line each.
+
+    `file` is None where the environment describes its one account.
+    """
+
+    every: tuple[Settings, ...]
+    errors: tuple[str, ...] = ()
+    file: Path | None = None
+
+    def narrowed(self, slugs: Sequence[str]) -> Accounts:
+        """These accounts alone, each once, without the errors of the others; every account for `all` or for none.
+
+        Raises `SettingsError` for a slug that is not there.
+        """
+        if not slugs or EVERY in slugs:
+            return self
+        by_slug = {settings.account.slug: settings for settings in self.every}
+        for slug in slugs:
+            if slug not in by_slug:
+                raise SettingsError(self._absent(slug))
+        return replace(self, every=tuple(by_slug[slug] for slug in dict.fromkeys(slugs)), errors=())
+
+    def _absent(self, slug: str) -> str:
+        wrong = next((error for error in self.errors if f"account {slug}:" in error), None)
+        if wrong is not None:
+            return wrong
+        known = ", ".join(settings.account.slug for settings in self.every)
+        where = self.file.name if self.file else f"the environment ({CHOSEN_VARIABLE})"
+        return f"there is no account {slug!r} in {where}; there is {known}."
+
+
+def load_accounts(
+    environ: Mapping[str, str] | None = None, *, chosen: Sequence[str] = (), now: datetime | None = None
+) -> Accounts:
+    """The accounts of the file, or else the environment's own one; of these the chosen, by slug, if any are.
+
+    With a file, KLAVIYO_ACCOUNT chooses where nothing else does. Raises `SettingsError` where the file as a whole, or
+    the environment's account, cannot be used, and for a slug that is not there.
+    """
+    if environ is None:
+        load_dotenv_file()
+        environ = os.environ
+    file = accounts_file(environ)
+    if file is None:
+        return Accounts((load_settings(environ, now=now),)).narrowed(chosen)
+    found = read_accounts(file, environ, now or datetime.now(UTC))
+    return found.narrowed(chosen or environ.get(CHOSEN_VARIABLE, "").split())
+
+
+def duplicates(
+    every: Sequence[Settings], environ: Mapping[str, str], account_ids: Mapping[str, str | None]
+) -> list[str]:
+    """A line for each Klaviyo account that several of these accounts stand for.
+
+    They have one key, or `account_ids` (what is known of an account's id in Klaviyo, by slug) says so.
+    """
+    by_id, by_key = defaultdict(list), defaultdict(list)
+    for settings in every:
+        account = settings.account
+        by_id[account_ids.get(account.slug)].append(account)
+        by_key[account.api_url, environ.get(account.api_key_variable, "").strip()].append(account)
+    same = {id: found for id, found in by_id.items() if id and len(found) > 1}
+    lines = [f"{_slugs(found)} are the same Klaviyo account, {id}" for id, found in same.items()]
+    return lines + [
+        f"{_slugs(found)} have the same API key ({', '.join(dict.fromkeys(one.api_key_variable for one in found))})"
+        for (_, key), found in by_key.items()
+        if key and len(found) > 1 and not any(set(found) <= set(known) for known in same.values())
+    ]
+
+
+def _slugs(accounts: Sequence[Account]) -> str:
+    *most, last = (account.slug for account in accounts)
+    return f"{', '.join(most)} and {last}"
+
+
+def accounts_file(environ: Mapping[str, str]) -> Path | None:
+    """The file with the accounts; None where there is none.
+
+    Relative to the project's root. Where the project's `.env` is left alone, so is the file that lies beside it.
+    """
+    named = environ.get(FILE_VARIABLE, "").strip()
+    if named:
+        return PROJECT_ROOT / Path(named).expanduser()
+    return DEFAULT_FILE if environ.get("KLAVIYO_IGNORE_DOTENV") != "1" and DEFAULT_FILE.is_file() else None
+
+
+def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Accounts:
+    """The accounts of this file. `environ` has the warehouse's URL, and those that entries name."""
+    reading = _File(file, environ, now)
+    document = reading.document()
+    entries = document["accounts"]
+    reading.check_defaults(document.get("defaults") or {})
+    twice = {slug for slug, times in Counter(_slug(entry) for entry in entries).items() if slug and times > 1}
+    found, errors = (
+        [],
+        [reading.line(f"account {slug}: the slug is there twice; neither is used.") for slug in sorted(twice)],
+    )
+    for number, entry in enumerate(entries, start=1):
+        if _slug(entry) in twice:
+            continue
+        try:
+            found.append(reading.settings(number, entry, document.get("defaults") or {}))
+        except SettingsError as error:
+            errors.append(str(error))
+    if not found:
+        raise SettingsError(" ".join(errors))
+    return Accounts(tuple(found), tuple(errors), file)
+
+
+def in_terms_of(account: Account, text: str) -> str:
+    """A text that names settings, with the names that they have where this account is described."""
+    if account.described_in is None:
+        return text
+    names = {variable: f"{field} ({account.described_in}, {account.slug})" for field, variable in AS_VARIABLES.items()}
+    names |= {"KLAVIYO_API_KEY": account.api_key_variable, "KLAVIYO_DATABASE_URL": account.database_url_variable}
+    return re.sub(r"KLAVIYO_[A-Z_]+\b", lambda match: names.get(match[0], match[0]), text)
+
+
+@contextmanager
+def errors_in_terms_of(account: Account) -> Iterator[None]:
+    """Errors of this block speak of the account's settings by the names that they have where it is described."""
+    try:
+        yield
+    except Exception as error:
+        error.args = tuple(
+            in_terms_of(account, reported) if isinstance(reported, str) else reported for reported in error.args
+        )
+        raise
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    environ: Mapping[str, str]
+    now: datetime
+
+    def line(self, text: str) -> str:
+        return f"{self.path.name}: {text}"
+
+    def refuse(self, text: str) -> SettingsError:
+        return SettingsError(self.line(text))
+
+    def document(self) -> dict[str, Any]:
+        """The file's content. Its text is never repeated: somebody may have put a key there."""
+        try:
+            document = read_yaml(self.path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise SettingsError(
+                f"{FILE_VARIABLE}: {self.path} cannot be read ({error.strerror}); see accounts.yaml.example."
+            ) from None
+        except UnicodeDecodeError:
+            raise self.refuse("is not in UTF-8; save it so.") from None
+        except RepeatedKey as error:
+            key = "a field" if SECRET.match(error.key) else f"the field {error.key}"
+            raise self.refuse(
+                f"{key} is there twice in one place, in lines {error.lines[0]} and {error.lines[1]}; each account "
+                "begins with a dash."
+            ) from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" (line {mark.line + 1})" if mark else ""
+            raise self.refuse(f"is no YAML{where}; see accounts.yaml.example.") from None
+        if not isinstance(document, dict) or not isinstance(document.get("accounts"), list):
+            raise self.refuse("must hold a list `accounts:`; see accounts.yaml.example.")
+        if not document["accounts"]:
+            raise self.refuse("the list `accounts:` is empty; put an account there, or remove the file.")
+        self._known("the file", document, ("accounts", "defaults"))
+        return document
+
+    def check_defaults(self, defaults: object) -> None:
+        if not isinstance(defaults, dict):
+            raise self.refuse("`defaults:` must hold fields, such as timezone: UTC.")
+        self._no_key("defaults", defaults)
+        self._known("defaults", defaults, tuple(name for name in FIELDS if name not in ("slug", KEY_FIELD)))
+        self._read("defaults", defaults)
+
+    def settings(self, number: int, entry: object, defaults: Mapping[str, Any]) -> Settings:
+        """The settings of one entry; the message of `SettingsError` names it and the field."""
+        if not isinstance(entry, dict):
+            raise self.refuse(f"entry {number}: must hold fields, such as slug: my_shop.")
+        slug = _slug(entry)
+        who = f"account {slug}" if slug else f"entry {number}"
+        self._no_key(who, entry)
+        self._known(who, entry, FIELDS)
+        if entry.get("slug") is None:
+            raise self.refuse(f"{who}: lacks the field slug, which names its schema.")
+        if slug == EVERY:
+            raise self.refuse(f"{who}: the slug {EVERY} means every account; choose another.")
+        fields = {**defaults, **entry}
+        settings = self._read(who, fields)
+        account = replace(
+            settings.account,
+            api_key_variable=self._variable(who, KEY_FIELD, fields, f"KLAVIYO_API_KEY_{str(slug).upper()}"),
+            database_url_variable=self._variable(who, DATABASE_FIELD, fields, Account.database_url_variable),
+            described_in=self.path.name,
+        )
+        url = {Account.database_url_variable: self.environ.get(account.database_url_variable, "")}
+        try:
+            return replace(settings, account=account, database_url=load_settings(url, now=self.now).database_url)
+        except SettingsError as error:
+            reported = str(error).replace(Account.database_url_variable, account.database_url_variable)
+            raise self.refuse(f"{who}: {reported}") from None
+
+    def _no_key(self, who: str, fields: Mapping[Any, Any]) -> None:
+        if any(SECRET.match(text) for text in _texts(fields)):
+            raise self.refuse(
+                f"{who}: holds what looks like an API key, which must not be here; put the key into an environment "
+                f"variable, and that variable's name into {KEY_FIELD}."
+            )
+
+    def _known(self, who: str, fields: Mapping[Any, Any], names: Sequence[str]) -> None:
+        for name in fields:
+            if name not in names:
+                close = difflib.get_close_matches(str(name), names, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"it may have {', '.join(names)}."
+                raise self.refuse(f"{who}: there is no field {name!r}; {hint}")
+
+    def _read(self, who: str, fields: Mapping[str, Any]) -> Settings:
+        """These fields, read as the environment's variables are."""
+        reported = {
+            AS_VARIABLES[name]: self._text(who, name, value) for name, value in fields.items() if name in AS_VARIABLES
+        }
+        reported[RETENTION_VARIABLE] = self.environ.get(RETENTION_VARIABLE, "")
+        try:
+            return load_settings(reported, now=self.now)
+        except SettingsError as error:
+            text = str(error)
+            for name, variable in AS_VARIABLES.items():
+                text = re.sub(rf"\b{variable}\b", name, text)
+            raise self.refuse(f"{who}: {text}") from None
+
+    def _text(self, who: str, name: str, value: object) -> str:
+        if isinstance(value, bool):
+            raise self.refuse(f"{who}: {name} is a yes or no to YAML; write it in quotes.")
+        if name == "owners" and isinstance(value, list):
+            return ", ".join(str(owner) for owner in value)
+        if isinstance(value, list | dict):
+            raise self.refuse(f"{who}: {name} must be a single value.")
+        return "" if value is None else str(value)
+
+    def _variable(self, who: str, name: str, fields: Mapping[str, Any], default: str) -> str:
+        variable = fields.get(name)
+        if variable is None:
+            return default
+        if not isinstance(variable, str) or not VARIABLE.fullmatch(variable):
+            # It may be the key or the URL itself: it is not repeated.
+            raise self.refuse(f"{who}: {name} must be the name of an environment variable, such as {default}.")
+        return variable
+
+
+def _slug(entry: object) -> str:
+    """What an entry calls itself, where that can be said in a message; else empty."""
+    slug = entry.get("slug") if isinstance(entry, dict) else None
+    return slug if isinstance(slug, str) and not SECRET.match(slug) else ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every string within a value, the names of fields too."""
+    if isinstance(value, dict):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value

@@ -1,0 +1,261 @@
+"""What the environment says, checked once, with clear errors.
+
+Belongs here: reading and checking the `KLAVIYO_*` variables, which `variables.py` declares. Does not belong here:
+anything that connects, imports Dagster or changes the environment. The API key's *value* is not part of the settings:
+they name the variable that holds it, and only the run that asks Klaviyo reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from dotenv import load_dotenv
+
+from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.config.variables import VARIABLES
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+STATE_DIR = PROJECT_ROOT / ".klaviyo"
+SQL_DIR = PROJECT_ROOT / "sql"
+
+SyncWindow = Literal["daily", "hourly"]
+
+SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
+HALF_HOUR_CHANGES = "Australia/Lord_Howe"
+"""Its clocks change by half an hour, which Dagster's hourly partitions leave out."""
+
+OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+"""What Dagster takes for an owner of an asset."""
+
+CROSS_ACCOUNT_SCHEMA = "klaviyo_overview"
+"""Holds views over all accounts, and no account."""
+
+RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster", CROSS_ACCOUNT_SCHEMA})
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names the variable and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """One Klaviyo account: where it is asked, how its windows are cut, where its tables live.
+
+    `slug` is the Postgres schema and the asset key prefix. `start_date` is a day in `timezone`, the zone of the
+    sync windows. `api_key_variable` names the environment variable that holds the private key, and
+    `database_url_variable` that of the warehouse's URL. `described_in` names the file with the account's settings;
+    None means the environment.
+    """
+
+    slug: str = "klaviyo"
+    api_key_variable: str = "KLAVIYO_API_KEY"
+    api_url: str = "https://a.klaviyo.com"
+    revision: str = "2026-07-15"
+    start_date: date = date(2025, 1, 1)
+    timezone: str = "UTC"
+    sync_window: SyncWindow = "daily"
+    lookback_days: int = 7
+    attribution_days: int = 5
+    retention_days: int = 90
+    conversion_metric_id: str | None = None
+    rate_scale: float = 1.0
+    owners: tuple[str, ...] = ()
+    database_url_variable: str = "KLAVIYO_DATABASE_URL"
+    described_in: str | None = None
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    def today(self, now: datetime) -> date:
+        """The account's calendar date at `now`."""
+        return now.astimezone(self.zone).date()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The account, and the database it is kept in; `database_url` None means the embedded server."""
+
+    account: Account
+    database_url: str | None = None
+
+
+def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
+    """Read the project's `.env`; variables that are already set win. Raises `SettingsError` where it is no UTF-8."""
+    if os.environ.get("KLAVIYO_IGNORE_DOTENV") == "1" or path.is_dir() or not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    # UTF-16 without a mark at its beginning reads as UTF-8, with a NUL beside each letter.
+    if "\0" in text:
+        raise SettingsError(f"{path} is not in UTF-8; save it so.")
+    load_dotenv(stream=StringIO(text), override=False)
+
+
+def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | None = None) -> Settings:
+    """Read the settings from `environ` (the process's own, with the project's `.env`, by default).
+
+    Raises `SettingsError` with one line for the first setting that cannot be used.
+    """
+    if environ is None:
+        load_dotenv_file()
+        environ = os.environ
+    read = _Reader(environ)
+    account = Account(
+        slug=read.slug("KLAVIYO_ACCOUNT"),
+        api_url=read.url("KLAVIYO_API_URL"),
+        revision=read.revision("KLAVIYO_REVISION"),
+        start_date=read.day("KLAVIYO_START_DATE"),
+        timezone=read.zone("KLAVIYO_TIMEZONE"),
+        sync_window=read.window("KLAVIYO_SYNC_WINDOW"),
+        lookback_days=read.whole("KLAVIYO_LOOKBACK_DAYS", least=0, most=3650),
+        attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", least=0, most=365),
+        retention_days=read.whole("KLAVIYO_RETENTION_DAYS", least=1, most=36500),
+        conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
+        rate_scale=read.number("KLAVIYO_RATE_SCALE"),
+        owners=read.owners("KLAVIYO_OWNERS"),
+    )
+    if account.start_date > account.today(now or datetime.now(UTC)):
+        raise SettingsError(
+            f"KLAVIYO_START_DATE={account.start_date} lies in the future; set it to the first day to sync."
+        )
+    if account.sync_window == "hourly" and same_zone(account.timezone, HALF_HOUR_CHANGES):
+        raise SettingsError(
+            f"KLAVIYO_SYNC_WINDOW=hourly cannot be used with KLAVIYO_TIMEZONE={account.timezone}, where the clocks "
+            "change by half an hour; use daily."
+        )
+    return Settings(account=account, database_url=read.database_url("KLAVIYO_DATABASE_URL"))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Typed access to one mapping; an empty value counts as not set, and stands for the declared default."""
+
+    environ: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        return self.environ.get(name, "").strip() or VARIABLES[name].default
+
+    def slug(self, name: str) -> str:
+        slug = self.text(name)
+        if not SLUG.fullmatch(slug) or slug in RESERVED_SLUGS or slug.startswith("pg_"):
+            raise SettingsError(
+                f"{name}={slug!r} cannot name a Postgres schema here; use up to 48 lower-case letters, digits and "
+                "underscores, starting with a letter (not public, dagster or pg_…)."
+            )
+        return slug
+
+    def url(self, name: str) -> str:
+        url = self.text(name).rstrip("/")
+        if "@" in url:
+            # It may hold a password: it is not repeated.
+            raise SettingsError(f"{name} must not carry a user name or password.")
+        if not _names_a_host(url):
+            raise SettingsError(f"{name}={url!r} is no http(s) address; the default is {VARIABLES[name].default}.")
+        return url.removesuffix("/api")
+
+    def revision(self, name: str) -> str:
+        revision = self.text(name)
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.\w+)?", revision):
+            raise SettingsError(f"{name}={revision!r} is no API revision; write it as {VARIABLES[name].default}.")
+        return revision
+
+    def day(self, name: str) -> date:
+        text = self.text(name)
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            raise SettingsError(f"{name}={text!r} is no date; write it as YYYY-MM-DD.") from None
+        if day.year < 2000:
+            raise SettingsError(f"{name}={text} lies before anything Klaviyo holds; use 2012-01-01 or later.")
+        return day
+
+    def zone(self, name: str) -> str:
+        zone = self.text(name)
+        if zone not in available_timezones():
+            raise SettingsError(f"{name}={zone!r} is no IANA time zone; write it as America/New_York.")
+        return zone
+
+    def window(self, name: str) -> SyncWindow:
+        window = self.text(name)
+        for known in get_args(SyncWindow):
+            if window == known:
+                return known  # type: ignore[no-any-return]
+        raise SettingsError(f"{name}={window!r} is not known; use daily or hourly.")
+
+    def whole(self, name: str, *, least: int, most: int) -> int:
+        text = self.text(name)
+        if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
+            raise SettingsError(f"{name}={text!r} must be a whole number from {least} to {most}.")
+        return int(text)
+
+    def number(self, name: str) -> float:
+        text = self.text(name)
+        if not re.fullmatch(r"\d+(\.\d+)?", text):
+            raise SettingsError(f"{name}={text!r} must be a number, 0 or more (0 switches pacing off).")
+        return float(text)
+
+    def owners(self, name: str) -> tuple[str, ...]:
+        owners = tuple(owner.strip() for owner in self.text(name).split(",") if owner.strip())
+        for owner in owners:
+            if not OWNER.fullmatch(owner):
+                raise SettingsError(
+                    f"{name}: {owner!r} is no owner; write addresses and teams as jo@example.com, team:data."
+                )
+        return owners
+
+    def database_url(self, name: str) -> str | None:
+        url = self.text(name)
+        if not url:
+            return None
+        if _names_several_hosts(url):
+            raise SettingsError(
+                f"{name} names several hosts, and can name one; write the address that always leads to the primary, "
+                "as postgresql://user:password@host:5432/database."
+            )
+        if not _names_a_database(url):
+            # The URL may hold a password: it is not repeated.
+            raise SettingsError(
+                f"{name} must read postgresql://user:password@host:5432/database, with %-escapes in the password."
+            )
+        return url
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _names_several_hosts(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    # An "@" behind the host tells that an unescaped "/" of the password ended it.
+    return "," in parts.netloc.rpartition("@")[2] and "@" not in parts.path
+
+
+def _names_a_database(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # An unescaped "/" in a password makes a part of it the port, which every parser then quotes in its complaint.
+        usable = parts.port != 0
+    except ValueError:
+        return False
+    return usable and parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/"))

@@ -1,0 +1,1 @@
+"""Runs on Celery workers of other machines. Only dagster.yaml names what is here."""

@@ -1,0 +1,104 @@
+"""What the UI tells of every asset besides its own words: columns, lineage, links, owners, tags.
+
+Laid over the assets as a whole, so that no factory repeats it. Columns and their comments are the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+import dagster as dg
+
+from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, MetricsTable
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
+from klaviyo_pipeline.postgres.write.io_manager import TABLE
+
+REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
+
+
+def described(spec: dg.AssetSpec, account: Account, source: dg.LocalFileCodeReference) -> dg.AssetSpec:
+    """The asset's spec with its columns, lineage, links, source, owners and tags."""
+    name = spec.key.path[-1]
+    references = {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[source])}
+    return spec.merge_attributes(
+        owners=account.owners,
+        tags=_tags(name),
+        metadata={**_columns(spec), **_lineage(account, name), **_links(name), **references},
+    )
+
+
+def _tags(name: str) -> dict[str, str]:
+    """What to select assets by: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
+    listing = _listing(name)
+    objects = {"klaviyo/object": listing.entity} if listing else {}
+    layer = "objects" if listing and listing.entity == name else name.partition("_")[2] or "objects"
+    return {"klaviyo/layer": layer, **objects}
+
+
+def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
+    return _columns_of(str(spec.metadata.get(TABLE, spec.key.path[-1])))
+
+
+@cache
+def _columns_of(table_name: str) -> Mapping[str, dg.TableSchema]:
+    """One object for all accounts: their tables are alike."""
+    table = declared_tables().get(table_name)
+    if table is None:
+        return {}
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            description=column.comment or None,
+            constraints=dg.TableColumnConstraints(nullable=column.nullable),
+        )
+        for column in table.columns.values()
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns)}
+
+
+def _lineage(account: Account, name: str) -> dict[str, dg.TableColumnLineage]:
+    """Of the metrics: which columns of the report, and of the object, each column comes from."""
+    metrics = METRICS.get(name)
+    if metrics is None:
+        return {}
+    columns = declared_tables()[name].columns
+    sources = {column.name: list(_sources(account, metrics, column)) for column in columns.values()}
+    return {"dagster/column_lineage": dg.TableColumnLineage({name: deps for name, deps in sources.items() if deps})}
+
+
+def _sources(account: Account, metrics: MetricsTable, column: Column) -> Iterator[dg.TableColumnDep]:
+    if column.name in metrics.named:
+        yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.entity]), metrics.named[column.name])
+        return
+    reported = declared_tables()[metrics.report].columns.keys() - {OBSERVED_AT}
+    for name in column.sources or [column.name]:
+        if name in reported:
+            yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.report]), name)
+
+
+def _links(name: str) -> dict[str, dg.MetadataValue]:
+    listing, endpoint = _listing(name), _endpoint(name)
+    page = {"klaviyo_page": dg.MetadataValue.url(listing.page)} if listing and listing.page else {}
+    reference = {"klaviyo_reference": dg.MetadataValue.url(REFERENCE.format(endpoint=endpoint))} if endpoint else {}
+    return {**page, **reference}
+
+
+def _endpoint(name: str) -> str | None:
+    """The operation that the asset asks, by Klaviyo's name; None for what asks Postgres alone."""
+    if name in REPORTS:
+        return REPORTS[name].report.endpoint.name
+    listing = ENTITIES.get(name.removesuffix("_census"))
+    return listing.list_endpoint.name if listing else None
+
+
+def _listing(name: str) -> Listing | None:
+    """The entity whose objects an asset is about."""
+    if name in REPORTS:
+        return REPORTS[name].listing
+    entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")
+    return ENTITIES.get(entity)

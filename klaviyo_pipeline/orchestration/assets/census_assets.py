@@ -1,0 +1,202 @@
+"""The census: a full listing of every object of an entity, archived ones too.
+
+It finds what no window can: objects older than the first window, archive flips, null times, deletes, tags. A row that
+the listings did not show is marked deleted only when Klaviyo, asked for it by id, has it no more: an object that was
+archived between two listings is in neither.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import dagster as dg
+
+from klaviyo_pipeline.catalog import census_name
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.orchestration.assets.entity_assets import COLUMN_PRECEDENCE, ParseWarnings, RowBuffer
+from klaviyo_pipeline.orchestration.assets.frames import filled_columns
+from klaviyo_pipeline.orchestration.assets.full_listing import FullListing
+from klaviyo_pipeline.orchestration.assets.lookup import repository
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.postgres.census_runs import CensusRecord
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.postgres.write.io_manager import TABLE
+from klaviyo_pipeline.postgres.write.loads import Batch, Load
+
+
+class ImplausibleShrinkage(RuntimeError):
+    """The listings show far fewer objects than the table holds: nothing is marked deleted."""
+
+
+class CensusConfig(dg.Config):
+    """When a census is believed: it fails if more than this share of the known objects, and more than so many, are
+    absent from the listings. `accept_deletes` believes it all the same.
+    """
+
+    shrinkage_share: float = 0.5
+    shrinkage_objects: int = 20
+    accept_deletes: bool = False
+
+    def is_implausible(self, missing: int, known: int) -> bool:
+        """Whether so many absent objects rather mean that the listings ended early."""
+        return not self.accept_deletes and missing > self.shrinkage_objects and missing > known * self.shrinkage_share
+
+
+@dataclass
+class Findings:
+    """What a census has come to so far."""
+
+    began: datetime | None = None
+    seen: set[str] = field(default_factory=set)
+    requests: int = 0
+    deleted: int = 0
+
+
+@cache
+def _config_schema() -> Any:
+    """One for all censuses: taken from an argument of their functions, Dagster would make it anew for each."""
+    return CensusConfig.to_config_schema()
+
+
+def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
+    """The census of one entity, or of the tags, in one account."""
+    record = CensusRecord(account.slug, listing.entity)
+
+    @dg.asset(
+        name=census_name(listing),
+        key_prefix=account.slug,
+        group_name=account.slug,
+        io_manager_key="postgres",
+        kinds={"klaviyo", "postgres"},
+        pool=f"{account.slug}_api",
+        metadata={TABLE: listing.entity, "dagster/table_name": f"{account.slug}.{listing.entity}"},
+        description=_description(account, listing),
+        config_schema=_config_schema(),
+    )
+    @cache_signature
+    def census(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+        config, findings = CensusConfig(**context.op_execution_context.op_config), Findings()
+
+        def batches() -> Iterator[Batch]:
+            with klaviyo.session(account, warehouse, context.run.run_id) as session:
+                findings.began = session.now()
+                yield from _list_all(context, session, listing, findings)
+                yield from _settle(context, session, listing, findings, config)
+                context.add_asset_metadata(session.count.metadata())
+
+        precedence = COLUMN_PRECEDENCE.get(listing.entity, {})
+        filled = filled_columns(listing.columns)
+        return _recorded_load(context, warehouse, record, findings, batches(), filled, precedence)
+
+    return census
+
+
+def _recorded_load(
+    context: dg.AssetExecutionContext,
+    warehouse: Warehouse,
+    record: CensusRecord,
+    findings: Findings,
+    batches: Iterator[Batch],
+    filled: Sequence[str],
+    precedence: Mapping[str, Sequence[str]],
+) -> Load:
+    """These batches as a load whose end, good or bad, is noted in the record with what `findings` then hold."""
+
+    def on_written(row_counts: RowCounts, listed: int) -> None:
+        assert findings.began is not None
+        with warehouse.engine(record.schema) as engine, engine.begin() as connection:
+            record.complete(
+                connection,
+                began=findings.began,
+                listed=listed,
+                row_counts=row_counts,
+                deleted=findings.deleted,
+                requests=findings.requests,
+                run_id=context.run.run_id,
+            )
+        context.add_asset_metadata(
+            {
+                "objects_listed": len(findings.seen),
+                "healed_inserted": row_counts.inserted,
+                "healed_updated": row_counts.updated,
+                "healed_deleted": findings.deleted,
+            }
+        )
+
+    def on_failed(reason: str) -> None:
+        if findings.began is None:
+            return
+        with warehouse.engine(record.schema) as engine, engine.begin() as connection:
+            record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
+
+    return Load(batches=batches, filled=filled, precedence=precedence, on_written=on_written, on_failed=on_failed)
+
+
+def _description(account: Account, listing: Listing) -> str:
+    if listing.time_field is None:
+        return (
+            f"Every {listing.resource_type}, one row each; which flows, campaigns and segments carry it comes with "
+            f"their censuses, into `{account.slug}.object_tags`."
+        )
+    return (
+        f"A full listing of every {listing.resource_type}, archived ones too: adds what the windows missed, "
+        "and marks as deleted what Klaviyo has no more."
+    )
+
+
+def _list_all(
+    context: dg.AssetExecutionContext, session: Session, listing: Listing, findings: Findings
+) -> Iterator[Batch]:
+    buffer, parse_warnings = RowBuffer(listing), ParseWarnings(context)
+    full = FullListing(session, listing)
+    for page in full.pages():
+        findings.requests += page.requests
+        for record in page.records:
+            parse_warnings.add(record.problems)
+            findings.seen.add(record.id)
+            buffer.add(record, page.observed_at)
+        if buffer.is_full:
+            yield buffer.batch(windowed=False)
+    parse_warnings.sum_up()
+    context.add_asset_metadata(full.metadata())
+    if full.why_not_tags:
+        context.log.warning(
+            f"{full.why_not_tags}: the tags of the {listing.entity} were not asked, and stay as they were"
+        )
+    yield buffer.batch(windowed=False)
+
+
+def _settle(
+    context: dg.AssetExecutionContext,
+    session: Session,
+    listing: Listing,
+    findings: Findings,
+    config: CensusConfig,
+) -> Iterator[Batch]:
+    """Ask by id for every object that the listings did not show: it is stored, or marked deleted."""
+    assert findings.began is not None
+    record = CensusRecord(session.account.slug, listing.entity)
+    with session.engine.connect() as connection:
+        missing, known = record.unseen(connection, findings.seen, findings.began)
+    if config.is_implausible(len(missing), known):
+        raise ImplausibleShrinkage(
+            f"the listings of {listing.entity} lack {len(missing)} of {known} known objects; nothing was marked "
+            "deleted. If they were really deleted, run "
+            f"`klaviyo-pipeline sync {census_name(listing)} --accept-deletes`."
+        )
+    store = repository(session.engine, session.account.slug, listing)
+    buffer = RowBuffer(listing)
+    for id in missing:
+        found = session.client.get(listing, id)
+        findings.requests += found.requests
+        if found.record is not None:
+            buffer.add(found.record, found.observed_at)
+        else:
+            findings.deleted += store.delete([id], found.observed_at)
+            context.log.info(f"{listing.resource_type} {id}: Klaviyo has it no more; marked deleted")
+    yield buffer.batch(windowed=False)

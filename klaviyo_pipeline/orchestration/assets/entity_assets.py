@@ -1,0 +1,194 @@
+"""The four entity assets, from one factory: every object whose `updated` fell in a window, window by window.
+
+A run over a range of windows reads each listing once for the whole range, however many windows it has, in a few
+chunks (`chunks`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import dagster as dg
+
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.klaviyo.channels import CHANNELS
+from klaviyo_pipeline.klaviyo.listing_pages import Page
+from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer
+from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently
+from klaviyo_pipeline.orchestration.assets.frames import filled_columns, record_frame
+from klaviyo_pipeline.orchestration.assets.object_tags import TagBuffer
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.planning.chunks import Chunk, chunks_of
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, report_partitions
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.windows import Window, entity_windows
+
+BATCH_ROWS = 4_000
+"""Rows in one transaction: several megabytes of JSON, and less than Postgres keeps of a temporary table in memory."""
+
+WARNINGS_IN_LOG = 10
+
+COLUMN_PRECEDENCE = {"campaigns": {"channel": CHANNELS}}
+"""Columns of which several answers may be true: a campaign stands in the listing of each of its channels."""
+
+
+@dataclass
+class ParseWarnings:
+    """What was odd about the objects of a run: the first few in its log, the rest as a count.
+
+    An attribute that Klaviyo drops is missing from every object, and each line is an event of Dagster's.
+    """
+
+    context: dg.AssetExecutionContext
+    total: int = 0
+
+    def add(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self.total += 1
+            if self.total <= WARNINGS_IN_LOG:
+                self.context.log.warning(problem)
+
+    def sum_up(self) -> None:
+        """Say how many there were, in the log and in the materialization."""
+        self.context.add_asset_metadata({"oddities": self.total})
+        if self.total > WARNINGS_IN_LOG:
+            self.context.log.warning(f"{self.total - WARNINGS_IN_LOG} more oddities like these; the rows are stored")
+
+
+@dataclass
+class RowBuffer:
+    """Rows on their way into the next batch, and what hangs on them."""
+
+    listing: Listing
+    rows: list[dict[str, object]] = field(default_factory=list)
+    observed: list[datetime] = field(default_factory=list)
+    windows: list[int] = field(default_factory=list)
+    children: ChildBuffer = field(init=False)
+    tags: TagBuffer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.children = ChildBuffer(self.listing.entity, self.listing.children)
+        self.tags = TagBuffer(self.listing.entity)
+
+    def add(self, record: Record, observed_at: datetime, window: int = 0) -> None:
+        self.rows.append(record.values)
+        self.observed.append(observed_at)
+        self.windows.append(window)
+        self.children.add(record, observed_at)
+        self.tags.add(record, observed_at)
+
+    def batch(self, completes: Sequence[CompletedWindow] = (), *, windowed: bool = True) -> Batch:
+        frame = record_frame(self.listing.columns, self.rows, self.observed, self.windows if windowed else None)
+        self.rows, self.observed, self.windows = [], [], []
+        return Batch(frame, completes, children=[*self.children.take(), *self.tags.take()])
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.rows) + len(self.children) + len(self.tags) >= BATCH_ROWS
+
+
+def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
+    """The asset of one entity in one account; its table has the listing's name."""
+    plan = entity_windows(account)
+
+    @dg.asset(
+        name=listing.entity,
+        key_prefix=account.slug,
+        group_name=account.slug,
+        partitions_def=plan.definition,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="postgres",
+        kinds={"klaviyo", "postgres"},
+        pool=f"{account.slug}_api",
+        metadata={
+            PARTITION_EXPR: "updated_at",
+            "dagster/table_name": f"{account.slug}.{listing.entity}",
+        },
+        description=(
+            f"The latest state of every {listing.resource_type}, one row each, by the window that its `updated` fell "
+            f"in; every earlier state is in `{account.slug}.{listing.entity}_history`."
+        ),
+    )
+    @cache_signature
+    def entity(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+        windows = plan.of_run(context)
+
+        def batches() -> Iterator[Batch]:
+            with klaviyo.session(account, warehouse, context.run.run_id) as session:
+                if not session.zone_is_right:
+                    context.log.warning(session.zone_remedy)
+                yield from read_windows(context, session, listing, windows)
+                context.add_asset_metadata(session.count.metadata())
+
+        return Load(
+            batches=batches(),
+            windows=windows,
+            filled=filled_columns(listing.columns),
+            precedence=COLUMN_PRECEDENCE.get(listing.entity, {}),
+            on_synced=report_partitions(context),
+        )
+
+    return entity
+
+
+def read_windows(
+    context: dg.AssetExecutionContext, session: Session, listing: Listing, windows: Sequence[Window]
+) -> Iterator[Batch]:
+    """Batches of every object updated in these contiguous windows; a chunk's last batch completes its windows."""
+    chunks = _chunks(session, listing, windows)
+    buffer, parse_warnings = RowBuffer(listing), ParseWarnings(context)
+    tasks = [(chunk, query) for chunk in chunks for query in chunk.queries]
+    done = 0
+    context.log.info(
+        f"{len(windows)} windows from {windows[0].start:%Y-%m-%d %H:%M} to "
+        f"{windows[-1].end:%Y-%m-%d %H:%M} UTC, {len(tasks)} listing queries"
+    )
+
+    def read(task: tuple[Chunk, ListingQuery]) -> Iterator[Page]:
+        return session.client.pages(listing, task[1])
+
+    for item in read_concurrently(tasks, read, workers=CONCURRENT_LISTINGS, stop=session.stop):
+        chunk, query = item.task
+        if item.page is not None:
+            _take(parse_warnings, chunk, query, item.page, buffer)
+        else:
+            chunk.ended += 1
+            if chunk.ended == len(chunk.queries):
+                yield buffer.batch(chunk.complete())
+                done += len(chunk.windows)
+                context.log.info(
+                    f"{chunk.windows[0].key} to {chunk.windows[-1].key} synced ({chunk.requests} requests): "
+                    f"{done} of {len(windows)} windows"
+                )
+        if buffer.is_full:
+            yield buffer.batch()
+    parse_warnings.sum_up()
+
+
+def _chunks(session: Session, listing: Listing, windows: Sequence[Window]) -> list[Chunk]:
+    """The chunks of these windows. A listing is only split where its cursors name objects: splits are sorted by time,
+    in which any other cursor may pass over an object. Their first page tells.
+    """
+    now = session.now()
+    chunks = list(chunks_of(listing, windows, now))
+    splits = [query for chunk in chunks for query in chunk.queries if query.since is not None]
+    if not splits:
+        return chunks
+    first = next(session.client.pages(listing, splits[0]))
+    if not first.is_border_exact:
+        chunks = list(chunks_of(listing, windows, now, split=False))
+    chunks[0].note(first)
+    return chunks
+
+
+def _take(parse_warnings: ParseWarnings, chunk: Chunk, query: ListingQuery, page: Page, buffer: RowBuffer) -> None:
+    chunk.note(page)
+    for record in page.records:
+        index = chunk.index_of(query, record)
+        if index is not None:
+            parse_warnings.add(record.problems)
+            buffer.add(record, page.observed_at, index)

@@ -1,0 +1,156 @@
+"""The metrics assets, from one factory: performance by object and day, computed from Postgres alone."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+import dagster as dg
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.orchestration.assets.frames import table_frame
+from klaviyo_pipeline.postgres.day_counts import days_that_differ
+from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
+from klaviyo_pipeline.postgres.metrics_tables import Metrics
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange
+from klaviyo_pipeline.postgres.write.staging import WINDOW
+from klaviyo_pipeline.reporting.period import Period
+from klaviyo_pipeline.reporting.queries import Reader
+from klaviyo_pipeline.reporting.subjects import SUBJECTS
+from klaviyo_pipeline.windows import Window, report_windows
+
+DAYS_PER_BATCH = 31
+NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
+"""Neither the asset nor what it is computed from is being materialized; one condition for all accounts."""
+
+
+def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
+    """One metrics table of one account, by day."""
+    plan = report_windows(account)
+    metrics = Metrics(account.slug, table)
+
+    @dg.asset(
+        name=table.name,
+        key_prefix=account.slug,
+        group_name=account.slug,
+        partitions_def=plan.definition,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="postgres",
+        kinds={"postgres"},
+        deps=[
+            dg.AssetKey([account.slug, table.report]),
+            # The latest state of an object, whenever it changed: no window of it in particular.
+            dg.AssetDep([account.slug, table.entity], partition_mapping=dg.LastPartitionMapping()),
+        ],
+        # Off until the automation sensor is switched on. The object's own changes are left out: each would ask for
+        # every day anew, and names are refreshed by any run. A report that came while another run was about it stays
+        # to be handled.
+        automation_condition=(
+            dg.AutomationCondition.any_deps_updated()
+            .ignore(dg.AssetSelection.assets([account.slug, table.entity]))
+            .since_last_handled()
+            & NOTHING_IN_PROGRESS
+        ),
+        metadata={
+            PARTITION_EXPR: "date",
+            REPLACE_WINDOWS: True,
+            "dagster/table_name": f"{account.slug}.{table.name}",
+        },
+        description=(
+            f"One row per {table.key} and day from {table.report}: sums, rates from those sums, and the latest "
+            f"{', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
+        ),
+    )
+    @cache_signature
+    def computed(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
+        windows = plan.of_run(context)
+
+        def batches() -> Iterator[Batch]:
+            with warehouse.engine(account.slug) as engine:
+                renamed = in_transaction(engine, metrics.refresh_names)
+                context.add_asset_metadata({"rows_renamed": renamed})
+                for first in range(0, len(windows), DAYS_PER_BATCH):
+                    chunk = windows[first : first + DAYS_PER_BATCH]
+                    _check_report(engine, account, table, chunk)
+                    yield _compute(context, engine, metrics, chunk, first)
+
+        def written(row_counts: RowCounts, rows: int) -> None:
+            if not rows:
+                return
+            try:
+                _show(context, warehouse, metrics, windows)
+            except Exception as error:  # the rows are there, and no picture is worth a failed run
+                context.log.warning(f"this run cannot be shown: {reason(error)}")
+
+        return Load(batches=batches(), windows=windows, on_synced=report_partitions(context), on_written=written)
+
+    return computed
+
+
+class ReportLostRows(RuntimeError):
+    """The report's table lacks rows that its ledger counted: metrics computed from the rest would be wrong."""
+
+
+def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window]) -> None:
+    with engine.connect() as connection:
+        days = days_that_differ(
+            connection, account, table.report, date.fromisoformat(chunk[0].key), date.fromisoformat(chunk[-1].key)
+        )
+    if days:
+        raise ReportLostRows(
+            f"{table.report} has other numbers of rows than its ledger counted on {len(days)} days, {days[0]} to "
+            f"{days[-1]}: it was changed by hand, emptied or restored. {table.name} stays as it is. Run "
+            f"`klaviyo-pipeline sync {table.report} {table.name} --from {days[0]} --to {days[-1]} --force`."
+        )
+
+
+def _show(context: dg.AssetExecutionContext, warehouse: Warehouse, metrics: Metrics, windows: Sequence[Window]) -> None:
+    """Tell what the run computed, as a table and a chart.
+
+    Metadata of a run is stored again with each of its partitions: a picture goes to the last one alone, which is the
+    one that the UI shows first.
+    """
+    # Drawing takes a second to import, and a code location should not wait for it.
+    from klaviyo_pipeline.reporting.preview import chart, top_table
+
+    subject = SUBJECTS[metrics.table.name]
+    period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))
+    with warehouse.engine(metrics.schema) as engine, snapshot(engine) as connection:
+        reader = Reader(connection, metrics.schema)
+        previews = {
+            f"top_{metrics.table.entity}": top_table(reader, subject, period),
+            "chart": chart(reader, subject, period),
+        }
+    context.add_asset_metadata(
+        {name: dg.MetadataValue.md(text) for name, text in previews.items() if text}, partition_key=windows[-1].key
+    )
+
+
+def _compute(
+    context: dg.AssetExecutionContext,
+    engine: sa.Engine,
+    metrics: Metrics,
+    chunk: Sequence[Window],
+    first_index: int,
+) -> Batch:
+    days = {date.fromisoformat(window.key): first_index + place for place, window in enumerate(chunk)}
+    with engine.connect() as connection:
+        computed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        reported = metrics.reported(connection, chunk[0].start, chunk[-1].start)
+        rows = [{**row, WINDOW: days[row["date"]]} for row in metrics.compute(connection, min(days), max(days))]
+        columns = (*metrics.columns(connection), WINDOW)
+    unreported = [window.key for window in chunk if window.start not in reported]
+    if unreported:
+        context.log.warning(
+            f"{len(unreported)} days have no {metrics.table.report} yet ({unreported[0]} to {unreported[-1]}): "
+            "their metrics stay missing until it is synced"
+        )
+    # A day's metrics are as final as the report they were computed from.
+    completes = [CompletedWindow(window, reported[window.start], 0) for window in chunk if window.start in reported]
+    replaces = ReplaceRange("date", min(days), max(days), computed_at, days)
+    return Batch(table_frame(rows, columns), completes, replaces)

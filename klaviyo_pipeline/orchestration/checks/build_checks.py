@@ -1,0 +1,193 @@
+"""Every check as Dagster's, for one account.
+
+The checks of an asset that read Postgres alone are one step, which runs after the asset wherever the asset runs. A
+check that asks Klaviyo is a step of its own, in a job of its own: it yields nothing in a run that materializes
+assets, so that a sync or a backfill never spends the quota of reports on it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import dagster as dg
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome
+from klaviyo_pipeline.orchestration.checks.clock_checks import CLOCK_CHECK
+from klaviyo_pipeline.orchestration.checks.drift_checks import drift_checks, report_drift_checks
+from klaviyo_pipeline.orchestration.checks.entity_checks import census_checks, entity_checks
+from klaviyo_pipeline.orchestration.checks.ledger_checks import ledger_checks
+from klaviyo_pipeline.orchestration.checks.metrics_checks import metrics_checks
+from klaviyo_pipeline.orchestration.checks.report_checks import report_checks
+from klaviyo_pipeline.orchestration.checks.row_count_checks import (
+    entity_count_check,
+    metrics_count_check,
+    report_count_check,
+)
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.postgres.engine import snapshot
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class ApiCheck:
+    """A check that asks Klaviyo, as data."""
+
+    asset: str
+    name: str
+    description: str
+    examine: Callable[[CheckContext, Session], CheckOutcome]
+
+
+def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
+    """The checks that read Postgres alone, by asset."""
+    hourly = account.sync_window == "hourly"
+    found: dict[str, tuple[Check, ...]] = {}
+    for listing in ENTITIES.values():
+        found[listing.entity] = (
+            *entity_checks(listing),
+            *drift_checks(listing),
+            *ledger_checks(hourly=hourly),
+            entity_count_check(),
+            CLOCK_CHECK,
+        )
+        found[census_name(listing)] = census_checks(listing)
+    for spec in REPORTS.values():
+        found[spec.name] = (
+            *report_checks(spec),
+            *report_drift_checks(spec.report),
+            *ledger_checks(hourly=False),
+            report_count_check(),
+            CLOCK_CHECK,
+        )
+    for table in METRICS.values():
+        found[table.name] = (
+            *metrics_checks(table),
+            *ledger_checks(hourly=False),
+            metrics_count_check(table),
+            CLOCK_CHECK,
+        )
+    return found
+
+
+def api_checks() -> list[ApiCheck]:
+    """The checks that ask Klaviyo."""
+    return [
+        *(
+            ApiCheck(
+                listing.entity,
+                listing_checks.NAME,
+                listing_checks.DESCRIPTION,
+                partial(listing_checks.listed_objects_exist, listing=listing),
+            )
+            for listing in ENTITIES.values()
+        ),
+        *(
+            ApiCheck(
+                spec.name,
+                reconciliation_checks.NAME,
+                reconciliation_checks.DESCRIPTION,
+                partial(reconciliation_checks.daily_sums_match_total, spec=spec),
+            )
+            for spec in REPORTS.values()
+        ),
+    ]
+
+
+def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
+    """The keys of the checks that read Postgres alone."""
+    return [_key(account, asset, check.name) for asset, found in database_checks(account).items() for check in found]
+
+
+def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
+    """The keys of the checks that ask Klaviyo."""
+    return [_key(account, check.asset, check.name) for check in api_checks()]
+
+
+def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(dg.AssetKey([account.slug, asset]), name)
+
+
+def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
+    """Every check of one account."""
+    steps = [_database_step(account, asset, checks) for asset, checks in database_checks(account).items()]
+    return steps + [_api_step(account, check) for check in api_checks()]
+
+
+def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
+    """The checks that hold back what is computed from their asset."""
+    blocking = {
+        asset: [check for check in checks if check.blocking] for asset, checks in database_checks(account).items()
+    }
+    return [_database_step(account, asset, checks) for asset, checks in blocking.items() if checks]
+
+
+@contextmanager
+def check_context(engine: sa.Engine, account: Account, asset: str) -> Iterator[CheckContext]:
+    """One asset in one snapshot of the database, in a transaction that cannot write."""
+    with snapshot(engine) as connection:
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
+        yield CheckContext(connection, account, asset, now)
+
+
+def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
+    key = dg.AssetKey([account.slug, asset])
+    specs = [
+        dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.blocking)
+        for check in checks
+    ]
+
+    @dg.multi_asset_check(name=f"{account.slug}__{asset}_checks", specs=specs, can_subset=True)
+    @cache_signature
+    def examined(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
+        selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
+        with warehouse.engine(account.slug) as engine, check_context(engine, account, asset) as ctx:
+            for check in checks:
+                if check.name in selected:
+                    yield _result(key, check.name, check.examine(ctx))
+
+    return examined
+
+
+def _api_step(account: Account, check: ApiCheck) -> dg.AssetChecksDefinition:
+    key = dg.AssetKey([account.slug, check.asset])
+    spec = dg.AssetCheckSpec(check.name, asset=key, description=check.description)
+
+    @dg.multi_asset_check(
+        name=f"{account.slug}__{check.asset}_{check.name}",
+        specs=[spec],
+        # Optional outputs: a run that materializes assets may leave the check out.
+        can_subset=True,
+        pool=f"{account.slug}_api",
+    )
+    @cache_signature
+    def requested(
+        context: dg.AssetCheckExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse
+    ) -> Iterator[dg.AssetCheckResult]:
+        if context.job_def.asset_layer.selected_asset_keys:
+            context.log.debug(f"not asked while assets are materialized; job {account.slug}_reconcile asks")
+            return
+        with klaviyo.session(account, warehouse) as session, check_context(session.engine, account, check.asset) as ctx:
+            yield _result(key, check.name, check.examine(ctx, session), session.count.requests)
+
+    return requested
+
+
+def _result(
+    key: dg.AssetKey, name: str, outcome_of_check: CheckOutcome, requests: int | None = None
+) -> dg.AssetCheckResult:
+    requested = {} if requests is None else {"api_requests": requests}
+    severity = dg.AssetCheckSeverity.WARN if outcome_of_check.outcome == "warning" else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=name,
+        passed=outcome_of_check.outcome == "passed",
+        severity=severity,
+        description=outcome_of_check.found,
+        metadata={**outcome_of_check.metadata, **requested},
+    )

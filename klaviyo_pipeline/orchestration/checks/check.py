@@ -1,0 +1,113 @@
+"""What a check is, what it looks at, and what it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import ENTITIES
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.orchestration.assets.frames import filled_columns
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
+
+Outcome = Literal["passed", "warning", "error"]
+
+NAMED = 5
+"""How many of the objects at fault a text names."""
+
+NAME_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What a check came to. `found` is what was seen and, where something is wrong, what to do about it.
+
+    `metadata` holds plain values: counts, names of objects.
+    """
+
+    outcome: Outcome
+    found: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def passed(found: str, **metadata: Any) -> CheckOutcome:
+    return CheckOutcome("passed", found, metadata)
+
+
+def warning(found: str, **metadata: Any) -> CheckOutcome:
+    """Something that a person should look at; the data may be used."""
+    return CheckOutcome("warning", found, metadata)
+
+
+def error(found: str, **metadata: Any) -> CheckOutcome:
+    """The data is wrong, or some of it is missing."""
+    return CheckOutcome("error", found, metadata)
+
+
+@dataclass(frozen=True)
+class CheckContext:
+    """One asset of one account, as a check looks at it: in one snapshot of the database, at `now` (its clock, UTC).
+
+    `asset` is the asset's name, and except for a census that of its table.
+    """
+
+    connection: sa.Connection
+    account: Account
+    asset: str
+    now: datetime
+    _targets: dict[str, DestinationTable] = field(default_factory=dict, repr=False)
+
+    def target(self, name: str | None = None) -> DestinationTable:
+        """A table of the account's schema; the asset's own by default."""
+        name = name or self.asset
+        if name not in self._targets:
+            filled = filled_columns(ENTITIES[name].columns) if name in ENTITIES else ()
+            self._targets[name] = reflect(self.connection, self.account.slug, name, filled)
+        return self._targets[name]
+
+    def view(self, name: str, columns: Sequence[str]) -> sa.TableClause:
+        """A view or table of the account's schema of which these columns are wanted."""
+        return sa.table(name, *(sa.column(column) for column in columns), schema=self.account.slug)
+
+    def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        return self.connection.execute(query).all()
+
+    def release(self) -> None:
+        """End the transaction: none stays open while Klaviyo is asked. What is read after it is another snapshot."""
+        self.connection.rollback()
+
+    def day_of(self, moment: sa.ColumnElement[Any]) -> sa.ColumnElement[date]:
+        """The account's calendar date of a moment, in SQL."""
+        return sa.cast(sa.func.timezone(self.account.timezone, moment), sa.Date)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check as data. A `blocking` one that comes to an error keeps what is downstream of the asset from running."""
+
+    name: str
+    description: str
+    examine: Callable[[CheckContext], CheckOutcome]
+    blocking: bool = False
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 flow", "1,200 flows": `what` is the singular, of which the plural ends in s."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def shortened(name: object) -> str:
+    """The beginning of a name that somebody made long."""
+    text = str(name)
+    return text if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]}…"
+
+
+def some(names: Iterable[object], total: int | None = None) -> str:
+    """The first few names, and how many more there are."""
+    every = [str(name) for name in names]
+    more = (len(every) if total is None else total) - len(every[:NAMED])
+    return ", ".join(every[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

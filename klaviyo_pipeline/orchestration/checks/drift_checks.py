@@ -1,0 +1,140 @@
+"""Schema drift: attributes and statistics that Klaviyo shows and the declarations do not know, and the other way round.
+
+Nothing is lost by drift: `raw` keeps every attribute of every object, `other_statistics` every statistic of every row.
+It tells that there is something to declare.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE
+from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report
+from klaviyo_pipeline.orchestration.checks.check import (
+    NAMED,
+    Check,
+    CheckContext,
+    CheckOutcome,
+    counted,
+    error,
+    passed,
+    shortened,
+    some,
+    warning,
+)
+
+KEPT_IN_RAW = {"campaigns": ("audiences", "send_options", "send_strategy", "tracking_options")}
+"""Attributes that Klaviyo's OpenAPI description (revision 2026-07-15) lists and that have no column of their own."""
+
+
+def drift_checks(listing: Listing) -> tuple[Check, ...]:
+    """The checks of what one entity's objects are made of."""
+    return (
+        Check(
+            "attributes_are_known",
+            "Klaviyo shows no attribute that the declarations do not know; a new one is kept in `raw`.",
+            lambda ctx: attributes_are_known(ctx, listing),
+        ),
+        Check(
+            "attributes_are_there",
+            "Each object has every attribute that a column is read from; without it the column is null.",
+            lambda ctx: attributes_are_there(ctx, listing),
+        ),
+    )
+
+
+def report_drift_checks(report: Report) -> tuple[Check, ...]:
+    """The check of what one report's rows are made of."""
+    return (
+        Check(
+            "statistics_are_known",
+            f"Klaviyo shows no statistic that the declarations do not know; a new one is kept in `{OTHER_STATISTICS}`.",
+            lambda ctx: statistics_are_known(ctx, report),
+        ),
+    )
+
+
+def expected_attributes(listing: Listing) -> tuple[str, ...]:
+    """The attributes that columns are read from."""
+    return tuple(
+        column.path.partition(".")[0] for column in listing.columns if column.path not in (ID, REQUEST_VALUE, RAW)
+    )
+
+
+def attributes_are_known(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+    table = ctx.target().table
+    known = (*expected_attributes(listing), *KEPT_IN_RAW.get(listing.entity, ()))
+    seen = sa.func.jsonb_object_keys(table.c.raw["attributes"]).table_valued("name").render_derived(name="shown")
+    query = (
+        sa.select(seen.c.name, sa.func.count().label("objects"), sa.func.min(table.c.id).label("example"))
+        .select_from(table.join(seen, sa.true()))
+        .where(table.c.deleted_at.is_(None), seen.c.name.not_in(known))
+        .group_by(seen.c.name)
+        .order_by(seen.c.name)
+    )
+    unknown = ctx.rows(query)
+    if not unknown:
+        return passed("every attribute is declared")
+    sample = some(f"{shortened(row.name)} (in {row.objects:,}, such as {row.example})" for row in unknown)
+    return warning(
+        f"Klaviyo shows {counted(len(unknown), 'attribute')} of {ctx.asset} that the declarations do not know: "
+        f"{sample}. They are kept in raw->'attributes'; declare a column if you need one.",
+        unknown={row.name: row.objects for row in unknown},
+    )
+
+
+def statistics_are_known(ctx: CheckContext, report: Report) -> CheckOutcome:
+    table = ctx.target().table
+    seen = sa.func.jsonb_object_keys(table.c[OTHER_STATISTICS]).table_valued("name").render_derived(name="shown")
+    query = (
+        sa.select(
+            seen.c.name,
+            sa.func.count().label("rows"),
+            sa.func.min(table.c[report.keys[0]]).label("example"),
+            sa.func.max(table.c.date).label("last"),
+        )
+        .select_from(table.join(seen, sa.true()))
+        .group_by(seen.c.name)
+        .order_by(seen.c.name)
+    )
+    unknown = ctx.rows(query)
+    if not unknown:
+        return passed("every statistic is declared")
+    sample = some(
+        f"{shortened(row.name)} (in {counted(row.rows, 'row')}, such as of {row.example}, last on {row.last})"
+        for row in unknown
+    )
+    return warning(
+        f"Klaviyo shows {counted(len(unknown), 'statistic')} of {ctx.asset} that the declarations do not know: {sample}"
+        f". They are kept in {OTHER_STATISTICS}; declare a column if you need one.",
+        unknown={row.name: row.rows for row in unknown},
+    )
+
+
+def attributes_are_there(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+    table = ctx.target().table
+    expected = (
+        sa.func.unnest(sa.literal(list(expected_attributes(listing)), pg.ARRAY(sa.Text)))
+        .table_valued("name")
+        .render_derived(name="expected")
+    )
+    there = sa.func.coalesce(table.c.raw["attributes"].has_key(expected.c.name), sa.false())
+    ids = sa.func.array_agg(pg.aggregate_order_by(table.c.id, table.c.id))
+    query = (
+        sa.select(expected.c.name, sa.func.count().label("objects"), ids.label("ids"))
+        .select_from(table.join(expected, sa.true()))
+        .where(table.c.deleted_at.is_(None), sa.not_(there))
+        .group_by(expected.c.name)
+        .order_by(expected.c.name)
+    )
+    missing = ctx.rows(query)
+    if not missing:
+        return passed("every object has every attribute that a column is read from")
+    sample = "; ".join(f"{row.name}, missing in {some(row.ids[:NAMED], row.objects)}" for row in missing)
+    return error(
+        f"objects of {ctx.asset} lack {counted(len(missing), 'attribute')}, and have null in its column: {sample}. "
+        "Read Klaviyo's change log for KLAVIYO_REVISION, and see whether the attribute has another name now.",
+        missing={row.name: row.objects for row in missing},
+    )

@@ -1,0 +1,114 @@
+"""Checks of the entity tables: the rows, their history, and how long ago everything was listed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.records import Column
+from klaviyo_pipeline.orchestration.checks.check import (
+    Check,
+    CheckContext,
+    CheckOutcome,
+    counted,
+    error,
+    passed,
+    some,
+    warning,
+)
+from klaviyo_pipeline.postgres.schema.tables import VALID_FROM, VALID_TO
+
+CENSUS_AGE = timedelta(hours=48)
+"""A census runs daily: two missed ones are worth a word."""
+
+_JSON_KINDS = {"text": "string", "bool": "boolean"}
+
+
+def entity_checks(listing: Listing) -> tuple[Check, ...]:
+    """The checks of one entity's table and history."""
+    return (
+        Check(
+            "columns_match_raw",
+            "Each row's id, texts and flags are those of the object in its `raw`.",
+            lambda ctx: columns_match_raw(ctx, listing),
+        ),
+        Check(
+            "history_is_unbroken",
+            "Each earlier state ends in the moment in which the next begins, and the last is the row in the table.",
+            history_is_unbroken,
+        ),
+    )
+
+
+def census_checks(listing: Listing) -> tuple[Check, ...]:
+    """The check of one entity's census."""
+    return (
+        Check(
+            "census_is_fresh",
+            "The last complete census is younger than two days: only a census sees flips, deletes and null times.",
+            lambda ctx: census_is_fresh(ctx, listing),
+        ),
+    )
+
+
+def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+    """An attribute that could not be read is null in its column, and kept in `raw`: that is no fault."""
+    table = ctx.target().table
+    differs = [table.c.raw["id"].astext.is_distinct_from(table.c.id)]
+    differs += [_differs(table, column) for column in listing.columns if _is_attribute(column)]
+    ids = ctx.connection.execute(sa.select(table.c.id).where(sa.or_(*differs)).order_by(table.c.id)).scalars().all()
+    if not ids:
+        return passed("every row says what its object says")
+    return error(
+        f"{counted(len(ids), 'row')} of {ctx.asset} do not say what their raw object says: {some(ids)}. Run "
+        f"`klaviyo-pipeline sync {ctx.asset}_census`; if they stay, something else writes to the table.",
+        rows=len(ids),
+    )
+
+
+def history_is_unbroken(ctx: CheckContext) -> CheckOutcome:
+    history = ctx.view(f"{ctx.asset}_history", ["id", VALID_FROM, VALID_TO])
+    following = sa.func.lead(history.c.valid_from).over(partition_by=history.c.id, order_by=history.c.valid_from)
+    spans = sa.select(history.c.id, history.c.valid_to, following.label("following")).subquery()
+    query = sa.select(spans.c.id).where(spans.c.valid_to.is_distinct_from(spans.c.following)).distinct()
+    ids = sorted(ctx.connection.execute(query).scalars())
+    if not ids:
+        return passed("every object's states follow one another without a gap")
+    return error(
+        f"the history of {counted(len(ids), 'object')} of {ctx.asset} has gaps, overlaps or no present state: "
+        f"{some(ids)}. Rows of {ctx.asset}_superseded are only ever added: look for what else writes to it, or to "
+        f"{ctx.asset}.",
+        objects=len(ids),
+    )
+
+
+def census_is_fresh(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+    runs = ctx.view("census_runs", ["entity", "started_at", "status", "error"])
+    query = (
+        sa.select(runs.c.started_at, runs.c.status, runs.c.error)
+        .where(runs.c.entity == listing.entity)
+        .order_by(runs.c.started_at.desc())
+    )
+    every = ctx.rows(query)
+    complete = next((run.started_at for run in every if run.status == "complete"), None)
+    failed = f"; the last attempt failed: {every[0].error}" if every and every[0].status == "failed" else ""
+    remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
+    if complete is None:
+        return warning(f"there is no complete census of {listing.entity} yet{failed}: {remedy}")
+    age = ctx.now - complete
+    if age > CENSUS_AGE or failed:
+        hours = age.total_seconds() / 3600
+        return warning(f"the last complete census of {listing.entity} is {hours:.0f} h old{failed}: {remedy}")
+    return passed(f"the last complete census began at {complete:%Y-%m-%d %H:%M} UTC")
+
+
+def _is_attribute(column: Column) -> bool:
+    return not column.path.startswith("@") and column.path != "id" and column.kind in _JSON_KINDS
+
+
+def _differs(table: sa.Table, column: Column) -> sa.ColumnElement[bool]:
+    value = table.c.raw[("attributes", *column.path.split("."))]
+    readable = sa.case((sa.func.jsonb_typeof(value) == _JSON_KINDS[column.kind], value))
+    return readable.is_distinct_from(sa.func.to_jsonb(table.c[column.name]))

@@ -1,0 +1,132 @@
+"""Checks of the metrics tables: whether they are their report's sums, and their rates can be rates."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, counted, error, passed, some
+from klaviyo_pipeline.postgres.day_counts import days_that_differ
+from klaviyo_pipeline.postgres.ledger import Ledger
+
+NOISE = Decimal("0.000001")
+"""Counts arrive as floats with noise, so that all of them may come to a little more than all."""
+
+FRACTIONS = (
+    "open_rate",
+    "click_rate",
+    "bounce_rate",
+    "delivery_rate",
+    "unsubscribe_rate",
+    "spam_complaint_rate",
+    "close_rate",
+)
+"""Rates of which the upper number is a part of the lower: from 0 to 1."""
+
+NOT_NEGATIVE = ("click_to_open_rate", "conversion_rate", "submit_rate")
+"""Rates that may exceed 1: a click is counted where images, and so the open, were blocked; a conversion where the
+delivery was never confirmed; a submit where an embedded form's view was not counted. Revenue per recipient and the
+like are no rates, and a segment may shrink, so neither is bounded."""
+
+
+def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
+    """The checks of one metrics table."""
+    checks = [
+        Check(
+            "metrics_match_report",
+            f"For each {table.key.removesuffix('_id')} and day the sums equal those of {table.report}, exactly. Days "
+            "whose report was asked again since are left out: the next run computes them anew.",
+            lambda ctx: metrics_match_report(ctx, table),
+        )
+    ]
+    if table.name != "segment_metrics":
+        checks.append(
+            Check(
+                "rates_within_bounds",
+                f"Between 0 and 1: {', '.join(FRACTIONS)}. Not below 0: {', '.join(NOT_NEGATIVE)}.",
+                rates_within_bounds,
+            )
+        )
+    return tuple(checks)
+
+
+def rates_within_bounds(ctx: CheckContext) -> CheckOutcome:
+    target = ctx.target()
+    columns = target.table.c
+    wrong = {name: columns[name] < 0 for name in (*FRACTIONS, *NOT_NEGATIVE) if name in columns}
+    wrong |= {name: sa.or_(columns[name] < 0, columns[name] > 1 + NOISE) for name in FRACTIONS if name in columns}
+    key = target.key[0]
+    query = sa.select(columns[key], columns.date, *(test.label(name) for name, test in wrong.items()))
+    rows = ctx.rows(query.where(sa.or_(*wrong.values())).order_by(columns.date))
+    if not rows:
+        return passed("every rate can be one")
+    sample = some(f"{', '.join(n for n in wrong if getattr(row, n))} of {row[0]} on {row.date}" for row in rows)
+    return error(
+        f"{counted(len(rows), 'row')} of {ctx.asset} have a rate that cannot be: {sample}. Rates are computed from the "
+        "report's sums: look at its checks.",
+        rows=len(rows),
+    )
+
+
+def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
+    metrics, report = ctx.target(), ctx.target(table.report)
+    names = [name for name in metrics.content if name in report.content and name != "conversion_metric_id"]
+    days = _computed_days(ctx, table)
+    key = table.key
+    sums = (
+        sa.select(report.table.c[key], report.table.c.date, *(sa.func.sum(report.table.c[n]).label(n) for n in names))
+        .where(report.table.c.date.in_(sa.select(days.c.date)))
+        .group_by(report.table.c[key], report.table.c.date)
+        .subquery()
+    )
+    ours = (
+        sa.select(metrics.table.c[key], metrics.table.c.date, *(metrics.table.c[n] for n in names))
+        .where(metrics.table.c.date.in_(sa.select(days.c.date)))
+        .subquery()
+    )
+    same_key = sa.and_(ours.c[key] == sums.c[key], ours.c.date == sums.c.date)
+    # The key stands among what is compared, so that a row of nulls alone does not pass for none.
+    ours_is, sums_is = (sa.tuple_(*(side.c[name] for name in (key, *names))) for side in (ours, sums))
+    query = (
+        sa.select(
+            sa.func.coalesce(ours.c[key], sums.c[key]).label("id"),
+            sa.func.coalesce(ours.c.date, sums.c.date).label("date"),
+        )
+        .select_from(ours.outerjoin(sums, same_key, full=True))
+        .where(ours_is.op("IS DISTINCT FROM")(sums_is))
+        .order_by("date", "id")
+    )
+    rows = ctx.rows(query)
+    if not rows:
+        return passed(f"every sum is {table.report}'s")
+    found: list[date] = [row.date for row in rows]
+    # From a report that lost its rows the metrics would be computed as nothing.
+    lost = days_that_differ(ctx.connection, ctx.account, table.report, found[0], found[-1])
+    assets = f"{table.report} {ctx.asset}" if lost else ctx.asset
+    return error(
+        f"{counted(len(rows), 'row')} of {ctx.asset} differ from the sums of {table.report}: "
+        f"{some(f'{row.id} on {row.date}' for row in rows)}. "
+        f"Run `klaviyo-pipeline sync {assets} --from {found[0]} --to {found[-1]} --force`.",
+        rows=len(rows),
+    )
+
+
+def _computed_days(ctx: CheckContext, table: MetricsTable) -> sa.CTE:
+    """The days whose metrics sum up the report's latest answer."""
+    ledger = Ledger(ctx.account.slug, table.name).table
+    computed, requested = ledger.alias("computed"), ledger.alias("asked")
+    query = (
+        sa.select(ctx.day_of(computed.c.window_start).label("date"))
+        .join_from(computed, requested, computed.c.window_start == requested.c.window_start)
+        .where(
+            computed.c.entity == table.name,
+            requested.c.entity == table.report,
+            computed.c.status == "synced",
+            requested.c.status == "synced",
+            computed.c.asked_at >= requested.c.asked_at,
+        )
+    )
+    return query.cte("days")

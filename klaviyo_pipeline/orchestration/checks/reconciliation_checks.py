@@ -1,0 +1,194 @@
+"""A check that asks Klaviyo: whether the days of a report add up to what one values report says of their span.
+
+Costs one request (a page, where the answer has several) of the values report's own quota of 225 a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import ReportAsset
+from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
+from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
+from klaviyo_pipeline.klaviyo.report_rows import added_up
+from klaviyo_pipeline.klaviyo.report_types import SeriesReport
+from klaviyo_pipeline.klaviyo.reports import VALUES, body
+from klaviyo_pipeline.orchestration.assets.allowed_statistics import given
+from klaviyo_pipeline.orchestration.assets.report_fetcher import whole_sends
+from klaviyo_pipeline.orchestration.checks.check import (
+    CheckContext,
+    CheckOutcome,
+    counted,
+    error,
+    passed,
+    some,
+    warning,
+)
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
+from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
+
+NAME = "daily_sums_match_total"
+DESCRIPTION = (
+    "Over the last settled days, at most 30, the sums of the additive statistics equal Klaviyo's values report of the "
+    "whole span. Asks Klaviyo for that report: one request of its daily quota."
+)
+
+LONGEST_SPAN = 30
+
+NOISE = Decimal("0.005")
+"""Figures arrive as floats with noise, and are summed here and there in another order."""
+
+Key = tuple[str, ...]
+Values = Mapping[str, Decimal]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Settled days without a gap, both ends inclusive, and the conversion metric that they were asked with.
+
+    `refused` are statistics that Klaviyo did not give on one of the days.
+    """
+
+    first: date
+    last: date
+    metric_id: str | None
+    refused: frozenset[str] = frozenset()
+
+
+def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsset) -> CheckOutcome:
+    """Compare the last settled days with one answer of the values report."""
+    span = settled_span(ctx, spec)
+    if span is None:
+        return passed("no day is settled yet")
+    stored = _stored(ctx, spec, span)
+    sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(ctx)
+    ctx.release()
+    try:
+        sample, unknown, refused = _answer(session, spec, span)
+    except ConversionMetricIneligible as ineligible:
+        return warning(f"the days {span.first} to {span.last} cannot be compared: {ineligible}")
+    dayless: dict[Key, Values] = {}
+    if not isinstance(spec.report, SeriesReport):
+        dayless = {key: amounts for key, amounts in sample.items() if key[0] not in sent and any(amounts.values())}
+        # The answer reaches past the span.
+        sample = {key: one for key, one in sample.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last}
+    not_given = span.refused | refused
+    names = [
+        name
+        for name in spec.report.additive
+        if name not in not_given and (not stored or any(name in row for row in stored.values()))
+    ]
+    differing = [
+        f"{name} of {'/'.join(filter(None, key))}: {ours:f} here, {theirs:f} in Klaviyo's"
+        for key in sorted({*stored, *sample})
+        for name in names
+        if abs(
+            (ours := stored.get(key, {}).get(name, Decimal())) - (theirs := sample.get(key, {}).get(name, Decimal()))
+        )
+        > NOISE
+    ]
+    days = f"{span.first} to {span.last}"
+    ids = sorted({key[0] for key in dayless})
+    metadata = {
+        "days": (span.last - span.first).days + 1,
+        "groups": len(sample),
+        "unknown_statistics": unknown,
+        "without_day": ids,
+        "refused_statistics": sorted(not_given),
+    }
+    report = VALUES[spec.report.entity]
+    but = f"; not compared: {refused_words(report, span.metric_id, not_given)}" if not_given else ""
+    if differing:
+        metrics = spec.name.replace("_report", "_metrics")
+        return error(
+            f"{counted(len(differing), 'sum')} of {days} differ from the {report.name} report: "
+            f"{some(differing)}. Klaviyo has restated settled days: see whether KLAVIYO_ATTRIBUTION_DAYS is the "
+            f"account's, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} --to {span.last} "
+            "--force`.",
+            differing=len(differing),
+            **metadata,
+        )
+    if dayless:
+        values = [amounts["conversion_value"] for amounts in dayless.values() if "conversion_value" in amounts]
+        revenue = f", {sum(values, Decimal()):f} in conversion_value," if len(values) == len(dayless) else ""
+        return warning(
+            f"the days {days} add up to the {report.name} report, but for "
+            f"{counted(len(ids), 'campaign')} without a send time, which have no day to stand on: "
+            f"{some(id or 'no id' for id in ids)}. Their figures{revenue} stand in {UNDATED}: look at them in "
+            f"Klaviyo{but}.",
+            **metadata,
+        )
+    return passed(f"the days {days} add up to the {report.name} report{but}", **metadata)
+
+
+def settled_span(ctx: CheckContext, spec: ReportAsset) -> Span | None:
+    """The last settled days, unbroken and asked with one metric; None where there are none."""
+    earliest = spec.report.first_day or date.min
+    days = ctx.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
+    query = (
+        sa.select(days.c.date, days.c.conversion_metric_id, days.c.refused_statistics)
+        .where(days.c.entity == ctx.asset, days.c.is_settled, days.c.date >= earliest)
+        .order_by(days.c.date.desc())
+        .limit(LONGEST_SPAN)
+    )
+    settled = ctx.rows(query)
+    if not settled:
+        return None
+    last, metric_id = settled[0].date, settled[0].conversion_metric_id
+    unbroken, refused = 0, frozenset[str]()
+    for row in settled:
+        if (row.date, row.conversion_metric_id) != (last - timedelta(days=unbroken), metric_id):
+            break
+        unbroken += 1
+        refused |= frozenset(row.refused_statistics)
+    return Span(last - timedelta(days=unbroken - 1), last, metric_id, refused)
+
+
+def _stored(ctx: CheckContext, spec: ReportAsset, span: Span) -> dict[Key, Values]:
+    """The sums of the span by the report's keys; a statistic that is null on every day is left out."""
+    table = ctx.target().table
+    keys = [table.c[name] for name in spec.report.keys]
+    query = (
+        sa.select(*keys, *(sa.func.sum(table.c[name]).label(name) for name in spec.report.additive))
+        .where(table.c.date.between(span.first, span.last))
+        .group_by(*keys)
+    )
+    return {_key(spec, row._mapping): _values(spec, row._mapping) for row in ctx.rows(query)}
+
+
+def _answer(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Values], Sequence[str], frozenset[str]]:
+    """Klaviyo's figures of the span by the report's keys, the statistics that the declarations do not know, and those
+    that Klaviyo refuses for the metric."""
+    report, first, last = VALUES[spec.report.entity], span.first, span.last
+    if not isinstance(spec.report, SeriesReport):
+        first, last = whole_sends(first, last, session.account.today(session.now()))
+
+    def ask(left_out: frozenset[str]) -> tuple[dict[Key, Values], Sequence[str]]:
+        request = body(report, first, last, span.metric_id, left_out=left_out)
+        pages = list(session.client.report_pages(report, request))
+        rows = added_up(report, [page.rows for page in pages])
+        unknown = sorted({name for page in pages for name in page.unknown})
+        return {_key(spec, row): _values(spec, row) for row in rows}, unknown
+
+    if span.metric_id is None:
+        return *ask(frozenset()), frozenset()
+    answer, refused = given(session, report, span.metric_id, ask)
+    return *answer, refused
+
+
+def _days_of_sends(ctx: CheckContext) -> dict[str, date]:
+    return CampaignDays(ctx.account.slug, ctx.account.timezone).sent(ctx.connection)
+
+
+def _key(spec: ReportAsset, row: Mapping[Any, Any]) -> Key:
+    return tuple(row[name] for name in spec.report.keys)
+
+
+def _values(spec: ReportAsset, row: Mapping[Any, Any]) -> Values:
+    return {name: row[name] for name in spec.report.additive if row[name] is not None}

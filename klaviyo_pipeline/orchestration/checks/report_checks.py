@@ -1,0 +1,355 @@
+"""Checks of the report tables: what figures can be, who should have some, and what they were asked with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from operator import eq
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import ReportAsset
+from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
+from klaviyo_pipeline.klaviyo.report_types import GROUPS, Report, SeriesReport
+from klaviyo_pipeline.orchestration.checks.check import (
+    Check,
+    CheckContext,
+    CheckOutcome,
+    counted,
+    error,
+    passed,
+    shortened,
+    some,
+    warning,
+)
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.refusals import refusals
+from klaviyo_pipeline.postgres.write.campaign_days import UNDATED
+
+SIGNED = frozenset({"conversion_value", "net_members_changed"})
+"""Sums that may be negative: a refund is an event with a negative value, and a segment may shrink."""
+
+NOISE = Decimal("0.5")
+"""Counts arrive as floats with noise; whole counts that differ at all differ by more."""
+
+SILENT_DAYS = 30
+
+_OF_MESSAGES = {
+    "opens_unique": "opens",
+    "clicks_unique": "clicks",
+    "conversion_uniques": "conversions",
+    "unsubscribe_uniques": "unsubscribes",
+}
+_OF_FORMS = {
+    f"{name}_uniques": name
+    for name in ("viewed_form", "viewed_form_step", "submitted_form_step", "closed_form", "qualified_form")
+}
+
+_OF_EMAILS = {"opens_unique": "delivered", "clicks_unique": "delivered"}
+"""Holds for email alone, whose opens and clicks are those of people it was delivered to: figures count by the day of
+the send. A text message's click is counted where no delivery was confirmed, and a push is opened on any device."""
+
+
+@dataclass(frozen=True)
+class Active:
+    """Which objects of an entity should have figures: those with this value, unchanged or sent for a while.
+
+    `sent` says that it is the send, not the object's age, that figures follow.
+    """
+
+    column: str
+    value: object
+    sent: bool = False
+
+
+ACTIVE: Mapping[str, Active] = {
+    "flows": Active("status", "live"),
+    "campaigns": Active("status", "Sent", sent=True),
+    "forms": Active("status", "live"),
+    "segments": Active("is_active", True),
+}
+
+
+def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
+    """The checks of one report's table."""
+    checks = [
+        Check(
+            "timezone_matches_account",
+            "The sync windows are cut in the account's own time zone, now and when each day was asked: otherwise "
+            "figures stand under the wrong day.",
+            timezone_matches_account,
+            blocking=True,
+        ),
+        Check(
+            "counts_are_not_negative",
+            "No count is below zero. Values of conversions may be, by refunds, and a segment may shrink.",
+            lambda ctx: counts_are_not_negative(ctx, spec.report),
+            blocking=True,
+        ),
+        Check(
+            "active_objects_have_metrics",
+            f"No {spec.listing.entity} that should have figures went {SILENT_DAYS} days without any.",
+            lambda ctx: active_objects_have_metrics(ctx, spec),
+        ),
+    ]
+    checks.append(
+        Check(
+            "groups_have_ids",
+            f"Each row is one group of Klaviyo's answer and has its {spec.report.keys[0]}. What comes without is kept "
+            "under an empty id, and groups with the same ids are added.",
+            lambda ctx: groups_have_ids(ctx, spec.report),
+        )
+    )
+    if not isinstance(spec.report, SeriesReport):
+        checks.append(
+            Check(
+                "rows_have_a_day",
+                f"Every campaign with figures has a send time. The figures of the others stand in {UNDATED}.",
+                rows_have_a_day,
+            )
+        )
+    if pairs_of(spec.report):
+        checks.append(
+            Check(
+                "uniques_are_within_counts",
+                "People are never more than what they did (opens, clicks, views), nor than emails delivered.",
+                lambda ctx: uniques_are_within_counts(ctx, spec.report),
+            )
+        )
+    if spec.report.needs_conversion_metric:
+        checks += [
+            Check(
+                "conversions_are_of_one_metric",
+                "Every day was asked with the conversion metric that is asked with now.",
+                lambda ctx: conversions_are_of_one_metric(ctx, spec.report),
+            ),
+            Check(
+                "no_statistic_is_refused",
+                "On every day Klaviyo gave every statistic: some conversion metrics give counts, and no values.",
+                lambda ctx: no_statistic_is_refused(ctx, spec.report),
+            ),
+            Check(
+                "values_are_in_one_currency",
+                "Every day was asked while the account had the currency that it has now.",
+                values_are_in_one_currency,
+            ),
+        ]
+    return tuple(checks)
+
+
+def pairs_of(report: Report) -> dict[str, str]:
+    """Each statistic that counts people, with the one that counts what they did."""
+    return {unique: count for unique, count in (_OF_MESSAGES | _OF_FORMS).items() if unique in report.statistics}
+
+
+def counts_are_not_negative(ctx: CheckContext, report: Report) -> CheckOutcome:
+    table = ctx.target().table
+    counts = (*report.by_use.sums, *report.by_use.uniques, *report.by_use.levels)
+    bad = sa.or_(*(table.c[name] < 0 for name in counts if name not in SIGNED))
+    rows = ctx.rows(sa.select(table.c[report.keys[0]], table.c.date).where(bad).order_by(table.c.date))
+    if not rows:
+        return passed("no count is below zero")
+    days = [row.date for row in rows]
+    return error(
+        f"{counted(len(rows), 'row')} of {ctx.asset} have a count below zero: "
+        f"{some(f'{row[0]} on {row.date}' for row in rows)}. {_ask_again(ctx, days[0], days[-1])}",
+        rows=len(rows),
+    )
+
+
+def uniques_are_within_counts(ctx: CheckContext, report: Report) -> CheckOutcome:
+    table = ctx.target().table
+    above = [table.c[unique] > table.c[count] + NOISE for unique, count in pairs_of(report).items()]
+    if "send_channel" in table.c:
+        email = table.c.send_channel == "email"
+        above += [sa.and_(email, table.c[unique] > table.c[count] + NOISE) for unique, count in _OF_EMAILS.items()]
+    query = sa.select(table.c[report.keys[0]], table.c.date).where(sa.or_(*above)).order_by(table.c.date)
+    rows = ctx.rows(query)
+    if not rows:
+        return passed("nobody is counted more than once")
+    return warning(
+        f"{counted(len(rows), 'row')} of {ctx.asset} count more people than there can be: "
+        f"{some(f'{row[0]} on {row.date}' for row in rows)}. The figures are Klaviyo's own; rates of these days may "
+        "exceed 1.",
+        rows=len(rows),
+    )
+
+
+def groups_have_ids(ctx: CheckContext, report: Report) -> CheckOutcome:
+    table, key = ctx.target().table, report.keys[0]
+    odd = sa.or_(table.c[key] == "", table.c[GROUPS] > 1)
+    query = sa.select(table.c[key].label("id"), table.c.date, table.c[GROUPS]).where(odd).order_by(table.c.date)
+    rows = ctx.rows(query)
+    if not rows:
+        return passed("every row is one group and has its id")
+    named = some(f"{row.id or 'no id'} on {row.date} ({counted(row.groups, 'group')})" for row in rows)
+    return warning(
+        f"{counted(len(rows), 'row')} of {ctx.asset} come from groups without an id: {named}. Their counts are "
+        "complete and added; Klaviyo does not say which object or message they belong to.",
+        rows=len(rows),
+    )
+
+
+def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
+    table = ctx.target(UNDATED).table
+    query = (
+        sa.select(
+            table.c.campaign_id.label("id"),
+            sa.func.sum(table.c.recipients).label("recipients"),
+            sa.func.sum(table.c.conversion_value).label("value"),
+        )
+        .group_by(table.c.campaign_id)
+        .order_by(table.c.campaign_id)
+    )
+    rows = ctx.rows(query)
+    if not rows:
+        return passed("every campaign with figures has a send time")
+    sample = some(
+        f"{row.id or 'no id'} ({row.recipients or 0:,.0f} recipients, {row.value or 0:,.2f} in conversion_value)"
+        for row in rows
+    )
+    return warning(
+        f"{counted(len(rows), 'campaign')} with figures have no send time or are in no listing: {sample}. "
+        "Their figures "
+        f"stand in {UNDATED} and in no day's sums. Look at the campaigns in Klaviyo; if they have a send time there, "
+        "run `klaviyo-pipeline sync campaigns_census campaign_report`.",
+        campaigns=len(rows),
+    )
+
+
+def active_objects_have_metrics(ctx: CheckContext, spec: ReportAsset) -> CheckOutcome:
+    """Silent for as long as the days were all asked: what was never asked is the ledger's to tell."""
+    active = ACTIVE[spec.listing.entity]
+    until = ctx.account.today(ctx.now)
+    since = until - timedelta(days=SILENT_DAYS)
+    if not _all_requested(ctx, since, until):
+        return passed(f"not all of the last {SILENT_DAYS} days were asked yet")
+    parents, report = ctx.target(spec.listing.entity).table, ctx.target().table
+    born = parents.c.send_time if active.sent else parents.c.created_at
+    day = ctx.day_of(born)
+    old_enough = sa.and_(day >= since, day < until) if active.sent else day < since
+    values = sa.exists().where(report.c[spec.report.keys[0]] == parents.c.id, report.c.date >= since)
+    query = (
+        sa.select(parents.c.id, parents.c.name)
+        .where(parents.c.deleted_at.is_(None), parents.c[active.column] == active.value, old_enough, ~values)
+        .order_by(parents.c.id)
+    )
+    if "archived" in parents.c:
+        query = query.where(parents.c.archived.is_not(True))
+    silent = ctx.rows(query)
+    if not silent:
+        return passed(f"everything that should have figures has some since {since}")
+    return warning(
+        f"{len(silent):,} of the {spec.listing.entity} that should have figures have none since {since}: "
+        f"{some(f'{shortened(row.name)} ({row.id})' for row in silent)}. Look at them in Klaviyo: nobody may qualify "
+        "any more, or something is broken.",
+        silent=len(silent),
+    )
+
+
+def timezone_matches_account(ctx: CheckContext) -> CheckOutcome:
+    account = ctx.view("account", ["timezone"])
+    theirs = ctx.connection.execute(sa.select(account.c.timezone)).scalar_one_or_none()
+    ours = ctx.account.timezone
+    if theirs is None:
+        return passed("Klaviyo has not told the account's time zone yet")
+    if not same_zone(theirs, ours):
+        return error(
+            f"the windows are cut in {ours}, and the account's own zone is {theirs}: set KLAVIYO_TIMEZONE={theirs}, "
+            "run `klaviyo-pipeline reset-windows` and sync again; report days are days of the account.",
+            configured=ours,
+            account=theirs,
+        )
+    return _same_as_now(ctx, "account_timezone", theirs, "while the account's zone was", "its zone is", same_zone)
+
+
+def no_statistic_is_refused(ctx: CheckContext, report: Report) -> CheckOutcome:
+    ledger = Ledger(ctx.account.slug, ctx.asset).table
+    query = (
+        sa.select(
+            ctx.day_of(ledger.c.window_start).label("day"), ledger.c.conversion_metric_id, ledger.c.refused_statistics
+        )
+        .where(
+            ledger.c.entity == ctx.asset,
+            ledger.c.status == "synced",
+            sa.func.cardinality(ledger.c.refused_statistics) > 0,
+        )
+        .order_by(ledger.c.window_start)
+    )
+    days = ctx.rows(query)
+    if not days:
+        return passed("Klaviyo gave every statistic that was asked for")
+    names = frozenset(name for row in days for name in row.refused_statistics)
+    words = refused_words(report, days[-1].conversion_metric_id, names)
+    first, last = days[0].day, days[-1].day
+    return warning(
+        f"{words}, so they are empty for {counted(len(days), 'day')} ({first} to {last}), here and in what is computed "
+        "from them. Set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo gives them for. Once it gives them for "
+        f"this one: {_ask_again(ctx, first, last)}",
+        days=len(days),
+        statistics=sorted(names),
+    )
+
+
+def conversions_are_of_one_metric(ctx: CheckContext, report: Report) -> CheckOutcome:
+    present = _of_account(ctx, "conversion_metric_id")
+    every = frozenset(report.statistics)
+    refused = {(one.report, one.metric_id): one.statistics for one in refusals(ctx.connection, ctx.account.slug)}
+    if present is not None and refused.get((report.name, present), frozenset()) >= every:
+        # This report has no figures at all for the account's metric, and is asked with another one.
+        present = Ledger(ctx.account.slug, ctx.asset).conversion_metric(ctx.connection)
+    return _same_as_now(ctx, "conversion_metric_id", present, "with the conversion metric", "the metric is")
+
+
+def values_are_in_one_currency(ctx: CheckContext) -> CheckOutcome:
+    present = _of_account(ctx, "currency")
+    return _same_as_now(ctx, "account_currency", present, "while the account's currency was", "its currency is")
+
+
+def _same_as_now(
+    ctx: CheckContext, column: str, present: str | None, requested: str, now: str, same: Callable[[str, str], bool] = eq
+) -> CheckOutcome:
+    """Whether every synced day was asked with what holds now; `same` compares two values of the column."""
+    if present is None:
+        return passed("nothing was asked yet")
+    ledger = Ledger(ctx.account.slug, ctx.asset).table
+    days = ctx.day_of(ledger.c.window_start)
+    other = ledger.c[column]
+    query = (
+        sa.select(
+            other, sa.func.count().label("days"), sa.func.min(days).label("first"), sa.func.max(days).label("last")
+        )
+        .where(ledger.c.entity == ctx.asset, ledger.c.status == "synced", other != present)
+        .group_by(other)
+        .order_by(sa.func.min(days))
+    )
+    groups = [row for row in ctx.rows(query) if not same(row[0], present)]
+    if not groups:
+        return passed(f"every day was asked {requested} {present}")
+    sample = some(f"{counted(row.days, 'day')} ({row.first} to {row.last}) {requested} {row[0]}" for row in groups)
+    first, last = min(row.first for row in groups), max(row.last for row in groups)
+    return error(
+        f"{ctx.asset} was asked for {sample}; now {now} {present}. {_ask_again(ctx, first, last)}",
+        days=sum(row.days for row in groups),
+    )
+
+
+def _of_account(ctx: CheckContext, column: str) -> str | None:
+    account = ctx.view("account", [column])
+    found: str | None = ctx.connection.execute(sa.select(account.c[column])).scalar_one_or_none()
+    return found
+
+
+def _all_requested(ctx: CheckContext, since: date, until: date) -> bool:
+    """Whether every day of [since, until) was asked after its end."""
+    done = Ledger(ctx.account.slug, ctx.asset).done(ctx.connection)
+    days = {start.astimezone(ctx.account.zone).date() for start in done}
+    return all(since + timedelta(days=number) in days for number in range((until - since).days))
+
+
+def _ask_again(ctx: CheckContext, first: date, last: date) -> str:
+    metrics = ctx.asset.replace("_report", "_metrics")
+    return f"Run `klaviyo-pipeline sync {ctx.asset} {metrics} --from {first} --to {last} --force`."

@@ -1,0 +1,1 @@
+"""The resource through which assets and checks reach a Klaviyo account."""

@@ -1,0 +1,97 @@
+"""A range of windows as chunks that are known before they are read.
+
+The windows of a chunk are done, and stay done, when all of its listing queries have ended. An endpoint without an upper
+bound lists up to now each time: its range is one chunk.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from klaviyo_pipeline.klaviyo.listing_pages import Page
+from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.postgres.write.loads import CompletedWindow
+from klaviyo_pipeline.windows import Window
+
+SHORTEST_CHUNK = timedelta(days=120)
+MOST_CHUNKS = 3
+"""A chunk costs up to one page more for each listing, and most endpoints allow three requests a second."""
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Some of the windows while their listing is read: counts, when it was first asked, the newest time by window."""
+
+    windows: Sequence[Window]
+    first_index: int
+    queries: Sequence[ListingQuery]
+    ended: int = 0
+    requests: int = 0
+    asked_at: datetime | None = None
+    newest: dict[int, datetime] = field(default_factory=dict)
+    _in_splits: set[tuple[str, str, datetime | None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._starts = [window.start for window in self.windows]
+
+    def note(self, page: Page) -> None:
+        """Count what the page took."""
+        self.requests += page.requests
+        self.asked_at = min(self.asked_at or page.observed_at, page.observed_at)
+
+    def index_of(self, query: ListingQuery, record: Record) -> int | None:
+        """The load-wide index of the window that a record of this query falls in, which notes its time.
+
+        None for one of no window, or that another query of the chunk returns. An object whose time cannot be read is
+        kept, and counted in the last window.
+        """
+        updated = record.updated_at
+        if query.since is not None and not self._is_first(query, record):
+            return None
+        if updated is None:
+            return self.first_index + len(self.windows) - 1
+        if not self.windows[0].start <= updated < self.windows[-1].end:
+            return None
+        index = self.first_index + bisect.bisect_right(self._starts, updated) - 1
+        self.newest[index] = max(updated, self.newest.get(index, updated))
+        return index
+
+    def _is_first(self, query: ListingQuery, record: Record) -> bool:
+        """Whether this query covers the record, and no overlap has returned this state before."""
+        state = query.variant, record.id, record.updated_at
+        if not query.covers(record.updated_at) or state in self._in_splits:
+            return False
+        self._in_splits.add(state)
+        return True
+
+    def complete(self) -> list[CompletedWindow]:
+        """Every window of the chunk as done. What one request returned for many counts on the first."""
+        assert self.asked_at is not None
+        self._in_splits.clear()
+        return [
+            CompletedWindow(
+                window,
+                self.asked_at,
+                self.requests if place == 0 else 0,
+                self.newest.get(self.first_index + place),
+            )
+            for place, window in enumerate(self.windows)
+        ]
+
+
+def chunks_of(listing: Listing, windows: Sequence[Window], now: datetime, *, split: bool = True) -> Iterator[Chunk]:
+    """These contiguous windows in order; `split` reads a long listing without an upper bound by several queries."""
+    start, end = windows[0].start, windows[-1].end
+    count = 1
+    if listing.time_operators[1] is not None:
+        count = max(1, min(MOST_CHUNKS, (end - start) // SHORTEST_CHUNK))
+    length = -(-len(windows) // count)
+    for first in range(0, len(windows), length):
+        part = windows[first : first + length]
+        bounds = part[0].start, part[-1].end, now
+        queries = listing.split(*bounds) if split else []
+        yield Chunk(part, first, queries or listing.queries(*bounds))

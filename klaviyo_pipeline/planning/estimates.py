@@ -1,0 +1,181 @@
+"""One estimate for each asset of a sync."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
+from typing import Literal
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import CENSUSES, ENDPOINTS, ENTITIES, METRICS, REPORTS, ReportAsset
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.planning.durations import pace
+from klaviyo_pipeline.planning.page_counts import Pages
+from klaviyo_pipeline.planning.planner import JOINED_GAP_DAYS, Planner, SyncRequest
+from klaviyo_pipeline.postgres.census_runs import CensusRecord
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.refusals import refusals
+from klaviyo_pipeline.windows import Window, contiguous_ranges, entity_windows, report_windows
+
+Basis = Literal["exact", "estimate", "at least"]
+SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at least "}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one asset will take.
+
+    `windows` lie in the days that were asked for, and `already_there` of them are in the ledger. `to_request` will be
+    asked, in `ranges` runs: those that lack, the trailing ones, and small gaps between. A census has no windows, and
+    one run or none. `endpoint` is None where Klaviyo is not asked. `basis` says
+    what `requests` is: `exact`; an `estimate` by the rows that the table holds; or `at least`, where the table cannot
+    know how much is there. `seconds` is the least that the published rates allow.
+    """
+
+    asset: str
+    windows: int | None
+    already_there: int | None
+    to_request: int | None
+    ranges: int
+    endpoint: str | None
+    requests: int
+    basis: Basis
+    seconds: float
+
+    @property
+    def requests_text(self) -> str:
+        """The number of requests, with how sure it is."""
+        return f"{SIGNS[self.basis]}{self.requests:,}"
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """Estimates one account's sync at `now` (UTC, the database's clock).
+
+    `connection` is None where the schema is not migrated: everything counts as missing then. `conversion_metrics` are
+    those that reports will be asked with, by asset, as far as they are known.
+    """
+
+    account: Account
+    now: datetime
+    connection: sa.Connection | None
+    conversion_metrics: Mapping[str, str] = field(default_factory=dict)
+
+    def estimates(self, request: SyncRequest) -> list[Estimate]:
+        """One for each asset of the request, in its order."""
+        return [self._estimate(asset, request) for asset in request.assets]
+
+    def _estimate(self, asset: str, request: SyncRequest) -> Estimate:
+        return self._census(asset, request) if asset in CENSUSES else self._windowed(asset, request)
+
+    def _windowed(self, asset: str, request: SyncRequest) -> Estimate:
+        every = self._every(asset, request)
+        ranges = self._ranges(asset, every, request)
+        there = self._done(asset) & {window.start for window in every}
+        requests, basis, endpoint = self._cost(asset, ranges, there)
+        return Estimate(
+            asset=asset,
+            windows=len(every),
+            already_there=len(there),
+            to_request=sum(map(len, ranges)),
+            ranges=len(ranges),
+            endpoint=endpoint,
+            requests=requests,
+            basis=basis,
+            seconds=self._seconds(endpoint, requests),
+        )
+
+    def _census(self, asset: str, request: SyncRequest) -> Estimate:
+        listing = CENSUSES[asset]
+        due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
+        requests = self._pages(listing).of_everything() if due else 0
+        basis: Basis = "at least" if due and not self._all_listed_once(listing.entity) else "estimate"
+        endpoint = listing.list_endpoint.name
+        return Estimate(asset, None, None, None, int(due), endpoint, requests, basis, self._seconds(endpoint, requests))
+
+    def _cost(
+        self, asset: str, ranges: Sequence[Sequence[Window]], there: set[datetime]
+    ) -> tuple[int, Basis, str | None]:
+        if asset in METRICS:
+            return 0, "exact", None
+        if asset in REPORTS:
+            spec = REPORTS[asset]
+            requests = sum(reports_of(spec, windows) for windows in ranges)
+            if requests and self._may_be_refused(spec):
+                # Asked for all statistics at first.
+                return requests + 1, "at least", spec.report.endpoint.name
+            return requests, "exact", spec.report.endpoint.name
+        requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
+        # The open window is never done; what a day brings does not make another page of it.
+        requested_before = all(
+            window.start in there for windows in ranges for window in windows if window.end <= self.now
+        )
+        known = not ranges or (bool(there) and requested_before) or self._all_listed_once(asset)
+        return requests, "estimate" if known else "at least", ENTITIES[asset].list_endpoint.name
+
+    def _ranges(self, asset: str, every: Sequence[Window], request: SyncRequest) -> list[list[Window]]:
+        if self.connection is None:
+            nothing_to_sum_up = asset in METRICS and METRICS[asset].report not in request.assets
+            return [list(every)] if every and not nothing_to_sum_up else []
+        ranges = self._planned(asset, request)
+        if asset in METRICS and METRICS[asset].report in request.assets:
+            # What the report is about to ask, the metrics compute anew.
+            reported = self._planned(METRICS[asset].report, request)
+            wanted = [window for windows in (*ranges, *reported) for window in windows]
+            return contiguous_ranges(every, wanted, join_gaps=JOINED_GAP_DAYS)
+        return ranges
+
+    def _planned(self, asset: str, request: SyncRequest) -> list[list[Window]]:
+        assert self.connection is not None
+        metric_id = self.conversion_metrics.get(asset)
+        return self._planner.windows(self.connection, asset, request, conversion_metric_id=metric_id)
+
+    def _every(self, asset: str, request: SyncRequest) -> list[Window]:
+        plan = entity_windows(self.account) if asset in ENTITIES else report_windows(self.account)
+        return plan.between(request.first, min(request.last, self.account.today(self.now)), self.now)
+
+    def _done(self, asset: str) -> set[datetime]:
+        if self.connection is None:
+            return set()
+        ledger = Ledger(self.account.slug, asset)
+        return set(ledger.done(self.connection, conversion_metric_id=self.conversion_metrics.get(asset)))
+
+    def _may_be_refused(self, spec: ReportAsset) -> bool:
+        """Whether Klaviyo has refused statistics of this report, and is to be asked for them again."""
+        metric_id = self.conversion_metrics.get(spec.name)
+        if self.connection is None or metric_id is None:
+            return False
+        return any(
+            (one.report, one.metric_id) == (spec.report.name, metric_id) and not one.holds(self.now)
+            for one in refusals(self.connection, self.account.slug)
+        )
+
+    def _all_listed_once(self, entity: str) -> bool:
+        """Whether a census has brought every object: the table then knows how many there are."""
+        if self.connection is None:
+            return False
+        return CensusRecord(self.account.slug, entity).last_complete(self.connection) is not None
+
+    def _pages(self, listing: Listing) -> Pages:
+        return Pages(self.connection, self.account.slug, listing)
+
+    def _seconds(self, endpoint: str | None, requests: int) -> float:
+        return 0.0 if endpoint is None else pace(ENDPOINTS[endpoint], requests, self.account.rate_scale)
+
+    @cached_property
+    def _planner(self) -> Planner:
+        return Planner(self.account, self.now)
+
+
+def reports_of(spec: ReportAsset, windows: Sequence[Window]) -> int:
+    """Requests for these contiguous days of a report: none for what lies before its first day.
+
+    A report that does not fit on one page takes more; pages hold thousands of groups.
+    """
+    spans = [windows[first : first + spec.days_per_request] for first in range(0, len(windows), spec.days_per_request)]
+    first_day = spec.report.first_day
+    return sum(1 for span in spans if first_day is None or date.fromisoformat(span[-1].key) >= first_day)

@@ -1,0 +1,118 @@
+"""What a sync has to ask: the windows that the ledger lacks, and the trailing ones that may still change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, census_name
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.tags import TAGS
+from klaviyo_pipeline.postgres.census_runs import CensusRecord
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.metrics_tables import Metrics
+from klaviyo_pipeline.windows import Window, WindowPlan, contiguous_ranges, entity_windows, report_windows
+
+CENSUS_IS_FRESH = timedelta(hours=20)
+JOINED_GAP_DAYS = 7
+"""Windows between two missing ones that are asked again rather than left out: one listing instead of two."""
+
+
+@dataclass(frozen=True)
+class SyncRequest:
+    """What was asked for: assets by name, days inclusive in the account's zone, and whether to ask again."""
+
+    assets: Sequence[str]
+    first: date
+    last: date
+    force: bool = False
+    accept_deletes: bool = False
+    named: bool = False
+    """Whether the assets were named, rather than all by default: a named census always runs."""
+
+    @cached_property
+    def stages(self) -> list[list[list[str]]]:
+        """The order of it: stages one after the other, of chains side by side, of assets one after the other."""
+        entities = [
+            [asset for asset in self.assets if asset in (name, census_name(one))] for name, one in ENTITIES.items()
+        ]
+        reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
+        # After the censuses: tags that these brought by their ids alone have their names then.
+        tags = [asset for asset in self.assets if asset == TAGS.entity]
+        return [[group for group in groups if group] for groups in (entities, [*reports, tags])]
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans one account's sync from what its ledger says at `now` (UTC, the database's clock)."""
+
+    account: Account
+    now: datetime
+
+    def windows(
+        self, connection: sa.Connection, asset: str, request: SyncRequest, *, conversion_metric_id: str | None = None
+    ) -> list[list[Window]]:
+        """The contiguous ranges of windows that this partitioned asset has to ask, each one run."""
+        plan = self._plan(asset)
+        every = plan.between(request.first, min(request.last, self.account.today(self.now)), self.now)
+        if request.force:
+            wanted = every
+        elif asset in METRICS:
+            wanted = self._stale_metrics(connection, asset, every)
+        else:
+            wanted = self._lacking(connection, asset, every, conversion_metric_id)
+        return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
+
+    def missing(self, connection: sa.Connection, asset: str) -> list[list[Window]]:
+        """The ranges of windows that have ended and that the ledger lacks: never asked, failed, or asked too early."""
+        every = self._ended_of_entities if asset in ENTITIES else self._ended_of_reports
+        if asset in METRICS:
+            wanted = self._stale_metrics(connection, asset, every)
+        else:
+            done = Ledger(self.account.slug, asset).done(connection)
+            wanted = [window for window in every if window.start not in done]
+        return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
+
+    def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
+        """Whether this census, or that of the tags, is to run: it was named, forced, or the last good one is old."""
+        if request.force or request.named:
+            return True
+        last = CensusRecord(self.account.slug, CENSUSES[asset].entity).last_complete(connection)
+        return last is None or self.now - last > CENSUS_IS_FRESH
+
+    @cached_property
+    def _ended_of_entities(self) -> list[Window]:
+        return self._ended(entity_windows(self.account))
+
+    @cached_property
+    def _ended_of_reports(self) -> list[Window]:
+        return self._ended(report_windows(self.account))
+
+    def _ended(self, plan: WindowPlan) -> list[Window]:
+        today = self.account.today(self.now)
+        return [window for window in plan.between(self.account.start_date, today, self.now) if window.end <= self.now]
+
+    def _plan(self, asset: str) -> WindowPlan:
+        return entity_windows(self.account) if asset in ENTITIES else report_windows(self.account)
+
+    def _joined_gap(self, asset: str) -> int:
+        return JOINED_GAP_DAYS * (1 if self._plan(asset).daily else 24)
+
+    def _lacking(
+        self, connection: sa.Connection, asset: str, every: Sequence[Window], conversion_metric_id: str | None
+    ) -> list[Window]:
+        done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=conversion_metric_id)
+        days = self.account.lookback_days
+        if asset in REPORTS:
+            days = max(days, self.account.attribution_days)
+        trailing = self.now - timedelta(days=days)
+        return [window for window in every if window.end > trailing or window.start not in done]
+
+    def _stale_metrics(self, connection: sa.Connection, asset: str, every: Sequence[Window]) -> list[Window]:
+        """Windows whose report was synced after their metrics, or not computed yet."""
+        if not every:
+            return []
+        stale = Metrics(self.account.slug, METRICS[asset]).stale(connection, every[0].start, every[-1].start)
+        return [window for window in every if window.start in stale]

@@ -1,0 +1,96 @@
+"""The record of full listings, and what the table holds that a listing did not show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+
+ERROR_LENGTH = 2_000
+
+
+@dataclass(frozen=True)
+class CensusRecord:
+    """The censuses of one entity in one account's schema."""
+
+    schema: str
+    entity: str
+
+    @property
+    def _runs(self) -> sa.TableClause:
+        names = (
+            "entity started_at finished_at status rows_listed rows_inserted rows_updated rows_unchanged rows_deleted "
+            "requests run_id error"
+        )
+        return sa.table("census_runs", *(sa.column(name) for name in names.split()), schema=self.schema)
+
+    def last_complete(self, connection: sa.Connection) -> datetime | None:
+        """When the last complete census began."""
+        runs = self._runs
+        query = sa.select(sa.func.max(runs.c.started_at)).where(
+            runs.c.entity == self.entity, runs.c.status == "complete"
+        )
+        moment: datetime | None = connection.execute(query).scalar_one()
+        return moment
+
+    def unseen(self, connection: sa.Connection, seen: set[str], began: datetime) -> tuple[list[str], int]:
+        """Ids that the table holds as existing since before the census and that it did not list; and how many exist."""
+        rows = sa.table(
+            self.entity,
+            sa.column("id"),
+            sa.column("deleted_at"),
+            sa.column("observed_at"),
+            schema=self.schema,
+        )
+        query = sa.select(rows.c.id).where(rows.c.deleted_at.is_(None), rows.c.observed_at < began).order_by(rows.c.id)
+        known = connection.execution_options(yield_per=10_000).execute(query).scalars()
+        total, missing = 0, []
+        for id in known:
+            total += 1
+            if id not in seen:
+                missing.append(id)
+        return missing, total
+
+    def complete(
+        self,
+        connection: sa.Connection,
+        *,
+        began: datetime,
+        listed: int,
+        row_counts: RowCounts,
+        deleted: int,
+        requests: int,
+        run_id: str,
+    ) -> None:
+        """Note a census in which every object was listed and every absent one asked for."""
+        connection.execute(
+            sa.insert(self._runs).values(
+                entity=self.entity,
+                started_at=began,
+                finished_at=sa.func.clock_timestamp(),
+                status="complete",
+                rows_listed=listed,
+                rows_inserted=row_counts.inserted,
+                rows_updated=row_counts.updated,
+                rows_unchanged=max(0, listed - row_counts.inserted - row_counts.updated),
+                rows_deleted=deleted,
+                requests=requests,
+                run_id=run_id,
+            )
+        )
+
+    def failed(self, connection: sa.Connection, *, began: datetime, run_id: str, error: str) -> None:
+        """Note why a census failed."""
+        connection.execute(
+            sa.insert(self._runs).values(
+                entity=self.entity,
+                started_at=began,
+                finished_at=sa.func.clock_timestamp(),
+                status="failed",
+                run_id=run_id,
+                error=error[:ERROR_LENGTH],
+            )
+        )

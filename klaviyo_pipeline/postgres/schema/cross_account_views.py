@@ -1,0 +1,129 @@
+"""Views over all accounts of a database, in a schema of their own: each a UNION ALL of the accounts' own tables.
+
+Made anew from what is there, so that they follow accounts that come and go. A filter on `account` reaches only that
+account's tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import errors, sql
+
+from klaviyo_pipeline.config.settings import CROSS_ACCOUNT_SCHEMA
+from klaviyo_pipeline.postgres.server.sessions import connect
+
+VIEWS: Mapping[str, LiteralString] = {
+    "account": "accounts",
+    "sync_status": "sync_status",
+    "flow_metrics": "flow_metrics",
+}
+"""What is shown of each account, and the name of the view over all of them."""
+
+ACCOUNT = "account"
+"""The column that says whose a row is: the account's slug."""
+
+FEWEST = 2
+"""Accounts that an overview takes: one account's own tables say it all."""
+
+# Schemas that hold everything that is shown, as far as the role may read it.
+_SCHEMAS: LiteralString = """
+SELECT schemas.nspname
+FROM pg_namespace AS schemas
+JOIN pg_class AS shown ON shown.relnamespace = schemas.oid
+WHERE shown.relname = ANY (%(shown)s)
+    AND shown.relkind IN ('r', 'v')
+    AND has_schema_privilege(schemas.oid, 'USAGE')
+    AND has_table_privilege(shown.oid, 'SELECT')
+    AND to_regclass(format('%%I.schema_migrations', schemas.nspname)) IS NOT NULL
+GROUP BY schemas.nspname
+HAVING count(*) = cardinality(%(shown)s)
+ORDER BY schemas.nspname
+"""
+
+_COLUMNS: LiteralString = """
+SELECT columns.attname, format_type(columns.atttypid, columns.atttypmod)
+FROM pg_attribute AS columns
+WHERE columns.attrelid = to_regclass(format('%%I.%%I', %(schema)s::text, %(name)s::text))
+    AND columns.attnum > 0
+    AND NOT columns.attisdropped
+ORDER BY columns.attnum
+"""
+
+
+class CrossAccountViewsRefused(RuntimeError):
+    """The views cannot be made; one line that says why. The accounts' own tables are not touched."""
+
+
+def refresh_cross_account_views(dsn: str) -> list[str]:
+    """Make the views over every migrated account of this database anew; return the accounts' slugs.
+
+    With fewer than two accounts there are no views, and those of before are dropped. Processes that ask at once take
+    turns. Raises `CrossAccountViewsRefused`, and psycopg's `OperationalError` when the server cannot be reached.
+    """
+    with connect(dsn) as connection:
+        try:
+            with connection.transaction():
+                return _refresh(connection)
+        except (errors.InsufficientPrivilege, errors.DependentObjectsStillExist) as error:
+            raise CrossAccountViewsRefused(
+                f"the views over all accounts in {CROSS_ACCOUNT_SCHEMA} stay as they are: {error.diag.message_primary} "
+                f"(role {connection.info.user})."
+            ) from None
+
+
+def _refresh(connection: psycopg.Connection[Any]) -> list[str]:
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pipeline overview', 0))")
+    schemas = [name for (name,) in connection.execute(_SCHEMAS, {"shown": list(VIEWS)}).fetchall()]
+    there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [CROSS_ACCOUNT_SCHEMA]).fetchone()
+    if there is None and len(schemas) >= FEWEST:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(CROSS_ACCOUNT_SCHEMA)))
+    for name, view in VIEWS.items():
+        if len(schemas) >= FEWEST:
+            _replace(connection, view, _union(connection, schemas, name))
+        else:
+            connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(CROSS_ACCOUNT_SCHEMA, view)))
+    return schemas
+
+
+def _replace(connection: psycopg.Connection[Any], view: str, query: sql.Composed) -> None:
+    named = sql.Identifier(CROSS_ACCOUNT_SCHEMA, view)
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(named, query))
+    except errors.InvalidTableDefinition:
+        # A column went, or came in between: views of somebody else's that rest on this one are told of, not dropped.
+        connection.execute(sql.SQL("DROP VIEW {}").format(named))
+        connection.execute(sql.SQL("CREATE VIEW {} AS {}").format(named, query))
+    comment = sql.SQL("COMMENT ON VIEW {} IS {}")
+    text = f"{view} of every account, whose slug is in the column {ACCOUNT}. Made anew by every migration."
+    connection.execute(comment.format(named, sql.Literal(text)))
+
+
+def _union(connection: psycopg.Connection[Any], schemas: Sequence[str], name: str) -> sql.Composed:
+    """One SELECT for each account, with the columns that all of them have: one may be a migration behind.
+
+    A column that somebody added to the accounts' tables, each in a type of its own, is left out.
+    """
+    by_schema = {schema: _columns(connection, schema, name) for schema in schemas}
+    shared = [
+        column
+        for column, kind in by_schema[schemas[0]].items()
+        if column != ACCOUNT and all(columns.get(column) == kind for columns in by_schema.values())
+    ]
+    return sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {}::text AS {}, {} FROM {}").format(
+            sql.Literal(schema),
+            sql.Identifier(ACCOUNT),
+            sql.SQL(", ").join(map(sql.Identifier, shared)),
+            sql.Identifier(schema, name),
+        )
+        for schema in schemas
+    )
+
+
+def _columns(connection: psycopg.Connection[Any], schema: str, name: str) -> dict[str, str]:
+    """Columns in order, each with its type."""
+    return dict(connection.execute(_COLUMNS, {"schema": schema, "name": name}).fetchall())

@@ -1,0 +1,254 @@
+"""Bring a schema up to date with the numbered SQL files, forward only.
+
+A file is `NNN_name.sql`, numbered from 001 without gaps. It names no schema: it runs with the search path on
+the one schema that it is meant for. What was applied stands in `<schema>.schema_migrations`, with the file's
+sha256. Locks last a transaction at most, so that all of this works through a pooler in transaction mode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import errors, sql
+
+from klaviyo_pipeline.config.settings import SLUG
+from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, remedy
+from klaviyo_pipeline.postgres.server.sessions import connect
+
+FILE_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.sql")
+
+RECORD_TABLE = """
+CREATE TABLE schema_migrations (
+    version     integer PRIMARY KEY,
+    name        text NOT NULL,
+    sha256      text NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE schema_migrations IS 'Which of the numbered SQL files this schema has had, and when.'
+"""
+
+
+_HALF_COLUMNS: LiteralString = """
+SELECT format('%%s of %%s', columns.attname, present.relname)
+FROM pg_class AS present
+JOIN pg_class AS earlier
+    ON earlier.relnamespace = present.relnamespace AND earlier.relname = present.relname || '_superseded'
+JOIN pg_attribute AS raw ON raw.attrelid = present.oid AND raw.attname = 'raw'
+JOIN pg_attribute AS columns
+    ON columns.attrelid IN (present.oid, earlier.oid) AND columns.attnum > 0 AND NOT columns.attisdropped
+WHERE present.relnamespace = %s::regnamespace
+    AND columns.attgenerated = ''
+    AND columns.attname NOT IN ('observed_at', 'valid_from', 'valid_to')
+GROUP BY present.relname, columns.attname
+HAVING count(*) = 1
+"""
+"""Columns that a table of objects has and its earlier states lack, or the other way round."""
+
+
+class MigrationError(RuntimeError):
+    """The schema cannot be brought up to date; one line that names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file. The digest is that of its text with Unix line ends, as git may check it out with others."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One row of `schema_migrations`."""
+
+    name: str
+    sha256: str
+
+
+def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
+    """Apply what `schema` lacks, each file in a transaction of its own, and return the names of those files.
+
+    `dsn` is a libpq URL; the schema is created if absent. Processes that ask at once take turns. Raises
+    `MigrationError` for a bad slug, a schema that other files made, an edited, missing or misnumbered file, a file
+    that fails (it leaves nothing behind; those before it stay), and psycopg's `OperationalError` when the server
+    cannot be reached.
+    """
+    _check_slug(schema)
+    migrations = read_migrations(directory)
+    done: list[str] = []
+    with connect(dsn) as connection, _owners_named(connection, schema):
+        while (name := _apply_next(connection, schema, migrations)) is not None:
+            done.append(name)
+    return done
+
+
+def pending(dsn: str, schema: str, directory: Path) -> list[str]:
+    """Names of the files that `migrate` would apply, in order; changes nothing. Raises as `migrate` does."""
+    _check_slug(schema)
+    migrations = read_migrations(directory)
+    with connect(dsn) as connection, _owners_named(connection, schema):
+        applied = _applied(connection, schema)
+    _check_history(migrations, applied, schema)
+    return [migration.name for migration in migrations if migration.version not in applied]
+
+
+def read_migrations(directory: Path) -> list[Migration]:
+    """The numbered files of `directory`, in order; `MigrationError` unless they count 1, 2, 3, …"""
+    migrations: list[Migration] = []
+    for path in sorted(directory.glob("*.sql")):
+        match = FILE_NAME.fullmatch(path.name)
+        if match is None:
+            raise MigrationError(f"{path}: a migration is named NNN_name.sql, in lower case; rename it.")
+        # Reading as text turns every kind of line end into "\n".
+        migration = Migration(int(match[1]), path.name, path.read_text(encoding="utf-8"))
+        expected = len(migrations) + 1
+        if migration.version < expected:
+            raise MigrationError(f"{path}: number {match[1]} is taken; give it the number {expected:03}.")
+        if migration.version > expected:
+            raise MigrationError(f"{path}: number {expected:03} is missing before it; close the gap.")
+        migrations.append(migration)
+    if not migrations:
+        raise MigrationError(f"{directory} holds no migrations; is it the project's sql folder?")
+    return migrations
+
+
+def _check_slug(schema: str) -> None:
+    if not SLUG.fullmatch(schema):
+        raise MigrationError(
+            f"{schema!r} cannot name a schema here; use up to 48 lower-case letters, digits and underscores, "
+            "starting with a letter."
+        )
+
+
+@contextmanager
+def _owners_named(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
+    """Where the role lacks a right, raise `MigrationError` with the schema's owner, if that is another role."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        role = connection.info.user
+        owners = [owner for (owner,) in connection.execute(FOREIGN_OWNERS, {"schema": schema}).fetchall()]
+        if not owners:
+            raise MigrationError(
+                f"The role {role} may not create schema {schema} or its tables; GRANT CREATE ON DATABASE "
+                f"{connection.info.dbname}, or have the schema made for it ({error.diag.message_primary})."
+            ) from error
+        raise MigrationError(
+            f"The schema {schema} is owned by role {' and '.join(owners)}, and role {role} lacks the rights on it "
+            f"({error.diag.message_primary}): {remedy(owners, role)}."
+        ) from error
+
+
+def _apply_next(connection: psycopg.Connection[Any], schema: str, migrations: Sequence[Migration]) -> str | None:
+    """Apply the first file that `schema` lacks and return its name; None when it lacks none."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pipeline migrations ' || %s, 0))",
+            [schema],
+        )
+        # Read under the lock: another process may have applied some since.
+        applied = _applied(connection, schema)
+        _check_history(migrations, applied, schema)
+        migration = next((m for m in migrations if m.version not in applied), None)
+        if migration is None:
+            return None
+        _create_schema(connection, schema)
+        _run(connection, schema, migration)
+        return migration.name
+
+
+def _applied(connection: psycopg.Connection[Any], schema: str) -> dict[int, Applied]:
+    table = sql.Identifier(schema, "schema_migrations")
+    if not _exists(connection, table):
+        return {}
+    rows = connection.execute(sql.SQL("SELECT version, name, sha256 FROM {}").format(table)).fetchall()
+    return {version: Applied(name, sha256) for version, name, sha256 in rows}
+
+
+def _check_history(migrations: Sequence[Migration], applied: Mapping[int, Applied], schema: str) -> None:
+    known = {migration.version: migration for migration in migrations}
+    for version, record in sorted(applied.items()):
+        migration = known.get(version)
+        if migration is not None and migration.name != record.name and migration.sha256 != record.sha256:
+            raise MigrationError(
+                f"{record.name}: schema {schema} was made by the files of another version, whose {version:03} is not "
+                f"{migration.name}; sync into a new schema (set KLAVIYO_ACCOUNT to another name), or drop this one "
+                f'first (DROP SCHEMA "{schema}" CASCADE).'
+            )
+        if migration is None:
+            raise MigrationError(
+                f"{record.name}: schema {schema} has had this file, but it is not here; "
+                "restore it, or update this project if the database was migrated by a newer one."
+            )
+        if migration.sha256 != record.sha256:
+            raise MigrationError(
+                f"{migration.name}: the file was edited after schema {schema} had it; "
+                "restore it as it was, and put the change into a new file."
+            )
+
+
+def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Have the schema, on the search path for the rest of the transaction, with its table of migrations."""
+    name = sql.Identifier(schema)
+    # Not IF NOT EXISTS: that asks for the right to create one even where it exists.
+    query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
+    if connection.execute(query, [schema]).fetchone() is None:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+    connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(name))
+    if not _exists(connection, sql.Identifier(schema, "schema_migrations")):
+        connection.execute(RECORD_TABLE)
+
+
+def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
+    row = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
+    return row is not None and row[0] is not None
+
+
+def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration) -> None:
+    try:
+        before = _half_columns(connection, schema)
+        # Without parameters psycopg sends the text as it is, many statements and per cent signs included.
+        connection.execute(migration.text)
+        if added := sorted(_half_columns(connection, schema) - before):
+            raise MigrationError(
+                f"{migration.name}: it adds {', '.join(added)} to the table or to its earlier states alone; call "
+                f'add_column instead, see "Add a column" in docs/extend.md (schema {schema}; nothing of this file was '
+                "kept)."
+            )
+        connection.execute(
+            "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
+            [migration.version, migration.name, migration.sha256],
+        )
+    except errors.InsufficientPrivilege:
+        raise
+    except psycopg.Error as error:
+        raise MigrationError(
+            f"{_place(migration, error)}: {error.diag.message_primary or error} "
+            f"(schema {schema}; nothing of this file was kept)."
+        ) from error
+
+
+def _half_columns(connection: psycopg.Connection[Any], schema: str) -> set[str]:
+    quoted = sql.Identifier(schema).as_string(connection)
+    return {column for (column,) in connection.execute(_HALF_COLUMNS, [quoted])}
+
+
+def _place(migration: Migration, error: psycopg.Error) -> str:
+    """The file's name, with the line if Postgres says where in the text it stopped (a 1-based character)."""
+    position = error.diag.statement_position
+    if position is None:
+        return migration.name
+    line = migration.text.count("\n", 0, int(position) - 1) + 1
+    return f"{migration.name}, line {line}"

@@ -1,0 +1,1 @@
+"""The embedded Postgres server, for installations without a database of their own."""

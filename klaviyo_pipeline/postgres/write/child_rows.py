@@ -1,0 +1,152 @@
+"""Rows that hang on others: written with their parents, and marked deleted when their parent names them no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable, reflect
+from klaviyo_pipeline.postgres.write.merge import merge
+
+
+@dataclass(frozen=True)
+class ChildTable:
+    """A table whose rows hang on those of the table `parent`.
+
+    `parent_column` holds the parent's id, `id_column` what tells the children of one parent apart; `fixed` are columns
+    that are the same in all rows of these parents.
+    """
+
+    name: str
+    parent: str
+    parent_column: str
+    id_column: str = "id"
+    fixed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ObservedChildren:
+    """The ids of the children that a parent named, and when (UTC)."""
+
+    observed_at: datetime
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table that hang on nothing."""
+
+    table: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Children:
+    """Children to write: `frame` has columns of their table, `observed` is what each of their parents named, by its id.
+
+    `refers_to` are rows that the children refer to besides their parents: they are written first.
+    """
+
+    table: ChildTable
+    frame: pd.DataFrame
+    observed: Mapping[str, ObservedChildren]
+    refers_to: Rows | None = None
+
+
+@dataclass(frozen=True)
+class ChildWriter:
+    """Writes children in the caller's transaction, after their parents."""
+
+    schema: str
+    _targets: dict[tuple[str, tuple[str, ...]], DestinationTable] = field(default_factory=dict)
+
+    def write(self, connection: sa.Connection, children: Sequence[Children]) -> None:
+        """Merge the rows, parents before their children, and mark deleted what is named no more.
+
+        A child that is named and did not come along is left as it is, and so is one that was observed later.
+        """
+        self._write(connection, children, {})
+
+    def forget(self, connection: sa.Connection, tables: Sequence[ChildTable], gone: Mapping[str, datetime]) -> None:
+        """Mark deleted what hangs on the objects that are gone, by id, since that moment.
+
+        `tables` are in order: those of the objects' own children first.
+        """
+        if not tables:
+            return
+        observed = {tables[0].parent: {id: ObservedChildren(moment) for id, moment in gone.items()}}
+        self._write(connection, [Children(table, pd.DataFrame(), {}) for table in tables], observed)
+
+    def _write(
+        self, connection: sa.Connection, children: Sequence[Children], gone: dict[str, dict[str, ObservedChildren]]
+    ) -> None:
+        for one in children:
+            if one.refers_to is not None and len(one.refers_to.frame):
+                others = one.refers_to
+                merge(connection, self._target(connection, others.table, others.frame), others.frame)
+            target = self._target(connection, one.table.name, one.frame)
+            if len(one.frame):
+                merge(connection, target, one.frame)
+            # What hung on a child that is gone is gone with it.
+            observed = {**one.observed, **gone.get(one.table.parent, {})}
+            absent = _absent(connection, target, one.table, observed) if observed else pd.DataFrame()
+            if len(absent):
+                merge(connection, target, absent)
+                gone[one.table.name] = {
+                    row[one.table.id_column]: ObservedChildren(row[OBSERVED_AT]) for row in absent.to_dict("records")
+                }
+
+    def _target(self, connection: sa.Connection, name: str, frame: pd.DataFrame) -> DestinationTable:
+        filled = tuple(frame.columns)
+        key = name, filled
+        if key not in self._targets:
+            self._targets[key] = reflect(connection, self.schema, name, filled)
+        return self._targets[key]
+
+
+def _absent(
+    connection: sa.Connection, target: DestinationTable, table: ChildTable, observed: Mapping[str, ObservedChildren]
+) -> pd.DataFrame:
+    """The rows that their parents did not name, as deleted at the time of that observation."""
+    columns = target.table.c
+    parents = _unnested(
+        "parents",
+        parent=(sa.Text(), list(observed)),
+        observed_at=(sa.DateTime(timezone=True), [one.observed_at for one in observed.values()]),
+    )
+    pairs = [(parent, id) for parent, one in observed.items() for id in one.ids]
+    named = _unnested(
+        "named",
+        parent=(sa.Text(), [parent for parent, _ in pairs]),
+        child=(sa.Text(), [id for _, id in pairs]),
+    )
+    query = (
+        sa.select(*(columns[name] for name in target.written), parents.c.observed_at.label("gone_at"))
+        .join_from(target.table, parents, columns[table.parent_column] == parents.c.parent)
+        .where(
+            columns.deleted_at.is_(None),
+            columns[OBSERVED_AT] < parents.c.observed_at,
+            *(columns[name] == value for name, value in table.fixed.items()),
+            ~sa.exists().where(
+                named.c.parent == columns[table.parent_column], named.c.child == columns[table.id_column]
+            ),
+        )
+    )
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    gone_at = [row.pop("gone_at") for row in rows]
+    return pd.DataFrame(rows, dtype=object).assign(deleted_at=gone_at, observed_at=gone_at)
+
+
+def _unnested(name: str, **columns: tuple[sa.types.TypeEngine[Any], list[Any]]) -> sa.TableValuedAlias:
+    """Python lists as a table."""
+    arrays = [
+        sa.bindparam(f"{name}_{column}", values, type_=pg.ARRAY(kind)) for column, (kind, values) in columns.items()
+    ]
+    typed = [sa.column(column, kind) for column, (kind, _) in columns.items()]
+    return sa.func.unnest(*arrays).table_valued(*typed).render_derived(name=name)

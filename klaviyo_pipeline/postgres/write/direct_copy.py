@@ -1,0 +1,70 @@
+"""Rows that cannot be there yet: copied straight into their table, without a temporary one in between."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable
+from klaviyo_pipeline.postgres.write.copying import copy_rows
+
+if TYPE_CHECKING:
+    from klaviyo_pipeline.postgres.write.merge import ReplaceRange
+
+
+def insert_if_all_new(
+    connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame, span: ReplaceRange | None
+) -> bool:
+    """Add the rows if the table has none of their keys, or none in the days of `span`; whether it was done.
+
+    Where a concurrent writer adds one of them first, or the table refuses one, nothing is done: the merge meets the
+    former, and tells of the latter.
+    """
+    if _are_known(connection, target, frame, span):
+        return False
+    key = list(target.key)
+    # In order of the key, as every writer adds: two that add the same rows never wait for each other in a circle.
+    rows = frame.sort_values(key) if len(frame) else frame
+    columns = [name for name in target.written if name in frame.columns]
+    savepoint = connection.begin_nested()
+    try:
+        copy_rows(connection, target.table, rows, columns)
+    except psycopg.IntegrityError:
+        # After any other error the whole transaction is undone: to go back here would hide that the connection was cut.
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def _are_known(
+    connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame, span: ReplaceRange | None
+) -> bool:
+    if span is not None:
+        day = target.table.c[span.column]
+        query = sa.select(sa.exists().where(day.between(span.first, span.last)))
+        return bool(connection.execute(query).scalar_one())
+    # What was synced before is mostly told by its first row.
+    return any(
+        connection.execute(_any_of(target), {name: rows[name].tolist() for name in target.key}).scalar_one()
+        for rows in (frame.iloc[:1], frame)
+    )
+
+
+@lru_cache(maxsize=64)
+def _any_of(target: DestinationTable) -> sa.Select[tuple[bool]]:
+    """Whether the table has a row with one of these keys, given as an array for each of its columns."""
+    types = {name: target.table.c[name].type for name in target.key}
+    arrays = [sa.bindparam(name, type_=pg.ARRAY(kind)) for name, kind in types.items()]
+    given = (
+        sa.func.unnest(*arrays)
+        .table_valued(*(sa.column(name, kind) for name, kind in types.items()))
+        .render_derived(name="given")
+    )
+    same = sa.and_(*(given.c[name] == target.table.c[name] for name in target.key))
+    return sa.select(sa.exists(sa.select(1).select_from(given.join(target.table, same))))

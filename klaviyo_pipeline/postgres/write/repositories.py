@@ -1,0 +1,202 @@
+"""Reading and changing entities by id, name, status, trigger type and date: one repository, four entities.
+
+Writes go through the same merge as every sync, so history and the order of observations hold here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.postgres.row_counts import RowCounts
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
+from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter
+from klaviyo_pipeline.postgres.write.merge import merge
+
+Row = dict[str, Any]
+
+MISS_IS_REMEMBERED = timedelta(days=1)
+BATCH_ROWS = 1_000
+
+
+class UnknownFilter(ValueError):
+    """The entity has no such column to filter by."""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What to list: exact values of columns, and a half-open span [since, before) of `updated_at`."""
+
+    name: str | None = None
+    status: str | None = None
+    trigger_type: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+    deleted: bool = False
+
+
+class EntityRepository:
+    """The rows of one entity in one account's schema; `children` are the tables of what hangs on them.
+
+    `filled` are the columns that the frames to save fill: see `reflect`.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        schema: str,
+        entity: str,
+        in_order: Mapping[str, Sequence[str]],
+        children: Sequence[ChildTable] = (),
+        filled: Sequence[str] = (),
+    ) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._entity = entity
+        self._by_precedence = in_order
+        self._child_tables = children
+        self._children = ChildWriter(schema)
+        self._filled = filled
+
+    @cached_property
+    def _target(self) -> DestinationTable:
+        with self._engine.connect() as connection:
+            return reflect(connection, self._schema, self._entity, self._filled)
+
+    def get(self, id: str) -> Row | None:
+        """The row of this id, deleted or not; None where the table has none."""
+        table = self._target.table
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(table).where(table.c.id == id)).mappings().first()
+        return dict(row) if row is not None else None
+
+    def page(self, criteria: Criteria, *, limit: int, after: str | None = None) -> list[Row]:
+        """At most `limit` rows in order of id, beginning behind the id `after`."""
+        table = self._target.table
+        query = self._matching(sa.select(table), criteria).order_by(table.c.id).limit(limit)
+        if after is not None:
+            query = query.where(table.c.id > after)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def batches(self, criteria: Criteria, *, rows: int = BATCH_ROWS) -> Iterator[list[Row]]:
+        """All matching rows, so many at a time."""
+        after = None
+        while page := self.page(criteria, limit=rows, after=after):
+            yield page
+            after = page[-1]["id"]
+
+    def count(self, criteria: Criteria, *, by: str | None = None) -> dict[Any, int]:
+        """How many rows match, by the values of a column (`{None: n}` without one)."""
+        table = self._target.table
+        group = self._column(by) if by else sa.null()
+        query = self._matching(sa.select(group, sa.func.count()).select_from(table), criteria)
+        if by:
+            query = query.group_by(group)
+        with self._engine.connect() as connection:
+            return {value: rows for value, rows, *_ in connection.execute(query).all()}
+
+    def absent(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` that the table lacks and that Klaviyo was not found to lack within the last day."""
+        table, misses = self._target.table, self._misses
+        wanted = (
+            sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text)))
+            .table_valued("id")
+            .render_derived(name="wanted")
+        )
+        query = (
+            sa.select(wanted.c.id)
+            .where(~sa.exists().where(table.c.id == wanted.c.id))
+            .where(
+                ~sa.exists().where(
+                    misses.c.entity == self._entity,
+                    misses.c.id == wanted.c.id,
+                    misses.c.missed_at > sa.func.now() - MISS_IS_REMEMBERED,
+                )
+            )
+            .order_by(wanted.c.id)
+        )
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def moments(self, column: str, ids: Sequence[str]) -> dict[str, datetime]:
+        """The times in this column of the rows of `ids`, by id; rows without one are left out."""
+        table = self._target.table
+        wanted = sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text)))
+        query = sa.select(table.c.id, self._column(column)).where(
+            table.c.id.in_(sa.select(wanted)), self._column(column).is_not(None)
+        )
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def save(self, frame: pd.DataFrame, children: Sequence[Children] = ()) -> RowCounts:
+        """Create or update rows, and what hangs on them, from one observation."""
+        with self._engine.begin() as connection:
+            counts_by_window = merge(connection, self._target, frame, precedence=self._by_precedence)
+            self._children.write(connection, children)
+        return sum(counts_by_window.values(), RowCounts())
+
+    def delete(self, ids: Sequence[str], observed_at: datetime) -> int:
+        """Mark rows deleted as observed at that moment; rows observed later, or deleted already, stay as they are.
+
+        A delete is an observation too: the next census or lookup puts right what Klaviyo still has. What hangs on
+        the rows is deleted with them.
+        """
+        table = self._target.table
+        query = (
+            sa.select(*(table.c[name] for name in self._target.written))
+            .where(table.c.id.in_(list(ids)), table.c.deleted_at.is_(None))
+            .order_by(table.c.id)  # as the merge takes them: two writers then never wait for each other in a circle
+            # No key changes: a child that refers to the row need not wait.
+            .with_for_update(key_share=True)
+        )
+        with self._engine.begin() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            if not rows:
+                return 0
+            frame = pd.DataFrame(rows, dtype=object).assign(deleted_at=observed_at, observed_at=observed_at)
+            counts_by_window = merge(connection, self._target, frame)
+            self._children.forget(connection, self._child_tables, {row["id"]: observed_at for row in rows})
+        return sum(counts_by_window.values(), RowCounts()).updated
+
+    def remember_miss(self, id: str, missed_at: datetime) -> None:
+        """Klaviyo answered 404 for this id."""
+        insert = pg.insert(self._misses).values(entity=self._entity, id=id, missed_at=missed_at)
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=["entity", "id"], set_={"missed_at": insert.excluded.missed_at}
+                )
+            )
+
+    @property
+    def _misses(self) -> sa.TableClause:
+        return sa.table(
+            "lookup_misses", *(sa.column(name) for name in ("entity", "id", "missed_at")), schema=self._schema
+        )
+
+    def _matching(self, query: sa.Select[Any], criteria: Criteria) -> sa.Select[Any]:
+        for name in ("name", "status", "trigger_type"):
+            value = getattr(criteria, name)
+            if value is not None:
+                query = query.where(self._column(name) == value)
+        updated = self._target.table.c.updated_at
+        if criteria.since is not None:
+            query = query.where(updated >= criteria.since)
+        if criteria.before is not None:
+            query = query.where(updated < criteria.before)
+        if not criteria.deleted:
+            query = query.where(self._target.table.c.deleted_at.is_(None))
+        return query
+
+    def _column(self, name: str) -> sa.ColumnElement[Any]:
+        if name not in self._target.table.columns:
+            raise UnknownFilter(f"{self._entity} have no {name.replace('_', ' ')} to filter by.")
+        return self._target.table.c[name]

@@ -1,0 +1,279 @@
+"""The statements of a merge, from the staging table: add, lock, keep what was, replace, delete."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, DestinationTable
+from klaviyo_pipeline.postgres.write.staging import REPLACES, WINDOW
+
+if TYPE_CHECKING:
+    from klaviyo_pipeline.postgres.write.merge import ReplaceRange
+
+RAW = "raw"
+RELATIONSHIPS: sa.ColumnElement[str] = sa.literal_column("'relationships'::text")
+"""Klaviyo's object as it came, and where it names related objects, which not every answer does."""
+
+ColumnPrecedence = tuple[tuple[str, tuple[str, ...]], ...]
+"""`precedence` of `merge`, hashable."""
+
+
+def has_changes(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> bool:
+    """Whether any staged row is new or differs. A sync again mostly brings what is there: it ends with this look."""
+    return bool(connection.execute(_difference(target, staged, precedence)).scalar_one())
+
+
+def add_new(connection: sa.Connection, target: DestinationTable, staged: sa.Table) -> Counter[int]:
+    """Add the rows whose key the table lacks; how many, by window.
+
+    What a concurrent writer is adding is waited for, and left to be compared.
+    """
+    return Counter({row[0]: row[1] for row in connection.execute(_addition(target, staged))})
+
+
+def lock_changed(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> Counter[int]:
+    """Lock the rows of the table that are to be replaced and mark the staged ones that replace them; how many."""
+    if not _content(target, staged):
+        return Counter()
+    windows = connection.execute(_marking(target, staged, precedence)).scalars()
+    return Counter(0 if window is None else window for window in windows)
+
+
+def archive_previous(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> None:
+    """Put the state of the rows that are about to be replaced among the earlier ones."""
+    if target.superseded is not None:
+        connection.execute(_supersession(target, staged, precedence))
+
+
+def update_marked(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> None:
+    """Give the locked rows their new content."""
+    connection.execute(_replacement(target, staged, precedence))
+
+
+def delete_missing(
+    connection: sa.Connection, target: DestinationTable, staged: sa.Table, span: ReplaceRange
+) -> Counter[int]:
+    """Delete the rows of the span that the answer no longer has, keeping what they showed; how many, by window."""
+    table = target.table
+    gone = (
+        sa.delete(table)
+        .where(
+            table.c[span.column].between(span.first, span.last),
+            ~sa.exists().where(_same_key(target, table, staged)),
+        )
+        .returning(*table.c)
+        .cte("gone")
+    )
+    query = sa.select(gone.c[span.column])
+    if target.superseded is not None:
+        names = _kept(target)
+        moments = (gone.c[OBSERVED_AT], sa.literal(span.asked_at, sa.DateTime(timezone=True)))
+        kept = sa.insert(target.superseded).from_select(
+            [*names, VALID_FROM, VALID_TO], sa.select(*(gone.c[name] for name in names), *moments)
+        )
+        query = query.add_cte(kept.cte("kept"))
+    days = connection.execute(query).scalars()
+    return Counter(span.window_of.get(day, 0) for day in days)
+
+
+@lru_cache(maxsize=64)
+def _difference(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Select[tuple[bool]]:
+    table = target.table
+    matched = staged.outerjoin(table, _same_key(target, table, staged))
+    is_new = table.c[target.key[0]].is_(None)
+    return sa.select(
+        sa.exists(sa.select(1).select_from(matched).where(sa.or_(is_new, _replaceable(target, staged, precedence))))
+    )
+
+
+@lru_cache(maxsize=64)
+def _addition(target: DestinationTable, staged: sa.Table) -> sa.Executable:
+    table = target.table
+    names = [name for name in target.written if name in staged.columns]
+    source = (
+        sa.select(*(staged.c[name] for name in names))
+        .select_from(staged.outerjoin(table, _same_key(target, table, staged)))
+        .where(table.c[target.key[0]].is_(None))
+        .order_by(*_in_order(target, staged))
+    )
+    added = (
+        pg.insert(table)
+        .from_select(names, source)
+        .on_conflict_do_nothing(index_elements=list(target.key))
+        .returning(*(table.c[name] for name in target.key))
+        .cte("added")
+    )
+    return (
+        sa.select(sa.func.coalesce(staged.c[WINDOW], 0), sa.func.count())
+        .select_from(added.join(staged, _same_key(target, added, staged)))
+        .group_by(sa.literal_column("1"))
+    )
+
+
+@lru_cache(maxsize=64)
+def _marking(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
+    table = target.table
+    locked = (
+        sa.select(*(staged.c[name] for name in target.key))
+        .join_from(staged, table, _same_key(target, table, staged))
+        .where(_replaceable(target, staged, precedence))
+        .order_by(*_in_order(target, staged))
+        # No key changes: a child that refers to the row need not wait.
+        .with_for_update(key_share=True, of=table)
+        .cte("held")
+        .prefix_with("MATERIALIZED")
+    )
+    return (
+        sa.update(staged)
+        .values({REPLACES: True})
+        .where(_same_key(target, locked, staged))
+        .returning(staged.c[WINDOW])
+        .add_cte(locked)
+    )
+
+
+@lru_cache(maxsize=64)
+def _supersession(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Insert:
+    assert target.superseded is not None
+    table, names = target.table, _kept(target)
+    _, values = _resolved(target, staged, precedence)
+    source = (
+        sa.select(*(table.c[name] for name in names), table.c[OBSERVED_AT], values[OBSERVED_AT])
+        .join_from(table, staged, _same_key(target, table, staged))
+        .where(staged.c[REPLACES], _is_other_state(target, staged, values))
+    )
+    return sa.insert(target.superseded).from_select([*names, VALID_FROM, VALID_TO], source)
+
+
+@lru_cache(maxsize=64)
+def _replacement(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
+    _, values = _resolved(target, staged, precedence)
+    if target.is_observed:
+        # What only gains names of related objects is the state that it was, since when it was.
+        is_other = _is_other_state(target, staged, values)
+        values[OBSERVED_AT] = sa.case((is_other, values[OBSERVED_AT]), else_=target.table.c[OBSERVED_AT])
+    return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
+
+
+def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.ColumnElement[bool]:
+    """Whether the row that is there may be replaced, and is in another state than the staged one would give it, or
+    does not name related objects that the staged one names."""
+    content = _content(target, staged)
+    if not content:
+        return sa.false()
+    allowed, values = _resolved(target, staged, precedence)
+    stored = [target.table.c[name] for name in content]
+    return sa.and_(
+        allowed,
+        _look_different([staged.c[name] for name in content], stored),
+        sa.or_(_is_other_state(target, staged, values), _gains_relationships(target, staged, values)),
+    )
+
+
+def _is_other_state(
+    target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    """Whether these values differ from the row's. An object that names no related ones says nothing of them."""
+    pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
+        (values[name], target.table.c[name]) for name in _content(target, staged)
+    ]
+    if _has_objects(target, staged):
+        place = _content(target, staged).index(RAW)
+        new, old = pairs[place]
+        both = sa.and_(_names_others(new), _names_others(old))
+        pairs[place] = (
+            sa.case((both, new), else_=new.op("-")(RELATIONSHIPS)),
+            sa.case((both, old), else_=old.op("-")(RELATIONSHIPS)),
+        )
+    return sa.tuple_(*(new for new, _ in pairs)).op("IS DISTINCT FROM", is_comparison=True)(
+        sa.tuple_(*(old for _, old in pairs))
+    )
+
+
+def _gains_relationships(
+    target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    if not _has_objects(target, staged):
+        return sa.false()
+    new, old = values[RAW], target.table.c[RAW]
+    return sa.and_(_names_others(new), sa.not_(_names_others(old)))
+
+
+def _names_others(raw: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return raw.op("?", return_type=sa.Boolean())(RELATIONSHIPS)
+
+
+def _has_objects(target: DestinationTable, staged: sa.Table) -> bool:
+    return RAW in staged.columns and isinstance(target.table.c[RAW].type, pg.JSONB)
+
+
+def _resolved(
+    target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
+) -> tuple[sa.ColumnElement[bool], dict[str, sa.ColumnElement[Any]]]:
+    """Whether a row that is there may be replaced, and by which values.
+
+    Pages are not always written in the order in which they were observed: a preferred value counts from an earlier
+    observation too, and changes nothing else. That state then follows the row's own by a microsecond, the least
+    that history can tell apart.
+    """
+    old, new = target.table.c, staged.c
+    later = old[OBSERVED_AT] < new[OBSERVED_AT] if target.is_observed else sa.true()
+    names = [name for name in target.written if name in staged.columns and name not in target.key]
+    values: dict[str, sa.ColumnElement[Any]] = {name: new[name] for name in names}
+    if not precedence:
+        return later, values
+    better = {name: _rank(new[name], order) < _rank(old[name], order) for name, order in precedence}
+    worse = {name: _rank(new[name], order) > _rank(old[name], order) for name, order in precedence}
+    values = {name: sa.case((later, value), else_=old[name]) for name, value in values.items()}
+    for name, _ in precedence:
+        values[name] = sa.case((better[name], new[name]), (worse[name], old[name]), else_=values[name])
+    if target.is_observed:
+        values[OBSERVED_AT] = sa.case(
+            (later, new[OBSERVED_AT]), else_=old[OBSERVED_AT] + sa.text("interval '1 microsecond'")
+        )
+    return sa.or_(later, *better.values()), values
+
+
+def _rank(column: sa.ColumnElement[Any], order: Sequence[str]) -> sa.ColumnElement[int]:
+    return sa.case({value: place for place, value in enumerate(order)}, value=column, else_=len(order))
+
+
+def _content(target: DestinationTable, staged: sa.Table) -> list[str]:
+    return [name for name in target.content if name in staged.columns]
+
+
+def _kept(target: DestinationTable) -> list[str]:
+    """The columns that the table of earlier states has of the table."""
+    assert target.superseded is not None
+    return [column.name for column in target.superseded.columns if column.name not in (VALID_FROM, VALID_TO)]
+
+
+def _same_key(target: DestinationTable, left: sa.FromClause, right: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.and_(*(left.c[name] == right.c[name] for name in target.key))
+
+
+def _in_order(target: DestinationTable, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    """The key, texts by their code points: one order for all writers, whatever the database's collation."""
+    columns: Mapping[str, sa.ColumnElement[Any]] = {name: table.c[name] for name in target.key}
+    return [sa.collate(one, "C") if isinstance(one.type, sa.Text) else one for one in columns.values()]
+
+
+def _look_different(
+    left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    """Whether the stored bytes differ: equal values mostly have equal ones, and documents are slow to compare."""
+    return sa.func.record_image_ne(sa.func.row(*left), sa.func.row(*right), type_=sa.Boolean)

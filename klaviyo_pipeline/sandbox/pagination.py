@@ -1,0 +1,47 @@
+"""Pages by place: a cursor stands behind the last row shown, so rows that change meanwhile move as in a
+living account."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+from klaviyo_pipeline.sandbox.request_context import Call
+
+Row = TypeVar("Row")
+Place = tuple[Any, ...]
+
+
+def cut_page(
+    call: Call,
+    parameter: str,
+    rows: Sequence[Row],
+    place: Callable[[Row], Place],
+    *,
+    size: int,
+    descending: bool = False,
+    question: Hashable = None,
+    text: Callable[[Row], str] | None = None,
+    repeats: bool = False,
+) -> tuple[list[Row], str | None]:
+    """The rows of the page that the request's cursor asks for, in the order of `place`, and the next cursor.
+
+    A cursor holds `text` of the last row. Where places are shared, the next page leaves out the rows at the place of
+    the last row, or `repeats` them. Raises `ApiError` 400 for a cursor that this question never got.
+    """
+    requested = call.question(question)
+    ordered = sorted(rows, key=place, reverse=descending)
+    if call.query.cursor is not None:
+        after: Any = call.cursors.redeem(call.account, requested, call.query.cursor, parameter)
+        places = {True: operator.lt, False: operator.gt}
+        ordered = [row for row in ordered if places[descending](place(row), after) or (repeats and place(row) == after)]
+    page = ordered[:size]
+    if len(ordered) <= size:
+        return page, None
+    return page, call.cursors.issue(call.account, requested, place(page[-1]), text and text(page[-1]))
+
+
+def collection_links(call: Call, parameter: str, cursor: str | None) -> dict[str, str | None]:
+    """`next` is null on the last page (the description calls it a string; recordings show null)."""
+    return {"self": call.self_link(), "next": call.next_link(parameter, cursor), "prev": None}

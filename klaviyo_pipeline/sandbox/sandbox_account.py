@@ -1,0 +1,236 @@
+"""The simulated Klaviyo account: what it holds, and the ways a test may change it while a server shows it.
+
+Nothing here knows HTTP. All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+from klaviyo_pipeline.sandbox.campaign_tree import PARTS
+from klaviyo_pipeline.sandbox.campaign_writes import move_owners, put_campaign, put_part
+from klaviyo_pipeline.sandbox.daily_counts import KINDS, DailyCounts
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, visible_value
+from klaviyo_pipeline.sandbox.older_campaigns import OlderCampaign, older_campaign
+from klaviyo_pipeline.sandbox.sandbox_objects import Message, SandboxObject, State
+from klaviyo_pipeline.sandbox.statistics import COUNTS
+from klaviyo_pipeline.sandbox.timestamps import Clock, utcnow, write_time
+
+__all__ = [
+    "READ_SCOPES",
+    "SANDBOX_KEY",
+    "MappedMetric",
+    "Message",
+    "Metric",
+    "SandboxAccount",
+    "SandboxObject",
+    "State",
+]
+
+SANDBOX_KEY = "pk_sandbox_4f9d1c0a7e5b42d8"
+READ_SCOPES = frozenset(
+    f"{what}:read" for what in ("accounts", "campaigns", "flows", "forms", "lists", "metrics", "segments", "tags")
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric. `per_order` is how many of its events come with one order, for the conversion figures."""
+
+    id: str
+    name: str
+    integration: str
+    category: str
+    created: datetime
+    eligible: bool = True
+    per_order: int = 1
+    carries_value: bool = False
+
+
+@dataclass(frozen=True)
+class MappedMetric:
+    """What a mapping (`revenue`, `viewed_product`, …) points to: a metric, a custom metric or nothing."""
+
+    updated: datetime
+    metric_id: str | None = None
+    custom_metric_id: str | None = None
+
+
+@dataclass
+class SandboxAccount:
+    """An account in memory. Times are shown as Klaviyo shows them; `timezone` is an IANA name.
+
+    The options say how the account behaves where the real API's behaviour is known to vary, or is not known:
+
+    - `gt_includes_bound`: `greater-than` lets about half of the rows equal to its bound through.
+    - `cursor_lifetime`: how long a cursor may be used; the real API's live about three days.
+    - `cursors_without_id`: entities whose cursors hold times to the second and no id, as those of forms do: behind one,
+      objects with the times of the last one are left out, or, with `repeats_ties`, come again.
+    - `full_pages_lack_links`: a full page of a listing has no `links`, whether or not there are more.
+    - `largest_page`: objects on a page of a listing, however many are asked for; None keeps to what is asked.
+    - `report_page_size`: groups on a page of a flow or campaign report.
+    - `zero_groups`: report groups whose every figure is zero are shown.
+    - `tags_need_their_scope`: a listing that includes tags is refused to a key without `tags:read`.
+    - `refused_statistics`: by kind of report (flow, campaign), statistics that no conversion metric supports: a report
+      that names one of them is refused as a whole.
+    - `category_is_object`: the category of a metric's integration is an object (`{"id": 1, "category": "eCommerce"}`)
+      or text.
+    - `report_offset`: `date_times` carry the account's offset (`zone`) or always `+00:00` (`utc`).
+    - `report_message_ids`: the id that campaign reports write for a message: the `message`'s own, or the `campaign`'s.
+    - `ids_left_out`: ids for which reports write null; their groups stay apart.
+    - `older_revision_lists`: what revision 2026-07-15 makes of a campaign that it has no words for (several channels,
+      audiences or send times, WhatsApp): it is listed under `each` channel that the revision has, or under the `first`
+      one with its first message, or is hidden from it (`none`).
+    - `parts_move_campaigns`: a change of an audience, a message or a variation moves the `updated_at` of its campaign.
+    - `variations_move_messages`: a change of a variation moves the `updated` of its message.
+    - `messages_include_variations`: the listing of messages takes `include=campaign-variations`, or refuses it.
+    - `unfiltered_campaigns`: revision 2026-10-15 lists only `current` campaigns, or `all`, without a filter on
+      `archived`.
+    - `messages_of_archived`: the listing of messages has those of archived campaigns.
+    - `relationship_data`: the campaigns of revision 2026-10-15 and their parts name related objects only where those
+      are `included`, or `always`.
+    - `agent_hints`: the answers of revision 2026-10-15 have a top-level `meta`.
+    - `retired_revisions`: revisions that are served no more. A request with one of them is answered as by the oldest
+      that is, unless it opts out of that or the account `falls_forward` no more: then it is gone (410).
+    """
+
+    id: str = "SBX001"
+    timezone: str = "America/New_York"
+    currency: str = "USD"
+    name: str = "Sandbox Shop"
+    api_keys: dict[str, set[str]] = field(default_factory=lambda: {SANDBOX_KEY: set(READ_SCOPES)}, repr=False)
+    objects: dict[str, dict[str, SandboxObject]] = field(
+        default_factory=lambda: {entity: {} for entity in (*ENTITIES, *PARTS)}, repr=False
+    )
+    deleted: dict[str, dict[str, SandboxObject]] = field(
+        default_factory=lambda: {entity: {} for entity in (*ENTITIES, *PARTS)}, repr=False
+    )
+    metrics: dict[str, Metric] = field(default_factory=dict, repr=False)
+    mapped_metrics: dict[str, MappedMetric] = field(default_factory=dict, repr=False)
+    tags: dict[str, str] = field(default_factory=dict, repr=False)
+    figures: DailyCounts = field(default_factory=DailyCounts, repr=False)
+    clock: Clock = field(default=utcnow, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    gt_includes_bound: bool = True
+    cursor_lifetime: timedelta = timedelta(days=3)
+    cursors_void_before: datetime | None = None
+    cursors_without_id: frozenset[str] = frozenset({"forms"})
+    repeats_ties: bool = False
+    full_pages_lack_links: bool = False
+    largest_page: int | None = None
+    report_page_size: int = 5000
+    zero_groups: bool = False
+    tags_need_their_scope: bool = False
+    refused_statistics: dict[str, set[str]] = field(default_factory=dict, repr=False)
+    category_is_object: bool = True
+    report_offset: Literal["zone", "utc"] = "zone"
+    report_message_ids: Literal["message", "campaign"] = "message"
+    ids_left_out: set[str] = field(default_factory=set)
+    older_revision_lists: Literal["each", "first", "none"] = "each"
+    parts_move_campaigns: bool = False
+    variations_move_messages: bool = True
+    messages_include_variations: bool = True
+    unfiltered_campaigns: Literal["current", "all"] = "current"
+    messages_of_archived: bool = True
+    relationship_data: Literal["included", "always"] = "included"
+    agent_hints: bool = True
+    retired_revisions: set[str] = field(default_factory=set)
+    falls_forward: bool = True
+
+    def put(self, entity: str, id: str, **attributes: Any) -> SandboxObject:
+        """Create the object, or change it: sets what is given and nothing else (`updated` stays unless it is
+        given).
+
+        A datetime is written as the entity writes its times, a string is shown as it is. `channels`
+        (campaigns), `tags`, `messages` and `versions` belong to the object, not to its attributes. A new
+        object has null, or an empty value, for every documented attribute that is not given. From then on the
+        object is what was put, whatever the clock says.
+
+        `campaigns` takes the attributes of revision 2026-07-15, and those of 2026-10-15 without their `definition`. A
+        new campaign gets a tree that says the same: an audience, and a message with a variation in each of its
+        `channels` (email unless given), or those of `messages`; `messages=[]` leaves it without. The parts are put by
+        themselves as well: `put("campaign-audiences", id, campaign=…, included=[…])`, `put("campaign-messages", id,
+        campaign=…, audience=…, status=…, send_time=…, ab_test=…)`, `put("campaign-variations", id, message=…,
+        channel="whatsapp", subject=…, older_message=…)`; `definition` replaces the whole definition. Their `updated`
+        moves that of their owners where the options say so. `...` as a value leaves the attribute out altogether.
+        """
+        if entity == "campaigns":
+            with self.lock:
+                return put_campaign(self, id, attributes)
+        if entity in PARTS:
+            with self.lock:
+                return put_part(self, entity, id, attributes)
+        declared = ENTITIES[entity]
+        with self.lock:
+            visible = self.objects[entity].get(id) or SandboxObject(id, [State(None, declared.blank())])
+            for name in ("messages", "tags", "versions"):
+                if name in attributes:
+                    setattr(visible, name, list(attributes.pop(name)))
+            present = visible.at(self.clock()) or visible.states[0].attributes
+            changed = {name: visible_value(value, declared) for name, value in attributes.items()}
+            visible.states = [State(None, {**present, **changed})]
+            self.objects[entity][id] = visible
+            return visible
+
+    def archive(self, entity: str, id: str, archived: bool = True, moves_updated: bool = False) -> None:
+        """Archive or bring back a flow or campaign; on the real API a campaign's `updated_at` seems not to
+        move."""
+        declared = ENTITIES[entity]
+        if "archived" not in declared.blank():
+            raise ValueError(f"{entity} cannot be archived")
+        self._must_exist(entity, id)
+        changes: dict[str, Any] = {"archived": archived}
+        if moves_updated:
+            changes[declared.time_field] = self.clock()
+        self.put(entity, id, **changes)
+
+    def delete(self, entity: str, id: str, at: datetime | None = None) -> None:
+        """The object vanishes from the listings, and by id gives 404; so do the parts of a campaign, and the variations
+        of a message. Its report figures stay.
+
+        The delete of a part at `at` (the clock's time unless given) is a change of its owners.
+        """
+        with self.lock:
+            self._must_exist(entity, id)
+            self.deleted[entity][id] = gone = self.objects[entity].pop(id)
+            if entity in PARTS:
+                move_owners(self, entity, gone, write_time(at or self.clock(), microseconds=True))
+
+    def older_campaign(self, id: str) -> OlderCampaign | None:
+        """The campaign as revision 2026-07-15 shows it at present; None if that revision does not."""
+        with self.lock:
+            return older_campaign(self, id, self.clock())
+
+    def restore(self, entity: str, id: str) -> None:
+        """A deleted object comes back as it was, with its parts."""
+        with self.lock:
+            self.objects[entity][id] = self.deleted[entity].pop(id)
+
+    def set_figures(
+        self, report: str, groupings: Mapping[str, str], day: date, statistics: Mapping[str, float]
+    ) -> None:
+        """Fix the counts of one group on one day of the account's zone: these and no others, whatever the
+        conversion metric.
+
+        `report` is a kind (flow, campaign, form, segment) or any name that begins with one (`flow_series`).
+        Counts only: rates are always computed from them.
+        """
+        kind = next((kind for kind in KINDS if report.startswith(kind)), None)
+        if kind is None:
+            raise ValueError(f"no such report: {report}")
+        if wrong := set(statistics) - set(COUNTS[kind]):
+            raise ValueError(f"not counts of the {kind} reports: {', '.join(sorted(wrong))}")
+        with self.lock:
+            self.figures.set_day(kind, groupings, day, statistics)
+
+    def expire_cursors(self) -> None:
+        """Every cursor given out so far is refused from now on."""
+        self.cursors_void_before = self.clock()
+
+    def _must_exist(self, entity: str, id: str) -> None:
+        if id not in self.objects[entity]:
+            raise KeyError(f"no such object in {entity}: {id}")

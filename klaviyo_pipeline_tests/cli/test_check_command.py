@@ -1,0 +1,76 @@
+"""`klaviyo-pipeline check`: a line for each check, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance
+
+from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.orchestration.checks.build_checks import database_checks
+from klaviyo_pipeline_tests.orchestration.checks.conftest import FIRST, Stored
+from klaviyo_pipeline_tests.support import SLUG
+
+UNTIL_TODAY = """
+UPDATE sync_windows SET
+    window_start = window_start + (current_date - date '2025-04-11') * interval '1 day',
+    window_end = window_end + (current_date - date '2025-04-11') * interval '1 day'
+"""
+"""Moves the ledger so that its last window ended at the last midnight."""
+
+
+@pytest.fixture(autouse=True)
+def environment(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    # In memory: a file is synced to the disk for each of some hundred events.
+    monkeypatch.setattr(DagsterInstance, "get", DagsterInstance.ephemeral)
+    url = stored.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", url)
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
+    monkeypatch.setenv("KLAVIYO_START_DATE", FIRST.isoformat())
+
+
+def code_of(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_a_fresh_account_without_errors_is_done_with_exit_code_0(
+    stored: Stored, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored.run(UNTIL_TODAY)
+    assert code_of("--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    declared = {(a, check.name) for a, checks in database_checks(Account(slug=SLUG)).items() for check in checks}
+    assert {(one["asset"], one["check"]) for one in found} == declared
+    assert {one["outcome"] for one in found} <= {"passed", "warning"}
+
+
+def test_an_error_is_exit_code_1_and_a_line_with_the_remedy(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
+    stored.run(UNTIL_TODAY)
+    stored.run("UPDATE flow_metrics SET recipients = 1 WHERE flow_id = 'F2' AND date = '2025-03-05'")
+    stored.run("UPDATE account SET currency = 'EUR'")
+    assert code_of() == 1
+    output = " ".join(capsys.readouterr().out.split())
+    assert "✘ flow_report values_are_in_one_currency" in output
+    assert "--force" in output
+    assert "✔ forms history_is_unbroken" in output
+
+
+def test_a_schema_that_is_not_migrated_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", "other")
+    assert code_of() == 1
+    assert "klaviyo-pipeline migrate" in capsys.readouterr().err
+
+
+def test_asking_klaviyo_needs_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("--ask") == 1
+    assert "KLAVIYO_API_KEY is not set" in capsys.readouterr().err

@@ -1,0 +1,523 @@
+"""The command line: a sync into one's own Postgres, what can be read from it, and what is wrong in one line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from klaviyo_pipeline.cli.main import cli, main
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
+from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, throw_away_database, truth, utc
+
+PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
+DAYS = ("--from", "2025-03-01", "--to", "2025-03-14")
+STOPS_WITHIN_SECONDS = 15
+ENTITIES = ("flows", "campaigns", "forms", "segments")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell whose environment holds the settings of an account that is being served."""
+
+    shop: SandboxAccount
+    server: SandboxServer
+    database: str
+    variables: dict[str, str]
+
+    def start(self, *arguments: str, **changed: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [PROGRAM, *arguments],
+            env={**os.environ, **self.variables, **changed},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self, process: subprocess.Popen[str], seconds: float = 280) -> Outcome:
+        """What the process came to; its output never holds the key or a password."""
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        self.check_secrets(out + err)
+        return Outcome(process.returncode, out, err)
+
+    def run(self, *arguments: str, **changed: str) -> Outcome:
+        return self.end(self.start(*arguments, **changed))
+
+    def check_secrets(self, output: str) -> None:
+        for secret in (key_of(self.shop), psycopg.conninfo.conninfo_to_dict(self.database)["password"]):
+            assert str(secret) not in output
+
+    def rows(self, query: str) -> list[Any]:
+        with psycopg.connect(self.database, options=f"-csearch_path={SLUG}") as connection:
+            return connection.execute(query.encode()).fetchall()
+
+
+def shell_for(shop: SandboxAccount, server: SandboxServer, database: str, home: Path) -> Shell:
+    return Shell(shop, server, database, environment(shop, server.url, database, home))
+
+
+@pytest.fixture(scope="module")
+def first_sync(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, Outcome]]:
+    """A generated account, synced once by the command line."""
+    begun, until = date(2025, 2, 1), date(2025, 5, 1)
+    shop = generate_account(3, flows=12, campaigns=20, forms=5, segments=8, start=begun, until=until)
+    shop.api_keys = empty_shop().api_keys
+    shop.clock = lambda: utc("2025-03-20T12:00:00")
+    home = tmp_path_factory.mktemp("dagster")
+    with throw_away_database(postgres_server) as database, SandboxServer(shop, rate_scale=0) as server:
+        shell = shell_for(shop, server, database, home)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("DAGSTER_HOME", raising=False)
+            yield shell, shell.run("sync", *DAYS)
+
+
+@pytest.fixture
+def synced(first_sync: tuple[Shell, Outcome]) -> Shell:
+    return first_sync[0]
+
+
+@pytest.fixture
+def fresh(database: str, tmp_path: Path) -> Iterator[Shell]:
+    """An account with a flow and a form, and a database that holds nothing yet."""
+    shop = empty_shop()
+    put(shop, "flows", "f1", utc("2025-03-10T12:00:00"))
+    put(shop, "forms", "o1", utc("2025-03-10T12:00:00"))
+    with SandboxServer(shop, rate_scale=0) as server:
+        yield shell_for(shop, server, database, tmp_path)
+
+
+@pytest.fixture
+def here(fresh: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """The same commands within this process: quick, for what ends before a run begins."""
+    return Here(fresh, monkeypatch, capfd)
+
+
+@pytest.fixture
+def reader(synced: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """Commands within this process on what the first sync brought."""
+    return Here(synced, monkeypatch, capfd)
+
+
+@dataclass(frozen=True)
+class Here:
+    """Runs commands in this process, in the environment of a shell."""
+
+    shell: Shell
+    patch: pytest.MonkeyPatch
+    capture: pytest.CaptureFixture[str]
+
+    def run(self, *arguments: str, **changed: str | None) -> Outcome:
+        for name, value in {**self.shell.variables, **changed}.items():
+            self.patch.delenv(name, raising=False) if value is None else self.patch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = self.capture.readouterr()
+        self.shell.check_secrets(out + err)
+        assert isinstance(ended.value.code, int)
+        return Outcome(ended.value.code, out, err)
+
+
+# A sync into one's own Postgres.
+
+
+def test_a_sync_of_everything_contains_the_account_into_the_tables(first_sync: tuple[Shell, Outcome]) -> None:
+    shell, outcome = first_sync
+    assert (outcome.code, outcome.err) == (0, "")
+    for entity in ENTITIES:
+        expected = {id: values[:2] for id, values in truth(shell.shop, entity).items()}
+        found = shell.rows(f"SELECT id, name, updated_at FROM {entity} WHERE deleted_at IS NULL")
+        assert {id: (name, updated) for id, name, updated in found} == expected
+    [(reported, summed)] = shell.rows(
+        "SELECT (SELECT sum(conversion_value) FROM flow_report), (SELECT sum(conversion_value) FROM flow_metrics)"
+    )
+    assert reported == summed > 0
+
+
+def test_a_sync_reports_what_each_asset_came_to(first_sync: tuple[Shell, Outcome]) -> None:
+    _, outcome = first_sync
+    table = outcome.out.rpartition("asset  ")[2]
+    for name in (*ENTITIES, "flows_census", "flow_report", "flow_metrics"):
+        assert any(line.split()[:2] == [name, "done"] for line in table.splitlines()), name
+
+
+def test_every_run_of_a_sync_is_recorded_where_the_ui_looks(synced: Shell) -> None:
+    runs = synced.rows("SELECT status, count(*) FROM public.runs GROUP BY status")
+    [(assets,)] = synced.rows("SELECT count(DISTINCT run_id) FROM sync_windows")
+    [(censuses,)] = synced.rows("SELECT count(DISTINCT run_id) FROM census_runs")
+    assert runs == [("SUCCESS", assets + censuses)]
+
+
+def test_no_secret_is_kept_anywhere_in_the_database(synced: Shell) -> None:
+    kept = str(synced.rows("SELECT event FROM public.event_logs UNION ALL SELECT run_body FROM public.runs"))
+    assert len(kept) > 10_000
+    synced.check_secrets(kept)
+
+
+# What can be read from it.
+
+
+def test_status_as_json_is_one_object_for_each_asset_with_values_as_numbers(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("status", "--format", "json")
+    assert (outcome.code, outcome.err) == (0, "")
+    by_asset = {row["entity"]: row for row in json.loads(outcome.out)}
+    assert {*ENTITIES, "flow_report", "flow_metrics"} <= by_asset.keys()
+    flows = by_asset["flows"]
+    assert flows["windows_synced"] == 14
+    assert (flows["windows_failed"], flows["last_error"]) == (0, None)
+    assert flows["row_count"] == len(truth(synced.shop, "flows"))
+    assert datetime.fromisoformat(flows["synced_through"]) == utc("2025-03-15T04:00:00")
+
+
+def test_status_as_a_table_has_a_line_for_each_asset(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("status")
+    assert outcome.code == 0
+    assert {*ENTITIES, "flow_report", "flow_metrics"} <= {line.split()[0] for line in outcome.out.splitlines() if line}
+
+
+def test_status_reports_the_bytes_on_disk_of_each_table_and_of_its_history(synced: Shell, reader: Here) -> None:
+    by_asset = {row["entity"]: row for row in json.loads(reader.run("status", "--format", "json").out)}
+    sizes = dict(
+        synced.rows(
+            "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class "
+            "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+        )
+    )
+    for name, row in by_asset.items():
+        assert row["bytes"] == sizes[name] > 0
+        assert row["history_bytes"] == sizes.get(f"{name}_superseded")
+    assert by_asset["flow_metrics"]["history_bytes"] is None
+
+
+def test_status_of_the_disk_lists_every_table_and_dagsters_own(synced: Shell, reader: Here) -> None:
+    rows = json.loads(reader.run("status", "--disk", "--format", "json").out)
+    ours, dagsters = ({row["table"]: row["bytes"] for row in rows if row["of"] == of} for of in (SLUG, "dagster"))
+    assert {"flows", "flows_superseded", "sync_windows", "schema_migrations"} <= ours.keys()
+    assert {"event_logs", "runs", "job_ticks"} <= dagsters.keys()
+    assert all(isinstance(row["bytes"], int) for row in rows)
+    described = reader.run("status").out.splitlines()[-1]
+    assert described.startswith("On disk: ")
+    assert f"in schema {SLUG}" in described
+
+
+def test_status_is_reported_when_dagsters_storage_is_out_of_reach(reader: Here) -> None:
+    outcome = reader.run("status", KLAVIYO_DAGSTER_DATABASE_URL=REFUSED)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[-1].endswith("none of Dagster's tables within reach.")
+
+
+def test_metrics_as_json_is_one_object_for_each_flow_with_values_as_numbers(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", *DAYS, "--format", "json")
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = json.loads(outcome.out)
+    expected = synced.rows(
+        "SELECT flow_id, flow_name, recipients, conversion_value, revenue_per_recipient "
+        "FROM flow_metrics_between('2025-03-01', '2025-03-14') ORDER BY conversion_value DESC, flow_id"
+    )
+    assert [row["flow_id"] for row in rows] == [row[0] for row in expected]
+    for row, (_, name, *figures) in zip(rows, expected, strict=True):
+        found = [row["recipients"], row["conversion_value"], row["revenue_per_recipient"]]
+        assert row["flow_name"] == name
+        assert all(isinstance(figure, int | float) for figure in found)
+        assert found == pytest.approx([float(figure) for figure in figures])
+
+
+def test_metrics_of_one_flow_as_csv_is_a_header_and_a_row(synced: Shell, reader: Here) -> None:
+    [(flow,)] = synced.rows("SELECT min(flow_id) FROM flow_metrics")
+    outcome = reader.run("metrics", *DAYS, "--flow", flow, "--format", "csv")
+    [row] = csv.DictReader(io.StringIO(outcome.out))
+    assert (outcome.code, row["flow_id"]) == (0, flow)
+    assert float(row["recipients"]) > 0
+
+
+def test_metrics_as_a_table_names_the_flows(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", *DAYS)
+    assert outcome.code == 0
+    assert all(flow in outcome.out for (flow,) in synced.rows("SELECT DISTINCT flow_id FROM flow_metrics"))
+
+
+def test_metrics_of_days_that_were_not_synced_are_an_empty_array(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--format", "json")
+    assert (outcome.code, json.loads(outcome.out)) == (0, [])
+    assert outcome.err == (
+        "warning: 0 of 2 days are synced: not synced for any of these days. "
+        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2024-01-01 --to 2024-01-02`.\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_metrics_report_which_of_the_days_they_cover(form: str, synced: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", "--from", "2025-03-12", "--to", "2025-03-20", "--format", form)
+    covered = (
+        "3 of 9 days are synced: not synced for 6 days (15 Mar 2025 to 20 Mar 2025). "
+        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-12 --to 2025-03-20`.\n"
+    )
+    messages = outcome.out if form == "table" else outcome.err
+    assert (outcome.code, messages.endswith(covered)) == (0, True)
+    if form == "json":
+        assert {type(row) for row in json.loads(outcome.out)} == {dict}
+
+
+def test_metrics_of_days_that_are_all_covered_report_so(synced: Shell, reader: Here) -> None:
+    assert reader.run("metrics", *DAYS).out.endswith("\nEvery one of these days is synced and final.\n")
+    assert reader.run("metrics", *DAYS, "--format", "csv").err == ""
+
+
+def test_metrics_of_a_flow_that_postgres_does_not_know_are_one_line(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", *DAYS, "--flow", "NOPE")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "--flow 'NOPE': Postgres has no flow with this id" in outcome.err
+
+
+def test_a_flow_without_values_on_these_days_is_no_error(synced: Shell, reader: Here) -> None:
+    [(flow,)] = synced.rows("SELECT min(id) FROM flows")
+    outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--flow", flow, "--format", "json")
+    assert (outcome.code, outcome.out) == (0, "[]\n")
+
+
+def test_a_list_names_the_days_that_it_may_lack(fresh: Shell, here: Here) -> None:
+    assert here.run("migrate").code == 0
+    days = ("--from", "2025-03-01", "--to", "2025-03-03")
+    whole, part = here.run("list", "flows", "--format", "json"), here.run("list", "flows", *days)
+    assert json.loads(whole.out) == []
+    assert whole.err.startswith(
+        "warning: flows: no full listing yet, flows last updated before 2025-03-01 may be missing; not synced for "
+    )
+    assert part.out.splitlines()[-1] == (
+        "flows: not synced for 3 days (1 Mar 2025 to 3 Mar 2025). Run `klaviyo-pipeline sync flows flows_census`."
+    )
+
+
+def test_a_list_after_a_full_listing_lacks_nothing(synced: Shell, reader: Here) -> None:
+    assert reader.run("list", "flows", *DAYS, "--format", "json").err == ""
+
+
+def test_list_goes_on_behind_the_last_id(synced: Shell, reader: Here) -> None:
+    first = json.loads(reader.run("list", "campaigns", "--limit", "5", "--format", "json").out)
+    rest = json.loads(reader.run("list", "campaigns", "--after", first[-1]["id"], "--format", "json").out)
+    assert len(first) == 5
+    assert sorted(row["id"] for row in first + rest) == sorted(truth(synced.shop, "campaigns"))
+
+
+def test_list_filters_by_status_and_day(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("list", "flows", "--status", "live", *DAYS, "--format", "json")
+    expected = synced.rows(
+        "SELECT id FROM flows WHERE status = 'live' AND updated_at >= '2025-03-01T05:00Z' "
+        "AND updated_at < '2025-03-15T04:00Z' ORDER BY id"
+    )
+    assert [row["id"] for row in json.loads(outcome.out)] == [id for (id,) in expected] != []
+
+
+def test_list_by_what_the_entity_has_not_is_one_line(synced: Shell, reader: Here) -> None:
+    outcome = reader.run("list", "segments", "--status", "live")
+    assert (outcome.code, outcome.err) == (1, "Error: segments have no status to filter by.\n")
+
+
+def test_get_asks_postgres_first_and_then_klaviyo_and_stores_what_came(fresh: Shell, here: Here) -> None:
+    assert here.run("migrate").code == 0
+    for requests in (1, 1):
+        outcome = here.run("get", "flows", "f1")
+        assert (outcome.code, json.loads(outcome.out)["name"]) == (0, "flows f1")
+        assert fresh.server.count("get_flow") == requests
+    missing = here.run("get", "flows", "nobody")
+    assert (missing.code, missing.err) == (1, "Error: neither Postgres nor Klaviyo has flows nobody.\n")
+
+
+# Setting up.
+
+
+def test_migrating_twice_reports_that_there_is_nothing_left_to_do(here: Here) -> None:
+    first, second = here.run("migrate"), here.run("migrate")
+    assert (first.code, second.code) == (0, 0)
+    assert first.out.count("applied ") >= 3
+    assert second.out == f"schema {SLUG} is up to date\n"
+
+
+def test_a_changed_zone_is_refused_until_the_windows_are_cut_anew(here: Here, fresh: Shell) -> None:
+    assert fresh.run("sync", "forms", *DAYS).code == 0
+    refused = here.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris")
+    assert refused.code == 1
+    assert "set KLAVIYO_TIMEZONE=UTC" in refused.err
+    assert "klaviyo-pipeline reset-windows" in refused.err
+    assert here.run("reset-windows", "--yes", KLAVIYO_TIMEZONE="Europe/Paris").code == 0
+    assert fresh.rows("SELECT (SELECT count(*) FROM sync_windows), (SELECT count(*) FROM forms)") == [(0, 1)]
+    assert fresh.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris").code == 0
+    assert fresh.rows("SELECT count(*), count(DISTINCT window_start) FROM sync_windows") == [(14, 14)]
+
+
+# When something is wrong.
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+REFUSED = "postgresql://nobody:hidden@127.0.0.1:9/w"
+
+
+def test_report_writes_a_page_and_reports_which_days_are_not_there(reader: Here, tmp_path: Path) -> None:
+    page = tmp_path / "march.html"
+    outcome = reader.run("report", "--from", "2025-03-01", "--to", "2025-03-20", "--out", str(page))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[0].startswith(f"1 Mar 2025 to 20 Mar 2025: {page} (")
+    assert "Flows, campaigns, forms, segments: not synced for 6 days (15 Mar 2025 to 20 Mar 2025)." in outcome.out
+    displayed = page.read_text()
+    [revenue] = reader.shell.rows(
+        "SELECT sum(value) FROM (SELECT conversion_value FROM flow_metrics UNION ALL "
+        "SELECT conversion_value FROM campaign_metrics) AS every (value)"
+    )
+    assert f'<dd class="value">{revenue[0]:,.0f}</dd>' in displayed
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_report_has_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
+    outcome = reader.run("report", "--out", str(tmp_path / "r.html"))
+    assert outcome.out.startswith("13 Feb 2025 to 14 Mar 2025: ")
+
+
+def test_report_of_a_schema_that_is_not_there_reports_what_to_run(here: Here, tmp_path: Path) -> None:
+    outcome = here.run("report", "--out", str(tmp_path / "r.html"))
+    assert (outcome.code, list(tmp_path.glob("*.html"))) == (1, [])
+    assert "klaviyo-pipeline migrate" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed", "code", "line"),
+    [
+        (["sync", "flows"], {"KLAVIYO_API_KEY": None}, 1, "KLAVIYO_API_KEY is not set"),
+        (["sync", "flows"], {"KLAVIYO_API_KEY": "pk_wrong"}, 1, "Check KLAVIYO_API_KEY"),
+        (["sync", "flows"], {"KLAVIYO_API_URL": "http://example.com"}, 1, "http"),
+        (["sync", "flows"], {"KLAVIYO_API_URL": "nonsense"}, 1, "KLAVIYO_API_URL"),
+        (["sync", "flows"], {"KLAVIYO_DATABASE_URL": REFUSED}, 1, "cannot connect to Postgres at 127.0.0.1:9/w"),
+        (["status"], {"KLAVIYO_DATABASE_URL": REFUSED}, 1, "cannot connect to Postgres at 127.0.0.1:9/w"),
+        (["status"], {"KLAVIYO_DATABASE_URL": "mysql://u:hidden@h/d"}, 1, "KLAVIYO_DATABASE_URL"),
+        (["status"], {}, 1, "klaviyo-pipeline migrate"),
+        (["metrics", *DAYS], {}, 1, "klaviyo-pipeline migrate"),
+        (["sync"], {"KLAVIYO_START_DATE": TOMORROW}, 1, "KLAVIYO_START_DATE"),
+        (["sync"], {"KLAVIYO_START_DATE": "yesterday"}, 1, "KLAVIYO_START_DATE"),
+        (["sync"], {"KLAVIYO_TIMEZONE": "Mars/Base"}, 1, "KLAVIYO_TIMEZONE"),
+        (["sync"], {"KLAVIYO_SYNC_WINDOW": "weekly"}, 1, "KLAVIYO_SYNC_WINDOW"),
+        (["sync"], {"KLAVIYO_ACCOUNT": "pg_toast"}, 1, "KLAVIYO_ACCOUNT"),
+        (["sync", "--from", "2025-13-01"], {}, 2, "'2025-13-01' is no date"),
+        (["sync", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
+        (["sync", "--from", "2025-02-28"], {}, 2, "KLAVIYO_START_DATE=2025-03-01"),
+        (["sync", "--from", TOMORROW], {}, 2, "lies in the future"),
+        (["metrics", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
+        (["metrics", "--from", "2025-03-10"], {}, 2, "--to"),
+        (["metrics", "--from", "2099-03-10", "--to", "2099-03-11"], {}, 2, "lies in the future"),
+        (["list", "flows", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
+        (["report", "--out", "r.html", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "lies after --to"),
+        (["report", "--out", "r.html", "--from", TOMORROW], {}, 2, "lies in the future"),
+        (["report", "--out", "r.html", "--to", "2025-02-30"], {}, 2, "is no date"),
+        (["report"], {}, 2, "--out"),
+        (["report", "--out", "/dev/null"], {}, 2, "is no file"),
+        (["report", "--out", "/nowhere/r.html"], {}, 2, "there is no folder /nowhere"),
+        (["sync", "flow"], {}, 2, "there is no asset 'flow'"),
+        (["list", "profiles"], {}, 2, "profiles"),
+        (["status", "--format", "xml"], {}, 2, "xml"),
+        (["nonsense"], {}, 2, "nonsense"),
+        (["sync", "--nonsense"], {}, 2, "--nonsense"),
+    ],
+)
+def test_what_is_wrong_is_reported_in_one_line(
+    arguments: Sequence[str], changed: dict[str, str | None], code: int, line: str, here: Here
+) -> None:
+    outcome = here.run(*arguments, **changed)
+    assert outcome.code == code
+    assert outcome.err.startswith("Error: ")
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert line in outcome.err
+    assert "hidden" not in outcome.err
+    assert "Traceback" not in outcome.out + outcome.err
+
+
+def test_a_wrong_address_is_reported_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+    outcome = here.run("sync", "flows", KLAVIYO_API_URL="http://127.0.0.1:9")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "Klaviyo cannot be reached" in outcome.err
+
+
+def test_a_traceback_is_visible_when_it_is_requested(fresh: Shell) -> None:
+    outcome = fresh.run("status", "--debug")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in sorted(cli.commands))])
+def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
+    outcome = here.run(*command, "--help", KLAVIYO_START_DATE="nonsense")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(" ".join(["Usage: klaviyo-pipeline", *command]))
+    assert len(outcome.out.splitlines()) > 4
+
+
+def test_an_asset_that_fails_does_not_stop_the_others_and_the_exit_code_has_it(fresh: Shell) -> None:
+    fresh.shop.api_keys[key_of(fresh.shop)] -= {"forms:read"}
+    outcome = fresh.run("sync", "flows", "forms", "segments", *DAYS)
+    assert outcome.code == 1
+    assert outcome.err.startswith("Error: forms: ")
+    assert outcome.err.count("\n") == 1
+    assert "forms:read" in outcome.err
+    statuses = fresh.rows("SELECT entity, status, count(*) FROM sync_windows GROUP BY 1, 2 ORDER BY 1")
+    assert statuses == [("flows", "synced", 14), ("forms", "failed", 14), ("segments", "synced", 14)]
+    assert fresh.rows("SELECT status, count(*) FROM public.runs GROUP BY 1 ORDER BY 1") == [
+        ("FAILURE", 1),
+        ("SUCCESS", 2),
+    ]
+
+
+@pytest.mark.parametrize("described", [signal.SIGTERM, signal.SIGINT])
+def test_a_sync_that_is_stopped_ends_in_seconds_and_the_next_one_takes_up_the_rest(
+    described: signal.Signals, fresh: Shell
+) -> None:
+    assert fresh.run("sync", "forms", *DAYS).code == 0
+    fresh.server.faults.add(path_starts("/api/flows"), Fault(delay=25.0), times=10)
+    requested = fresh.server.count()
+    process = fresh.start("sync", "flows", "forms", *DAYS, "--force")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not _forms_came_again(fresh):
+        time.sleep(0.1)
+    assert fresh.server.count() > requested
+    process.send_signal(described)
+    began = time.monotonic()
+    outcome = fresh.end(process)
+    assert time.monotonic() - began < STOPS_WITHIN_SECONDS
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.out + outcome.err
+    assert outcome.err.splitlines()[-1].startswith("Error: stopped")
+    ledger = dict(fresh.rows("SELECT entity, count(*) FROM sync_windows WHERE status = 'synced' GROUP BY 1"))
+    assert ledger == {"forms": 14}
+    fresh.server.faults.clear()
+    assert fresh.run("sync", "flows", *DAYS).code == 0
+    assert fresh.rows("SELECT id FROM flows") == [("f1",)]
+    assert fresh.rows("SELECT count(*) FROM public.runs WHERE status IN ('STARTED', 'STARTING')") == [(0,)]
+
+
+def _forms_came_again(shell: Shell) -> bool:
+    return shell.rows("SELECT min(attempts) FROM sync_windows WHERE entity = 'forms'") == [(2,)]

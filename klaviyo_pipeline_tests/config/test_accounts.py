@@ -1,0 +1,376 @@
+"""accounts.yaml: good entries become accounts, a wrong one is one line that names it, and no key is ever repeated."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+from psycopg import sql
+
+from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.cli.shared import json_text
+from klaviyo_pipeline.config import accounts as reading
+from klaviyo_pipeline.config.accounts import FIELDS, Accounts, errors_in_terms_of, in_terms_of, load_accounts
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account, SettingsError
+
+NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
+ENTRY = "accounts:\n  - slug: good\n    api_key_env: KEY\n"
+
+Load = Callable[..., Accounts]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Reads a file of this text, in an environment of these variables."""
+
+    def loaded(text: str, *, chosen: tuple[str, ...] = (), **environ: str) -> Accounts:
+        file = tmp_path / "accounts.yaml"
+        file.write_text(text, encoding="utf-8")
+        return load_accounts({"KLAVIYO_ACCOUNTS_FILE": str(file), **environ}, chosen=chosen, now=NOW)
+
+    return loaded
+
+
+def slugs(found: Accounts) -> list[str]:
+    return [settings.account.slug for settings in found.every]
+
+
+def refusal(load: Load, text: str, **environ: str) -> str:
+    with pytest.raises(SettingsError) as refused:
+        load(text, **environ)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def wrong(load: Load, entry: str) -> str:
+    """The line that a wrong entry comes to; the good one before it is there."""
+    found = load(ENTRY + entry)
+    assert slugs(found) == ["good"]
+    [line] = found.errors
+    assert "\n" not in line
+    return line
+
+
+def test_how_long_logs_are_kept_contains_for_all_accounts_whose_runs_lie_together(load: Load) -> None:
+    found = load(ENTRY + "  - slug: other\n", KLAVIYO_RETENTION_DAYS="30")
+    assert [settings.account.retention_days for settings in found.every] == [30, 30]
+    assert "KLAVIYO_RETENTION_DAYS='never'" in refusal(load, ENTRY, KLAVIYO_RETENTION_DAYS="never")
+
+
+def test_an_entry_is_an_account_with_the_defaults_of_the_file(load: Load) -> None:
+    found = load(
+        """
+defaults: {timezone: Europe/Berlin, start_date: 2025-03-01, lookback_days: 3}
+accounts:
+  - slug: shop_uk
+    api_key_env: KEY_UK
+    timezone: Europe/London
+    sync_window: hourly
+    attribution_days: 14
+    conversion_metric_id: UkMet1
+    owners: [jo@example.com, "team:data"]
+    rate_scale: 0.5
+    api_url: https://eu.example.com/
+    revision: 2026-04-15
+  - slug: shop_de
+"""
+    )
+    uk, de = (settings.account for settings in found.every)
+    assert uk == Account(
+        slug="shop_uk",
+        api_key_variable="KEY_UK",
+        api_url="https://eu.example.com",
+        revision="2026-04-15",
+        start_date=date(2025, 3, 1),
+        timezone="Europe/London",
+        sync_window="hourly",
+        lookback_days=3,
+        attribution_days=14,
+        conversion_metric_id="UkMet1",
+        rate_scale=0.5,
+        owners=("jo@example.com", "team:data"),
+        described_in="accounts.yaml",
+    )
+    assert (de.slug, de.timezone, de.api_key_variable) == ("shop_de", "Europe/Berlin", "KLAVIYO_API_KEY_SHOP_DE")
+    assert found.errors == ()
+
+
+def test_without_a_file_the_account_is_the_environments_own() -> None:
+    found = load_accounts({"KLAVIYO_IGNORE_DOTENV": "1", "KLAVIYO_ACCOUNT": "brand"}, now=NOW)
+    assert (slugs(found), found.file) == (["brand"], None)
+    assert found.every[0].account == Account(slug="brand")
+
+
+def test_the_file_beside_the_project_counts_unless_the_environment_alone_is_to_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "accounts.yaml"
+    file.write_text(ENTRY)
+    monkeypatch.setattr(reading, "DEFAULT_FILE", file)
+    assert slugs(load_accounts({}, now=NOW)) == ["good"]
+    assert slugs(load_accounts({"KLAVIYO_IGNORE_DOTENV": "1"}, now=NOW)) == ["klaviyo"]
+
+
+def test_the_example_is_an_example(load: Load) -> None:
+    found = load((PROJECT_ROOT / "accounts.yaml.example").read_text(encoding="utf-8"))
+    assert (len(found.every), found.errors) == (2, ())
+
+
+@pytest.mark.parametrize(
+    ("entry", "reported"),
+    [
+        ("  - slug: bad\n    timezone: Mars/Base", "account bad: timezone='Mars/Base' is no IANA time zone"),
+        ("  - slug: bad\n    start_date: 2099-01-01", "account bad: start_date=2099-01-01 lies in the future"),
+        ("  - slug: bad\n    start_date: yesterday", "account bad: start_date='yesterday' is no date"),
+        ("  - slug: bad\n    sync_window: weekly", "account bad: sync_window='weekly' is not known"),
+        ("  - slug: bad\n    lookback_days: -1", "account bad: lookback_days='-1' must be a whole number"),
+        ("  - slug: bad\n    rate_scale: fast", "account bad: rate_scale='fast' must be a number"),
+        ("  - slug: bad\n    owners: [nobody at all]", "account bad: owners: 'nobody at all' is no owner"),
+        ("  - slug: bad\n    timezone: [UTC]", "account bad: timezone must be a single value"),
+        ("  - slug: bad\n    timzone: UTC", "account bad: there is no field 'timzone'; did you mean timezone?"),
+        ("  - slug: bad\n    nonsense: 1", "account bad: there is no field 'nonsense'; it may have slug, timezone"),
+        ("  - slug: Bad Name", "account Bad Name: slug='Bad Name' cannot name a Postgres schema"),
+        ("  - slug: klaviyo_overview", "cannot name a Postgres schema"),
+        ("  - slug: all", "the slug all means every account"),
+        ("  - slug: no", "entry 2: slug is a yes or no to YAML; write it in quotes"),
+        ("  - timezone: UTC", "entry 2: lacks the field slug"),
+        ("  - text", "entry 2: must hold fields"),
+        ("  - slug: bad\n    database_url_env: 'postgresql://u:p@h/d'", "database_url_env must be the name of an env"),
+        ("  - slug: bad\n    api_key_env: 12", "account bad: api_key_env must be the name of an environment variable"),
+    ],
+)
+def test_a_wrong_entry_is_one_line_that_names_it_and_the_others_load(entry: str, reported: str, load: Load) -> None:
+    line = wrong(load, entry)
+    assert line.startswith("accounts.yaml: ")
+    assert reported in line
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "  - slug: bad\n    api_key_env: pk_0123456789abcdef",
+        "  - slug: bad\n    api_key: pk_0123456789abcdef",
+        "  - slug: bad\n    timezone: pk_0123456789abcdef",
+        "  - slug: bad\n    owners: [pk_0123456789abcdef]",
+        "  - slug: pk_0123456789abcdef",
+        "  - pk_0123456789abcdef: bad\n    slug: bad",
+        "  - slug: bad\n    api_key_env: PK_0123456789abcdef",
+    ],
+)
+def test_a_key_in_the_file_is_refused_and_never_repeated(entry: str, load: Load) -> None:
+    line = wrong(load, entry)
+    assert "looks like an API key" in line
+    assert "0123456789abcdef" not in line
+
+
+def test_of_two_entries_with_one_slug_neither_is_used(load: Load) -> None:
+    found = load(ENTRY + "  - slug: twin\n    timezone: UTC\n  - slug: twin\n")
+    assert slugs(found) == ["good"]
+    assert found.errors == ("accounts.yaml: account twin: the slug is there twice; neither is used.",)
+
+
+TWICE = "is there twice in one place, in"
+
+
+@pytest.mark.parametrize(
+    ("text", "reported"),
+    [
+        ("accounts: [", "is no YAML (line 1)"),
+        ("accounts:\n  - slug: a\n  key: pk_secret\n   x: [\n", "is no YAML (line"),
+        ("accounts:\n  - slug: a\n    timezone: UTC\n    slug: b\n", f"slug {TWICE} lines 2 and 4"),
+        ("accounts:\n  - slug: a\naccounts:\n  - slug: b\n", f"accounts {TWICE} lines 1 and 3"),
+        ("defaults: {timezone: UTC, timezone: UTC}\n" + ENTRY, f"timezone {TWICE} lines 1 and 1"),
+        ("accounts:\n  - slug: a\n    pk_secret: 1\n    pk_secret: 2\n", f"a field {TWICE} lines 3 and 4"),
+        ("", "must hold a list `accounts:`"),
+        ("just text", "must hold a list `accounts:`"),
+        ("accounts: {a: 1}", "must hold a list `accounts:`"),
+        ("accounts: []", "the list `accounts:` is empty"),
+        ("accounts:\n  - slug: a\naccount: []", "the file: there is no field 'account'; did you mean accounts?"),
+        ("defaults: [UTC]\n" + ENTRY, "`defaults:` must hold fields"),
+        ("defaults: {timezone: Mars}\n" + ENTRY, "defaults: timezone='Mars' is no IANA time zone"),
+        ("defaults: {slug: x}\n" + ENTRY, "defaults: there is no field 'slug'"),
+        ("defaults: {api_url: pk_secret}\n" + ENTRY, "looks like an API key"),
+        ("accounts:\n  - slug: a\n    timezone: Mars\n", "account a: timezone='Mars'"),
+    ],
+)
+def test_a_file_that_is_no_use_is_one_line(text: str, reported: str, load: Load) -> None:
+    line = refusal(load, text)
+    assert reported in line
+    assert "pk_secret" not in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_that_is_not_in_utf_8_is_one_line(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "shops.yaml"
+    file.write_text(ENTRY + "    owners: café@example.com\n", encoding=encoding)
+    with pytest.raises(SettingsError, match=r"^shops\.yaml: is not in UTF-8; save it so\.$"):
+        load_accounts({"KLAVIYO_ACCOUNTS_FILE": str(file)}, now=NOW)
+
+
+def test_a_file_that_is_named_and_not_there_is_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"KLAVIYO_ACCOUNTS_FILE: /nowhere/a\.yaml cannot be read"):
+        load_accounts({"KLAVIYO_ACCOUNTS_FILE": "/nowhere/a.yaml"}, now=NOW)
+
+
+def test_accounts_are_chosen_by_slug_and_by_the_environment(load: Load) -> None:
+    text = ENTRY + "  - slug: other\n  - slug: third\n"
+    assert slugs(load(text)) == slugs(load(text, chosen=("all",))) == ["good", "other", "third"]
+    assert slugs(load(text, chosen=("third", "good", "third"))) == ["third", "good"]
+    assert slugs(load(text, KLAVIYO_ACCOUNT="other")) == ["other"]
+    assert slugs(load(text, chosen=("third",), KLAVIYO_ACCOUNT="other")) == ["third"]
+
+
+def test_a_slug_that_is_not_there_is_reported_with_those_that_are_and_a_wrong_entry_with_its_line(load: Load) -> None:
+    text = ENTRY + "  - slug: bad\n    timezone: Mars\n"
+    with pytest.raises(SettingsError, match=r"there is no account 'x' in accounts\.yaml; there is good\."):
+        load(text, chosen=("x",))
+    with pytest.raises(SettingsError, match="account bad: timezone='Mars'"):
+        load(text, chosen=("bad",))
+    assert load(text, chosen=("good",)).errors == ()
+
+
+def test_an_account_may_have_a_database_url_of_its_own(load: Load) -> None:
+    text = ENTRY + "    database_url_env: URL_OF_GOOD\n  - slug: other\n"
+    found = load(text, URL_OF_GOOD="postgresql://good:pw@h/d", KLAVIYO_DATABASE_URL="postgresql://all:pw@h/d")
+    assert [settings.database_url for settings in found.every] == [
+        "postgresql://good:pw@h/d",
+        "postgresql://all:pw@h/d",
+    ]
+    wrong_url = load(text, URL_OF_GOOD="mysql://u:hidden@h/d")
+    assert "URL_OF_GOOD must read postgresql://" in wrong_url.errors[0]
+    assert "hidden" not in wrong_url.errors[0]
+
+
+def test_messages_name_settings_as_they_are_named_where_the_account_is_described(load: Load) -> None:
+    [settings] = load(ENTRY).every
+    reported = "set KLAVIYO_TIMEZONE=UTC, check KLAVIYO_API_KEY, or KLAVIYO_RATE_SCALE; KLAVIYO_ALERT_WEBHOOK_URL stays"
+    assert in_terms_of(Account(), reported) == reported
+    assert in_terms_of(settings.account, reported) == (
+        "set timezone (accounts.yaml, good)=UTC, check KEY, or rate_scale (accounts.yaml, good); "
+        "KLAVIYO_ALERT_WEBHOOK_URL stays"
+    )
+    with pytest.raises(RuntimeError, match="Check KEY"), errors_in_terms_of(settings.account):
+        raise RuntimeError("Check KLAVIYO_API_KEY.")
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command where one entry of three is wrong, and one account is migrated."""
+    file = tmp_path / "accounts.yaml"
+    file.write_text("accounts: [{slug: one, api_key_env: KEY_ONE}, {slug: two}, {slug: bad, timezone: Mars}]")
+    monkeypatch.setenv("KLAVIYO_ACCOUNTS_FILE", str(file))
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
+    monkeypatch.setenv("KEY_ONE", "pk_hush")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capfd.readouterr()
+        assert "pk_hush" not in out + err
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, out, err
+
+    return run
+
+
+WRONG = "Error: accounts.yaml: account bad: timezone='Mars' is no IANA time zone; write it as America/New_York.\n"
+
+
+def test_the_list_of_accounts_reports_keys_whether_they_are_set_and_of_the_wrong_entry(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, out, err = command("accounts")
+    assert (code, err) == (1, WRONG)
+    one, two = out.splitlines()[1:]
+    assert one.split() == ["one", "UTC", "daily", "2025-01-01", "KEY_ONE", "–"]
+    assert "KLAVIYO_API_KEY_TWO (not set)" in two
+
+
+def test_one_klaviyo_account_behind_two_slugs_is_a_warning(
+    command: Callable[..., tuple[int, str, str]], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_hush")
+    code, _, err = command("accounts", "--format", "json")
+    assert (code, err) == (
+        1,
+        f"{WRONG}warning: one and two have the same API key (KEY_ONE, KLAVIYO_API_KEY_TWO): "
+        "sums over all accounts count it twice.\n",
+    )
+    monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_another")
+    assert command("accounts")[2] == WRONG
+    command("migrate")
+    with psycopg.connect(database) as connection:
+        for slug in ("one", "two"):
+            connection.execute(
+                sql.SQL(
+                    "INSERT INTO {}.account (account_id, timezone, window_timezone, sync_window, start_date, "
+                    "attribution_days, verified_at) VALUES ('SHOP01', 'UTC', 'UTC', 'daily', '2025-01-01', 5, now())"
+                ).format(sql.Identifier(slug))
+            )
+    assert command("accounts")[2] == (
+        f"{WRONG}warning: one and two are the same Klaviyo account, SHOP01: sums over all accounts count it twice.\n"
+    )
+
+
+def test_a_table_degrades_where_the_output_has_no_such_characters(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert command("accounts")[0] == 1
+    one = written.getvalue().decode("ascii").splitlines()[1]
+    assert one.split() == ["one", "UTC", "daily", "2025-01-01", "KEY_ONE", "?"]
+
+
+def test_json_loses_nothing_where_the_output_has_no_such_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    text = json_text([{"name": "Café 🎁"}])
+    assert text.isascii()
+    assert json.loads(text) == [{"name": "Café 🎁"}]
+
+
+def test_a_command_over_all_accounts_does_the_others_and_fails_in_the_end(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, out, err = command("migrate")
+    assert (code, err) == (1, WRONG)
+    assert "schema one is up to date\n" in out
+    assert "schema two is up to date\n" in out
+    assert command("migrate", "--account", "two") == (0, "schema two is up to date\n", "")
+    code, out, err = command("status", "--account", "one", "--account", "two", "--format", "json")
+    assert (code, err) == (0, "")
+    assert {row["account"] for row in json.loads(out)} == {"one", "two"}
+
+
+def test_one_account_that_is_not_migrated_does_not_keep_the_others_from_being_reported(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    command("migrate", "--account", "one")
+    code, out, err = command("status")
+    assert code == 1
+    assert len(err.splitlines()) == 2
+    assert err.splitlines()[1].startswith("Error: two: ")
+    assert "flow_metrics" in out
+
+
+def test_a_wrong_choice_is_one_line(command: Callable[..., tuple[int, str, str]]) -> None:
+    assert command("sync", "--account", "bad") == (1, "", WRONG)
+    code, _, err = command("status", "--account", "nobody")
+    assert (code, err.count("\n")) == (1, 1)
+    code, _, err = command("list", "flows")
+    assert (code, err) == (2, "Error: which account? Give --account with one of one, two.\n")
+
+
+def test_every_field_is_documented() -> None:
+    text = (PROJECT_ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
+    assert [field for field in FIELDS if f"| `{field}` |" not in text] == []
+    example = text.split("```yaml\n")[1].split("```")[0]
+    assert yaml.safe_load(example)["accounts"]

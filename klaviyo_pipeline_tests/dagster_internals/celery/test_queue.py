@@ -1,0 +1,81 @@
+"""The order in which Dagster's queue lets the runs of many accounts go, with the tags and limits that are ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, SCHEDULED
+
+ACCOUNTS = 8
+PAGE = 3
+"""Runs that the daemon reads at once: far fewer than wait, as with two hundred accounts and its hundred."""
+
+
+@pytest.fixture(params=["dagster.yaml", "deploy/dagster/celery.yaml"])
+def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance with the queue of this configuration."""
+    configured = yaml.safe_load((PROJECT_ROOT / request.param).read_text())
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"concurrency": configured["concurrency"]}) as found:
+        yield found
+
+
+def waits(instance: dg.DagsterInstance, name: str, account: str, **tags: str) -> None:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("klaviyo_pipeline"), "__repository__")
+    create_run_for_test(
+        instance,
+        job_name=name,
+        status=dg.DagsterRunStatus.QUEUED,
+        tags={ACCOUNT_TAG: account, **tags},
+        remote_job_origin=RemoteJobOrigin(repository, name),
+    )
+
+
+def served(instance: dg.DagsterInstance) -> list[list[tuple[str, str]]]:
+    """Job and account of every run, by the turns in which they were let go; a turn's runs end before the next."""
+    daemon = QueuedRunCoordinatorDaemon(interval_seconds=1, page_size=PAGE)
+    iter_pages = []
+    while runs := daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None):
+        iter_pages.append([(run.job_name, run.tags[ACCOUNT_TAG]) for run in runs])
+        for run in runs:
+            instance.delete_run(run.run_id)
+    return iter_pages
+
+
+def test_a_morning_of_many_accounts_is_served_in_turn_before_what_was_requested_by_hand(
+    instance: dg.DagsterInstance,
+) -> None:
+    accounts = [f"shop_{number:03}" for number in range(ACCOUNTS)]
+    for _ in range(2 * PAGE):
+        waits(instance, "backfill", accounts[0])
+    for _ in range(PAGE):
+        waits(instance, "missing", accounts[1], **CATCHING_UP)
+    for account in accounts:
+        for name in ("entities", "reports"):
+            waits(instance, name, account, **SCHEDULED)
+    order = [run for turn in served(instance) for run in turn]
+    scheduled = [(name, account) for account in accounts for name in ("entities", "reports")]
+    assert order[: len(scheduled)] == scheduled
+    assert [name for name, _ in order[len(scheduled) :]][:PAGE].count("missing") >= 1
+    assert len(order) == len(scheduled) + 3 * PAGE
+
+
+def test_an_account_with_a_backlog_leaves_places_to_the_others(instance: dg.DagsterInstance) -> None:
+    for _ in range(3 * PAGE):
+        waits(instance, "entities", "busy", **SCHEDULED)
+    waits(instance, "entities", "late", **SCHEDULED)
+    first, *_ = iter_pages = served(instance)
+    assert ("entities", "late") in first
+    limits = instance.get_concurrency_config().run_queue_config
+    assert limits is not None
+    [share] = [one["limit"] for one in limits.tag_concurrency_limits if one["key"] == ACCOUNT_TAG]
+    assert max(Counter(account for _, account in turn)["busy"] for turn in iter_pages) == share

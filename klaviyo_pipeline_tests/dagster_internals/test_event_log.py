@@ -1,0 +1,117 @@
+"""Dagster's event log over many windows: what is stored together is what Dagster's own would have stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
+from klaviyo_pipeline_tests.support import recorded_pipeline
+
+DAYS = dg.DailyPartitionsDefinition("2025-03-01", end_date="2025-03-11")
+RANGE = {"dagster/asset_partition_range_start": "2025-03-01", "dagster/asset_partition_range_end": "2025-03-10"}
+STORED = {
+    "events": """
+        SELECT dagster_event_type, asset_key, partition, step_key,
+            event::jsonb #> '{dagster_event,event_specific_data}' #>> '{partition}'
+        FROM event_logs WHERE run_id = :run_id AND dagster_event_type LIKE 'ASSET_MATERIALIZATION%'
+        ORDER BY dagster_event_type, asset_key, id""",
+    "tags": """
+        SELECT partition, key, CASE WHEN key <> 'dagster/data_version' THEN value END
+        FROM asset_event_tags JOIN event_logs ON event_logs.id = event_id
+        WHERE run_id = :run_id ORDER BY event_id, key""",
+    "latest": """
+        SELECT asset_key, last_run_id = :run_id FROM asset_keys ORDER BY asset_key""",
+}
+
+
+@dg.multi_asset(
+    specs=[dg.AssetSpec("a"), dg.AssetSpec("b")], partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run()
+)
+def both() -> Iterator[Any]:
+    for name in ("a", "b"):
+        yield dg.MaterializeResult(name, metadata={"rows": 1}, tags={"colour": "blue"})
+
+
+@pytest.fixture
+def instance(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    with recorded_pipeline(database, tmp_path, monkeypatch) as pipeline:
+        yield pipeline.instance
+
+
+def left_by_a_run(instance: dg.DagsterInstance) -> dict[str, list[Any]]:
+    """What a run of `both` over ten days leaves in the log."""
+    job = dg.Definitions(assets=[both], jobs=[dg.define_asset_job("all", "*")]).resolve_job_def("all")
+    run_id = job.execute_in_process(instance=instance, tags=RANGE).run_id
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    with storage.index_connection() as connection:
+        return {
+            name: [tuple(row) for row in connection.execute(sa.text(query), {"run_id": run_id})]
+            for name, query in STORED.items()
+        }
+
+
+def test_events_of_many_windows_are_stored_as_dagsters_own_log_does(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = left_by_a_run(instance)
+    latest = instance.get_latest_materialization_event(dg.AssetKey("a"))
+    assert latest is not None
+    assert latest.asset_materialization is not None
+    assert latest.asset_materialization.partition == "2025-03-10"
+    assert instance.get_materialized_partitions(dg.AssetKey("a")) == set(DAYS.get_partition_keys())
+    with monkeypatch.context() as dagsters:
+        dagsters.delattr(BatchedEventLogStorage, "store_event_batch")
+        theirs = left_by_a_run(instance)
+    assert ours == theirs
+    assert len(ours["events"]) == 40
+    assert ours["latest"] == [(f'["{name}"]', True) for name in ("a", "b")]
+
+
+def test_a_run_over_many_windows_reports_them_in_a_statement_for_each_kind_of_news(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    engine = instance.event_log_storage._engine  # type: ignore[attr-defined]
+    sa.event.listen(engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
+    left_by_a_run(instance)
+    several = [one for one in sent if one.startswith("INSERT INTO event_logs") and "sen_counter" in one]
+    # What is planned, of both; what was made, of each.
+    assert len(several) == 3
+
+
+def test_a_batch_that_fails_half_way_leaves_no_event_twice(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores_one = BatchedEventLogStorage._store_asset_event_tags
+
+    def fails(storage: BatchedEventLogStorage, connection: Any, events: Sequence[Any], ids: Sequence[int]) -> None:
+        if len(events) > 1:
+            raise ConnectionError("gone")
+        stores_one(storage, connection, events, ids)
+
+    monkeypatch.setattr(BatchedEventLogStorage, "_store_asset_event_tags", fails)
+    assert len(left_by_a_run(instance)["events"]) == 40
+
+
+def test_assets_are_locked_in_one_order_whatever_the_order_of_their_events(instance: dg.DagsterInstance) -> None:
+    left_by_a_run(instance)
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    kept = storage.get_logs_for_run(instance.get_runs()[0].run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    locked: list[Any] = []
+    sa.event.listen(
+        storage._engine,
+        "before_cursor_execute",
+        lambda *reported: locked.append(reported[3]["asset_key"]) if "INTO asset_keys" in reported[2] else None,
+    )
+    for events in (kept, kept[::-1]):
+        storage.store_event_batch(events)
+    assert locked == ['["a"]', '["b"]'] * 2

@@ -1,0 +1,207 @@
+"""A column and an entity that are added as `docs/extend.md` says, with its own code, are synced like others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
+from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, truth, utc
+
+DOCUMENT = (PROJECT_ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+LISTS = 23
+"""More than two pages."""
+ENDED_WINDOWS = 600
+"""Days from the start date in the tests' environment to any day on which they run."""
+
+DEFINED = """
+from klaviyo_pipeline.definitions import defs
+for spec in defs.resolve_all_asset_specs():
+    if spec.key.path[-1] in ("lists", "lists_census"):
+        print(spec.tags["klaviyo/object"], spec.tags["klaviyo/layer"], spec.metadata["klaviyo_page"].value)
+"""
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def blocks(language: str) -> list[str]:
+    """The document's code blocks in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+
+
+def change(file: Path, diff: str) -> None:
+    """Make the change that a block of the document shows."""
+    lines = diff.splitlines(keepends=True)
+    before = "".join(line[1:] for line in lines if not line.startswith("+"))
+    after = "".join(line[1:] for line in lines if not line.startswith("-"))
+    text = file.read_text()
+    assert text.count(before) == 1, f"the document changes what is not there: {before}"
+    file.write_text(text.replace(before, after))
+
+
+def copied(project: Path) -> Path:
+    """A copy of the project, to be changed."""
+    for name in ("klaviyo_pipeline", "sql"):
+        shutil.copytree(PROJECT_ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(PROJECT_ROOT / name, project)
+    return project
+
+
+def declare_column(project: Path) -> None:
+    change(project / "klaviyo_pipeline" / "klaviyo" / "listings.py", blocks("diff")[0])
+
+
+def add_file(project: Path, name: str, text: str) -> None:
+    number = len(list((project / "sql").glob("*.sql"))) + 1
+    (project / "sql" / f"{number:03}_{name}.sql").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project to which the document was applied."""
+    project = copied(tmp_path_factory.mktemp("extended"))
+    [declaration], [column, entity] = blocks("python"), blocks("sql")
+    declare_column(project)
+    add_file(project, "send_method", column)
+    (project / "klaviyo_pipeline" / "klaviyo" / "lists.py").write_text(declaration)
+    for diff in blocks("diff")[1:]:
+        change(project / "klaviyo_pipeline" / "catalog.py", diff)
+    add_file(project, "lists", entity)
+    return project
+
+
+@pytest.fixture
+def shop() -> SandboxAccount:
+    shop = empty_shop()
+    for number in range(LISTS):
+        moment = utc("2025-03-03T09:00:00") + timedelta(hours=7 * number)
+        put(shop, "lists", f"L{number:02}", moment, created=moment, opt_in_process="double_opt_in")
+    put(shop, "lists", "old", utc("2020-01-01T00:00:00"))
+    sent = {"send_strategy": {"method": "static"}, "send_time": utc("2025-03-05T09:00:00")}
+    put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), **sent)
+    put(shop, "campaigns", "C2", utc("2025-03-04T09:00:00"), send_strategy=None)
+    return shop
+
+
+@pytest.fixture
+def command(shop: SandboxAccount, database: str, tmp_path: Path) -> Iterator[Command]:
+    """Runs `klaviyo-pipeline`, or another program of Python, with the code of a project."""
+    with SandboxServer(shop, rate_scale=0) as server:
+        variables = environment(shop, server.url, database, tmp_path)
+
+        def run(project: Path, *arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:
+            line = [sys.executable, "-c", program or "from klaviyo_pipeline.cli import main; main()", *arguments]
+            shell = {**os.environ, **variables, "PYTHONPATH": str(project)}
+            return subprocess.run(line, cwd=project, env=shell, capture_output=True, text=True, check=False)
+
+        yield run
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A look at the schema, which is migrated as the project is without the document's changes."""
+    migrate(database, SLUG, SQL_DIR)
+    with psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection:
+        yield connection
+
+
+def succeeded(ran: subprocess.CompletedProcess[str]) -> str:
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_the_document_s_entity_is_synced_listed_and_reported(
+    extended: Path, shop: SandboxAccount, command: Command, database: str
+) -> None:
+    succeeded(command(extended, "sync", "lists"))
+    assert stored(database) == {id: row for id, row in truth(shop, "lists").items() if id != "old"}
+    put(shop, "lists", "L00", utc("2025-03-03T09:00:00"), name="renamed")
+    shop.delete("lists", "L01")
+    succeeded(command(extended, "sync", "lists_census"))
+    assert stored(database) == truth(shop, "lists")
+    checks = json.loads(succeeded(command(extended, "check", "--format", "json")))
+    wanted = {"columns_match_raw", "history_is_unbroken", "attributes_are_known", "census_is_fresh"}
+    of_lists = [row for row in checks if row["asset"].startswith("lists")]
+    assert {row["check"] for row in of_lists if row["outcome"] == "passed"} >= wanted
+    status = json.loads(succeeded(command(extended, "status", "--format", "json")))
+    [reported] = [row for row in status if row["entity"] == "lists"]
+    assert reported["row_count"] == LISTS
+    assert reported["windows_synced"] > ENDED_WINDOWS
+    assert "renamed" in succeeded(command(extended, "get", "lists", "L00"))
+    assert "lists:read" in succeeded(command(extended, "doctor"))
+    page = "https://www.klaviyo.com/lists"
+    defined = succeeded(command(extended, program=DEFINED))
+    assert sorted(defined.splitlines()) == [f"lists census {page}", f"lists objects {page}"]
+    with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
+        kept = connection.execute("SELECT name FROM lists_history WHERE id = 'L00' ORDER BY valid_from").fetchall()
+        assert kept == [("lists L00",), ("renamed",)]
+        [gone] = connection.execute("SELECT deleted_at FROM lists_as_of(now()) WHERE id = 'L01'").fetchall()
+        assert gone[0] is not None
+
+
+def test_the_document_s_column_is_filled_everywhere_and_the_next_sync_changes_nothing(
+    extended: Path, shop: SandboxAccount, command: Command, connection: psycopg.Connection[Any]
+) -> None:
+    succeeded(command(PROJECT_ROOT, "sync", "campaigns_census"))
+    put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), name="renamed")
+    succeeded(command(PROJECT_ROOT, "sync", "campaigns_census"))
+    states = "SELECT id, name, valid_from, valid_to FROM campaigns_history ORDER BY id, valid_from"
+    before = connection.execute(states).fetchall()
+    assert len(before) == 3
+    succeeded(command(extended, "sync", "campaigns_census"))
+    assert connection.execute(states).fetchall() == before
+    methods = "SELECT id, send_method FROM {} ORDER BY id, valid_from"
+    every = [("C1", "static"), ("C1", "static"), ("C2", None)]
+    assert connection.execute(methods.format("campaigns_history")).fetchall() == every
+    assert connection.execute(methods.format("campaigns_as_of(now())")).fetchall() == every[1:]
+    put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), send_strategy={"method": "throttled"})
+    succeeded(command(extended, "sync", "campaigns_census"))
+    assert connection.execute("SELECT send_method FROM campaigns ORDER BY id").fetchall() == [("throttled",), (None,)]
+    assert connection.execute(methods.format("campaigns_history")).fetchall() == [
+        *every[:2],
+        ("C1", "throttled"),
+        every[2],
+    ]
+    checks = json.loads(succeeded(command(extended, "check", "--format", "json")))
+    of_campaigns = {row["check"]: row["outcome"] for row in checks if row["asset"] == "campaigns"}
+    assert of_campaigns["columns_match_raw"] == "passed"
+
+
+@pytest.mark.parametrize("half", ["declared", "in the table"])
+def test_half_a_column_is_refused_with_the_recipe_before_a_request_is_sent(
+    half: str, shop: SandboxAccount, command: Command, connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    project = copied(tmp_path / "project")
+    if half == "declared":
+        declare_column(project)
+    else:
+        add_file(project, "send_method", "ALTER TABLE campaigns ADD COLUMN send_method text;")
+    ran = command(project, "sync", "campaigns_census")
+    assert ran.returncode == 1
+    [line] = ran.stderr.splitlines()
+    assert "send_method" in line
+    assert 'see "Add a column" in docs/extend.md' in line
+    assert connection.execute("SELECT count(*) FROM campaigns_history").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM api_calls WHERE endpoint = 'get_campaigns'").fetchone() == (0,)
+
+
+def stored(database: str) -> dict[str, Any]:
+    """What the table says of every list that is not deleted, comparable with `truth`."""
+    query = "SELECT id, name, updated_at, raw->'attributes' FROM lists WHERE deleted_at IS NULL ORDER BY id"
+    with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
+        return {row[0]: row[1:] for row in connection.execute(query)}

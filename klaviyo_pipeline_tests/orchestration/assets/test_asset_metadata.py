@@ -1,0 +1,67 @@
+"""What the UI tells of the assets: columns, lineage, links, owners, and a plot's figures for each window."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import dagster as dg
+import pytest
+
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline_tests.support import Pipeline, put, utc
+
+ACCOUNT = Account(slug="shop")
+
+
+def node(name: str, account: Account = ACCOUNT) -> dg.AssetSpec:
+    return (
+        build_defs([account])
+        .resolve_assets_def(dg.AssetKey([account.slug, name]))
+        .specs_by_key[dg.AssetKey([account.slug, name])]
+    )
+
+
+@pytest.mark.parametrize("asset", ["flows", "flows_census", "tags", "flow_report", "flow_metrics"])
+def test_every_column_is_described(asset: str) -> None:
+    schema = node(asset).metadata["dagster/column_schema"]
+    assert schema.columns
+    assert [column.name for column in schema.columns if not column.description] == []
+
+
+def test_a_metric_names_the_columns_that_it_comes_from() -> None:
+    deps = node("flow_metrics").metadata["dagster/column_lineage"].deps_by_column
+    reported = {name: {(dep.asset_key.path[-1], dep.column_name) for dep in deps[name]} for name in deps}
+    assert reported["opens"] == {("flow_report", "opens")}
+    assert reported["open_rate"] == {("flow_report", "opens_unique"), ("flow_report", "delivered")}
+    assert reported["flow_status"] == {("flows", "status")}
+    assert "observed_at" not in reported
+
+
+def test_every_column_of_a_lineage_exists() -> None:
+    for name in ("flow_metrics", "campaign_metrics", "form_metrics", "segment_metrics"):
+        spec = node(name)
+        deps = spec.metadata["dagster/column_lineage"].deps_by_column
+        assert deps.keys() <= {column.name for column in spec.metadata["dagster/column_schema"].columns}
+        for dep in (dep for sources in deps.values() for dep in sources):
+            columns = node(dep.asset_key.path[-1]).metadata["dagster/column_schema"].columns
+            assert dep.column_name in {column.name for column in columns}
+
+
+def test_owners_are_the_accounts() -> None:
+    owned = replace(ACCOUNT, owners=("jo@example.com", "team:data"))
+    assert {tuple(node(name, owned).owners) for name in ("flows", "flow_metrics")} == {owned.owners}
+
+
+def test_a_window_reports_its_newest_update(pipeline: Pipeline) -> None:
+    put(pipeline.shop, "flows", "f1", utc("2025-03-01T08:00:00"))
+    put(pipeline.shop, "flows", "f2", utc("2025-03-01T20:30:00"))
+    result = pipeline.run("flows", "2025-03-01", "2025-03-02")
+    reported = {
+        event.partition: event.materialization.metadata.get("newest_updated")
+        for event in result.get_asset_materialization_events()
+    }
+    newest = reported["2025-03-01"]
+    assert isinstance(newest, dg.TimestampMetadataValue)
+    assert newest.value == utc("2025-03-01T20:30:00").timestamp()
+    assert reported["2025-03-02"] is None

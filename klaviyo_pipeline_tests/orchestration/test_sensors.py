@@ -1,0 +1,375 @@
+"""Sensors: what they ask for, what they tell, and that they keep quiet when there is nothing to say."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin
+
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.orchestration import sensors
+from klaviyo_pipeline.orchestration.build import build_defs, sync_defs
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
+from klaviyo_pipeline.orchestration.sensors import WEBHOOK, retirement_date
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
+
+DAY = "2025-02-01"
+# In these tests the account's only windows are few and long past, so that nothing depends on the day they run on.
+ENDED_WINDOWS_ARE_MANY = 30
+
+
+@pytest.fixture
+def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    shop = empty_shop()
+    put(shop, "flows", "f1", utc("2025-02-01T12:00:00"))
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A webhook that takes what is posted to it."""
+    posted: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            posted.append(json.loads(body)["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/hook")
+    yield posted
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def look(
+    pipeline: Pipeline, name: str, cursor: str | None = None, definitions: dg.Definitions | None = None
+) -> dg.SensorExecutionData:
+    """One look of the account's sensor of that name."""
+    definitions = definitions or pipeline.definitions
+    sensor = definitions.resolve_sensor_def(f"{SLUG}_{name}")
+    context = dg.build_sensor_context(
+        instance=pipeline.instance,
+        cursor=cursor,
+        resources={"warehouse": Warehouse()},
+        definitions=definitions,
+    )
+    return sensor.evaluate_tick(context)
+
+
+def requested(data: dg.SensorExecutionData) -> dict[str, tuple[str, str]]:
+    """The ranges that were asked for, by job."""
+    start, end = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    return {str(run.job_name): (run.tags[start], run.tags[end]) for run in data.run_requests or ()}
+
+
+def test_all_windows_that_never_were_requested_are_requested_in_one_run_an_asset(pipeline: Pipeline) -> None:
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert set(ranges) >= {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms", f"{SLUG}_segments"}
+    first, last = ranges[f"{SLUG}_flows"]
+    assert first == DAY
+    assert date.fromisoformat(last) - date.fromisoformat(first) > timedelta(days=ENDED_WINDOWS_ARE_MANY)
+
+
+def test_metrics_are_not_requested_before_their_report_is_there(pipeline: Pipeline) -> None:
+    assert f"{SLUG}_flow_metrics" not in requested(look(pipeline, "missing_windows"))
+
+
+def test_only_what_the_ledger_lacks_is_requested(pipeline: Pipeline) -> None:
+    [newest] = pipeline.definitions.resolve_assets_def(
+        dg.AssetKey([SLUG, "flows"])
+    ).partitions_def.get_partition_keys()[-1:]
+    pipeline.run("flows", "2025-02-02", newest)
+    assert requested(look(pipeline, "missing_windows"))[f"{SLUG}_flows"] == (DAY, DAY)
+    pipeline.run("flows", DAY, DAY)
+    assert f"{SLUG}_flows" not in requested(look(pipeline, "missing_windows"))
+
+
+def test_a_job_that_is_running_is_not_requested_again(pipeline: Pipeline) -> None:
+    job = pipeline.definitions.resolve_job_def(f"{SLUG}_flows")
+    pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert f"{SLUG}_flows" not in ranges
+    assert f"{SLUG}_forms" in ranges
+
+
+@pytest.mark.parametrize("job", ["entities", "all"])
+def test_an_asset_that_another_job_is_about_is_not_requested(job: str, pipeline: Pipeline) -> None:
+    whole = pipeline.definitions.resolve_job_def(f"{SLUG}_{job}")
+    pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTING)
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert f"{SLUG}_forms" not in ranges
+    assert (f"{SLUG}_flow_report" in ranges) == (job == "entities")
+
+
+def test_an_asset_that_is_being_materialized_by_hand_is_not_requested(pipeline: Pipeline) -> None:
+    whole = pipeline.definitions.resolve_implicit_global_asset_job_def()
+    chosen = {dg.AssetKey([SLUG, "forms"])}
+    pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
+    ranges = requested(look(pipeline, "missing_windows"))
+    assert f"{SLUG}_forms" not in ranges
+    assert f"{SLUG}_flows" in ranges
+
+
+def test_an_account_among_several_asks_its_common_jobs_for_single_assets(pipeline: Pipeline) -> None:
+    several = build_defs([pipeline.account, Account(slug="another")])
+    runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
+    requested_by_test = {tuple(run.asset_selection or ()): run.job_name for run in runs}
+    assert requested_by_test[(dg.AssetKey([SLUG, "forms"]),)] == f"{SLUG}_entities"
+    assert requested_by_test[(dg.AssetKey([SLUG, "flow_report"]),)] == f"{SLUG}_reports"
+    assert all(len(selection) == 1 for selection in requested_by_test)
+
+
+def test_an_asset_of_a_job_that_runs_for_another_of_its_assets_is_requested(pipeline: Pipeline) -> None:
+    several = build_defs([pipeline.account, Account(slug="another")])
+    job = several.resolve_job_def(f"{SLUG}_entities")
+    chosen = {dg.AssetKey([SLUG, "forms"])}
+    pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
+    runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
+    requested_by_test = {key.path[-1] for run in runs for key in run.asset_selection or ()}
+    assert "forms" not in requested_by_test
+    assert {"flows", "campaigns", "segments"} <= requested_by_test
+
+
+def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pipeline) -> None:
+    outage = ("2025-03-10", "2025-03-14")
+    synced_but(pipeline, *outage)
+    first = requested(look(pipeline, "missing_windows"))
+    entities = ("flows", "campaigns", "forms", "segments")
+    reports = ("flow_report", "campaign_report", "form_report", "segment_report")
+    assert first == {f"{SLUG}_{asset}": outage for asset in (*entities, *reports)}
+    with pipeline.requested() as requests:
+        for asset in (*entities, *reports):
+            pipeline.run(asset, *outage)
+    assert [one.endpoint for one in requests if "query" in str(one.endpoint)] == [
+        "query_flow_series",
+        "query_campaign_values",
+        "query_form_series",
+        "query_segment_series",
+    ]
+    metrics = [name.replace("report", "metrics") for name in reports]
+    assert requested(look(pipeline, "missing_windows")) == {f"{SLUG}_{asset}": outage for asset in metrics}
+    for asset in metrics:
+        pipeline.run(asset, *outage)
+    assert requested(look(pipeline, "missing_windows")) == {}
+    assert pipeline.rows("SELECT DISTINCT windows_missing FROM sync_status") == [0]
+
+
+def test_ranges_that_keep_failing_do_not_delay_the_others(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "RUNS_AT_ONCE", 3)
+    first = look(pipeline, "missing_windows")
+    assert set(requested(first)) == {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms"}
+    second = look(pipeline, "missing_windows", cursor=first.cursor)
+    assert f"{SLUG}_segments" in requested(second)
+    assert not set(requested(first)) & set(requested(second))
+    of_an_hour_ago = str(first.cursor).replace(str(first.cursor).partition("\n")[0], "2025-01-01 00")
+    assert requested(look(pipeline, "missing_windows", cursor=of_an_hour_ago)) == requested(first)
+
+
+def test_the_schedules_have_an_hour_for_a_window_that_has_just_ended(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced_but(pipeline, "2025-03-10", "2025-03-10")
+    ended = utc("2025-03-11T00:00:00")
+    since = pipeline.one("SELECT now()") - ended
+    monkeypatch.setattr(sensors, "GRACE", since + timedelta(minutes=1))
+    assert requested(look(pipeline, "missing_windows")) == {}
+    monkeypatch.setattr(sensors, "GRACE", since - timedelta(minutes=1))
+    assert requested(look(pipeline, "missing_windows"))[f"{SLUG}_flows"] == ("2025-03-10", "2025-03-10")
+
+
+def synced_but(pipeline: Pipeline, first: str, last: str) -> None:
+    """Let the ledger say that every window that has ended was synced, but for those of these days."""
+    pipeline.run("flows", DAY)
+    pipeline.execute(
+        "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
+        "SELECT entity, window_start, window_end, 'synced', window_end + interval '1 minute' FROM expected_windows "
+        f"WHERE window_start NOT BETWEEN timestamptz '{first} 00:00+00' AND timestamptz '{last} 00:00+00' "
+        "ON CONFLICT DO NOTHING"
+    )
+
+
+def test_stale_assets_are_reported_once_a_day(pipeline: Pipeline, inbox: list[str]) -> None:
+    pipeline.run("flows", DAY, DAY)
+    reported = look(pipeline, "stale_data")
+    [text] = inbox
+    assert text.startswith(f"{SLUG}: stale: flows; never synced: campaigns, ")
+    look(pipeline, "stale_data", cursor=reported.cursor)
+    assert len(inbox) == 1
+
+
+def test_assets_whose_sync_has_never_worked_are_reported_with_the_last_error(
+    pipeline: Pipeline, inbox: list[str]
+) -> None:
+    synced_but(pipeline, "2025-01-01", "2025-01-01")
+    pipeline.execute("DELETE FROM sync_windows WHERE entity IN ('forms', 'segments')")
+    pipeline.execute(
+        "INSERT INTO sync_windows (entity, window_start, window_end, status, error) SELECT entity, window_start, "
+        "window_end, 'failed', E'403: no scope\\nforms:read' FROM expected_windows WHERE entity = 'forms' LIMIT 1"
+    )
+    look(pipeline, "stale_data")
+    assert inbox == [f"{SLUG}: never synced: forms (403: no scope), segments; see `klaviyo-pipeline status`."]
+
+
+def test_an_installation_that_could_never_reach_klaviyo_is_reported(pipeline: Pipeline, inbox: list[str]) -> None:
+    look(pipeline, "stale_data")
+    assert inbox[0].startswith(f"{SLUG}: never synced: flows, campaigns, ")
+
+
+def test_an_account_that_begins_today_is_given_time_for_its_first_sync(pipeline: Pipeline, inbox: list[str]) -> None:
+    pipeline.configure(start_date=pipeline.account.today(pipeline.one("SELECT now()")))
+    assert look(pipeline, "stale_data").skip_message == "everything is fresh"
+    assert inbox == []
+
+
+def test_fresh_assets_are_not_reported(pipeline: Pipeline, inbox: list[str]) -> None:
+    synced_but(pipeline, "2025-01-01", "2025-01-01")
+    assert look(pipeline, "stale_data").skip_message == "everything is fresh"
+    assert inbox == []
+
+
+def test_a_revision_is_served_for_two_years(pipeline: Pipeline, inbox: list[str]) -> None:
+    assert retirement_date("2026-07-15") == date(2028, 7, 14)
+    pipeline.configure(revision="2020-01-15")
+    reported = look(pipeline, "revision_retires")
+    assert "2020-01-15" in inbox[0]
+    look(pipeline, "revision_retires", cursor=reported.cursor)
+    assert len(inbox) == 1
+
+
+def test_a_webhook_that_fails_neither_fails_the_sensor_nor_is_named(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9/secret-path")
+    pipeline.configure(revision="2020-01-15")
+    monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, messages))
+    look(pipeline, "revision_retires")
+    assert any("could not be posted" in line for line in messages)
+    assert not any("secret-path" in line for line in messages)
+
+
+def _recording(alert: object, messages: list[str]) -> object:
+    class Log:
+        def error(self, text: str) -> None:
+            messages.append(text)
+
+    class Context:
+        log = Log()
+
+    return lambda context, text: alert(Context(), text)  # type: ignore[operator]
+
+
+def test_a_failed_run_is_reported_with_its_reason_and_without_the_key(
+    pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_API_KEY", "pk_wrong_and_secret")
+    result = pipeline.attempt("flows", DAY, DAY)
+    [failure] = [event for event in result.all_events if event.is_failure and not event.is_step_failure]
+    context = dg.build_run_status_sensor_context(
+        sensor_name="failed_runs",
+        dagster_instance=pipeline.instance,
+        dagster_run=result.dagster_run,
+        dagster_event=failure,
+    ).for_run_failure()
+    sensor = sensors.failed_runs([pipeline.account])
+    sensor(context)
+    assert len(inbox) == 1
+    assert inbox[0].startswith(f"{SLUG}: ")
+    assert "401" in inbox[0]
+    assert "pk_wrong_and_secret" not in inbox[0]
+
+
+def test_every_failed_run_of_an_account_is_reported_once_whatever_launched_it(
+    pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = build_defs([pipeline.account, Account(slug="another")])
+    everything = two.resolve_implicit_global_asset_job_def()
+    flows, forms = dg.AssetKey([SLUG, "flows"]), dg.AssetKey(["another", "forms"])
+    cursor = failures_seen(pipeline, two)
+
+    def fail(job: dg.JobDefinition, why: str, **how: Any) -> None:
+        run = pipeline.instance.create_run_for_job(job, **how)
+        pipeline.instance.report_run_failed(run, why)
+
+    fail(two.resolve_job_def(f"{SLUG}_entities"), "named job")
+    fail(everything, "materialized by hand", asset_selection={flows})
+    fail(everything, "backfill", asset_selection={forms}, tags={"dagster/backfill": "b1"})
+    checks = frozenset({dg.AssetCheckKey(flows, "any")})
+    checked = dg.DagsterRun("__ASSET_JOB", asset_selection=frozenset(), asset_check_selection=checks)
+    pipeline.instance.report_run_failed(pipeline.instance.add_run(checked), "checked by hand")
+    fail(everything, "both accounts", asset_selection={flows, forms})
+    synced = sync_defs(pipeline.account, Warehouse()).resolve_implicit_global_asset_job_def()
+    fail(synced, "sync", tags={ACCOUNT_TAG: SLUG})
+    fail(stranger, "another project's")
+    monkeypatch.setenv("KLAVIYO_API_KEY", "pk_wrong")
+    pipeline.attempt("flows", DAY, DAY)
+    while (after := failures_seen(pipeline, two, cursor)) != cursor:
+        cursor = after
+    assert [(text.partition(": ")[0], text.rpartition("): ")[2].partition(": ")[0]) for text in inbox] == [
+        (SLUG, "named job"),
+        (SLUG, "materialized by hand"),
+        ("another", "backfill"),
+        (SLUG, "checked by hand"),
+        (f"{SLUG}, another", "both accounts"),
+        (SLUG, "sync"),
+        (SLUG, f"{SLUG}__flows"),
+    ]
+
+
+@dg.job
+def stranger() -> None:
+    """A job of another project on the same instance."""
+
+
+def failures_seen(pipeline: Pipeline, definitions: dg.Definitions, cursor: str | None = None) -> str | None:
+    """One look of the sensor of failed runs, in a code location as the daemon has it; where it has come to."""
+    context = dg.build_sensor_context(instance=pipeline.instance, cursor=cursor, definitions=definitions)
+    context._code_location_origin = RegisteredCodeLocationOrigin("klaviyo_pipeline")
+    return definitions.resolve_sensor_def("failed_runs").evaluate_tick(context).cursor
+
+
+def test_everything_is_off_until_it_is_switched_on(pipeline: Pipeline) -> None:
+    repository = pipeline.definitions.get_repository_def()
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.STOPPED}
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.STOPPED}
+
+
+def test_the_open_window_is_polled_as_the_newest_partition(pipeline: Pipeline) -> None:
+    schedule = pipeline.definitions.resolve_schedule_def(f"{SLUG}_open_window")
+    moment = datetime.fromisoformat("2025-03-05T10:15:00+00:00")
+    context = dg.build_schedule_context(instance=pipeline.instance, scheduled_execution_time=moment)
+    [run] = schedule.evaluate_tick(context).run_requests or ()
+    assert run.tags["dagster/asset_partition_range_start"] == "2025-03-05"
+    assert run.tags["dagster/asset_partition_range_end"] == "2025-03-05"
+
+
+def test_a_scheduled_run_goes_before_one_that_catches_up_and_that_before_a_backfill(pipeline: Pipeline) -> None:
+    moment = datetime.fromisoformat("2025-03-05T10:15:00+00:00")
+    context = dg.build_schedule_context(instance=pipeline.instance, scheduled_execution_time=moment)
+    scheduled = [
+        run.tags["dagster/priority"]
+        for schedule in ("entities_daily", "reports_daily", "open_window", "census_daily")
+        for run in pipeline.definitions.resolve_schedule_def(f"{SLUG}_{schedule}").evaluate_tick(context).run_requests
+        or ()
+    ]
+    caught_up = look(pipeline, "missing_windows").run_requests or ()
+    assert scheduled == ["10"] * 4
+    assert {run.tags["dagster/priority"] for run in caught_up} == {"5"}

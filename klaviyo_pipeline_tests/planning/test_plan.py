@@ -1,0 +1,328 @@
+"""The plan: what a sync would ask, told without asking, and held against what a sync really asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.pacing import LocalPacer
+from klaviyo_pipeline.klaviyo.rates import Endpoint
+from klaviyo_pipeline.planning.durations import format_duration, pace, whole_sync
+from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline_tests.support import SLUG, START, Pipeline, empty_shop, pipeline_on, put, utc
+
+ENTITIES = ("flows", "campaigns", "forms", "segments")
+MARCH = ("2025-03-01", "2025-03-31")
+
+Planned = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """A warehouse, an account and no key."""
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
+    monkeypatch.setenv("KLAVIYO_START_DATE", START.isoformat())
+
+
+@pytest.fixture
+def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    with pipeline_on(database, empty_shop(), monkeypatch) as pipeline:
+        monkeypatch.setenv("KLAVIYO_API_URL", pipeline.server.url)
+        yield pipeline
+
+
+@pytest.fixture
+def planned(capsys: pytest.CaptureFixture[str]) -> Planned:
+    """The plan of these arguments as its JSON, the assets by name."""
+
+    def plan(*arguments: str) -> dict[str, Any]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["plan", *arguments, "--format", "json"])
+        output = capsys.readouterr()
+        assert ended.value.code == 0, output.err
+        document: dict[str, Any] = json.loads(output.out)
+        return {**document, "assets": {one["asset"]: one for one in document["assets"]}}
+
+    return plan
+
+
+def between(first: str, last: str) -> tuple[str, ...]:
+    return "--from", first, "--to", last
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str]:
+    """Exit code and the one line of a plan that cannot be made."""
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *arguments])
+    [line] = capsys.readouterr().err.splitlines()
+    return ended.value.code, line
+
+
+def test_before_anything_was_migrated_everything_is_missing_and_nothing_is_made(
+    planned: Planned, database: str
+) -> None:
+    plan = planned(*between("2025-02-01", "2025-12-31"))
+    assert plan["migrated"] is False
+    flows = plan["assets"]["flows"]
+    assert (flows["windows"], flows["already_there"], flows["to_request"], flows["ranges"]) == (334, 0, 334, 1)
+    # Two chunks for two, six and one listings; segments have no upper bound: one chunk of seven queries, and a look.
+    requested = {name: plan["assets"][name]["requests"] for name in ENTITIES}
+    assert requested == {"flows": 4, "campaigns": 12, "forms": 2, "segments": 8}
+    assert {plan["assets"][name]["basis"] for name in (*ENTITIES, "flows_census")} == {"at least"}
+    report = plan["assets"]["flow_report"]
+    assert (report["requests"], report["basis"], report["endpoint"]) == (6, "exact", "query_flow_series")
+    metrics = plan["assets"]["flow_metrics"]
+    assert (metrics["to_request"], metrics["requests"], metrics["endpoint"]) == (334, 0, None)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SLUG]).fetchall() == []
+
+
+def test_the_plan_of_an_empty_schema_reports_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "flows", *between(*MARCH)])
+    assert ended.value.code == 0
+    output = capsys.readouterr().out
+    assert "not migrated" in output
+    assert "at least 2" in output
+
+
+def test_no_key_is_needed_and_klaviyo_is_requested_nothing(
+    pipeline: Pipeline, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KLAVIYO_API_KEY")
+    plan = planned()
+    assert plan["migrated"] is True
+    assert pipeline.server.requests == []
+
+
+def test_what_the_ledger_contains_is_not_requested_again(pipeline: Pipeline, planned: Planned) -> None:
+    pipeline.run("flows", *MARCH)
+    flows = planned("flows", *between("2025-02-01", "2025-04-30"))["assets"]["flows"]
+    assert (flows["windows"], flows["already_there"], flows["to_request"], flows["ranges"]) == (89, 31, 58, 2)
+
+
+def test_a_small_gap_is_planned_as_one_run(pipeline: Pipeline, planned: Planned) -> None:
+    pipeline.run("flows", "2025-03-10", "2025-03-12")
+    flows = planned("flows", *between(*MARCH))["assets"]["flows"]
+    assert (flows["already_there"], flows["to_request"], flows["ranges"]) == (3, 31, 1)
+
+
+def test_where_all_is_there_nothing_is_planned_unless_forced(pipeline: Pipeline, planned: Planned) -> None:
+    pipeline.run("flows", *MARCH)
+    plan = planned("flows", *between(*MARCH))
+    assert (plan["assets"]["flows"]["to_request"], plan["requests"], plan["seconds"]) == (0, 0, 0)
+    forced = planned("flows", "--force", *between(*MARCH))["assets"]["flows"]
+    assert (forced["already_there"], forced["to_request"], forced["requests"]) == (31, 31, 2)
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+def test_the_estimate_of_a_synced_account_is_what_a_forced_sync_asks(
+    entity: str, database: str, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = generate_account(11, flows=110, campaigns=300, forms=120, segments=25, timezone="UTC")
+    shop.api_keys = empty_shop().api_keys
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        pipeline.run(f"{entity}_census")
+        chunk = ("2025-02-01", "2025-12-31")
+        plan = planned(entity, f"{entity}_census", "--force", *between(*chunk))["assets"]
+        with pipeline.requested() as requests:
+            pipeline.run(entity, *chunk)
+        assert plan[entity]["requests"] == about(listings_in(requests, entity), entity)
+        assert plan[entity]["basis"] == "estimate"
+        with pipeline.requested() as requests:
+            pipeline.run(f"{entity}_census")
+        census = plan[f"{entity}_census"]
+        assert census["requests"] == about(listings_in(requests, entity), entity)
+        assert census["basis"] == "estimate"
+
+
+def about(requests: int, entity: str) -> Any:
+    """A campaign in several channels is listed in each, and stands in the table under one."""
+    assert requests > 1
+    return pytest.approx(requests, abs=1 if entity == "campaigns" else 0)
+
+
+def listings_in(requests: list[Any], entity: str) -> int:
+    return sum(1 for entry in requests if entry.endpoint == f"get_{entity}")
+
+
+@pytest.mark.parametrize("report", ["flow_report", "campaign_report", "form_report", "segment_report"])
+def test_the_requests_of_a_report_are_known_exactly(report: str, pipeline: Pipeline, planned: Planned) -> None:
+    chunk = ("2025-02-01", "2025-05-31")
+    plan = planned(report, *between(*chunk))["assets"][report]
+    with pipeline.requested() as requests:
+        pipeline.run(report, *chunk)
+    assert plan["requests"] == sum(1 for entry in requests if entry.endpoint == plan["endpoint"])
+    assert plan["basis"] == "exact"
+
+
+def test_segments_values_before_their_first_day_cost_nothing(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLAVIYO_START_DATE", "2022-01-01")
+    plan = planned("segment_report", *between("2022-01-01", "2022-12-31"))
+    assert plan["assets"]["segment_report"]["requests"] == 0
+
+
+def test_an_object_that_fell_into_no_known_window_leaves_the_estimate_a_least(
+    pipeline: Pipeline, planned: Planned
+) -> None:
+    put(pipeline.shop, "flows", "one", utc("2025-03-10T12:00:00"))
+    pipeline.run("flows", *MARCH)
+    known = planned("flows", "--force", *between(*MARCH))["assets"]["flows"]
+    unknown = planned("flows", "--force", *between("2025-03-01", "2025-04-30"))["assets"]["flows"]
+    assert (known["basis"], unknown["basis"]) == ("estimate", "at least")
+
+
+def test_metrics_are_planned_after_the_report_that_they_sum_up(pipeline: Pipeline, planned: Planned) -> None:
+    pipeline.run("flow_report", *MARCH)
+    pipeline.run("flow_metrics", *MARCH)
+    metrics = planned("flow_metrics", *between(*MARCH))["assets"]["flow_metrics"]
+    assert (metrics["already_there"], metrics["to_request"]) == (31, 0)
+    longer = between("2025-03-01", "2025-04-30")
+    assert planned("flow_metrics", *longer)["assets"]["flow_metrics"]["to_request"] == 0
+    assert planned("flow_report", "flow_metrics", *longer)["assets"]["flow_metrics"]["to_request"] == 30
+
+
+def test_windows_requested_with_another_conversion_metric_count_as_missing(
+    pipeline: Pipeline, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.run("flow_report", *MARCH)
+    assert planned("flow_report", *between(*MARCH))["assets"]["flow_report"]["to_request"] == 0
+    monkeypatch.setenv("KLAVIYO_CONVERSION_METRIC_ID", "Other1")
+    report = planned("flow_report", *between(*MARCH))["assets"]["flow_report"]
+    assert (report["already_there"], report["to_request"]) == (0, 31)
+
+
+def test_tags_are_planned_as_the_pages_of_their_listing(pipeline: Pipeline, planned: Planned) -> None:
+    pipeline.shop.tags = {f"T{number:02}": f"tag {number}" for number in range(60)}
+    assert planned("tags")["assets"]["tags"]["basis"] == "at least"
+    pipeline.run("tags")
+    tags = planned("tags")["assets"]["tags"]
+    with pipeline.requested() as requests:
+        pipeline.run("tags")
+    listings = [one for one in requests if one.endpoint != "get_accounts"]
+    assert (tags["requests"], tags["basis"], tags["endpoint"]) == (len(listings), "estimate", "get_tags")
+    assert planned()["assets"]["tags"]["requests"] == 0
+
+
+def test_a_census_is_planned_when_the_last_one_is_old_or_when_it_is_named(pipeline: Pipeline, planned: Planned) -> None:
+    assert planned()["assets"]["forms_census"]["ranges"] == 1
+    pipeline.run("forms_census")
+    assert planned()["assets"]["forms_census"]["ranges"] == 0
+    assert planned("census")["assets"]["forms_census"]["ranges"] == 1
+
+
+def test_the_quota_of_a_day_is_shared_with_what_was_requested_today(pipeline: Pipeline, planned: Planned) -> None:
+    pipeline.connection.execute(
+        """
+        INSERT INTO api_pacing (endpoint, slots)
+        SELECT 'query_flow_series', array_agg(clock_timestamp() - hours * interval '1 hour')
+        FROM (SELECT 30 AS hours UNION ALL SELECT 1 FROM generate_series(1, 221)) AS asked
+        """
+    )
+    [quota] = planned("flow_report", *between("2025-02-01", "2025-12-31"))["report_quotas"]
+    assert quota == {
+        "endpoint": "query_flow_series",
+        "per_day": 225,
+        "spent": 221,
+        "wanted": 6,
+        "share": pytest.approx(6 / 225),
+        "days": 2,
+    }
+
+
+class StandingClock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "endpoint", [rates.GET_FLOWS, rates.GET_CAMPAIGNS, rates.GET_SEGMENTS, rates.QUERY_FLOW_SERIES]
+)
+def test_the_time_is_that_which_the_pacing_will_take(endpoint: Endpoint, scale: float) -> None:
+    clock = StandingClock()
+    pacer = LocalPacer(scale, clock, longest_wait=timedelta(days=30).total_seconds())
+    for requests in range(1, 500):
+        sent = pacer.reserve(endpoint).wait
+        # Slots of one moment are a microsecond apart.
+        assert pace(endpoint, requests, scale) == pytest.approx(sent, abs=0.01), requests
+
+
+def test_without_pacing_the_rates_take_no_time() -> None:
+    assert pace(rates.QUERY_FLOW_SERIES, 1000, 0) == 0
+
+
+def test_entities_go_side_by_side_and_reports_after_them() -> None:
+    requested = {"get_flows": 61, "get_campaigns": 151, "query_flow_series": 3, "query_form_series": 1}
+    flows, reports = pace(rates.GET_FLOWS, 61, 1), pace(rates.QUERY_FLOW_SERIES, 3, 1)
+    assert whole_sync(requested, 1) == pytest.approx(flows + reports)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reported"),
+    [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3600, "60 min"), (7200, "2 h"), (86_400 * 3, "3 days")],
+)
+def test_a_time_is_reported_in_its_own_unit(seconds: float, reported: str) -> None:
+    assert format_duration(seconds) == reported
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (("--from", "2024-12-31"), "KLAVIYO_START_DATE"),
+        (("--from", "2025-05-02", "--to", "2025-05-01"), "lies after"),
+        (("--from", "2999-01-01"), "in the future"),
+        (("--from", "soon"), "is no date"),
+        (("profiles",), "there is no asset 'profiles'"),
+    ],
+)
+def test_wrong_usage_is_refused_as_by_a_sync(
+    arguments: tuple[str, ...], messages: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, line = fails(capsys, *arguments)
+    assert code == 2
+    assert messages in line
+
+
+def test_without_a_database_there_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", "postgresql://me:hush-hush@127.0.0.1:1/db")
+    code, line = fails(capsys)
+    assert code == 1
+    assert line.startswith("Error: cannot connect to Postgres at 127.0.0.1:1/db")
+    assert "hush" not in line
+
+
+def test_windows_that_a_sync_would_refuse_are_not_planned(
+    pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.run("flows", *MARCH)
+    monkeypatch.setenv("KLAVIYO_TIMEZONE", "Asia/Tokyo")
+    code, line = fails(capsys)
+    assert code == 1
+    assert "reset-windows" in line
+
+
+def test_a_plan_for_people_reports_requests_time_and_quota(
+    pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAVIYO_RATE_SCALE", "1")
+    with pytest.raises(SystemExit):
+        main(["plan", "flows", "flow_report", *between("2025-02-01", "2025-12-31")])
+    output = capsys.readouterr().out
+    assert "at least 10 requests, 2 min or more at the published rates" in output
+    assert "6 of 225 (2.7%)" in output
+    assert "not migrated" not in output

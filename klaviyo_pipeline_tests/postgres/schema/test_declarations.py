@@ -1,0 +1,36 @@
+"""The columns that the UI shows are those that Postgres has."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from klaviyo_pipeline.catalog import _LISTINGS
+from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.postgres.schema.declarations import FILE, declared_tables
+from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline_tests.docs import reference
+
+
+def test_the_declared_tables_are_the_catalog(database: str) -> None:
+    migrate(database, "shop", SQL_DIR)
+    with psycopg.connect(database) as connection:
+        assert FILE.read_text(encoding="utf-8") == reference.declared_tables(connection, "shop"), "run: make docs"
+
+
+def test_every_column_of_an_entity_is_declared_with_its_type_and_comment() -> None:
+    types = {"text": "text", "bool": "boolean", "time": "timestamptz", "json": "jsonb"}
+    for listing in _LISTINGS:
+        columns = declared_tables()[listing.entity].columns
+        assert {column.name: types[column.kind] for column in listing.columns}.items() <= {
+            name: column.type for name, column in columns.items()
+        }.items()
+        assert all(column.comment for column in columns.values())
+
+
+@pytest.mark.parametrize(
+    ("column", "sources"),
+    [("open_rate", {"opens_unique", "delivered"}), ("average_order_value", {"conversion_value", "conversions"})],
+)
+def test_a_generated_column_names_its_sources(column: str, sources: set[str]) -> None:
+    assert set(declared_tables()["flow_metrics"].columns[column].sources) == sources

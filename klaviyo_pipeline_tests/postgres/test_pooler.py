@@ -1,0 +1,149 @@
+"""The warehouse behind PgBouncer in transaction mode: two syncs at once share a single session of the server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
+from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
+from klaviyo_pipeline_tests.support import empty_shop, environment, throw_away_database, truth, utc
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+
+COMMAND = str(Path(sys.executable).with_name("klaviyo-pipeline"))
+DAYS = ("--from", "2025-03-08", "--to", "2025-03-14")
+ASSETS = ("flows", "campaigns", "forms", "segments", "census", "flow_report", "flow_metrics")
+ENTITIES = ("flows", "campaigns", "forms", "segments")
+SLUGS = ("shop", "shop_uk")
+SECONDS = 280
+
+
+@dataclass(frozen=True)
+class Shop:
+    """An account that is being served, and the shell of who syncs it through the pooler."""
+
+    slug: str
+    account: SandboxAccount
+    database: str
+    variables: dict[str, str]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [COMMAND, *arguments],
+            env={**os.environ, **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int | None, str, str]:
+        return ended(self.start(*arguments))
+
+    def rows(self, query: str) -> list[Any]:
+        """What the database holds, asked of the server itself."""
+        with psycopg.connect(self.database, options=f"-csearch_path={self.slug}") as connection:
+            return connection.execute(query.encode()).fetchall()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int | None, str, str]:
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def shop_of(number: int) -> SandboxAccount:
+    begun, until = date(2025, 2, 1), date(2025, 5, 1)
+    shop = generate_account(number, flows=6, campaigns=8, forms=4, segments=4, start=begun, until=until)
+    shop.api_keys = empty_shop().api_keys
+    shop.clock = lambda: utc("2025-03-20T12:00:00")
+    return shop
+
+
+@pytest.fixture(scope="module")
+def synced(
+    postgres_server: str, server_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[list[Shop], list[tuple[int | None, str, str]]]]:
+    """Two accounts, each synced whole by a command of its own, at the same time, through one session."""
+    accounts = [shop_of(3), shop_of(4)]
+    with (
+        throw_away_database(postgres_server) as database,
+        throw_away_database(postgres_server) as one,
+        throw_away_database(postgres_server) as another,
+        transaction_pooler(database, server_folder, pool_size=1) as pooled,
+        SandboxServer(accounts, rate_scale=0) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.delenv("DAGSTER_HOME", raising=False)
+        shops = []
+        for slug, account, dagsters in zip(SLUGS, accounts, (one, another), strict=True):
+            variables = environment(account, server.url, pooled, tmp_path_factory.mktemp(slug))
+            own = {"KLAVIYO_ACCOUNT": slug, "KLAVIYO_DAGSTER_DATABASE_URL": dagsters}
+            shops.append(Shop(slug, account, database, variables | own))
+        processes = [shop.start("sync", *ASSETS, *DAYS) for shop in shops]
+        yield shops, [ended(process) for process in processes]
+
+
+SyncedWindow = tuple[list[Shop], list[tuple[int | None, str, str]]]
+
+
+def test_two_whole_syncs_share_one_session_and_each_table_equals_its_account(synced: SyncedWindow) -> None:
+    shops, outcomes = synced
+    assert [(code, err) for code, _, err in outcomes] == [(0, ""), (0, "")]
+    for shop in shops:
+        for entity in ENTITIES:
+            expected = {id: values[:2] for id, values in truth(shop.account, entity).items()}
+            found = shop.rows(f"SELECT id, name, updated_at FROM {entity} WHERE deleted_at IS NULL")
+            assert {id: (name, updated) for id, name, updated in found} == expected != {}, (shop.slug, entity)
+        [(reported, summed)] = shop.rows(
+            "SELECT (SELECT sum(recipients) FROM flow_report), (SELECT sum(recipients) FROM flow_metrics)"
+        )
+        assert reported == summed > 0
+
+
+def test_the_next_sync_through_the_pooler_takes_up_what_the_ledger_lacks(synced: SyncedWindow) -> None:
+    shop = synced[0][0]
+    code, out, err = shop.run("sync", "flows", "--from", "2025-03-05", "--to", "2025-03-14")
+    assert (code, err) == (0, "")
+    assert shop.rows("SELECT count(*) FROM sync_windows WHERE entity = 'flows' AND status = 'synced'") == [(10,)], out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "--format", "json"),
+        ("doctor",),
+        ("plan",),
+        ("list", "flows"),
+        ("metrics", "--from", "2025-03-08", "--to", "2025-03-14", "--format", "json"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_reports_through_the_pooler_what_it_reports_without(
+    synced: SyncedWindow, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shop = synced[0][0]
+    messages = []
+    for url in (shop.variables["KLAVIYO_DATABASE_URL"], shop.database):
+        for name, value in (shop.variables | {"KLAVIYO_DATABASE_URL": url}).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as exit:
+            main(command)
+        out, err = capfd.readouterr()
+        messages.append((exit.value.code, out.replace(str(urlsplit(url).port), "PORT"), err))
+    assert messages[0] == messages[1]

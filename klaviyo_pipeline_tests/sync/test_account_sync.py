@@ -1,0 +1,320 @@
+"""A sync: what the plan asks for, and how its runs and results are told."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+
+from klaviyo_pipeline.klaviyo.rates import QUERY_FLOW_SERIES
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.planning.durations import time_left
+from klaviyo_pipeline.planning.planner import Planner, SyncRequest
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
+from klaviyo_pipeline.sync.account_sync import Sync
+from klaviyo_pipeline.sync.asset_runs import AssetResult
+from klaviyo_pipeline.sync.stale_runs import HOST_TAG, PROCESS_TAG, free_dead_runs
+from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
+
+FIRST, LAST = date(2025, 3, 1), date(2025, 3, 31)
+NOW = utc("2025-03-31T15:00:00")
+NOON = utc("2025-03-10T12:00:00")
+
+
+@pytest.fixture
+def shop() -> SandboxAccount:
+    shop = empty_shop()
+    for number in range(3):
+        put(shop, "flows", f"f{number}", NOON + timedelta(seconds=number))
+    shop.set_figures(
+        "flow",
+        {"flow_id": "f0", "flow_message_id": "M", "send_channel": "email"},
+        NOON.date(),
+        {"recipients": 10, "delivered": 9, "conversion_value": 12.5},
+    )
+    return shop
+
+
+@pytest.fixture
+def pipeline(database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+    with pipeline_on(database, shop, monkeypatch) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """A Dagster instance of this test's own, in files."""
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with DagsterInstance.get() as instance:
+        yield instance
+
+
+def planned(
+    pipeline: Pipeline,
+    asset: str,
+    *,
+    first: date = FIRST,
+    last: date = LAST,
+    now: datetime = NOW,
+    force: bool = False,
+    metric: str | None = None,
+) -> list[tuple[str, str]]:
+    """First and last window of each run that the plan holds at `now`."""
+    engine = create_engine(pipeline.database)
+    request = SyncRequest([asset], first, last, force)
+    with engine.connect() as connection:
+        ranges = Planner(pipeline.account, now).windows(connection, asset, request, conversion_metric_id=metric)
+    engine.dispose()
+    return [(windows[0].key, windows[-1].key) for windows in ranges]
+
+
+def synced(pipeline: Pipeline, *assets: str, **options: Any) -> tuple[list[AssetResult], list[str]]:
+    """The results of a sync of five days, and the lines that it told."""
+    reported: list[str] = []
+    request = SyncRequest(assets, date(2025, 3, 8), date(2025, 3, 12), **{"named": True, **options})
+    return Sync(pipeline.account, Warehouse(), reported.append).run(request), reported
+
+
+# The plan.
+
+
+@pytest.mark.parametrize("asset", ["flows", "segments", "flow_report"])
+def test_a_first_sync_is_one_run_over_every_window(asset: str, pipeline: Pipeline) -> None:
+    assert planned(pipeline, asset) == [("2025-03-01", "2025-03-31")]
+
+
+def test_windows_ahead_of_now_are_not_planned(pipeline: Pipeline) -> None:
+    assert planned(pipeline, "flows", last=date(2025, 4, 30)) == [("2025-03-01", "2025-03-31")]
+
+
+def test_what_the_ledger_has_is_not_requested_again_but_for_the_trailing_days(pipeline: Pipeline) -> None:
+    pipeline.run("flows", "2025-03-01", "2025-03-31")
+    assert planned(pipeline, "flows") == [("2025-03-24", "2025-03-31")]
+    pipeline.configure(lookback_days=0)
+    assert planned(pipeline, "flows") == [("2025-03-31", "2025-03-31")]
+
+
+def test_forcing_requests_everything_again(pipeline: Pipeline) -> None:
+    pipeline.run("flows", "2025-03-01", "2025-03-31")
+    assert planned(pipeline, "flows", force=True) == [("2025-03-01", "2025-03-31")]
+
+
+def test_small_gaps_are_bridged_and_large_ones_are_not(pipeline: Pipeline) -> None:
+    pipeline.configure(lookback_days=0)
+    pipeline.run("flows", "2025-03-03", "2025-03-08")
+    pipeline.run("flows", "2025-03-11", "2025-03-28")
+    assert planned(pipeline, "flows") == [("2025-03-01", "2025-03-10"), ("2025-03-29", "2025-03-31")]
+
+
+def test_failed_windows_are_requested_again(pipeline: Pipeline) -> None:
+    pipeline.run("flows", "2025-03-01", "2025-03-09")
+    pipeline.server.faults.add(path_starts("/api/flows"), Fault(status=500), times=20)
+    pipeline.fail("flows", "2025-03-10")
+    pipeline.server.faults.clear()
+    assert planned(pipeline, "flows", last=date(2025, 3, 10)) == [("2025-03-10", "2025-03-10")]
+
+
+def test_a_window_that_was_requested_before_its_end_is_requested_again(pipeline: Pipeline) -> None:
+    today = datetime.now(UTC).date()
+    pipeline.run("flows", today.isoformat())
+    pipeline.configure(lookback_days=0)
+    later = datetime.now(UTC) + timedelta(days=3)
+    assert planned(pipeline, "flows", first=today, last=today, now=later) == [(today.isoformat(), today.isoformat())]
+
+
+def test_reports_trail_for_as_long_as_their_values_may_change(pipeline: Pipeline) -> None:
+    pipeline.run("flow_report", "2025-03-01", "2025-03-31")
+    assert planned(pipeline, "flow_report") == [("2025-03-24", "2025-03-31")]
+    pipeline.configure(attribution_days=10)
+    assert planned(pipeline, "flow_report") == [("2025-03-21", "2025-03-31")]
+
+
+def test_a_report_that_was_requested_with_another_conversion_metric_counts_as_missing(pipeline: Pipeline) -> None:
+    pipeline.run("flow_report", "2025-03-01", "2025-03-31")
+    assert planned(pipeline, "flow_report", metric="RPlacd") == [("2025-03-24", "2025-03-31")]
+    assert planned(pipeline, "flow_report", metric="RChkot") == [("2025-03-01", "2025-03-31")]
+
+
+def test_metrics_are_computed_where_a_report_came_since(pipeline: Pipeline) -> None:
+    assert planned(pipeline, "flow_metrics") == []
+    pipeline.run("flow_report", "2025-03-01", "2025-03-31")
+    assert planned(pipeline, "flow_metrics") == [("2025-03-01", "2025-03-31")]
+    pipeline.run("flow_metrics", "2025-03-01", "2025-03-31")
+    assert planned(pipeline, "flow_metrics") == []
+    pipeline.run("flow_report", "2025-03-10")
+    assert planned(pipeline, "flow_metrics") == [("2025-03-10", "2025-03-10")]
+
+
+@pytest.mark.parametrize(("hours", "due"), [(19, False), (21, True)])
+def test_a_census_is_due_when_the_last_good_one_is_old(hours: int, due: bool, pipeline: Pipeline) -> None:
+    pipeline.run("flows_census")
+    began = pipeline.one("SELECT started_at FROM census_runs")
+    planner = Planner(pipeline.account, began + timedelta(hours=hours))
+    engine = create_engine(pipeline.database)
+    with engine.connect() as connection:
+        request = SyncRequest(["flows_census"], FIRST, LAST)
+        assert planner.census_is_due(connection, "flows_census", request) is due
+        named = SyncRequest(["flows_census"], FIRST, LAST, named=True)
+        assert planner.census_is_due(connection, "flows_census", named)
+    engine.dispose()
+
+
+# The runs and their results.
+
+
+def test_every_run_of_a_sync_is_in_dagsters_instance_with_its_windows(
+    pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    results, _ = synced(pipeline, "flows", "flows_census")
+    runs = {run.run_id: run for run in home.get_runs()}
+    assert {id for result in results for id in result.run_ids} == set(runs)
+    assert {run.status for run in runs.values()} == {DagsterRunStatus.SUCCESS}
+    assert runs[results[0].run_ids[0]].tags["dagster/asset_partition_range_start"] == "2025-03-08"
+    assert len(home.get_materialized_partitions(dg.AssetKey([pipeline.account.slug, "flows"]))) == 5
+
+
+def test_a_result_reports_what_came_and_what_it_changed(
+    shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    [first], _ = synced(pipeline, "flows")
+    assert (first.windows, first.requests, first.rows_fetched, first.rows_inserted) == (5, 2, 3, 3)
+    put(shop, "flows", "f0", NOON, name="changed")
+    [second], _ = synced(pipeline, "flows", force=True)
+    assert (second.rows_inserted, second.rows_updated, second.rows_unchanged) == (0, 1, 2)
+    shop.delete("flows", "f1")
+    [census], _ = synced(pipeline, "flows_census")
+    assert (census.rows_fetched, census.rows_deleted, census.error) == (2, 1, None)
+
+
+def test_a_sync_reports_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: DagsterInstance) -> None:
+    pipeline.configure(rate_scale=1000.0)
+    reported: list[str] = []
+    request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 6, 10), named=True)
+    Sync(pipeline.account, Warehouse(), reported.append).run(request)
+    assert "flows: 130 windows, 2025-02-01 to 2025-06-10: at least 4 requests" in reported
+    assert any(line.startswith("flows: 2025-02-01 to 2025-06-05 synced (") for line in reported)
+    assert any(line.endswith(": 130 of 130 windows") for line in reported)
+    assert "flows_census: a full listing: at least 2 requests" in reported
+    assert "flow_report: 130 windows, 2025-02-01 to 2025-06-10: 3 requests" in reported
+    days = [line for line in reported if line.startswith("flow_report: 2025")]
+    assert [line.partition(", ")[2].split(" days")[0] for line in days] == [
+        "1 rows: 59 of 130",
+        "0 rows: 118 of 130",
+        "0 rows: 130 of 130",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("requests", "scale", "reported"),
+    [
+        (0, 1.0, ""),
+        (3, 0.0, ""),
+        (3, 1.0, ", 1 min or more left at the published rates"),
+        (6, 1.0, ", 3 min or more left at the published rates"),
+    ],
+)
+def test_the_time_that_is_left_is_that_of_the_published_rates(requests: int, scale: float, reported: str) -> None:
+    assert time_left(QUERY_FLOW_SERIES, requests, scale) == reported
+
+
+def test_a_second_sync_requests_nothing_that_is_there(pipeline: Pipeline, home: DagsterInstance) -> None:
+    assets = ("flows", "flow_report", "flow_metrics")
+    synced(pipeline, *assets)
+    with pipeline.requested() as requests:
+        results, reported = synced(pipeline, *assets)
+    assert [result.skipped for result in results] == ["nothing to ask"] * 3
+    assert not [request for request in requests if request.endpoint in ("get_flows", "query_flow_series")]
+    assert "flows: nothing to ask" in reported
+
+
+def test_a_failing_asset_does_not_stop_the_others(
+    shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    pipeline.server.faults.add(path_starts("/api/flow-series-reports"), Fault(status=500), times=5)
+    pipeline.server.faults.add(
+        lambda request: "greater" in request.query_params.get("filter", ""), Fault(status=500), times=20
+    )
+    results, reported = synced(pipeline, "flows", "flows_census", "flow_report", "flow_metrics")
+    assert [bool(result.error) for result in results] == [True, False, True, False]
+    assert pipeline.stored("flows") == truth(shop, "flows")
+    assert any(line.startswith("flows: failed: ") and "HTTP 500" in line for line in reported)
+    assert all("\n" not in result.error for result in results if result.error)
+
+
+def test_tags_are_synced_with_the_rest_and_fail_alone(
+    shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    shop.tags = {"T": "evergreen"}
+    put(shop, "flows", "f0", NOON, tags=["T"])
+    results, _ = synced(pipeline, "flows", "tags", "flow_report")
+    assert [result.asset for result in results if result.error] == []
+    assert (results[1].rows_fetched, results[1].rows_inserted) == (1, 1)
+    planner = Planner(pipeline.account, pipeline.one("SELECT max(started_at) FROM census_runs"))
+    engine = create_engine(pipeline.database)
+    with engine.connect() as connection:
+        assert not planner.census_is_due(connection, "tags", SyncRequest(["tags"], FIRST, LAST))
+    engine.dispose()
+    pipeline.server.faults.add(path_starts("/api/tags"), Fault(status=500), times=5)
+    results, reported = synced(pipeline, "flows", "tags", force=True)
+    assert [bool(result.error) for result in results] == [False, True]
+    assert any(line.startswith("tags: failed: ") for line in reported)
+
+
+def test_another_zone_than_the_accounts_is_reported_as_a_warning_and_fails_the_report_alone(
+    pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    pipeline.configure(timezone="Europe/Paris")
+    results, reported = synced(pipeline, "flows", "flow_report")
+    assert [bool(result.error) for result in results] == [False, True]
+    assert "set KLAVIYO_TIMEZONE=UTC" in (results[1].error or "")
+    assert reported[0].startswith("warning: KLAVIYO_TIMEZONE is Europe/Paris")
+
+
+def test_a_changed_conversion_metric_asks_the_reports_again(pipeline: Pipeline, home: DagsterInstance) -> None:
+    synced(pipeline, "flow_report")
+    pipeline.configure(conversion_metric_id="RChkot")
+    [result], _ = synced(pipeline, "flow_report")
+    assert result.windows == 5
+    assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM flow_report") == ["RChkot"]
+
+
+@dg.job
+def idle() -> None:
+    """A job of nothing."""
+
+
+def started(home: DagsterInstance, process: str, status: DagsterRunStatus = DagsterRunStatus.STARTED) -> str:
+    """A run that says it is going on in this process of this machine."""
+    tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: process}
+    return home.create_run_for_job(idle, tags=tags, status=status).run_id
+
+
+def test_a_run_whose_process_died_is_marked_as_failed_and_a_living_one_is_left_alone(home: DagsterInstance) -> None:
+    ours = f"{os.getpid()}:{Path(f'/proc/{os.getpid()}/stat').read_text().rpartition(')')[2].split()[19]}"
+    living, dead, recycled = (started(home, process) for process in (ours, "4194304:1", f"{os.getpid()}:1"))
+    assert sorted(free_dead_runs(home)) == sorted([dead, recycled])
+    statuses = {run.run_id: run.status for run in home.get_runs()}
+    assert statuses == {
+        living: DagsterRunStatus.STARTED,
+        dead: DagsterRunStatus.FAILURE,
+        recycled: DagsterRunStatus.FAILURE,
+    }
+
+
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "CANCELING"])
+def test_a_run_that_died_before_or_after_its_work_is_marked_as_failed_too(status: str, home: DagsterInstance) -> None:
+    dead = started(home, "4194304:1", DagsterRunStatus[status])
+    assert free_dead_runs(home) == [dead]
+    assert home.get_run_by_id(dead).status is DagsterRunStatus.FAILURE  # type: ignore[union-attr]

@@ -1,0 +1,153 @@
+"""Ten accounts in five zones: each equals what Klaviyo has of it, and one whose key is revoked fails alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from klaviyo_pipeline_tests.brands import FIRST, LAST, REVOKED, Brands, brands_in
+from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of
+from klaviyo_pipeline_tests.support import throw_away_database
+
+ASSETS = ("flows", "forms", "flow_report", "flow_metrics")
+DAYS = ("--from", FIRST.isoformat(), "--to", LAST.isoformat())
+
+
+@pytest.fixture(scope="module")
+def synced(
+    postgres_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Brands, subprocess.CompletedProcess[str]]]:
+    """The ten accounts, synced by one command."""
+    with throw_away_database(postgres_server) as database, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DAGSTER_HOME", raising=False)
+        for brands in brands_in(database, tmp_path_factory.mktemp("brands")):
+            yield brands, brands.run("sync", *ASSETS, *DAYS)
+
+
+Synced = tuple[Brands, "subprocess.CompletedProcess[str]"]
+
+
+def test_ten_accounts_in_five_zones_each_equal_their_account(synced: Synced) -> None:
+    brands, done = synced
+    for slug in brands.shops.keys() - {REVOKED}:
+        for entity in ("flows", "forms"):
+            assert brands.stored(slug, entity) == brands.expected(slug, entity) != {}, (slug, done.stderr)
+        number = int(slug[-1])
+        assert brands.rows("SELECT flow_id, recipients, conversion_value FROM flow_metrics", slug) == [
+            (f"f0_{number}", 10 + number, 12.5 * number)
+        ]
+
+
+def test_the_windows_of_each_account_are_days_of_its_own_zone(synced: Synced) -> None:
+    brands, _ = synced
+    for slug in brands.shops.keys() - {REVOKED}:
+        zone = brands.shops[slug].timezone
+        found = brands.rows(
+            f"SELECT count(*), bool_and((window_start AT TIME ZONE '{zone}')::time = '00:00') FROM sync_windows "
+            "WHERE entity = 'flows' AND status = 'synced'",
+            slug,
+        )
+        assert found == [(5, True)]
+
+
+def test_the_account_with_a_revoked_key_fails_alone_in_one_line_that_names_it_and_its_key(synced: Synced) -> None:
+    brands, done = synced
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"Error: {REVOKED}: Klaviyo does not accept the API key")
+    assert f"KEY_OF_{REVOKED.upper()}" in line
+    assert brands.rows("SELECT count(*) FROM sync_windows", REVOKED) == [(0,)]
+    table = done.stdout.rpartition("account  ")[2]
+    assert any(row.split()[:3] == [REVOKED, "all", "failed"] for row in table.splitlines())
+    assert sum(row.split()[2:3] == ["done"] for row in table.splitlines()) == 9 * len(ASSETS)
+
+
+def test_every_run_carries_its_account(synced: Synced) -> None:
+    brands, _ = synced
+    tagged = brands.rows("SELECT value, count(*) FROM run_tags WHERE key = 'klaviyo/account' GROUP BY 1 ORDER BY 1")
+    assert tagged == [(slug, len(ASSETS)) for slug in sorted(brands.shops) if slug != REVOKED]
+
+
+def test_the_cross_account_views_contains_every_account(synced: Synced) -> None:
+    brands, _ = synced
+    found = brands.rows("SELECT account, sum(recipients)::int FROM klaviyo_overview.flow_metrics GROUP BY 1 ORDER BY 1")
+    assert found == [(slug, 10 + int(slug[-1])) for slug in sorted(brands.shops) if slug != REVOKED]
+
+
+def test_commands_over_accounts_report_whose_line_it_is(synced: Synced) -> None:
+    brands, _ = synced
+    status = brands.run("status", "--account", "brand_1", "--account", "brand_2", "--format", "json")
+    rows = json.loads(status.stdout)
+    assert (status.returncode, {row["account"] for row in rows}) == (0, {"brand_1", "brand_2"})
+    listed = brands.run("accounts", "--format", "json")
+    by_slug = {row["account"]: row for row in json.loads(listed.stdout)}
+    assert (len(by_slug), listed.returncode) == (10, 0)
+    assert by_slug["brand_1"]["last_synced_at"] > "2025"
+    assert by_slug[REVOKED]["last_synced_at"] is None
+    assert by_slug["brand_1"]["key_is_set"]
+
+
+def test_pruning_reports_each_account_and_of_the_runs_that_they_share(synced: Synced) -> None:
+    brands, _ = synced
+    every = brands.run("prune", "--dry-run", "--format", "json")
+    reported = json.loads(every.stdout)
+    assert (every.returncode, [one["of"] for one in reported]) == (0, [*brands.shops, "dagster"])
+    assert [("events" in one, "census_runs" in one) for one in reported] == [(False, True)] * 10 + [(True, False)]
+    one = json.loads(brands.run("prune", "--dry-run", "--format", "json", "--account", "brand_1").stdout)
+    assert one.keys() >= {"before", "events", "census_runs"}
+
+
+def test_sizes_are_reported_by_account_and_dagsters_once(synced: Synced) -> None:
+    brands, _ = synced
+    disk = brands.run("status", "--disk", "--format", "json", "--account", "brand_1", "--account", "brand_2")
+    tables = [(row["of"], row["table"]) for row in json.loads(disk.stdout)]
+    assert {of for of, _ in tables} == {"brand_1", "brand_2", "dagster"}
+    assert len(tables) == len(set(tables))
+    assert " in 10 schemas, " in brands.run("status").stdout
+
+
+def test_a_report_is_of_one_account(synced: Synced, tmp_path: Path) -> None:
+    brands, _ = synced
+    page = tmp_path / "page.html"
+    unsaid = brands.run("report", *DAYS, "--out", str(page))
+    assert (unsaid.returncode, page.exists()) == (2, False)
+    messages = brands.run("report", *DAYS, "--out", str(page), "--account", "brand_3")
+    assert (messages.returncode, messages.stderr) == (0, "")
+    assert page.exists()
+
+
+def test_a_command_for_one_account_asks_which(synced: Synced) -> None:
+    brands, _ = synced
+    unsaid = brands.run("metrics", *DAYS)
+    assert (unsaid.returncode, unsaid.stderr.count("\n")) == (2, 1)
+    assert "which account?" in unsaid.stderr
+    for messages in (
+        brands.run("metrics", *DAYS, "--account", "brand_3"),
+        brands.run("metrics", *DAYS, KLAVIYO_ACCOUNT="brand_3"),
+    ):
+        assert messages.returncode == 0
+        assert "f0_3" in messages.stdout
+
+
+@pytest.mark.timeout(600)
+def test_ten_accounts_run_side_by_side_on_the_default_launcher_and_the_revoked_key_fails_alone(
+    database: str, tmp_path: Path
+) -> None:
+    for brands in brands_in(database, tmp_path):
+        with dev_server(brands.variables, tmp_path / "webserver.log") as client:
+            launched = {}
+            for slug in brands.shops:
+                body = launch_of(FIRST.isoformat(), LAST.isoformat())
+                asset = {"jobName": f"{slug}_entities", "assetSelection": [{"path": [slug, "flows"]}]}
+                body["variables"]["run"]["selector"] |= {**asset, "assetCheckSelection": []}
+                launched[slug] = ask(client, body)["launchRun"]["run"]["runId"]
+            statuses = {slug: ended(client, run_id)["status"] for slug, run_id in launched.items()}
+        assert statuses == {slug: "FAILURE" if slug == REVOKED else "SUCCESS" for slug in brands.shops}
+        for slug in brands.shops.keys() - {REVOKED}:
+            assert brands.stored(slug, "flows") == brands.expected(slug, "flows")
+        tagged = brands.rows("SELECT count(DISTINCT value) FROM run_tags WHERE key = 'klaviyo/account'")
+        assert tagged == [(10,)]
