@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from klaviyo_pipeline.sandbox.campaign_tree import CAMPAIGN_BLANK, OWNERS
 from klaviyo_pipeline.sandbox.sandbox_objects import Message, SandboxObject, State
-from klaviyo_pipeline.sandbox.timestamps import write_time
+from klaviyo_pipeline.sandbox.timestamps import read_time, write_time
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
@@ -146,7 +146,10 @@ def move_owners(account: SandboxAccount, kind: str, part: SandboxObject, moment:
 
 
 def _set_time(moved: SandboxObject, name: str, moment: str) -> None:
-    moved.states[-1].attributes = {**moved.attributes, name: moment}
+    """Times move forwards only."""
+    before, after = read_time(moved.attributes.get(name)), read_time(moment)
+    if before is None or after is None or after > before:
+        moved.states[-1].attributes = {**moved.attributes, name: moment}
 
 
 def _text(value: Any) -> Any:
