@@ -35,7 +35,7 @@ DETAIL_CHANNELS = {"email": "email", "sms": "sms", "mobile_push": "push", "push"
 """The word of a variation for a channel, by that word and by the older revision's."""
 
 _PARENTS = {"campaign": "campaigns", "audience": "campaign-audiences", "message": "campaign-messages"}
-_STRATEGIES = {"throttled": "throttled", "smart_send_time": "send_time_optimization"}
+_STRATEGIES: dict[str | None, str] = {"throttled": "throttled", "smart_send_time": "send_time_optimization"}
 _NOON = "2024-01-01T12:00:00.000000+00:00"
 _SEND_OPTIONS: dict[str, Any] = {
     "send_time": None,
@@ -120,7 +120,7 @@ def put_part(account: SandboxAccount, kind: str, id: str, given: Mapping[str, An
             raise KeyError(f"a new object in {kind} needs an existing one in {owner}: {id}")
         found = SandboxObject(id, [State(None, {"created": times.get("updated", _NOON), "updated": _NOON})])
         account.objects[kind][id] = found
-        values = {"definition": _blank(account, kind, values), **values}
+        values = {**values, "definition": values.get("definition", _blank(account, kind, values))}
     _link(account, kind, found, parents)
     found.older_message = older_message or found.older_message
     present = found.at(account.clock()) or found.states[0].attributes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -156,7 +156,7 @@ class CampaignMaker:
             variation.older_message = message.id if index == 0 else shop.made_id(self.seed, id, index, 26)
 
     def _add(
-        self, kind: str, id: str, parents: dict[str, str], steps: list[tuple[datetime, Mapping[str, Any]]]
+        self, kind: str, id: str, parents: dict[str, str], steps: Sequence[tuple[datetime, Mapping[str, Any]]]
     ) -> SandboxObject:
         created = _text(steps[0][0])
         states = [State(at, {"created": created, "updated": _text(at), "definition": dict(one)}) for at, one in steps]
