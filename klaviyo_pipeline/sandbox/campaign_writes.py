@@ -301,7 +301,9 @@ class _Parts:
     def _forget(self, kind: str, owner: SandboxObject, kept: Sequence[str]) -> None:
         for id in [id for id in owner.children.get(kind, []) if id not in kept]:
             owner.children[kind].remove(id)
-            self._account.objects[kind].pop(id, None)
+            gone = self._account.objects[kind].pop(id, None)
+            if gone is not None and kind == "campaign-messages":
+                self._forget("campaign-variations", gone, [])
 
 
 def _in_channels(messages: Sequence[Message], channels: Sequence[str]) -> list[Message]:

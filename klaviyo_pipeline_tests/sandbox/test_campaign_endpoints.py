@@ -199,6 +199,17 @@ def test_a_campaign_in_the_older_words_is_a_tree_too(account: SandboxAccount, ne
     assert changed.attributes["status"] == "Sending"
 
 
+def test_a_message_that_is_left_out_and_put_again_comes_back_whole(account: SandboxAccount) -> None:
+    messages = [Message("M1", "email", "Hello"), Message("M2", "email", "Again")]
+    found = []
+    for put in (messages, messages[:1], messages):
+        account.put("campaigns", "C", messages=put)
+        older = account.older_campaign("C")
+        assert older is not None
+        found.append([message.id for message in older.messages])
+    assert found == [["M1", "M2"], ["M1"], ["M1", "M2"]]
+
+
 @pytest.mark.parametrize("moves", [True, False])
 @pytest.mark.parametrize(
     ("kind", "id"), [("campaign-audiences", "A1"), ("campaign-messages", "M1"), ("campaign-variations", "V1")]
