@@ -166,7 +166,10 @@ def main() -> None:
 
 def _serve_at_the_rates(account: SandboxAccount, rate_scale: float) -> None:
     """Serve with a fast clock, on which rate limits have no effect. A line on standard input slows it to real time."""
-    vars(sandbox_app)["ENDPOINTS"] = tuple(_making_each_answer_once(endpoint) for endpoint in ENDPOINTS)
+    vars(sandbox_app)["ENDPOINTS"] = {
+        revision: tuple(_making_each_answer_once(endpoint) for endpoint in endpoints)
+        for revision, endpoints in ENDPOINTS.items()
+    }
     timer = _Timer()
     with SandboxServer(create_app(account, rate_scale=rate_scale, timer=timer)) as server:
         print(server.url, flush=True)
