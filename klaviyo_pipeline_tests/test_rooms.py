@@ -98,6 +98,8 @@ def test_two_modules_never_share_a_name() -> None:
         ("klaviyo_pipeline, klaviyo_pipeline.orchestration", ("dagster", "pandas", "klaviyo_pipeline.config.settings")),
         ("klaviyo_pipeline.catalog", ("dagster", "pandas", "sqlalchemy")),
         ("klaviyo_pipeline.klaviyo.client", ("dagster", "psycopg", "sqlalchemy")),
+        ("klaviyo_pipeline.cli.main", ("dagster", "pandas", "psycopg", "rich", "sqlalchemy")),
+        ("klaviyo_pipeline.cli.status_command", ("dagster", "httpx", "numpy", "pandas")),
     ],
 )
 def test_an_import_loads_no_unneeded_module(imported: str, absent: tuple[str, ...]) -> None:

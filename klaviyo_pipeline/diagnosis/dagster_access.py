@@ -8,14 +8,9 @@ import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
-from klaviyo_pipeline.dagster_internals.steady_storage import steady_engine
-from klaviyo_pipeline.dagster_internals.storage import (
-    OWN_URL,
-    WAREHOUSE_URL,
-    found_storage_url,
-    home,
-    use_project_instance,
-)
+from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
+from klaviyo_pipeline.dagster_internals.storage import home, use_project_instance
+from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL, WAREHOUSE_URL, found_storage_url
 from klaviyo_pipeline.diagnosis.findings import Finding, failed, ok, warning
 from klaviyo_pipeline.postgres.engine import create_engine
 

@@ -6,9 +6,9 @@ import psycopg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.config.settings import SettingsError
-from klaviyo_pipeline.dagster_internals.steady_storage import steady_engine
-from klaviyo_pipeline.dagster_internals.storage import found_storage_url
+from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
 from klaviyo_pipeline.dagster_internals.storage_tables import DAGSTER_TABLES
+from klaviyo_pipeline.dagster_internals.storage_url import found_storage_url
 from klaviyo_pipeline.postgres.table_sizes import table_bytes
 
 

@@ -1,4 +1,4 @@
-"""Dagster's event log over many windows: what is stored together is what Dagster's own would have stored."""
+"""The event log over many windows: a batch stores the same as Dagster's own event log."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def instance(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def left_by_a_run(instance: dg.DagsterInstance) -> dict[str, list[Any]]:
-    """What a run of `both` over ten days leaves in the log."""
+    """The event log of a run of `both` over ten days."""
     job = dg.Definitions(assets=[both], jobs=[dg.define_asset_job("all", "*")]).resolve_job_def("all")
     run_id = job.execute_in_process(instance=instance, tags=RANGE).run_id
     storage = instance.event_log_storage
@@ -75,7 +75,7 @@ def test_events_of_many_windows_are_stored_as_dagsters_own_log_does(
     assert ours["latest"] == [(f'["{name}"]', True) for name in ("a", "b")]
 
 
-def test_a_run_over_many_windows_reports_them_in_a_statement_for_each_kind_of_news(
+def test_a_run_over_many_windows_stores_its_events_in_one_statement_for_each_type(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
@@ -83,11 +83,11 @@ def test_a_run_over_many_windows_reports_them_in_a_statement_for_each_kind_of_ne
     sa.event.listen(engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
     left_by_a_run(instance)
     several = [one for one in sent if one.startswith("INSERT INTO event_logs") and "sen_counter" in one]
-    # What is planned, of both; what was made, of each.
+    # One for the planned events of both assets, and one for the materializations of each.
     assert len(several) == 3
 
 
-def test_a_batch_that_fails_half_way_leaves_no_event_twice(
+def test_a_batch_that_fails_halfway_stores_no_event_twice(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores_one = BatchedEventLogStorage._store_asset_event_tags

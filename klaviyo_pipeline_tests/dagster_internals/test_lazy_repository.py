@@ -1,4 +1,4 @@
-"""The code location of many accounts: the same definitions as in one piece, made by account when asked for."""
+"""The code location of many accounts: the same definitions as built at once, but built for each account on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from klaviyo_pipeline.definitions import defs
 from klaviyo_pipeline.orchestration.build import accounts_repository, build_defs, installation_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 
-# One slug begins another.
+# One slug begins with another.
 ACCOUNTS = [
     Account(slug="shop", timezone="America/New_York"),
     Account(slug="shop_uk", timezone="Europe/London", sync_window="hourly", database_url_variable="URL_OF_UK"),
@@ -38,7 +38,7 @@ def repository(made: AccountsRepository) -> dg.RepositoryDefinition:
     return repository
 
 
-def test_it_contains_what_the_definitions_in_one_piece_hold(repository: dg.RepositoryDefinition) -> None:
+def test_it_contains_the_same_as_definitions_built_at_once(repository: dg.RepositoryDefinition) -> None:
     whole = build_defs(ACCOUNTS).get_repository_def()
     assert repository.name == whole.name
     assert sorted(repository.job_names) == sorted(whole.job_names)
@@ -50,7 +50,7 @@ def test_it_contains_what_the_definitions_in_one_piece_hold(repository: dg.Repos
     assert repository.get_top_level_resources().keys() == whole.get_top_level_resources().keys()
 
 
-def test_every_account_has_the_same_things_under_its_own_name(repository: dg.RepositoryDefinition) -> None:
+def test_every_account_has_the_same_definitions_under_its_own_name(repository: dg.RepositoryDefinition) -> None:
     by_account = {
         account.slug: {
             key.path[1] for key in repository.asset_graph.get_all_asset_keys() if key.path[0] == account.slug
@@ -66,7 +66,7 @@ def test_every_account_has_the_same_things_under_its_own_name(repository: dg.Rep
     assert zones == {account.timezone for account in ACCOUNTS}
 
 
-def test_every_job_carries_its_account(repository: dg.RepositoryDefinition) -> None:
+def test_every_job_is_tagged_with_its_account(repository: dg.RepositoryDefinition) -> None:
     for job in repository.get_all_jobs():
         slugs = {key.path[0] for key in job.asset_layer.selected_asset_keys}
         if not job.name.startswith("__"):
@@ -74,14 +74,14 @@ def test_every_job_carries_its_account(repository: dg.RepositoryDefinition) -> N
             assert job.name.startswith(f"{job.tags[ACCOUNT_TAG]}_")
 
 
-def test_a_run_makes_the_definitions_of_its_own_account_alone() -> None:
+def test_a_run_builds_only_the_definitions_of_its_own_account() -> None:
     made = accounts_repository(ACCOUNTS)
     job = made.definition().get_job("brand_entities")
     assert {key.path[0] for key in job.asset_layer.selected_asset_keys} == {"brand"}
     assert list(made._parts) == ["brand"]
 
 
-def test_a_name_that_begins_with_two_slugs_is_found_with_its_own(repository: dg.RepositoryDefinition) -> None:
+def test_a_name_that_begins_with_two_slugs_is_found_in_its_own_account(repository: dg.RepositoryDefinition) -> None:
     assert repository.get_job("shop_uk_census").tags[ACCOUNT_TAG] == "shop_uk"
     assert repository.get_schedule_def("shop_uk_entities_hourly").job_name == "shop_uk_entities"
     assert repository.has_sensor_def("shop_uk_missing_windows")
@@ -89,12 +89,12 @@ def test_a_name_that_begins_with_two_slugs_is_found_with_its_own(repository: dg.
     assert not repository.has_job("nobody_all")
 
 
-def test_what_is_materialized_by_hand_may_be_of_any_account(repository: dg.RepositoryDefinition) -> None:
+def test_a_manual_materialization_may_be_of_any_account(repository: dg.RepositoryDefinition) -> None:
     job = repository.get_implicit_global_asset_job_def()
     assert {key.path[0] for key in job.asset_layer.executable_asset_keys} == {account.slug for account in ACCOUNTS}
 
 
-def test_nothing_is_made_before_it_is_requested() -> None:
+def test_nothing_is_built_before_it_is_requested() -> None:
     made: list[str] = []
 
     def part(account: Account) -> dg.Definitions:
@@ -113,7 +113,9 @@ def test_nothing_is_made_before_it_is_requested() -> None:
     assert made == ["shop_uk"]
 
 
-def test_each_job_is_made_once_when_all_are_loaded_and_none_for_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_is_built_once_when_all_are_loaded_and_none_for_the_list_of_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     repository = accounts_repository(ACCOUNTS).definition()
     made: list[str] = []
     build = dg.JobDefinition.__init__
@@ -124,7 +126,7 @@ def test_each_job_is_made_once_when_all_are_loaded_and_none_for_the_answer(monke
 
     monkeypatch.setattr(dg.JobDefinition, "__init__", noted)
     assert repository.asset_graph.get_all_asset_keys()
-    # Jobs of assets are the dear ones.
+    # Jobs of assets take most of the time.
     assert set(made) == {f"{account.slug}_prune" for account in ACCOUNTS}
     made.clear()
     repository.load_all_definitions()
@@ -135,7 +137,7 @@ def test_each_job_is_made_once_when_all_are_loaded_and_none_for_the_answer(monke
     assert made == []
 
 
-def test_what_was_made_for_good_is_not_looked_through_again() -> None:
+def test_frozen_objects_are_not_scanned_again() -> None:
     before = gc.get_freeze_count()
     with gc_frozen():
         assert not gc.isenabled()
@@ -143,11 +145,11 @@ def test_what_was_made_for_good_is_not_looked_through_again() -> None:
     assert gc.get_freeze_count() >= before + len(made)
 
 
-def test_garbage_is_collected_again_afterwards(repository: dg.RepositoryDefinition) -> None:
+def test_garbage_collection_continues_afterwards(repository: dg.RepositoryDefinition) -> None:
     assert gc.isenabled()
 
 
-def test_the_code_location_loads_without_an_entry_that_is_wrong_and_logs_the_line(
+def test_the_code_location_loads_without_an_invalid_entry_and_logs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "accounts.yaml"
@@ -160,6 +162,6 @@ def test_the_code_location_loads_without_an_entry_that_is_wrong_and_logs_the_lin
     assert "account bad: timezone='Mars' is not an IANA time zone" in caplog.text
 
 
-def test_the_account_of_the_environment_has_definitions_as_ever() -> None:
+def test_the_account_of_the_environment_has_plain_definitions() -> None:
     assert isinstance(defs, dg.Definitions)
     assert "klaviyo_flows" in defs.get_repository_def().job_names

@@ -1,4 +1,4 @@
-"""Dagster's private names: each is there, does what it is needed for, and is imported in one room alone."""
+"""Dagster's private names: each exists, works as needed, and is imported only by one package."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from dagster._core.storage.compute_log_manager import CapturedLogContext, Comput
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     AssetEventTagsTable,
+    SqlEventLogStorageMetadata,
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
-from dagster._core.storage.schedules.schema import JobTickTable
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import JobTickTable, ScheduleStorageSqlMetadata
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
@@ -36,7 +38,7 @@ PACKAGE = PROJECT_ROOT / "klaviyo_pipeline"
 
 
 def private_imports() -> Mapping[str, set[str]]:
-    """The private names of Dagster's that each folder of the package imports, as module and name."""
+    """The private names of Dagster that each folder of the package imports, as module and name."""
     found: dict[str, set[str]] = {}
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -46,12 +48,12 @@ def private_imports() -> Mapping[str, set[str]]:
     return found
 
 
-def test_one_room_imports_private_names_and_lists_each_of_them() -> None:
+def test_only_one_package_imports_private_names_and_it_lists_each_of_them() -> None:
     assert private_imports() == {"dagster_internals": {f"{one.module}.{one.name}" for one in PRIVATE_NAMES}}
 
 
 @pytest.mark.parametrize("one", PRIVATE_NAMES, ids=lambda one: one.name)
-def test_a_private_name_is_there(one: PrivateName) -> None:
+def test_a_private_name_exists(one: PrivateName) -> None:
     assert hasattr(import_module(one.module), one.name)
     assert not hasattr(dg, one.name), f"{one.name} is public now: import it from dagster"
     assert one.reason
@@ -59,7 +61,7 @@ def test_a_private_name_is_there(one: PrivateName) -> None:
 
 
 @pytest.mark.parametrize("kind", [DagsterPostgresStorage, LocalArtifactStorage, LocalComputeLogManager])
-def test_the_storage_classes_are_made_from_their_configuration(kind: type[Any]) -> None:
+def test_the_storage_classes_are_created_from_their_configuration(kind: type[Any]) -> None:
     assert "inst_data" in inspect.signature(kind).parameters
     assert list(inspect.signature(kind.from_config_value).parameters) == ["inst_data", "config_value"]
     assert ConfigurableClassData("module", "Class", "{}").class_name == "Class"
@@ -78,7 +80,7 @@ def test_the_event_log_stores_a_batch_by_the_methods_that_are_called() -> None:
     }
 
 
-def test_the_tables_have_the_columns_that_are_read() -> None:
+def test_the_tables_have_the_columns_that_the_code_reads() -> None:
     assert {"id", "run_id", "asset_key", "partition", "dagster_event_type"} <= set(SqlEventLogStorageTable.c.keys())
     assert {
         "id",
@@ -91,10 +93,14 @@ def test_the_tables_have_the_columns_that_are_read() -> None:
     } <= set(AssetCheckExecutionsTable.c.keys())
     assert "event_id" in AssetEventTagsTable.c
     assert {"id", "timestamp", "status", "selector_id", "job_origin_id"} <= set(JobTickTable.c.keys())
-    assert {"runs", "event_logs", "job_ticks"} <= DAGSTER_TABLES
 
 
-def test_every_status_is_known_as_finished_or_as_going_on() -> None:
+def test_the_list_of_dagsters_tables_has_all_that_it_makes() -> None:
+    made = (SqlEventLogStorageMetadata, RunStorageSqlMetadata, ScheduleStorageSqlMetadata)
+    assert {name for metadata in made for name in metadata.tables} == DAGSTER_TABLES
+
+
+def test_every_run_status_is_either_finished_or_unfinished() -> None:
     going_on = {"QUEUED", "NOT_STARTED", "MANAGED", "SUSPENDED", "STARTING", "STARTED", "CANCELING"}
     assert {status.name for status in dg.DagsterRunStatus} - {status.name for status in FINISHED} == going_on
 
@@ -107,14 +113,14 @@ def test_an_asset_job_is_of_the_type_that_annotations_name() -> None:
     assert isinstance(dg.define_asset_job("job"), UnresolvedAssetJobDefinition)
 
 
-def test_the_function_of_an_asset_is_found() -> None:
+def test_the_source_of_an_assets_function_is_found() -> None:
     @dg.asset
     def made() -> None: ...
 
     assert source_of(made).file_path == __file__
 
 
-def test_a_launcher_says_how_a_worker_is() -> None:
+def test_a_launcher_reports_the_health_of_a_worker() -> None:
     assert CheckRunHealthResult(WorkerStatus.FAILED, "why").msg == "why"
     assert {"RUNNING", "FAILED", "SUCCESS"} <= set(WorkerStatus.__members__)
 
@@ -124,7 +130,7 @@ def test_logs_are_captured_by_a_context_of_their_key() -> None:
     assert ComputeIOType.STDERR.value == "stderr"
 
 
-def test_a_run_is_handed_over_by_its_origin_and_id() -> None:
+def test_a_run_is_passed_on_by_its_origin_and_id() -> None:
     assert {"job_origin", "run_id", "instance_ref", "set_exit_code_on_failure"} <= set(
         inspect.signature(ExecuteRunArgs.__new__).parameters
     )

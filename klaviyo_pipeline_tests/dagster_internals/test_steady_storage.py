@@ -1,4 +1,4 @@
-"""Dagster's storage: sessions that ended while idle are opened anew, and no setting shifts what it stores."""
+"""Dagster's storage: sessions that ended while idle are reopened, and no server setting changes what it stores."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_run_outlives_sessions_that_ended_while_they_were_idle(
         ended.append(end_sessions(database))
 
     with opened(database, tmp_path, monkeypatch) as found:
-        # As a sync and the web server do: sessions are kept between two uses.
+        # Sessions are kept between two uses, as in a sync and in the web server.
         found.optimize_for_webserver(60_000, pool_recycle=3600, max_overflow=4)
         found.get_runs()
         found.all_instigator_state()
@@ -66,7 +66,7 @@ def odd(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return database
 
 
-def test_what_dagster_stores_is_the_same_whatever_the_sessions_are_set_to(
+def test_dagster_stores_the_same_whatever_the_sessions_default_settings(
     odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = datetime.now(UTC)
@@ -91,7 +91,7 @@ def test_what_dagster_stores_is_the_same_whatever_the_sessions_are_set_to(
     ) == [(2,)]
 
 
-def test_a_database_that_cannot_contain_utf8_is_refused_before_dagster_makes_its_tables(
+def test_a_database_that_cannot_store_utf8_is_refused_before_dagster_creates_its_tables(
     narrow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UnfitDatabase, match="has the encoding"):

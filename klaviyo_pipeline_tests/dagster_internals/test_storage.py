@@ -1,4 +1,4 @@
-"""Dagster's instance: where it is kept, and that nothing secret is handed on."""
+"""Dagster's instance: where it is stored, and that it passes on no secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine, make_url, text
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SettingsError
-from klaviyo_pipeline.dagster_internals import storage
+from klaviyo_pipeline.dagster_internals import storage, storage_url
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import THROW_AWAY
 from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
@@ -27,14 +27,14 @@ from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project's state folder, moved out of the way."""
+    """The project's state folder, moved to a temporary place."""
     monkeypatch.setattr(storage, "STATE_DIR", tmp_path / "state")
     return tmp_path / "state"
 
 
 @pytest.fixture
 def warehouse(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The warehouse's URL, set in the environment; a database made beside it is dropped."""
+    """The warehouse's URL, set in the environment. A database created for Dagster is dropped."""
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
     yield database
     beside = sql.Identifier(f"{dbname(database)}_dagster")
@@ -44,7 +44,7 @@ def warehouse(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def guest(warehouse: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of a role that may not create databases, in place of the warehouse's."""
+    """The warehouse's URL, with a role that may not create databases."""
     role = f"guest_{secrets.token_hex(6)}"
     parts = urlsplit(warehouse)
     url = parts._replace(netloc=f"{role}:p%40ss%2Fw@{parts.hostname}:{parts.port}").geturl()
@@ -81,7 +81,7 @@ def project_ref(folder: Path) -> InstanceRef:
 
 def test_dagsters_own_url_wins(warehouse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", "postgresql://me:s%2Fx@db.example:6543/runs?sslmode=require")
-    url = make_url(storage.storage_url())
+    url = make_url(storage_url.storage_url())
     assert (url.drivername, url.username, url.password, url.database) == ("postgresql+psycopg2", "me", "s/x", "runs")
     assert dict(url.query) == {"host": "db.example", "port": "6543", "sslmode": "require"}
 
@@ -90,44 +90,46 @@ def test_dagsters_own_url_wins(warehouse: str, monkeypatch: pytest.MonkeyPatch) 
     ("address", "host", "port"),
     [("a,b:5433", "a,b", ",5433"), ("[::1]:5433", "::1", "5433"), ("%2Fvar%2Frun", "/var/run", None)],
 )
-def test_several_hosts_ipv6_and_sockets_survive_the_translation(
+def test_several_hosts_ipv6_and_sockets_are_kept_in_the_url(
     address: str, host: str, port: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", f"postgresql://me@{address}/runs")
-    url = make_url(storage.storage_url())
+    url = make_url(storage_url.storage_url())
     assert url.query["host"] == host
     assert url.query.get("port") == port
 
 
 @pytest.mark.parametrize("variable", ["KLAVIYO_DATABASE_URL", "KLAVIYO_DAGSTER_DATABASE_URL"])
 @pytest.mark.parametrize("url", ["postgresql://me:hush/hush@host:5432/db", "postgresql://me:hush@host/db?hush=1"])
-def test_a_bad_url_is_named_but_its_password_is_not(variable: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_about_an_invalid_url_names_the_variable_but_not_the_password(
+    variable: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, url)
     with pytest.raises(SettingsError, match=f"^{variable} must read") as caught:
-        storage.storage_url()
+        storage_url.storage_url()
     assert "hush" not in str(caught.value)
     assert caught.value.__context__ is None
 
 
-def test_a_server_that_does_not_answer_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", "postgresql://me:hush@127.0.0.1:1/db")
     with pytest.raises(SettingsError, match=r"^KLAVIYO_DATABASE_URL: the server cannot be reached") as caught:
-        storage.storage_url()
+        storage_url.storage_url()
     assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_warehouse_gets_a_database_for_dagster_beside_it(warehouse: str) -> None:
-    url = storage.storage_url()
+def test_dagster_gets_its_own_database_on_the_warehouses_server(warehouse: str) -> None:
+    url = storage_url.storage_url()
     assert one(url, "SELECT current_database()") == f"{dbname(warehouse)}_dagster"
-    assert storage.storage_url() == url
+    assert storage_url.storage_url() == url
 
 
-def test_without_the_right_to_create_databases_a_schema_of_the_warehouse_serves(
+def test_without_the_right_to_create_databases_dagster_uses_a_schema_of_the_warehouse(
     warehouse: str, guest: str, tmp_path: Path
 ) -> None:
     allow_schemas(warehouse, guest)
-    url = storage.storage_url()
+    url = storage_url.storage_url()
     assert one(url, "SELECT current_database() || '.' || current_schema()") == f"{dbname(warehouse)}.dagster"
     with dg.DagsterInstance.from_ref(project_ref(tmp_path)) as found:
         found.optimize_for_webserver(statement_timeout=5000, pool_recycle=60, max_overflow=2)
@@ -137,30 +139,30 @@ def test_without_the_right_to_create_databases_a_schema_of_the_warehouse_serves(
     assert rows == [("dagster",)]
 
 
-def test_a_schema_in_use_stays_in_use_when_the_role_is_given_more(warehouse: str, guest: str) -> None:
+def test_a_schema_in_use_stays_in_use_when_the_role_gets_more_rights(warehouse: str, guest: str) -> None:
     allow_schemas(warehouse, guest)
-    before = storage.storage_url()
+    before = storage_url.storage_url()
     with psycopg.connect(warehouse) as connection:
         role = sql.Identifier(urlsplit(guest).username or "")
         connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(role))
-    assert storage.storage_url() == before
+    assert storage_url.storage_url() == before
 
 
-def test_a_schema_for_dagster_that_another_role_made_is_reported_with_its_owner_and_no_pooler_is_blamed(
+def test_a_schema_for_dagster_of_another_role_is_reported_with_its_owner_and_without_blaming_a_pooler(
     warehouse: str, guest: str
 ) -> None:
     with psycopg.connect(warehouse, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA dagster")
         owner = connection.info.user
         role = str(urlsplit(guest).username)
-        for look in (storage.storage_url, storage.found_storage_url):
+        for function in (storage_url.storage_url, storage_url.found_storage_url):
             with pytest.raises(SettingsError, match=r"schema dagster .* is owned by role") as refused:
-                look()
+                function()
             assert f'GRANT "{owner}" TO "{role}"' in str(refused.value)
             assert "pooler" not in str(refused.value)
 
 
-def test_dagsters_tables_that_another_role_made_are_reported_with_their_owner_and_the_grant_helps(
+def test_dagsters_tables_of_another_role_are_reported_with_their_owner_and_the_grant_helps(
     warehouse: str, guest: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", warehouse)
@@ -170,29 +172,29 @@ def test_dagsters_tables_that_another_role_made_are_reported_with_their_owner_an
     with psycopg.connect(warehouse, autocommit=True) as connection:
         grant = f'GRANT "{connection.info.user}" TO "{urlsplit(guest).username}"'
         with pytest.raises(SettingsError, match="is owned by role") as refused:
-            storage.storage_url()
+            storage_url.storage_url()
         assert grant in str(refused.value)
         assert "pooler" not in str(refused.value)
         connection.execute(grant.encode())
-    assert storage.storage_url()
+    assert storage_url.storage_url()
 
 
-def test_a_role_that_may_create_neither_is_reported_which_setting_helps(guest: str) -> None:
+def test_an_error_about_a_role_that_may_create_neither_names_the_setting_that_helps(guest: str) -> None:
     with pytest.raises(SettingsError, match=r"neither a database nor a schema.*KLAVIYO_DAGSTER_DATABASE_URL"):
-        storage.storage_url()
+        storage_url.storage_url()
 
 
 def test_without_any_url_the_embedded_server_is_started(server_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = EmbeddedPostgres(server_folder / "instance", settings=THROW_AWAY)
-    monkeypatch.setattr(storage, "project_server", lambda: server)
+    monkeypatch.setattr(storage_url, "project_server", lambda: server)
     try:
-        assert one(storage.storage_url(), "SELECT current_database()") == "dagster"
+        assert one(storage_url.storage_url(), "SELECT current_database()") == "dagster"
         assert server.running
     finally:
         server.stop()
 
 
-def test_a_run_lands_in_postgres_and_its_files_in_the_state_folder(
+def test_a_run_is_stored_in_postgres_and_its_files_in_the_state_folder(
     database: str, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
@@ -212,7 +214,7 @@ def test_a_run_lands_in_postgres_and_its_files_in_the_state_folder(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_what_is_handed_to_other_processes_rebuilds_the_storage_and_contains_no_url(
+def test_the_instance_reference_for_other_processes_rebuilds_the_storage_and_contains_no_url(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
@@ -247,7 +249,7 @@ def test_a_dagster_home_with_its_own_configuration_wins(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("value", [None, "", "/nowhere", "empty"])
-def test_any_other_dagster_home_gives_way_to_the_projects(
+def test_a_dagster_home_without_configuration_is_replaced_by_the_projects(
     value: str | None, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if value is None:
@@ -270,23 +272,23 @@ def test_any_other_dagster_home_gives_way_to_the_projects(
         pytest.param("ignore_startup_parameters = options", "drops search_path", id="dropped"),
     ],
 )
-def test_a_pooler_that_does_not_take_the_schemas_name_is_reported_in_one_line(
+def test_a_pooler_that_does_not_pass_on_the_schema_is_reported_in_one_line(
     warehouse: str, guest: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, reported: str
 ) -> None:
     allow_schemas(warehouse, guest)
     with transaction_pooler(guest, server_folder, pool_size=2, more=more) as pooled:
         monkeypatch.setenv("KLAVIYO_DATABASE_URL", pooled)
         with pytest.raises(SettingsError, match=rf"{reported}.*set KLAVIYO_DAGSTER_DATABASE_URL") as error:
-            storage.storage_url()
+            storage_url.storage_url()
     assert "\n" not in str(error.value)
     assert "p@ss/w" not in str(error.value)
 
 
 @pytest.mark.skipif(PROGRAM is None, reason=MISSING)
-def test_a_pooler_that_knows_the_warehouse_alone_is_reported_in_one_line(
+def test_a_pooler_of_only_the_warehouses_database_is_reported_in_one_line(
     warehouse: str, server_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction_pooler(warehouse, server_folder, pool_size=2, databases=dbname(warehouse)) as pooled:
         monkeypatch.setenv("KLAVIYO_DATABASE_URL", pooled)
         with pytest.raises(SettingsError, match=r"no such database.*set KLAVIYO_DAGSTER_DATABASE_URL"):
-            storage.storage_url()
+            storage_url.storage_url()

@@ -1,4 +1,4 @@
-"""Metrics follow their report by themselves, once Dagster's automation sensor is switched on."""
+"""Metrics are computed automatically after their report, if Dagster's automation sensor is switched on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipelin
 
 
 class Ticks:
-    """Looks of the automation sensor, one after the other."""
+    """Evaluations of the automation sensor, one after the other."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -31,7 +31,7 @@ class Ticks:
         self.requested()
 
     def requested(self) -> set[str]:
-        """The days of metrics that the next look asks for."""
+        """The days of metrics that the next evaluation requests."""
         seen = dg.evaluate_automation_conditions(
             defs=self.pipeline.definitions,
             instance=self.pipeline.instance,
@@ -42,7 +42,7 @@ class Ticks:
         return set(seen.get_requested_partitions(METRICS))
 
 
-def test_metrics_are_requested_once_where_their_report_came(pipeline: Pipeline) -> None:
+def test_metrics_are_requested_once_after_their_report_is_synced(pipeline: Pipeline) -> None:
     ticks = Ticks(pipeline)
     pipeline.run("flow_report", FIRST, LAST)
     assert ticks.requested() == DAYS
@@ -56,7 +56,7 @@ def test_changes_of_the_flows_request_no_metrics(pipeline: Pipeline) -> None:
     assert ticks.requested() == set()
 
 
-def test_a_report_that_came_while_another_run_was_about_it_is_not_forgotten(pipeline: Pipeline) -> None:
+def test_a_report_that_is_synced_during_another_run_of_it_is_not_forgotten(pipeline: Pipeline) -> None:
     ticks = Ticks(pipeline)
     pipeline.run("flow_report", FIRST, LAST)
     other = pipeline.instance.create_run_for_job(
@@ -70,7 +70,7 @@ def test_a_report_that_came_while_another_run_was_about_it_is_not_forgotten(pipe
     assert ticks.requested() == DAYS
 
 
-def test_the_sensor_that_asks_is_off_until_it_is_switched_on(pipeline: Pipeline) -> None:
+def test_the_automation_sensor_is_off_until_it_is_switched_on(pipeline: Pipeline) -> None:
     sensors = pipeline.definitions.get_repository_def().sensor_defs
     [automation] = [one for one in sensors if isinstance(one, dg.AutomationConditionSensorDefinition)]
     assert automation.name == "default_automation_condition_sensor"

@@ -1,6 +1,6 @@
-"""The asset graph, its jobs and its schedules; a snapshot of them, so that every change of the graph is seen.
+"""The asset graph, its jobs and its schedules; a snapshot of them, so that every change of the graph shows in review.
 
-`python -m klaviyo_pipeline_tests.orchestration.test_definitions` writes the snapshot anew.
+`python -m klaviyo_pipeline_tests.orchestration.test_definitions` rewrites the snapshot.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _reported(value: object) -> str:
         return ", ".join(f"{column.name} {column.type}" for column in value.columns)
     if isinstance(value, dg.TableColumnLineage):
         return f"{len(value.deps_by_column)} columns"
-    # Where the project lies is no matter of the graph.
+    # The project's folder is not part of the graph.
     return "…" if isinstance(value, dg.CodeReferencesMetadataValue) else str(value)
 
 
@@ -94,7 +94,7 @@ def schedule(definitions: dg.Definitions, name: str) -> dg.ScheduleDefinition:
 
 
 def request_at(definitions: dg.Definitions, name: str, moment: datetime) -> dg.RunRequest:
-    """What the schedule asks for at that moment."""
+    """The run requests of the schedule at that moment."""
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_schedule_context(instance=instance, scheduled_execution_time=moment)
         evaluated = schedule(definitions, name).evaluate_tick(context)
@@ -119,7 +119,7 @@ def test_the_asset_graph_is_the_one_that_was_last_agreed_upon(definitions: dg.De
     assert not difference, f"{difference}\n{UPDATE}"
 
 
-def test_two_accounts_live_side_by_side() -> None:
+def test_two_accounts_have_separate_assets() -> None:
     both = build_defs([ACCOUNT, Account(slug="other", sync_window="hourly")])
     repository = both.get_repository_def()
     slugs = {key.path[0] for key in repository.asset_graph.get_all_asset_keys()}
@@ -128,7 +128,7 @@ def test_two_accounts_live_side_by_side() -> None:
     assert {"shop_entities_daily", "other_entities_hourly"} <= names
 
 
-def test_no_secret_and_no_address_of_the_database_stands_in_the_definitions(
+def test_the_definitions_contain_no_secret_and_no_address_of_the_database(
     definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_very_secret")
@@ -148,7 +148,7 @@ def test_every_window_of_entities_and_reports_is_a_partition_the_open_one_too(de
         assert (keys[0], keys[-1], len(keys)) == ("2025-01-01", "2025-03-10", 69)
 
 
-def test_hourly_windows_are_for_entities_alone_and_leave_no_job_of_all() -> None:
+def test_hourly_windows_are_for_entities_only_and_then_no_job_spans_all_assets() -> None:
     hourly = build_defs([Account(slug="shop", sync_window="hourly")])
     graph = hourly.resolve_asset_graph()
     kinds = {
@@ -174,21 +174,23 @@ def test_a_daily_schedule_requests_the_trailing_days_and_the_open_window_as_one_
 
 
 @pytest.mark.parametrize("name", ["entities_daily", "reports_daily", "open_window", "census_daily"])
-def test_what_a_schedule_requests_goes_before_a_backfill(name: str, definitions: dg.Definitions) -> None:
+def test_a_scheduled_run_goes_before_a_backfill(name: str, definitions: dg.Definitions) -> None:
     request = request_at(definitions, f"shop_{name}", new_york("2025-03-10T00:15:00"))
     reported = {**(schedule(definitions, f"shop_{name}").tags or {}), **request.tags}
     assert int(reported["dagster/priority"]) > 0
 
 
 @pytest.mark.parametrize("name", ["census_daily", "checks_daily", "reconcile_weekly"])
-def test_a_schedule_of_what_has_no_windows_requests_one_run_of_its_job(name: str, definitions: dg.Definitions) -> None:
+def test_a_schedule_of_assets_without_windows_requests_one_run_of_its_job(
+    name: str, definitions: dg.Definitions
+) -> None:
     request = request_at(definitions, f"shop_{name}", new_york("2025-03-09T03:40:00"))
     assert request.partition_key is None
     assert "dagster/asset_partition_range_start" not in request.tags
     assert schedule(definitions, f"shop_{name}").job_name == f"shop_{name.partition('_')[0]}"
 
 
-def test_the_days_of_a_schedule_are_the_accounts_own(definitions: dg.Definitions) -> None:
+def test_the_days_of_a_schedule_are_in_the_accounts_time_zone(definitions: dg.Definitions) -> None:
     # 23:50 in New York, and the next day in UTC.
     request = request_at(definitions, "shop_entities_daily", new_york("2025-11-02T23:50:00"))
     assert windows_of(request) == ("2025-10-26", "2025-11-02")
@@ -199,14 +201,14 @@ def test_a_schedule_does_not_reach_back_before_the_first_window(definitions: dg.
     assert windows_of(request) == ("2025-01-01", "2025-01-03")
 
 
-def test_the_schedule_of_reports_reaches_back_over_the_attribution() -> None:
+def test_the_schedule_of_reports_covers_the_attribution_window() -> None:
     patient = build_defs([Account(slug="shop", timezone="America/New_York", attribution_days=30)])
     moment = new_york("2025-03-10T00:10:00")
     assert windows_of(request_at(patient, "shop_reports_daily", moment))[0] == "2025-02-08"
     assert windows_of(request_at(patient, "shop_entities_daily", moment))[0] == "2025-03-03"
 
 
-def test_the_schedule_of_hourly_windows_asks_by_the_hour() -> None:
+def test_the_schedule_of_hourly_windows_runs_every_hour() -> None:
     hourly = build_defs([Account(slug="shop", timezone="America/New_York", sync_window="hourly", lookback_days=1)])
     request = request_at(hourly, "shop_entities_hourly", new_york("2025-03-10T05:10:00"))
     assert windows_of(request) == ("2025-03-09-00:00", "2025-03-10-05:00")

@@ -1,4 +1,4 @@
-"""A run that is launched over GraphQL at what `klaviyo-pipeline dev` starts, as a user's script would do it."""
+"""A run that is launched over GraphQL in `klaviyo-pipeline dev`, as by a user's script."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ STOPS_WITHIN_SECONDS = 20.0
 
 
 def documented_bodies() -> list[dict[str, Any]]:
-    """The bodies that `docs/backfill.md` posts: a backfill's, and a run's."""
+    """The request bodies in `docs/backfill.md`: for a backfill, and for a run."""
     document = (PROJECT_ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
     return [json.loads(body) for body in re.findall(r"^curl [^\n]* -d '(.*?)'$", document, re.MULTILINE | re.DOTALL)]
 
 
 def as_the_ui_launches(slug: str, assets: Sequence[str], days: Sequence[str]) -> dict[str, Any]:
-    """The body that the UI posts for selected assets and a range of partitions: every day by its name."""
+    """The body that the UI posts for selected assets and a range of partitions: each day by its key."""
     [query] = [body["query"] for body in documented_bodies() if "launchPartitionBackfill" in body["query"]]
     params = {"assetSelection": [{"path": [slug, asset]} for asset in assets], "partitionNames": list(days)}
     return {"query": query, "variables": {"params": params}}
 
 
 def finished(client: httpx.Client, backfill_id: str) -> dict[str, Any]:
-    """The backfill, once the daemon has brought it to its end."""
+    """The backfill, after the daemon has finished it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         backfill = ask(client, {"query": BACKFILL, "variables": {"id": backfill_id}})["partitionBackfillOrError"]

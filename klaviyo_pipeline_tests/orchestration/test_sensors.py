@@ -1,4 +1,4 @@
-"""Sensors: what they ask for, what they tell, and that they keep quiet when there is nothing to say."""
+"""Sensors: which runs they request, what they report, and that they report nothing without a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
 
 DAY = "2025-02-01"
-# In these tests the account's only windows are few and long past, so that nothing depends on the day they run on.
+# The account's windows are few and long past, so that no test depends on the current day.
 ENDED_WINDOWS_ARE_MANY = 30
 
 
@@ -36,7 +36,7 @@ def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipelin
 
 @pytest.fixture
 def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A webhook that takes what is posted to it."""
+    """A webhook, and the messages posted to it."""
     posted: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,10 +59,10 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     server.server_close()
 
 
-def look(
+def evaluate(
     pipeline: Pipeline, name: str, cursor: str | None = None, definitions: dg.Definitions | None = None
 ) -> dg.SensorExecutionData:
-    """One look of the account's sensor of that name."""
+    """One evaluation of the account's sensor of that name."""
     definitions = definitions or pipeline.definitions
     sensor = definitions.resolve_sensor_def(f"{SLUG}_{name}")
     context = dg.build_sensor_context(
@@ -75,21 +75,21 @@ def look(
 
 
 def requested(data: dg.SensorExecutionData) -> dict[str, tuple[str, str]]:
-    """The ranges that were asked for, by job."""
+    """The requested ranges, by job."""
     start, end = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
     return {str(run.job_name): (run.tags[start], run.tags[end]) for run in data.run_requests or ()}
 
 
-def test_all_windows_that_never_were_requested_are_requested_in_one_run_an_asset(pipeline: Pipeline) -> None:
-    ranges = requested(look(pipeline, "missing_windows"))
+def test_all_windows_that_were_never_requested_are_requested_in_one_run_for_each_asset(pipeline: Pipeline) -> None:
+    ranges = requested(evaluate(pipeline, "missing_windows"))
     assert set(ranges) >= {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms", f"{SLUG}_segments"}
     first, last = ranges[f"{SLUG}_flows"]
     assert first == DAY
     assert date.fromisoformat(last) - date.fromisoformat(first) > timedelta(days=ENDED_WINDOWS_ARE_MANY)
 
 
-def test_metrics_are_not_requested_before_their_report_is_there(pipeline: Pipeline) -> None:
-    assert f"{SLUG}_flow_metrics" not in requested(look(pipeline, "missing_windows"))
+def test_metrics_are_not_requested_before_their_report_is_synced(pipeline: Pipeline) -> None:
+    assert f"{SLUG}_flow_metrics" not in requested(evaluate(pipeline, "missing_windows"))
 
 
 def test_only_what_the_ledger_lacks_is_requested(pipeline: Pipeline) -> None:
@@ -97,24 +97,24 @@ def test_only_what_the_ledger_lacks_is_requested(pipeline: Pipeline) -> None:
         dg.AssetKey([SLUG, "flows"])
     ).partitions_def.get_partition_keys()[-1:]
     pipeline.run("flows", "2025-02-02", newest)
-    assert requested(look(pipeline, "missing_windows"))[f"{SLUG}_flows"] == (DAY, DAY)
+    assert requested(evaluate(pipeline, "missing_windows"))[f"{SLUG}_flows"] == (DAY, DAY)
     pipeline.run("flows", DAY, DAY)
-    assert f"{SLUG}_flows" not in requested(look(pipeline, "missing_windows"))
+    assert f"{SLUG}_flows" not in requested(evaluate(pipeline, "missing_windows"))
 
 
 def test_a_job_that_is_running_is_not_requested_again(pipeline: Pipeline) -> None:
     job = pipeline.definitions.resolve_job_def(f"{SLUG}_flows")
     pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-    ranges = requested(look(pipeline, "missing_windows"))
+    ranges = requested(evaluate(pipeline, "missing_windows"))
     assert f"{SLUG}_flows" not in ranges
     assert f"{SLUG}_forms" in ranges
 
 
 @pytest.mark.parametrize("job", ["entities", "all"])
-def test_an_asset_that_another_job_is_about_is_not_requested(job: str, pipeline: Pipeline) -> None:
+def test_an_asset_that_another_job_is_running_is_not_requested(job: str, pipeline: Pipeline) -> None:
     whole = pipeline.definitions.resolve_job_def(f"{SLUG}_{job}")
     pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTING)
-    ranges = requested(look(pipeline, "missing_windows"))
+    ranges = requested(evaluate(pipeline, "missing_windows"))
     assert f"{SLUG}_forms" not in ranges
     assert (f"{SLUG}_flow_report" in ranges) == (job == "entities")
 
@@ -123,35 +123,35 @@ def test_an_asset_that_is_being_materialized_by_hand_is_not_requested(pipeline: 
     whole = pipeline.definitions.resolve_implicit_global_asset_job_def()
     chosen = {dg.AssetKey([SLUG, "forms"])}
     pipeline.instance.create_run_for_job(whole, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
-    ranges = requested(look(pipeline, "missing_windows"))
+    ranges = requested(evaluate(pipeline, "missing_windows"))
     assert f"{SLUG}_forms" not in ranges
     assert f"{SLUG}_flows" in ranges
 
 
-def test_an_account_among_several_asks_its_common_jobs_for_single_assets(pipeline: Pipeline) -> None:
+def test_an_account_among_several_requests_single_assets_of_its_common_jobs(pipeline: Pipeline) -> None:
     several = build_defs([pipeline.account, Account(slug="another")])
-    runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
+    runs = evaluate(pipeline, "missing_windows", definitions=several).run_requests or ()
     requested_by_test = {tuple(run.asset_selection or ()): run.job_name for run in runs}
     assert requested_by_test[(dg.AssetKey([SLUG, "forms"]),)] == f"{SLUG}_entities"
     assert requested_by_test[(dg.AssetKey([SLUG, "flow_report"]),)] == f"{SLUG}_reports"
     assert all(len(selection) == 1 for selection in requested_by_test)
 
 
-def test_an_asset_of_a_job_that_runs_for_another_of_its_assets_is_requested(pipeline: Pipeline) -> None:
+def test_an_asset_is_requested_while_its_job_runs_for_another_asset_only(pipeline: Pipeline) -> None:
     several = build_defs([pipeline.account, Account(slug="another")])
     job = several.resolve_job_def(f"{SLUG}_entities")
     chosen = {dg.AssetKey([SLUG, "forms"])}
     pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
-    runs = look(pipeline, "missing_windows", definitions=several).run_requests or ()
+    runs = evaluate(pipeline, "missing_windows", definitions=several).run_requests or ()
     requested_by_test = {key.path[-1] for run in runs for key in run.asset_selection or ()}
     assert "forms" not in requested_by_test
     assert {"flows", "campaigns", "segments"} <= requested_by_test
 
 
-def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pipeline) -> None:
+def test_after_an_outage_of_days_everything_catches_up_in_one_run_for_each_asset(pipeline: Pipeline) -> None:
     outage = ("2025-03-10", "2025-03-14")
     synced_but(pipeline, *outage)
-    first = requested(look(pipeline, "missing_windows"))
+    first = requested(evaluate(pipeline, "missing_windows"))
     entities = ("flows", "campaigns", "forms", "segments")
     reports = ("flow_report", "campaign_report", "form_report", "segment_report")
     assert first == {f"{SLUG}_{asset}": outage for asset in (*entities, *reports)}
@@ -165,22 +165,22 @@ def test_after_an_outage_of_days_all_catches_up_in_one_run_an_asset(pipeline: Pi
         "query_segment_series",
     ]
     metrics = [name.replace("report", "metrics") for name in reports]
-    assert requested(look(pipeline, "missing_windows")) == {f"{SLUG}_{asset}": outage for asset in metrics}
+    assert requested(evaluate(pipeline, "missing_windows")) == {f"{SLUG}_{asset}": outage for asset in metrics}
     for asset in metrics:
         pipeline.run(asset, *outage)
-    assert requested(look(pipeline, "missing_windows")) == {}
+    assert requested(evaluate(pipeline, "missing_windows")) == {}
     assert pipeline.rows("SELECT DISTINCT windows_missing FROM sync_status") == [0]
 
 
 def test_ranges_that_keep_failing_do_not_delay_the_others(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "RUNS_AT_ONCE", 3)
-    first = look(pipeline, "missing_windows")
+    first = evaluate(pipeline, "missing_windows")
     assert set(requested(first)) == {f"{SLUG}_flows", f"{SLUG}_campaigns", f"{SLUG}_forms"}
-    second = look(pipeline, "missing_windows", cursor=first.cursor)
+    second = evaluate(pipeline, "missing_windows", cursor=first.cursor)
     assert f"{SLUG}_segments" in requested(second)
     assert not set(requested(first)) & set(requested(second))
     of_an_hour_ago = str(first.cursor).replace(str(first.cursor).partition("\n")[0], "2025-01-01 00")
-    assert requested(look(pipeline, "missing_windows", cursor=of_an_hour_ago)) == requested(first)
+    assert requested(evaluate(pipeline, "missing_windows", cursor=of_an_hour_ago)) == requested(first)
 
 
 def test_the_schedules_have_an_hour_for_a_window_that_has_just_ended(
@@ -190,13 +190,13 @@ def test_the_schedules_have_an_hour_for_a_window_that_has_just_ended(
     ended = utc("2025-03-11T00:00:00")
     since = pipeline.one("SELECT now()") - ended
     monkeypatch.setattr(sensors, "GRACE", since + timedelta(minutes=1))
-    assert requested(look(pipeline, "missing_windows")) == {}
+    assert requested(evaluate(pipeline, "missing_windows")) == {}
     monkeypatch.setattr(sensors, "GRACE", since - timedelta(minutes=1))
-    assert requested(look(pipeline, "missing_windows"))[f"{SLUG}_flows"] == ("2025-03-10", "2025-03-10")
+    assert requested(evaluate(pipeline, "missing_windows"))[f"{SLUG}_flows"] == ("2025-03-10", "2025-03-10")
 
 
 def synced_but(pipeline: Pipeline, first: str, last: str) -> None:
-    """Let the ledger say that every window that has ended was synced, but for those of these days."""
+    """Mark every ended window as synced in the ledger, except those of these days."""
     pipeline.run("flows", DAY)
     pipeline.execute(
         "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
@@ -208,10 +208,10 @@ def synced_but(pipeline: Pipeline, first: str, last: str) -> None:
 
 def test_stale_assets_are_reported_once_a_day(pipeline: Pipeline, inbox: list[str]) -> None:
     pipeline.run("flows", DAY, DAY)
-    reported = look(pipeline, "stale_data")
+    reported = evaluate(pipeline, "stale_data")
     [text] = inbox
     assert text.startswith(f"{SLUG}: stale: flows; never synced: campaigns, ")
-    look(pipeline, "stale_data", cursor=reported.cursor)
+    evaluate(pipeline, "stale_data", cursor=reported.cursor)
     assert len(inbox) == 1
 
 
@@ -224,46 +224,46 @@ def test_assets_whose_sync_has_never_worked_are_reported_with_the_last_error(
         "INSERT INTO sync_windows (entity, window_start, window_end, status, error) SELECT entity, window_start, "
         "window_end, 'failed', E'403: no scope\\nforms:read' FROM expected_windows WHERE entity = 'forms' LIMIT 1"
     )
-    look(pipeline, "stale_data")
+    evaluate(pipeline, "stale_data")
     assert inbox == [
         f"{SLUG}: never synced: forms (403: no scope), segments. Run `klaviyo-pipeline status` for details."
     ]
 
 
-def test_an_installation_that_could_never_reach_klaviyo_is_reported(pipeline: Pipeline, inbox: list[str]) -> None:
-    look(pipeline, "stale_data")
+def test_an_installation_that_never_reached_klaviyo_is_reported(pipeline: Pipeline, inbox: list[str]) -> None:
+    evaluate(pipeline, "stale_data")
     assert inbox[0].startswith(f"{SLUG}: never synced: flows, campaigns, ")
 
 
-def test_an_account_that_begins_today_is_given_time_for_its_first_sync(pipeline: Pipeline, inbox: list[str]) -> None:
+def test_an_account_that_starts_today_gets_time_for_its_first_sync(pipeline: Pipeline, inbox: list[str]) -> None:
     pipeline.configure(start_date=pipeline.account.today(pipeline.one("SELECT now()")))
-    assert look(pipeline, "stale_data").skip_message == "all assets are fresh"
+    assert evaluate(pipeline, "stale_data").skip_message == "all assets are fresh"
     assert inbox == []
 
 
 def test_fresh_assets_are_not_reported(pipeline: Pipeline, inbox: list[str]) -> None:
     synced_but(pipeline, "2025-01-01", "2025-01-01")
-    assert look(pipeline, "stale_data").skip_message == "all assets are fresh"
+    assert evaluate(pipeline, "stale_data").skip_message == "all assets are fresh"
     assert inbox == []
 
 
 def test_a_revision_is_served_for_two_years(pipeline: Pipeline, inbox: list[str]) -> None:
     assert retirement_date("2026-07-15") == date(2028, 7, 14)
     pipeline.configure(revision="2020-01-15")
-    reported = look(pipeline, "revision_retires")
+    reported = evaluate(pipeline, "revision_retires")
     assert "2020-01-15" in inbox[0]
-    look(pipeline, "revision_retires", cursor=reported.cursor)
+    evaluate(pipeline, "revision_retires", cursor=reported.cursor)
     assert len(inbox) == 1
 
 
-def test_a_webhook_that_fails_neither_fails_the_sensor_nor_is_named(
+def test_a_webhook_error_does_not_fail_the_sensor_and_is_logged_without_the_address(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     messages: list[str] = []
     monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9/secret-path")
     pipeline.configure(revision="2020-01-15")
     monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, messages))
-    look(pipeline, "revision_retires")
+    evaluate(pipeline, "revision_retires")
     assert any("was not posted" in line for line in messages)
     assert not any("secret-path" in line for line in messages)
 
@@ -338,11 +338,11 @@ def test_every_failed_run_of_an_account_is_reported_once_whatever_launched_it(
 
 @dg.job
 def stranger() -> None:
-    """A job of another project on the same instance."""
+    """A job of another project in the same instance."""
 
 
 def failures_seen(pipeline: Pipeline, definitions: dg.Definitions, cursor: str | None = None) -> str | None:
-    """One look of the sensor of failed runs, in a code location as the daemon has it; where it has come to."""
+    """One evaluation of the sensor of failed runs, in a code location as in the daemon; returns its cursor."""
     context = dg.build_sensor_context(instance=pipeline.instance, cursor=cursor, definitions=definitions)
     context._code_location_origin = RegisteredCodeLocationOrigin("klaviyo_pipeline")
     return definitions.resolve_sensor_def("failed_runs").evaluate_tick(context).cursor
@@ -372,6 +372,6 @@ def test_a_scheduled_run_goes_before_one_that_catches_up_and_that_before_a_backf
         for run in pipeline.definitions.resolve_schedule_def(f"{SLUG}_{schedule}").evaluate_tick(context).run_requests
         or ()
     ]
-    caught_up = look(pipeline, "missing_windows").run_requests or ()
+    caught_up = evaluate(pipeline, "missing_windows").run_requests or ()
     assert scheduled == ["10"] * 4
     assert {run.tags["dagster/priority"] for run in caught_up} == {"5"}

@@ -27,7 +27,7 @@ DESCRIPTION = Path(__file__).parents[3] / "shared" / "klaviyo-openapi.json"
 NOW = datetime(2027, 2, 1, 12, 0, tzinfo=UTC)
 MEDIA = "application/vnd.api+json"
 
-pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="no copy of the API's description at hand")
+pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="there is no copy of the API's description")
 
 
 @cache

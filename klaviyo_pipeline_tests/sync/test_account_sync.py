@@ -1,4 +1,4 @@
-"""A sync: what the plan asks for, and how its runs and results are told."""
+"""A sync: what its plan contains, and how its runs and results are reported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def pipeline(database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
-    """A Dagster instance of this test's own, in files."""
+    """A Dagster instance for this test only, in files."""
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with DagsterInstance.get() as instance:
@@ -71,7 +71,7 @@ def planned(
     force: bool = False,
     metric: str | None = None,
 ) -> list[tuple[str, str]]:
-    """First and last window of each run that the plan holds at `now`."""
+    """First and last window of each planned run at `now`."""
     engine = create_engine(pipeline.database)
     request = SyncRequest([asset], first, last, force)
     with engine.connect() as connection:
@@ -81,7 +81,7 @@ def planned(
 
 
 def synced(pipeline: Pipeline, *assets: str, **options: Any) -> tuple[list[AssetResult], list[str]]:
-    """The results of a sync of five days, and the lines that it told."""
+    """The results of a sync of five days, and its progress lines."""
     reported: list[str] = []
     request = SyncRequest(assets, date(2025, 3, 8), date(2025, 3, 12), **{"named": True, **options})
     return Sync(pipeline.account, Warehouse(), reported.append).run(request), reported
@@ -99,14 +99,14 @@ def test_windows_ahead_of_now_are_not_planned(pipeline: Pipeline) -> None:
     assert planned(pipeline, "flows", last=date(2025, 4, 30)) == [("2025-03-01", "2025-03-31")]
 
 
-def test_what_the_ledger_has_is_not_requested_again_but_for_the_trailing_days(pipeline: Pipeline) -> None:
+def test_synced_windows_are_not_requested_again_except_the_trailing_days(pipeline: Pipeline) -> None:
     pipeline.run("flows", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flows") == [("2025-03-24", "2025-03-31")]
     pipeline.configure(lookback_days=0)
     assert planned(pipeline, "flows") == [("2025-03-31", "2025-03-31")]
 
 
-def test_forcing_requests_everything_again(pipeline: Pipeline) -> None:
+def test_force_requests_everything_again(pipeline: Pipeline) -> None:
     pipeline.run("flows", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flows", force=True) == [("2025-03-01", "2025-03-31")]
 
@@ -134,7 +134,7 @@ def test_a_window_that_was_requested_before_its_end_is_requested_again(pipeline:
     assert planned(pipeline, "flows", first=today, last=today, now=later) == [(today.isoformat(), today.isoformat())]
 
 
-def test_reports_trail_for_as_long_as_their_values_may_change(pipeline: Pipeline) -> None:
+def test_report_days_are_requested_again_as_long_as_their_values_may_change(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flow_report") == [("2025-03-24", "2025-03-31")]
     pipeline.configure(attribution_days=10)
@@ -147,7 +147,7 @@ def test_a_report_that_was_requested_with_another_conversion_metric_counts_as_mi
     assert planned(pipeline, "flow_report", metric="RChkot") == [("2025-03-01", "2025-03-31")]
 
 
-def test_metrics_are_computed_where_a_report_came_since(pipeline: Pipeline) -> None:
+def test_metrics_are_computed_for_reports_that_were_synced_since(pipeline: Pipeline) -> None:
     assert planned(pipeline, "flow_metrics") == []
     pipeline.run("flow_report", "2025-03-01", "2025-03-31")
     assert planned(pipeline, "flow_metrics") == [("2025-03-01", "2025-03-31")]
@@ -158,7 +158,7 @@ def test_metrics_are_computed_where_a_report_came_since(pipeline: Pipeline) -> N
 
 
 @pytest.mark.parametrize(("hours", "due"), [(19, False), (21, True)])
-def test_a_census_is_due_when_the_last_good_one_is_old(hours: int, due: bool, pipeline: Pipeline) -> None:
+def test_a_census_is_due_if_the_last_complete_one_is_old(hours: int, due: bool, pipeline: Pipeline) -> None:
     pipeline.run("flows_census")
     began = pipeline.one("SELECT started_at FROM census_runs")
     planner = Planner(pipeline.account, began + timedelta(hours=hours))
@@ -185,7 +185,7 @@ def test_every_run_of_a_sync_is_in_dagsters_instance_with_its_windows(
     assert len(home.get_materialized_partitions(dg.AssetKey([pipeline.account.slug, "flows"]))) == 5
 
 
-def test_a_result_reports_what_came_and_what_it_changed(
+def test_a_result_counts_fetched_and_changed_rows(
     shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
 ) -> None:
     [first], _ = synced(pipeline, "flows")
@@ -198,7 +198,7 @@ def test_a_result_reports_what_came_and_what_it_changed(
     assert (census.rows_fetched, census.rows_deleted, census.error) == (2, 1, None)
 
 
-def test_a_sync_reports_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home: DagsterInstance) -> None:
+def test_a_sync_reports_its_cost_and_its_progress(pipeline: Pipeline, home: DagsterInstance) -> None:
     pipeline.configure(rate_scale=1000.0)
     reported: list[str] = []
     request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 10, 8), named=True)
@@ -227,11 +227,11 @@ def test_a_sync_reports_what_it_takes_and_how_far_it_is(pipeline: Pipeline, home
         (6, 1.0, ", 3 min or more left at the published rates"),
     ],
 )
-def test_the_time_that_is_left_is_that_of_the_published_rates(requests: int, scale: float, reported: str) -> None:
+def test_the_time_left_is_computed_from_the_published_rates(requests: int, scale: float, reported: str) -> None:
     assert time_left(QUERY_FLOW_SERIES, requests, scale) == reported
 
 
-def test_a_second_sync_requests_nothing_that_is_there(pipeline: Pipeline, home: DagsterInstance) -> None:
+def test_a_second_sync_does_not_request_synced_windows(pipeline: Pipeline, home: DagsterInstance) -> None:
     assets = ("flows", "flow_report", "flow_metrics")
     synced(pipeline, *assets)
     with pipeline.requested() as requests:
@@ -255,7 +255,7 @@ def test_a_failing_asset_does_not_stop_the_others(
     assert all("\n" not in result.error for result in results if result.error)
 
 
-def test_tags_are_synced_with_the_rest_and_fail_alone(
+def test_tags_are_synced_with_the_rest_and_fail_separately(
     shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
 ) -> None:
     shop.tags = {"T": "evergreen"}
@@ -274,7 +274,7 @@ def test_tags_are_synced_with_the_rest_and_fail_alone(
     assert any(line.startswith("tags: failed: ") for line in reported)
 
 
-def test_another_zone_than_the_accounts_is_reported_as_a_warning_and_fails_the_report_alone(
+def test_a_time_zone_that_is_not_the_accounts_is_a_warning_and_fails_only_the_report(
     pipeline: Pipeline, home: DagsterInstance
 ) -> None:
     pipeline.configure(timezone="Europe/Paris")
@@ -284,7 +284,7 @@ def test_another_zone_than_the_accounts_is_reported_as_a_warning_and_fails_the_r
     assert reported[0].startswith("warning: KLAVIYO_TIMEZONE is Europe/Paris")
 
 
-def test_a_changed_conversion_metric_asks_the_reports_again(pipeline: Pipeline, home: DagsterInstance) -> None:
+def test_a_changed_conversion_metric_requests_the_reports_again(pipeline: Pipeline, home: DagsterInstance) -> None:
     synced(pipeline, "flow_report")
     pipeline.configure(conversion_metric_id="RChkot")
     [result], _ = synced(pipeline, "flow_report")
@@ -294,16 +294,18 @@ def test_a_changed_conversion_metric_asks_the_reports_again(pipeline: Pipeline, 
 
 @dg.job
 def idle() -> None:
-    """A job of nothing."""
+    """A job without steps."""
 
 
 def started(home: DagsterInstance, process: str, status: DagsterRunStatus = DagsterRunStatus.STARTED) -> str:
-    """A run that says it is going on in this process of this machine."""
+    """An unfinished run with the tags of this process and machine."""
     tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: process}
     return home.create_run_for_job(idle, tags=tags, status=status).run_id
 
 
-def test_a_run_whose_process_died_is_marked_as_failed_and_a_living_one_is_left_alone(home: DagsterInstance) -> None:
+def test_a_run_whose_process_died_is_marked_as_failed_and_a_running_one_is_left_unchanged(
+    home: DagsterInstance,
+) -> None:
     ours = f"{os.getpid()}:{Path(f'/proc/{os.getpid()}/stat').read_text().rpartition(')')[2].split()[19]}"
     living, dead, recycled = (started(home, process) for process in (ours, "4194304:1", f"{os.getpid()}:1"))
     assert sorted(free_dead_runs(home)) == sorted([dead, recycled])
@@ -316,7 +318,9 @@ def test_a_run_whose_process_died_is_marked_as_failed_and_a_living_one_is_left_a
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "CANCELING"])
-def test_a_run_that_died_before_or_after_its_work_is_marked_as_failed_too(status: str, home: DagsterInstance) -> None:
+def test_a_run_whose_process_died_before_or_after_its_steps_is_marked_as_failed_too(
+    status: str, home: DagsterInstance
+) -> None:
     dead = started(home, "4194304:1", DagsterRunStatus[status])
     assert free_dead_runs(home) == [dead]
     assert home.get_run_by_id(dead).status is DagsterRunStatus.FAILURE  # type: ignore[union-attr]

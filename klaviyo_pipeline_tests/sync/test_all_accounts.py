@@ -1,4 +1,4 @@
-"""Ten accounts in five zones: each equals what Klaviyo has of it, and one whose key is revoked fails alone."""
+"""Ten accounts in five time zones: each equals its Klaviyo account, and only one with a revoked key fails."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_windows_of_each_account_are_days_of_its_own_zone(synced: Synced) ->
         assert found == [(5, True)]
 
 
-def test_the_account_with_a_revoked_key_fails_alone_in_one_line_that_names_it_and_its_key(synced: Synced) -> None:
+def test_only_the_account_with_a_revoked_key_fails_with_one_line_that_names_it_and_its_key(synced: Synced) -> None:
     brands, done = synced
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -66,19 +66,19 @@ def test_the_account_with_a_revoked_key_fails_alone_in_one_line_that_names_it_an
     assert sum(row.split()[2:3] == ["done"] for row in table.splitlines()) == 9 * len(ASSETS)
 
 
-def test_every_run_carries_its_account(synced: Synced) -> None:
+def test_every_run_is_tagged_with_its_account(synced: Synced) -> None:
     brands, _ = synced
     tagged = brands.rows("SELECT value, count(*) FROM run_tags WHERE key = 'klaviyo/account' GROUP BY 1 ORDER BY 1")
     assert tagged == [(slug, len(ASSETS)) for slug in sorted(brands.shops) if slug != REVOKED]
 
 
-def test_the_cross_account_views_contains_every_account(synced: Synced) -> None:
+def test_the_cross_account_views_contain_every_account(synced: Synced) -> None:
     brands, _ = synced
     found = brands.rows("SELECT account, sum(recipients)::int FROM klaviyo_overview.flow_metrics GROUP BY 1 ORDER BY 1")
     assert found == [(slug, 10 + int(slug[-1])) for slug in sorted(brands.shops) if slug != REVOKED]
 
 
-def test_commands_over_accounts_report_whose_line_it_is(synced: Synced) -> None:
+def test_commands_over_accounts_prefix_lines_with_the_account(synced: Synced) -> None:
     brands, _ = synced
     status = brands.run("status", "--account", "brand_1", "--account", "brand_2", "--format", "json")
     rows = json.loads(status.stdout)
@@ -91,7 +91,7 @@ def test_commands_over_accounts_report_whose_line_it_is(synced: Synced) -> None:
     assert by_slug["brand_1"]["key_is_set"]
 
 
-def test_pruning_reports_each_account_and_of_the_runs_that_they_share(synced: Synced) -> None:
+def test_pruning_reports_each_account_and_the_runs_that_they_share(synced: Synced) -> None:
     brands, _ = synced
     every = brands.run("prune", "--dry-run", "--format", "json")
     reported = json.loads(every.stdout)
@@ -101,7 +101,7 @@ def test_pruning_reports_each_account_and_of_the_runs_that_they_share(synced: Sy
     assert one.keys() >= {"before", "events", "census_runs"}
 
 
-def test_sizes_are_reported_by_account_and_dagsters_once(synced: Synced) -> None:
+def test_sizes_are_reported_for_each_account_and_once_for_dagster(synced: Synced) -> None:
     brands, _ = synced
     disk = brands.run("status", "--disk", "--format", "json", "--account", "brand_1", "--account", "brand_2")
     tables = [(row["of"], row["table"]) for row in json.loads(disk.stdout)]
@@ -110,7 +110,7 @@ def test_sizes_are_reported_by_account_and_dagsters_once(synced: Synced) -> None
     assert " in 10 schemas, " in brands.run("status").stdout
 
 
-def test_a_report_is_of_one_account(synced: Synced, tmp_path: Path) -> None:
+def test_a_report_covers_one_account(synced: Synced, tmp_path: Path) -> None:
     brands, _ = synced
     page = tmp_path / "page.html"
     unsaid = brands.run("report", *DAYS, "--out", str(page))
@@ -120,7 +120,7 @@ def test_a_report_is_of_one_account(synced: Synced, tmp_path: Path) -> None:
     assert page.exists()
 
 
-def test_a_command_for_one_account_asks_which(synced: Synced) -> None:
+def test_a_command_for_one_account_requires_its_name(synced: Synced) -> None:
     brands, _ = synced
     unsaid = brands.run("metrics", *DAYS)
     assert (unsaid.returncode, unsaid.stderr.count("\n")) == (2, 1)
@@ -134,7 +134,7 @@ def test_a_command_for_one_account_asks_which(synced: Synced) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_ten_accounts_run_side_by_side_on_the_default_launcher_and_the_revoked_key_fails_alone(
+def test_ten_accounts_run_concurrently_on_the_default_launcher_and_only_the_revoked_key_fails(
     database: str, tmp_path: Path
 ) -> None:
     for brands in brands_in(database, tmp_path):

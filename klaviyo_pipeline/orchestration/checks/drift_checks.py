@@ -38,9 +38,9 @@ def drift_checks(listing: Listing) -> tuple[Check, ...]:
             lambda ctx: attributes_are_known(ctx, listing),
         ),
         Check(
-            "attributes_are_there",
+            "attributes_are_present",
             "Each object has every attribute that a column is read from. If one is missing, its column is NULL.",
-            lambda ctx: attributes_are_there(ctx, listing),
+            lambda ctx: attributes_are_present(ctx, listing),
         ),
     )
 
@@ -66,7 +66,7 @@ def expected_attributes(listing: Listing) -> tuple[str, ...]:
 def attributes_are_known(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     table = ctx.target().table
     known = (*expected_attributes(listing), *KEPT_IN_RAW.get(listing.entity, ()))
-    seen = sa.func.jsonb_object_keys(table.c.raw["attributes"]).table_valued("name").render_derived(name="shown")
+    seen = sa.func.jsonb_object_keys(table.c.raw["attributes"]).table_valued("name").render_derived(name="seen")
     query = (
         sa.select(seen.c.name, sa.func.count().label("objects"), sa.func.min(table.c.id).label("example"))
         .select_from(table.join(seen, sa.true()))
@@ -87,7 +87,7 @@ def attributes_are_known(ctx: CheckContext, listing: Listing) -> CheckOutcome:
 
 def statistics_are_known(ctx: CheckContext, report: Report) -> CheckOutcome:
     table = ctx.target().table
-    seen = sa.func.jsonb_object_keys(table.c[OTHER_STATISTICS]).table_valued("name").render_derived(name="shown")
+    seen = sa.func.jsonb_object_keys(table.c[OTHER_STATISTICS]).table_valued("name").render_derived(name="seen")
     query = (
         sa.select(
             seen.c.name,
@@ -113,7 +113,7 @@ def statistics_are_known(ctx: CheckContext, report: Report) -> CheckOutcome:
     )
 
 
-def attributes_are_there(ctx: CheckContext, listing: Listing) -> CheckOutcome:
+def attributes_are_present(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     table = ctx.target().table
     expected = (
         sa.func.unnest(sa.literal(list(expected_attributes(listing)), pg.ARRAY(sa.Text)))

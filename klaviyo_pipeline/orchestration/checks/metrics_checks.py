@@ -118,7 +118,7 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
 def _computed_days(ctx: CheckContext, table: MetricsTable) -> sa.CTE:
     """The days whose metrics were computed from the latest report."""
     ledger = Ledger(ctx.account.slug, table.name).table
-    computed, requested = ledger.alias("computed"), ledger.alias("asked")
+    computed, requested = ledger.alias("computed"), ledger.alias("requested")
     query = (
         sa.select(ctx.day_of(computed.c.window_start).label("date"))
         .join_from(computed, requested, computed.c.window_start == requested.c.window_start)

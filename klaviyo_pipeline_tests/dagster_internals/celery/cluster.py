@@ -1,4 +1,4 @@
-"""What `deploy/docker-compose.yml` runs, as processes: Redis, Celery workers, a code location, a daemon."""
+"""The services of `deploy/docker-compose.yml` as processes: Redis, Celery workers, a code location, a daemon."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ END = ("SUCCESS", "FAILURE", "CANCELED")
 
 @dataclass
 class Cluster:
-    """Celery workers and a daemon at work for one Dagster instance, through its queue."""
+    """Celery workers and a daemon that execute the queued runs of one Dagster instance."""
 
     instance: dg.DagsterInstance
     workspace: WorkspaceProcessContext
     workers: dict[str, subprocess.Popen[bytes]]
-    """By the name that Celery knows them by."""
+    """Workers by their Celery name."""
     log: Path
     begin: Callable[[str], subprocess.Popen[bytes]]
 
     def launch(self, job: str, asset: str, first: str, last: str) -> str:
-        """Put a run of one asset of the job into the queue; its id."""
+        """Queue a run of one asset of the job, and return its id."""
         body = launch_of(first, last)
         slug, _, _ = job.rpartition("_")
         body["variables"]["run"]["selector"] |= {
@@ -62,13 +62,13 @@ class Cluster:
         return found
 
     def worker_of(self, run_id: str) -> str:
-        """The worker that works on the run."""
+        """The worker that executes the run."""
         task = self.run(run_id).tags["dagster-celery/task_id"]
         reported = self.instance.run_launcher.celery.backend.get_task_meta(task)  # type: ignore[attr-defined]
         return str(reported["result"]["hostname"])
 
     def start(self, worker: str) -> None:
-        """One more worker, as whatever supervises the killed one would start."""
+        """Start another worker, as a supervisor of the killed one would."""
         self.workers[worker] = self.begin(worker)
 
     def kill(self, worker: str) -> None:
@@ -78,12 +78,12 @@ class Cluster:
         process.wait()
 
     def ended(self) -> list[dg.DagsterRun]:
-        """Every run, once none goes on and each that is to be started again has been."""
+        """All runs, after every run has finished and every retry has been started."""
         runs: list[dg.DagsterRun] = self.until(self._all_ended, "the runs do not end")
         return runs
 
     def until(self, found: Callable[[], Any], otherwise: str) -> Any:
-        """What `found` returns, once that is something."""
+        """The result of `found`, as soon as it is not empty."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if it := found():
@@ -105,9 +105,9 @@ class Cluster:
 def cluster(
     variables: dict[str, str], folder: Path, names: Sequence[str] = ("one", "other"), places: int = 2
 ) -> Iterator[Cluster]:
-    """The services, each a process, with these variables of a shell; what they say is in `folder`.
+    """Start the services, each as a process, with these environment variables and with logs in `folder`.
 
-    There is a worker for each of the names, with so many places for runs.
+    There is a worker with `places` slots for each of the names.
     """
     log = folder / "services.log"
     home = Path(variables["DAGSTER_HOME"])
@@ -141,7 +141,7 @@ def cluster(
 
 
 def _configure(home: Path, places: int) -> None:
-    """The configuration of deploy/, more impatient: nobody waits here for a minute to see what is dead."""
+    """The configuration of deploy/ with shorter timeouts, so that tests detect a dead worker quickly."""
     configuration = yaml.safe_load(CELERY_YAML.read_text())
     del configuration["local_artifact_storage"]
     configuration["run_launcher"]["config"]["silence_seconds"] = 2

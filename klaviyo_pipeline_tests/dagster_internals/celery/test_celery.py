@@ -1,4 +1,4 @@
-"""Ten accounts in five zones on two Celery workers, one of which is killed in the middle of its work."""
+"""Ten accounts in five time zones on two Celery workers. One worker is killed during a run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ pytestmark = [
 ACCOUNTS = [f"brand_{number}" for number in range(10)]
 WHOLE = [slug for slug in ACCOUNTS if slug != REVOKED]
 STORED = "brand_3"
-"""The account that waits for an answer when its worker is killed."""
+"""The account whose run waits for a response when its worker is killed."""
 OFTEN = "brand_0"
-"""The account with two runs at once, which have its rates in common."""
+"""The account with two runs at once, which share its rate limits."""
 
 
 @dataclass(frozen=True)
 class Morning:
-    """What was launched, what became of it, and what the killed worker had."""
+    """The launched runs, their results, and the runs of the killed worker."""
 
     brands: Brands
     runs: list[dg.DagsterRun]
@@ -45,7 +45,7 @@ class Morning:
 
 @pytest.fixture(scope="module")
 def morning(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Morning]:
-    """All accounts in the queue at once, at Klaviyo's own rates; a worker dies while it waits for a second page."""
+    """Runs of all accounts, queued at once, at Klaviyo's rates. A worker is killed while it waits for a second page."""
     folder = tmp_path_factory.mktemp("celery")
     with throw_away_database(postgres_server) as database:
         for brands in brands_in(database, folder, rate_scale=1):
@@ -59,10 +59,10 @@ def _lived_through(brands: Brands, folder: Path) -> Morning:
     assert brands.run("migrate").returncode == 0
     with cluster(brands.variables, folder) as running:
         launched = _launch_all(running, brands)
-        running.until(lambda: faults.taken, "nobody asks for the held page")
+        running.until(lambda: faults.taken, "no run requests the delayed page")
         at_work = _kill_the_worker_of(running, launched[STORED])
         runs = running.ended()
-    # What the other worker had, or came to its end in the moment of the kill, was not killed.
+    # Runs of the other worker, and runs that ended at the moment of the kill, were not killed.
     failed = {run.run_id for run in runs if run.status is dg.DagsterRunStatus.FAILURE}
     of_whole = {run.run_id for run in runs if run.tags["klaviyo/account"] in WHOLE}
     assert failed & of_whole <= at_work
@@ -74,7 +74,7 @@ def _requests_flows(request: Request, key: str) -> bool:
 
 
 def _launch_all(running: Cluster, brands: Brands) -> dict[str, str]:
-    """A run for each account, the revoked one too; of one account two, for as many windows."""
+    """A run for each account, including the revoked one; two for one of the accounts, for different windows."""
     launched = {}
     for slug in ACCOUNTS:
         ranges = [(FIRST, FIRST), (FIRST + timedelta(days=1), LAST)] if slug == OFTEN else [(FIRST, LAST)]
@@ -84,7 +84,7 @@ def _launch_all(running: Cluster, brands: Brands) -> dict[str, str]:
 
 
 def _kill_the_worker_of(running: Cluster, run_id: str) -> set[str]:
-    """Kill the worker, and start another, as a supervisor would; which runs had begun, or were about to."""
+    """Kill the worker and start another, as a supervisor would. Return the runs that it had started or taken."""
     worker = running.worker_of(run_id)
     launched = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
     at_work = {run.run_id for run in running.instance.get_runs() if run.status in launched}
@@ -93,7 +93,7 @@ def _kill_the_worker_of(running: Cluster, run_id: str) -> set[str]:
     return at_work
 
 
-def test_every_account_is_whole_though_a_worker_was_killed_at_its_work(morning: Morning) -> None:
+def test_every_account_is_complete_although_a_worker_was_killed(morning: Morning) -> None:
     assert morning.launched[STORED] in morning.killed
     for slug in WHOLE:
         assert morning.brands.stored(slug, "flows") == morning.brands.expected(slug, "flows") != {}, slug
@@ -101,13 +101,13 @@ def test_every_account_is_whole_though_a_worker_was_killed_at_its_work(morning: 
         assert ledger == [("synced", (LAST - FIRST).days + 1)], slug
 
 
-def test_no_state_of_an_object_stands_twice_after_the_second_attempt(morning: Morning) -> None:
+def test_no_state_of_an_object_is_stored_twice_after_the_second_attempt(morning: Morning) -> None:
     for slug in WHOLE:
         states = morning.brands.rows("SELECT count(*), count(DISTINCT id) FROM flows_history", slug)
         assert states == [(len(morning.brands.expected(slug, "flows")),) * 2], slug
 
 
-def test_only_what_died_with_the_worker_is_run_again_and_once(morning: Morning) -> None:
+def test_only_the_runs_of_the_killed_worker_are_retried_and_only_once(morning: Morning) -> None:
     for run_id in morning.killed:
         [again] = [run for run in morning.runs if run.parent_run_id == run_id]
         assert again.status is dg.DagsterRunStatus.SUCCESS
@@ -115,7 +115,7 @@ def test_only_what_died_with_the_worker_is_run_again_and_once(morning: Morning) 
     assert not {run.run_id for run in others} & {run.parent_run_id for run in morning.runs}
 
 
-def test_the_account_with_a_revoked_key_fails_alone_and_is_not_tried_again(morning: Morning) -> None:
+def test_only_the_account_with_a_revoked_key_fails_and_is_not_retried(morning: Morning) -> None:
     failed = Counter(
         run.tags["klaviyo/account"]
         for run in morning.runs
@@ -127,8 +127,8 @@ def test_the_account_with_a_revoked_key_fails_alone_and_is_not_tried_again(morni
     assert f"KEY_OF_{REVOKED.upper()}" in reported
 
 
-def test_all_workers_together_keep_each_accounts_rates(morning: Morning) -> None:
-    """The sandbox counts as Klaviyo does, by account and endpoint, and refuses with 429 what is too much."""
+def test_all_workers_together_stay_within_each_accounts_rates(morning: Morning) -> None:
+    """The sandbox limits requests as Klaviyo does, by account and endpoint, and responds with 429 above the limit."""
     answered = Counter(entry.status for entry in morning.brands.server.requests if not entry.faulty)
     assert answered.keys() == {200, 401}
     requested = [entry for entry in morning.brands.server.requests if entry.account_id == "BRAND0"]

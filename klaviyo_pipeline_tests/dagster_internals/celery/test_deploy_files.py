@@ -1,4 +1,4 @@
-"""What cannot be run in a test, images and clusters, is at least written as its tools expect."""
+"""Images and clusters cannot run in a test, so their files are checked against what their tools expect."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def instance_of(configuration: str, database: str, folder: Path, monkeypatch: py
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder)))
 
 
-def test_celery_is_switched_on_by_its_configuration_alone_and_no_password_is_visible(
+def test_celery_is_switched_on_only_by_its_configuration_and_no_password_is_visible(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", BROKER)
@@ -60,7 +60,7 @@ def test_celery_is_switched_on_by_its_configuration_alone_and_no_password_is_vis
     assert urlsplit(database).netloc not in output
 
 
-def test_a_worker_contains_no_run_that_it_has_no_place_for_and_none_is_handed_on_while_it_goes_on(
+def test_a_worker_takes_no_more_runs_than_it_can_execute_and_no_running_one_is_delivered_again(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", BROKER)
@@ -72,7 +72,7 @@ def test_a_worker_contains_no_run_that_it_has_no_place_for_and_none_is_handed_on
         assert settings.broker_transport_options["visibility_timeout"] > longest
 
 
-def test_the_launcher_of_kubernetes_understands_its_configuration(
+def test_the_launcher_of_kubernetes_accepts_its_configuration(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with instance_of("k8s.yaml", database, tmp_path, monkeypatch) as instance:
@@ -84,7 +84,7 @@ def test_the_launcher_of_kubernetes_understands_its_configuration(
 
 
 @pytest.mark.parametrize("name", ["celery.yaml", "k8s.yaml"])
-def test_a_configuration_differs_from_the_projects_own_in_nothing_but_where_runs_go(name: str) -> None:
+def test_a_configuration_differs_from_the_projects_own_only_in_where_runs_go(name: str) -> None:
     own, other = loaded(PROJECT_ROOT / "dagster.yaml"), loaded(DEPLOY / "dagster" / name)
     differing = {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)}
     assert differing == {"compute_logs", "run_launcher", "concurrency", "run_monitoring"}
@@ -94,13 +94,13 @@ def test_a_configuration_differs_from_the_projects_own_in_nothing_but_where_runs
     assert limits[0] == limits[1]
 
 
-def test_the_dockerfile_has_nothing_to_complain_of() -> None:
+def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = str(Path(sys.executable).with_name("hadolint"))
     done = subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_image_copies_what_is_there_runs_as_nobody_special_and_contains_no_secret() -> None:
+def test_the_image_copies_existing_files_runs_as_an_unprivileged_user_and_contains_no_secret() -> None:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     copies = [line.split() for line in lines if line.startswith("COPY ") and "--from" not in line]
     copied = [word for _, *words, _ in copies for word in words]
@@ -111,7 +111,7 @@ def test_the_image_copies_what_is_there_runs_as_nobody_special_and_contains_no_s
     assert users == ["USER 10001:10001"]
 
 
-def test_the_compose_file_is_what_compose_understands(compose: Any) -> None:
+def test_the_compose_file_is_valid(compose: Any) -> None:
     understood = PyCompose.from_json(json.dumps(compose))
     understood.validate()
     assert set(understood.service_names()) == compose["services"].keys()
@@ -120,12 +120,12 @@ def test_the_compose_file_is_what_compose_understands(compose: Any) -> None:
         PyCompose.from_json(json.dumps(compose))
 
 
-def test_every_file_that_the_compose_file_mounts_is_there_but_for_the_secrets_and_accounts(compose: Any) -> None:
+def test_every_file_that_the_compose_file_mounts_exists_except_secrets_and_accounts(compose: Any) -> None:
     files = [one["file"] for one in compose["configs"].values()]
     assert [name for name in files if not (DEPLOY / name).exists()] == ["../accounts.yaml"]
 
 
-def test_one_daemon_alone_runs_and_only_workers_have_the_keys(compose: Any) -> None:
+def test_only_one_daemon_runs_and_only_workers_have_the_keys(compose: Any) -> None:
     services = compose["services"]
     daemons = [name for name, service in services.items() if "dagster-daemon" in service.get("command", [])]
     assert daemons == ["daemon"]
@@ -134,24 +134,24 @@ def test_one_daemon_alone_runs_and_only_workers_have_the_keys(compose: Any) -> N
     assert with_keys == ["worker"]
 
 
-def test_every_service_that_stays_up_reports_whether_it_is_well(compose: Any) -> None:
+def test_every_long_running_service_has_a_health_check(compose: Any) -> None:
     assert [name for name, service in compose["services"].items() if "healthcheck" not in service] == ["migrate"]
 
 
-def test_the_places_of_two_workers_are_what_the_queue_gives_out(compose: Any) -> None:
+def test_the_slots_of_two_workers_match_the_limit_of_the_queue(compose: Any) -> None:
     [each] = [int(word.partition("=")[2]) for word in compose["services"]["worker"]["command"] if "concurrency" in word]
     assert loaded(DEPLOY / "dagster" / "celery.yaml")["concurrency"]["runs"]["max_concurrent_runs"] == 2 * each
 
 
-def test_the_chart_is_that_of_the_dagster_that_is_installed(values: Any) -> None:
+def test_the_chart_has_the_version_of_the_installed_dagster(values: Any) -> None:
     text = (DEPLOY / "helm" / "values.yaml").read_text()
     required = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert re.findall(r"--version (\S+)", text) == [dg.__version__]
     assert f"dagster=={dg.__version__}" in required
 
 
-def test_the_charts_launcher_queue_and_monitoring_are_those_of_the_configuration(values: Any) -> None:
-    """The chart spells keys in its own way, and passes them on to the launcher's."""
+def test_the_charts_launcher_queue_and_monitoring_match_the_configuration(values: Any) -> None:
+    """The chart has its own spelling of keys, and maps them to the launcher's."""
     other = loaded(DEPLOY / "dagster" / "k8s.yaml")
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     understood = process_config(
@@ -168,7 +168,7 @@ def test_the_charts_launcher_queue_and_monitoring_are_those_of_the_configuration
 
 
 def snaked(values: Any) -> Any:
-    """The chart's keys as Dagster spells them, down to where Kubernetes' own begin."""
+    """The chart's keys in Dagster's spelling, down to Kubernetes' own keys."""
     return {_snake(key): snaked(value) if key == "runK8sConfig" else value for key, value in values.items()}
 
 

@@ -25,7 +25,7 @@ def seen(folder: Path, **variables: str) -> dict[str, str]:
     return dict(json.loads(done.stdout))
 
 
-def test_a_file_is_the_variable_of_its_name_in_the_folder_or_one_below(tmp_path: Path) -> None:
+def test_a_file_becomes_the_variable_of_its_name_in_the_folder_or_one_below(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "KLAVIYO_API_KEY_UK").write_text("pk_uk\n")
     (tmp_path / "KLAVIYO_DATABASE_URL").write_text("postgresql://me:a$b`c'd\"e@host/db")
@@ -34,24 +34,24 @@ def test_a_file_is_the_variable_of_its_name_in_the_folder_or_one_below(tmp_path:
     assert found["KLAVIYO_DATABASE_URL"] == "postgresql://me:a$b`c'd\"e@host/db"
 
 
-def test_a_variable_that_is_set_wins_and_an_empty_one_does_not(tmp_path: Path) -> None:
+def test_a_variable_that_is_set_takes_precedence_and_an_empty_one_does_not(tmp_path: Path) -> None:
     for name in ("ONE", "OTHER"):
         (tmp_path / name).write_text("of the file")
     found = seen(tmp_path, ONE="of the shell", OTHER="")
     assert (found["ONE"], found["OTHER"]) == ("of the shell", "of the file")
 
 
-def test_other_files_are_left_alone_and_never_run(tmp_path: Path) -> None:
+def test_other_files_are_ignored_and_never_executed(tmp_path: Path) -> None:
     for name in ("postgres_password", "A-B", "1ST", "A;touch x", "..data"):
         (tmp_path / name).write_text("secret")
     assert "secret" not in seen(tmp_path).values()
     assert not (tmp_path / "x").exists()
 
 
-def test_without_secrets_the_command_runs_as_it_is_and_its_exit_code_is_kept(tmp_path: Path) -> None:
+def test_without_secrets_the_command_runs_unchanged_and_its_exit_code_is_kept(tmp_path: Path) -> None:
     assert started(tmp_path / "nowhere", "sh", "-c", "exit 3").returncode == 3
 
 
-def test_a_folder_with_the_name_of_a_variable_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_a_variable_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "KLAVIYO_API_KEY").mkdir()
     assert "KLAVIYO_API_KEY" not in seen(tmp_path)

@@ -1,4 +1,4 @@
-"""What the launcher says of a task to run monitoring, which fails the run where it is not well."""
+"""The health of a task that the launcher reports to run monitoring, which fails the run of an unhealthy one."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def run(instance: dg.DagsterInstance) -> dg.DagsterRun:
 
 @dg.op
 def flows() -> None:
-    """A step that ends well."""
+    """A step that succeeds."""
 
 
 @dg.op(ins={"before": dg.In(dg.Nothing)}, config_schema={"fails": dg.Field(bool, default_value=False)})
 def report(context) -> None:  # type: ignore[no-untyped-def]
-    """A step that does as it is told."""
+    """A step that succeeds or fails as configured."""
     if context.op_config["fails"]:
         raise RuntimeError("it fails")
 
@@ -86,12 +86,12 @@ def launcher(broker: str, instance: dg.DagsterInstance, silence_seconds: int = 6
 
 
 def reported(launcher: CeleryLauncher, state: str, outcome: object) -> None:
-    """What a worker would have noted of the task."""
+    """Store what a worker would store about the task."""
     launcher.celery.backend.forget(TASK)
     launcher.celery.backend.store_result(TASK, outcome, state)
 
 
-def test_a_worker_that_does_not_answer_is_waited_for_and_then_dead(
+def test_a_worker_that_does_not_reply_counts_as_dead_after_some_time(
     broker: str, instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
     patient, impatient = launcher(broker, instance), launcher(broker, instance, silence_seconds=0)
@@ -102,7 +102,7 @@ def test_a_worker_that_does_not_answer_is_waited_for_and_then_dead(
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
-def test_a_task_that_has_ended_before_its_run_is_dead(
+def test_a_task_that_has_ended_before_its_run_fails_the_run(
     state: str, broker: str, instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
     requested = launcher(broker, instance)
@@ -129,7 +129,7 @@ def test_a_run_that_died_after_its_last_step_has_succeeded(
     broker: str,
     instance: dg.DagsterInstance,
 ) -> None:
-    """Dagster starts nothing again where no step is left, so that a failure would stay one for ever."""
+    """Dagster does not retry a run without remaining steps, so a failure would be final."""
     config = {"ops": {"report": {"config": {"fails": fails}}}}
     run = instance.create_run_for_job(
         morning,
@@ -148,13 +148,13 @@ def test_a_run_that_died_after_its_last_step_has_succeeded(
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert found.status is becomes
-    # Asked again, as by a daemon that had read the run's status before: it is not said twice.
+    # Called again, as by a daemon that has read the status earlier: the event is not stored twice.
     assert requested.check_run_worker_health(run).status is healthy
     messages = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_SUCCESS).records
     assert len(messages) == (becomes is dg.DagsterRunStatus.SUCCESS)
 
 
-def test_a_broker_that_forgot_the_task_is_no_reason_to_fail_its_run_at_once(
+def test_a_broker_that_lost_the_task_does_not_fail_its_run_at_once(
     broker: str, instance: dg.DagsterInstance, run: dg.DagsterRun
 ) -> None:
     requested = launcher(broker, instance)
@@ -162,7 +162,7 @@ def test_a_broker_that_forgot_the_task_is_no_reason_to_fail_its_run_at_once(
     assert requested.check_run_worker_health(run).status is WorkerStatus.RUNNING
 
 
-def test_what_cancels_a_task_reaches_the_process_of_its_run() -> None:
+def test_cancelling_a_task_stops_the_process_of_its_run() -> None:
     command = [sys.executable, "-c", SUPERVISED]
     with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -171,7 +171,7 @@ def test_what_cancels_a_task_reaches_the_process_of_its_run() -> None:
         assert process.wait(timeout=60) == 7
 
 
-def test_an_installation_without_celery_is_reported_what_to_install(tmp_path: Path) -> None:
+def test_an_error_about_missing_celery_names_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "dagster_celery.py").write_text("raise ModuleNotFoundError('no dagster_celery')")
     done = subprocess.run(
         [sys.executable, "-c", "import klaviyo_pipeline.dagster_internals.celery.celery_launcher"],
@@ -187,7 +187,7 @@ def test_an_installation_without_celery_is_reported_what_to_install(tmp_path: Pa
 @pytest.mark.parametrize(
     "address", ["redis://:longHIDDEN/x@127.0.0.1:6391/0", "HIDDENpw", "redis://:HIDDEN#a@host:1/0"]
 )
-def test_an_address_that_is_no_url_is_reported_in_one_line_without_its_password(address: str) -> None:
+def test_an_invalid_broker_url_is_reported_in_one_line_without_its_password(address: str) -> None:
     with pytest.raises(SettingsError, match=r"^CELERY_BROKER_URL is not a valid broker URL\. .*%2F\)\.$") as refused:
         CeleryLauncher(60, broker=address, default_queue="dagster")
     assert "HIDDEN" not in str(refused.value)
@@ -195,5 +195,5 @@ def test_an_address_that_is_no_url_is_reported_in_one_line_without_its_password(
     assert refused.value.__context__ is None
 
 
-def test_several_brokers_are_an_address_too() -> None:
+def test_a_list_of_brokers_is_a_valid_address() -> None:
     CeleryLauncher(60, broker="sentinel://one:26379;sentinel://two:26379", default_queue="dagster")

@@ -1,4 +1,4 @@
-"""The order in which Dagster's queue lets the runs of many accounts go, with the tags and limits that are ours."""
+"""The order in which Dagster's queue starts the runs of many accounts, with our tags and limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, SCHEDU
 
 ACCOUNTS = 8
 PAGE = 3
-"""Runs that the daemon reads at once: far fewer than wait, as with two hundred accounts and its hundred."""
+"""Runs that the daemon reads at once: far fewer than are queued, as 100 with two hundred accounts."""
 
 
 @pytest.fixture(params=["dagster.yaml", "deploy/dagster/celery.yaml"])
@@ -41,7 +41,7 @@ def waits(instance: dg.DagsterInstance, name: str, account: str, **tags: str) ->
 
 
 def served(instance: dg.DagsterInstance) -> list[list[tuple[str, str]]]:
-    """Job and account of every run, by the turns in which they were let go; a turn's runs end before the next."""
+    """Job and account of every run, by the rounds in which they start. The runs of a round end before the next."""
     daemon = QueuedRunCoordinatorDaemon(interval_seconds=1, page_size=PAGE)
     iter_pages = []
     while runs := daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None):
@@ -51,7 +51,7 @@ def served(instance: dg.DagsterInstance) -> list[list[tuple[str, str]]]:
     return iter_pages
 
 
-def test_a_morning_of_many_accounts_is_served_in_turn_before_what_was_requested_by_hand(
+def test_scheduled_runs_of_many_accounts_start_in_turn_and_before_manual_runs(
     instance: dg.DagsterInstance,
 ) -> None:
     accounts = [f"shop_{number:03}" for number in range(ACCOUNTS)]
@@ -69,7 +69,7 @@ def test_a_morning_of_many_accounts_is_served_in_turn_before_what_was_requested_
     assert len(order) == len(scheduled) + 3 * PAGE
 
 
-def test_an_account_with_a_backlog_leaves_places_to_the_others(instance: dg.DagsterInstance) -> None:
+def test_an_account_with_a_backlog_leaves_slots_to_the_others(instance: dg.DagsterInstance) -> None:
     for _ in range(3 * PAGE):
         waits(instance, "entities", "busy", **SCHEDULED)
     waits(instance, "entities", "late", **SCHEDULED)

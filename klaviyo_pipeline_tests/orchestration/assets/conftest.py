@@ -24,5 +24,5 @@ def pipeline(database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No backoff: trouble that lasts is trouble at once."""
+    """No backoff, so that lasting errors fail at once."""
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)

@@ -1,4 +1,4 @@
-"""A conversion metric that gives counts and no values: what is stored, what it costs, and when it is asked again."""
+"""A conversion metric with counts but no values: what is stored, what it costs, and when values are requested again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAMPAIGN = {"campaign_id": "C1", "campaign_message_id": "C1", "send_channel": "e
 
 @pytest.fixture
 def shop() -> SandboxAccount:
-    """An account that maps nothing, has 31 metrics, and of which flow reports give no values."""
+    """An account with 31 metrics, none of them mapped, whose flow reports have no values."""
     shop = empty_shop()
     shop.mapped_metrics = {}
     for number in range(31 - len(shop.metrics)):
@@ -53,7 +53,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reports_asked(pipeline: Pipeline, asset: str, day: str = DAY) -> int:
-    """Report requests of one run over this day, which must succeed."""
+    """The report requests of one run over this day, which must succeed."""
     with pipeline.requested() as requests:
         pipeline.run(asset, day)
     return sum("report" in one.path for one in requests)
@@ -68,7 +68,7 @@ def age_the_refusals(pipeline: Pipeline) -> None:
     pipeline.execute("UPDATE conversion_refusals SET refused_at = refused_at - interval '21 hours'")
 
 
-def test_counts_are_stored_without_what_derives_from_the_value(pipeline: Pipeline) -> None:
+def test_counts_are_stored_without_the_statistics_derived_from_values(pipeline: Pipeline) -> None:
     assert reports_asked(pipeline, "flow_report") == 2
     pipeline.run("flow_metrics", DAY)
     assert pipeline.rows(f"SELECT {', '.join(COUNTS)} FROM flow_report") == [(100, 80, 40, 4, 4)]
@@ -82,7 +82,7 @@ def test_counts_are_stored_without_what_derives_from_the_value(pipeline: Pipelin
     assert pipeline.rows(over_all) == [(None, None)]
 
 
-def test_the_run_reports_what_is_missing_and_why(pipeline: Pipeline) -> None:
+def test_the_run_reports_which_statistics_are_missing_and_why(pipeline: Pipeline) -> None:
     result = pipeline.run("flow_report", DAY)
     messages = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
     [line] = [line for line in messages if "Klaviyo rejects conversion_value" in line]
@@ -90,14 +90,14 @@ def test_the_run_reports_what_is_missing_and_why(pipeline: Pipeline) -> None:
     assert "KLAVIYO_CONVERSION_METRIC_ID" in line
 
 
-def test_refused_requests_are_counted_like_those_that_were_answered(pipeline: Pipeline) -> None:
+def test_refused_requests_count_as_requests(pipeline: Pipeline) -> None:
     result = pipeline.run("flow_report", DAY)
     assert pipeline.one("SELECT sum(requests) FROM sync_windows") == 2
     calls = "SELECT requests FROM api_calls WHERE run_id = %s AND endpoint = 'query_flow_series'"
     assert pipeline.one(calls, result.run_id) == 2
 
 
-def test_a_metric_that_the_setting_names_gives_its_counts_too(pipeline: Pipeline) -> None:
+def test_a_metric_from_the_setting_has_its_counts_too(pipeline: Pipeline) -> None:
     pipeline.configure(conversion_metric_id="SPlacd")
     assert reports_asked(pipeline, "flow_report") == 2
     assert pipeline.rows("SELECT recipients, conversion_value, conversion_metric_id FROM flow_report") == [
@@ -105,7 +105,7 @@ def test_a_metric_that_the_setting_names_gives_its_counts_too(pipeline: Pipeline
     ]
 
 
-def test_a_refusal_by_one_report_reports_nothing_of_another(pipeline: Pipeline) -> None:
+def test_a_refusal_by_one_report_does_not_apply_to_another(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", DAY)
     pipeline.run("campaigns", "2025-02-01")
     pipeline.run("campaigns_census")
@@ -113,7 +113,7 @@ def test_a_refusal_by_one_report_reports_nothing_of_another(pipeline: Pipeline) 
     assert pipeline.one("SELECT conversion_value FROM campaign_report") == Decimal("120.5")
 
 
-def test_a_refusal_contains_for_less_than_a_day_and_an_acceptance_contains_the_value_back(
+def test_a_refusal_is_remembered_for_less_than_a_day_and_later_values_are_stored(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     pipeline.run("flow_report", DAY)
@@ -136,7 +136,9 @@ def sync(pipeline: Pipeline, *, force: bool = False, last: date | None = None) -
 
 
 @pytest.mark.usefixtures("home")
-def test_a_sync_warns_and_succeeds_and_force_requests_the_value_again(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_sync_warns_and_succeeds_and_force_requests_the_refused_statistics_again(
+    shop: SandboxAccount, pipeline: Pipeline
+) -> None:
     result, reported = sync(pipeline)
     assert (result.error, result.requests) == (None, 2)
     assert [line for line in reported if line.startswith("flow_report: warning: Klaviyo rejects conversion_value")]
@@ -146,7 +148,7 @@ def test_a_sync_warns_and_succeeds_and_force_requests_the_value_again(shop: Sand
     assert revenue(pipeline) == Decimal("120.5")
 
 
-def test_trailing_days_have_the_value_back_the_day_after(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_trailing_days_have_values_again_the_day_after(shop: SandboxAccount, pipeline: Pipeline) -> None:
     today = datetime.now(UTC).date()
     shop.set_figures("flow", FLOW, today, {**COUNTS, "conversion_value": 7})
     pipeline.run("flow_report", today.isoformat())
@@ -156,10 +158,10 @@ def test_trailing_days_have_the_value_back_the_day_after(shop: SandboxAccount, p
     assert revenue(pipeline) == 7
 
 
-def test_a_metric_that_gives_no_values_at_all_is_passed_over_within_a_few_requests(
+def test_a_metric_without_any_statistics_is_skipped_within_a_few_requests(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
-    """Of 31 metrics none counts, and the first two that are asked with give nothing."""
+    """None of the 31 metrics counts, and Klaviyo refuses the first two."""
     shop.metrics = {id: metric for id, metric in shop.metrics.items() if metric.name != "Placed Order"}
     order = sorted(shop.metrics.values(), key=lambda one: (one.integration != "Shopify", one.id))
     for metric in order[:2]:
@@ -170,7 +172,7 @@ def test_a_metric_that_gives_no_values_at_all_is_passed_over_within_a_few_reques
     assert reports_asked(pipeline, "flow_report") == 1
 
 
-def test_an_account_whose_metrics_give_nothing_costs_no_more_than_a_few_requests(
+def test_an_account_whose_metrics_have_no_statistics_costs_only_a_few_requests(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.refused_statistics = {"flow": {"recipients"}}

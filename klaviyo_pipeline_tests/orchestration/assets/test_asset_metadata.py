@@ -1,4 +1,4 @@
-"""What the UI tells of the assets: columns, lineage, links, owners, and a plot's figures for each window."""
+"""The metadata of assets in the UI: columns, lineage, links, owners, and plotted values for each window."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def node(name: str, account: Account = ACCOUNT) -> dg.AssetSpec:
 
 
 @pytest.mark.parametrize("asset", ["flows", "flows_census", "tags", "flow_report", "flow_metrics"])
-def test_every_column_is_described(asset: str) -> None:
+def test_every_column_has_a_description(asset: str) -> None:
     schema = node(asset).metadata["dagster/column_schema"]
     assert schema.columns
     assert [column.name for column in schema.columns if not column.description] == []
 
 
-def test_a_metric_names_the_columns_that_it_comes_from() -> None:
+def test_lineage_of_a_metric_names_the_columns_it_is_computed_from() -> None:
     deps = node("flow_metrics").metadata["dagster/column_lineage"].deps_by_column
     reported = {name: {(dep.asset_key.path[-1], dep.column_name) for dep in deps[name]} for name in deps}
     assert reported["opens"] == {("flow_report", "opens")}
@@ -48,12 +48,12 @@ def test_every_column_of_a_lineage_exists() -> None:
             assert dep.column_name in {column.name for column in columns}
 
 
-def test_owners_are_the_accounts() -> None:
+def test_owners_are_those_of_the_account() -> None:
     owned = replace(ACCOUNT, owners=("jo@example.com", "team:data"))
     assert {tuple(node(name, owned).owners) for name in ("flows", "flow_metrics")} == {owned.owners}
 
 
-def test_a_window_reports_its_newest_update(pipeline: Pipeline) -> None:
+def test_a_materialized_window_reports_its_latest_update(pipeline: Pipeline) -> None:
     put(pipeline.shop, "flows", "f1", utc("2025-03-01T08:00:00"))
     put(pipeline.shop, "flows", "f2", utc("2025-03-01T20:30:00"))
     result = pipeline.run("flows", "2025-03-01", "2025-03-02")

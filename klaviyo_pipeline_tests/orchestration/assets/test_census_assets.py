@@ -1,4 +1,4 @@
-"""What only a full listing can see: flips, deletes, returns, null times, and objects older than the first window."""
+"""What only a full listing finds: archive flips, deletes, returns, null times, objects older than the first window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fill(shop: SandboxAccount, entity: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_a_census_contains_what_no_window_contains(entity: str, shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_census_finds_objects_that_are_in_no_window(entity: str, shop: SandboxAccount, pipeline: Pipeline) -> None:
     fill(shop, entity, 3)
     put(shop, entity, "old", OLD)
     if entity in ("flows", "segments"):
@@ -36,7 +36,7 @@ def test_a_census_contains_what_no_window_contains(entity: str, shop: SandboxAcc
 
 
 @pytest.mark.parametrize("entity", ["flows", "campaigns"])
-def test_a_census_heals_archiving_and_unarchiving_that_left_updated_alone(
+def test_a_census_heals_archiving_and_unarchiving_that_left_updated_unchanged(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     fill(shop, entity, 2)
@@ -54,7 +54,7 @@ def test_a_census_heals_archiving_and_unarchiving_that_left_updated_alone(
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_a_deleted_object_keeps_its_row_and_is_cleared_when_it_returns(
+def test_a_deleted_object_keeps_its_row_and_is_undeleted_when_it_returns(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     fill(shop, entity, 2)
@@ -76,7 +76,7 @@ def test_a_deleted_object_keeps_its_row_and_is_cleared_when_it_returns(
     assert states == [(False, True), (True, True), (False, None)]
 
 
-def test_a_window_contains_a_deleted_object_back(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_window_undeletes_an_object_that_returns(shop: SandboxAccount, pipeline: Pipeline) -> None:
     fill(shop, "flows", 1)
     pipeline.run("flows_census")
     shop.delete("flows", "flows000")
@@ -105,7 +105,7 @@ def test_a_census_reports_what_it_healed(shop: SandboxAccount, pipeline: Pipelin
     ]
 
 
-def test_an_object_that_was_in_neither_listing_but_is_there_by_id_is_not_deleted(
+def test_an_object_that_is_in_no_listing_but_exists_by_id_is_not_deleted(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(full_listing, "CONCURRENT_LISTINGS", 1)
@@ -139,7 +139,7 @@ def test_an_implausible_shrinkage_fails_and_deletes_nothing(shop: SandboxAccount
     assert "lack 22 of 42" in error
 
 
-def test_an_implausible_shrinkage_is_taken_when_it_is_accepted(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_an_implausible_shrinkage_is_applied_if_it_is_accepted(shop: SandboxAccount, pipeline: Pipeline) -> None:
     fill(shop, "forms", 42)
     pipeline.run("forms", DAY)
     for number in range(22):
@@ -149,9 +149,7 @@ def test_an_implausible_shrinkage_is_taken_when_it_is_accepted(shop: SandboxAcco
 
 
 @pytest.mark.parametrize(("known", "deleted"), [(20, 20), (60, 30)])
-def test_small_shrinkages_are_taken_as_they_are(
-    known: int, deleted: int, shop: SandboxAccount, pipeline: Pipeline
-) -> None:
+def test_small_shrinkages_are_applied(known: int, deleted: int, shop: SandboxAccount, pipeline: Pipeline) -> None:
     fill(shop, "forms", known)
     pipeline.run("forms", DAY)
     for number in range(deleted):
@@ -162,7 +160,7 @@ def test_small_shrinkages_are_taken_as_they_are(
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("page", [0, 1, 2])
-def test_a_census_that_ends_early_deletes_nothing_and_reports_so(
+def test_a_census_that_ends_early_deletes_nothing_and_fails(
     page: int, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     fill(shop, "segments", 25)
@@ -183,7 +181,7 @@ PATH_404 = Fault.refusal(no_path("/api/forms/forms001"))
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("fault", [Fault(status=404, body="<html>Not here</html>"), PATH_404], ids=["a page", "a path"])
-def test_a_404_that_is_not_the_objects_own_deletes_nothing(
+def test_a_404_that_is_not_about_the_object_deletes_nothing(
     fault: Fault, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     fill(shop, "forms", 3)

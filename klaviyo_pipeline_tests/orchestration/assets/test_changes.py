@@ -1,7 +1,7 @@
 """Objects that are created, changed, archived, deleted and restored, between syncs and during them.
 
-Whatever the sequence: after a census that nothing disturbed, the table is the account; the history holds every state
-that such a census saw, and no other than the object went through, in order.
+Whatever the sequence: after an undisturbed census the table equals the account. The history contains every state that
+such a census read, in order, and only states that the object had.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ DAYS = [f"2025-03-{day:02}" for day in range(10, 14)]
 IDS = ["a", "b", "c"]
 
 State = tuple[str, bool, datetime] | None
-"""Name, archived and `updated` of an object; None while it is not there."""
+"""Name, archived and `updated` of an object; None while it does not exist."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of an object; what cannot (archiving what is deleted) changes nothing."""
+    """A change of an object. An impossible change, such as archiving a deleted object, has no effect."""
 
     verb: str
     id: str
@@ -38,7 +38,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Sync:
-    """A census, or a run over the days from `first` to `last`; `during` come before its request number `at`."""
+    """A census, or a run over the days from `first` to `last`; `during` are changes before its request number `at`."""
 
     first: str | None
     last: str | None
@@ -63,7 +63,7 @@ steps = st.lists(st.one_of(changes, changes, censuses, windows), min_size=5, max
 
 @dataclass
 class Life:
-    """The account's objects of one entity, with every state that each went through and that a quiet census saw."""
+    """The account's objects of one entity, with every state of each, and the states that an undisturbed census read."""
 
     shop: SandboxAccount
     entity: str
@@ -91,8 +91,8 @@ class Life:
         found = truth(self.shop, self.entity).get(id)
         return (found[0], found[2], found[1]) if found else None
 
-    def look(self, known: set[str]) -> None:
-        """A quiet census has seen everything that is there, and that what the table knows besides is gone."""
+    def read_census(self, known: set[str]) -> None:
+        """An undisturbed census reads every existing object, and finds that all others of the table are deleted."""
         for id in IDS:
             state = self.state(id)
             if state is not None or id in known:
@@ -105,7 +105,7 @@ def _note(states: list[State], state: State) -> None:
 
 
 def in_order(some: Sequence[State], every: Sequence[State]) -> bool:
-    """Whether `some` are among `every` in the same order."""
+    """Whether `every` contains `some` in the same order."""
     left = iter(every)
     return all(state in left for state in some)
 
@@ -130,7 +130,7 @@ def run(pipeline: Pipeline, life: Life, sync: Sync) -> None:
         pipeline.run(life.entity, sync.first, sync.last)
     pipeline.server.faults.clear()
     if sync.first is None and not sync.during:
-        life.look(set(pipeline.rows(f"SELECT id FROM {life.entity}")))
+        life.read_census(set(pipeline.rows(f"SELECT id FROM {life.entity}")))
         assert pipeline.stored(life.entity) == truth(pipeline.shop, life.entity)
 
 
@@ -149,7 +149,7 @@ def history(pipeline: Pipeline, entity: str, id: str) -> Iterator[State]:
 
 @pytest.fixture(autouse=True)
 def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests in a fixed order: what changes between two of them does so the same way each time."""
+    """Requests in a fixed order, so that changes between two requests are repeatable."""
     for module in (entity_assets, full_listing):
         monkeypatch.setattr(module, "CONCURRENT_LISTINGS", 1)
 
@@ -157,7 +157,7 @@ def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, order=st.permutations([(DAYS[0], DAYS[1]), (DAYS[1], DAYS[3])]))
 @pytest.mark.parametrize("entity", ["flows", "campaigns"])
-def test_any_sequence_of_changes_and_syncs_ends_as_the_account_with_its_history_in_order(
+def test_any_sequence_of_changes_and_syncs_ends_with_the_accounts_state_and_an_ordered_history(
     entity: str, pipeline: Pipeline, steps: Sequence[Change | Sync], order: Sequence[tuple[str, str]]
 ) -> None:
     pipeline.execute(f"TRUNCATE {entity}, {entity}_superseded, sync_windows, census_runs, lookup_misses CASCADE")

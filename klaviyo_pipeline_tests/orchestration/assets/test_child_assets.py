@@ -1,4 +1,4 @@
-"""Campaign messages, flow actions and flow messages: in tables of their own, joined by id, in few requests."""
+"""Campaign messages, flow actions and flow messages: in tables of their own, joined by id, with few requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def put_campaign(shop: SandboxAccount, *messages: Message, **attributes: Any) ->
 
 
 def sent(pipeline: Pipeline) -> Any:
-    """The living messages of flows that hang on living actions of living flows."""
+    """The messages that are not deleted, of actions and flows that are not deleted."""
     return pipeline.rows(
         "SELECT m.id, m.channel, m.subject FROM flow_messages m "
         "JOIN flow_actions a ON a.id = m.action_id AND a.deleted_at IS NULL AND a.flow_id = m.flow_id "
@@ -62,14 +62,14 @@ def test_a_window_contains_flows_with_their_actions_and_messages(shop: SandboxAc
     assert len([one for one in requests if one.path.startswith("/api/flows")]) == 2
 
 
-def test_rows_outside_of_the_window_contain_no_children(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_children_of_objects_outside_the_window_are_not_stored(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_flow(shop, mail("M1"))
     put(shop, "flows", "late", utc("2025-03-11T00:00:01"), messages=[mail("M2")])
     pipeline.run("flows", DAY)
     assert [row[0] for row in sent(pipeline)] == ["M1"]
 
 
-def test_a_census_deletes_what_is_named_no_more_and_restores_what_returns(
+def test_a_census_deletes_children_that_are_no_longer_listed_and_restores_those_that_return(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_flow(shop, mail("M1"), mail("M2"))
@@ -90,7 +90,7 @@ def test_a_census_deletes_what_is_named_no_more_and_restores_what_returns(
     assert pipeline.ids("campaign_messages") == ["N1", "N2"]
 
 
-def test_actions_that_come_and_go_are_states_of_their_flow(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_added_and_removed_actions_are_states_of_their_flow(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_flow(shop, mail("M1"))
     pipeline.run("flows", DAY)
     put_flow(shop, mail("M1"), mail("M2"))
@@ -102,9 +102,7 @@ def test_actions_that_come_and_go_are_states_of_their_flow(shop: SandboxAccount,
     assert counts == [1, 3]
 
 
-def test_a_definition_that_is_not_visible_leaves_the_messages_as_they_were(
-    shop: SandboxAccount, pipeline: Pipeline
-) -> None:
+def test_a_missing_definition_leaves_the_messages_unchanged(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_flow(shop, mail("M1", "Hi"))
     pipeline.run("flows", DAY)
     put_flow(shop, mail("M1", "Hi", visible=False))
@@ -128,7 +126,7 @@ def test_a_deleted_flow_takes_its_actions_and_messages_along_until_it_returns(
     assert pipeline.ids("flow_messages") == ["M1", "M2"]
 
 
-def test_what_came_by_window_is_unchanged_for_a_census_and_a_lookup(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_census_and_a_lookup_leave_the_rows_of_a_window_unchanged(shop: SandboxAccount, pipeline: Pipeline) -> None:
     tables = ("flows", "flows_superseded", "campaigns", "campaigns_superseded", *CHILDREN)
     put_flow(shop, mail("M1"), mail("M2"))
     put_campaign(shop, mail("N1"), mail("N2"))
@@ -141,7 +139,7 @@ def test_what_came_by_window_is_unchanged_for_a_census_and_a_lookup(shop: Sandbo
     assert pipeline.versions(*tables) == before
 
 
-def test_a_lookup_by_id_contains_the_children_too(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_lookup_by_id_stores_the_children_too(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put(shop, "flows", "old", utc("2019-05-01T12:00:00"), messages=[mail("M1")])
     key = {"flow_id": "old", "flow_message_id": "M1", "send_channel": "email"}
     shop.set_figures("flow", key, NOON.date(), {"recipients": 7, "delivered": 7})
@@ -150,7 +148,7 @@ def test_a_lookup_by_id_contains_the_children_too(shop: SandboxAccount, pipeline
     assert pipeline.rows(joined) == ["Hello"]
 
 
-def test_a_batch_that_fails_leaves_neither_parents_nor_children(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_failed_batch_leaves_neither_parents_nor_children(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_flow(shop, mail("M1"))
     pipeline.execute("ALTER TABLE flow_messages ADD CONSTRAINT none_is_good CHECK (id <> 'M1')")
     assert "none_is_good" in pipeline.fail("flows", DAY)

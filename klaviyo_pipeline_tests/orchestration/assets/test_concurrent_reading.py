@@ -1,4 +1,4 @@
-"""Listings read concurrently: every page of each arrives in order, and an early end leaves no reader behind."""
+"""Listings read concurrently: every page of each arrives in order, and an early end leaves no reader running."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_error_ends_all_readers() -> None:
     assert not readers()
 
 
-def test_readers_end_when_nobody_reads_on() -> None:
+def test_readers_end_when_the_pages_are_no_longer_consumed() -> None:
     items = read_concurrently([0, 1], numbers, workers=4, stop=threading.Event())
     next(items)
     assert isinstance(items, Iterator)

@@ -1,4 +1,4 @@
-"""What a backfill costs: one run, and requests that grow with pages, not with windows."""
+"""The cost of a backfill: one run, and requests that grow with pages, not with windows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(date.today() <= date.fromisoformat(LAST), reason
 
 @pytest.fixture
 def year(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    """Flows spread over a year, a message of each with figures on some days."""
+    """Flows spread over a year, each with a message that has values on some days."""
     shop = empty_shop()
     for number in range(FLOWS):
         moment = utc("2025-02-01T12:00:00") + timedelta(days=DAYS * number // FLOWS)
@@ -38,13 +38,13 @@ def year(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
 
 
 def listings(pipeline: Pipeline, first: str, last: str) -> int:
-    """The pages that a run over these windows asks for."""
+    """The pages that a run over these windows requests."""
     with pipeline.requested() as requests:
         pipeline.run("flows", first, last)
     return Counter(request.endpoint for request in requests)["get_flows"]
 
 
-def test_a_year_of_windows_is_one_run_that_asks_a_handful_of_pages_more_than_a_single_window(year: Pipeline) -> None:
+def test_a_year_of_windows_is_one_run_that_reads_only_a_few_more_pages_than_a_single_window(year: Pipeline) -> None:
     over_the_year = listings(year, FIRST, LAST)
     expected = truth(year.shop, "flows")
     assert year.stored("flows") == expected
@@ -65,7 +65,7 @@ def segments_over_the_year(year: Pipeline) -> None:
         put(year.shop, "segments", f"s{number:03}", utc("2025-02-01") + timedelta(days=DAYS) * number / SEGMENTS)
 
 
-def test_a_year_of_segments_is_whole_and_costs_two_pages_a_query_at_most(year: Pipeline) -> None:
+def test_a_year_of_segments_is_complete_and_costs_at_most_two_pages_for_each_query(year: Pipeline) -> None:
     segments_over_the_year(year)
     with year.requested() as requests:
         year.run("segments", FIRST, LAST)
@@ -77,18 +77,18 @@ def test_a_year_of_segments_is_whole_and_costs_two_pages_a_query_at_most(year: P
     assert year.one("SELECT sum(requests) FROM sync_windows WHERE entity = 'segments'") == len(requested)
 
 
-def test_a_year_of_segments_whose_cursors_name_no_object_is_one_query_by_id(year: Pipeline) -> None:
+def test_a_year_of_segments_whose_cursors_do_not_point_to_objects_is_one_query_by_id(year: Pipeline) -> None:
     year.shop.cursors_without_id = frozenset({"segments"})
     segments_over_the_year(year)
     with year.requested() as requests:
         year.run("segments", FIRST, LAST)
     assert year.stored("segments") == truth(year.shop, "segments")
     sorts = [request.query["sort"] for request in requests if request.endpoint == "get_segments"]
-    # The last page is full, and asked beyond.
+    # The last page is full, so one more page is requested.
     assert Counter(sorts) == {"updated": 1, "id": SEGMENTS // 10, "-id": 1}
 
 
-def test_segments_that_crowd_in_a_fifth_of_the_year_come_once(year: Pipeline) -> None:
+def test_segments_concentrated_in_a_fifth_of_the_year_are_read_once(year: Pipeline) -> None:
     for number in range(SEGMENTS):
         put(year.shop, "segments", f"s{number:03}", utc("2025-11-20") + timedelta(days=70) * number / SEGMENTS)
     year.run("segments", FIRST, LAST)
@@ -97,7 +97,7 @@ def test_segments_that_crowd_in_a_fifth_of_the_year_come_once(year: Pipeline) ->
     assert year.one("SELECT count(*) FROM segments_history") == SEGMENTS
 
 
-def test_a_segment_that_comes_late_at_a_split_is_returned_by_the_query_behind_it(
+def test_a_segment_that_appears_late_at_a_split_is_returned_by_the_next_query(
     year: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segments_over_the_year(year)
@@ -117,20 +117,20 @@ def test_a_segment_that_comes_late_at_a_split_is_returned_by_the_query_behind_it
     assert year.one("SELECT sum(rows_fetched) FROM sync_windows WHERE entity = 'segments'") == SEGMENTS
 
 
-def test_a_year_of_the_flow_report_is_seven_requests(year: Pipeline) -> None:
+def test_a_year_of_the_flow_report_takes_seven_requests(year: Pipeline) -> None:
     year.run("flows_census")
     with year.requested() as requests:
         year.run("flow_report", FIRST, LAST)
     requested = Counter(request.endpoint for request in requests)
     assert requested["query_flow_series"] == 7
-    assert sum(requested.values()) <= 7 + 3  # who it is, and the conversion metric
+    assert sum(requested.values()) <= 7 + 3  # plus the account and the conversion metric
     assert year.one("SELECT sum(recipients) FROM flow_report") == FLOWS
     with year.requested() as requests:
         year.run("flow_metrics", FIRST, "2025-02-28")
     assert requests == []
 
 
-def test_each_window_is_reported_its_own_values(year: Pipeline) -> None:
+def test_each_materialized_window_reports_its_own_values(year: Pipeline) -> None:
     put(year.shop, "flows", "f001", utc("2025-02-02T12:00:00"))
     put(year.shop, "flows", "f002", utc("2025-02-04T12:00:00"))
     result = year.run("flows", FIRST, "2025-02-03")

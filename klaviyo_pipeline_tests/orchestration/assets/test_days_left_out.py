@@ -1,4 +1,4 @@
-"""Answers of a report that leave out days that were asked: none is lost silently, and nothing is held up for ever."""
+"""Responses of a report that leave out requested days: none is lost silently, and nothing is blocked forever."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MESSAGE = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "email"}
 
 @dataclass
 class Answers:
-    """Which days the account's answers leave out: the first `times` of them, or all."""
+    """The days that the account's responses leave out: the first `times` responses, or all."""
 
     days: set[date] = field(default_factory=set)
     times: int = 1_000
@@ -50,7 +50,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 @pytest.fixture
 def shop() -> SandboxAccount:
-    """An account with figures on each day from `FIRST` to `LAST`: as many recipients as the day's number."""
+    """An account with values on each day from `FIRST` to `LAST`: as many recipients as the day's number."""
     shop = empty_shop()
     put(shop, "flows", "F1", utc("2024-06-01T12:00:00"), status="live")
     for number in range(10, 15):
@@ -70,7 +70,7 @@ def requested(requests: list[Any]) -> int:
     return sum(1 for request in requests if request.path == "/api/flow-series-reports")
 
 
-def test_a_day_that_an_answer_leaves_out_is_requested_again_and_has_its_values(
+def test_a_day_that_a_response_leaves_out_is_requested_again_and_has_its_values(
     pipeline: Pipeline, answers: Answers
 ) -> None:
     answers.days, answers.times = days(11, 13), 1
@@ -81,7 +81,7 @@ def test_a_day_that_an_answer_leaves_out_is_requested_again_and_has_its_values(
     assert {status for _, status in pipeline.ledger("flow_report")} == {"synced"}
 
 
-def test_a_day_that_klaviyo_goes_on_to_leave_out_stays_missing_with_its_name_and_the_others_are_stored(
+def test_a_day_that_klaviyo_leaves_out_again_stays_missing_and_is_listed_and_the_others_are_stored(
     pipeline: Pipeline, answers: Answers
 ) -> None:
     answers.days = days(11, 13)
@@ -100,7 +100,7 @@ def test_a_day_that_klaviyo_goes_on_to_leave_out_stays_missing_with_its_name_and
     assert recipients(pipeline) == [10, 11, 12, 13, 14]
 
 
-def test_a_day_that_is_left_out_later_keeps_the_values_that_it_had(pipeline: Pipeline, answers: Answers) -> None:
+def test_a_day_that_is_left_out_later_keeps_its_values(pipeline: Pipeline, answers: Answers) -> None:
     pipeline.run("flow_report", FIRST, LAST)
     before = pipeline.versions("flow_report", "flow_report_superseded")
     answers.days = days(11, 13)
@@ -109,7 +109,7 @@ def test_a_day_that_is_left_out_later_keeps_the_values_that_it_had(pipeline: Pip
 
 
 @pytest.mark.parametrize("without_results", [True, False])
-def test_days_that_klaviyo_leaves_out_and_has_no_values_for_are_empty(
+def test_days_that_klaviyo_leaves_out_and_has_no_values_for_are_stored_as_empty(
     without_results: bool, pipeline: Pipeline, answers: Answers
 ) -> None:
     answers.days = days(*range(1, 10)) | {date(2025, 2, number) for number in range(1, 29)}
@@ -121,7 +121,9 @@ def test_days_that_klaviyo_leaves_out_and_has_no_values_for_are_empty(
     assert any("2025-02-01, 2025-02-02, 2025-02-03, 2025-02-04, 2025-02-05 and 32 more" in line for line in messages)
 
 
-def test_a_span_of_which_klaviyo_has_no_day_costs_two_more_requests(pipeline: Pipeline, answers: Answers) -> None:
+def test_a_range_that_klaviyo_leaves_out_as_a_whole_costs_two_more_requests(
+    pipeline: Pipeline, answers: Answers
+) -> None:
     answers.days = days(1, 2, 3)
     with pipeline.requested() as requests:
         pipeline.run("flow_report", "2025-03-01", "2025-03-03")
@@ -133,7 +135,7 @@ def test_a_span_of_which_klaviyo_has_no_day_costs_two_more_requests(pipeline: Pi
     assert pipeline.one("SELECT count(*) FROM sync_windows WHERE status = 'synced'") == 3
 
 
-def test_a_day_without_values_that_is_left_out_among_others_is_empty(
+def test_a_day_without_values_that_is_left_out_among_others_is_stored_as_empty(
     shop: SandboxAccount, pipeline: Pipeline, answers: Answers
 ) -> None:
     shop.set_figures("flow", MESSAGE, date(2025, 3, 12), {"recipients": 0})
@@ -143,7 +145,7 @@ def test_a_day_without_values_that_is_left_out_among_others_is_empty(
     assert {status for _, status in pipeline.ledger("flow_report")} == {"synced"}
 
 
-def test_days_that_klaviyo_refuses_to_be_requested_alone_stay_missing(pipeline: Pipeline, answers: Answers) -> None:
+def test_days_whose_separate_request_klaviyo_rejects_stay_missing(pipeline: Pipeline, answers: Answers) -> None:
     answers.days = days(10, 11)
     refusal = {"errors": [{"id": "r", "status": 400, "code": "invalid", "title": "No.", "detail": "Too early."}]}
     pipeline.server.faults.add(
@@ -153,7 +155,7 @@ def test_days_that_klaviyo_refuses_to_be_requested_alone_stay_missing(pipeline: 
     assert recipients(pipeline) == [12, 13, 14]
 
 
-def test_the_open_day_is_not_synced_while_it_is_not_visible_and_keeps_nobody_waiting(
+def test_an_open_day_that_is_not_in_the_response_yet_is_not_synced_and_delays_nothing(
     shop: SandboxAccount, pipeline: Pipeline, answers: Answers
 ) -> None:
     today = datetime.now(UTC).date()
@@ -168,7 +170,7 @@ def test_the_open_day_is_not_synced_while_it_is_not_visible_and_keeps_nobody_wai
     assert recipients(pipeline) == [3, 3]
 
 
-def test_a_day_that_one_page_leaves_out_is_not_known_of_its_groups(
+def test_a_day_that_one_page_leaves_out_is_not_covered(
     shop: SandboxAccount, pipeline: Pipeline, answers: Answers
 ) -> None:
     shop.report_page_size = 1

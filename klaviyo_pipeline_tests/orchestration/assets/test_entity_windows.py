@@ -1,4 +1,4 @@
-"""What a window brings: every object whose `updated` fell in it, to the microsecond, and no other."""
+"""What a window syncs: every object whose `updated` is in it, to the microsecond, and no other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOON = utc("2025-03-10T12:00:00")
 
 
 @pytest.mark.parametrize("asset", ["flows", "flow_report", "flow_metrics"])
-def test_a_range_that_ends_before_it_begins_is_one_line(asset: str, pipeline: Pipeline) -> None:
+def test_a_range_that_ends_before_it_begins_is_an_error_of_one_line(asset: str, pipeline: Pipeline) -> None:
     why = pipeline.fail(asset, "2025-03-20", "2025-03-10")
     assert why == (
         "klaviyo_pipeline.windows.EmptyRange: The range of windows 2025-03-20 to 2025-03-10 is empty: write the "
@@ -31,7 +31,7 @@ def test_a_range_that_ends_before_it_begins_is_one_line(asset: str, pipeline: Pi
 
 @pytest.mark.parametrize("entity", ENTITIES)
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
-def test_windows_contain_every_object_that_was_updated_in_them(
+def test_windows_sync_every_object_that_was_updated_in_them(
     entity: str, zone: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(11, flows=70, campaigns=120, forms=12, segments=30, timezone=zone)
@@ -47,7 +47,9 @@ def test_windows_contain_every_object_that_was_updated_in_them(
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_a_window_contains_its_start_and_not_its_end(entity: str, shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_window_includes_its_start_and_excludes_its_end(
+    entity: str, shop: SandboxAccount, pipeline: Pipeline
+) -> None:
     start, end = utc("2025-03-10T00:00:00"), utc("2025-03-11T00:00:00")
     step = timedelta(microseconds=1) if entity == "campaigns" else timedelta(seconds=1)
     put(shop, entity, "before", start - step)
@@ -59,7 +61,7 @@ def test_a_window_contains_its_start_and_not_its_end(entity: str, shop: SandboxA
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_neighbouring_windows_count_an_object_on_their_border_once(
+def test_adjacent_windows_count_an_object_on_their_border_once(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put(shop, entity, "border", utc("2025-03-11T00:00:00"))
@@ -76,7 +78,7 @@ def test_neighbouring_windows_count_an_object_on_their_border_once(
         ("Pacific/Auckland", "2025-04-06", "2025-04-05T11:00:00", 25),
     ],
 )
-def test_a_day_on_which_the_clocks_change_has_its_own_length(
+def test_a_day_on_which_the_clocks_change_has_23_or_25_hours(
     zone: str, day: str, start: str, hours: int, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop(zone)
@@ -90,7 +92,7 @@ def test_a_day_on_which_the_clocks_change_has_its_own_length(
         assert pipeline.one("SELECT window_end - window_start FROM sync_windows") == timedelta(hours=hours)
 
 
-def test_an_hourly_window_contains_its_hour(pipeline: Pipeline, shop: SandboxAccount) -> None:
+def test_an_hourly_window_covers_its_hour(pipeline: Pipeline, shop: SandboxAccount) -> None:
     pipeline.configure(sync_window="hourly")
     for minute in (59, 60, 119, 120):
         put(shop, "forms", f"m{minute:03}", utc("2025-03-10T12:00:00") + timedelta(minutes=minute))
@@ -99,7 +101,7 @@ def test_an_hourly_window_contains_its_hour(pipeline: Pipeline, shop: SandboxAcc
 
 
 @pytest.mark.parametrize(("entity", "page"), [("flows", 50), ("campaigns", 100), ("forms", 100), ("segments", 10)])
-def test_objects_of_the_same_second_are_all_there_over_a_page_border(
+def test_objects_of_the_same_second_are_complete_across_a_page_border(
     entity: str, page: int, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     created = "created" if entity in ("flows", "segments") else "created_at"
@@ -109,14 +111,14 @@ def test_objects_of_the_same_second_are_all_there_over_a_page_border(
     assert len(pipeline.ids(entity)) == page + 3
 
 
-def test_archived_campaigns_that_come_out_of_order_are_all_there(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_archived_campaigns_in_any_order_are_complete(shop: SandboxAccount, pipeline: Pipeline) -> None:
     for number in range(230):
         put(shop, "campaigns", f"c{number:03}", NOON + timedelta(seconds=number), archived=True)
     pipeline.run("campaigns", DAY)
     assert pipeline.stored("campaigns") == truth(shop, "campaigns")
 
 
-def test_an_object_that_changes_while_pages_are_read_is_stored_as_it_was_seen_and_never_lost(
+def test_an_object_that_changes_while_pages_are_read_is_stored_as_returned_and_never_lost(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     for number in range(60):
@@ -125,7 +127,7 @@ def test_an_object_that_changes_while_pages_are_read_is_stored_as_it_was_seen_an
 
     def change(request: Any) -> bool:
         if "page[cursor]" in request.query_params and not changed:
-            # One of the page that was read, and one of the page that follows.
+            # One object of the page that was read, and one of the next page.
             for id in ("f00", "f59"):
                 put(shop, "flows", id, NOON + timedelta(hours=1), name="moved")
                 changed.append(id)
@@ -139,7 +141,7 @@ def test_an_object_that_changes_while_pages_are_read_is_stored_as_it_was_seen_an
     assert pipeline.stored("flows") == truth(shop, "flows")
 
 
-def test_a_row_that_two_pages_have_is_one_row(
+def test_an_object_on_two_pages_is_one_row(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(120):
@@ -159,7 +161,7 @@ def test_a_row_that_two_pages_have_is_one_row(
     assert pipeline.one("SELECT count(*) FROM flows_history") == 120
 
 
-def test_greater_than_that_includes_its_bound_contains_no_row_twice_and_none_too_many(
+def test_greater_than_that_includes_its_bound_adds_no_row_and_repeats_none(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     start = utc("2025-03-10T00:00:00")
@@ -172,9 +174,7 @@ def test_greater_than_that_includes_its_bound_contains_no_row_twice_and_none_too
     assert pipeline.ids("segments") == ["inside"]
 
 
-def test_segments_can_only_be_requested_greater_than_and_later_ones_are_cut(
-    shop: SandboxAccount, pipeline: Pipeline
-) -> None:
+def test_segments_have_only_a_lower_bound_and_later_ones_are_dropped(shop: SandboxAccount, pipeline: Pipeline) -> None:
     for number in range(25):
         put(shop, "segments", f"later{number}", NOON + timedelta(days=1 + number))
     put(shop, "segments", "now", NOON)
@@ -183,7 +183,7 @@ def test_segments_can_only_be_requested_greater_than_and_later_ones_are_cut(
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_the_open_window_contains_what_was_updated_a_minute_ago(
+def test_the_open_window_includes_updates_of_a_minute_ago(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
@@ -193,7 +193,7 @@ def test_the_open_window_contains_what_was_updated_a_minute_ago(
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
-def test_an_object_dated_ahead_is_in_no_window_and_moves_nothing_on(
+def test_an_object_dated_ahead_is_in_no_window_and_moves_no_other(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
@@ -206,7 +206,7 @@ def test_an_object_dated_ahead_is_in_no_window_and_moves_nothing_on(
     assert pipeline.ledger(entity)[-1][0] == today
 
 
-def test_the_open_window_counts_as_done_only_when_it_was_requested_after_its_end(
+def test_the_open_window_counts_as_synced_only_if_it_was_requested_after_its_end(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     today = datetime.now(UTC).date().isoformat()
@@ -223,7 +223,7 @@ def test_times_with_any_offset_fall_into_the_window_of_their_instant(shop: Sandb
     assert pipeline.ids("flows") == ["inside", "spaced"]
 
 
-def test_an_object_without_updated_is_in_no_window_and_comes_with_the_census(
+def test_an_object_without_updated_is_in_no_window_and_is_synced_by_the_census(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.put("flows", "timeless", name="No time", updated=None)
@@ -233,7 +233,7 @@ def test_an_object_without_updated_is_in_no_window_and_comes_with_the_census(
     assert pipeline.stored("flows") == truth(shop, "flows")
 
 
-def test_a_campaign_in_several_channels_is_one_row_with_the_first_of_them(
+def test_a_campaign_in_several_channels_is_one_row_with_the_first_channel(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put(shop, "campaigns", "both", NOON, channels=["mobile_push", "sms"])
@@ -261,7 +261,7 @@ NAMES = {
 }
 
 
-def test_every_name_lands_intact(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_every_name_is_stored_intact(shop: SandboxAccount, pipeline: Pipeline) -> None:
     for id, name in NAMES.items():
         put(shop, "flows", id, NOON, name=name)
     pipeline.run("flows", DAY)
@@ -271,14 +271,14 @@ def test_every_name_lands_intact(shop: SandboxAccount, pipeline: Pipeline) -> No
     assert in_raw == stored
 
 
-def test_nulls_stay_null_and_unknown_attributes_are_kept(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_nulls_stay_null_and_undeclared_attributes_are_kept(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put(shop, "flows", "bare", NOON, name=None, status=None, archived=None, trigger_type=None, legacy={"score": 1.5})
     pipeline.run("flows", DAY)
     assert pipeline.rows("SELECT name, status, archived, trigger_type FROM flows") == [(None, None, None, None)]
     assert pipeline.one("SELECT raw->'attributes'->'legacy' FROM flows") == {"score": 1.5}
 
 
-def test_requested_and_nothing_there_is_a_row_of_the_ledger(pipeline: Pipeline) -> None:
+def test_an_empty_window_is_a_row_of_the_ledger(pipeline: Pipeline) -> None:
     pipeline.run("flows", DAY)
     assert pipeline.rows("SELECT status, rows_fetched, attempts, error FROM sync_windows") == [("synced", 0, 1, None)]
 
@@ -296,7 +296,9 @@ def test_the_key_of_another_account_is_refused_before_anything_is_written(
     assert pipeline.ids("flows") == ["f"]
 
 
-def test_many_parse_warnings_are_reported_as_a_few_lines_and_a_count(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_of_many_parse_warnings_a_few_are_logged_and_the_others_counted(
+    shop: SandboxAccount, pipeline: Pipeline
+) -> None:
     for number in range(30):
         put(shop, "forms", f"W{number:02}", utc("2025-02-01T12:00:00"), status=7)
     result = pipeline.run("forms", "2025-02-01")

@@ -1,4 +1,4 @@
-"""What a failing run leaves behind: a ledger that says so, no half of anything, and a next run that heals it."""
+"""What a failed run leaves behind: an error in the ledger and nothing incomplete; the next run syncs the rest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def flows(shop: SandboxAccount) -> None:
 
 @pytest.mark.usefixtures("segments")
 @pytest.mark.parametrize("page", [0, 1, 2])
-def test_trouble_that_lasts_fails_the_windows_with_its_reason_and_the_next_run_heals(
+def test_a_lasting_error_fails_the_windows_with_its_reason_and_the_next_run_syncs_them(
     page: int, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     pipeline.server.faults.add(path_starts("/api/segments"), Fault(status=500), times=5, skip=page)
@@ -51,7 +51,7 @@ def test_trouble_that_lasts_fails_the_windows_with_its_reason_and_the_next_run_h
 
 
 @pytest.mark.usefixtures("segments")
-def test_trouble_that_passes_is_not_reported_as_a_failure(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_temporary_error_is_not_reported_as_a_failure(shop: SandboxAccount, pipeline: Pipeline) -> None:
     for skip in (0, 1, 2):
         pipeline.server.faults.add(path_starts("/api/segments"), Fault(status=503), times=2, skip=skip)
     pipeline.run("segments", DAY)
@@ -59,7 +59,7 @@ def test_trouble_that_passes_is_not_reported_as_a_failure(shop: SandboxAccount, 
 
 
 @pytest.mark.usefixtures("segments")
-def test_rows_that_were_committed_before_a_failure_do_not_make_a_window_synced(
+def test_rows_committed_before_a_failure_do_not_make_a_window_synced(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entity_assets, "BATCH_ROWS", 10)
@@ -70,7 +70,7 @@ def test_rows_that_were_committed_before_a_failure_do_not_make_a_window_synced(
     assert pipeline.stored("segments") == truth(shop, "segments")
 
 
-def test_a_failed_attempt_does_not_take_synced_away(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_failed_attempt_does_not_undo_synced(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put(shop, "forms", "f", NOON)
     pipeline.run("forms", DAY)
     pipeline.server.faults.add(path_starts("/api/forms"), Fault(status=500), times=5)
@@ -96,7 +96,7 @@ def test_chunks_that_were_finished_before_a_failure_stay_synced(
     assert reported == ["2025-03-09", "2025-03-10"]
 
 
-def test_a_wrong_key_fails_at_once_with_the_setting_to_check(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_wrong_key_fails_at_once_and_names_the_setting_to_check(shop: SandboxAccount, pipeline: Pipeline) -> None:
     key = key_of(shop)
     shop.api_keys = {}
     with pipeline.requested() as requests:
@@ -108,7 +108,7 @@ def test_a_wrong_key_fails_at_once_with_the_setting_to_check(shop: SandboxAccoun
 
 
 @pytest.mark.usefixtures("flows")
-def test_a_key_that_is_revoked_while_pages_are_read_leaves_nothing_half(
+def test_a_key_that_is_revoked_while_pages_are_read_leaves_nothing_incomplete(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     keys = dict(shop.api_keys)
@@ -134,13 +134,13 @@ def test_a_missing_scope_is_named(shop: SandboxAccount, pipeline: Pipeline) -> N
     pipeline.run("forms", DAY)
 
 
-def test_an_address_where_nobody_answers_is_reported(pipeline: Pipeline) -> None:
+def test_an_address_that_does_not_reply_is_reported(pipeline: Pipeline) -> None:
     pipeline.configure(api_url="http://127.0.0.1:9")
     assert "cannot be reached" in pipeline.fail("flows", DAY)
 
 
 @pytest.mark.usefixtures("flows")
-def test_a_cursor_that_expires_midway_starts_the_listing_again_without_loss(
+def test_a_cursor_that_expires_between_pages_restarts_the_listing_without_loss(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     expired: list[str] = []
@@ -170,7 +170,7 @@ def test_a_cursor_that_expires_every_time_fails_in_the_end(shop: SandboxAccount,
     assert pipeline.ledger("flows") == [(DAY, "failed")]
 
 
-def test_a_listing_that_leads_back_to_itself_fails_instead_of_running_for_ever(pipeline: Pipeline) -> None:
+def test_a_listing_whose_pages_form_a_loop_fails_instead_of_running_forever(pipeline: Pipeline) -> None:
     again = f"{pipeline.server.url}/api/forms?page%5Bcursor%5D=again"
     page = Fault(body={"data": [], "links": {"self": again, "next": again, "prev": None}})
     pipeline.server.faults.add(path_starts("/api/forms"), page, times=10)
@@ -181,7 +181,9 @@ def test_a_listing_that_leads_back_to_itself_fails_instead_of_running_for_ever(p
 
 
 @pytest.mark.parametrize("body", [{}, {"data": None}, {"data": {}}, {"data": [{"type": "form", "attributes": {}}]}])
-def test_an_answer_that_is_no_listing_is_not_taken_for_an_empty_one(body: dict[str, Any], pipeline: Pipeline) -> None:
+def test_a_response_that_is_not_a_listing_does_not_count_as_an_empty_one(
+    body: dict[str, Any], pipeline: Pipeline
+) -> None:
     pipeline.server.faults.add(path_starts("/api/forms"), Fault(status=200, body=json.dumps(body)), times=9)
     pipeline.fail("forms", DAY)
     assert pipeline.ledger("forms") == [(DAY, "failed")]

@@ -1,4 +1,4 @@
-"""A report that was emptied by hand: its metrics are not computed from nothing, and the command in the line helps."""
+"""A truncated report: its metrics are not computed from no rows, and the command in the message helps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DAYS = ("2025-03-08", "2025-03-10")
 FIGURES = "SELECT sum(recipients) FROM flow_metrics"
 
 
-def test_metrics_stay_until_their_report_has_its_rows_again(pipeline: Pipeline) -> None:
+def test_metrics_are_unchanged_until_their_report_has_its_rows_again(pipeline: Pipeline) -> None:
     sent = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "email"}
     for day in (8, 9, 10):
         pipeline.shop.set_figures("flow", sent, date(2025, 3, day), {"recipients": 5})

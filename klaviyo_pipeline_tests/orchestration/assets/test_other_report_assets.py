@@ -1,4 +1,4 @@
-"""The reports of campaigns, forms and segments equal the account's own figures, in zones east and west of UTC."""
+"""The reports of campaigns, forms and segments equal the account's own values, in time zones east and west of UTC."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Figures = dict[tuple[str, date], tuple[Decimal, ...]]
 
 
 def fill(shop: SandboxAccount, kind: str, first: date, last: date) -> Figures:
-    """Give two objects figures of their own on each day; a campaign is sent in the first or last second of a day."""
+    """Give two objects different values on each day; a campaign is sent in the first or last second of a day."""
     expected: Figures = {}
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)

@@ -1,4 +1,4 @@
-"""What a run of the metrics shows in the UI, and the performance page as an asset."""
+"""What the UI displays of a metrics run, and the performance page as an asset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GROUPINGS: dict[str, dict[str, str]] = {
 
 @pytest.fixture
 def shop() -> SandboxAccount:
-    """A flow, a form and a segment with figures on each of the days."""
+    """A flow, a form and a segment with values on each of the days."""
     shop = empty_shop()
     put(shop, "flows", "F1", OLD, name="<b>50%|off</b>`", status="live", trigger_type="Metric")
     put(shop, "forms", "W1", OLD)
@@ -64,11 +64,11 @@ def picture_of(text: str) -> bytes:
     return base64.b64decode(text.split(PICTURE)[1].removesuffix(")"))
 
 
-def test_a_run_of_flow_metrics_has_its_top_flows_and_a_chart_once(pipeline: Pipeline) -> None:
+def test_a_run_of_flow_metrics_has_a_table_of_top_flows_and_a_chart_once(pipeline: Pipeline) -> None:
     pipeline.run("flows", FIRST)
     pipeline.run("flow_report", FIRST, LAST)
     by_partition = output(pipeline.run("flow_metrics", FIRST, LAST), "flow_metrics")
-    # The UI shows the newest event first: the partition that has the picture.
+    # The UI displays the newest event first: the partition with the chart.
     assert list(by_partition) == ["2025-03-09", "2025-03-10", "2025-03-11", "2025-03-12"]
     assert [key for key, reported in by_partition.items() if {"chart", "top_flows"} & set(reported)] == [LAST]
     top = by_partition[LAST]["top_flows"].splitlines()
@@ -83,7 +83,7 @@ def test_a_run_of_flow_metrics_has_its_top_flows_and_a_chart_once(pipeline: Pipe
 
 
 @pytest.mark.parametrize(("subject", "text"), [("form", "All forms by submits"), ("segment", "All segments by growth")])
-def test_the_other_metrics_have_theirs(subject: str, text: str, pipeline: Pipeline) -> None:
+def test_the_other_metrics_have_a_table_and_a_chart_too(subject: str, text: str, pipeline: Pipeline) -> None:
     pipeline.run(f"{subject}s", FIRST)
     pipeline.run(f"{subject}_report", FIRST, LAST)
     reported = output(pipeline.run(f"{subject}_metrics", FIRST, LAST), f"{subject}_metrics")[LAST]
@@ -91,13 +91,13 @@ def test_the_other_metrics_have_theirs(subject: str, text: str, pipeline: Pipeli
     assert picture_of(reported["chart"])
 
 
-def test_days_without_values_are_visible_without_a_chart(pipeline: Pipeline) -> None:
+def test_days_without_values_have_a_table_without_a_chart(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-02-03")
     [reported] = output(pipeline.run("flow_metrics", "2025-02-03"), "flow_metrics").values()
     assert not {"chart", "top_flows"} & set(reported)
 
 
-def test_a_chart_that_cannot_be_drawn_fails_no_run(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chart_error_does_not_fail_the_run(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no font")
 
@@ -108,9 +108,9 @@ def test_a_chart_that_cannot_be_drawn_fails_no_run(pipeline: Pipeline, monkeypat
     assert pipeline.ledger("flow_metrics") == [(key, "synced") for key in reported]
 
 
-def test_a_year_is_a_small_picture() -> None:
+def test_the_chart_of_a_year_is_small() -> None:
     year = Period(date(2025, 1, 1), date(2025, 12, 31))
-    # As unsteady as figures can be: what a picture cannot be packed into less.
+    # As irregular as values can be, so that the chart is as large as possible.
     by_day = {
         day: Sending(*(Decimal(day.toordinal() * 7919 + 104_729 * place) % 9973 for place in range(8)))
         for day in year.days
@@ -120,7 +120,7 @@ def test_a_year_is_a_small_picture() -> None:
 
 
 @pytest.mark.parametrize("name", ["a|b", "`|`", "``", "a\\|b", "https://example.com", "![x](y)", "<img src=x>", "\\"])
-def test_no_name_breaks_out_of_its_cell(name: str) -> None:
+def test_no_name_breaks_the_table(name: str) -> None:
     [row] = markdown(Table("Names", ["Name", "Figure"], [Row(name, ["1"])])).splitlines()[4:]
     assert row.count("|") == 3
     assert row.count("`") == 2
@@ -128,7 +128,7 @@ def test_no_name_breaks_out_of_its_cell(name: str) -> None:
     assert row.endswith("` | 1 |")
 
 
-def test_the_performance_report_writes_a_page_and_links_to_it(
+def test_the_performance_report_writes_a_page_and_links_it(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(performance_report, "FOLDER", tmp_path)
@@ -143,7 +143,7 @@ def test_the_performance_report_writes_a_page_and_links_to_it(
     assert list(page.parent.iterdir()) == [page]
 
 
-def test_the_performance_report_of_an_account_without_values_reports_so(
+def test_the_performance_report_of_an_account_without_values_warns(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(performance_report, "FOLDER", tmp_path)

@@ -1,4 +1,4 @@
-"""The flow report and the metrics from it: to the cent, by the account's own days, with older figures kept."""
+"""The flow report and its metrics: exact to the cent, by the account's own days, with earlier values kept."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ COUNTED = ("recipients", "delivered", "opens", "clicks", "conversions", "convers
 
 
 def set_day(shop: SandboxAccount, day: str = DAY, flow: str = "F1", message: str = "M1", **counts: float) -> None:
-    """Fix the figures of one message on one day."""
+    """Set the values of one message on one day."""
     shop.set_figures("flow", {**MESSAGE, "flow_id": flow, "flow_message_id": message}, date.fromisoformat(day), counts)
 
 
 @pytest.fixture
 def shop() -> SandboxAccount:
-    """An account with one flow, older than the first window, and a few figures of it."""
+    """An account with one flow, older than the first window, with a few values."""
     shop = empty_shop()
     put(shop, "flows", "F1", OLD, name="Welcome", status="live", trigger_type="Metric")
     set_day(shop, recipients=100, delivered=98, opens_unique=49, conversions=3, conversion_value=120.35)
@@ -45,7 +45,7 @@ def shop() -> SandboxAccount:
 
 
 def values_of(shop: SandboxAccount, first: date, last: date) -> dict[tuple[str, date], tuple[Decimal, ...]]:
-    """The account's own counts by flow and day, where there are any."""
+    """The account's own counts by flow and day, without zeros."""
     sums: dict[tuple[str, date], list[int]] = defaultdict(lambda: [0] * len(COUNTED))
     for group in shop.figures.groups["flow"]:
         day = first
@@ -64,7 +64,7 @@ def metrics_of(pipeline: Pipeline) -> dict[tuple[str, date], tuple[Decimal, ...]
 
 
 def values_report(pipeline: Pipeline, first: date, last: date) -> list[dict[str, Any]]:
-    """Klaviyo's figures for the whole span, asked apart from the pipeline."""
+    """Klaviyo's values for all days, requested separately from the pipeline."""
     answer = httpx.post(
         f"{pipeline.server.url}{FLOW_VALUES.path}",
         json=body(FLOW_VALUES, first, last, "RPlacd"),
@@ -118,7 +118,7 @@ def test_a_day_is_counted_once_however_its_windows_are_requested(shop: SandboxAc
     assert pipeline.one("SELECT sum(recipients) FROM flow_report") == 120
 
 
-def test_rates_come_from_the_sums_over_the_flows_messages(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_rates_are_computed_from_the_sums_over_the_flows_messages(shop: SandboxAccount, pipeline: Pipeline) -> None:
     set_day(shop, message="M2", recipients=300, delivered=200, opens_unique=1, conversions=1, conversion_value=78.65)
     pipeline.run("flow_report", DAY)
     pipeline.run("flow_metrics", DAY)
@@ -137,7 +137,7 @@ def test_rates_come_from_the_sums_over_the_flows_messages(shop: SandboxAccount, 
     ]
 
 
-def test_a_rate_without_a_divisor_is_null(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_rate_whose_divisor_is_zero_is_null(shop: SandboxAccount, pipeline: Pipeline) -> None:
     set_day(shop, recipients=5, bounced=5)
     pipeline.run("flow_report", DAY)
     pipeline.run("flow_metrics", DAY)
@@ -162,7 +162,7 @@ def test_restated_values_change_and_the_older_ones_stay_readable(shop: SandboxAc
     assert history == [(Decimal("120.35"), True), (Decimal("150.1"), True)]
 
 
-def test_values_that_klaviyo_takes_back_leave_the_tables_and_stay_in_the_history(
+def test_values_that_klaviyo_no_longer_returns_leave_the_tables_and_stay_in_the_history(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     for asset in ("flow_report", "flow_metrics"):
@@ -177,7 +177,7 @@ def test_values_that_klaviyo_takes_back_leave_the_tables_and_stay_in_the_history
     assert pipeline.rows("SELECT rows_deleted FROM sync_windows") == [1, 1]
 
 
-def test_the_same_report_again_changes_no_row(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_syncing_the_same_report_again_changes_no_row(shop: SandboxAccount, pipeline: Pipeline) -> None:
     tables = ("flow_report", "flow_report_superseded", "flow_metrics")
     for _ in range(2):
         before = pipeline.versions(*tables)
@@ -186,7 +186,7 @@ def test_the_same_report_again_changes_no_row(shop: SandboxAccount, pipeline: Pi
     assert pipeline.versions(*tables) == before
 
 
-def test_an_empty_report_is_synced_with_no_rows(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_an_empty_report_is_synced_without_rows(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-05-01", "2025-05-02")
     pipeline.run("flow_metrics", "2025-05-01", "2025-05-02")
     for entity in ("flow_report", "flow_metrics"):
@@ -196,16 +196,14 @@ def test_an_empty_report_is_synced_with_no_rows(shop: SandboxAccount, pipeline: 
         ]
 
 
-def test_metrics_of_a_day_that_no_report_was_requested_stay_missing(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_metrics_of_a_day_without_a_synced_report_stay_missing(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flow_report", DAY)
     pipeline.run("flow_metrics", DAY, "2025-03-12")
     assert pipeline.ledger("flow_metrics") == [(DAY, "synced")]
 
 
 @pytest.mark.parametrize("zero_groups", [True, False])
-def test_groups_of_zeros_are_no_rows_whether_klaviyo_has_them_or_not(
-    zero_groups: bool, shop: SandboxAccount, pipeline: Pipeline
-) -> None:
+def test_groups_with_only_zeros_are_not_stored(zero_groups: bool, shop: SandboxAccount, pipeline: Pipeline) -> None:
     shop.zero_groups = zero_groups
     set_day(shop, message="silent", recipients=0)
     pipeline.run("flow_report", DAY, "2025-03-12")
@@ -213,7 +211,7 @@ def test_groups_of_zeros_are_no_rows_whether_klaviyo_has_them_or_not(
 
 
 @pytest.mark.parametrize("offset", ["zone", "utc"])
-def test_the_calendar_date_counts_whatever_offset_the_answer_writes(
+def test_the_calendar_date_counts_whatever_offset_the_response_has(
     offset: Any, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop("America/New_York", report_offset=offset)
@@ -223,7 +221,7 @@ def test_the_calendar_date_counts_whatever_offset_the_answer_writes(
         assert pipeline.rows("SELECT date FROM flow_report") == [date(2025, 3, 10)]
 
 
-def test_a_report_of_several_pages_is_whole(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_report_of_several_pages_is_complete(shop: SandboxAccount, pipeline: Pipeline) -> None:
     shop.report_page_size = 4
     for number in range(10):
         set_day(shop, message=f"N{number}", recipients=number + 1)
@@ -233,7 +231,7 @@ def test_a_report_of_several_pages_is_whole(shop: SandboxAccount, pipeline: Pipe
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("page", [0, 1, 2])
-def test_a_report_that_fails_leaves_the_days_as_they_were(page: int, shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_failed_report_leaves_the_days_unchanged(page: int, shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flow_report", DAY)
     before = pipeline.versions("flow_report", "flow_report_superseded")
     shop.report_page_size = 4
@@ -247,9 +245,7 @@ def test_a_report_that_fails_leaves_the_days_as_they_were(page: int, shop: Sandb
     assert pipeline.one("SELECT count(*) FROM flow_report") == 11
 
 
-def test_flows_that_a_report_names_and_the_table_lacks_are_looked_up_once(
-    shop: SandboxAccount, pipeline: Pipeline
-) -> None:
+def test_flows_of_a_report_that_the_table_lacks_are_looked_up_once(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put(shop, "flows", "KNOWN", utc("2025-03-10T12:00:00"), name="Known")
     set_day(shop, flow="KNOWN", recipients=1)
     pipeline.run("flows", DAY)
@@ -262,7 +258,7 @@ def test_flows_that_a_report_names_and_the_table_lacks_are_looked_up_once(
     assert named == [("F1", "Welcome", "live", "Metric"), ("KNOWN", "Known", None, None)]
 
 
-def test_a_flow_that_klaviyo_has_no_more_is_requested_once_and_keeps_its_values(
+def test_a_flow_that_no_longer_exists_is_looked_up_once_and_keeps_its_values(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.delete("flows", "F1")
@@ -285,7 +281,7 @@ def test_a_renamed_flow_has_its_latest_name_on_every_day(shop: SandboxAccount, p
     assert pipeline.rows("SELECT flow_name FROM flow_metrics") == ["Renamed", "Renamed"]
 
 
-def test_a_zone_that_is_not_the_accounts_stops_reports_before_they_ask_and_entities_go_on(
+def test_a_time_zone_that_is_not_the_accounts_fails_reports_before_any_request_but_not_entities(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop("America/New_York")
@@ -303,7 +299,7 @@ def test_a_zone_that_is_not_the_accounts_stops_reports_before_they_ask_and_entit
         assert any("set KLAVIYO_TIMEZONE=America/New_York" in line for line in messages)
 
 
-def test_the_run_that_takes_a_second_schema_for_an_account_warns_once(
+def test_the_run_that_binds_a_second_schema_to_an_account_warns_once(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warnings(pipeline: Pipeline) -> list[str]:
@@ -320,7 +316,7 @@ def test_the_run_that_takes_a_second_schema_for_an_account_warns_once(
         assert warnings(pipeline) == []
 
 
-def test_the_old_name_of_the_zone_stops_no_report_and_names_are_stored_as_they_are_set(
+def test_the_old_name_of_the_time_zone_fails_no_report_and_names_are_stored_as_configured(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop("US/Eastern")
@@ -332,7 +328,7 @@ def test_the_old_name_of_the_zone_stops_no_report_and_names_are_stored_as_they_a
         assert pipeline.rows("SELECT timezone, window_timezone FROM account") == [("US/Eastern", "America/New_York")]
 
 
-def test_the_conversion_metric_is_kept_with_the_values_and_reported(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_the_conversion_metric_is_stored_with_the_values_and_reported(shop: SandboxAccount, pipeline: Pipeline) -> None:
     result = pipeline.run("flow_report", DAY)
     for table in ("flow_report", "sync_windows", "account"):
         assert pipeline.one(f"SELECT conversion_metric_id FROM {table}") == "RPlacd"
@@ -340,7 +336,7 @@ def test_the_conversion_metric_is_kept_with_the_values_and_reported(shop: Sandbo
     assert "RPlacd" in str(event.materialization.metadata["conversion_metric"].value)
 
 
-def test_values_of_another_conversion_metric_replace_those_of_the_first(
+def test_values_of_another_conversion_metric_replace_the_earlier_values(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(5, flows=12, campaigns=0, forms=0, segments=0, timezone="UTC")
@@ -354,14 +350,14 @@ def test_values_of_another_conversion_metric_replace_those_of_the_first(
         assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM flow_report") == ["RChkot"]
 
 
-def test_a_metric_that_gives_no_values_fails_with_the_setting_to_change(
+def test_a_configured_metric_without_any_statistics_fails_and_names_the_setting_to_change(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     pipeline.configure(conversion_metric_id="ROpend")
     assert "KLAVIYO_CONVERSION_METRIC_ID" in pipeline.fail("flow_report", DAY)
 
 
-def test_todays_values_are_requested_too_and_are_not_settled(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_the_values_of_today_are_synced_too_and_are_not_settled(shop: SandboxAccount, pipeline: Pipeline) -> None:
     today = datetime.now(UTC).date()
     set_day(shop, today.isoformat(), recipients=3)
     pipeline.run("flow_report", (today - timedelta(days=1)).isoformat(), today.isoformat())
@@ -374,7 +370,7 @@ def test_todays_values_are_requested_too_and_are_not_settled(shop: SandboxAccoun
 
 @pytest.fixture
 def undeclared(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Statistics that the account's answers carry besides, by name: a figure for each day, written as it is sent."""
+    """Undeclared statistics of the account's responses, by name: a value for each day, written as it is sent."""
     output: dict[str, str] = {}
     true_statistics = report_endpoints._statistics
 
@@ -387,7 +383,7 @@ def undeclared(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return output
 
 
-def test_statistics_that_have_no_column_are_kept_and_their_changes_are_in_the_history(
+def test_undeclared_statistics_are_kept_and_their_changes_are_in_the_history(
     shop: SandboxAccount, pipeline: Pipeline, undeclared: dict[str, str]
 ) -> None:
     kept = "SELECT other_statistics::text FROM flow_report_history ORDER BY valid_from"
@@ -404,7 +400,7 @@ def test_statistics_that_have_no_column_are_kept_and_their_changes_are_in_the_hi
     assert pipeline.one("SELECT recipients FROM flow_metrics") == 100
 
 
-def test_a_value_that_has_no_column_makes_a_row_too(
+def test_an_undeclared_statistic_alone_makes_a_row_too(
     shop: SandboxAccount, pipeline: Pipeline, undeclared: dict[str, str]
 ) -> None:
     shop.zero_groups = True

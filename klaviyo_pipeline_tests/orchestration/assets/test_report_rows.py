@@ -1,4 +1,4 @@
-"""No row of a report's answer is lost, and none stands twice: groups without ids, without a day, on another day."""
+"""No row of a report is lost, and none is stored twice: groups without ids, without a day, on another day."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATED = "SELECT campaign_id, date, recipients FROM campaign_report ORDER BY 1, 2
 
 
 def send(shop: SandboxAccount, recipients: float, day: date = DAY, **groupings: str) -> None:
-    """Messages of a campaign that went out that day."""
+    """Messages of a campaign that was sent on that day."""
     counts = {"recipients": recipients, "conversion_value": recipients / 2}
     shop.set_figures("campaign", {**CAMPAIGN, **groupings}, day, counts)
 
@@ -37,7 +37,7 @@ def ask(pipeline: Pipeline, kind: str, first: str, last: str | None = None) -> N
 # Groups without ids.
 
 
-def test_two_groups_without_a_message_id_are_added_and_their_rates_are_computed_from_the_sums(
+def test_groups_without_a_message_id_are_added_and_their_rates_are_computed_from_the_sums(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put(shop, "flows", "F1", OLD, status="live")
@@ -59,7 +59,7 @@ def test_two_groups_without_a_message_id_are_added_and_their_rates_are_computed_
         ("segment", {"segment_id": "S1"}, {"members_added": 100}),
     ],
 )
-def test_a_group_without_its_objects_id_is_kept_with_the_others(
+def test_a_group_without_an_object_id_is_stored_with_the_others(
     kind: str, groupings: Mapping[str, str], counts: Mapping[str, float], shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     [(statistic, _)] = counts.items()
@@ -78,7 +78,7 @@ def test_a_group_without_its_objects_id_is_kept_with_the_others(
     assert looked_up == [f"/api/{kind}s/known"]
 
 
-def test_a_group_without_a_campaign_id_is_kept_and_named(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_group_without_a_campaign_id_is_stored_and_reported(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
     send(shop, 100)
     for message, recipients in (("M8", 5), ("M9", 6)):
@@ -90,10 +90,10 @@ def test_a_group_without_a_campaign_id_is_kept_and_named(shop: SandboxAccount, p
     assert pipeline.rows("SELECT groups, conversion_value FROM campaign_report_undated") == [(2, Decimal("5.5"))]
 
 
-# Messages under their campaign's id.
+# Values under the campaign's id instead of the message's.
 
 
-def test_a_value_of_several_messages_reports_that_it_is_not_attributed(
+def test_values_under_the_campaigns_id_are_not_attributed_to_one_of_several_messages(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
@@ -123,10 +123,12 @@ def test_a_value_of_several_messages_reports_that_it_is_not_attributed(
         assert [row[1:] for row in pipeline.rows(attributed)] == expected
 
 
-# Figures without a day.
+# Values without a day.
 
 
-def test_values_without_a_day_stand_once_however_the_spans_overlap(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_values_without_a_day_are_stored_once_however_the_ranges_overlap(
+    shop: SandboxAccount, pipeline: Pipeline
+) -> None:
     put_campaign(shop, None)
     send(shop, 40)
     send(shop, 60, date(2025, 3, 30))
@@ -137,7 +139,7 @@ def test_values_without_a_day_stand_once_however_the_spans_overlap(shop: Sandbox
     assert pipeline.rows("SELECT status, count(*) FROM sync_windows GROUP BY 1") == [("synced", 41)]
 
 
-def test_a_part_of_the_days_takes_no_values_away_and_a_restatement_of_all_does(
+def test_a_run_over_some_days_removes_no_undated_values_and_a_restatement_of_all_days_does(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_campaign(shop, None)
@@ -159,7 +161,7 @@ def test_a_part_of_the_days_takes_no_values_away_and_a_restatement_of_all_does(
     assert pipeline.rows(UNDATED) == []
 
 
-def test_values_move_to_their_day_when_the_campaign_has_one(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_values_move_to_their_day_when_the_campaign_gets_a_send_time(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put_campaign(shop, None)
     send(shop, 40)
     ask(pipeline, "campaign", "2025-03-10")
@@ -171,7 +173,7 @@ def test_values_move_to_their_day_when_the_campaign_has_one(shop: SandboxAccount
         assert pipeline.rows(f"SELECT date, recipients FROM campaign_{table}") == [(DAY, 40)]
 
 
-# A send time that moves.
+# A send time that changes.
 
 
 @pytest.mark.parametrize(
@@ -181,9 +183,9 @@ def test_values_move_to_their_day_when_the_campaign_has_one(shop: SandboxAccount
         ("2025-03-20T15:00:00", "2025-05-01"),
         ("2025-03-02T15:00:00", "2025-03-10"),
     ],
-    ids=["ahead, the new day is asked", "ahead, another is asked", "back, the old one is asked"],
+    ids=["later, the new day is synced", "later, another day is synced", "earlier, the old day is synced"],
 )
-def test_values_follow_a_send_time_that_moves_whichever_day_is_requested(
+def test_values_follow_a_changed_send_time_whichever_day_is_synced(
     moved: str, requested: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
@@ -206,7 +208,7 @@ def test_values_follow_a_send_time_that_moves_whichever_day_is_requested(
     assert counted == [("campaign_metrics", 1), ("campaign_report", 1)]
 
 
-def test_a_send_that_is_cancelled_and_begun_again_has_the_values_of_both_days_on_the_second(
+def test_a_send_that_is_cancelled_and_started_again_has_the_values_of_both_days_on_the_second(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
@@ -220,7 +222,9 @@ def test_a_send_that_is_cancelled_and_begun_again_has_the_values_of_both_days_on
     assert pipeline.rows("SELECT date, recipients FROM campaign_metrics") == [(date(2025, 3, 20), 100)]
 
 
-def test_values_whose_send_time_goes_stand_once_without_a_day(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_values_of_a_campaign_that_loses_its_send_time_are_stored_once_without_a_day(
+    shop: SandboxAccount, pipeline: Pipeline
+) -> None:
     put_campaign(shop, "2025-03-10T15:00:00")
     send(shop, 40)
     ask(pipeline, "campaign", "2025-03-10")
@@ -234,7 +238,7 @@ def test_values_whose_send_time_goes_stand_once_without_a_day(shop: SandboxAccou
 # Levels of zero.
 
 
-def test_a_segment_that_is_visible_without_members_has_rows_from_the_day_it_was_made(
+def test_a_segment_without_members_has_rows_from_the_day_it_was_created(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put(shop, "segments", "S1", OLD, is_active=True, created=utc("2025-03-09T12:00:00"))

@@ -1,4 +1,4 @@
-"""Tags: their objects' with the censuses, at no further request; their names with a listing of their own."""
+"""Tags: the censuses read those of objects without extra requests; their names have their own listing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tags(shop: SandboxAccount) -> None:
 
 @pytest.fixture
 def scopeless(shop: SandboxAccount) -> None:
-    """A key without the scope of the tags, in an account that asks for it wherever tags are shown."""
+    """A key without the scope of the tags, in an account that requires it for every response with tags."""
     shop.api_keys[key_of(shop)] = set(READ_SCOPES) - {"tags:read"}
     shop.tags_need_their_scope = True
 
@@ -68,17 +68,17 @@ EVERY_PAIR = [
 ]
 
 
-def test_a_census_contains_the_tags_of_archived_and_current_objects(pipeline: Pipeline) -> None:
+def test_a_census_stores_the_tags_of_archived_and_current_objects(pipeline: Pipeline) -> None:
     for entity in TAGGED:
         result = pipeline.run(f"{entity}_census")
-        assert metadata(result)["tags"] == "asked"
+        assert metadata(result)["tags"] == "requested"
     assert tagged(pipeline) == EVERY_PAIR
     assert pipeline.ids("tags") == ["T1", "T2"]
     pipeline.run("tags")
     assert pipeline.ids("tags") == ["T1", "T2", "T3"]
 
 
-def test_tags_cost_the_listing_of_their_names_and_nothing_else(pipeline: Pipeline) -> None:
+def test_tags_cost_no_requests_except_the_listing_of_their_names(pipeline: Pipeline) -> None:
     with pipeline.requested() as requests:
         list_everything(pipeline)
     requested = [one.endpoint for one in requests if one.endpoint != "get_accounts"]
@@ -99,7 +99,7 @@ def test_the_same_tags_again_write_nothing(pipeline: Pipeline) -> None:
     assert pipeline.versions(*TABLES) == before
 
 
-def test_tags_are_no_part_of_an_objects_state(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_tags_are_not_part_of_an_objects_state(shop: SandboxAccount, pipeline: Pipeline) -> None:
     tables = ("flows", "flows_superseded", "campaigns", "campaigns_superseded")
     for entity in ("flows", "campaigns"):
         pipeline.run(entity, DAY)
@@ -114,7 +114,7 @@ def test_tags_are_no_part_of_an_objects_state(shop: SandboxAccount, pipeline: Pi
     assert ("flows", "F", "on nothing") in tagged(pipeline)
 
 
-def test_tags_that_are_taken_off_renamed_deleted_and_put_on_again(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_tags_are_removed_renamed_deleted_and_added_again(shop: SandboxAccount, pipeline: Pipeline) -> None:
     list_everything(pipeline)
     shop.put("flows", "F", tags=["T2"])
     shop.put("segments", "S", tags=[])
@@ -130,9 +130,7 @@ def test_tags_that_are_taken_off_renamed_deleted_and_put_on_again(shop: SandboxA
     assert ("segments", "S", "evergreen") in tagged(pipeline)
 
 
-def test_a_tag_is_deleted_only_when_klaviyo_requested_by_id_has_it_no_more(
-    shop: SandboxAccount, pipeline: Pipeline
-) -> None:
+def test_a_tag_is_deleted_only_if_a_lookup_by_id_returns_404(shop: SandboxAccount, pipeline: Pipeline) -> None:
     list_everything(pipeline)
     page = {"data": [{"type": "tag", "id": "T1", "attributes": {"name": "evergreen"}}], "links": {"next": None}}
     del shop.tags["T3"]
@@ -145,7 +143,7 @@ def test_a_tag_is_deleted_only_when_klaviyo_requested_by_id_has_it_no_more(
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_listing_of_the_tags_that_fails_deletes_none(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_failed_listing_of_the_tags_deletes_none(shop: SandboxAccount, pipeline: Pipeline) -> None:
     list_everything(pipeline)
     shop.tags = {}
     pipeline.server.faults.add(path_starts("/api/tags"), Fault(status=500), times=5)
@@ -153,14 +151,14 @@ def test_a_listing_of_the_tags_that_fails_deletes_none(shop: SandboxAccount, pip
     assert pipeline.ids("tags") == ["T1", "T2", "T3"]
 
 
-def test_a_deleted_object_carries_its_tags_no_more(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_deleted_object_has_no_tags(shop: SandboxAccount, pipeline: Pipeline) -> None:
     list_everything(pipeline)
     shop.delete("flows", "F")
     pipeline.run("flows_census")
     assert [row[1] for row in tagged(pipeline) if row[0] == "flows"] == ["A"]
 
 
-def test_a_tag_that_is_named_and_did_not_come_along_is_kept_by_its_id_until_its_name_comes(
+def test_a_tag_without_included_data_is_stored_by_its_id_until_its_name_is_listed(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.run("segments_census")
@@ -176,7 +174,7 @@ def test_a_tag_that_is_named_and_did_not_come_along_is_kept_by_its_id_until_its_
     assert pipeline.versions("tags") == before
 
 
-def test_objects_without_tags_in_the_answer_keep_them_and_are_counted(
+def test_objects_without_tags_data_in_the_response_keep_their_tags_and_are_counted(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list_everything(pipeline)
@@ -191,7 +189,9 @@ def test_objects_without_tags_in_the_answer_keep_them_and_are_counted(
 
 
 @pytest.mark.usefixtures("scopeless")
-def test_a_census_without_the_scope_of_tags_loses_the_tags_alone_and_reports_so_once(pipeline: Pipeline) -> None:
+def test_a_census_without_the_scope_of_tags_syncs_everything_but_the_tags_and_reports_this_once(
+    pipeline: Pipeline,
+) -> None:
     for entity in TAGGED:
         with pipeline.requested() as requests:
             result = pipeline.run(f"{entity}_census")
@@ -204,7 +204,7 @@ def test_a_census_without_the_scope_of_tags_loses_the_tags_alone_and_reports_so_
     assert pipeline.rows("SELECT 1 FROM object_tags") == []
 
 
-def test_a_census_whose_tags_are_refused_without_a_scope_loses_them_alone_and_gives_klaviyos_words(
+def test_a_census_whose_tags_are_forbidden_without_a_named_scope_reports_klaviyos_message(
     pipeline: Pipeline,
 ) -> None:
     pipeline.server.faults.add(
@@ -216,7 +216,7 @@ def test_a_census_whose_tags_are_refused_without_a_scope_loses_them_alone_and_gi
     assert len(pipeline.ids("flows")) == 2
 
 
-def test_tags_stay_as_they_were_when_the_scope_is_taken_away(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_tags_are_unchanged_when_the_scope_is_removed(shop: SandboxAccount, pipeline: Pipeline) -> None:
     list_everything(pipeline)
     shop.api_keys[key_of(shop)] = set(READ_SCOPES) - {"tags:read"}
     shop.tags_need_their_scope = True
@@ -226,7 +226,7 @@ def test_tags_stay_as_they_were_when_the_scope_is_taken_away(shop: SandboxAccoun
 
 
 @pytest.mark.parametrize("tags_need_their_scope", [True, False])
-def test_an_entitys_own_scope_is_the_one_that_is_named(
+def test_an_error_about_the_entitys_own_scope_names_that_scope(
     tags_need_their_scope: bool, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.tags_need_their_scope = tags_need_their_scope
@@ -236,7 +236,7 @@ def test_an_entitys_own_scope_is_the_one_that_is_named(
     assert "tags:read" not in why
 
 
-def test_where_listings_need_no_scope_of_the_tags_a_key_without_it_has_their_tags(
+def test_if_listings_do_not_require_the_scope_of_tags_a_key_without_it_has_their_tags(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     shop.api_keys[key_of(shop)] = set(READ_SCOPES) - {"tags:read"}
@@ -246,7 +246,7 @@ def test_where_listings_need_no_scope_of_the_tags_a_key_without_it_has_their_tag
 
 
 @pytest.mark.usefixtures("scopeless")
-def test_the_listing_of_the_tags_fails_with_the_scope_that_it_needs(pipeline: Pipeline) -> None:
+def test_the_listing_of_the_tags_fails_and_names_the_required_scope(pipeline: Pipeline) -> None:
     why = pipeline.fail("tags")
     assert "tags:read" in why
     assert "get_tags" in why
@@ -255,7 +255,7 @@ def test_the_listing_of_the_tags_fails_with_the_scope_that_it_needs(pipeline: Pi
 
 @pytest.mark.usefixtures("scopeless")
 @pytest.mark.parametrize("named", [True, False])
-def test_a_sync_without_the_scope_skips_the_tags_and_fails_where_they_were_named(
+def test_a_sync_without_the_scope_skips_the_tags_and_fails_if_they_were_named(
     named: bool, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")

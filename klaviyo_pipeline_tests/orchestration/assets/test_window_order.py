@@ -1,4 +1,4 @@
-"""Windows in any order, overlapping, twice or backwards come to the same tables; the same again changes nothing."""
+"""Windows in any order, overlapping, twice or backwards lead to the same tables. Syncing again changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Range = tuple[int, int]
 
 
 def whole(pipeline: Pipeline, entity: str) -> list[Any]:
-    """Every column of every row, but for when it was observed."""
+    """Every column of every row, except the observation time."""
     return pipeline.rows(f"SELECT to_jsonb(t) - 'observed_at' FROM {entity} AS t ORDER BY id")
 
 
@@ -50,7 +50,7 @@ def coverings(draw: st.DrawFn) -> list[Range]:
 
 @settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ranges=coverings())
-def test_windows_in_any_order_and_overlapping_come_to_the_same_tables(busy: Pipeline, ranges: list[Range]) -> None:
+def test_windows_in_any_order_and_overlapping_lead_to_the_same_tables(busy: Pipeline, ranges: list[Range]) -> None:
     busy.execute(f"TRUNCATE {', '.join(TABLES)}, sync_windows CASCADE")
     for first, last in ranges:
         for entity in ("flows", "campaigns"):
@@ -61,7 +61,7 @@ def test_windows_in_any_order_and_overlapping_come_to_the_same_tables(busy: Pipe
         assert busy.ledger(entity) == [(day, "synced") for day in DAYS]
 
 
-def test_windows_one_by_one_backwards_come_to_what_one_run_contains(busy: Pipeline) -> None:
+def test_windows_one_by_one_backwards_lead_to_the_same_tables_as_one_run(busy: Pipeline) -> None:
     busy.run("flows", DAYS[0], DAYS[-1])
     at_once = whole(busy, "flows")
     busy.execute(f"TRUNCATE {', '.join(TABLES)}, sync_windows CASCADE")
@@ -79,7 +79,7 @@ def test_the_same_sync_again_changes_no_row(busy: Pipeline) -> None:
     assert busy.one("SELECT sum(rows_unchanged) = sum(rows_fetched) FROM sync_windows") is True
 
 
-def test_an_object_that_moved_on_is_found_in_its_new_window_and_is_not_lost_by_its_old_one(busy: Pipeline) -> None:
+def test_an_object_that_moved_to_a_later_window_is_synced_there_and_not_deleted_by_its_old_one(busy: Pipeline) -> None:
     busy.run("flows", DAYS[0], DAYS[-1])
     put(busy.shop, "flows", "f00", utc(f"{DAYS[-1]}T12:00:00"), name="moved")
     busy.run("flows", DAYS[-1])
@@ -89,7 +89,7 @@ def test_an_object_that_moved_on_is_found_in_its_new_window_and_is_not_lost_by_i
     assert names == [("flows f00", False), ("moved", True)]
 
 
-def test_a_change_and_its_undoing_are_three_states(busy: Pipeline) -> None:
+def test_a_change_that_is_undone_makes_three_states(busy: Pipeline) -> None:
     shop: SandboxAccount = busy.shop
     for name in ("A", "B", "A"):
         shop.put("flows", "f01", name=name)
@@ -101,7 +101,7 @@ def test_a_change_and_its_undoing_are_three_states(busy: Pipeline) -> None:
     assert states == [("A", True), ("B", True), ("A", True)]
 
 
-def test_a_date_that_goes_back_is_taken_too(busy: Pipeline) -> None:
+def test_an_updated_time_that_is_set_back_is_stored_too(busy: Pipeline) -> None:
     busy.run("flows", DAYS[0], DAYS[-1])
     put(busy.shop, "flows", "f52", utc(f"{DAYS[0]}T12:00:00"), name="earlier")
     busy.run("flows", DAYS[0])

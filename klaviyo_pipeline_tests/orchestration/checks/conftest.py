@@ -1,4 +1,4 @@
-"""An account without any fault, synced once and copied for each test, which then breaks what it wants to break."""
+"""An account without any error, synced once and copied for each test, which can then break the copy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = ("flow", "campaign", "form", "segment")
 
 
 def sound_shop(**options: Any) -> SandboxAccount:
-    """Two objects of each kind, with figures for each day that a report would show them on."""
+    """Two objects of each kind, with values for each day on which a report would contain them."""
     shop = empty_shop(**options)
     for number in (1, 2):
         put(shop, "flows", f"F{number}", OLD, status="live", trigger_type="Metric", created=OLD)
@@ -78,7 +78,7 @@ def sync(pipeline: Pipeline) -> None:
 
 @pytest.fixture(scope="session")
 def synced(postgres_server: str) -> Iterator[str]:
-    """Name of a database that holds the synced account."""
+    """Name of a database that contains the synced account."""
     name = f"synced_{uuid.uuid4().hex}"
     create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name))
     with psycopg.connect(postgres_server, autocommit=True) as connection:
@@ -92,7 +92,7 @@ def synced(postgres_server: str) -> Iterator[str]:
 
 @dataclass
 class Stored:
-    """The synced account's schema, to break and to look at."""
+    """The synced account's schema, to break and to check."""
 
     engine: sa.Engine
     account: Account
@@ -103,10 +103,10 @@ class Stored:
             connection.execute(sa.text(statement), parameters)
 
     def check(self, asset: str, name: str, now: datetime = NOW) -> CheckOutcome:
-        """What one check of one asset comes to at `now`."""
+        """The outcome of one check of one asset at `now`."""
         [declared] = [check for check in database_checks(self.account)[asset] if check.name == name]
-        with check_context(self.engine, self.account, asset) as look:
-            return declared.examine(replace(look, now=now))
+        with check_context(self.engine, self.account, asset) as ctx:
+            return declared.examine(replace(ctx, now=now))
 
 
 @pytest.fixture

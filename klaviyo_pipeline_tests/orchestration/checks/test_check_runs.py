@@ -1,4 +1,4 @@
-"""Checks in runs: which run with an asset, what a blocking one holds back, and what asks Klaviyo when."""
+"""Checks in runs: which run with an asset, what a blocking check blocks, and when API checks run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pipeline(database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Dagster instance of this test's own, in files."""
+    """A Dagster instance for this test only, in files."""
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
 
@@ -56,7 +56,7 @@ def outcomes(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], bool]:
 
 
 def reconciled(pipeline: Pipeline, asset: str, name: str) -> dg.AssetCheckEvaluation:
-    """What a check that asks Klaviyo comes to, run by itself as the UI does."""
+    """The result of an API check that runs alone, as from the UI."""
     key = dg.AssetCheckKey(dg.AssetKey([SLUG, asset]), name)
     job = pipeline.definitions.resolve_implicit_global_asset_job_def()
     result = job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(
@@ -66,7 +66,7 @@ def reconciled(pipeline: Pipeline, asset: str, name: str) -> dg.AssetCheckEvalua
     return found
 
 
-def test_what_klaviyo_refuses_is_reported_and_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_refused_statistics_are_reported_and_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
     shop.refused_statistics = {"flow": {"conversion_value"}}
     pipeline.checked = True
     result = pipeline.run("flow_report", *SPAN)
@@ -84,11 +84,11 @@ def break_a_count(shop: SandboxAccount) -> None:
     shop.set_figures("flow", MESSAGE, date(2025, 3, 20), {"recipients": -3, "delivered": 1})
 
 
-# With an asset.
+# Checks that run with an asset.
 
 
 @pytest.mark.parametrize("asset", ["flows", "flow_report", "flows_census"])
-def test_an_assets_checks_run_with_it_and_ask_nothing(asset: str, pipeline: Pipeline) -> None:
+def test_the_checks_of_an_asset_run_with_it_and_send_no_requests(asset: str, pipeline: Pipeline) -> None:
     windows = () if asset.endswith("_census") else SPAN
     pipeline.checked = True
     with pipeline.requested() as first:
@@ -100,7 +100,7 @@ def test_an_assets_checks_run_with_it_and_ask_nothing(asset: str, pipeline: Pipe
     assert len(lists) == (0 if asset == "flow_report" else 2)
 
 
-def test_no_job_that_materializes_contains_a_check_that_asks(pipeline: Pipeline) -> None:
+def test_no_job_that_materializes_assets_contains_an_api_check(pipeline: Pipeline) -> None:
     asking = {f"{SLUG}__{check.asset}_{check.name}" for check in api_checks()}
     holding = {
         job.name
@@ -111,7 +111,7 @@ def test_no_job_that_materializes_contains_a_check_that_asks(pipeline: Pipeline)
     assert holding == {f"{SLUG}_reconcile"}
 
 
-def test_a_check_that_does_not_block_leaves_the_run_a_success(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_failed_check_that_does_not_block_leaves_the_run_successful(shop: SandboxAccount, pipeline: Pipeline) -> None:
     put(shop, "flows", "F1", OLD, smart=True)
     pipeline.checked = True
     result = pipeline.run("flows_census")
@@ -120,7 +120,7 @@ def test_a_check_that_does_not_block_leaves_the_run_a_success(shop: SandboxAccou
     assert outcomes(result)["flows", "attributes_are_known"] is False
 
 
-def test_a_blocking_check_blocks_what_is_computed_from_its_asset_and_nothing_else(
+def test_a_failed_blocking_check_blocks_only_the_assets_computed_from_its_asset(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     break_a_count(shop)
@@ -132,7 +132,7 @@ def test_a_blocking_check_blocks_what_is_computed_from_its_asset_and_nothing_els
     assert {"flow_report", "campaign_metrics", "form_metrics", "segment_metrics"} <= made
 
 
-def test_a_sync_contains_the_metrics_back_and_reports_what_the_check_found(
+def test_a_sync_skips_the_metrics_after_a_failed_check_and_reports_its_message(
     shop: SandboxAccount, pipeline: Pipeline, home: None
 ) -> None:
     break_a_count(shop)
@@ -145,7 +145,7 @@ def test_a_sync_contains_the_metrics_back_and_reports_what_the_check_found(
     assert pipeline.rows("SELECT 1 FROM flow_metrics") == []
 
 
-# Against Klaviyo.
+# Checks that call Klaviyo's API.
 
 
 def test_reconciling_a_synced_account_passes_and_costs_one_request_for_each_report(pipeline: Pipeline) -> None:
@@ -166,7 +166,7 @@ RESTATED: dict[str, tuple[dict[str, str], date, dict[str, float]]] = {
 
 
 @pytest.mark.parametrize("kind", RESTATED)
-def test_settled_days_that_klaviyo_restated_are_an_error_that_names_the_sum(
+def test_settled_days_that_klaviyo_restated_are_an_error_that_lists_the_sum(
     kind: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     pipeline.run(f"{kind}s", *SPAN)
@@ -179,7 +179,7 @@ def test_settled_days_that_klaviyo_restated_are_an_error_that_names_the_sum(
     assert "--from 2025-03-12 --to 2025-04-10 --force" in (found.description or "")
 
 
-def test_values_that_postgres_lost_are_an_error(pipeline: Pipeline) -> None:
+def test_values_that_are_missing_in_postgres_are_an_error(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", *SPAN)
     pipeline.execute("DELETE FROM flow_report WHERE flow_id = 'F2'")
     assert not reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
@@ -201,7 +201,7 @@ def test_days_that_may_still_change_are_not_compared(shop: SandboxAccount, pipel
 
 
 @pytest.mark.parametrize("entity", ["flows", "campaigns", "forms", "segments"])
-def test_an_object_that_the_table_lacks_is_an_error_that_names_it(
+def test_an_object_that_the_table_lacks_is_an_error_that_lists_its_id(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     put(shop, entity, "lost", utc("2025-03-20T10:00:00"))
@@ -227,11 +227,9 @@ def test_an_object_that_is_stored_as_deleted_and_is_listed_is_an_error(pipeline:
     assert not reconciled(pipeline, "flows", "listed_objects_exist").passed
 
 
-def test_an_object_that_changed_while_the_listing_was_read_is_no_fault(
-    shop: SandboxAccount, pipeline: Pipeline
-) -> None:
+def test_an_object_that_changes_while_the_listing_is_read_is_no_error(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flows_census")
-    # As if it had been changed before the check, and once more after the current ones were listed.
+    # As if the object had changed before the check, and again after it was listed.
     pipeline.execute("UPDATE flows SET updated_at = updated_at - interval '1 s' WHERE id = 'F1'")
 
     def change(request: Any) -> bool:
@@ -245,7 +243,7 @@ def test_an_object_that_changed_while_the_listing_was_read_is_no_fault(
     assert [entry.path for entry in came if entry.endpoint == "get_flow"] == ["/api/flows/F1"]
 
 
-def test_a_time_that_was_set_back_since_the_last_sync_is_no_fault(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_a_time_that_was_set_back_since_the_last_sync_is_no_error(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flows_census")
     put(shop, "flows", "F1", OLD - timedelta(days=1))
     found = reconciled(pipeline, "flows", "listed_objects_exist")
@@ -284,7 +282,7 @@ def test_values_of_a_campaign_without_a_send_time_are_reported_with_their_value(
     assert "77.5" in (found.description or "")
 
 
-def test_changes_and_deletes_since_the_last_sync_are_no_fault(shop: SandboxAccount, pipeline: Pipeline) -> None:
+def test_changes_and_deletes_since_the_last_sync_are_no_error(shop: SandboxAccount, pipeline: Pipeline) -> None:
     pipeline.run("flows_census")
     put(shop, "flows", "F1", datetime.now(UTC) + timedelta(hours=1))
     put(shop, "flows", "new", datetime.now(UTC) + timedelta(hours=1))

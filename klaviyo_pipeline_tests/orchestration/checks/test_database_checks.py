@@ -1,4 +1,4 @@
-"""The checks that read Postgres alone: each passes on a sound account, and fails where it should."""
+"""The checks that read only Postgres: each passes on an account without errors, and detects its error."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FRESH = utc("2025-04-11T06:00:00")
 
 def test_every_check_passes_on_an_account_without_faults(stored: Stored) -> None:
     failed = {
-        (asset, name): verdict.found
+        (asset, name): result.found
         for asset, name in EVERY
-        if (verdict := stored.check(asset, name)).outcome != "passed"
+        if (result := stored.check(asset, name)).outcome != "passed"
     }
     assert failed == {}
 
@@ -28,12 +28,12 @@ def test_every_check_passes_on_an_account_without_faults(stored: Stored) -> None
 # Rows and history.
 
 
-def test_a_row_of_another_object_is_an_error(stored: Stored) -> None:
+def test_a_row_with_the_raw_of_another_object_is_an_error(stored: Stored) -> None:
     stored.run("UPDATE flows SET raw = jsonb_set(raw, '{id}', '\"F9\"') WHERE id = 'F1'")
-    verdict = stored.check("flows", "columns_match_raw")
-    assert verdict.outcome == "error"
-    assert "F1" in verdict.found
-    assert "F2" not in verdict.found
+    result = stored.check("flows", "columns_match_raw")
+    assert result.outcome == "error"
+    assert "F1" in result.found
+    assert "F2" not in result.found
 
 
 @pytest.mark.parametrize("change", ["name = 'x'", "archived = NOT archived", "trigger_type = NULL"])
@@ -42,7 +42,7 @@ def test_a_column_that_differs_from_its_attribute_is_an_error(change: str, store
     assert stored.check("flows", "columns_match_raw").outcome == "error"
 
 
-def test_an_attribute_that_cannot_be_read_is_no_fault_of_the_row(stored: Stored) -> None:
+def test_an_attribute_that_cannot_be_parsed_is_no_error(stored: Stored) -> None:
     stored.run("UPDATE flows SET name = NULL, raw = jsonb_set(raw, '{attributes,name}', '7') WHERE id = 'F1'")
     assert stored.check("flows", "columns_match_raw").outcome == "passed"
 
@@ -51,7 +51,7 @@ EARLIER_STATE = """
 INSERT INTO {0}_superseded (id, raw, valid_from, valid_to)
 SELECT id, raw, observed_at - interval '2 days', observed_at - interval '{1}' FROM {0} ORDER BY id LIMIT 1
 """
-"""A state that begins two days before the first row's, and ends so long before it."""
+"""A state that begins two days before the first row's state, and ends this long before it."""
 
 
 @pytest.mark.parametrize("entity", ENTITIES)
@@ -64,9 +64,9 @@ def test_an_earlier_state_that_ends_with_the_next_is_sound(entity: str, stored: 
 @pytest.mark.parametrize("end", ["1 day", "-1 day"])
 def test_a_gap_or_an_overlap_in_the_history_is_an_error(entity: str, end: str, stored: Stored) -> None:
     stored.run(EARLIER_STATE.format(entity, end))
-    verdict = stored.check(entity, "history_is_unbroken")
-    assert verdict.outcome == "error"
-    assert verdict.metadata["objects"] == 1
+    result = stored.check(entity, "history_is_unbroken")
+    assert result.outcome == "error"
+    assert result.metadata["objects"] == 1
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_gap_or_an_overlap_in_the_history_is_an_error(entity: str, end: str, s
 def test_a_row_that_does_not_follow_its_earlier_states_is_an_error(entity: str, statement: str, stored: Stored) -> None:
     stored.run(EARLIER_STATE.format(entity, "0 s"))
     stored.run(statement.format(entity))
-    verdict = stored.check(entity, "history_is_unbroken")
-    assert verdict.outcome == "error"
-    assert verdict.metadata["objects"] == 1
+    result = stored.check(entity, "history_is_unbroken")
+    assert result.outcome == "error"
+    assert result.metadata["objects"] == 1
 
 
 # The census.
@@ -96,13 +96,13 @@ def test_an_old_census_is_a_warning(stored: Stored) -> None:
 
 def test_no_complete_census_is_a_warning(stored: Stored) -> None:
     stored.run("UPDATE census_runs SET status = 'failed', error = 'too few' WHERE entity = 'flows'")
-    verdict = stored.check("flows_census", "census_is_fresh")
-    assert verdict.outcome == "warning"
-    assert "too few" in verdict.found
+    result = stored.check("flows_census", "census_is_fresh")
+    assert result.outcome == "warning"
+    assert "too few" in result.found
     assert stored.check("forms_census", "census_is_fresh").outcome == "passed"
 
 
-def test_a_census_that_failed_since_is_reported(stored: Stored) -> None:
+def test_a_failed_census_after_the_last_complete_one_is_reported(stored: Stored) -> None:
     stored.run(
         "INSERT INTO census_runs (entity, started_at, status, error) "
         "SELECT entity, started_at + interval '1 h', 'failed', 'implausible' FROM census_runs WHERE entity = 'flows'"
@@ -113,34 +113,34 @@ def test_a_census_that_failed_since_is_reported(stored: Stored) -> None:
 # Schema drift.
 
 
-def test_an_attribute_that_nobody_declared_is_a_warning_that_names_it(stored: Stored) -> None:
+def test_an_undeclared_attribute_is_a_warning_that_names_it(stored: Stored) -> None:
     stored.run("UPDATE flows SET raw = jsonb_set(raw, '{attributes,smart}', 'true')")
-    verdict = stored.check("flows", "attributes_are_known")
-    assert verdict.outcome == "warning"
-    assert "smart" in verdict.found
-    assert verdict.metadata["unknown"] == {"smart": 2}
+    result = stored.check("flows", "attributes_are_known")
+    assert result.outcome == "warning"
+    assert "smart" in result.found
+    assert result.metadata["unknown"] == {"smart": 2}
 
 
-def test_a_missing_attribute_is_an_error_that_names_the_objects(stored: Stored) -> None:
+def test_a_missing_attribute_is_an_error_that_lists_the_objects(stored: Stored) -> None:
     stored.run("UPDATE forms SET raw = raw #- '{attributes,ab_test}' WHERE id = 'W2'")
-    verdict = stored.check("forms", "attributes_are_there")
-    assert verdict.outcome == "error"
-    assert "ab_test, missing in W2" in verdict.found
+    result = stored.check("forms", "attributes_are_present")
+    assert result.outcome == "error"
+    assert "ab_test, missing in W2" in result.found
 
 
-def test_what_a_deleted_object_was_made_of_is_no_drift(stored: Stored) -> None:
+def test_attributes_of_deleted_objects_are_no_drift(stored: Stored) -> None:
     stored.run("UPDATE flows SET raw = '{\"attributes\": {\"smart\": 1}}', deleted_at = now() WHERE id = 'F1'")
     assert stored.check("flows", "attributes_are_known").outcome == "passed"
-    assert stored.check("flows", "attributes_are_there").outcome == "passed"
+    assert stored.check("flows", "attributes_are_present").outcome == "passed"
 
 
-def test_a_statistic_that_nobody_declared_is_a_warning_that_names_it(stored: Stored) -> None:
+def test_an_undeclared_statistic_is_a_warning_that_names_it(stored: Stored) -> None:
     assert stored.check("form_report", "statistics_are_known").outcome == "passed"
     stored.run("UPDATE form_report SET other_statistics = '{\"wows\": 1, \"wow_rate\": null}' WHERE form_id = 'W1'")
-    verdict = stored.check("form_report", "statistics_are_known")
-    assert verdict.outcome == "warning"
-    assert "wows (in 41 rows, such as W1, last on 2025-04-10)" in verdict.found
-    assert verdict.metadata["unknown"] == {"wows": 41, "wow_rate": 41}
+    result = stored.check("form_report", "statistics_are_known")
+    assert result.outcome == "warning"
+    assert "wows (in 41 rows, such as W1, last on 2025-04-10)" in result.found
+    assert result.metadata["unknown"] == {"wows": 41, "wow_rate": 41}
 
 
 # The ledger.
@@ -148,9 +148,9 @@ def test_a_statistic_that_nobody_declared_is_a_warning_that_names_it(stored: Sto
 
 def test_overlapping_windows_are_an_error(stored: Stored) -> None:
     stored.run("UPDATE sync_windows SET window_end = window_end + interval '1 h' WHERE window_start = '2025-03-05'")
-    verdict = stored.check("flow_report", "windows_do_not_overlap")
-    assert verdict.outcome == "error"
-    assert "2025-03-05" in verdict.found
+    result = stored.check("flow_report", "windows_do_not_overlap")
+    assert result.outcome == "error"
+    assert "2025-03-05" in result.found
 
 
 def test_windows_of_another_zone_are_an_error(stored: Stored) -> None:
@@ -162,18 +162,18 @@ def test_windows_of_another_zone_are_an_error(stored: Stored) -> None:
     assert stored.check("forms", "windows_do_not_overlap").outcome == "passed"
 
 
-def test_a_gap_between_windows_is_a_warning_that_names_the_days_to_ask(stored: Stored) -> None:
+def test_a_gap_between_windows_is_a_warning_that_names_the_days_to_sync(stored: Stored) -> None:
     stored.run("DELETE FROM sync_windows WHERE window_start IN ('2025-03-05', '2025-03-06')")
-    verdict = stored.check("segments", "windows_have_no_gaps")
-    assert verdict.outcome == "warning"
-    assert "sync segments --from 2025-03-05 --to 2025-03-06" in verdict.found
+    result = stored.check("segments", "windows_have_no_gaps")
+    assert result.outcome == "warning"
+    assert "sync segments --from 2025-03-05 --to 2025-03-06" in result.found
 
 
 def test_a_failed_window_is_an_error_that_gives_its_reason(stored: Stored) -> None:
     stored.run("UPDATE sync_windows SET status = 'failed', error = 'no answer' WHERE window_start = '2025-03-05'")
-    verdict = stored.check("campaigns", "windows_have_not_failed")
-    assert verdict.outcome == "error"
-    assert "no answer" in verdict.found
+    result = stored.check("campaigns", "windows_have_not_failed")
+    assert result.outcome == "error"
+    assert "no answer" in result.found
 
 
 @pytest.mark.parametrize(
@@ -191,30 +191,30 @@ def test_an_old_backfill_does_not_look_fresh(stored: Stored) -> None:
     assert stored.check("flows", "synced_through_is_fresh").outcome == "error"
 
 
-def test_what_was_never_synced_is_a_warning(stored: Stored) -> None:
+def test_an_asset_that_was_never_synced_is_a_warning(stored: Stored) -> None:
     stored.run("DELETE FROM sync_windows")
     assert stored.check("flows", "synced_through_is_fresh").outcome == "warning"
 
 
-def test_hourly_windows_are_late_after_hours(stored: Stored) -> None:
+def test_hourly_windows_are_late_after_some_hours(stored: Stored) -> None:
     stored.account = replace(stored.account, sync_window="hourly")
     late = utc("2025-04-11T07:00:00")
     assert stored.check("flows", "synced_through_is_fresh", late).outcome == "warning"
     assert stored.check("flow_report", "synced_through_is_fresh", late).outcome == "passed"
 
 
-# What a report was asked with.
+# The settings that a report was requested with.
 
 
-def test_a_convalued_zone_that_is_not_the_accounts_is_an_error_with_the_remedy(stored: Stored) -> None:
+def test_a_configured_time_zone_that_is_not_the_accounts_is_an_error_with_the_remedy(stored: Stored) -> None:
     stored.run("UPDATE account SET timezone = 'Asia/Tokyo'")
     for asset in ("flow_report", "campaign_report", "form_report", "segment_report"):
-        verdict = stored.check(asset, "timezone_matches_account")
-        assert verdict.outcome == "error"
-        assert "KLAVIYO_TIMEZONE=Asia/Tokyo" in verdict.found
+        result = stored.check(asset, "timezone_matches_account")
+        assert result.outcome == "error"
+        assert "KLAVIYO_TIMEZONE=Asia/Tokyo" in result.found
 
 
-def test_the_old_name_of_the_accounts_zone_is_no_other_zone(stored: Stored) -> None:
+def test_the_old_name_of_the_accounts_time_zone_is_no_other_zone(stored: Stored) -> None:
     stored.account = replace(stored.account, timezone="America/New_York")
     stored.run("UPDATE account SET timezone = 'US/Eastern'")
     stored.run("UPDATE sync_windows SET account_timezone = 'US/Eastern' WHERE window_start < '2025-03-03'")
@@ -224,27 +224,27 @@ def test_the_old_name_of_the_accounts_zone_is_no_other_zone(stored: Stored) -> N
 
 def test_days_that_were_requested_in_another_zone_are_an_error(stored: Stored) -> None:
     stored.run("UPDATE sync_windows SET account_timezone = 'Asia/Tokyo' WHERE window_start < '2025-03-03'")
-    verdict = stored.check("form_report", "timezone_matches_account")
-    assert verdict.outcome == "error"
-    assert "--from 2025-03-01 --to 2025-03-02" in verdict.found
+    result = stored.check("form_report", "timezone_matches_account")
+    assert result.outcome == "error"
+    assert "--from 2025-03-01 --to 2025-03-02" in result.found
 
 
 def test_a_changed_conversion_metric_is_an_error_with_the_remedy(stored: Stored) -> None:
     stored.run("UPDATE account SET conversion_metric_id = 'RChkot'")
-    verdict = stored.check("flow_report", "conversions_are_of_one_metric")
-    assert verdict.outcome == "error"
-    assert "sync flow_report flow_metrics --from 2025-03-01 --to 2025-04-10 --force" in verdict.found
+    result = stored.check("flow_report", "conversions_are_of_one_metric")
+    assert result.outcome == "error"
+    assert "sync flow_report flow_metrics --from 2025-03-01 --to 2025-04-10 --force" in result.found
 
 
 def test_a_changed_currency_is_an_error_with_the_remedy(stored: Stored) -> None:
     stored.run("UPDATE account SET currency = 'EUR'")
-    verdict = stored.check("campaign_report", "values_are_in_one_currency")
-    assert verdict.outcome == "error"
-    assert "USD" in verdict.found
-    assert "--force" in verdict.found
+    result = stored.check("campaign_report", "values_are_in_one_currency")
+    assert result.outcome == "error"
+    assert "USD" in result.found
+    assert "--force" in result.found
 
 
-# Figures.
+# Values.
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ def test_a_changed_currency_is_an_error_with_the_remedy(stored: Stored) -> None:
         ("segment_report", "total_members"),
     ],
 )
-def test_a_negative_count_is_an_error_that_names_whose(asset: str, column: str, stored: Stored) -> None:
+def test_a_negative_count_is_an_error_that_lists_the_object(asset: str, column: str, stored: Stored) -> None:
     stored.run(f"UPDATE {asset} SET {column} = -1 WHERE ctid = (SELECT min(ctid) FROM {asset})")
-    verdict = stored.check(asset, "counts_are_not_negative")
-    assert verdict.outcome == "error"
-    assert verdict.metadata["rows"] == 1
+    result = stored.check(asset, "counts_are_not_negative")
+    assert result.outcome == "error"
+    assert result.metadata["rows"] == 1
 
 
-def test_refunds_and_shrinking_segments_are_no_fault(stored: Stored) -> None:
+def test_refunds_and_shrinking_segments_are_no_error(stored: Stored) -> None:
     stored.run("UPDATE flow_report SET conversion_value = -5")
     stored.run("UPDATE segment_report SET net_members_changed = -5")
     assert stored.check("flow_report", "counts_are_not_negative").outcome == "passed"
@@ -279,11 +279,11 @@ def test_refunds_and_shrinking_segments_are_no_fault(stored: Stored) -> None:
         ("form_report", "viewed_form_uniques = viewed_form + 1"),
     ],
 )
-def test_more_people_than_there_can_be_are_a_warning(asset: str, change: str, stored: Stored) -> None:
+def test_more_people_than_actions_are_a_warning(asset: str, change: str, stored: Stored) -> None:
     stored.run(f"UPDATE {asset} SET {change} WHERE ctid = (SELECT min(ctid) FROM {asset})")
-    verdict = stored.check(asset, "uniques_are_within_counts")
-    assert verdict.outcome == "warning"
-    assert verdict.metadata["rows"] == 1
+    result = stored.check(asset, "uniques_are_within_counts")
+    assert result.outcome == "warning"
+    assert result.metadata["rows"] == 1
 
 
 def test_a_text_messages_clicks_may_exceed_its_confirmed_deliveries(stored: Stored) -> None:
@@ -294,21 +294,21 @@ def test_a_text_messages_clicks_may_exceed_its_confirmed_deliveries(stored: Stor
 @pytest.mark.parametrize(
     ("asset", "id"), [("flow_report", "F1"), ("campaign_report", "C2"), ("form_report", "W1"), ("segment_report", "S1")]
 )
-def test_an_object_that_went_silent_is_a_warning_that_names_it(asset: str, id: str, stored: Stored) -> None:
+def test_an_active_object_without_values_is_a_warning_that_lists_it(asset: str, id: str, stored: Stored) -> None:
     kind = asset.removesuffix("_report")
     stored.run(f"DELETE FROM {asset} WHERE {kind}_id = :id AND date >= '2025-03-12'", id=id)
-    verdict = stored.check(asset, "active_objects_have_metrics")
-    assert verdict.outcome == "warning"
-    assert id in verdict.found
-    assert verdict.metadata["silent"] == 1
+    result = stored.check(asset, "active_objects_have_metrics")
+    assert result.outcome == "warning"
+    assert id in result.found
+    assert result.metadata["silent"] == 1
 
 
-def test_groups_without_an_id_and_groups_that_were_added_are_a_warning_that_names_them(stored: Stored) -> None:
+def test_groups_without_an_id_and_groups_that_were_added_are_a_warning_that_lists_them(stored: Stored) -> None:
     stored.run("UPDATE flow_report SET flow_id = '' WHERE flow_id = 'F1' AND date = '2025-03-05'")
     stored.run("UPDATE flow_report SET groups = 2 WHERE flow_id = 'F2' AND date = '2025-03-06'")
-    verdict = stored.check("flow_report", "groups_have_ids")
-    assert verdict.outcome == "warning"
-    assert "no id on 2025-03-05 (1 group), F2 on 2025-03-06 (2 groups)" in verdict.found
+    result = stored.check("flow_report", "groups_have_ids")
+    assert result.outcome == "warning"
+    assert "no id on 2025-03-05 (1 group), F2 on 2025-03-06 (2 groups)" in result.found
 
 
 def test_campaign_values_without_a_day_are_a_warning_with_their_value(stored: Stored) -> None:
@@ -318,14 +318,14 @@ def test_campaign_values_without_a_day_are_a_warning_with_their_value(stored: St
         "VALUES ('odd', 'M', 'email', 5, 77.5, '2025-03-01', '2025-03-31', now()), "
         "('', '', '', 2, NULL, '2025-03-01', '2025-03-31', now())"
     )
-    verdict = stored.check("campaign_report", "rows_have_a_day")
-    assert verdict.outcome == "warning"
+    result = stored.check("campaign_report", "rows_have_a_day")
+    assert result.outcome == "warning"
     assert (
-        "no id (2 recipients, 0.00 in conversion_value), odd (5 recipients, 77.50 in conversion_value)" in verdict.found
+        "no id (2 recipients, 0.00 in conversion_value), odd (5 recipients, 77.50 in conversion_value)" in result.found
     )
 
 
-def test_silence_is_not_reported_days_that_were_never_requested(stored: Stored) -> None:
+def test_missing_values_are_not_reported_for_days_that_were_never_requested(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report")
     stored.run("DELETE FROM sync_windows WHERE window_start = '2025-04-01'")
     assert stored.check("flow_report", "active_objects_have_metrics").outcome == "passed"
@@ -334,7 +334,7 @@ def test_silence_is_not_reported_days_that_were_never_requested(stored: Stored) 
 @pytest.mark.parametrize(
     "change", ["status = 'draft'", "archived = true", "deleted_at = now()", "created_at = '2025-04-01'"]
 )
-def test_nobody_expects_values_of_what_is_not_live_or_new(change: str, stored: Stored) -> None:
+def test_objects_that_are_not_live_or_that_are_new_need_no_values(change: str, stored: Stored) -> None:
     stored.run("DELETE FROM flow_report WHERE flow_id = 'F1'")
     stored.run(f"UPDATE flows SET {change} WHERE id = 'F1'")
     assert stored.check("flow_report", "active_objects_have_metrics").outcome == "passed"
@@ -345,23 +345,23 @@ def test_nobody_expects_values_of_what_is_not_live_or_new(change: str, stored: S
 
 @pytest.mark.parametrize("kind", ["flow", "campaign", "form", "segment"])
 @pytest.mark.parametrize("change", ["UPDATE {0} SET {1} = {1} + 0.01", "DELETE FROM {0}"])
-def test_metrics_that_are_not_the_reports_sums_are_an_error(kind: str, change: str, stored: Stored) -> None:
+def test_metrics_that_differ_from_the_reports_sums_are_an_error(kind: str, change: str, stored: Stored) -> None:
     column = {"form": "submits", "segment": "members_added"}.get(kind, "conversion_value")
     one = f" WHERE ctid = (SELECT min(ctid) FROM {kind}_metrics)"
     stored.run(change.format(f"{kind}_metrics", column) + one)
-    verdict = stored.check(f"{kind}_metrics", "metrics_match_report")
-    assert verdict.outcome == "error"
-    assert verdict.metadata["rows"] == 1
+    result = stored.check(f"{kind}_metrics", "metrics_match_report")
+    assert result.outcome == "error"
+    assert result.metadata["rows"] == 1
 
 
-def test_metrics_of_something_that_the_report_does_not_have_are_an_error(stored: Stored) -> None:
+def test_metrics_of_an_object_that_the_report_lacks_are_an_error(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report WHERE flow_id = 'F1' AND date = '2025-03-05'")
-    verdict = stored.check("flow_metrics", "metrics_match_report")
-    assert verdict.outcome == "error"
-    assert "F1 on 2025-03-05" in verdict.found
+    result = stored.check("flow_metrics", "metrics_match_report")
+    assert result.outcome == "error"
+    assert "F1 on 2025-03-05" in result.found
 
 
-def test_metrics_of_a_report_that_was_requested_again_since_are_not_compared(stored: Stored) -> None:
+def test_metrics_of_a_report_that_was_synced_again_later_are_not_compared(stored: Stored) -> None:
     stored.run("UPDATE flow_report SET recipients = recipients + 1 WHERE date = '2025-03-05'")
     stored.run(
         "UPDATE sync_windows SET asked_at = asked_at + interval '1 h' "
@@ -380,11 +380,11 @@ def test_metrics_of_a_report_that_was_requested_again_since_are_not_compared(sto
         ("flow_metrics", "conversion_uniques = -1"),
     ],
 )
-def test_a_rate_that_cannot_be_is_an_error(asset: str, change: str, stored: Stored) -> None:
+def test_a_rate_out_of_bounds_is_an_error(asset: str, change: str, stored: Stored) -> None:
     stored.run(f"UPDATE {asset} SET {change} WHERE ctid = (SELECT min(ctid) FROM {asset})")
-    verdict = stored.check(asset, "rates_within_bounds")
-    assert verdict.outcome == "error"
-    assert verdict.metadata["rows"] == 1
+    result = stored.check(asset, "rates_within_bounds")
+    assert result.outcome == "error"
+    assert result.metadata["rows"] == 1
 
 
 def test_clicks_without_opens_and_revenue_are_not_bounded_by_1(stored: Stored) -> None:
@@ -394,7 +394,7 @@ def test_clicks_without_opens_and_revenue_are_not_bounded_by_1(stored: Stored) -
     assert stored.check("form_metrics", "rates_within_bounds").outcome == "passed"
 
 
-def test_noise_of_floats_is_no_fault(stored: Stored) -> None:
+def test_rounding_noise_of_floats_is_no_error(stored: Stored) -> None:
     stored.run("UPDATE flow_metrics SET opens_unique = delivered + 0.0000001")
     assert stored.check("flow_metrics", "rates_within_bounds").outcome == "passed"
 
@@ -403,26 +403,26 @@ def test_noise_of_floats_is_no_fault(stored: Stored) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flow", "campaign", "form", "segment"])
-def test_a_report_that_was_emptied_is_an_error_that_requests_report_and_metrics(kind: str, stored: Stored) -> None:
+def test_a_truncated_report_is_an_error_whose_command_syncs_report_and_metrics(kind: str, stored: Stored) -> None:
     report, metrics = f"{kind}_report", f"{kind}_metrics"
     stored.run(f"TRUNCATE {report}")
     for asset, name in ((report, "rows_match_ledger"), (metrics, "metrics_match_report")):
-        verdict = stored.check(asset, name)
-        assert verdict.outcome == "error"
-        assert f"klaviyo-pipeline sync {report} {metrics} --from 2025-03-" in verdict.found
-        assert "--force" in verdict.found
-    # The metrics themselves are as they were.
+        result = stored.check(asset, name)
+        assert result.outcome == "error"
+        assert f"klaviyo-pipeline sync {report} {metrics} --from 2025-03-" in result.found
+        assert "--force" in result.found
+    # The metrics themselves are unchanged.
     assert stored.check(metrics, "rows_match_ledger").outcome == "passed"
 
 
-def test_a_single_day_that_lost_rows_is_named(stored: Stored) -> None:
+def test_a_single_day_with_missing_rows_is_listed(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report WHERE flow_id = 'F1' AND date = '2025-03-20'")
     found = stored.check("flow_report", "rows_match_ledger").found
     assert "1 day of flow_report" in found
     assert "sync flow_report flow_metrics --from 2025-03-20 --to 2025-03-20 --force" in found
 
 
-def test_metrics_that_were_emptied_are_computed_again_from_a_report_that_is_whole(stored: Stored) -> None:
+def test_truncated_metrics_are_computed_again_from_a_complete_report(stored: Stored) -> None:
     stored.run("TRUNCATE flow_metrics")
     found = stored.check("flow_metrics", "rows_match_ledger").found
     assert "klaviyo-pipeline sync flow_metrics --from 2025-03-01 --to 2025-04-10 --force" in found
@@ -431,15 +431,15 @@ def test_metrics_that_were_emptied_are_computed_again_from_a_report_that_is_whol
     assert "klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-01 --to 2025-04-10 --force" in found
 
 
-def test_an_entity_that_was_emptied_is_an_error_that_requests_the_windows_and_the_census(stored: Stored) -> None:
+def test_a_truncated_entity_is_an_error_whose_command_syncs_the_windows_and_the_census(stored: Stored) -> None:
     stored.run("TRUNCATE campaigns, campaigns_superseded CASCADE")
-    verdict = stored.check("campaigns", "rows_match_ledger")
-    assert verdict.outcome == "error"
+    result = stored.check("campaigns", "rows_match_ledger")
+    assert result.outcome == "error"
     command = "klaviyo-pipeline sync campaigns campaigns_census --from 2025-03-15 --to 2025-03-25 --force"
-    assert command in verdict.found
+    assert command in result.found
 
 
-def test_an_object_that_changed_since_is_still_counted_by_its_earlier_state(stored: Stored) -> None:
+def test_an_object_that_changed_later_still_counts_by_its_earlier_state(stored: Stored) -> None:
     stored.run(
         "INSERT INTO campaigns_superseded (id, raw, updated_at, valid_from, valid_to) "
         "SELECT id, raw, updated_at, observed_at - interval '1 day', observed_at FROM campaigns"
@@ -449,11 +449,11 @@ def test_an_object_that_changed_since_is_still_counted_by_its_earlier_state(stor
 
 
 @pytest.mark.parametrize("asset", [*ENTITIES, "flow_report", "flow_metrics"])
-def test_a_row_observed_ahead_of_the_clock_is_an_error_with_the_way_out(asset: str, stored: Stored) -> None:
+def test_a_row_observed_ahead_of_the_clock_is_an_error_with_the_remedy(asset: str, stored: Stored) -> None:
     stored.run(f"UPDATE {asset} SET observed_at = now() + interval '1 day'")
-    verdict = stored.check(asset, "observations_are_past")
-    assert verdict.outcome == "error"
-    assert "klaviyo-pipeline reset-clock" in verdict.found
+    result = stored.check(asset, "observations_are_past")
+    assert result.outcome == "error"
+    assert "klaviyo-pipeline reset-clock" in result.found
 
 
 def test_a_window_requested_ahead_of_the_clock_is_an_error(stored: Stored) -> None:
