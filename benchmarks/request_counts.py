@@ -67,8 +67,9 @@ def _windows(count: int) -> Sequence[Window]:
 
 
 def lower_bound(shop: SandboxAccount, listing: Listing, windows: Sequence[Window]) -> int:
-    """The pages that hold the rows of these windows, one at least for each listing; without an upper bound the pages
-    from the first window to now.
+    """The minimum number of pages for the rows of these windows: at least one page for each listing.
+
+    For a listing whose filter has no upper bound, the rows up to now count too.
     """
     end = windows[-1].end if listing.time_operators[1] is not None else datetime.max.replace(tzinfo=UTC)
     rows: Counter[tuple[str, bool]] = Counter()

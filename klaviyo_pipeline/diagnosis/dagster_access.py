@@ -84,7 +84,7 @@ def _has_tables(url: str) -> bool:
 
 
 def _sessions_are_shared(url: str) -> bool:
-    """Whether two open connections share one session of the server. A busy pooler may give them two all the same."""
+    """Whether two open connections share one session of the server. A busy pooler may still use two sessions."""
     engine = steady_engine(url)
     backend = sa.text("SELECT pg_backend_pid()")
     try:

@@ -161,7 +161,7 @@ class Slaughter:
         if reported := difference(self.tables.state(), expected.state):
             raise Defect(f"{what}: {reported}")
         if repeated := self.tables.repeated_states():
-            raise Defect(f"{what}: states twice in the history: {repeated[:3]}")
+            raise Defect(f"{what}: equal consecutive states in the history: {repeated[:3]}")
         going_on = self.connection.execute(
             "SELECT run_id, status FROM public.runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
         ).fetchall()

@@ -232,7 +232,7 @@ class Matrix:
         if "Klaviyo" not in reported and "listing" not in reported and "answer" not in reported:
             raise Defect(f"{cell}: no clear reason: {reported}")
         if "day's quota" in cell.trouble.name and "UTC" not in reported:
-            raise Defect(f"{cell}: it is not told when the quota returns: {reported}")
+            raise Defect(f"{cell}: the error does not say when the quota returns: {reported}")
         if hollow := self.tables.hollow_windows(expected.rows):
             raise Defect(f"{cell}: synced without their rows: {hollow[:3]}")
         if cell.target.asset in CENSUSES:
@@ -272,7 +272,7 @@ class Matrix:
         if reported := difference(self.tables.state(), expected.state):
             raise Defect(f"{cell}: {reported}")
         if repeated := self.tables.repeated_states():
-            raise Defect(f"{cell}: states twice in the history: {repeated[:3]}")
+            raise Defect(f"{cell}: equal consecutive states in the history: {repeated[:3]}")
         if cell.target.asset not in CENSUSES and self._missing(cell.target.asset):
             raise Defect(f"{cell}: windows are still missing")
 

@@ -95,7 +95,7 @@ def _wrong(brands: Brands) -> Iterator[str]:
         windows = len(ASSETS) * ((LAST - FIRST) // timedelta(days=1) + 1)
         ledger = brands.rows("SELECT status, count(*) FROM sync_windows GROUP BY 1", slug)
         if ledger != [("synced", windows)]:
-            yield f"the ledger of {slug} has {ledger} in place of {windows} synced windows"
+            yield f"the ledger of {slug} has {ledger} instead of {windows} synced windows"
     refused = Counter(entry.status for entry in brands.server.requests if entry.status not in (200, 401))
     if refused:
         yield f"Klaviyo refused what was too much: {dict(refused)}"
