@@ -32,6 +32,9 @@ SLUG = "shop"
 START = date(2025, 2, 1)
 """The first window of these accounts. It is far in the past, so that no test depends on the current date."""
 
+FIRST_TO_COPY_FILES = 150000
+"""The first version of Postgres whose CREATE DATABASE takes a strategy."""
+
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -237,15 +240,21 @@ def _trusted(query: str) -> LiteralString:
 
 
 @contextmanager
-def throw_away_database(server: str) -> Iterator[str]:
-    """The libpq URL of an empty database on the server, which exists while the block runs."""
+def throw_away_database(server: str, template: str | None = None) -> Iterator[str]:
+    """The libpq URL of a database on the server, which exists while the block runs: empty, or a copy of `template`.
+
+    `template` is the URL of a database without connections. Copying its files is much faster than migrating.
+    """
     name = f"test_{uuid.uuid4().hex}"
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'")
-    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+    of = urlsplit(template).path[1:] if template else "template0"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8'").format(sql.Identifier(name), sql.Identifier(of))
+    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(create.format(sql.Identifier(name)))
+        if connection.info.server_version >= FIRST_TO_COPY_FILES:
+            create += sql.SQL(" STRATEGY FILE_COPY")
+        connection.execute(create)
         yield urlsplit(server)._replace(path=f"/{name}").geturl()
-        connection.execute(drop.format(sql.Identifier(name)))
+        connection.execute(drop)
 
 
 def dagster_home(folder: Path) -> Path:

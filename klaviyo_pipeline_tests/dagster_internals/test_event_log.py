@@ -39,9 +39,9 @@ def both() -> Iterator[Any]:
 
 
 @pytest.fixture
-def instance(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+def instance(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
-    with recorded_pipeline(database, tmp_path, monkeypatch) as pipeline:
+    with recorded_pipeline(recordable, tmp_path, monkeypatch) as pipeline:
         yield pipeline.instance
 
 

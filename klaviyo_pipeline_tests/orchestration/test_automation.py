@@ -15,10 +15,10 @@ REPORT, METRICS = dg.AssetKey([SLUG, "flow_report"]), dg.AssetKey([SLUG, "flow_m
 
 
 @pytest.fixture
-def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def pipeline(migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     shop = empty_shop()
     put(shop, "flows", "f1", utc("2025-03-01T12:00:00"))
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         yield pipeline
 
 

@@ -27,10 +27,10 @@ ENDED_WINDOWS_ARE_MANY = 30
 
 
 @pytest.fixture
-def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def pipeline(migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     shop = empty_shop()
     put(shop, "flows", "f1", utc("2025-02-01T12:00:00"))
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         yield pipeline
 
 

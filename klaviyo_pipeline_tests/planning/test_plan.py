@@ -33,8 +33,8 @@ def settings(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
 
 
 @pytest.fixture
-def pipeline(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    with pipeline_on(database, empty_shop(), monkeypatch) as pipeline:
+def pipeline(migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    with pipeline_on(migrated, empty_shop(), monkeypatch) as pipeline:
         monkeypatch.setenv("KLAVIYO_API_URL", pipeline.server.url)
         yield pipeline
 
@@ -126,11 +126,11 @@ def test_nothing_is_planned_if_all_windows_are_done_unless_forced(pipeline: Pipe
 
 @pytest.mark.parametrize("entity", ENTITIES)
 def test_the_estimate_of_a_synced_account_equals_the_requests_of_a_forced_sync(
-    entity: str, database: str, planned: Planned, monkeypatch: pytest.MonkeyPatch
+    entity: str, migrated: str, planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(11, flows=110, campaigns=300, forms=120, segments=25, timezone="UTC")
     shop.api_keys = empty_shop().api_keys
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         pipeline.run(f"{entity}_census")
         chunk = ("2025-02-01", "2025-12-31")
         plan = planned(entity, f"{entity}_census", "--force", *between(*chunk))["assets"]

@@ -26,10 +26,10 @@ def shop() -> SandboxAccount:
 
 
 def test_a_run_leaves_a_row_for_each_endpoint_that_it_requested(
-    shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
+    shop: SandboxAccount, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.05)
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         flows = path_starts("/api/flows")
         pipeline.server.faults.add(flows, Fault(status=429, headers={"retry-after": "1"}))
         pipeline.server.faults.add(flows, Fault(status=503), skip=1)
@@ -49,9 +49,9 @@ def test_a_run_leaves_a_row_for_each_endpoint_that_it_requested(
 
 
 def test_a_failed_run_leaves_its_rows_and_two_sessions_of_a_run_are_summed(
-    shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
+    shop: SandboxAccount, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         # Both listings, archived or not: either may end first.
         pipeline.server.faults.add(path_starts("/api/flows"), Fault(status=400), times=2)
         with pipeline.requested() as requests:
@@ -68,9 +68,9 @@ def test_a_failed_run_leaves_its_rows_and_two_sessions_of_a_run_are_summed(
 
 
 def test_a_run_does_not_fail_if_its_counts_cannot_be_written(
-    shop: SandboxAccount, database: str, monkeypatch: pytest.MonkeyPatch
+    shop: SandboxAccount, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         pipeline.execute("DROP TABLE api_calls")
         pipeline.run("flows", DAY)
         assert pipeline.ids("flows") == ["f1", "f2"]
@@ -78,14 +78,14 @@ def test_a_run_does_not_fail_if_its_counts_cannot_be_written(
 
 def test_a_sync_that_mostly_waits_reports_for_what(
     shop: SandboxAccount,
-    database: str,
+    recordable: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(recordable, shop, monkeypatch) as pipeline:
         variables = {"KLAVIYO_ACCOUNT": SLUG, "KLAVIYO_API_URL": pipeline.server.url, "KLAVIYO_RATE_SCALE": "0"}
-        variables |= {"KLAVIYO_DAGSTER_DATABASE_URL": database, "DAGSTER_HOME": str(dagster_home(tmp_path))}
+        variables |= {"KLAVIYO_DAGSTER_DATABASE_URL": recordable, "DAGSTER_HOME": str(dagster_home(tmp_path))}
         for name, value in {**variables, "KLAVIYO_START_DATE": DAY}.items():
             monkeypatch.setenv(name, value)
         lines = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from klaviyo_pipeline_tests.postgres.conftest import migrated_template, store  # noqa: F401 - fixtures
+from klaviyo_pipeline_tests.postgres.conftest import store, store_template  # noqa: F401 - fixtures
 from klaviyo_pipeline_tests.postgres.store import Store
 from klaviyo_pipeline_tests.reporting.books import Books
 

@@ -46,9 +46,9 @@ def shop() -> SandboxAccount:
 
 
 @pytest.fixture
-def pipeline(database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def pipeline(migrated: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         yield pipeline
 
 

@@ -17,8 +17,8 @@ def shop() -> SandboxAccount:
 
 
 @pytest.fixture
-def pipeline(database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+def pipeline(migrated: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         yield pipeline
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(date.today() <= date.fromisoformat(LAST), reason
 
 
 @pytest.fixture
-def year(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def year(migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     """Flows spread over a year, each with a message that has values on some days."""
     shop = empty_shop()
     for number in range(FLOWS):
@@ -33,7 +33,7 @@ def year(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
         put(shop, "flows", f"f{number:03}", moment, archived=number % 5 == 0)
         groupings = {"flow_id": f"f{number:03}", "flow_message_id": "M", "send_channel": "email"}
         shop.set_figures("flow", groupings, moment.date(), {"recipients": 1})
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         yield pipeline
 
 

@@ -32,12 +32,12 @@ def test_a_range_that_ends_before_it_begins_is_an_error_of_one_line(asset: str, 
 @pytest.mark.parametrize("entity", ENTITIES)
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
 def test_windows_sync_every_object_that_was_updated_in_them(
-    entity: str, zone: str, database: str, monkeypatch: pytest.MonkeyPatch
+    entity: str, zone: str, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(11, flows=70, campaigns=120, forms=12, segments=30, timezone=zone)
     shop.api_keys = empty_shop().api_keys
     shop.clock = lambda: utc("2025-07-15T12:00:00")
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         pipeline.run(entity, "2025-02-01", "2025-06-30")
         zoned = pipeline.account.zone
         since, until = (datetime(2025, month, 1, tzinfo=zoned).astimezone(UTC) for month in (2, 7))
@@ -79,14 +79,14 @@ def test_adjacent_windows_count_an_object_on_their_border_once(
     ],
 )
 def test_a_day_on_which_the_clocks_change_has_23_or_25_hours(
-    zone: str, day: str, start: str, hours: int, database: str, monkeypatch: pytest.MonkeyPatch
+    zone: str, day: str, start: str, hours: int, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop(zone)
     begin, second = utc(start), timedelta(seconds=1)
     end = begin + timedelta(hours=hours)
     for id, moment in {"before": begin - second, "first": begin, "last": end - second, "after": end}.items():
         put(shop, "flows", id, moment)
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         pipeline.run("flows", day)
         assert pipeline.ids("flows") == ["first", "last"]
         assert pipeline.one("SELECT window_end - window_start FROM sync_windows") == timedelta(hours=hours)

@@ -50,24 +50,24 @@ def stored(pipeline: Pipeline, kind: str, table: str) -> Figures:
     ("first", "last"), [("2025-03-07", "2025-04-08"), ("2025-09-26", "2025-11-04")], ids=["in spring", "in autumn"]
 )
 def test_every_report_equals_the_accounts_values_over_a_change_of_the_clocks(
-    first: str, last: str, zone: str, database: str, monkeypatch: pytest.MonkeyPatch
+    first: str, last: str, zone: str, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop(zone)
     expected = {kind: fill(shop, kind, date.fromisoformat(first), date.fromisoformat(last)) for kind in COUNTED}
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         for kind, figures in expected.items():
             for table in ("report", "metrics"):
                 pipeline.run(f"{kind}_{table}", first, last)
                 assert stored(pipeline, kind, table) == figures
 
 
-def test_a_campaigns_message_may_have_the_campaigns_own_id(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_campaigns_message_may_have_the_campaigns_own_id(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = empty_shop()
     day = date(2025, 3, 10)
     expected = fill(shop, "campaign", day, day)
     other = {"campaign_id": f"campaign0-{day}", "campaign_message_id": "M2", "send_channel": "sms"}
     shop.set_figures("campaign", other, day, {"recipients": 5})
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         for table in ("report", "metrics"):
             pipeline.run(f"campaign_{table}", day.isoformat())
         assert pipeline.one("SELECT count(*) FROM campaign_report WHERE campaign_id = campaign_message_id") == 2

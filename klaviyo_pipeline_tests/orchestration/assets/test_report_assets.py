@@ -74,10 +74,10 @@ def values_report(pipeline: Pipeline, first: date, last: date) -> list[dict[str,
 
 
 @pytest.fixture(params=["America/New_York", "Asia/Kolkata", "Pacific/Auckland"])
-def generated(request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def generated(request: pytest.FixtureRequest, migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     shop = generate_account(5, flows=12, campaigns=0, forms=0, segments=0, timezone=request.param)
     shop.api_keys = empty_shop().api_keys
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         yield pipeline
 
 
@@ -101,11 +101,11 @@ def test_metrics_equal_the_accounts_values_to_the_cent_over_a_change_of_the_cloc
         assert reported == sum(row[place] for row in expected.values()), name
 
 
-def test_a_day_of_the_report_is_a_day_of_the_account(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_of_the_report_is_a_day_of_the_account(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = empty_shop("Pacific/Auckland")
     for day, recipients in (("2025-03-09", 1), ("2025-03-10", 2), ("2025-03-11", 4)):
         set_day(shop, day, recipients=recipients)
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         pipeline.run("flow_report", DAY)
         assert pipeline.rows("SELECT date, recipients FROM flow_report") == [(date(2025, 3, 10), Decimal(2))]
 
@@ -212,11 +212,11 @@ def test_groups_with_only_zeros_are_not_stored(zero_groups: bool, shop: SandboxA
 
 @pytest.mark.parametrize("offset", ["zone", "utc"])
 def test_the_calendar_date_counts_whatever_offset_the_response_has(
-    offset: Any, database: str, monkeypatch: pytest.MonkeyPatch
+    offset: Any, migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop("America/New_York", report_offset=offset)
     set_day(shop, recipients=7)
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         pipeline.run("flow_report", "2025-03-09", "2025-03-11")
         assert pipeline.rows("SELECT date FROM flow_report") == [date(2025, 3, 10)]
 
@@ -282,12 +282,12 @@ def test_a_renamed_flow_has_its_latest_name_on_every_day(shop: SandboxAccount, p
 
 
 def test_a_time_zone_that_is_not_the_accounts_fails_reports_before_any_request_but_not_entities(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop("America/New_York")
     set_day(shop, recipients=7)
     put(shop, "flows", "F1", utc("2025-03-10T12:00:00"))
-    with pipeline_on(database, shop, monkeypatch, timezone="UTC") as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch, timezone="UTC") as pipeline:
         with pipeline.requested() as requests:
             why = pipeline.fail("flow_report", DAY)
         assert "set KLAVIYO_TIMEZONE=America/New_York" in why
@@ -300,16 +300,16 @@ def test_a_time_zone_that_is_not_the_accounts_fails_reports_before_any_request_b
 
 
 def test_the_run_that_binds_a_second_schema_to_an_account_warns_once(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warnings(pipeline: Pipeline) -> list[str]:
         run = pipeline.run("flows", DAY)
         lines = [entry.user_message for entry in pipeline.instance.all_logs(run.run_id)]
         return [line for line in lines if "count it twice" in line]
 
-    with pipeline_on(database, empty_shop(), monkeypatch) as pipeline:
+    with pipeline_on(migrated, empty_shop(), monkeypatch) as pipeline:
         assert warnings(pipeline) == []
-        migrate(database, "again", SQL_DIR)
+        migrate(migrated, "again", SQL_DIR)
         pipeline.configure(slug="again")
         [warned] = warnings(pipeline)
         assert warned.startswith("Klaviyo account SHOP01 is already in schema shop, and is now also in again: ")
@@ -317,12 +317,12 @@ def test_the_run_that_binds_a_second_schema_to_an_account_warns_once(
 
 
 def test_the_old_name_of_the_time_zone_fails_no_report_and_names_are_stored_as_configured(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = empty_shop("US/Eastern")
     set_day(shop, recipients=7)
     put(shop, "flows", "F1", utc("2025-03-10T12:00:00"))
-    with pipeline_on(database, shop, monkeypatch, timezone="America/New_York") as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch, timezone="America/New_York") as pipeline:
         pipeline.run("flow_report", DAY)
         assert pipeline.rows("SELECT date::text, recipients FROM flow_report") == [(DAY, 7)]
         assert pipeline.rows("SELECT timezone, window_timezone FROM account") == [("US/Eastern", "America/New_York")]
@@ -337,11 +337,11 @@ def test_the_conversion_metric_is_stored_with_the_values_and_reported(shop: Sand
 
 
 def test_values_of_another_conversion_metric_replace_the_earlier_values(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = generate_account(5, flows=12, campaigns=0, forms=0, segments=0, timezone="UTC")
     shop.api_keys = empty_shop().api_keys
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         pipeline.run("flow_report", DAY, "2025-03-20")
         orders = pipeline.one("SELECT sum(conversions) FROM flow_report")
         pipeline.configure(conversion_metric_id="RChkot")

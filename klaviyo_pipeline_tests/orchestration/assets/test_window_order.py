@@ -25,7 +25,7 @@ def whole(pipeline: Pipeline, entity: str) -> list[Any]:
 
 
 @pytest.fixture
-def busy(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def busy(migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     """A few objects on each day, some of them on its border, archived or in several channels."""
     shop = empty_shop()
     for place, day in enumerate(DAYS):
@@ -34,7 +34,7 @@ def busy(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
             moment = midnight + timedelta(hours=hours)
             put(shop, "flows", f"f{place}{number}", moment, archived=(place + number) % 3 == 0)
             put(shop, "campaigns", f"c{place}{number}", moment, channels=["sms", "email"][number % 2 :], archived=False)
-    with pipeline_on(database, shop, monkeypatch) as pipeline:
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
         yield pipeline
 
 

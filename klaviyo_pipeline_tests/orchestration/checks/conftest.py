@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 import sqlalchemy as sa
-from psycopg import sql
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.checks.build_checks import check_context, database_checks
 from klaviyo_pipeline.orchestration.checks.check import CheckOutcome
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
-from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
+from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, throw_away_database, utc
 
 FIRST, LAST = date(2025, 3, 1), date(2025, 4, 10)
 NOW = utc("2025-04-11T06:00:00")
@@ -77,17 +73,12 @@ def sync(pipeline: Pipeline) -> None:
 
 
 @pytest.fixture(scope="session")
-def synced(postgres_server: str) -> Iterator[str]:
-    """Name of a database that contains the synced account."""
-    name = f"synced_{uuid.uuid4().hex}"
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name))
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(create)
-        dsn = urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
-        with pytest.MonkeyPatch.context() as patch, pipeline_on(dsn, sound_shop(), patch, start_date=FIRST) as pipeline:
+def synced(postgres_server: str, migrated_template: str) -> Iterator[str]:
+    """URL of a database to copy, that contains the synced account."""
+    with throw_away_database(postgres_server, migrated_template) as url:
+        with pytest.MonkeyPatch.context() as patch, pipeline_on(url, sound_shop(), patch, start_date=FIRST) as pipeline:
             sync(pipeline)
-        yield name
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        yield url
 
 
 @dataclass
@@ -112,11 +103,7 @@ class Stored:
 @pytest.fixture
 def stored(postgres_server: str, synced: str) -> Iterator[Stored]:
     """A copy of the synced account that only this test uses."""
-    name = f"test_{uuid.uuid4().hex}"
-    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(synced))
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(copy)
-        engine = create_engine(urlsplit(postgres_server)._replace(path=f"/{name}").geturl())
+    with throw_away_database(postgres_server, synced) as url:
+        engine = create_engine(url)
         yield Stored(engine, Account(slug=SLUG, start_date=FIRST))
         engine.dispose()
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

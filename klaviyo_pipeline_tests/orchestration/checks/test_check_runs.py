@@ -30,8 +30,8 @@ def shop() -> SandboxAccount:
 
 
 @pytest.fixture
-def pipeline(database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    with pipeline_on(database, shop, monkeypatch, start_date=FIRST) as pipeline:
+def pipeline(migrated: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    with pipeline_on(migrated, shop, monkeypatch, start_date=FIRST) as pipeline:
         yield pipeline
 
 
