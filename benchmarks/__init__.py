@@ -1,1 +1,1 @@
-"""Benchmarks: every figure is a ratio within one run, or a count; never a bare time."""
+"""Benchmarks. Every result is a ratio within one run, or a count, never an absolute time."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME…] [--quick] [--write]`: run benchmarks, print each figure as a line of JSON."""
+"""`python -m benchmarks [NAME…] [--quick] [--write]`: run benchmarks, and print each result as a line of JSON."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ DOCS = PROJECT_ROOT / "docs"
 
 
 def main() -> None:
-    """Run what is named, or all."""
+    """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="all by default")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether they run, not how fast")
     parser.add_argument("--write", action="store_true", help="write each benchmark's table into its page of docs/")
     given = parser.parse_args()
-    # A benchmark that is told to stop takes its servers along.
+    # On SIGTERM a benchmark also stops its servers.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     for name in given.names or BENCHMARKS:
         measurements = []
@@ -62,19 +62,19 @@ def main() -> None:
 
 
 def page_of(name: str) -> Path:
-    """The page that has a place for the benchmark's table."""
+    """The page with the markers of this benchmark's table."""
     for page in sorted(DOCS.glob("*.md")):
         if f"<!-- {name} -->" in page.read_text():
             return page
-    raise SystemExit(f"no page has a place for {name}")
+    raise SystemExit(f"No page has the marker <!-- {name} -->.")
 
 
 def write_table(page: Path, name: str, measurements: list[Measurement]) -> None:
-    """Replace the table between the page's two marks of this benchmark."""
+    """Replace the table between this benchmark's two markers in the page."""
     between = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
     text, found = between.subn(lambda marks: f"{marks[1]}{as_table(measurements)}\n{marks[2]}", page.read_text())
     if not found:
-        raise SystemExit(f"{page.name} has no place for {name}")
+        raise SystemExit(f"{page.name} has no markers for {name}.")
     page.write_text(text)
 
 

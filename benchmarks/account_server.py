@@ -1,7 +1,7 @@
-"""A simulated account in a process of its own, whose every answer takes as long as it would over the internet.
+"""Serves a simulated account from a separate process. Every response has the latency of the internet.
 
-Answers are kept: what a second reader asks alike costs the machine nothing, or little where rates are counted, so that
-waiting, and not the simulation, is what is measured.
+Responses are cached, so that a repeated request costs almost no CPU time. The benchmarks therefore measure the waiting,
+not the simulation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEY = "pk_benchmark"
 
 @dataclass(frozen=True)
 class Size:
-    """How many objects the account has."""
+    """The number of objects in the account."""
 
     flows: int
     campaigns: int
@@ -54,18 +54,18 @@ SMALL = Size(8, 12, 4, 25)
 
 
 MEANWHILE = "/since-the-first-request"
-"""A path of the account's process, besides Klaviyo's, that answers `Meanwhile`; the next request is the first again."""
+"""An additional path of the server. It returns `Meanwhile`, and makes the next request the first one again."""
 
 
 class Meanwhile(NamedTuple):
-    """Seconds since the first request, and how many answers the account had to make, which it had not kept."""
+    """Seconds since the first request, and the number of responses that were not in the cache."""
 
     seconds: float
     answers_made: int
 
 
 class Kept:
-    """An application's answers to GETs, after a delay; each made once."""
+    """Wraps an application: caches its responses to GET requests, and delays each response."""
 
     def __init__(self, app: ASGIApp, delay: float) -> None:
         self._app = app
@@ -100,7 +100,7 @@ class Kept:
 
 
 def _making_each_answer_once(endpoint: Endpoint) -> Endpoint:
-    """The operation, which still is asked at its rates."""
+    """The endpoint with cached responses. Its rate limits still apply."""
     made: dict[tuple[str, Any, bytes], Any] = {}
 
     def handler(call: Call) -> Any:
@@ -114,14 +114,14 @@ def _making_each_answer_once(endpoint: Endpoint) -> Endpoint:
 
 @dataclass
 class Served:
-    """An account that is being served by another process."""
+    """An account served by another process."""
 
     url: str
     _orders: IO[str]
     _answers: IO[str]
 
     def count_from_now(self) -> None:
-        """Keep to the rates from here on; until then the account makes its answers, as fast as they are asked for."""
+        """Start to enforce the rate limits. Until then, the account fills its cache without limits."""
         self._orders.write("count\n")
         self._orders.flush()
         self._answers.readline()
@@ -129,7 +129,7 @@ class Served:
 
 @contextmanager
 def served(size: Size, delay: float, rate_scale: float = 0.0) -> Iterator[Served]:
-    """The account, for as long as the block runs; without rate limits, or with so many times the published ones."""
+    """Serve the account while the block runs. `rate_scale` is a factor on the published rate limits; 0 means none."""
     sizes = [str(size.flows), str(size.campaigns), str(size.forms), str(size.segments)]
     command = [sys.executable, "-m", __name__, "--delay", str(delay), "--rate-scale", str(rate_scale), *sizes]
     with subprocess.Popen(
@@ -144,7 +144,7 @@ def served(size: Size, delay: float, rate_scale: float = 0.0) -> Iterator[Served
 
 
 def main() -> None:
-    """Serve until standard input ends or the process is told to stop."""
+    """Serve until standard input ends or the process is stopped."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, required=True)
     parser.add_argument("--rate-scale", type=float, required=True)
@@ -165,8 +165,11 @@ def main() -> None:
 
 
 def _serve_at_the_rates(account: SandboxAccount, rate_scale: float) -> None:
-    """Without rates, as it were, until a line comes, and then with them."""
-    vars(sandbox_app)["ENDPOINTS"] = tuple(_making_each_answer_once(endpoint) for endpoint in ENDPOINTS)
+    """Serve with a fast clock, on which rate limits have no effect. A line on standard input slows it to real time."""
+    vars(sandbox_app)["ENDPOINTS"] = {
+        revision: tuple(_making_each_answer_once(endpoint) for endpoint in endpoints)
+        for revision, endpoints in ENDPOINTS.items()
+    }
     timer = _Timer()
     with SandboxServer(create_app(account, rate_scale=rate_scale, timer=timer)) as server:
         print(server.url, flush=True)
@@ -177,7 +180,7 @@ def _serve_at_the_rates(account: SandboxAccount, rate_scale: float) -> None:
 
 
 class _Timer:
-    """A timer whose seconds are over at once, until it slows down to real ones."""
+    """A timer that runs a million times faster than real time until `slow_down` is called."""
 
     def __init__(self) -> None:
         self._began, self._reported, self._speed = time.monotonic(), 0.0, 1e6

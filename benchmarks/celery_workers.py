@@ -1,6 +1,6 @@
-"""How much more several Celery workers get done than one, against what the accounts' rates allow at all.
+"""Compares the throughput of several Celery workers with that of one, and with the bound of the rate limits.
 
-Each account's run reads one listing whose pages take a known time at Klaviyo's rates, however quick the machine is.
+Each account's run reads one listing. At Klaviyo's rate limits its pages take a known time, independent of the machine.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from klaviyo_pipeline_tests.support import empty_shop, key_of, put, utc
 
 DAY = "2025-03-10"
 PAGE, A_SECOND = 50, 3
-"""Flows on a page, and pages in a second, as published."""
+"""Flows per page, and pages per second at the published rate limit."""
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """Seconds of one, two and four workers with a place each, and how near they come to the rates' own bound."""
+    """Throughput of one, two and four workers with one slot each, and its share of the rate limits' bound."""
     if shutil.which("redis-server") is None:
         raise SystemExit("celery_workers needs redis-server: apt-get install redis-server")
     accounts, pages = (2, 4) if quick else (8, 30)

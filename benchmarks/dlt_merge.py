@@ -1,7 +1,7 @@
-"""Rows merged into Postgres by dlt, phase after phase: what the write path is compared with.
+"""Merges rows into Postgres with dlt, in phases. `other_writers` compares it with the write path.
 
-Run by an interpreter that has `dlt[postgres]`, with the file of the rows as its argument and the database's URL as
-`BENCH_DATABASE_URL`. Documents stay documents: nothing is taken apart into tables of its own.
+Requires an interpreter with `dlt[postgres]`. The argument is the file with the rows, and `BENCH_DATABASE_URL` the URL
+of the database. JSON documents are stored as such, not split into child tables.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The same entities by dlt's own rest_api source, merged into Postgres: what the fetch path is compared with.
+"""Syncs the entities with dlt's rest_api source, and merges them into Postgres. `fetch` compares it with the pipeline.
 
-Run by an interpreter that has `dlt[postgres]`; the account's URL and key and the database's URL stand in the
-environment, as `BENCH_ACCOUNT_URL`, `BENCH_ACCOUNT_KEY` and `BENCH_DATABASE_URL`.
-Every listing that the pipeline reads is a resource of its own, read side by side as dlt does it.
+Requires an interpreter with `dlt[postgres]`. The variables `BENCH_ACCOUNT_URL`, `BENCH_ACCOUNT_KEY` and
+`BENCH_DATABASE_URL` have the account's URL, its key and the database's URL. Every listing that the pipeline reads is a
+separate resource. dlt reads the resources concurrently.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CHANNELS = ("email", "sms", "mobile_push")
 
 
 def resources() -> list[dict[str, Any]]:
-    """The listings, as dlt wants them described."""
+    """The listings in dlt's configuration format."""
     made = [
         _resource("flows", f"equals(archived,{archived})", 50, "updated", {"include": "flow-actions"})
         for archived in ("false", "true")

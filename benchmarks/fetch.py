@@ -1,7 +1,7 @@
-"""A full sync of the entities against dlt's rest_api source with merge, of the same account into the same server.
+"""Compares a full sync of the entities with dlt's rest_api source and merge, for the same account and server.
 
-Each is a process of its own into an empty database, in turns. What it costs to start is taken off both alike: the clock
-begins with the first request that the account sees, and ends with the process.
+The two alternate. Each run is a separate process with an empty database. The time to start is excluded for both: the
+clock starts with the first request to the account, and stops when the process ends.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ SYNC = ("sync", "flows", "campaigns", "forms", "segments")
 
 @dataclass
 class Seconds:
-    """What each repetition took, without the start."""
+    """Seconds of each repetition, without the start."""
 
     pipeline: list[float] = field(default_factory=list)
     dlt: list[float] = field(default_factory=list)
     start: list[float] = field(default_factory=list)
     answers_made: list[int] = field(default_factory=list)
-    """How many answers the account had to make for the pipeline, which no sync before had asked for."""
+    """Number of responses to the pipeline that were not in the account's cache."""
 
     @property
     def times_faster(self) -> float:
@@ -58,7 +58,7 @@ class Seconds:
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """How many times faster the pipeline is, with answers as over the internet and with answers at once."""
+    """How many times faster the pipeline is than dlt, with the latency of the internet and without latency."""
     cases = [("150 ms an answer, middling account", MIDDLING, OVER_THE_INTERNET, 3.5)]
     cases += [("answers at once, large account", LARGE, 0.0, 2.0)]
     if quick:
@@ -87,7 +87,7 @@ def _measure(server: str, size: Size, delay: float, repetitions: int) -> Seconds
 
 
 def _warm_up(server: str, account: str) -> None:
-    """Let the account make its answers; from then on it serves what it keeps. Each sync sends the same requests."""
+    """Fill the account's cache of responses. Every sync sends the same requests."""
     _by_pipeline(account, empty_database(server))
     _by_dlt(account, empty_database(server))
 
@@ -101,7 +101,7 @@ def empty_database(server: str) -> str:
 
 
 def _by_pipeline(account: str, database: str) -> tuple[float, Meanwhile]:
-    """Seconds of a first sync, and what the account saw of it."""
+    """Seconds of a first sync, and the account's own measurement of it."""
     with tempfile.TemporaryDirectory() as home:
         command = [str(Path(sys.executable).parent / "klaviyo-pipeline"), *SYNC]
         command += ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]
@@ -115,7 +115,7 @@ def _meanwhile(account: str) -> Meanwhile:
 
 
 def environment_of(account: str, database: str, home: Path) -> Mapping[str, str]:
-    """What a sync of the account into the database needs to be set, with Dagster's own things under `home`."""
+    """The environment of a sync of the account into the database, with Dagster's files in `home`."""
     (home / "dagster.yaml").write_text((PROJECT_ROOT / "dagster.yaml").read_text())
     return {
         **os.environ,
@@ -137,8 +137,8 @@ def _by_dlt(account: str, database: str) -> Meanwhile:
 
 
 def run_with_dlt(script: str, *arguments: str, **variables: str) -> str:
-    """What a script of this folder prints, run by the interpreter that has dlt."""
+    """The output of a script in this folder, run by the interpreter with dlt."""
     if not DLT_PYTHON.exists():
-        raise SystemExit(f"{DLT_PYTHON} is not there: `make bench` makes it, with dlt[postgres] inside")
+        raise SystemExit(f"{DLT_PYTHON} does not exist; `make bench` creates it and installs dlt[postgres].")
     command = [str(DLT_PYTHON), str(Path(__file__).with_name(script)), *arguments]
     return subprocess.run(command, env={**os.environ, **variables}, check=True, capture_output=True, text=True).stdout

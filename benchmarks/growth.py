@@ -1,4 +1,4 @@
-"""What windows cost: the same rows in a year of windows, and in a single one; as a run, and in the writer alone."""
+"""The cost of windows: compares the same rows in a year of windows and in one, for a run and for the writer only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCHEMA = "growth"
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """The time of a run over a year against that of a run over one day with as many rows, of which all are changed."""
+    """The time of a run over a year, divided by that of a run over one day with the same number of changed rows."""
     flows, repetitions = (20, 1) if quick else (2_000, 3)
     seconds: dict[str, list[float]] = {"year": [], "day": []}
     shop = empty_shop()
@@ -56,7 +56,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
 
 
 def _written(url: str, flows: int, repetitions: int) -> Measurement:
-    """The writer's and the ledger's part of it: what is left without Dagster's events for each partition."""
+    """The same ratio for the writer and the ledger, without Dagster's events for each partition."""
     migrate(url, SCHEMA, SQL_DIR)
     engine = create_engine(url)
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Peak memory of the write path by the number of rows, each number in a process of its own."""
+"""Peak memory of the write path by number of rows. Each number is measured in a separate process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """The peak with more rows over that with the fewest."""
+    """The peak memory with more rows, divided by that with the fewest."""
     few, *more = (100, 3_000) if quick else (10_000, 100_000, 1_000_000)
     least = _peak(url, few)
     for count in more:
@@ -64,7 +64,7 @@ def _frame(numbers: range) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Write so many rows into a schema of their own, and print the most memory that it took."""
+    """Write this number of rows into a new schema, and print the peak memory."""
     url, count = os.environ["BENCH_DATABASE_URL"], int(sys.argv[1])
     schema = f"memory_{count}"
     migrate(url, schema, SQL_DIR)
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _peak_here() -> int:
-    """The most memory that this process held at once. Linux' `ru_maxrss` would count that of the one it came from."""
+    """The peak memory of this process. On Linux `ru_maxrss` would include the parent process's peak."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,7 +1,7 @@
-"""The rows of the write path's benchmark by `pandas.to_sql` and by dlt's merge, against the same bare COPY.
+"""Writes the rows of the write path's benchmark with `pandas.to_sql` and with dlt's merge, and compares with COPY.
 
-Neither keeps what the writer keeps: `to_sql` appends, knows no key and compares nothing; dlt replaces what has the same
-key, without history or ledger. dlt is a process of its own, and starts before its clock does.
+Both do less than the writer: `to_sql` appends without a key and without comparing; dlt replaces rows with the same key,
+without history or ledger. dlt runs in a separate process, and its start is not measured.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PHASES = {"first": "first load", "unchanged": "unchanged", "changed": "a tenth c
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """Rates of both kinds of rows, as shares of the bare COPY's."""
+    """The rates for both kinds of rows, as shares of a plain COPY's rate."""
     migrate(url, SCHEMA, SQL_DIR)
     engine = create_engine(url)
     try:
@@ -61,7 +61,7 @@ def _columns(target: DestinationTable, frame: pd.DataFrame) -> list[str]:
 
 
 def _to_sql(engine: sa.Engine, target: DestinationTable, frame: pd.DataFrame) -> None:
-    """Into a new table, whose types pandas makes up but for the documents, with as many rows to a statement as fit."""
+    """Write into a new table, with as many rows per statement as fit. pandas chooses the types, not of documents."""
     names = _columns(target, frame)
     documents = {name: JSONB() for name in names if isinstance(target.table.columns[name].type, JSONB)}
     rows = frame[names]
@@ -70,7 +70,7 @@ def _to_sql(engine: sa.Engine, target: DestinationTable, frame: pd.DataFrame) ->
 
 
 def _dlt(url: str, target: DestinationTable, frames: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """Seconds of each phase, one after the other into a new dataset."""
+    """Seconds of each phase. All phases write into one new dataset, in order."""
     names = _columns(target, frames["first"])
     rows = {
         phase: [

@@ -1,9 +1,9 @@
-"""A full sync at the published rates, against the time that these alone make it take; a time-scaled account.
+"""Compares a full sync at the published rate limits with the minimum time that these limits allow, on a scaled clock.
 
-The rates and the account's own limits are as many times faster as `SCALE` says. What counts is the time from a stage's
-first request to its last, so that neither Dagster's start nor the last rows are in it; the stages are those of a sync:
-the entities with their censuses side by side, then the reports. The account has made its answers once before, for a
-sync without limits: it is a single process, and would itself be slower than Klaviyo's rates.
+The pacing and the account's rate limits are `SCALE` times faster than published. The measured time is that from a
+stage's first request to its last, without Dagster's start and the last rows. The stages are those of a sync: the
+entities and their censuses concurrently, then the reports. A sync without limits fills the account's cache first,
+because the account is a single process that would otherwise be slower than Klaviyo's rate limits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.results import Measurement
 from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, Rate
 
 SCALE = 2.0
-"""Slow enough for the simulated account to answer in time, and for a request's own time to be small beside a slot."""
+"""Low enough that the simulated account responds in time, and that a request is much shorter than its slot."""
 
 SYNC = ("sync", "flows", "campaigns", "forms", "segments", "census", "flow_report", "flow_metrics")
 STAGES = {
@@ -38,7 +38,7 @@ CALLS: LiteralString = """
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """The share of the bound that each stage used, and the whole sync."""
+    """The minimum time as a share of the measured time, for each stage and for the whole sync."""
     size, scale = (SMALL, 60.0) if quick else (LARGE, SCALE)
     with served(size, 0.0, rate_scale=scale) as account:
         _sync(account.url, empty_database(url), 0)
@@ -53,7 +53,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
 
 
 def _sync(account: str, database: str, scale: float) -> None:
-    """A first sync into the database, at so many times the published rates."""
+    """A first sync into the database. `scale` is a factor on the published rate limits."""
     command = [str(Path(sys.executable).parent / "klaviyo-pipeline"), *SYNC]
     command += ["--from", FIRST_DAY.isoformat(), "--to", LAST_DAY.isoformat()]
     with tempfile.TemporaryDirectory() as home:
@@ -62,7 +62,7 @@ def _sync(account: str, database: str, scale: float) -> None:
 
 
 def _stage(url: str, endpoints: Sequence[str], scale: float) -> tuple[float, float]:
-    """The least seconds that the published rates allow the stage's requests, and those from its first to its last."""
+    """The minimum seconds that the rate limits allow for the stage's requests, and the measured seconds."""
     with psycopg.connect(url) as connection:
         calls = connection.execute(CALLS, [list(endpoints)]).fetchall()
     bound = max(least_seconds(ENDPOINTS[endpoint].rates, requests) / scale for endpoint, requests, _, _ in calls)
@@ -70,7 +70,7 @@ def _stage(url: str, endpoints: Sequence[str], scale: float) -> tuple[float, flo
 
 
 def least_seconds(rates: Sequence[Rate], requests: int) -> float:
-    """When the last of so many requests may be sent, the first being sent at 0 and each as early as the rates allow."""
+    """The earliest time of the last of these requests, in seconds after the first, that the rate limits allow."""
     sent: list[float] = []
     for number in range(requests):
         waits = [sent[number - rate.requests] + rate.seconds for rate in rates if number >= rate.requests]

@@ -1,4 +1,4 @@
-"""The read path on five years of metrics: what people ask for, against a sequential scan of the whole table."""
+"""The read path on five years of metrics: compares typical queries with a sequential scan of the whole table."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ WHOLE_TABLE = re.compile(r"Seq Scan on flow_metrics(?!_)")
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """Each query's time as a share of the scan's, by the server's own measurement."""
+    """Each query's time as a share of the scan's time, measured by the server."""
     flows, cut_days = (5, 1_700) if quick else (1_000, 0)
     migrate(url, SCHEMA, SQL_DIR)
     with psycopg.connect(url, autocommit=True, options=f"-csearch_path={SCHEMA}") as connection:
@@ -83,6 +83,6 @@ def _milliseconds(connection: psycopg.Connection[Any], query: LiteralString, rep
 
 
 def _scans(connection: psycopg.Connection[Any], query: LiteralString) -> bool:
-    """Whether the plan scans flow_metrics as a whole."""
+    """Whether the plan scans all of flow_metrics."""
     plan = connection.execute(f"EXPLAIN {query}").fetchall()
     return any(WHOLE_TABLE.search(line) for (line,) in plan)

@@ -1,4 +1,4 @@
-"""A figure as it is printed, kept and compared: one JSON line each, and the table of docs/performance.md."""
+"""The results of benchmarks, as lines of JSON and as the tables of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Sense = Literal["at least", "at most"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured figure: a ratio or a count, with the mark that it should keep, if it has one."""
+    """One result: a ratio or a count. `mark` is its target, if it has one."""
 
     benchmark: str
     name: str
@@ -23,18 +23,18 @@ class Measurement:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the mark is kept; None without a mark."""
+        """Whether the result meets its target; None without a target."""
         if self.mark is None:
             return None
         return self.value >= self.mark if self.sense == "at least" else self.value <= self.mark
 
     def as_line(self) -> str:
-        """The figure as one line of JSON."""
+        """The result as one line of JSON."""
         return json.dumps({**asdict(self), "met": self.is_met})
 
 
 def as_table(measurements: Iterable[Measurement]) -> str:
-    """The figures as a table in Markdown, one row each."""
+    """The results as a Markdown table."""
     rows = [[one.benchmark, one.name, _value(one), _mark(one), _verdict(one)] for one in measurements]
     return "\n".join(map(_row, [["benchmark", "figure", "measured", "mark", ""], ["---"] * 5, *rows]))
 

@@ -1,4 +1,4 @@
-"""Frames of the shape that the assets hand over: objects with 1.5 kB of JSON, and rows of the flow report."""
+"""Frames like those of the assets: objects with 1.5 kB of JSON, and rows of the flow report."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MESSAGES = 3
 
 
 def observed(round_: int) -> datetime:
-    """The time of observation of the n-th sync."""
+    """The observation time of the n-th sync."""
     return datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(hours=round_)
 
 
 def entities(count: int, windows: int, round_: int = 0, changed: float = 0.0) -> pd.DataFrame:
-    """Flows with 1.5 kB of JSON each, over this many windows; a share of them changed since the first round."""
+    """Flows with 1.5 kB of JSON each, over this number of windows. A share of them changed since the first round."""
     rows = [_flow(number, windows, number < count * changed and round_) for number in range(count)]
     return record_frame(
         FLOWS.columns, rows, [observed(round_)] * count, [number * windows // count for number in range(count)]
@@ -61,7 +61,7 @@ def _flow(number: int, windows: int, round_: int) -> dict[str, Any]:
 
 
 def report_rows(count: int, days: int, round_: int = 0, changed: float = 0.0) -> pd.DataFrame:
-    """Rows of the flow report with every statistic, over this many days; a share of them restated."""
+    """Rows of the flow report with every statistic, over this number of days. A share of them is restated."""
     rows = [_figures(number, days, round_, number < count * changed and round_ > 0) for number in range(count)]
     return table_frame([{OTHER_STATISTICS: None, **row} for row in rows], frame_columns(FLOW_REPORT))
 

@@ -1,4 +1,4 @@
-"""A Postgres to throw away, with the settings of the embedded one: what is measured is made durable."""
+"""A temporary Postgres with the settings of the embedded server, which make commits durable."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 
-# Autovacuum and checkpoints come when they like: they would land on one of two alternating measurements.
+# Autovacuum and checkpoints start at random times, and would slow down one of two alternating measurements.
 STEADY = {"autovacuum": "off", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
 
 
 @contextmanager
 def throw_away_server() -> Iterator[str]:
-    """libpq URL of a server of its own, for as long as the block runs."""
+    """The libpq URL of a temporary server that runs while the block runs."""
     folder = Path(tempfile.mkdtemp(prefix="klaviyo-benchmarks-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder / "postgres", settings=STEADY)

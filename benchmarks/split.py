@@ -1,7 +1,7 @@
-"""Where a full sync of the entities spends its time, pacing off: in the run's own thread, and in those that read.
+"""Where a full sync of the entities spends its time, with pacing turned off: in the run's thread and in the readers.
 
-The listings are read by threads that run ahead of the run's own, so the two add up to more than the clock. The account
-has made its answers once before and gives them at once.
+Reader threads read the listings ahead of the run's thread, so the sum of both is more than the elapsed time. The
+account's responses are cached before the measurement.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ READERS = ("waiting for the API", "parsing", "keeping the pace")
 
 
 class Stopwatch:
-    """Seconds spent in the patched functions, by what they do; those of several threads add up."""
+    """Seconds in the patched functions, by category, summed over all threads."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
 
     def around(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
+        """The function with time measurement."""
 
         def timed(*arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
@@ -55,7 +55,7 @@ class Stopwatch:
         return timed
 
     def along(self, what: str, generator: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        """The generator, timed while it is asked for what comes next."""
+        """The generator; the time to produce each item is measured."""
 
         def timed(*arguments: Any, **named: Any) -> Iterator[Any]:
             items = generator(*arguments, **named)
@@ -67,7 +67,7 @@ class Stopwatch:
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """The shares of both accounts."""
+    """The shares of each category, for both accounts."""
     sizes = {"tiny account": SMALL} if quick else {"middling account": MIDDLING, "large account": LARGE}
     for name, size in sizes.items():
         with served(size, 0.0) as account:
@@ -84,7 +84,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
 
 
 def _sync(account: str, database: str, watch: Stopwatch) -> float:
-    """Seconds of a first sync of each entity, one after the other in this process."""
+    """Seconds of a first sync of each entity, sequentially in this process."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as home:
         for name, value in environment_of(account, database, Path(home)).items():
             patch.setitem(os.environ, name, value)

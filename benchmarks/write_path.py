@@ -1,7 +1,7 @@
-"""The write path against a bare binary COPY of the same rows into an unlogged table, from frame to commit.
+"""Compares the write path with a plain binary COPY of the same rows into an unlogged table, from frame to commit.
 
-Both are given what the other is given: the COPY takes Python rows and encodes them with psycopg, the writer takes a
-frame and merges it with its history and ledger. They take turns, and medians are compared.
+The COPY encodes Python rows with psycopg. The writer takes a frame, and merges it with history and ledger. The two
+alternate, and their medians are compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Frames = Callable[[int, float], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is written: a table, its frame for a round and a share of changed rows, and how a load cuts it."""
+    """A table, a function for its frames (by round and share of changed rows), and its batch size."""
 
     name: str
     table: str
@@ -56,7 +56,7 @@ class Subject:
 
 @dataclass
 class Timings:
-    """Seconds of each repetition, by phase: on the clock, and of this process and the server's on the processor."""
+    """Seconds of each repetition, by phase: elapsed time, and CPU time of this process and the server."""
 
     postmaster: psutil.Process
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -70,11 +70,11 @@ class Timings:
         self.busy.setdefault(phase, []).append(self._busy() - busy)
 
     def rate(self, phase: str) -> float:
-        """The bare COPY's time over the phase's: 1 is as fast as the COPY."""
+        """The plain COPY's time divided by the phase's time: 1 is as fast as the COPY."""
         return statistics.median(self.seconds["copy"]) / statistics.median(self.seconds[phase])
 
     def work(self, phase: str) -> float:
-        """The phase's processor time over the bare COPY's; a machine that others use too moves it less."""
+        """The phase's CPU time divided by the plain COPY's. Other load on the machine affects it less."""
         return statistics.median(self.busy[phase]) / statistics.median(self.busy["copy"])
 
     def _busy(self) -> float:
@@ -83,7 +83,7 @@ class Timings:
 
 
 def subjects(*, quick: bool) -> Sequence[Subject]:
-    """Entities in batches of their asset, report rows as the one batch that a request's span of days is."""
+    """Entities in the batch size of their asset, and report rows in one batch, like the response to one request."""
     entity_rows, report_rows = (200, 300) if quick else (10_000, 30_000)
     return (
         Subject(
@@ -100,7 +100,7 @@ def subjects(*, quick: bool) -> Sequence[Subject]:
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """The figures of both kinds of rows."""
+    """The results for both kinds of rows."""
     migrate(url, SCHEMA, SQL_DIR)
     engine = create_engine(url)
     try:
@@ -167,7 +167,7 @@ def _batches(subject: Subject, frame: pd.DataFrame, windows: Sequence[Window]) -
 
 
 def copy_bare(engine: sa.Engine, target: DestinationTable, frame: pd.DataFrame, timings: Timings) -> None:
-    """The measure: a binary COPY of the frame's rows, from Python values, into an unlogged table without any index."""
+    """The reference: a binary COPY of the frame's rows, from Python values, into an unlogged table without indexes."""
     names = [name for name in target.written if name in frame.columns]
     values = [python_values(frame[name]) for name in names]
     table = sql.Identifier("bare")
@@ -210,9 +210,9 @@ def _wal_position(engine: sa.Engine) -> int:
 
 
 def _dead_tuples(engine: sa.Engine, table: str) -> int:
-    """Row versions of the table and its earlier states that no row needs.
+    """The number of dead row versions in the table and in its history table.
 
-    A session tells of its own when it has time, or is told to: a new one would have to warm up where time is measured.
+    A session reports its statistics with a delay. The flush is forced here, because a new session would be slower.
     """
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_stat_force_next_flush()"))

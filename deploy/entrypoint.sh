@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts mounted secrets into the environment, then becomes the command. A secret is a file in /run/secrets, or in a folder
-# of it, with the name of its variable. Variables that are set already win; files with other names are left alone.
+# Exports mounted secrets as environment variables, then executes the command. A secret is a file in /run/secrets, or in
+# a subfolder, named like its variable. A variable that is already set is not replaced. Other files are ignored.
 set -eu
 folder=${SECRETS_FOLDER:-/run/secrets}
 for file in "$folder"/* "$folder"/*/*; do
@@ -9,7 +9,7 @@ for file in "$folder"/* "$folder"/*/*; do
     [ -f "$file" ] || continue
     if eval "[ -n \"\${$name:-}\" ]"; then continue; fi
     if [ ! -r "$file" ]; then
-        echo "entrypoint: the secret $file cannot be read by $(id -un); give it to the user $(id -u)." >&2
+        echo "entrypoint: user $(id -un) cannot read the secret $file; make uid $(id -u) its owner." >&2
         exit 1
     fi
     export "$name=$(cat "$file")"

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from klaviyo_pipeline.config.settings import Account
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 HOUR = timedelta(hours=1)
 
@@ -44,6 +46,8 @@ class WindowPlan:
     @cached_property
     def definition(self) -> dg.TimeWindowPartitionsDefinition:
         """The Dagster partitions of these windows; the last one is the open window."""
+        import dagster as dg
+
         first = self.account.start_date.isoformat()
         if self.daily:
             return dg.DailyPartitionsDefinition(first, timezone=self.account.timezone, end_offset=1)
@@ -64,6 +68,8 @@ class WindowPlan:
 
     def between(self, first: date, last: date, now: datetime) -> list[Window]:
         """Every window of the days from `first` to `last`, both inclusive, that has begun by `now`."""
+        import dagster as dg
+
         start = max(first, self.account.start_date)
         span = dg.TimeWindow(self._midnight(start), self._midnight(last + timedelta(days=1)))
         keys = self.definition.get_partition_keys_in_time_window(span) if span.start < span.end else []

@@ -56,14 +56,14 @@ class Brands:
         return {id: (name, updated) for id, name, updated in found}
 
     def expected(self, slug: str, entity: str) -> dict[str, tuple[str, datetime]]:
-        """What the account has of its own days from FIRST to LAST."""
+        """The account's objects and values on its own days from FIRST to LAST."""
         zone = ZoneInfo(self.shops[slug].timezone)
         since, until = (datetime.combine(day, time(), zone) for day in (FIRST, LAST + timedelta(days=1)))
         return {id: values[:2] for id, values in truth(self.shops[slug], entity, since, until).items()}
 
 
 def brand(number: int) -> SandboxAccount:
-    """A small account: an object on each side of its own midnights, and figures of its own."""
+    """A small account: an object on each side of its midnights, and report values that differ from other accounts."""
     shop = empty_shop(ZONES[number % len(ZONES)])
     shop.id = f"BRAND{number}"
     for hour in range(0, 24 * 4, 5):
@@ -76,7 +76,7 @@ def brand(number: int) -> SandboxAccount:
 
 
 def brands_in(database: str, folder: Path, rate_scale: float = 0) -> Iterator[Brands]:
-    """The accounts, served at so many times the published rates (0: without limits), and described in `folder`."""
+    """Serve the accounts, and describe them in `folder`. `rate_scale` is a factor on the published rates; 0: none."""
     shops = {f"brand_{number}": brand(number) for number in range(10)}
     keys = {f"KEY_OF_{slug.upper()}": key_of(shop) for slug, shop in shops.items()}
     shops[REVOKED].api_keys = {"pk_another": set()}
@@ -88,7 +88,7 @@ def brands_in(database: str, folder: Path, rate_scale: float = 0) -> Iterator[Br
 def described(
     shops: dict[str, SandboxAccount], url: str, rate_scale: float, database: str, folder: Path
 ) -> dict[str, str]:
-    """Describe the accounts in a file of the folder; the variables of a shell for them, but for their keys."""
+    """Write the accounts file into the folder. Returns the environment for it, without the keys."""
     file = folder / "accounts.yaml"
     entries = [
         {"slug": slug, "api_key_env": f"KEY_OF_{slug.upper()}", "timezone": shop.timezone}

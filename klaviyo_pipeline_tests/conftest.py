@@ -1,4 +1,4 @@
-"""What every test has: an environment without the developer's settings, and a Postgres to throw away."""
+"""Fixtures of every test: an environment without the developer's settings, and a temporary Postgres."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No `KLAVIYO_*`, no Dagster instance and no `.env` of the developer's reach a test."""
+    """Hides the developer's `KLAVIYO_*` variables, Dagster instance and `.env` from the tests."""
     for name in list(os.environ):
         if name.startswith("KLAVIYO_") or name == "DAGSTER_HOME":
             monkeypatch.delenv(name)
@@ -33,7 +33,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    """An empty folder which, when root runs the tests, the server's unprivileged user may pass through."""
+    """An empty folder. If root runs the tests, the server's unprivileged user can access it."""
     folder = Path(tempfile.mkdtemp(prefix="klaviyo-tests-"))
     folder.chmod(0o711)
     yield folder
@@ -42,7 +42,7 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server(server_folder: Path) -> Iterator[str]:
-    """libpq URL of a role that may create databases: a throw-away server, or `KLAVIYO_TEST_DATABASE_URL`."""
+    """libpq URL of a role that may create databases, on a temporary server or from `KLAVIYO_TEST_DATABASE_URL`."""
     if GIVEN_SERVER:
         yield GIVEN_SERVER
         return
@@ -65,6 +65,6 @@ def database(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def recorded(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
-    """A pipeline on an empty account, whose runs are recorded where a user's are."""
+    """A pipeline on an empty account. Its runs are recorded in Postgres, like a user's."""
     with recorded_pipeline(database, tmp_path, monkeypatch) as pipeline:
         yield pipeline

@@ -1,4 +1,4 @@
-"""What `klaviyo-pipeline dev` starts, for tests that talk to it: web server and daemon, as a user has them."""
+"""Starts the web server and the daemon, like `klaviyo-pipeline dev`, for tests that send requests to them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATIENCE = 120.0
 
 @contextmanager
 def dev_server(variables: dict[str, str], log: Path) -> Iterator[httpx.Client]:
-    """Web server and daemon on a free loopback port, and a client of them once they answer."""
+    """The web server and the daemon on a free loopback port. Yields a client when they respond."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [str(Path(sys.executable).with_name("klaviyo-pipeline")), "dev", "--port", str(port)]
@@ -53,7 +53,7 @@ def dev_server(variables: dict[str, str], log: Path) -> Iterator[httpx.Client]:
 
 @contextmanager
 def running(command: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A service in the project's folder, which writes to `log`, and ends as systemd would end it."""
+    """A service in the project's folder that writes to `log`. It is stopped with SIGTERM, like systemd does."""
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -85,7 +85,7 @@ def ask(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
-    """The run, once it is over."""
+    """Wait until the run ends, and return it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         run = ask(client, {"query": RUN, "variables": {"id": run_id}})["runOrError"]
@@ -96,7 +96,7 @@ def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
 
 
 def launch_of(first: str, last: str) -> dict[str, Any]:
-    """The body that launches one run of the flows' job over these windows, both included."""
+    """The body of a request that launches one run of the flows' job over these windows, inclusive."""
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
     run = {
         "selector": {

@@ -1,7 +1,7 @@
-"""What loading many accounts takes: `python -m klaviyo_pipeline_tests.measure_accounts [ACCOUNTS]`, 200 by default.
+"""Measures loading many accounts: `python -m klaviyo_pipeline_tests.measure_accounts [ACCOUNTS]` (default: 200).
 
-Prints seconds and megabytes after each step, in a process that does nothing else. Nothing is connected to. The last
-two lines are other ways to load: the definitions of all accounts in one piece, and what a run of one account loads.
+Prints seconds and megabytes after each step. No connection is opened. The last two lines measure other ways to load:
+the definitions of all accounts in one object, and the definitions that a run of one account loads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ZONES = ("America/New_York", "Europe/London", "Asia/Tokyo", "Australia/Sydney", 
 
 
 def code_location(number: int) -> None:
-    """What the code server does, and what it answers to those who ask what it holds."""
+    """Loads the definitions like the code server, and serializes them like its response to the web server."""
     reported = _Reported()
     from dagster._core.remote_representation.external_data import RepositorySnap
 
@@ -39,7 +39,7 @@ def code_location(number: int) -> None:
 
 
 def one_piece(number: int) -> None:
-    """The same as one object of Dagster's."""
+    """The same as one `Definitions` object."""
     reported = _Reported()
     from klaviyo_pipeline.config.settings import Account
     from klaviyo_pipeline.orchestration.build import build_defs
@@ -49,7 +49,7 @@ def one_piece(number: int) -> None:
 
 
 def one_run(number: int) -> None:
-    """What the process of a run does before it begins."""
+    """The work of a run's process before the run starts."""
     reported = _Reported()
     from klaviyo_pipeline.config.settings import Account
     from klaviyo_pipeline.orchestration.build import accounts_repository

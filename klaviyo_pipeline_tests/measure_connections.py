@@ -1,7 +1,7 @@
-"""How many sessions of Postgres each process holds at most: `python -m klaviyo_pipeline_tests.measure_connections`.
+"""Measures the Postgres sessions of each process: `python -m klaviyo_pipeline_tests.measure_connections`.
 
-The server's own log of sessions that began and ended is read, so that none is missed. The warehouse and Dagster's
-storage are two databases. A row tells the most that stood open at once while the command ran.
+The source is the server's log of connections and disconnections, so no session is missed. The warehouse and Dagster's
+storage are two databases. Each row has the maximum number of concurrent sessions during one command.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ONE_SESSION = re.compile(r"^\[(\d+) (warehouse|dagsters)\] LOG:  (connection aut
 
 
 def most_at_once(log: str) -> dict[str, int]:
-    """The most sessions that stood open at once, by database, from a server's log."""
+    """The maximum number of concurrent sessions, by database, from a server's log."""
     open_now: dict[str, set[str]] = {"warehouse": set(), "dagsters": set()}
     most = dict.fromkeys(open_now, 0)
     for process, database, event in ONE_SESSION.findall(log):

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode, for tests that put it between the pipeline and their Postgres."""
+"""PgBouncer in transaction mode, for tests with a pooler between the pipeline and Postgres."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def transaction_pooler(
 ) -> Iterator[str]:
     """URL of the same database as `server`, through a pooler that opens at most `pool_size` sessions for it.
 
-    PgBouncer refuses to run as root: then it runs as a user without rights, who must be able to enter `folder`.
-    `databases` are those that it knows; `more` are further settings.
+    PgBouncer refuses to run as root, so root runs it as an unprivileged user, which needs access to `folder`.
+    `databases` are the databases that it serves; `more` are additional settings.
     """
     assert PROGRAM is not None
     parts = urlsplit(server)

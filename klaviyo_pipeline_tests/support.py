@@ -1,4 +1,4 @@
-"""A simulated account, a database and the definitions between them: what the end-to-end tests share."""
+"""Shared by the end-to-end tests: a simulated account, a database, and the pipeline's definitions."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
 
 SLUG = "shop"
 START = date(2025, 2, 1)
-"""The first window of these accounts: long past, so that nothing here depends on the day."""
+"""The first window of these accounts. It is far in the past, so that no test depends on the current date."""
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 def utc(text: str) -> datetime:
-    """An instant; without an offset it is UTC's."""
+    """A timestamp; without an offset it is in UTC."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def empty_shop(timezone: str = "UTC", **options: Any) -> SandboxAccount:
-    """An account with metrics and nothing else. Its key is its own: whose a key is, the process remembers."""
+    """An account with metrics only. Its key is unique, because the process caches the account of each key."""
     shop = SandboxAccount(id="SHOP01", timezone=timezone, metrics=metrics(), mapped_metrics=mapped_metrics(), **options)
     shop.api_keys = {f"pk_{uuid.uuid4().hex}": set(READ_SCOPES)}
     return shop
 
 
 def put(shop: SandboxAccount, entity: str, id: str, updated: datetime | None, **attributes: Any) -> None:
-    """Create or change an object that Klaviyo says was updated then."""
+    """Create or change an object, with this update time in Klaviyo."""
     shop.put(entity, id, **{"name": f"{entity} {id}", ENTITIES[entity].time_field: updated, **attributes})
 
 
@@ -69,7 +69,7 @@ class Pipeline:
     instance: dg.DagsterInstance
     connection: psycopg.Connection[Any]
     checked: bool = False
-    """Whether a run evaluates the checks of its asset too: they have tests of their own."""
+    """Whether a run also evaluates the checks of its asset. Off by default, because checks have separate tests."""
     _definitions: dict[Account, dg.Definitions] = field(default_factory=dict)
 
     @property
@@ -79,13 +79,13 @@ class Pipeline:
         return self._definitions[self.account]
 
     def configure(self, **settings: Any) -> None:
-        """Change settings of the account, as another environment would."""
+        """The same pipeline with changed settings of the account."""
         self.account = replace(self.account, **settings)
 
     def attempt(
         self, asset: str, first: str | None = None, last: str | None = None, config: Mapping[str, Any] | None = None
     ) -> dg.ExecuteInProcessResult:
-        """One run of one asset over the windows from `first` to `last`, both included."""
+        """One run of one asset over the windows from `first` to `last`, inclusive."""
         key = dg.AssetKey([self.account.slug, asset])
         whole = self.definitions.resolve_implicit_global_asset_job_def()
         job = whole.get_subset(asset_selection={key}, asset_check_selection=None if self.checked else set())
@@ -103,19 +103,19 @@ class Pipeline:
     def run(
         self, asset: str, first: str | None = None, last: str | None = None, **config: Any
     ) -> dg.ExecuteInProcessResult:
-        """`attempt`, which must succeed."""
+        """Like `attempt`, but the run must succeed."""
         result = self.attempt(asset, first, last, config)
         assert result.success, reason(result)
         return result
 
     def fail(self, asset: str, first: str | None = None, last: str | None = None, **config: Any) -> str:
-        """`attempt`, which must fail; why it did."""
+        """Like `attempt`, but the run must fail. Returns the reason."""
         result = self.attempt(asset, first, last, config)
         assert not result.success, f"{asset} should have failed"
         return reason(result)
 
     def rows(self, query: str, *parameters: Any) -> list[Any]:
-        """Rows of a query in the account's schema; plain values where the query has a single column."""
+        """The rows of a query in the account's schema; plain values if the query has a single column."""
         cursor = self.connection.execute(_trusted(query), parameters or None)
         found = cursor.fetchall()
         return [row[0] for row in found] if cursor.description and len(cursor.description) == 1 else found
@@ -132,7 +132,7 @@ class Pipeline:
         return self.rows(f"SELECT id FROM {entity} WHERE deleted_at IS NULL ORDER BY id")
 
     def stored(self, entity: str) -> dict[str, Any]:
-        """What the table says of every row that is not deleted, comparable with `truth`."""
+        """Every row of the table that is not deleted, in the format of `truth`."""
         names = ", ".join(compared(entity))
         found = self.rows(f"SELECT {names}, raw->'attributes' FROM {entity} WHERE deleted_at IS NULL ORDER BY id")
         return {row[0]: row[1:] for row in found}
@@ -148,12 +148,12 @@ class Pipeline:
         )
 
     def versions(self, *tables: str) -> dict[str, list[Any]]:
-        """The physical version of every row: any write, even of the same content, changes it."""
+        """The physical version of every row. Any write changes it, even with the same content."""
         return {table: self.rows(f"SELECT xmin::text, ctid::text FROM {table} ORDER BY ctid") for table in tables}
 
     @contextmanager
     def requested(self) -> Iterator[list[RequestLogEntry]]:
-        """The requests that come while the block runs, in a list that is filled at its end."""
+        """The requests received while the block runs, in a list that is filled when the block ends."""
         before = len(self.server.requests)
         came: list[RequestLogEntry] = []
         yield came
@@ -161,17 +161,18 @@ class Pipeline:
 
 
 def compared(entity: str) -> tuple[str, ...]:
-    """The columns that `truth` and `Pipeline.stored` hold beside the attributes."""
+    """The columns of `truth` and `Pipeline.stored` other than the attributes."""
     more = {"flows": ("archived",), "campaigns": ("archived", "channel")}
     return ("id", "name", "updated_at", *more.get(entity, ()))
 
 
 def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, until: datetime | None = None) -> Any:
-    """What the account holds at its present moment, by id; with bounds, what was updated in [since, until)."""
+    """The account's current objects by id; with bounds, those that were updated in [since, until)."""
     declared = ENTITIES[entity]
     found = {}
     for output in shop.objects[entity].values():
-        attributes = output.at(shop.clock())
+        older = shop.older_campaign(output.id) if entity == "campaigns" else None
+        attributes: Any = output.at(shop.clock()) if entity != "campaigns" else older and older.attributes
         if attributes is None:
             continue
         reported = attributes[declared.time_field]
@@ -181,14 +182,14 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
         values: list[Any] = [attributes["name"], updated]
         if "archived" in attributes:
             values.append(attributes["archived"])
-        if entity == "campaigns":
-            values.append(next(c for c in ("email", "sms", "mobile_push") if c in output.channels))
+        if older is not None:
+            values.append(next(c for c in ("email", "sms", "mobile_push") if c in older.channels))
         found[output.id] = (*values, attributes)
     return dict(sorted(found.items()))
 
 
 def reason(result: dg.ExecuteInProcessResult) -> str:
-    """Why a run failed: the message at the root of its first error."""
+    """The reason of a failed run: the message of the root cause of its first error."""
     for event in result.all_events:
         if event.is_step_failure:
             errors = step_errors(event)
@@ -218,15 +219,15 @@ def pipeline_on(
 def recorded_pipeline(
     database: str, home: Path, monkeypatch: pytest.MonkeyPatch, shop: SandboxAccount | None = None
 ) -> Iterator[Pipeline]:
-    """A pipeline on an account (empty unless given) whose runs are recorded as a user's are: in Postgres, in `public`.
+    """A pipeline on an account (default: an empty one). Its runs are recorded in Postgres, in the schema `public`.
 
-    What steps print is kept under `home`, the `DAGSTER_HOME`.
+    The captured output of steps is in `home`, the `DAGSTER_HOME`.
     """
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", database)
     ref = InstanceRef.from_dir(str(dagster_home(home)))
     account = shop or empty_shop()
     with pipeline_on(database, account, monkeypatch) as pipeline, dg.DagsterInstance.from_ref(ref) as instance:
-        # Else Dagster opens a connection for each thing that it does.
+        # Otherwise Dagster opens a connection for each operation.
         instance.optimize_for_webserver(60_000, pool_recycle=3600, max_overflow=4)
         yield replace(pipeline, instance=instance)
 
@@ -237,7 +238,7 @@ def _trusted(query: str) -> LiteralString:
 
 @contextmanager
 def throw_away_database(server: str) -> Iterator[str]:
-    """libpq URL of an empty database on the server, for as long as the block runs."""
+    """The libpq URL of an empty database on the server, which exists while the block runs."""
     name = f"test_{uuid.uuid4().hex}"
     create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'")
     drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
@@ -248,7 +249,7 @@ def throw_away_database(server: str) -> Iterator[str]:
 
 
 def dagster_home(folder: Path) -> Path:
-    """A `DAGSTER_HOME` with the project's own configuration, but for the files, which stay in `folder`."""
+    """A `DAGSTER_HOME` with the project's configuration, except that the files are in `folder`."""
     configuration = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text())
     for name in ("local_artifact_storage", "compute_logs"):
         configuration.pop(name, None)
@@ -257,7 +258,7 @@ def dagster_home(folder: Path) -> Path:
 
 
 def environment(shop: SandboxAccount, url: str, database: str, home: Path) -> dict[str, str]:
-    """What a shell would hold to sync this account into that database; Dagster's own tables lie beside."""
+    """The environment for a sync of this account into this database, which also has Dagster's tables."""
     return {
         "KLAVIYO_ACCOUNT": SLUG,
         "KLAVIYO_API_KEY": key_of(shop),

@@ -1,4 +1,4 @@
-"""The benchmarks run, tell what they should, and can be written down: sizes are tiny, and no time is looked at."""
+"""The benchmarks run, report results, and can be written into a document. Sizes are tiny; no time is checked."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.results import Measurement, as_table
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_benchmark_has_a_place_in_the_page_that_reports_it(name: str) -> None:
+def test_every_benchmark_has_markers_in_a_page(name: str) -> None:
     assert f"<!-- {name} -->" in page_of(name).read_text()
 
 
-def test_a_value_reports_whether_its_mark_is_kept() -> None:
+def test_a_result_reports_whether_it_meets_its_target() -> None:
     kept, missed = Measurement("a", "b", 0.6, "share", 0.5), Measurement("a", "b", 3, "requests", 2, "at most")
     assert [json.loads(one.as_line())["met"] for one in (kept, missed)] == [True, False]
     assert as_table([kept, missed]).splitlines()[2:] == [
@@ -26,7 +26,7 @@ def test_a_value_reports_whether_its_mark_is_kept() -> None:
     ]
 
 
-def test_a_table_is_written_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:
+def test_a_table_is_written_between_its_markers_and_nowhere_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- growth -->\nold\n<!-- end -->\nafter\n<!-- memory -->\nkept\n<!-- end -->\n")
     write_table(page, "growth", [Measurement("a", "b", 1)])
@@ -47,14 +47,14 @@ def test_unchanged_rows_leave_no_dead_tuple_and_both_kinds_of_rows_are_reported(
     assert all(measurement.value > 0 for measurement in measurements if measurement.unit != "tuples")
 
 
-def test_requests_stay_within_their_marks(database: str) -> None:
+def test_request_counts_meet_their_targets(database: str) -> None:
     measurements = list(request_counts.run(database, quick=True))
     assert len(measurements) == 4 * 2 + 2
     assert [measurement.name for measurement in measurements if not measurement.is_met] == []
 
 
 @pytest.mark.parametrize(("benchmark", "measurements"), [(memory, 1), (reading, 7), (growth, 2)])
-def test_the_others_report_their_values(database: str, benchmark: object, measurements: int) -> None:
+def test_the_other_benchmarks_report_results(database: str, benchmark: object, measurements: int) -> None:
     reported = list(benchmark.run(database, quick=True))  # type: ignore[attr-defined]
     assert len(reported) == measurements
     assert all(measurement.value > 0 for measurement in reported if measurement.unit != "queries")

@@ -44,7 +44,7 @@ ROOMS = (
 
 
 def modules() -> dict[str, Path]:
-    """The modules below the package by name, packages by their folder's."""
+    """The modules of the package by name; a package has the name of its folder."""
     names = {file.relative_to(PACKAGE).with_suffix(""): file for file in PACKAGE.rglob("*.py")}
     return {".".join(part for part in name.parts if part != "__init__"): file for name, file in names.items()}
 
@@ -53,13 +53,13 @@ MODULES = modules()
 
 
 def room_of(module: str) -> str:
-    """A module's folder; a module at the top is a room of its own."""
+    """The folder of a module. A module at the top level is its own room."""
     folder = MODULES[module].relative_to(PACKAGE).parent
     return ".".join(folder.parts) or module
 
 
 def imports_of(module: str) -> Iterator[str]:
-    """The modules of the package that a module imports, wherever in its code."""
+    """The modules of the package that a module imports, anywhere in its code."""
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("klaviyo_pipeline"):
             package = (node.module or "").removeprefix("klaviyo_pipeline").removeprefix(".")
@@ -83,7 +83,7 @@ def test_imports_run_one_way() -> None:
     assert wrong == []
 
 
-def test_every_room_has_its_place() -> None:
+def test_every_room_is_in_the_order() -> None:
     assert {room_of(module) for module in MODULES if module} == set(ROOMS)
 
 
@@ -98,9 +98,11 @@ def test_two_modules_never_share_a_name() -> None:
         ("klaviyo_pipeline, klaviyo_pipeline.orchestration", ("dagster", "pandas", "klaviyo_pipeline.config.settings")),
         ("klaviyo_pipeline.catalog", ("dagster", "pandas", "sqlalchemy")),
         ("klaviyo_pipeline.klaviyo.client", ("dagster", "psycopg", "sqlalchemy")),
+        ("klaviyo_pipeline.cli.main", ("dagster", "pandas", "psycopg", "rich", "sqlalchemy")),
+        ("klaviyo_pipeline.cli.status_command", ("dagster", "httpx", "numpy", "pandas")),
     ],
 )
-def test_importing_loads_no_more_than_it_needs(imported: str, absent: tuple[str, ...]) -> None:
+def test_an_import_loads_no_unneeded_module(imported: str, absent: tuple[str, ...]) -> None:
     code = f"import {imported}, sys; print(*sorted(set({absent!r}) & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == ""
@@ -120,10 +122,10 @@ def test_importing_the_definitions_of_accounts_reads_no_environment() -> None:
 
 
 @pytest.mark.parametrize("name", klaviyo_pipeline.__all__)
-def test_the_public_names_are_there(name: str) -> None:
+def test_the_public_names_can_be_imported(name: str) -> None:
     assert getattr(klaviyo_pipeline, name).__module__.startswith("klaviyo_pipeline.")
 
 
-def test_another_name_is_refused() -> None:
+def test_other_names_raise_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = klaviyo_pipeline.nothing

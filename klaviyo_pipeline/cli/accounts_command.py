@@ -23,7 +23,7 @@ COLUMNS = {
 }
 
 
-@click.command(short_help="List the configured accounts and check their entries.")
+@click.command()
 @format_option
 def accounts(form: str) -> None:
     """List the configured accounts: those in accounts.yaml, or the one in the environment.

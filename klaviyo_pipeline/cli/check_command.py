@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIGNS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "error": ("✘", "red")}
 
 
-@click.command(short_help="Check that the data in Postgres is complete, plausible and fresh.")
+@click.command()
 @accounts_option
 @click.option("--api", is_flag=True, help="Also compare the data with Klaviyo's API. Uses requests and report quota.")
 @format_option

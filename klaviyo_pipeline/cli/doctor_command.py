@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SIGNS = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "red"), "skipped": ("–", "dim")}
 
 
-@click.command(short_help="Check the installation: settings, API key, database, Dagster.")
+@click.command()
 @accounts_option
 @format_option
 def doctor(slugs: tuple[str, ...], form: str) -> None:

@@ -1,27 +1,60 @@
-"""The command group. Prints every error as one line."""
+"""The command group. Prints every error as one line.
+
+A command's module is imported when the command is used: `--help` and `--version` import none of them.
+"""
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from io import TextIOWrapper
 
 import click
 
-from klaviyo_pipeline.cli import (
-    accounts_command,
-    check_command,
-    doctor_command,
-    plan_command,
-    prune_command,
-    query_commands,
-    report_command,
-    server_commands,
-    setup_commands,
-    sync_command,
-)
-from klaviyo_pipeline.cli.shared import clear_line
+from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
+
+COMMANDS = {
+    "accounts": ("accounts_command", "List the configured accounts and check their entries."),
+    "check": ("check_command", "Check that the data in Postgres is complete, plausible and fresh."),
+    "database": ("server_commands", "Start or stop the embedded Postgres, or print its URL."),
+    "demo": ("server_commands", "Sync 90 days of a simulated account into the embedded Postgres. Needs no settings."),
+    "dev": ("server_commands", "Start the Dagster web UI and daemon."),
+    "doctor": ("doctor_command", "Check the installation: settings, API key, database, Dagster."),
+    "get": ("query_commands", "Print one object by id as JSON, from Postgres or else from Klaviyo."),
+    "list": ("query_commands", "List flows, campaigns, forms or segments from Postgres."),
+    "metrics": ("query_commands", "Print the metrics of each flow between two days."),
+    "migrate": ("setup_commands", "Create or upgrade the account's schema."),
+    "plan": ("plan_command", "Estimate what `sync` would do, without a request to Klaviyo."),
+    "prune": ("prune_command", "Delete old run logs and operational records."),
+    "report": ("report_command", "Write an HTML page with key metrics, charts and tables."),
+    "reset-clock": ("setup_commands", "Reset times that are ahead of the database's clock."),
+    "reset-windows": ("setup_commands", "Reset sync windows after a change of time zone or window size."),
+    "sandbox": ("server_commands", "Serve a simulated Klaviyo account over HTTP."),
+    "status": ("status_command", "Print the sync status of each asset: progress, gaps, failures, size."),
+    "sync": ("sync_command", "Sync the account into Postgres."),
+}
+"""The module of each command, and the line for it in the list of commands."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class CommandGroup(click.Group):
+    """A group that imports a command's module when the command is used, not when the commands are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        with gc_frozen():
+            module = import_module(f"klaviyo_pipeline.cli.{COMMANDS[cmd_name][0]}")
+        commands: Sequence[click.Command] = module.COMMANDS
+        return next(command for command in commands if command.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="klaviyo-pipeline")
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -32,22 +65,6 @@ def cli(debug: bool) -> None:
     To sync your own account, set KLAVIYO_API_KEY, KLAVIYO_TIMEZONE and KLAVIYO_DATABASE_URL in .env (see
     .env.example), check the installation with `klaviyo-pipeline doctor`, then run `klaviyo-pipeline sync`.
     """
-
-
-for module in (
-    sync_command,
-    plan_command,
-    query_commands,
-    report_command,
-    check_command,
-    accounts_command,
-    setup_commands,
-    prune_command,
-    doctor_command,
-    server_commands,
-):
-    for command in module.COMMANDS:
-        cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        from klaviyo_pipeline.cli.error_lines import clear_line
+
         _fail(clear_line(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
 

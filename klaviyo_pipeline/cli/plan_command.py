@@ -58,7 +58,7 @@ class Plan:
     quotas: Sequence["Quota"]
 
 
-@click.command(short_help="Estimate what `sync` would do, without a request to Klaviyo.")
+@click.command()
 @click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
 @accounts_option
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")

@@ -37,7 +37,7 @@ KINDS = {
 COLUMNS = {"what": "records", "count": "count"}
 
 
-@click.command(short_help="Delete old run logs and operational records.")
+@click.command()
 @accounts_option
 @click.option(
     "--older-than", "days", type=click.IntRange(1, 36500), help="Days to keep. [default: KLAVIYO_RETENTION_DAYS]"

@@ -1,4 +1,4 @@
-"""Commands that read the warehouse: `status`, `metrics`, `list` and `get`."""
+"""Commands that read the warehouse: `metrics`, `list` and `get`."""
 
 import csv
 import sys
@@ -12,16 +12,11 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ENTITIES, FLOW_METRICS
 from klaviyo_pipeline.cli.shared import (
-    DAGSTER,
     DAY,
-    Chosen,
     account_option,
-    accounts_option,
     check_not_future,
     check_order,
-    chosen_accounts,
     console,
-    format_bytes,
     format_option,
     is_writable,
     json_text,
@@ -34,29 +29,12 @@ from klaviyo_pipeline.config.settings import Account, Settings
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup, repository
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.metrics_tables import flow_metrics_between, is_known_flow
-from klaviyo_pipeline.postgres.table_sizes import table_bytes
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.repositories import Criteria
 from klaviyo_pipeline.reporting.content import coverage_notices, named_days
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.text import printable
-
-STATUS_COLUMNS = {
-    "entity": "asset",
-    "status": "status",
-    "synced_through": "synced through",
-    "windows_synced": "synced",
-    "windows_missing": "missing",
-    "windows_failed": "failed",
-    "row_count": "rows",
-    "bytes": "on disk",
-    "history_bytes": "history",
-    "last_synced_at": "last synced",
-    "last_error": "last error",
-}
-
-DISK_COLUMNS = {"of": "owner", "table": "table", "bytes": "on disk"}
 
 METRICS_COLUMNS = {
     "flow_id": "flow",
@@ -73,9 +51,6 @@ METRICS_COLUMNS = {
     "conversion_rate": "conversion rate*",
     "revenue_per_recipient": "revenue per recipient",
 }
-Read = Sequence[tuple[Settings, list[dict[str, Any]]]]
-"""The rows of each account."""
-
 
 RATES_NOTE = "* Average of the daily rates, weighted by deliveries. Unique counts over several days are not available."
 
@@ -83,33 +58,7 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－"
 """First characters of a formula in a spreadsheet, including the full-width forms of East Asian keyboards."""
 
 
-@click.command(short_help="Print the sync status of each asset: progress, gaps, failures, size.")
-@accounts_option
-@format_option
-@click.option("--disk", is_flag=True, help="Print the size on disk of every table instead, including Dagster's tables.")
-def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
-    """Print the sync status of each asset: how far it is synced, what is missing, what failed, and its size on disk.
-
-    A size includes the table's indexes. In JSON it is in bytes.
-
-    \b
-    Examples:
-      klaviyo-pipeline status
-      klaviyo-pipeline status --disk
-    """
-    with chosen_accounts(slugs) as chosen:
-        found = chosen.each(read_disk if disk else read_status)
-        rows = _disk_rows(found) if disk else _status_rows(chosen, found)
-        if form == "json":
-            click.echo(json_text(rows))
-            return
-        output = console()
-        output.print(table(rows, DISK_COLUMNS) if disk else status_table(rows))
-        sizes = rows if disk else _disk_rows([(settings, read_disk(settings)) for settings, _ in found])
-        output.print(f"\n{_disk_summary(sizes, [settings.account.slug for settings, _ in found])}", markup=False)
-
-
-@click.command(short_help="Print the metrics of each flow between two days.")
+@click.command()
 @account_option
 @click.option("--from", "first", type=DAY, required=True, help="First day, inclusive, in the account's time zone.")
 @click.option("--to", "last", type=DAY, required=True, help="Last day, inclusive.")
@@ -153,7 +102,7 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
     _warn(notice)
 
 
-@click.command("list", short_help="List flows, campaigns, forms or segments from Postgres.")
+@click.command("list")
 @account_option
 @click.argument("asset", type=click.Choice(list(ENTITIES)))
 @click.option("--name", help="Objects with exactly this name.")
@@ -217,7 +166,7 @@ def list_(
         output.print(notice, markup=False, soft_wrap=True)
 
 
-@click.command(short_help="Print one object by id as JSON, from Postgres or else from Klaviyo.")
+@click.command()
 @account_option
 @click.argument("asset", type=click.Choice(list(ENTITIES)))
 @click.argument("id")
@@ -241,60 +190,7 @@ def get(slug: str | None, asset: str, id: str) -> None:
     click.echo(json_text(row))
 
 
-COMMANDS = (status, metrics, list_, get)
-
-
-def read_status(settings: Settings) -> list[dict[str, Any]]:
-    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history table, if any."""
-    with warehouse(settings) as engine, engine.connect() as connection:
-        view = sa.table("sync_status", schema=settings.account.slug)
-        rows = connection.execute(sa.select(sa.text("*")).select_from(view)).mappings().all()
-        sizes = table_bytes(connection, settings.account.slug)
-    return [
-        {**row, "bytes": sizes.get(row["entity"]), "history_bytes": sizes.get(f"{row['entity']}_superseded")}
-        for row in rows
-    ]
-
-
-def read_disk(settings: Settings) -> list[dict[str, Any]]:
-    """Every table in the account's schema, with its bytes on disk."""
-    with warehouse(settings) as engine, engine.connect() as connection:
-        return _sizes(settings.account.slug, table_bytes(connection, settings.account.slug))
-
-
-def _sizes(of: str, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
-    return [{"of": of, "table": name, "bytes": size} for name, size in sizes.items()]
-
-
-def _disk_rows(found: Read) -> list[dict[str, Any]]:
-    """The tables of the accounts, then Dagster's tables, which the accounts share."""
-    # This imports Dagster's storage, which is slow. Other commands do not need it.
-    from klaviyo_pipeline.maintenance.disk_usage import dagster_bytes
-
-    return [*(row for _, rows in found for row in rows), *_sizes(DAGSTER, dagster_bytes())]
-
-
-def _status_rows(chosen: Chosen, found: Read) -> list[dict[str, Any]]:
-    return [
-        {"account": settings.account.slug, **row} if chosen.several else row for settings, rows in found for row in rows
-    ]
-
-
-def _disk_summary(rows: Sequence[Mapping[str, Any]], slugs: Sequence[str]) -> str:
-    dagsters = sum(row["bytes"] for row in rows if row["of"] == DAGSTER)
-    ours = sum(row["bytes"] for row in rows) - dagsters
-    where = f"schema {slugs[0]}" if len(slugs) == 1 else f"{len(slugs)} schemas"
-    own = f"{format_bytes(dagsters)} in Dagster's tables" if dagsters else "Dagster's tables cannot be read"
-    return f"On disk: {format_bytes(ours)} in {where}, {own}."
-
-
-def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """The status as a table. The column `last error` appears only if there is an error."""
-    columns = {"account": "account"} if any("account" in row for row in rows) else {}
-    columns |= {key: heading for key, heading in STATUS_COLUMNS.items() if key != "last_error"}
-    if any(row["last_error"] for row in rows):
-        columns["last_error"] = STATUS_COLUMNS["last_error"]
-    return table(rows, columns)
+COMMANDS = (metrics, list_, get)
 
 
 def read_metrics(settings: Settings, first: date, last: date, flow_id: str | None = None) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class HtmlFile(click.ParamType[Path]):
         return file
 
 
-@click.command(short_help="Write an HTML page with key metrics, charts and tables.")
+@click.command()
 @account_option
 @click.option("--from", "first", type=DAY, help=f"First day, inclusive. [default: {DAYS} days up to --to]")
 @click.option("--to", "last", type=DAY, help="Last day, inclusive. [default: the last day with final metrics]")

@@ -13,8 +13,9 @@ from types import FrameType
 
 import click
 
-from klaviyo_pipeline.cli.query_commands import METRICS_COLUMNS, RATES_NOTE, read_metrics, read_status, status_table
+from klaviyo_pipeline.cli.query_commands import METRICS_COLUMNS, RATES_NOTE, read_metrics
 from klaviyo_pipeline.cli.shared import console, quiet, refresh_views, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.status_command import read_status, status_table
 from klaviyo_pipeline.cli.sync_command import run_sync, sync_request
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account
@@ -33,7 +34,7 @@ QUIET_DEV = "ignore:Function `dev_command` is superseded:FutureWarning"
 """`dagster dev` recommends its successor at every start, and this project does not install it."""
 
 
-@click.command(short_help="Sync 90 days of a simulated account into the embedded Postgres. Needs no settings.")
+@click.command()
 def demo() -> None:
     """Sync 90 days of a simulated account into the embedded Postgres, without a Klaviyo account.
 
@@ -76,7 +77,7 @@ Next steps
 """
 
 
-@click.command(short_help="Start the Dagster web UI and daemon.")
+@click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the UI. The UI has no login.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
 @click.option("--demo", "of_demo", is_flag=True, help="Use the demo's account, and run its sandbox.")
@@ -124,7 +125,7 @@ def _check_free(host: str, port: int) -> None:
         ) from None
 
 
-@click.command(short_help="Serve a simulated Klaviyo account over HTTP.")
+@click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
@@ -156,7 +157,7 @@ def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -
         ) from None
 
 
-@click.command(short_help="Start or stop the embedded Postgres, or print its URL.")
+@click.command()
 @click.argument("action", type=click.Choice(["start", "stop", "url"]))
 def database(action: str) -> None:
     """Start or stop the embedded Postgres, or print its URL for psql and other clients.

@@ -17,7 +17,7 @@ from klaviyo_pipeline.postgres.future_times import reset_clock as move_to_presen
 from klaviyo_pipeline.postgres.schema.migrations import migrate as apply_migrations
 
 
-@click.command(short_help="Create or upgrade the account's schema.")
+@click.command()
 @accounts_option
 def migrate(slugs: tuple[str, ...]) -> None:
     """Create or upgrade the account's schema: apply the numbered files in sql/ that are not applied yet, in order.
@@ -43,7 +43,7 @@ def _migrate(settings: Settings) -> None:
     click.echo(f"schema {settings.account.slug} is up to date")
 
 
-@click.command(short_help="Reset sync windows after a change of time zone or window size.")
+@click.command()
 @account_option
 @click.confirmation_option(prompt="The next sync will request every window again. Continue?")
 def reset_windows(slug: str | None) -> None:
@@ -69,7 +69,7 @@ def reset_windows(slug: str | None) -> None:
     )
 
 
-@click.command("reset-clock", short_help="Reset times that are ahead of the database's clock.")
+@click.command("reset-clock")
 @account_option
 @click.confirmation_option(prompt="Is the database's clock correct now?")
 def reset_clock(slug: str | None) -> None:

@@ -13,29 +13,15 @@ from typing import Any, TypeVar
 
 import click
 import orjson
-import psycopg
 import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
-from klaviyo_pipeline.config.settings import SQL_DIR, Account, Settings, SettingsError, load_settings
-from klaviyo_pipeline.klaviyo.errors import KlaviyoError
-from klaviyo_pipeline.postgres.account_binding import AccountRefused
-from klaviyo_pipeline.postgres.engine import (
-    DatabaseUnreachable,
-    RightsMissing,
-    clear_errors,
-    create_engine,
-    reason,
-    warehouse_url,
-)
+from klaviyo_pipeline.config.settings import SQL_DIR, Account, Settings, load_settings
+from klaviyo_pipeline.postgres.engine import DatabaseUnreachable, clear_errors, create_engine, warehouse_url
 from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused, refresh_cross_account_views
-from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate
-from klaviyo_pipeline.postgres.schema.tables import NotMigrated
-from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgresError
-from klaviyo_pipeline.postgres.server.sessions import UnfitDatabase
-from klaviyo_pipeline.postgres.write.repositories import UnknownFilter
+from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.reporting.text import printable
 
 WIDE = 200
@@ -44,20 +30,6 @@ DAGSTER = "dagster"
 """Owner of what all accounts share, in the output of commands. No account may have this name."""
 
 Result = TypeVar("Result")
-
-EXPECTED = (
-    SettingsError,
-    KlaviyoError,
-    AccountRefused,
-    DatabaseUnreachable,
-    UnfitDatabase,
-    RightsMissing,
-    NotMigrated,
-    MigrationError,
-    CrossAccountViewsRefused,
-    EmbeddedPostgresError,
-    UnknownFilter,
-)
 
 
 class Day(click.ParamType[date]):
@@ -88,16 +60,6 @@ def check_order(first: date | None, last: date | None) -> None:
     """Raises a usage error if the first day is after the last."""
     if first is not None and last is not None and first > last:
         raise click.UsageError(f"--from {first} is after --to {last}.")
-
-
-def clear_line(error: BaseException) -> str:
-    """Any error as one line. For an unexpected error the line has its type and how to see the traceback."""
-    if isinstance(error, EXPECTED):
-        return printable(" ".join(str(error).split()))
-    text = printable(reason(error))
-    if isinstance(error, psycopg.Error | sa.exc.DBAPIError):
-        return f"Postgres: {text}"
-    return f"Unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
 
 
 def quiet() -> None:
@@ -146,6 +108,8 @@ class Chosen:
             except click.UsageError as error:
                 self.report_error(f"{settings.account.slug}: {error.format_message()}")
             except Exception as error:
+                from klaviyo_pipeline.cli.error_lines import clear_line
+
                 self.report_error(f"{settings.account.slug}: {clear_line(error)}")
         return done
 
@@ -188,6 +152,8 @@ def refresh_views(settings: Iterable[Settings]) -> None:
         with clear_errors(url):
             refresh_cross_account_views(url)
     except (CrossAccountViewsRefused, DatabaseUnreachable) as error:
+        from klaviyo_pipeline.cli.error_lines import clear_line
+
         click.echo(f"warning: {clear_line(error)}", err=True)
 
 

@@ -65,7 +65,7 @@ class AssetName(click.ParamType[str]):
         return value
 
 
-@click.command(short_help="Sync the account into Postgres.")
+@click.command()
 @click.argument("assets", nargs=-1, type=AssetName(), metavar="[ASSET]...")
 @accounts_option
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")

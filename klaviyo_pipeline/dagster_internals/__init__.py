@@ -24,7 +24,6 @@ _STORAGE_CLASSES = "dagster.yaml names subclasses that determine their own locat
 _NOT_LOADED = "No command starts: Dagster cannot load the instance from dagster.yaml."
 _WHAT_TO_PRUNE = "Pruning keeps the latest event of each window. No public call does that."
 _PRUNE_FAILS = "`klaviyo-pipeline prune` fails, or windows lose their status in the UI after it."
-_TABLE_NAMES = "`status --disk` adds up the sizes of Dagster's tables."
 _HEALTH = "The Celery launcher reports to run monitoring whether a worker still has a run."
 
 PRIVATE_NAMES = (
@@ -57,19 +56,6 @@ PRIVATE_NAMES = (
     PrivateName("dagster._core.storage.schedules.schema", "JobTickTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName("dagster._core.scheduler.instigation", "TickStatus", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName("dagster._core.events", "PIPELINE_EVENTS", _WHAT_TO_PRUNE, _PRUNE_FAILS),
-    PrivateName(_SCHEMA, "SqlEventLogStorageMetadata", _TABLE_NAMES, "`status --disk` lacks Dagster's events."),
-    PrivateName(
-        "dagster._core.storage.runs.schema",
-        "RunStorageSqlMetadata",
-        _TABLE_NAMES,
-        "`status --disk` lacks Dagster's runs.",
-    ),
-    PrivateName(
-        "dagster._core.storage.schedules.schema",
-        "ScheduleStorageSqlMetadata",
-        _TABLE_NAMES,
-        "`status --disk` lacks Dagster's schedules.",
-    ),
     PrivateName(
         "dagster._core.definitions.repository_definition",
         "SINGLETON_REPOSITORY_NAME",

@@ -12,15 +12,7 @@ import sqlalchemy as sa
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
 from dagster_postgres.utils import set_pg_statement_timeout
 
-from klaviyo_pipeline.postgres.server.sessions import ENCODING, SETTINGS, check_encoding
-
-_SETTINGS = {
-    "DateStyle": SETTINGS["DateStyle"],
-    "TimeZone": SETTINGS["TimeZone"],
-    "default_transaction_isolation": "read committed",
-    "extra_float_digits": "1",
-}
-"""`standard_conforming_strings` is not set: psycopg2 reads it when it connects, and quotes accordingly."""
+from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
 
 
 class SteadySessions:
@@ -55,18 +47,3 @@ class SteadyScheduleStorage(SteadySessions, PostgresScheduleStorage):
 
 class SteadyEventLogStorage(SteadySessions, PostgresEventLogStorage):
     """Dagster's event log."""
-
-
-def steady_engine(url: str, **pool: Any) -> sa.Engine:
-    """An engine over psycopg2, in autocommit, for a SQLAlchemy URL. Connecting raises `UnfitDatabase`."""
-    engine = sa.create_engine(
-        url, isolation_level="AUTOCOMMIT", connect_args={"client_encoding": ENCODING, "connect_timeout": 10}, **pool
-    )
-    sa.event.listen(engine, "connect", _prepared)
-    return engine
-
-
-def _prepared(driver: Any, _: object) -> None:
-    check_encoding(driver.get_parameter_status("server_encoding"), driver.info.dbname)
-    with driver.cursor() as cursor:
-        cursor.execute("; ".join(f"SET {name} TO '{value}'" for name, value in _SETTINGS.items()))

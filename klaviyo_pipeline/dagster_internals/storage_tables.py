@@ -1,11 +1,27 @@
-"""The names of Dagster's tables."""
-
-from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
-from dagster._core.storage.runs.schema import RunStorageSqlMetadata
-from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+"""The names of the tables of Dagster's storage. They are listed here because importing Dagster takes a second."""
 
 DAGSTER_TABLES = frozenset(
-    name
-    for metadata in (SqlEventLogStorageMetadata, RunStorageSqlMetadata, ScheduleStorageSqlMetadata)
-    for name in metadata.tables
+    {
+        "asset_check_executions",
+        "asset_daemon_asset_evaluations",
+        "asset_event_tags",
+        "asset_keys",
+        "backfill_tags",
+        "bulk_actions",
+        "concurrency_limits",
+        "concurrency_slots",
+        "daemon_heartbeats",
+        "dynamic_partitions",
+        "event_logs",
+        "instance_info",
+        "instigators",
+        "job_ticks",
+        "jobs",
+        "kvs",
+        "pending_steps",
+        "run_tags",
+        "runs",
+        "secondary_indexes",
+        "snapshots",
+    }
 )

@@ -8,14 +8,9 @@ import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
-from klaviyo_pipeline.dagster_internals.steady_storage import steady_engine
-from klaviyo_pipeline.dagster_internals.storage import (
-    OWN_URL,
-    WAREHOUSE_URL,
-    found_storage_url,
-    home,
-    use_project_instance,
-)
+from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
+from klaviyo_pipeline.dagster_internals.storage import home, use_project_instance
+from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL, WAREHOUSE_URL, found_storage_url
 from klaviyo_pipeline.diagnosis.findings import Finding, failed, ok, warning
 from klaviyo_pipeline.postgres.engine import create_engine
 
@@ -89,7 +84,7 @@ def _has_tables(url: str) -> bool:
 
 
 def _sessions_are_shared(url: str) -> bool:
-    """Whether two open connections share one session of the server. A busy pooler may give them two all the same."""
+    """Whether two open connections share one session of the server. A busy pooler may still use two sessions."""
     engine = steady_engine(url)
     backend = sa.text("SELECT pg_backend_pid()")
     try:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from klaviyo_pipeline.config.accounts import duplicates, in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import Account, Settings, SettingsError
-from klaviyo_pipeline.dagster_internals.storage import OWN_URL
+from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL
 from klaviyo_pipeline.diagnosis import clocks
 from klaviyo_pipeline.diagnosis.account_access import KEY, AccountReport, check_account_access, not_requested
 from klaviyo_pipeline.diagnosis.api_access import reach

@@ -54,7 +54,7 @@ class Page:
 
 
 def _words(link: str) -> set[str]:
-    """The parts of a link's cursor, such as base64 of `next::updated::2026-01-01 10:00:00::id::AbCdEf`."""
+    """The parts of a link's cursor. It is base64, such as of `next::updated::2026-01-01 10:00:00::id::AbCdEf`."""
     cursor = parse_qs(urlsplit(link).query).get("page[cursor]", [""])[0]
     try:
         written = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
@@ -157,7 +157,7 @@ class ListingReader:
                 raise self._indistinct()
 
     def _backwards(self, query: ListingQuery, seen: _Seen) -> Iterator[Page]:
-        """Objects after the last page of a listing by id: reads it in reverse order, up to an object already seen."""
+        """Reads the objects after the last page of a listing by id: in reverse order, up to an object already read."""
         page = None
         for page in self._linked(replace(query, sort=BACKWARDS)):
             new = seen.new(page)

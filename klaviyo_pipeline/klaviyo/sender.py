@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 import httpx
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.answers import (
     Fault,
     UnreadableError,
@@ -214,9 +215,8 @@ class Sender:
     def _refuse_to_lose(self, seconds: float, endpoint: Endpoint, why: str) -> None:
         """Fails a run that would wait for too long: a new run later is better than a blocked one."""
         if seconds > 0 and self._lost.seconds + seconds > self._retry.longest_loss:
-            minutes = round(self._lost.seconds / 60)
             raise Unavailable(
-                f"Giving up: {minutes} {'minute' if minutes == 1 else 'minutes'} spent on failed requests and backoff; "
+                f"Giving up: {counted(round(self._lost.seconds / 60), 'minute')} spent on failed requests and backoff; "
                 f"last reason: {why}. Run again later.",
                 endpoint=endpoint.name,
             )

@@ -1,5 +1,5 @@
-"""Maintenance: deletes what is older than the retention. Data, history, the ledger and the UI's view of windows stay.
+"""Maintenance: deletes old logs and operational records. Data, history, the ledger and the UI's windows are kept.
 
-- `prune`: one account's system tables and Dagster's finished runs. `prune_job`: the same as a job.
-- `disk_usage`: how much room Dagster's storage takes.
+- `prune`: deletes from one account's system tables, and from Dagster's finished runs. `prune_job`: the same as a job.
+- `disk_usage`: the size on disk of Dagster's tables.
 """

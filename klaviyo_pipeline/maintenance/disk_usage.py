@@ -1,4 +1,4 @@
-"""How much room an account's schema and Dagster's storage take on disk."""
+"""The size on disk of Dagster's tables."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import psycopg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.config.settings import SettingsError
-from klaviyo_pipeline.dagster_internals.steady_storage import steady_engine
-from klaviyo_pipeline.dagster_internals.storage import found_storage_url
+from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
 from klaviyo_pipeline.dagster_internals.storage_tables import DAGSTER_TABLES
+from klaviyo_pipeline.dagster_internals.storage_url import found_storage_url
 from klaviyo_pipeline.postgres.table_sizes import table_bytes
 
 
 def dagster_bytes() -> dict[str, int]:
-    """Bytes on disk of each of Dagster's tables; empty before the first run, and out of reach."""
+    """Bytes on disk of each of Dagster's tables. Empty before the first run, and if the storage cannot be reached."""
     try:
         url = found_storage_url()
         if url is None:

@@ -1,4 +1,4 @@
-"""Pruning: everything that has served its time, of Dagster's storage and of an account's schema, in one go."""
+"""Deletes records that are older than the retention, from Dagster's storage and from an account's schema."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from klaviyo_pipeline.postgres.retention import prune_system_tables
 
 @dataclass(frozen=True)
 class Pruned:
-    """What went, or would go: everything from before `before` (UTC). `runs` is None where Dagster's were left alone."""
+    """The number of records older than `before` (UTC) that were, or would be, deleted.
+
+    `runs` is None if Dagster's storage was not pruned.
+    """
 
     before: datetime
     runs: PrunedRuns | None
     rows: dict[str, int]
 
     def counts(self) -> dict[str, int]:
-        """The number of things that went, by their kind."""
+        """The number of deleted records by kind."""
         return {**(vars(self.runs) if self.runs else {}), **self.rows}
 
 
@@ -35,16 +38,16 @@ def prune(
     days: int,
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove what is older than `days` days by the database's clock; with `dry_run` only count it.
+    """Delete records older than `days` days by the database's clock. With `dry_run`, only count them.
 
-    Dagster's storage is pruned for all accounts in it, the bookkeeping for this one.
+    Dagster's storage is pruned for all accounts in it, the system tables for this account.
     """
     pruned = prune_account(account, engine, days=days, dry_run=dry_run)
     return replace(pruned, runs=prune_runs(instance, pruned.before, on_progress, dry_run=dry_run))
 
 
 def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bool = False) -> Pruned:
-    """`prune` of the account's bookkeeping alone."""
+    """Prune the account's system tables only."""
     with engine.begin() as connection:
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         before = now - timedelta(days=days)
@@ -54,9 +57,12 @@ def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bo
 def prune_runs(
     instance: DagsterInstance, before: datetime, on_progress: ProgressCallback, *, dry_run: bool = False
 ) -> PrunedRuns | None:
-    """Remove what Dagster keeps of runs from before this moment; None where it stays (`on_progress` says why)."""
+    """Delete Dagster's records of runs that finished before this time.
+
+    Returns None if the storage cannot be pruned; `on_progress` then receives the reason.
+    """
     try:
         return RunStorage(instance).prune(before, on_progress, dry_run=dry_run)
-    except ForeignStorage as foreign:
-        on_progress(str(foreign))
+    except ForeignStorage as error:
+        on_progress(str(error))
         return None

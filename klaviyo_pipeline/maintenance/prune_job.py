@@ -1,4 +1,4 @@
-"""The job that prunes, for the UI and its schedule."""
+"""The prune job, for the UI and for a schedule."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
 def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
-    """A job of one step, `<slug>_prune`: what `klaviyo-pipeline prune` does."""
+    """The job `<slug>_prune`, which does the same as `klaviyo-pipeline prune`."""
 
     @dg.op(
         name=f"{account.slug}_prune_step",
-        description=f"Remove what is older than {account.retention_days} days and nothing needs.",
+        description=f"Delete logs and operational records older than {_days(account)}.",
     )
     def step(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
         with warehouse.engine(account.slug) as engine:
@@ -24,8 +24,8 @@ def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
     @dg.job(
         name=f"{account.slug}_prune",
         description=(
-            f"Remove logs of runs that ended {account.retention_days} days ago or earlier, and finished bookkeeping. "
-            "Data, history, the ledger and what the UI shows of each window stay."
+            f"Delete the logs of runs that ended more than {_days(account)} ago, and old operational records. "
+            "Data, history, the ledger and the UI's view of each window are kept."
         ),
         tags=tags,
         executor_def=dg.in_process_executor,
@@ -34,3 +34,7 @@ def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
         step()
 
     return job
+
+
+def _days(account: Account) -> str:
+    return "1 day" if account.retention_days == 1 else f"{account.retention_days} days"

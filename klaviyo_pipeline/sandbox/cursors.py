@@ -34,7 +34,7 @@ class Cursors:
         self._places: OrderedDict[tuple[str, Hashable, str], _Place] = OrderedDict()
 
     def issue(self, account: SandboxAccount, question: Hashable, after: object, text: str | None = None) -> str:
-        """A cursor that continues `question` after `after`. It encodes `text`, or is opaque without a text."""
+        """A cursor for the query `question` after the position `after`. It encodes `text`; without one it is opaque."""
         if text is None:
             named = repr((account.id, question, after))
             token = hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=24).digest()
@@ -47,7 +47,7 @@ class Cursors:
         return cursor
 
     def redeem(self, account: SandboxAccount, question: Hashable, token: str, parameter: str) -> object:
-        """The `after` of a cursor.
+        """The position `after` of a cursor.
 
         Raises `ApiError` 400 for a cursor that is unknown, expired or from another query.
         """

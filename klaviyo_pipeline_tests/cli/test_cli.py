@@ -1,4 +1,4 @@
-"""The command line: a sync into one's own Postgres, what can be read from it, and what is wrong in one line."""
+"""The command line: a sync into Postgres, the commands that read from it, and errors in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from klaviyo_pipeline.cli.main import cli, main
+from klaviyo_pipeline.cli.main import COMMANDS, main
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.generate import generate_account
@@ -35,7 +35,7 @@ ENTITIES = ("flows", "campaigns", "forms", "segments")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command came to."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Shell:
-    """A shell whose environment holds the settings of an account that is being served."""
+    """A shell with the settings of a served account in its environment."""
 
     shop: SandboxAccount
     server: SandboxServer
@@ -61,7 +61,7 @@ class Shell:
         )
 
     def end(self, process: subprocess.Popen[str], seconds: float = 280) -> Outcome:
-        """What the process came to; its output never holds the key or a password."""
+        """Wait for the process. Its output must not contain the key or a password."""
         try:
             out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -108,7 +108,7 @@ def synced(first_sync: tuple[Shell, Outcome]) -> Shell:
 
 @pytest.fixture
 def fresh(database: str, tmp_path: Path) -> Iterator[Shell]:
-    """An account with a flow and a form, and a database that holds nothing yet."""
+    """An account with a flow and a form, and an empty database."""
     shop = empty_shop()
     put(shop, "flows", "f1", utc("2025-03-10T12:00:00"))
     put(shop, "forms", "o1", utc("2025-03-10T12:00:00"))
@@ -118,13 +118,13 @@ def fresh(database: str, tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.fixture
 def here(fresh: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
-    """The same commands within this process: quick, for what ends before a run begins."""
+    """Runs commands in this process, which is faster. Use it for commands that end before a run starts."""
     return Here(fresh, monkeypatch, capfd)
 
 
 @pytest.fixture
 def reader(synced: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
-    """Commands within this process on what the first sync brought."""
+    """Runs commands in this process, on the data of the first sync."""
     return Here(synced, monkeypatch, capfd)
 
 
@@ -147,10 +147,10 @@ class Here:
         return Outcome(ended.value.code, out, err)
 
 
-# A sync into one's own Postgres.
+# A sync into Postgres.
 
 
-def test_a_sync_of_everything_contains_the_account_into_the_tables(first_sync: tuple[Shell, Outcome]) -> None:
+def test_a_full_sync_stores_the_account_in_the_tables(first_sync: tuple[Shell, Outcome]) -> None:
     shell, outcome = first_sync
     assert (outcome.code, outcome.err) == (0, "")
     for entity in ENTITIES:
@@ -163,27 +163,27 @@ def test_a_sync_of_everything_contains_the_account_into_the_tables(first_sync: t
     assert reported == summed > 0
 
 
-def test_a_sync_reports_what_each_asset_came_to(first_sync: tuple[Shell, Outcome]) -> None:
+def test_a_sync_prints_the_outcome_of_each_asset(first_sync: tuple[Shell, Outcome]) -> None:
     _, outcome = first_sync
     table = outcome.out.rpartition("asset  ")[2]
     for name in (*ENTITIES, "flows_census", "flow_report", "flow_metrics"):
         assert any(line.split()[:2] == [name, "done"] for line in table.splitlines()), name
 
 
-def test_every_run_of_a_sync_is_recorded_where_the_ui_looks(synced: Shell) -> None:
+def test_every_run_of_a_sync_is_recorded_in_the_storage_of_the_ui(synced: Shell) -> None:
     runs = synced.rows("SELECT status, count(*) FROM public.runs GROUP BY status")
     [(assets,)] = synced.rows("SELECT count(DISTINCT run_id) FROM sync_windows")
     [(censuses,)] = synced.rows("SELECT count(DISTINCT run_id) FROM census_runs")
     assert runs == [("SUCCESS", assets + censuses)]
 
 
-def test_no_secret_is_kept_anywhere_in_the_database(synced: Shell) -> None:
+def test_no_secret_is_stored_in_the_database(synced: Shell) -> None:
     kept = str(synced.rows("SELECT event FROM public.event_logs UNION ALL SELECT run_body FROM public.runs"))
     assert len(kept) > 10_000
     synced.check_secrets(kept)
 
 
-# What can be read from it.
+# Commands that read from Postgres.
 
 
 def test_status_as_json_is_one_object_for_each_asset_with_values_as_numbers(synced: Shell, reader: Here) -> None:
@@ -218,7 +218,7 @@ def test_status_reports_the_bytes_on_disk_of_each_table_and_of_its_history(synce
     assert by_asset["flow_metrics"]["history_bytes"] is None
 
 
-def test_status_of_the_disk_lists_every_table_and_dagsters_own(synced: Shell, reader: Here) -> None:
+def test_status_with_disk_lists_every_table_and_dagsters_tables(synced: Shell, reader: Here) -> None:
     rows = json.loads(reader.run("status", "--disk", "--format", "json").out)
     ours, dagsters = ({row["table"]: row["bytes"] for row in rows if row["of"] == of} for of in (SLUG, "dagster"))
     assert {"flows", "flows_superseded", "sync_windows", "schema_migrations"} <= ours.keys()
@@ -265,7 +265,7 @@ def test_metrics_as_a_table_names_the_flows(synced: Shell, reader: Here) -> None
     assert all(flow in outcome.out for (flow,) in synced.rows("SELECT DISTINCT flow_id FROM flow_metrics"))
 
 
-def test_metrics_of_days_that_were_not_synced_are_an_empty_array(synced: Shell, reader: Here) -> None:
+def test_metrics_of_days_that_are_not_synced_are_an_empty_array_with_a_warning(synced: Shell, reader: Here) -> None:
     outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--format", "json")
     assert (outcome.code, json.loads(outcome.out)) == (0, [])
     assert outcome.err == (
@@ -287,24 +287,24 @@ def test_metrics_report_which_of_the_days_they_cover(form: str, synced: Shell, r
         assert {type(row) for row in json.loads(outcome.out)} == {dict}
 
 
-def test_metrics_of_days_that_are_all_covered_report_so(synced: Shell, reader: Here) -> None:
+def test_metrics_of_days_that_are_all_synced_say_so(synced: Shell, reader: Here) -> None:
     assert reader.run("metrics", *DAYS).out.endswith("\nAll of these days are synced and final.\n")
     assert reader.run("metrics", *DAYS, "--format", "csv").err == ""
 
 
-def test_metrics_of_a_flow_that_postgres_does_not_know_are_one_line(synced: Shell, reader: Here) -> None:
+def test_metrics_of_an_unknown_flow_are_a_usage_error_in_one_line(synced: Shell, reader: Here) -> None:
     outcome = reader.run("metrics", *DAYS, "--flow", "NOPE")
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
     assert "--flow 'NOPE': Postgres has no flow with this id" in outcome.err
 
 
-def test_a_flow_without_values_on_these_days_is_no_error(synced: Shell, reader: Here) -> None:
+def test_a_flow_without_metrics_on_these_days_is_not_an_error(synced: Shell, reader: Here) -> None:
     [(flow,)] = synced.rows("SELECT min(id) FROM flows")
     outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--flow", flow, "--format", "json")
     assert (outcome.code, outcome.out) == (0, "[]\n")
 
 
-def test_a_list_names_the_days_that_it_may_lack(fresh: Shell, here: Here) -> None:
+def test_a_list_names_the_days_whose_objects_may_be_missing(fresh: Shell, here: Here) -> None:
     assert here.run("migrate").code == 0
     days = ("--from", "2025-03-01", "--to", "2025-03-03")
     whole, part = here.run("list", "flows", "--format", "json"), here.run("list", "flows", *days)
@@ -317,11 +317,11 @@ def test_a_list_names_the_days_that_it_may_lack(fresh: Shell, here: Here) -> Non
     )
 
 
-def test_a_list_after_a_full_listing_lacks_nothing(synced: Shell, reader: Here) -> None:
+def test_a_list_after_a_census_has_no_warning(synced: Shell, reader: Here) -> None:
     assert reader.run("list", "flows", *DAYS, "--format", "json").err == ""
 
 
-def test_list_goes_on_behind_the_last_id(synced: Shell, reader: Here) -> None:
+def test_list_continues_after_the_last_id(synced: Shell, reader: Here) -> None:
     first = json.loads(reader.run("list", "campaigns", "--limit", "5", "--format", "json").out)
     rest = json.loads(reader.run("list", "campaigns", "--after", first[-1]["id"], "--format", "json").out)
     assert len(first) == 5
@@ -337,12 +337,12 @@ def test_list_filters_by_status_and_day(synced: Shell, reader: Here) -> None:
     assert [row["id"] for row in json.loads(outcome.out)] == [id for (id,) in expected] != []
 
 
-def test_list_by_what_the_entity_has_not_is_one_line(synced: Shell, reader: Here) -> None:
+def test_a_filter_that_the_entity_does_not_support_is_an_error_in_one_line(synced: Shell, reader: Here) -> None:
     outcome = reader.run("list", "segments", "--status", "live")
     assert (outcome.code, outcome.err) == (1, "Error: segments have no status to filter by.\n")
 
 
-def test_get_asks_postgres_first_and_then_klaviyo_and_stores_what_came(fresh: Shell, here: Here) -> None:
+def test_get_reads_postgres_first_then_requests_from_klaviyo_and_stores_the_object(fresh: Shell, here: Here) -> None:
     assert here.run("migrate").code == 0
     for requests in (1, 1):
         outcome = here.run("get", "flows", "f1")
@@ -352,17 +352,17 @@ def test_get_asks_postgres_first_and_then_klaviyo_and_stores_what_came(fresh: Sh
     assert (missing.code, missing.err) == (1, "Error: flows nobody exists neither in Postgres nor in Klaviyo.\n")
 
 
-# Setting up.
+# Set-up.
 
 
-def test_migrating_twice_reports_that_there_is_nothing_left_to_do(here: Here) -> None:
+def test_a_second_migrate_reports_that_the_schema_is_up_to_date(here: Here) -> None:
     first, second = here.run("migrate"), here.run("migrate")
     assert (first.code, second.code) == (0, 0)
     assert first.out.count("applied ") >= 3
     assert second.out == f"schema {SLUG} is up to date\n"
 
 
-def test_a_changed_zone_is_refused_until_the_windows_are_cut_anew(here: Here, fresh: Shell) -> None:
+def test_a_changed_time_zone_is_refused_until_the_windows_are_reset(here: Here, fresh: Shell) -> None:
     assert fresh.run("sync", "forms", *DAYS).code == 0
     refused = here.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris")
     assert refused.code == 1
@@ -374,13 +374,13 @@ def test_a_changed_zone_is_refused_until_the_windows_are_cut_anew(here: Here, fr
     assert fresh.rows("SELECT count(*), count(DISTINCT window_start) FROM sync_windows") == [(14, 14)]
 
 
-# When something is wrong.
+# Errors.
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
 REFUSED = "postgresql://nobody:hidden@127.0.0.1:9/w"
 
 
-def test_report_writes_a_page_and_reports_which_days_are_not_there(reader: Here, tmp_path: Path) -> None:
+def test_report_writes_a_page_and_names_the_missing_days(reader: Here, tmp_path: Path) -> None:
     page = tmp_path / "march.html"
     outcome = reader.run("report", "--from", "2025-03-01", "--to", "2025-03-20", "--out", str(page))
     assert (outcome.code, outcome.err) == (0, "")
@@ -395,12 +395,12 @@ def test_report_writes_a_page_and_reports_which_days_are_not_there(reader: Here,
     assert list(tmp_path.iterdir()) == [page]
 
 
-def test_report_has_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
+def test_report_covers_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
     outcome = reader.run("report", "--out", str(tmp_path / "r.html"))
     assert outcome.out.startswith("13 Feb 2025 to 14 Mar 2025: ")
 
 
-def test_report_of_a_schema_that_is_not_there_reports_what_to_run(here: Here, tmp_path: Path) -> None:
+def test_report_of_a_missing_schema_names_the_command_to_run(here: Here, tmp_path: Path) -> None:
     outcome = here.run("report", "--out", str(tmp_path / "r.html"))
     assert (outcome.code, list(tmp_path.glob("*.html"))) == (1, [])
     assert "klaviyo-pipeline migrate" in outcome.err
@@ -444,7 +444,7 @@ def test_report_of_a_schema_that_is_not_there_reports_what_to_run(here: Here, tm
         (["sync", "--nonsense"], {}, 2, "--nonsense"),
     ],
 )
-def test_what_is_wrong_is_reported_in_one_line(
+def test_an_error_is_one_line(
     arguments: Sequence[str], changed: dict[str, str | None], code: int, line: str, here: Here
 ) -> None:
     outcome = here.run(*arguments, **changed)
@@ -456,20 +456,20 @@ def test_what_is_wrong_is_reported_in_one_line(
     assert "Traceback" not in outcome.out + outcome.err
 
 
-def test_a_wrong_address_is_reported_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_api_is_an_error_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     outcome = here.run("sync", "flows", KLAVIYO_API_URL="http://127.0.0.1:9")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert "Klaviyo cannot be reached" in outcome.err
 
 
-def test_a_traceback_is_visible_when_it_is_requested(fresh: Shell) -> None:
+def test_debug_prints_the_traceback(fresh: Shell) -> None:
     outcome = fresh.run("status", "--debug")
     assert outcome.code == 1
     assert "Traceback" in outcome.err
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in sorted(cli.commands))])
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
     outcome = here.run(*command, "--help", KLAVIYO_START_DATE="nonsense")
     assert (outcome.code, outcome.err) == (0, "")
@@ -477,7 +477,7 @@ def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
     assert len(outcome.out.splitlines()) > 4
 
 
-def test_an_asset_that_fails_does_not_stop_the_others_and_the_exit_code_has_it(fresh: Shell) -> None:
+def test_a_failing_asset_does_not_stop_the_others_and_the_exit_code_is_1(fresh: Shell) -> None:
     fresh.shop.api_keys[key_of(fresh.shop)] -= {"forms:read"}
     outcome = fresh.run("sync", "flows", "forms", "segments", *DAYS)
     assert outcome.code == 1
@@ -493,7 +493,7 @@ def test_an_asset_that_fails_does_not_stop_the_others_and_the_exit_code_has_it(f
 
 
 @pytest.mark.parametrize("described", [signal.SIGTERM, signal.SIGINT])
-def test_a_sync_that_is_stopped_ends_in_seconds_and_the_next_one_takes_up_the_rest(
+def test_an_interrupted_sync_ends_within_seconds_and_the_next_one_resumes_it(
     described: signal.Signals, fresh: Shell
 ) -> None:
     assert fresh.run("sync", "forms", *DAYS).code == 0

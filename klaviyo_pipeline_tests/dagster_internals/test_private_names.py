@@ -17,11 +17,13 @@ from dagster._core.storage.compute_log_manager import CapturedLogContext, Comput
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     AssetEventTagsTable,
+    SqlEventLogStorageMetadata,
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
-from dagster._core.storage.schedules.schema import JobTickTable
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import JobTickTable, ScheduleStorageSqlMetadata
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
@@ -91,7 +93,11 @@ def test_the_tables_have_the_columns_that_the_code_reads() -> None:
     } <= set(AssetCheckExecutionsTable.c.keys())
     assert "event_id" in AssetEventTagsTable.c
     assert {"id", "timestamp", "status", "selector_id", "job_origin_id"} <= set(JobTickTable.c.keys())
-    assert {"runs", "event_logs", "job_ticks"} <= DAGSTER_TABLES
+
+
+def test_the_list_of_dagsters_tables_has_all_that_it_makes() -> None:
+    made = (SqlEventLogStorageMetadata, RunStorageSqlMetadata, ScheduleStorageSqlMetadata)
+    assert {name for metadata in made for name in metadata.tables} == DAGSTER_TABLES
 
 
 def test_every_run_status_is_either_finished_or_unfinished() -> None:

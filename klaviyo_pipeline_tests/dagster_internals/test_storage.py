@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine, make_url, text
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SettingsError
-from klaviyo_pipeline.dagster_internals import storage
+from klaviyo_pipeline.dagster_internals import storage, storage_url
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import THROW_AWAY
 from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
@@ -81,7 +81,7 @@ def project_ref(folder: Path) -> InstanceRef:
 
 def test_dagsters_own_url_wins(warehouse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", "postgresql://me:s%2Fx@db.example:6543/runs?sslmode=require")
-    url = make_url(storage.storage_url())
+    url = make_url(storage_url.storage_url())
     assert (url.drivername, url.username, url.password, url.database) == ("postgresql+psycopg2", "me", "s/x", "runs")
     assert dict(url.query) == {"host": "db.example", "port": "6543", "sslmode": "require"}
 
@@ -94,7 +94,7 @@ def test_several_hosts_ipv6_and_sockets_are_kept_in_the_url(
     address: str, host: str, port: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", f"postgresql://me@{address}/runs")
-    url = make_url(storage.storage_url())
+    url = make_url(storage_url.storage_url())
     assert url.query["host"] == host
     assert url.query.get("port") == port
 
@@ -106,7 +106,7 @@ def test_an_error_about_an_invalid_url_names_the_variable_but_not_the_password(
 ) -> None:
     monkeypatch.setenv(variable, url)
     with pytest.raises(SettingsError, match=f"^{variable} must read") as caught:
-        storage.storage_url()
+        storage_url.storage_url()
     assert "hush" not in str(caught.value)
     assert caught.value.__context__ is None
 
@@ -114,22 +114,22 @@ def test_an_error_about_an_invalid_url_names_the_variable_but_not_the_password(
 def test_an_unreachable_server_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", "postgresql://me:hush@127.0.0.1:1/db")
     with pytest.raises(SettingsError, match=r"^KLAVIYO_DATABASE_URL: the server cannot be reached") as caught:
-        storage.storage_url()
+        storage_url.storage_url()
     assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_dagster_gets_its_own_database_on_the_warehouses_server(warehouse: str) -> None:
-    url = storage.storage_url()
+    url = storage_url.storage_url()
     assert one(url, "SELECT current_database()") == f"{dbname(warehouse)}_dagster"
-    assert storage.storage_url() == url
+    assert storage_url.storage_url() == url
 
 
 def test_without_the_right_to_create_databases_dagster_uses_a_schema_of_the_warehouse(
     warehouse: str, guest: str, tmp_path: Path
 ) -> None:
     allow_schemas(warehouse, guest)
-    url = storage.storage_url()
+    url = storage_url.storage_url()
     assert one(url, "SELECT current_database() || '.' || current_schema()") == f"{dbname(warehouse)}.dagster"
     with dg.DagsterInstance.from_ref(project_ref(tmp_path)) as found:
         found.optimize_for_webserver(statement_timeout=5000, pool_recycle=60, max_overflow=2)
@@ -141,11 +141,11 @@ def test_without_the_right_to_create_databases_dagster_uses_a_schema_of_the_ware
 
 def test_a_schema_in_use_stays_in_use_when_the_role_gets_more_rights(warehouse: str, guest: str) -> None:
     allow_schemas(warehouse, guest)
-    before = storage.storage_url()
+    before = storage_url.storage_url()
     with psycopg.connect(warehouse) as connection:
         role = sql.Identifier(urlsplit(guest).username or "")
         connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(role))
-    assert storage.storage_url() == before
+    assert storage_url.storage_url() == before
 
 
 def test_a_schema_for_dagster_of_another_role_is_reported_with_its_owner_and_without_blaming_a_pooler(
@@ -155,9 +155,9 @@ def test_a_schema_for_dagster_of_another_role_is_reported_with_its_owner_and_wit
         connection.execute("CREATE SCHEMA dagster")
         owner = connection.info.user
         role = str(urlsplit(guest).username)
-        for url in (storage.storage_url, storage.found_storage_url):
+        for function in (storage_url.storage_url, storage_url.found_storage_url):
             with pytest.raises(SettingsError, match=r"schema dagster .* is owned by role") as refused:
-                url()
+                function()
             assert f'GRANT "{owner}" TO "{role}"' in str(refused.value)
             assert "pooler" not in str(refused.value)
 
@@ -172,23 +172,23 @@ def test_dagsters_tables_of_another_role_are_reported_with_their_owner_and_the_g
     with psycopg.connect(warehouse, autocommit=True) as connection:
         grant = f'GRANT "{connection.info.user}" TO "{urlsplit(guest).username}"'
         with pytest.raises(SettingsError, match="is owned by role") as refused:
-            storage.storage_url()
+            storage_url.storage_url()
         assert grant in str(refused.value)
         assert "pooler" not in str(refused.value)
         connection.execute(grant.encode())
-    assert storage.storage_url()
+    assert storage_url.storage_url()
 
 
 def test_an_error_about_a_role_that_may_create_neither_names_the_setting_that_helps(guest: str) -> None:
     with pytest.raises(SettingsError, match=r"neither a database nor a schema.*KLAVIYO_DAGSTER_DATABASE_URL"):
-        storage.storage_url()
+        storage_url.storage_url()
 
 
 def test_without_any_url_the_embedded_server_is_started(server_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = EmbeddedPostgres(server_folder / "instance", settings=THROW_AWAY)
-    monkeypatch.setattr(storage, "project_server", lambda: server)
+    monkeypatch.setattr(storage_url, "project_server", lambda: server)
     try:
-        assert one(storage.storage_url(), "SELECT current_database()") == "dagster"
+        assert one(storage_url.storage_url(), "SELECT current_database()") == "dagster"
         assert server.running
     finally:
         server.stop()
@@ -279,7 +279,7 @@ def test_a_pooler_that_does_not_pass_on_the_schema_is_reported_in_one_line(
     with transaction_pooler(guest, server_folder, pool_size=2, more=more) as pooled:
         monkeypatch.setenv("KLAVIYO_DATABASE_URL", pooled)
         with pytest.raises(SettingsError, match=rf"{reported}.*set KLAVIYO_DAGSTER_DATABASE_URL") as error:
-            storage.storage_url()
+            storage_url.storage_url()
     assert "\n" not in str(error.value)
     assert "p@ss/w" not in str(error.value)
 
@@ -291,4 +291,4 @@ def test_a_pooler_of_only_the_warehouses_database_is_reported_in_one_line(
     with transaction_pooler(warehouse, server_folder, pool_size=2, databases=dbname(warehouse)) as pooled:
         monkeypatch.setenv("KLAVIYO_DATABASE_URL", pooled)
         with pytest.raises(SettingsError, match=r"no such database.*set KLAVIYO_DAGSTER_DATABASE_URL"):
-            storage.storage_url()
+            storage_url.storage_url()

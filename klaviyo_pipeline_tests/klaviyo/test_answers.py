@@ -121,7 +121,7 @@ def test_all_errors_of_a_response_are_in_the_message(bench: Bench) -> None:
     )
 
 
-def test_a_message_counts_the_errors_beyond_the_first_ten(bench: Bench) -> None:
+def test_a_message_counts_the_errors_after_the_first_ten(bench: Bench) -> None:
     bench.server.will(failed(401, *({"detail": f"No {number}."} for number in range(100))))
     line = str(failing(bench, errors.BadKey))
     assert "No 9; and 90 more. Check KLAVIYO_API_KEY." in line

@@ -21,7 +21,7 @@ DESCRIPTION = Path(__file__).parents[2].parent / "shared" / "klaviyo-openapi.jso
 UNITS = {"s": SECOND, "m": MINUTE, "d": DAY}
 CONDITION = re.compile(r"([a-z-]+)\(([a-z_.]+),([^()]*)\)")
 
-pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="Klaviyo's OpenAPI description is not at hand")
+pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="there is no copy of Klaviyo's OpenAPI description")
 
 
 @pytest.fixture(scope="module")

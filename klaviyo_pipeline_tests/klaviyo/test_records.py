@@ -123,6 +123,6 @@ def test_characters_are_escaped_in_columns_and_raw_and_counted_once() -> None:
         {"id": "F1", "attributes": None},
     ],
 )
-def test_a_resource_without_id_or_attributes_is_refused(resource: object) -> None:
+def test_a_resource_without_id_or_attributes_is_an_error(resource: object) -> None:
     with pytest.raises(MalformedAnswer, match="flow"):
         FLOWS.record(resource, None)

@@ -1,4 +1,4 @@
-"""Pruning takes logs and notes, and nothing that the UI, the ledger or a query tells of the data."""
+"""Pruning deletes logs and operational records, and nothing that the UI, the ledger or a query needs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pruned(pipeline: Pipeline, days: int = 90, *, dry_run: bool = False) -> Prun
 
 
 def age(pipeline: Pipeline, days: int) -> None:
-    """Let everything that was recorded so far be that old."""
+    """Make every record this many days older."""
     pipeline.execute(f"UPDATE public.runs SET update_timestamp = update_timestamp - interval '{days} days'")
     pipeline.execute(f"UPDATE public.job_ticks SET timestamp = timestamp - interval '{days} days'")
     pipeline.execute(f"UPDATE census_runs SET started_at = started_at - interval '{days} days'")
@@ -47,7 +47,7 @@ def sizes(pipeline: Pipeline) -> dict[str, int]:
 
 
 def output(pipeline: Pipeline, *, cached: bool) -> dict[str, Any]:
-    """What the UI shows of the flows: their windows, their last materializations, their checks."""
+    """The UI's view of the flows: windows, last materializations, checks."""
     instance = pipeline.instance
     if not cached:
         instance.wipe_asset_cached_status([FLOWS])
@@ -80,7 +80,7 @@ def output(pipeline: Pipeline, *, cached: bool) -> dict[str, Any]:
 
 @pytest.fixture
 def lived_in(recorded: Pipeline) -> Pipeline:
-    """Runs that overlap, one that failed, two censuses with their checks, and ticks: all of them 100 days old."""
+    """Overlapping runs, a failed run, two censuses with their checks, and ticks, all 100 days old."""
     for day in range(1, 9):
         put(recorded.shop, "flows", f"f{day}", utc(f"2025-02-{day:02}T12:00:00"))
     recorded.run("flows", "2025-02-01", "2025-02-06")
@@ -99,7 +99,7 @@ def lived_in(recorded: Pipeline) -> Pipeline:
     return recorded
 
 
-def test_what_the_ui_has_of_every_window_is_the_same_after_pruning(lived_in: Pipeline) -> None:
+def test_the_ui_shows_every_window_unchanged_after_pruning(lived_in: Pipeline) -> None:
     before = output(lived_in, cached=True)
     assert before["materialized"] == [f"2025-02-{day:02}" for day in range(1, 8)]
     assert before["failed"] == ["2025-02-07", "2025-02-08"]
@@ -113,7 +113,7 @@ def test_what_the_ui_has_of_every_window_is_the_same_after_pruning(lived_in: Pip
     assert lived_in.versions(*DATA) == data
 
 
-def test_of_an_old_run_stays_what_no_later_run_replaced(lived_in: Pipeline) -> None:
+def test_an_old_run_keeps_the_events_that_no_later_run_superseded(lived_in: Pipeline) -> None:
     pruned(lived_in)
     kept = lived_in.rows(
         "SELECT partition, count(*) FROM public.event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION' "
@@ -122,14 +122,14 @@ def test_of_an_old_run_stays_what_no_later_run_replaced(lived_in: Pipeline) -> N
     assert kept == [(f"2025-02-{day:02}", 1) for day in range(1, 8)]
     assert lived_in.rows("SELECT DISTINCT dagster_event_type FROM public.event_logs WHERE step_key IS NULL") != []
     assert lived_in.one("SELECT count(*) FROM public.event_logs WHERE dagster_event_type LIKE 'STEP_%'") == 0
-    # The first census and its checks were replaced: the run is gone.
+    # The second census superseded the first and its checks, so the first run is deleted.
     assert lived_in.one("SELECT count(*) FROM public.runs") == 4
     assert lived_in.rows("SELECT status, count(*) FROM census_runs GROUP BY status") == [("complete", 1)]
     assert lived_in.rows("SELECT id FROM lookup_misses") == []
     assert lived_in.one("SELECT count(*) FROM public.job_ticks") == 1
 
 
-def test_a_dry_run_counts_what_would_go_and_removes_nothing(lived_in: Pipeline) -> None:
+def test_a_dry_run_counts_the_records_and_deletes_nothing(lived_in: Pipeline) -> None:
     before = sizes(lived_in)
     reported = pruned(lived_in, dry_run=True).counts()
     assert sizes(lived_in) == before
@@ -145,7 +145,7 @@ def test_a_dry_run_counts_what_would_go_and_removes_nothing(lived_in: Pipeline) 
     assert again == {**dict.fromkeys(reported, 0), "thinned": reported["thinned"]}
 
 
-def test_runs_within_the_retention_and_runs_that_go_on_keep_everything(lived_in: Pipeline) -> None:
+def test_runs_within_the_retention_and_unfinished_runs_keep_everything(lived_in: Pipeline) -> None:
     before = sizes(lived_in)
     assert set(pruned(lived_in, days=101).counts().values()) == {0}
     assert sizes(lived_in) == before
@@ -153,14 +153,14 @@ def test_runs_within_the_retention_and_runs_that_go_on_keep_everything(lived_in:
     assert pruned(lived_in).counts()["events"] == 0
 
 
-def test_what_the_steps_of_an_old_run_printed_is_removed_from_disk(lived_in: Pipeline, tmp_path: Path) -> None:
+def test_the_captured_output_of_an_old_run_is_deleted_from_disk(lived_in: Pipeline, tmp_path: Path) -> None:
     run_ids = lived_in.rows("SELECT run_id FROM public.runs")
     assert sorted(path.name for path in (tmp_path / "storage").iterdir()) == sorted(run_ids)
     assert pruned(lived_in).counts()["compute_logs"] >= len(run_ids)
     assert list((tmp_path / "storage").iterdir()) == []
 
 
-def test_the_command_prunes_by_the_setting_and_reports_what_went(
+def test_the_command_prunes_by_the_setting_and_reports_the_counts(
     lived_in: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
@@ -178,7 +178,7 @@ def test_the_command_prunes_by_the_setting_and_reports_what_went(
     assert timedelta(days=119) < age < timedelta(days=121)
 
 
-def test_the_job_prunes_too_and_leaves_its_own_run(lived_in: Pipeline) -> None:
+def test_the_job_prunes_and_keeps_its_own_run(lived_in: Pipeline) -> None:
     job = lived_in.definitions.resolve_job_def(f"{SLUG}_prune")
     result = job.execute_in_process(instance=lived_in.instance)
     assert result.success
@@ -187,7 +187,7 @@ def test_the_job_prunes_too_and_leaves_its_own_run(lived_in: Pipeline) -> None:
     assert key_of(lived_in.shop) not in str(lived_in.rows("SELECT event FROM public.event_logs"))
 
 
-def test_runs_that_are_kept_elsewhere_are_left_alone_and_the_system_tables_is_pruned(recorded: Pipeline) -> None:
+def test_runs_in_another_storage_are_not_pruned_but_the_system_tables_are(recorded: Pipeline) -> None:
     recorded.execute("INSERT INTO lookup_misses VALUES ('flows', 'gone', now() - interval '91 days')")
     with dg.DagsterInstance.ephemeral() as elsewhere:
         reported = pruned(replace(recorded, instance=elsewhere))

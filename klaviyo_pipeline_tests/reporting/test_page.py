@@ -192,7 +192,9 @@ def test_a_page_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch:
 
 def test_neither_the_command_line_nor_the_definitions_import_matplotlib() -> None:
     code = (
-        "import sys, klaviyo_pipeline.cli.main, klaviyo_pipeline.definitions\n"
+        "import sys, click, klaviyo_pipeline.definitions\n"
+        "from klaviyo_pipeline.cli.main import COMMANDS, cli\n"
+        "assert all(cli.get_command(click.Context(cli), name) for name in COMMANDS)\n"
         "assert not {'matplotlib', 'PIL', 'klaviyo_pipeline.reporting.page'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)

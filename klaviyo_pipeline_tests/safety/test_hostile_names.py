@@ -1,4 +1,4 @@
-"""Names come from whoever has a hand in the account: they land as they are, block nothing, and drive no terminal."""
+"""Anyone with access to the account can choose names: they are stored unchanged, break nothing, control no terminal."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sync(pipeline: Pipeline) -> None:
         pipeline.run(asset)
 
 
-def test_every_name_is_stored_in_every_table_and_visible_without_driving_the_terminal(
+def test_every_name_is_stored_in_every_table_and_printed_without_control_characters(
     hostile: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sync(hostile)

@@ -1,4 +1,4 @@
-"""`deploy/roles.sql`: a role that may do what a sync needs and no more, and one that reads."""
+"""`deploy/roles.sql`: a writer with the rights that a sync needs and no others, and a reader."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SCRIPT = (PROJECT_ROOT / "deploy" / "roles.sql").read_bytes()
 
 @pytest.fixture
 def slug() -> str:
-    """Roles belong to the whole server: each test has its own."""
+    """A unique name: roles exist server-wide, so each test needs its own."""
     return f"shop_{secrets.token_hex(4)}"
 
 
 @pytest.fixture
 def admin(database: str, slug: str) -> Iterator[str]:
-    """URL of the database's owner, who may create roles and is no superuser; everything of it is gone afterwards."""
+    """URL of the database's owner, which may create roles and is not a superuser. It is removed after the test."""
     name, made = sql.Identifier(urlsplit(database).path[1:]), [f"{slug}_writer", f"{slug}_reader", f"{slug}_admin"]
     with psycopg.connect(database, autocommit=True) as connection:
         owner = sql.Identifier(made[-1])
@@ -89,7 +89,7 @@ def test_the_writer_syncs_without_further_rights_and_the_reader_reads_and_writes
         assert reader.execute("SELECT id FROM flows").fetchall() == [("f1",)]
         assert reader.execute("SELECT id FROM flows_as_of(now())").fetchall() == [("f1",)]
         assert reader.execute("SELECT windows_synced FROM sync_status WHERE entity = 'flows'").fetchone() == (2,)
-        # The setting can be taken back by anybody; the rights cannot.
+        # The reader can change the setting, but not its rights.
         reader.execute("SET default_transaction_read_only = off")
         for statement in (
             "INSERT INTO flows (id) VALUES ('f2')",

@@ -1,7 +1,7 @@
-"""The key and the passwords are nowhere but where the user put them: after failing and succeeding runs alike.
+"""No command, successful or not, leaks the API key or a password.
 
-Looked at are the output, every table of the database, every file that Dagster writes, what the web server answers,
-and the arguments of every process while it runs.
+The tests search the output, every table of the database, every file that Dagster writes, the responses of the web
+server, and the arguments of every process.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ query Events($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { event
 
 @dataclass
 class Watched:
-    """A shell whose key and password are odd, and everything that it and its children ever showed."""
+    """A shell with an unusual key and password, and everything that it and its child processes printed."""
 
     shop: SandboxAccount
     server: SandboxServer
@@ -62,7 +62,7 @@ class Watched:
     output: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, **changed: str) -> int:
-        """The exit code of a command; what it and its children print is kept."""
+        """The exit code of a command. Its output, and that of its child processes, is recorded."""
         process = subprocess.Popen(
             [PROGRAM, *arguments],
             env={**os.environ, **self.variables, **changed},
@@ -77,7 +77,7 @@ class Watched:
 
     @contextmanager
     def arguments_of(self, pid: int) -> Iterator[None]:
-        """Keeps the arguments of this process and its children for as long as the block runs."""
+        """Records the arguments of this process and its child processes while the block runs."""
         over, seen = threading.Event(), set[str]()
 
         def watch() -> None:
@@ -100,7 +100,7 @@ class Watched:
             self.output[f"{len(self.output)}: arguments"] = "\n".join(seen)
 
     def look_everywhere(self) -> None:
-        """Nothing that was shown or kept holds a secret, whichever way it is written."""
+        """Nothing that was printed or stored contains a secret, in any encoding."""
         places = {**self.output, **dict(self._tables()), **dict(self._files())}
         for place, text in places.items():
             for secret in self.secrets:
@@ -113,7 +113,7 @@ class Watched:
             ).fetchall()
             assert len(tables) > 40
             for name in tables:
-                # Both as Postgres writes text, and with the escapes of JSON read.
+                # Both as Postgres prints the text, and with JSON escapes decoded.
                 query = sql.SQL("SELECT t::text FROM {} AS t").format(sql.Identifier(*name))
                 text = "\n".join(row for (row,) in connection.execute(query))
                 yield ".".join(name), text + text.replace('""', '"').replace("\\\\", "\\").replace('\\"', '"')
@@ -125,7 +125,7 @@ class Watched:
 
 
 def listening_on(pid: int) -> set[str]:
-    """The addresses beyond this machine that a process below this one can be reached at."""
+    """The non-loopback addresses on which a child process listens."""
     listening = [
         connection.laddr.ip
         for process in psutil.Process(pid).children(recursive=True)
@@ -167,9 +167,9 @@ def watched(database: str, tmp_path: Path) -> Iterator[Watched]:
 
 
 @pytest.mark.timeout(500)
-def test_no_command_has_or_keeps_a_secret_whether_it_fails_or_not(watched: Watched) -> None:
+def test_no_command_prints_or_stores_a_secret_whether_it_fails_or_not(watched: Watched) -> None:
     assert watched.run("--debug", "sync", "flows", *DAYS) == 0
-    # Klaviyo repeats the key in its answer.
+    # Klaviyo repeats the key in its response.
     reported = {"errors": [{"code": "refused", "detail": f"The key {KEY} is wrong.", "source": {"pointer": KEY}}]}
     for path, status in (("forms", 401), ("segments", 403), ("campaigns", 400)):
         watched.server.faults.add(path_starts(f"/api/{path}"), Fault(status=status, body=reported))
@@ -185,7 +185,7 @@ def test_no_command_has_or_keeps_a_secret_whether_it_fails_or_not(watched: Watch
         (("doctor",), url.replace("%", "")),
     ):
         assert watched.run(*command, "--debug", KLAVIYO_DATABASE_URL=changed) == 1
-    # What the database complains of holds the rows.
+    # The database's error message contains the rows.
     with psycopg.connect(watched.database, autocommit=True) as connection:
         connection.execute(f"ALTER TABLE {SLUG}.forms ADD CONSTRAINT refused CHECK (name = 'nothing')")
     assert watched.run("sync", "forms", *DAYS, "--debug") == 1
@@ -193,7 +193,7 @@ def test_no_command_has_or_keeps_a_secret_whether_it_fails_or_not(watched: Watch
 
 
 @pytest.mark.timeout(500)
-def test_the_web_server_listens_on_this_machine_alone_and_has_no_secret(watched: Watched) -> None:
+def test_the_web_server_listens_on_loopback_only_and_returns_no_secret(watched: Watched) -> None:
     log = watched.folder / "webserver.log"
     with dev_server(watched.variables, log) as client, watched.arguments_of(os.getpid()):
         for fault in (None, Fault(status=401)):

@@ -1,4 +1,4 @@
-"""Breaks syncs on purpose, in every way that is known, and compares what is left with an undisturbed run.
+"""Reliability tests: disturb syncs in every known way, and compare the tables with those of an undisturbed run.
 
-`make torture` runs all of it and prints what came out; the tests of this package run a small part.
+`make torture` runs all of them and prints the results. The tests in this package run a small part.
 """

@@ -1,8 +1,8 @@
-"""`make torture`: all of it. Prints what came out and ends with 1 if anything was neither right nor healed.
+"""`make torture`: runs all reliability tests and prints the results. The exit code is 1 if there is a defect.
 
     python -m klaviyo_pipeline_tests.torture [SECTION…] [--seed N] [--write docs/reliability.md]
 
-With `--write` the figures go into the document, between the marks of their sections.
+With `--write` the results are written into the document, between the markers of their sections.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from klaviyo_pipeline_tests.torture.report import Section, measured, table
 from klaviyo_pipeline_tests.torture.workers import Morning, morning_of_kills
 
 Run = Callable[[str, int], Iterator[Section]]
-"""Runs a section on this server, with this seed; what it tells last is all of it."""
+"""Runs a section on this server with this seed. Each result that it yields replaces the previous one."""
 
 
 def matrix(server: str, seed: int) -> Iterator[Section]:
-    """Every cell of the fault matrix, in a process for each core; told anew with each target."""
+    """Every cell of the fault matrix, in one process per core. Yields an updated result after each target."""
     outcomes, defects, began = list[tuple[str, str, str]](), list[str](), time.monotonic()
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         for part in as_completed([pool.submit(outcomes_of, server, number) for number in range(len(TARGETS))]):
@@ -69,7 +69,7 @@ def _cell(counts: Counter[str]) -> str:
 
 
 def kills(server: str, seed: int) -> Iterator[Section]:
-    """A hundred kills of real syncs, and two syncs at once of each kind."""
+    """A hundred kills of real syncs, and two concurrent syncs of each kind."""
     defects, rounds, began = list[str](), 0, time.monotonic()
     with (
         throw_away_database(server) as database,
@@ -120,7 +120,7 @@ def pacing(server: str, seed: int) -> Iterator[Section]:
 
 
 def database(server: str, seed: int) -> Iterator[Section]:
-    """Every trouble of the database in every place, connections that are cut, and a server that is restarted."""
+    """Every database fault in every place, terminated connections, and a restart of the server."""
     defects, counts, began = list[str](), dict[tuple[str, str], Counter[str]](), time.monotonic()
     with throw_away_database(server) as url, matrix_on(url) as torture, quick_retries():
         for case in CASES:
@@ -147,7 +147,7 @@ def database(server: str, seed: int) -> Iterator[Section]:
 
 
 def workers(server: str, seed: int) -> Iterator[Section]:
-    """Mornings of ten accounts on two Celery workers, which are killed and replaced."""
+    """The daily syncs of ten accounts on two Celery workers, which are killed and replaced."""
     if REDIS is None:
         yield Section("Not measured: it needs redis-server.", [])
         return
@@ -184,7 +184,7 @@ def progress(line: str) -> None:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """A throw-away Postgres, or the one of `KLAVIYO_TEST_DATABASE_URL`."""
+    """A temporary Postgres, or the one at `KLAVIYO_TEST_DATABASE_URL`."""
     if GIVEN_SERVER:
         yield GIVEN_SERVER
         return
@@ -194,9 +194,9 @@ def _server() -> Iterator[str]:
 
 @contextmanager
 def _own_server() -> Iterator[EmbeddedPostgres]:
-    """A throw-away Postgres that may be stopped."""
+    """A temporary Postgres that may be stopped."""
     with tempfile.TemporaryDirectory(prefix="klaviyo-torture-", ignore_cleanup_errors=True) as folder:
-        # When root tortures, the server's unprivileged user must pass through.
+        # If root runs this, the server's unprivileged user needs access to the folder.
         Path(folder).chmod(0o711)
         server = EmbeddedPostgres(Path(folder) / "shared", settings=THROW_AWAY)
         try:
@@ -206,7 +206,7 @@ def _own_server() -> Iterator[EmbeddedPostgres]:
 
 
 def write(document: Path, name: str, section: Section) -> None:
-    """Put the section's figures between its marks."""
+    """Write the section's results between its markers."""
     begin, end = f"<!-- measured: {name} -->", f"<!-- end of {name} -->"
     text = document.read_text(encoding="utf-8")
     assert begin in text, f"{document} has no marks for {name}"
@@ -215,7 +215,7 @@ def write(document: Path, name: str, section: Section) -> None:
 
 
 def main() -> int:
-    """Run the sections; 1 if any found a defect."""
+    """Run the sections. Returns 1 if any found a defect."""
     parser = argparse.ArgumentParser(prog="python -m klaviyo_pipeline_tests.torture", description=__doc__)
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=[], metavar="SECTION")
     parser.add_argument("--seed", type=int, default=1)

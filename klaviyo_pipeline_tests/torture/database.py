@@ -1,7 +1,7 @@
-"""Trouble of the database in the middle of a write: in the rows, in their history, in the ledger, and between batches.
+"""Database faults in the middle of a write: in the rows, in their history, in the ledger, and between batches.
 
-A trigger makes it, at the third row that the table is given: a cut connection and a statement timeout are real there,
-and what cannot be had otherwise (a full disk) is raised by the code that Postgres would raise.
+A trigger causes the fault at the third row of the table. Terminated connections and statement timeouts are real. Faults
+that cannot be produced, such as a full disk, are raised with the error code of Postgres.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ CREATE TRIGGER make_trouble BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXEC
 """
 END_OF_TRIGGER = "DROP FUNCTION make_trouble CASCADE; DROP SEQUENCE trouble"
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'klaviyo_pipeline'"
-"""Every connection of the pipeline's, and none of the harness's own."""
+"""Every connection of the pipeline, and none of the test itself."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One kind. `passes`: the same again can succeed, so that a single one must not fail a run."""
+    """One kind of fault. `passes`: a retry can succeed, so a single fault must not fail a run."""
 
     name: str
     passes: bool
     act: str
     reported: str
-    """A regular expression that the run's reason matches."""
+    """A regular expression for the message of the failed run."""
 
 
 def _raised(name: str, state: str, message: str, *, passes: bool) -> Trouble:
@@ -70,7 +70,7 @@ TROUBLES = (
 
 @dataclass(frozen=True)
 class Case:
-    """Trouble in a table that a run of the target writes."""
+    """A fault in a table that a run of the target writes."""
 
     trouble: Trouble
     target: Target
@@ -126,7 +126,7 @@ def outcome(matrix: Matrix, case: Case) -> Literal["right", "healed"]:
 
 @contextmanager
 def _trouble(matrix: Matrix, case: Case) -> Iterator[None]:
-    # A census has a single row in its record.
+    # A census writes a single row into its record.
     first = 1 if case.table == "census_runs" else THIRD_ROW
     matrix.pipeline.execute(
         TRIGGER.format(
@@ -145,7 +145,7 @@ def _trouble(matrix: Matrix, case: Case) -> Iterator[None]:
 
 @contextmanager
 def _timeout(matrix: Matrix, trouble: Trouble) -> Iterator[None]:
-    """New sessions of this database give up a statement after a second, as a careful administrator has it."""
+    """Set the statement timeout of new sessions in this database to one second."""
     if trouble.name != "statement timeout":
         yield
         return
@@ -158,7 +158,7 @@ def _timeout(matrix: Matrix, trouble: Trouble) -> Iterator[None]:
 
 
 def at_page(matrix: Matrix, target: Target, happens: Callable[[], Any]) -> Undisturbed:
-    """A run during which this happens once, when its middle page is asked for; it must end right."""
+    """A run in which this happens once, at the request for the middle page. The run must end right."""
     expected = matrix.undisturbed(target)
     matrix.start_over(target)
     left = [expected.requests // 2]
@@ -179,13 +179,13 @@ def at_page(matrix: Matrix, target: Target, happens: Callable[[], Any]) -> Undis
 
 
 def cut_connections(matrix: Matrix, target: Target) -> None:
-    """Every connection is cut between two pages."""
+    """Terminate every connection between two pages."""
     case = Case(TROUBLES[0], target, "every session", lasting=False)
     matrix.same(case, at_page(matrix, target, lambda: matrix.pipeline.execute(CUT)))
 
 
 def restart_server(matrix: Matrix, target: Target, server: EmbeddedPostgres) -> None:
-    """The server is stopped and started between two pages."""
+    """Restart the server between two pages."""
 
     def restart() -> None:
         server.stop()
@@ -200,7 +200,7 @@ def restart_server(matrix: Matrix, target: Target, server: EmbeddedPostgres) -> 
 
 @contextmanager
 def quick_retries() -> Iterator[None]:
-    """The pauses between attempts at a transaction are short; a restart takes as long as it takes."""
+    """Make the pauses between attempts at a transaction short. A restart of the server is not accelerated."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "RETRY_PAUSES", (0.01, 0.02, 0.03))
         yield

@@ -1,6 +1,6 @@
-"""The faults of the matrix as data: what befalls a request, and whether asking again can help.
+"""The faults of the matrix as data: the effect on a request, and whether a retry can succeed.
 
-Faults of the network are raised where httpx would raise them; all others come over a real connection.
+Network faults are raised where httpx would raise them. All other faults are responses over a real connection.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ ALWAYS = 1_000_000
 
 Document = dict[str, Any]
 MakeFault = Callable[[Document], Fault]
-"""Makes the fault from a true first page of what is asked."""
+"""Creates the fault from a real first page of the requested listing or report."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One fault. `passes`: asking again can help, so that a single one must not fail a run."""
+    """One fault. `passes`: a retry can succeed, so a single fault must not fail a run."""
 
     name: str
     passes: bool
     make: MakeFault | None = None
     network: Callable[[httpx.Request], Exception] | None = None
     uncertain: bool = False
-    """Whether a single one may also fail the run, as long as the next run heals it."""
+    """Whether a single fault may also fail the run, if the next run heals it."""
 
 
 def _answer(name: str, *, passes: bool, **fault: Any) -> Trouble:
@@ -62,7 +62,7 @@ def _repeating(document: Document) -> Fault:
 
 
 def _endless(document: Document) -> Fault:
-    """The same page for ever, under ever new cursors."""
+    """The same page again and again, with a new cursor each time."""
 
     def body(request: Request) -> Document:
         place = {"page[cursor]": uuid.uuid4().hex} if request.method == "GET" else {"page_cursor": uuid.uuid4().hex}
@@ -73,7 +73,7 @@ def _endless(document: Document) -> Fault:
 
 HTML = "<html><body>Something went wrong.</body></html>"
 CHALLENGE = {"cf-mitigated": "challenge"}
-# Fractions of a second, so that the real waits are waited and take no time.
+# Fractions of a second: the client really waits, but not for long.
 SOON = "0.02"
 
 TROUBLES = (
@@ -122,7 +122,7 @@ TROUBLES = (
 def broken_network(
     strikes: Callable[[httpx.Request], bool], error: Callable[[httpx.Request], Exception]
 ) -> Iterator[None]:
-    """Requests that `strikes` says yes to fail in the network, as httpx tells it."""
+    """Makes the requests that `strikes` selects fail with a network error of httpx."""
     true = httpx.HTTPTransport.handle_request
 
     def handle(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Syncs that are killed with SIGKILL, with every process of theirs, at random moments, and then run to their end."""
+"""Syncs that are killed with SIGKILL at random times, with all their processes, and then run again to completion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ASSETS = (
     ("flow_report", "flow_metrics", "tags"),
     ("segments", "segments_census", "campaign_report", "campaign_metrics"),
 )
-"""What the syncs are of; each has several chains, and so processes of its own for them."""
+"""The assets of the syncs. Each sync has several listing queries, and therefore several processes."""
 
 SESSIONS_END_SECONDS = 10.0
 
@@ -48,12 +48,12 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 
 
 class Defect(AssertionError):
-    """A kill that left something wrong behind."""
+    """A wrong state after a kill."""
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A sync to which nothing happened: what the tables held, its events and its seconds."""
+    """An undisturbed sync: the content of the tables, its number of events and its seconds."""
 
     state: State
     rows: list[tuple[str, str, str]]
@@ -63,7 +63,7 @@ class Undisturbed:
 
 @dataclass
 class Slaughter:
-    """Syncs of one small account in one database, whose end can be chosen."""
+    """Syncs of one small account in one database, which can be killed at a chosen event or time."""
 
     variables: dict[str, str]
     connection: psycopg.Connection[Any]
@@ -87,17 +87,17 @@ class Slaughter:
         return self._undisturbed[assets]
 
     def round(self, assets: Sequence[str], kills: int) -> None:
-        """Kill a sync so many times, each time from where the one before was cut off; then let one come to its end."""
+        """Kill a sync this number of times, each resuming the previous one. Then run one to completion."""
         expected = self.undisturbed(assets)
         self.start_over()
         for number in range(kills):
-            # What the last kill left to do is less, and takes fewer events and less time.
+            # After a kill there is less work left, so the next sync has fewer events and takes less time.
             self._kill(assets, expected, 1 / (number + 1))
         self.finish(self.start(assets))
         self.same(expected, "after a kill")
 
     def at_once(self, assets: Sequence[str]) -> None:
-        """Two syncs of the same windows side by side: both end well, and the tables are those of one."""
+        """Two concurrent syncs of the same windows: both succeed, and the tables equal those of one sync."""
         expected = self.undisturbed(assets)
         self.start_over()
         for process in [self.start(assets, "one"), self.start(assets, "other")]:
@@ -109,7 +109,7 @@ class Slaughter:
         tables.clear("census_runs", "api_pacing", *tables.names)
 
     def start(self, assets: Sequence[str], *more: str, kill_at: int | None = None) -> subprocess.Popen[str]:
-        """A sync in a process group of its own, which kills itself at the event `kill_at`."""
+        """A sync in a separate process group, which kills itself at the event `kill_at`."""
         events = self.events.with_suffix("".join(f".{one}" for one in more)) if more else self.events
         events.unlink(missing_ok=True)
         variables = {victim.EVENTS: str(events), **({victim.KILL_AT: str(kill_at)} if kill_at else {})}
@@ -123,7 +123,7 @@ class Slaughter:
         )
 
     def finish(self, process: subprocess.Popen[str]) -> None:
-        """Wait for the end of a sync, which must be a good one."""
+        """Wait until a sync ends. It must succeed."""
         _, err = process.communicate(timeout=300)
         if process.returncode != 0:
             raise Defect(f"exit code {process.returncode}: {err.strip()[-300:]}")
@@ -136,7 +136,7 @@ class Slaughter:
         else:
             wait = self.chance.uniform(0.3, expected.seconds * share)
             process, how, reported = self.start(assets), "by time", f"after {wait:.2f} s"
-        # What the kill left to do may take fewer events, or less time, than was drawn: that sync came to its end.
+        # The remaining work may have fewer events, or take less time, than the random choice: then the sync completes.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=wait)
         with contextlib.suppress(ProcessLookupError):
@@ -157,11 +157,11 @@ class Slaughter:
             raise Defect(f"{what}: synced without their rows: {hollow[:3]}")
 
     def same(self, expected: Undisturbed, what: str) -> None:
-        """The tables are an undisturbed sync's, and no run of Dagster's seems to go on."""
+        """The tables equal those of an undisturbed sync, and no Dagster run has an unfinished status."""
         if reported := difference(self.tables.state(), expected.state):
             raise Defect(f"{what}: {reported}")
         if repeated := self.tables.repeated_states():
-            raise Defect(f"{what}: states twice in the history: {repeated[:3]}")
+            raise Defect(f"{what}: equal consecutive states in the history: {repeated[:3]}")
         going_on = self.connection.execute(
             "SELECT run_id, status FROM public.runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
         ).fetchall()

@@ -1,8 +1,8 @@
-"""Every fault on every listing and report, at its first, middle and last page, once and for good.
+"""Every fault on every listing and report, at the first, middle and last page, once and permanently.
 
-A cell is a run of the asset with the fault, and another one without it. It ends *right* (the first run succeeded and
-the tables equal an undisturbed run's) or *healed* (the first run failed with a reason, no window is called synced
-without its rows, and after the second run the tables are equal). Anything else is a defect.
+A cell of the matrix is a run of the asset with the fault, then a run without it. The cell ends *right* if the first run
+succeeds and its tables equal those of an undisturbed run. It ends *healed* if the first run fails with a reason, no
+window is recorded as synced without its rows, and the tables are equal after the second run. Anything else is a defect.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ PLACES: tuple[Place, ...] = ("first", "middle", "last")
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked when the fault strikes: requests of this asset's run to this path, or below it.
+    """The requests that a fault affects: those of this asset's run to this path, or below it.
 
-    `fills` names the asset whose rows are there before.
+    `fills` is the asset whose rows are written before the run.
     """
 
     name: str
@@ -86,14 +86,14 @@ CELLS = [
 
 
 def sample(one_in: int) -> list[Cell]:
-    """Always the same part of the cells, in which every fault and every target, place and duration has its turn."""
-    # Steps that no number of targets, places or durations divides.
+    """A fixed sample of the cells that covers every fault, target, place and duration."""
+    # The step has no common divisor with the numbers of targets, places and durations.
     return [cell for number, cell in enumerate(CELLS) if number % one_in == (number // (one_in * 7)) % one_in]
 
 
 @dataclass
 class _Strike:
-    """Which of the requests to a target are struck: from the `skip`th on, so many."""
+    """Selects the requests to a target that fail: a number of them, starting at the `skip`th."""
 
     target: Target
     skip: int
@@ -113,7 +113,7 @@ class _Strike:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a run of the target comes to when nothing happens: the tables, their rows, and the number of requests."""
+    """An undisturbed run of the target: the tables, their rows, and the number of requests."""
 
     state: State
     rows: list[tuple[str, str, str]]
@@ -122,19 +122,19 @@ class Undisturbed:
 
 
 class Case(Protocol):
-    """What a run was tortured with, told by its text, and the target of that run."""
+    """The fault of a run, described by its text, and the target of the run."""
 
     @property
     def target(self) -> Target: ...
 
 
 class Defect(AssertionError):
-    """A cell that ended neither right nor healed."""
+    """A cell that is neither right nor healed."""
 
 
 @dataclass
 class Matrix:
-    """The torture of one account."""
+    """Runs the cells on one account."""
 
     pipeline: Pipeline
     tables: Tables
@@ -163,7 +163,7 @@ class Matrix:
         return "healed"
 
     def undisturbed(self, target: Target) -> Undisturbed:
-        """A run of this target, asked for once."""
+        """A run of this target, requested once."""
         if target not in self._undisturbed:
             self.start_over(target)
             with self.pipeline.requested() as requested:
@@ -189,7 +189,7 @@ class Matrix:
         return document
 
     def start_over(self, target: Target) -> None:
-        """Empty tables; for a census, with an object that Klaviyo has no more; for a report, with its objects."""
+        """Empty the tables. For a census, add an object that no longer exists in Klaviyo; for a report, its objects."""
         if target.fills != self._filled:
             self.tables.clear("census_runs", "api_pacing", *self.tables.names)
             if target.fills is not None:
@@ -214,7 +214,7 @@ class Matrix:
             yield
 
     def run(self, asset: str, first: str = str(FIRST), last: str = str(LAST)) -> dg.ExecuteInProcessResult:
-        """One run of the asset, over these windows if it has any."""
+        """One run of the asset, over these windows if the asset has windows."""
         key = dg.AssetKey([self.pipeline.account.slug, asset])
         if asset not in self._jobs:
             whole = self.pipeline.definitions.resolve_implicit_global_asset_job_def()
@@ -227,12 +227,12 @@ class Matrix:
         )
 
     def _check_failure(self, cell: Cell, first: dg.ExecuteInProcessResult, expected: Undisturbed) -> None:
-        """A failure has a reason, which the ledger knows too, and takes nothing for done that is not."""
+        """A failed run has a reason, which is also in the ledger, and records no window as synced without its rows."""
         reported = reason(first)
         if "Klaviyo" not in reported and "listing" not in reported and "answer" not in reported:
             raise Defect(f"{cell}: no clear reason: {reported}")
         if "day's quota" in cell.trouble.name and "UTC" not in reported:
-            raise Defect(f"{cell}: it is not told when the quota returns: {reported}")
+            raise Defect(f"{cell}: the error does not say when the quota returns: {reported}")
         if hollow := self.tables.hollow_windows(expected.rows):
             raise Defect(f"{cell}: synced without their rows: {hollow[:3]}")
         if cell.target.asset in CENSUSES:
@@ -247,7 +247,7 @@ class Matrix:
             raise Defect(f"{cell}: a failure without its reason")
 
     def heal(self, cell: Case) -> None:
-        """The next run: of what the plan says is missing, once the quota is back."""
+        """The next run, of the windows that the plan reports as missing, after the quota is restored."""
         self.pipeline.execute("UPDATE api_pacing SET blocked_until = NULL")
         for windows in self._missing(cell.target.asset):
             second = self.run(cell.target.asset, *windows)
@@ -255,7 +255,7 @@ class Matrix:
                 raise Defect(f"{cell}: the next run fails too: {reason(second)}")
 
     def _missing(self, asset: str) -> Sequence[tuple[str, ...]]:
-        """First and last window of each run that the asset needs, as a sync would plan it."""
+        """First and last window of each run that a sync would plan for the asset."""
         if asset in CENSUSES:
             return [()]
         with self._engine.connect() as connection:
@@ -268,11 +268,11 @@ class Matrix:
         return create_engine(self.pipeline.database)
 
     def same(self, cell: Case, expected: Undisturbed) -> None:
-        """The tables are those of an undisturbed run, and the plan has nothing left."""
+        """The tables equal those of an undisturbed run, and the plan is empty."""
         if reported := difference(self.tables.state(), expected.state):
             raise Defect(f"{cell}: {reported}")
         if repeated := self.tables.repeated_states():
-            raise Defect(f"{cell}: states twice in the history: {repeated[:3]}")
+            raise Defect(f"{cell}: equal consecutive states in the history: {repeated[:3]}")
         if cell.target.asset not in CENSUSES and self._missing(cell.target.asset):
             raise Defect(f"{cell}: windows are still missing")
 
@@ -306,7 +306,7 @@ def outcomes_of(server: str, number: int) -> tuple[list[tuple[str, str, str]], l
 
 
 def counted(outcomes: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], Counter[str]]:
-    """How often each outcome was seen, by fault and target."""
+    """The number of occurrences of each outcome, by fault and target."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for fault, target, outcome in outcomes:
         counts.setdefault((fault, target), Counter())[outcome] += 1
@@ -314,6 +314,6 @@ def counted(outcomes: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], C
 
 
 def _went_without_tags(run: dg.ExecuteInProcessResult) -> bool:
-    """Whether a census took a refusal for a lacking scope, and says that it asked on without the tags."""
+    """Whether a census treated a 403 as a missing scope, and reports that it continued without tags."""
     reported = [event.materialization.metadata.get("tags") for event in run.get_asset_materialization_events()]
     return any("not requested" in str(tags.value) for tags in reported if tags is not None)

@@ -1,8 +1,8 @@
-"""Processes that share one account's rates in Postgres, on a clock that jumps from one sending to the next.
+"""Processes that share one account's rate limits in Postgres, on a simulated clock that jumps to the next request.
 
-Each process reserves a slot, waits for it, sends, and reserves again, as the client does. The clock stands still while
-anybody reserves; when all wait, it moves to the first slot, and a little beyond, as a thread wakes a little late: all
-whose slots have come by then send at that moment, and race for the next ones.
+Each process reserves a slot, waits for it, sends, and reserves again, like the client. The clock stops while a process
+reserves. When all processes wait, it moves slightly past the first slot, because a real thread also wakes slightly
+late. All processes whose slot has passed send at that time, and compete for the next slots.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ TIERS = {
     "get_segments": 3 * MINUTE,
     "query_flow_series": 3.1 * DAY,
 }
-"""One endpoint of each published tier, and for how long it is asked."""
+"""One endpoint of each published tier, and how long requests are sent to it."""
 
 
 @dataclass(frozen=True)
 class Race:
-    """When the requests were sent, in seconds since the beginning, by process."""
+    """The times of the requests, in seconds since the start, by process."""
 
     endpoint: Endpoint
     sent: list[list[float]]
@@ -50,7 +50,7 @@ class Race:
         return sorted(moment for one in self.sent for moment in one)
 
     def most(self, rate: Rate) -> int:
-        """The most requests in any span of the rate's length."""
+        """The maximum number of requests in any interval of the rate's length."""
         sent, first, most = self.all, 0, 0
         for last, moment in enumerate(sent):
             while moment - sent[first] >= rate.seconds:
@@ -64,20 +64,20 @@ class Race:
 
     @property
     def reached(self) -> float:
-        """The share of the tightest rate that was used, over whole spans of it."""
+        """The share of the strictest rate that was used, over whole intervals of its length."""
         sent, rate = self.all, self.tightest
         spans = (len(sent) - 1) // rate.requests
         return spans * rate.seconds / (sent[spans * rate.requests] - sent[0])
 
     @property
     def fairness(self) -> float:
-        """Requests of the process that had least, by those of the one that had most."""
+        """The fewest requests of a process, divided by the most requests of a process."""
         counts = [len(one) for one in self.sent]
         return min(counts) / max(counts)
 
 
 def race(database: str, endpoint: str, processes: int, seconds: float, seed: int = 1) -> Race:
-    """So many processes ask this endpoint for so long as they may, into an empty database."""
+    """This number of processes send requests to this endpoint, with their pacing in an empty database."""
     migrate(database, SLUG, SQL_DIR)
     with psycopg.connect(database, autocommit=True) as connection:
         table = sql.Identifier(SLUG, "simulated_clock")
@@ -101,7 +101,7 @@ def race(database: str, endpoint: str, processes: int, seconds: float, seed: int
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the processes tell each other; times are seconds since the beginning."""
+    """The messages between the processes. Times are in seconds since the start."""
 
     barrier: Any
     wakes: Any
@@ -137,7 +137,7 @@ def _since(moment: datetime) -> float:
 
 
 def excesses(found: Race) -> list[str]:
-    """The rates that were exceeded, and a share or a fairness that is too small."""
+    """A message for each exceeded rate, and for a share or a fairness that is too low."""
     reported = [
         f"{found.endpoint.name}: {found.most(rate)} requests in {rate.seconds:.0f} s, {rate.requests} are allowed"
         for rate in found.endpoint.rates
@@ -145,7 +145,7 @@ def excesses(found: Race) -> list[str]:
     ]
     if found.reached < 0.95:
         reported.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
-    # Who of several gets the row's lock first is up to the system; none may starve.
+    # The order in which waiting processes get the row's lock is not defined, but none may starve.
     if found.fairness < 0.5:
         reported.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")
     return reported

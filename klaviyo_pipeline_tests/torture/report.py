@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Section:
-    """What one kind of torture came to: Markdown, and a line for each defect."""
+    """The result of one section: Markdown, and one line for each defect."""
 
     text: str
     defects: list[str]
 
 
 def measured(began: float) -> str:
-    """On what, and in how long, since `began` of the monotonic clock."""
+    """The machine, and the time since `began` (of the monotonic clock)."""
     minutes = (time.monotonic() - began) / 60
     return (
         f"Measured in {minutes:.1f} minutes on {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "

@@ -1,4 +1,4 @@
-"""The account that is tortured: few objects, on many pages, in six windows."""
+"""The account of the reliability tests: few objects, on many pages, in six windows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIRST, LAST = date(2025, 3, 3), date(2025, 3, 8)
 DAYS = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
 
 PAGE = 2
-"""Objects of a listing's page, and groups of a report's."""
+"""Objects per page of a listing, and groups per page of a report."""
 
 
 def small_shop() -> SandboxAccount:
@@ -84,10 +84,10 @@ def cached_reflection() -> Callable[[sa.Connection, str, str], DestinationTable]
 
 @contextmanager
 def small_steps() -> Iterator[pytest.MonkeyPatch]:
-    """Everything that is done in portions is done in small ones, and nobody waits between attempts."""
+    """Use small batches and pages, and no pauses between attempts."""
     with pytest.MonkeyPatch.context() as patch:
         take_small_steps(patch)
-        # The tables stay as they are, and thousands of runs need not look them up.
+        # The tables do not change, so thousands of runs need not look them up again.
         known = cached_reflection()
         for module in (io_manager, child_rows, repositories):
             patch.setattr(module, "reflect", known)
@@ -95,7 +95,7 @@ def small_steps() -> Iterator[pytest.MonkeyPatch]:
 
 
 def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
-    """`small_steps`, for as long as the patch or this process lives."""
+    """`small_steps`, for the lifetime of the patch or of this process."""
     patch = patch or pytest.MonkeyPatch()
     patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     patch.setattr(entity_assets, "BATCH_ROWS", 6)

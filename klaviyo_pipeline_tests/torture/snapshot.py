@@ -1,4 +1,4 @@
-"""What the tables hold, without what differs from one run to the next."""
+"""The content of the tables, without the values that differ from run to run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg import sql
 
 SYSTEM_COLUMNS = ("account", "api_calls", "api_pacing", "census_runs", "schema_migrations")
 
-# When and by whom something was done or seen, and how often: every run has its own answer.
+# Times, run ids and counts of attempts, which differ from run to run.
 PASSING = [
     "asked_at",
     "attempts",
@@ -34,14 +34,14 @@ PASSING = [
     "refreshed_at",
 ]
 
-# The column that says which window of the ledger a row belongs to.
+# The column that determines the ledger window of a row.
 TIMED = {"flows": "updated_at", "campaigns": "updated_at", "forms": "updated_at", "segments": "updated_at"}
 DATED = [f"{one}_{table}" for one in ("flow", "campaign", "form", "segment") for table in ("report", "metrics")]
 
 CHILDREN = {"flows": ("flow_actions", "flow_messages"), "campaigns": ("campaign_messages",)}
 
 State = Counter[tuple[str, str]]
-"""Rows as (table, content), each with how often it is there."""
+"""Rows as (table, content), with the number of occurrences."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Tables:
 
     @cached_property
     def names(self) -> list[str]:
-        """Every table that a sync writes, but for `SYSTEM_COLUMNS`."""
+        """Every table that a sync writes, without `SYSTEM_COLUMNS`."""
         found = self.connection.execute(
             "SELECT relname FROM pg_class "
             "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace ORDER BY relname"
@@ -60,7 +60,7 @@ class Tables:
         return [name for (name,) in found if name not in SYSTEM_COLUMNS]
 
     def state(self) -> State:
-        """The content of every table. Of the moments of a delete and of a state's end only counts that there is one."""
+        """The content of every table. A time of deletion or of a state's end is reduced to whether it is set."""
         output = [name.replace("_superseded", "_history") for name in self.names]
         query = sql.SQL(" UNION ALL ").join(map(self._content, output))
         return Counter(self.connection.execute(query).fetchall())
@@ -127,7 +127,7 @@ class Tables:
         return self.connection.execute(sql.SQL(" UNION ALL ").join(parts), {"passing": passing}).fetchall()
 
     def repeated_states(self) -> list[tuple[str, str]]:
-        """States that follow an equal one in the history of the same row: none may."""
+        """States that equal the previous state in the history of the same row. There must be none."""
         found = []
         for name in self.names:
             if not name.endswith("_superseded"):
@@ -153,7 +153,7 @@ class Tables:
 
 
 def difference(found: State, expected: State) -> str:
-    """What is missing and what is too much, shortened; empty if nothing is."""
+    """The missing and the unexpected rows, shortened; empty if there are none."""
     missing, surplus = expected - found, found - expected
     return "; ".join(
         f"{what} {sum(rows.values())} rows, such as {next(iter(rows))}"[:400]

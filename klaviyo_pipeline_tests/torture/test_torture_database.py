@@ -1,4 +1,4 @@
-"""A part of the database's trouble; `make torture` makes all of it."""
+"""Some of the database faults; `make torture` runs all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from klaviyo_pipeline_tests.torture.matrix import TARGETS, Defect, matrix_on
 
 
 @pytest.mark.timeout(300)
-def test_trouble_in_the_middle_of_a_write_leaves_the_ledger_right_and_the_next_run_heals(database: str) -> None:
+def test_a_database_fault_during_a_write_leaves_the_ledger_right_and_the_next_run_heals_it(database: str) -> None:
     defects = []
     with matrix_on(database) as matrix, quick_retries():
         for case in CASES[::7]:
@@ -26,7 +26,7 @@ def test_trouble_in_the_middle_of_a_write_leaves_the_ledger_right_and_the_next_r
 
 
 @pytest.mark.timeout(300)
-def test_a_run_outlives_a_restart_of_the_server(server_folder: Path) -> None:
+def test_a_run_survives_a_restart_of_the_server(server_folder: Path) -> None:
     server = EmbeddedPostgres(server_folder / "restarted", settings=THROW_AWAY)
     try:
         with matrix_on(server.start()) as matrix:

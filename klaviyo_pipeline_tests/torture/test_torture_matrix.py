@@ -10,7 +10,7 @@ from klaviyo_pipeline_tests.torture.matrix import PLACES, TARGETS, Defect, matri
 SAMPLE = sample(29)
 
 
-def test_the_sample_contains_every_fault_target_place_and_duration() -> None:
+def test_the_sample_covers_every_fault_target_place_and_duration() -> None:
     assert {cell.trouble.name for cell in SAMPLE} == {trouble.name for trouble in TROUBLES}
     assert {cell.target for cell in SAMPLE} == set(TARGETS)
     assert {cell.place for cell in SAMPLE} == set(PLACES)

@@ -1,4 +1,4 @@
-"""Real processes on one account, on a simulated clock; `make torture` runs them for longer, and four of them."""
+"""Real processes on one account, on a simulated clock; `make torture` runs more of them, for longer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from klaviyo_pipeline_tests.torture.pacing import excesses, race
     ("endpoint", "processes", "seconds"),
     [("get_flows", 2, 2.1 * MINUTE), ("get_campaigns", 4, 1.1 * MINUTE), ("query_flow_series", 2, 1.1 * DAY)],
 )
-def test_processes_together_keep_every_limit_and_reach_it(
+def test_several_processes_keep_every_limit_together_and_use_it_fully(
     endpoint: str, processes: int, seconds: float, database: str
 ) -> None:
     assert excesses(race(database, endpoint, processes, seconds)) == []
 
 
-def test_without_its_budget_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database that holds the budget is gone: the run fails, and no request goes out unpaced."""
+def test_nothing_is_sent_if_the_shared_pacing_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the database of the pacing is gone, the run fails, and no request is sent without pacing."""
     monkeypatch.setattr(engines, "RETRY_PAUSES", (0.0, 0.0, 0.0))
     sent: list[httpx.Request] = []
 

@@ -1,8 +1,8 @@
-"""`klaviyo-pipeline` that kills itself, with every process that it started, at a chosen event.
+"""A `klaviyo-pipeline` that kills itself, with all its processes, at a chosen event.
 
-Events are the statements and commits on the warehouse, in all its processes together: each adds a byte to the file
-`TORTURE_EVENTS`, and who makes it `TORTURE_KILL_AT` bytes long kills the group. Workers import the main module, this
-one, and so count and step like their parent.
+Events are the statements and commits on the warehouse, in all processes. Each event adds a byte to the file
+`TORTURE_EVENTS`. The process that extends the file to `TORTURE_KILL_AT` bytes kills the process group. Workers import
+the main module, which is this one, so they count events and use small batches too.
 """
 
 from __future__ import annotations

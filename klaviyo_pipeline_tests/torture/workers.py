@@ -1,4 +1,4 @@
-"""Celery workers that are killed with SIGKILL, with all their runs, at random moments of a morning of ten accounts."""
+"""Celery workers that are killed with SIGKILL, with all their runs, at random times of the syncs of ten accounts."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from klaviyo_pipeline_tests.brands import FIRST, LAST, REVOKED, Brands, brands_i
 from klaviyo_pipeline_tests.dagster_internals.celery.cluster import Cluster, cluster
 
 SECONDS_BETWEEN = (1.0, 12.0)
-"""From before a run has begun to after it has ended: a run takes some five seconds beside three others."""
+"""A range from before a run starts to after it ends. With three concurrent others, a run takes about five seconds."""
 ASSETS = ("flows", "forms")
 
 
 @dataclass
 class Morning:
-    """What was killed, and what it took until every account was whole."""
+    """The kills, and the work that was needed until every account was complete."""
 
     kills: int = 0
     runs: int = 0
     begun_again: int = 0
-    """Runs that died and that Dagster started again."""
+    """Runs that died and were retried by Dagster."""
     requested_again: int = 0
-    """Runs that were launched anew, as `klaviyo_missing_windows` does, since every attempt had died."""
+    """Runs that were launched again, as `klaviyo_missing_windows` does, because every attempt had died."""
     defects: list[str] = field(default_factory=list)
 
 
 def morning_of_kills(database: str, folder: Path, seed: int, kills: int) -> Morning:
-    """Every account's flows and forms through the queue while workers die; what is missing at the end is a defect."""
+    """Sync every account's flows and forms through the queue while workers die. A missing row is a defect."""
     chance, morning = random.Random(seed), Morning()
     for brands in brands_in(database, folder, rate_scale=1):
         assert brands.run("migrate").returncode == 0
@@ -60,7 +60,7 @@ def _launch(running: Cluster, slug: str, asset: str) -> None:
 
 
 def _kill(running: Cluster, chance: random.Random, morning: Morning, kills: int) -> None:
-    """Kill one worker after the other, and start another in its place, while there is work."""
+    """Kill one worker after the other, and start a replacement, until the work is done."""
     while morning.kills < kills:
         time.sleep(chance.uniform(*SECONDS_BETWEEN))
         if not any(run.status.value in ("QUEUED", "STARTING", "STARTED") for run in running.instance.get_runs()):
@@ -71,7 +71,7 @@ def _kill(running: Cluster, chance: random.Random, morning: Morning, kills: int)
 
 
 def _given_up(runs: list[dg.DagsterRun]) -> list[tuple[str, str]]:
-    """Account and asset of every run that was to succeed and of which no attempt did, nor one launched for it since."""
+    """Account and asset of every run that should have succeeded, but neither an attempt nor a replacement did."""
     done = {_what(run) for run in runs if run.status is dg.DagsterRunStatus.SUCCESS}
     return sorted({_what(run) for run in runs if _what(run)[0] != REVOKED} - done)
 
@@ -95,14 +95,14 @@ def _wrong(brands: Brands) -> Iterator[str]:
         windows = len(ASSETS) * ((LAST - FIRST) // timedelta(days=1) + 1)
         ledger = brands.rows("SELECT status, count(*) FROM sync_windows GROUP BY 1", slug)
         if ledger != [("synced", windows)]:
-            yield f"the ledger of {slug} has {ledger} in place of {windows} synced windows"
+            yield f"the ledger of {slug} has {ledger} instead of {windows} synced windows"
     refused = Counter(entry.status for entry in brands.server.requests if entry.status not in (200, 401))
     if refused:
         yield f"Klaviyo refused what was too much: {dict(refused)}"
 
 
 def _not_alone(runs: list[dg.DagsterRun]) -> Iterator[str]:
-    """Whether the account with the revoked key succeeded anywhere, or any run is left that looks as if it went on."""
+    """Whether a run of the account with the revoked key succeeded, or any run still has an unfinished status."""
     for run in runs:
         if run.tags["klaviyo/account"] == REVOKED and run.status is dg.DagsterRunStatus.SUCCESS:
             yield f"run {run.run_id} succeeded with a revoked key"

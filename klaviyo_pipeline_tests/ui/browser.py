@@ -1,4 +1,4 @@
-"""Chromium without a window."""
+"""A headless Chromium."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CHROMIUM = os.environ.get("KLAVIYO_TEST_CHROMIUM") or next(filter(None, map(shut
 MISSING = "there is no Chromium: install it (Debian: apt install chromium), or set KLAVIYO_TEST_CHROMIUM to its path"
 
 PATIENCE_MS = 60_000
-"""How long a page may take to show what is waited for: a machine may be busy with other tests."""
+"""Maximum time to wait for an element of a page. The machine may be busy with other tests."""
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser of the system; nothing is downloaded."""
+    """The system's browser; nothing is downloaded."""
     if CHROMIUM is None:
         raise RuntimeError(MISSING)
-    # Chromium's own sandbox refuses to run as root; all that is shown here is our own.
+    # Chromium's sandbox refuses to run as root. The tests open only pages of this project.
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
@@ -35,7 +35,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def new_page(browser: Browser, size: tuple[int, int] = DESKTOP, *, scale: float = 1) -> Page:
-    """A page with cookies and storage of its own."""
+    """A page with separate cookies and storage."""
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=scale)
     context.set_default_timeout(PATIENCE_MS)

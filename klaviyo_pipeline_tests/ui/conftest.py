@@ -1,4 +1,4 @@
-"""A browser, and an account in the UI, for the tests of a module."""
+"""Fixtures of a module: a browser, and an account in the Dagster UI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from klaviyo_pipeline_tests.ui.site import Site, site
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # While it is open an event loop runs in this thread, in which Dagster could start none of its own.
+    # While the browser is open, an event loop runs in this thread, and Dagster cannot start another one in it.
     if CHROMIUM is None:
         pytest.skip(MISSING)
     with chromium() as found:
@@ -24,7 +24,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def dagster_ui(browser: Browser, postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Flows and their report are synced, the metrics are not."""
+    """An account whose flows and flow report are synced, and whose metrics are not."""
     with pytest.MonkeyPatch.context() as patch, throw_away_database(postgres_server) as database:
         patch.delenv("DAGSTER_HOME", raising=False)
         folder = tmp_path_factory.mktemp("dagster")
@@ -34,5 +34,5 @@ def dagster_ui(browser: Browser, postgres_server: str, tmp_path_factory: pytest.
 
 @pytest.fixture
 def shots(tmp_path: Path) -> Path:
-    """Where a test leaves what it saw; pytest keeps the folders of the last three sessions."""
+    """The folder for a test's screenshots. pytest keeps the folders of the last three sessions."""
     return tmp_path

@@ -1,4 +1,4 @@
-"""The pictures of the README, taken anew: `python -m klaviyo_pipeline_tests.ui.shots docs/images`."""
+"""Takes the screenshots of the README: `python -m klaviyo_pipeline_tests.ui.shots docs/images`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LARGEST_BYTES = 200_000
 
 
 def take(folder: Path) -> None:
-    """Take every picture of an account of usual size, whose last weeks are synced."""
+    """Take every screenshot of an account of typical size, with the last weeks synced."""
     os.environ["KLAVIYO_IGNORE_DOTENV"] = "1"
     with tempfile.TemporaryDirectory(prefix="klaviyo-shots-") as name:
         place = Path(name)
-        # The server's unprivileged user has to pass through, when root takes the pictures.
+        # If root runs this, the server's unprivileged user needs access to the folder.
         place.chmod(0o711)
         home = place / "dagster"
         home.mkdir()
@@ -60,7 +60,7 @@ def _take(browser: Browser, opened: Site, folder: Path, home: Path) -> None:
 
 
 def save(page: Page, file: Path) -> None:
-    """What the page shows, in few colours: the pictures are part of every clone."""
+    """Save a screenshot with few colours, to keep the repository small."""
     seen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     seen.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
     size = file.stat().st_size

@@ -1,4 +1,4 @@
-"""A simulated account in a real Postgres, with Dagster's web server and daemon on it."""
+"""A simulated account in a real Postgres, with Dagster's web server and daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 
 @dataclass(frozen=True)
 class Site:
-    """The UI of an account whose windows go from `first` to today; whole days are those before it."""
+    """The UI of an account with windows from `first` to today. The days before today are complete."""
 
     client: httpx.Client
     variables: dict[str, str]
@@ -38,12 +38,12 @@ class Site:
         return str(self.client.base_url.join(path))
 
     def asset(self, name: str, view: str = "", **query: str) -> str:
-        """The address of an asset's page, or of one of its tabs."""
+        """The URL of an asset's page, or of one of its tabs."""
         requested = {"view": view, **query} if view else query
         return str(httpx.URL(self.url(f"assets/{SLUG}/{name}"), params=requested))
 
     def run(self, *arguments: str) -> str:
-        """What a command of ours prints; it must succeed."""
+        """The output of a `klaviyo-pipeline` command, which must succeed."""
         return run(self.variables, *arguments)
 
 
@@ -57,7 +57,7 @@ def run(variables: dict[str, str], *arguments: str) -> str:
 
 @contextmanager
 def site(database: str, folder: Path, assets: Sequence[str], **sizes: int) -> Iterator[Site]:
-    """Sync these assets of a generated account (all without any), and serve the UI on a free port."""
+    """Sync these assets of a generated account (default: all), and serve the UI on a free port."""
     today = datetime.now(UTC).astimezone(ZoneInfo(ZONE)).date()
     first = today - timedelta(days=DAYS)
     shop = generate_account(7, timezone=ZONE, start=first - timedelta(days=400), until=today, **sizes)

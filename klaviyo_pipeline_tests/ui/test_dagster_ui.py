@@ -1,4 +1,4 @@
-"""The Dagster UI as its users see it, in a real browser, with a real daemon behind it."""
+"""The Dagster UI in a real browser, with a real daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ query Runs($backfill: String!) {
 
 @dataclass(frozen=True)
 class Launched:
-    """A backfill of flow_metrics that was launched by clicks."""
+    """A backfill of flow_metrics that was launched in the UI."""
 
     id: str
     first: date
@@ -44,12 +44,12 @@ def launched(dagster_ui: Site, browser: Browser, tmp_path_factory: pytest.TempPa
     return Launched(id, first, last)
 
 
-# Launched first: the daemon looks for backfills twice a minute, and the tests between need not wait for it.
-def test_a_range_is_backfilled_by_clicks(launched: Launched) -> None:
+# Launched first, because the daemon checks for backfills only twice a minute. The next tests run in the meantime.
+def test_a_range_is_backfilled_from_the_ui(launched: Launched) -> None:
     assert launched.id
 
 
-def test_the_graph_has_every_asset(dagster_ui: Site, browser: Browser, shots: Path) -> None:
+def test_the_asset_graph_contains_every_asset(dagster_ui: Site, browser: Browser, shots: Path) -> None:
     page = new_page(browser, GRAPH)
     graph = open_graph(page, dagster_ui)
     page.screenshot(path=shots / "graph.png")
@@ -78,7 +78,7 @@ def test_the_backfill_is_one_run_whose_last_day_has_a_table_and_a_chart(
     expect(earlier.get_by_text(SHOW)).to_have_count(0)
 
 
-def test_a_checks_result_reports_what_it_found(
+def test_the_ui_shows_the_result_of_a_check(
     dagster_ui: Site, launched: Launched, browser: Browser, shots: Path
 ) -> None:
     page = new_page(browser)

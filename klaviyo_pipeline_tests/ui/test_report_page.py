@@ -1,4 +1,4 @@
-"""The performance page in a real browser, on a desk, on a phone and on paper."""
+"""The performance page in a real browser, on a desktop, on a phone and in print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def file(books: Books, tmp_path: Path) -> Path:  # noqa: F811
 
 
 def opened(page: Page, file: Path) -> list[str]:
-    """Open the page; whatever it asks for besides itself, and whatever it complains of."""
+    """Open the page. Yields the page, its network requests other than itself, and its console messages."""
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
@@ -39,7 +39,7 @@ def opened(page: Page, file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE, (320, 640)], ids=["desktop", "phone", "small phone"])
-def test_nothing_is_fetched_nothing_runs_and_nothing_overflows(
+def test_the_page_sends_no_request_runs_no_script_and_does_not_overflow(
     size: tuple[int, int], file: Path, browser: Browser, shots: Path
 ) -> None:
     page = new_page(browser, size)
@@ -55,7 +55,7 @@ def test_nothing_is_fetched_nothing_runs_and_nothing_overflows(
     assert trouble == []
 
 
-def test_a_phone_has_one_column(file: Path, browser: Browser) -> None:
+def test_the_page_has_one_column_on_a_phone(file: Path, browser: Browser) -> None:
     page = new_page(browser, PHONE)
     opened(page, file)
     lefts = {box["x"] for figure in page.locator("figure").all() if (box := figure.bounding_box())}
@@ -64,7 +64,7 @@ def test_a_phone_has_one_column(file: Path, browser: Browser) -> None:
     assert label == '"Revenue"'
 
 
-def test_on_paper_the_values_stand_and_the_links_do_not(file: Path, browser: Browser, shots: Path) -> None:
+def test_the_print_layout_has_the_values_but_not_the_navigation(file: Path, browser: Browser, shots: Path) -> None:
     page = new_page(browser)
     opened(page, file)
     page.emulate_media(media="print", color_scheme="dark")
@@ -75,7 +75,7 @@ def test_on_paper_the_values_stand_and_the_links_do_not(file: Path, browser: Bro
     assert page.pdf(path=shots / "report.pdf", format="A4").startswith(b"%PDF")
 
 
-def test_the_page_is_read_out_in_its_own_order(file: Path, browser: Browser) -> None:
+def test_a_screen_reader_gets_the_page_in_visual_order(file: Path, browser: Browser) -> None:
     page = new_page(browser)
     opened(page, file)
     expect(page.get_by_role("heading", level=1)).to_have_text("Performance of order")

@@ -1,4 +1,4 @@
-"""What a user does in the Dagster UI, each step waited for until the page shows that it is done."""
+"""The steps of a user in the Dagster UI. Each step waits until the page shows its result."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS
 from klaviyo_pipeline_tests.ui.site import Site
 
 GRAPH = (1640, 1740)
-"""A window in which the whole graph is drawn with details."""
+"""A window size that fits the whole graph with details."""
 
 SHOW = "[Show Markdown]"
-"""What the UI offers in place of metadata that is too long to be shown at once."""
+"""The UI's button for metadata that is too long to display inline."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
 
 def open_graph(page: Page, site: Site) -> Locator:
-    """Every asset of the account; the drawing, once it shows how each of them stands. Takes a page of GRAPH's size."""
+    """The graph of all assets, after it shows the status of each. The page must have the size GRAPH."""
     page.goto(site.url("asset-groups"))
     page.get_by_text("Hide navigation").click()
-    # The graph is fitted to the window when it is drawn, and not when the window changes.
+    # The graph is fitted to the window when it is drawn, not when the window is resized.
     page.reload()
     graph = page.locator("svg").filter(has=page.locator("foreignObject")).first
     expect(graph.get_by_text("Latest event").first).to_be_visible()
@@ -31,7 +31,7 @@ def open_graph(page: Page, site: Site) -> Locator:
 
 
 def backfill(page: Page, site: Site, asset: str, first: date, last: date) -> str:
-    """Launch a backfill of these days from the asset's page; its id."""
+    """Launch a backfill of these days from the asset's page. Returns its id."""
     page.goto(site.asset(asset))
     page.get_by_role("button", name="Materialize").first.click()
     dialog = page.get_by_role("dialog")
@@ -46,14 +46,14 @@ def backfill(page: Page, site: Site, asset: str, first: date, last: date) -> str
 
 
 def open_partition(page: Page, site: Site, asset: str, day: date) -> Locator:
-    """The latest materialization of a day: the part of the page that tells of it."""
+    """The part of the page about the latest materialization of a day."""
     page.goto(site.asset(asset, "partitions", partition=day.isoformat()))
     expect(page.get_by_text("Latest materialization")).to_be_visible()
     return page.locator("table").filter(has_text="dagster/partition_row_count")
 
 
 def open_chart(page: Page, metadata: Locator) -> Locator:
-    """The picture among a materialization's metadata."""
+    """The picture in a materialization's metadata."""
     metadata.get_by_role("row").filter(has_text="chart").get_by_text(SHOW).click()
     picture = page.get_by_role("dialog").locator("img")
     expect(picture).to_be_visible()

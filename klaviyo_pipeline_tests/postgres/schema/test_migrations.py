@@ -138,7 +138,7 @@ def test_a_missing_file_is_refused(database: str, folder: Path) -> None:
     [
         ("004_late.sql", "number 003 is missing"),
         ("002_again.sql", "number 002 is taken; give it the number 003"),
-        ("next.sql", "is named NNN_name.sql"),
+        ("next.sql", "must be NNN_name.sql"),
     ],
 )
 def test_a_misnumbered_file_is_refused_before_anything_runs(

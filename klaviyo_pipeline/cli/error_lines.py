@@ -1,0 +1,40 @@
+"""Any error as one line. It imports every module with errors of its own, so import it only after an error."""
+
+import psycopg
+import sqlalchemy as sa
+
+from klaviyo_pipeline.config.settings import SettingsError
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError
+from klaviyo_pipeline.postgres.account_binding import AccountRefused
+from klaviyo_pipeline.postgres.engine import DatabaseUnreachable, RightsMissing, reason
+from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused
+from klaviyo_pipeline.postgres.schema.migrations import MigrationError
+from klaviyo_pipeline.postgres.schema.tables import NotMigrated
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgresError
+from klaviyo_pipeline.postgres.server.sessions import UnfitDatabase
+from klaviyo_pipeline.postgres.write.repositories import UnknownFilter
+from klaviyo_pipeline.reporting.text import printable
+
+EXPECTED = (
+    SettingsError,
+    KlaviyoError,
+    AccountRefused,
+    DatabaseUnreachable,
+    UnfitDatabase,
+    RightsMissing,
+    NotMigrated,
+    MigrationError,
+    CrossAccountViewsRefused,
+    EmbeddedPostgresError,
+    UnknownFilter,
+)
+
+
+def clear_line(error: BaseException) -> str:
+    """Any error as one line. For an unexpected error the line has its type and how to see the traceback."""
+    if isinstance(error, EXPECTED):
+        return printable(" ".join(str(error).split()))
+    text = printable(reason(error))
+    if isinstance(error, psycopg.Error | sa.exc.DBAPIError):
+        return f"Postgres: {text}"
+    return f"Unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
