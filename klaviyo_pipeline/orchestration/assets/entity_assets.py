@@ -172,7 +172,8 @@ def read_windows(
 
 
 def _chunks(session: Session, listing: Listing, windows: Sequence[Window]) -> list[Chunk]:
-    """The chunks of these windows. A listing is only split if its cursors point to objects, which its first page shows.
+    """The chunks of these windows. A listing is split only if its cursors point to objects, as the first page shows.
+
     Splits are sorted by time, and another kind of cursor could skip an object there.
     """
     now = session.now()
