@@ -10,10 +10,10 @@ WRITE ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test torture bench lint docs lock stop clean
+.PHONY: help install demo dev test test-fast torture bench lint docs lock stop clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 install: $(VENV)/.installed ## install the pipeline into .venv
 
@@ -26,6 +26,9 @@ dev: $(VENV)/.installed ## start the Dagster UI and daemon on 127.0.0.1:3000 (AC
 # Two processes, each with its own Postgres: most tests spend half of their time waiting for a server or a worker.
 test: $(VENV)/.installed-dev ## run all tests, on a temporary Postgres
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.installed-dev ## run the tests without whole syncs, processes and services, while you work
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 torture: $(VENV)/.installed-dev ## run the reliability tests: faults, kills, database failures, pacing (docs/reliability.md)
 	@$(BIN)/python -m klaviyo_pipeline_tests.torture

@@ -11,6 +11,8 @@ from benchmarks import growth, memory, reading, request_counts, write_path
 from benchmarks.__main__ import BENCHMARKS, page_of, write_table
 from benchmarks.results import Measurement, as_table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_has_markers_in_a_page(name: str) -> None:

@@ -14,6 +14,8 @@ from klaviyo_pipeline.orchestration.checks.build_checks import database_checks
 from klaviyo_pipeline_tests.orchestration.checks.conftest import FIRST, Stored
 from klaviyo_pipeline_tests.support import SLUG
 
+pytestmark = pytest.mark.slow
+
 UNTIL_TODAY = """
 UPDATE sync_windows SET
     window_start = window_start + (current_date - date '2025-04-11') * interval '1 day',

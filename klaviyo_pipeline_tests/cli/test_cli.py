@@ -27,6 +27,8 @@ from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, throw_away_database, truth, utc
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 DAYS = ("--from", "2025-03-01", "--to", "2025-03-14")
 STOPS_WITHIN_SECONDS = 15

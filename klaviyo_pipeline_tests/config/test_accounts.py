@@ -19,6 +19,8 @@ from klaviyo_pipeline.config import accounts as reading
 from klaviyo_pipeline.config.accounts import FIELDS, Accounts, errors_in_terms_of, in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account, SettingsError
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
 ENTRY = "accounts:\n  - slug: good\n    api_key_env: KEY\n"
 

@@ -24,6 +24,8 @@ from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
 from klaviyo_pipeline_tests.conftest import THROW_AWAY
 from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

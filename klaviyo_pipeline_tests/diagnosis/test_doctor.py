@@ -32,6 +32,8 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 from klaviyo_pipeline_tests.support import empty_shop, key_of
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "postgresql://me:hush-hush@127.0.0.1:1/db"
 
 Set = Callable[..., None]

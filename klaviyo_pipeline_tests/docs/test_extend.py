@@ -22,6 +22,8 @@ from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, truth, utc
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (PROJECT_ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
 LISTS = 23
 """More than two pages."""

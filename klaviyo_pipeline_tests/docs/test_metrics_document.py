@@ -17,6 +17,8 @@ from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, throw_away_database, utc
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (PROJECT_ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 QUERIES = dict(re.findall(r"^## (\d+)\. .*?^```sql\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL))
 SCHEMA = "klaviyo"

@@ -18,6 +18,8 @@ from klaviyo_pipeline.maintenance.prune import Pruned, prune
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, key_of, put, utc
 
+pytestmark = pytest.mark.slow
+
 FLOWS = dg.AssetKey([SLUG, "flows"])
 CENSUS = dg.AssetKey([SLUG, "flows_census"])
 OWN = ("runs", "run_tags", "event_logs", "asset_event_tags", "asset_check_executions", "job_ticks")

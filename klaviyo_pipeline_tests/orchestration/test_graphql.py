@@ -19,6 +19,8 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import PATIENCE, ask, dev_server, ended, launch_of
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, utc
 
+pytestmark = pytest.mark.slow
+
 BACKFILL = """
 query Backfill($id: String!) {
   partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }

@@ -21,6 +21,8 @@ from klaviyo_pipeline.orchestration.sensors import WEBHOOK, retirement_date
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-02-01"
 # The account's windows are few and long past, so that no test depends on the current day.
 ENDED_WINDOWS_ARE_MANY = 30

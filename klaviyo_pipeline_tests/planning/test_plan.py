@@ -18,6 +18,8 @@ from klaviyo_pipeline.planning.durations import format_duration, pace, whole_syn
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline_tests.support import SLUG, START, Pipeline, empty_shop, pipeline_on, put, utc
 
+pytestmark = pytest.mark.slow
+
 ENTITIES = ("flows", "campaigns", "forms", "segments")
 MARCH = ("2025-03-01", "2025-03-31")
 

@@ -26,6 +26,8 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.measure_connections import most_at_once
 from klaviyo_pipeline_tests.support import empty_shop, environment, pipeline_on, put, throw_away_database, utc
 
+pytestmark = pytest.mark.slow
+
 COMMAND = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 CONCURRENTLY = ("flow_report", "campaign_report", "form_report", "segment_report", "tags")
 """The most assets that one account's sync works on at once, each in its own process."""

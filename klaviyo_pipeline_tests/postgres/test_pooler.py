@@ -22,7 +22,7 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 from klaviyo_pipeline_tests.support import empty_shop, environment, throw_away_database, truth, utc
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(PROGRAM is None, reason=MISSING)]
 
 COMMAND = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 DAYS = ("--from", "2025-03-08", "--to", "2025-03-14")

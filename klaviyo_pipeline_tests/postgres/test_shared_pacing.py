@@ -20,6 +20,8 @@ from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store
 
+pytestmark = pytest.mark.slow
+
 NEVER = 1e6
 """A longest wait, in seconds, that no test reaches."""
 

@@ -14,6 +14,8 @@ from klaviyo_pipeline.klaviyo.escape import unescape
 from klaviyo_pipeline.sandbox.sandbox_account import Message
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, put, utc
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-03-10"
 NOON = utc("2025-03-10T12:00:00")
 NAMES = {

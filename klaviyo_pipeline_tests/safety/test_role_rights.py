@@ -18,6 +18,8 @@ from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.support import empty_shop, environment, put, utc
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 SCRIPT = (PROJECT_ROOT / "deploy" / "roles.sql").read_bytes()
 

@@ -29,6 +29,8 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, utc
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 KEY = "pk_k3y'\"$%40{}[]\\&?=+/#;|<>~^odd"
 PASSWORD = "p@ss\"/w%ord's:#?&$\\"

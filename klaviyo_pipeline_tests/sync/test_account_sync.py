@@ -26,6 +26,8 @@ from klaviyo_pipeline.sync.asset_runs import AssetResult
 from klaviyo_pipeline.sync.stale_runs import HOST_TAG, PROCESS_TAG, free_dead_runs
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = date(2025, 3, 1), date(2025, 3, 31)
 NOW = utc("2025-03-31T15:00:00")
 NOON = utc("2025-03-10T12:00:00")

@@ -13,6 +13,8 @@ from klaviyo_pipeline_tests.brands import FIRST, LAST, REVOKED, Brands, brands_i
 from klaviyo_pipeline_tests.dev_server import ask, dev_server, ended, launch_of
 from klaviyo_pipeline_tests.support import throw_away_database
 
+pytestmark = pytest.mark.slow
+
 ASSETS = ("flows", "forms", "flow_report", "flow_metrics")
 DAYS = ("--from", FIRST.isoformat(), "--to", LAST.isoformat())
 

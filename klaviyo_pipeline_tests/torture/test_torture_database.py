@@ -11,6 +11,8 @@ from klaviyo_pipeline_tests.conftest import THROW_AWAY
 from klaviyo_pipeline_tests.torture.database import CASES, cut_connections, outcome, quick_retries, restart_server
 from klaviyo_pipeline_tests.torture.matrix import TARGETS, Defect, matrix_on
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(300)
 def test_a_database_fault_during_a_write_leaves_the_ledger_right_and_the_next_run_heals_it(database: str) -> None:

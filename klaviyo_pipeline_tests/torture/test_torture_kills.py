@@ -8,6 +8,8 @@ import pytest
 
 from klaviyo_pipeline_tests.torture.kills import ASSETS, slaughter_on
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(300)
 def test_a_killed_sync_leaves_nothing_half_written_and_the_next_one_completes_it(database: str, tmp_path: Path) -> None:

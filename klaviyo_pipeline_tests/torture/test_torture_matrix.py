@@ -7,6 +7,8 @@ import pytest
 from klaviyo_pipeline_tests.torture.faults import TROUBLES
 from klaviyo_pipeline_tests.torture.matrix import PLACES, TARGETS, Defect, matrix_on, sample
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = sample(29)
 
 

@@ -14,6 +14,8 @@ from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
 from klaviyo_pipeline_tests.support import SLUG
 from klaviyo_pipeline_tests.torture.pacing import excesses, race
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize(

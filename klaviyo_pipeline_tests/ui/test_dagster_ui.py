@@ -15,6 +15,8 @@ from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS, new_page
 from klaviyo_pipeline_tests.ui.site import Site
 from klaviyo_pipeline_tests.ui.tour import GRAPH, SHOW, backfill, open_chart, open_check, open_graph, open_partition
 
+pytestmark = pytest.mark.slow
+
 RUNS = """
 query Runs($backfill: String!) {
   runsOrError(filter: {tags: [{key: "dagster/backfill", value: $backfill}]}) {

@@ -9,8 +9,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from klaviyo_pipeline.reporting.page import write
 from klaviyo_pipeline_tests.reporting.books import WEEK, Books
-from klaviyo_pipeline_tests.reporting.conftest import books, migrated_template, store  # noqa: F401 - fixtures
+from klaviyo_pipeline_tests.reporting.conftest import books, store, store_template  # noqa: F401 - fixtures
 from klaviyo_pipeline_tests.ui.browser import DESKTOP, PHONE, new_page
+
+pytestmark = pytest.mark.slow
 
 WIDTHS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 

@@ -18,6 +18,7 @@ from klaviyo_pipeline_tests.dagster_internals.celery.cluster import REDIS, Clust
 from klaviyo_pipeline_tests.support import key_of, throw_away_database
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(REDIS is None, reason="needs redis-server: apt-get install redis-server"),
     pytest.mark.timeout(600),
 ]

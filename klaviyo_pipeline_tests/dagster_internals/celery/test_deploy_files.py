@@ -22,6 +22,8 @@ from dagster_k8s import K8sRunLauncher
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.dagster_internals.celery.celery_launcher import CeleryLauncher
 
+pytestmark = pytest.mark.slow
+
 DEPLOY = PROJECT_ROOT / "deploy"
 BROKER = "redis://:hush-hush@127.0.0.1:1/0"
 

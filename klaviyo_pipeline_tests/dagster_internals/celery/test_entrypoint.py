@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
+
+pytestmark = pytest.mark.slow
 
 ENTRYPOINT = PROJECT_ROOT / "deploy" / "entrypoint.sh"
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"

@@ -22,7 +22,10 @@ from klaviyo_pipeline.dagster_internals.celery.celery_launcher import CeleryLaun
 from klaviyo_pipeline_tests.dagster_internals.celery.cluster import REDIS, free_port, wait_for
 from klaviyo_pipeline_tests.dev_server import running
 
-pytestmark = pytest.mark.skipif(REDIS is None, reason="needs redis-server: apt-get install redis-server")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(REDIS is None, reason="needs redis-server: apt-get install redis-server"),
+]
 
 TASK = "7d1c0b5e"
 SUPERVISED = """

@@ -16,6 +16,8 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, SCHEDULED
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = 8
 PAGE = 3
 """Runs that the daemon reads at once: far fewer than are queued, as 100 with two hundred accounts."""

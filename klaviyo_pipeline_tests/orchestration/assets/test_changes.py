@@ -20,6 +20,8 @@ from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, put, truth, utc
 
+pytestmark = pytest.mark.slow
+
 DAYS = [f"2025-03-{day:02}" for day in range(10, 14)]
 IDS = ["a", "b", "c"]
 

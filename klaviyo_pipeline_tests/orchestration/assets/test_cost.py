@@ -21,7 +21,10 @@ FLOWS = 260
 HANDFUL = 8
 SEGMENTS = 400
 
-pytestmark = pytest.mark.skipif(date.today() <= date.fromisoformat(LAST), reason="the clock is before the test's year")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(date.today() <= date.fromisoformat(LAST), reason="the clock is before the test's year"),
+]
 
 
 @pytest.fixture

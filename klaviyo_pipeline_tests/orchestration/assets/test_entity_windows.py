@@ -15,6 +15,8 @@ from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, truth, utc
 
+pytestmark = pytest.mark.slow
+
 ENTITIES = ("flows", "campaigns", "forms", "segments")
 DAY = "2025-03-10"
 NOON = utc("2025-03-10T12:00:00")

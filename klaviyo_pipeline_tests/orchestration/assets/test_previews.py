@@ -22,6 +22,8 @@ from klaviyo_pipeline.reporting.subjects import FLOWS
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import START, Pipeline, empty_shop, put, utc
 
+pytestmark = pytest.mark.slow
+
 OLD = utc("2024-06-01T12:00:00")
 FIRST, LAST = "2025-03-09", "2025-03-12"
 PICTURE = "](data:image/png;base64,"

@@ -24,6 +24,8 @@ from klaviyo_pipeline.sandbox.report_results import Counter, ResultGroup
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, utc
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-03-10"
 OLD = utc("2024-06-01T12:00:00")
 MESSAGE = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "email"}

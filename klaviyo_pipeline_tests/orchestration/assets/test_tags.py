@@ -22,7 +22,7 @@ NOON = utc("2025-03-10T12:00:00")
 TAGGED = ("flows", "campaigns", "segments")
 TABLES = ("tags", "object_tags")
 
-pytestmark = pytest.mark.usefixtures("tags")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tags")]
 
 
 @pytest.fixture

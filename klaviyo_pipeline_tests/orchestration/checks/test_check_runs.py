@@ -19,6 +19,8 @@ from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline_tests.orchestration.checks.conftest import EMAIL, FIRST, LAST, OLD, sound_shop, sync
 from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, pipeline_on, put, utc
 
+pytestmark = pytest.mark.slow
+
 SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 MESSAGE = {"flow_id": "F1", "flow_message_id": "M1", **EMAIL}
 SPAN = (FIRST.isoformat(), LAST.isoformat())

@@ -12,6 +12,8 @@ from klaviyo_pipeline.orchestration.checks.build_checks import database_checks
 from klaviyo_pipeline_tests.orchestration.checks.conftest import ENTITIES, NOW, Stored
 from klaviyo_pipeline_tests.support import SLUG, utc
 
+pytestmark = pytest.mark.slow
+
 EVERY = [(asset, check.name) for asset, checks in database_checks(Account(slug=SLUG)).items() for check in checks]
 FRESH = utc("2025-04-11T06:00:00")
 

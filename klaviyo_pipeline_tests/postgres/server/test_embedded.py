@@ -23,6 +23,8 @@ import pytest
 from klaviyo_pipeline.postgres.server import installation
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres, EmbeddedPostgresError, ensure_database
 
+pytestmark = pytest.mark.slow
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root must hand the server to another user")
 
 
