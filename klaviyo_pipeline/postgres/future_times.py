@@ -19,7 +19,12 @@ from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VAL
 TOLERATED = timedelta(seconds=5)
 """A server that takes over from another may be this much behind it. These times are soon in the past."""
 
-REQUEST_TIMES = {"sync_windows": "asked_at", "census_runs": "started_at", "lookup_misses": "missed_at"}
+REQUEST_TIMES = {
+    "sync_windows": "asked_at",
+    "census_runs": "started_at",
+    "lookup_misses": "missed_at",
+    "conversion_refusals": "refused_at",
+}
 """The tables that record when Klaviyo was requested, each with its column for this time."""
 
 REMEDY = (

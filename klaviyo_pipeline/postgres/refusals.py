@@ -14,6 +14,12 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 REFUSAL_HOLDS = timedelta(hours=20)
 """For this long the refused statistics are not requested; a sync of the next day requests all of them again."""
 
+METRIC_IS_PASSED_OVER = timedelta(days=30)
+"""For this long a metric is passed over if Klaviyo refuses every statistic for it.
+
+It lasts longer, because every stored day counts as missing once another metric is chosen.
+"""
+
 
 @dataclass(frozen=True)
 class Refusal:

@@ -57,8 +57,12 @@ def test_only_requests_ahead_of_the_clock_are_due_again(store: Store, now: datet
     for began in (now - AHEAD, now + AHEAD):
         store.run("INSERT INTO census_runs (entity, started_at, status) VALUES ('flows', :at, 'complete')", at=began)
         store.run("INSERT INTO lookup_misses VALUES ('flows', :id, :at)", id=str(began), at=began)
-    assert found(store) == {"flow_report": 1, "sync_windows": 1, "census_runs": 1, "lookup_misses": 1}
-    assert reset(store) == {"flow_report": 1, "sync_windows": 1, "census_runs": 1, "lookup_misses": 1}
+        store.run(
+            "INSERT INTO conversion_refusals VALUES ('flow series', :id, '{opens}', :at)", id=str(began), at=began
+        )
+    tables = ("flow_report", "sync_windows", "census_runs", "lookup_misses", "conversion_refusals")
+    assert found(store) == dict.fromkeys(tables, 1)
+    assert reset(store) == dict.fromkeys(tables, 1)
     assert store.ledger("flow_report", "window_start") == [(synced(0, now).window.start,)]
     assert store.values("SELECT started_at FROM census_runs") == [now - AHEAD]
 

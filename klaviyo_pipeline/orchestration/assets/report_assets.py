@@ -41,7 +41,7 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoRes
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
 from klaviyo_pipeline.postgres.ledger import ReportContext
-from klaviyo_pipeline.postgres.refusals import refusals_of
+from klaviyo_pipeline.postgres.refusals import METRIC_IS_PASSED_OVER, refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
 from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
@@ -137,9 +137,16 @@ def chosen_metric(session: Session, spec: ReportAsset) -> ConversionMetric:
 
 def _refused_metrics(session: Session, spec: ReportAsset) -> frozenset[str]:
     """The conversion metrics for which Klaviyo refuses every statistic of this report."""
+    now = session.now()
     with session.engine.connect() as connection:
-        refusals = refusals_of(connection, session.account.slug, spec.report.name)
-    return frozenset(one.metric_id for one in refusals if one.statistics >= frozenset(spec.report.statistics))
+        stored = refusals(connection, session.account.slug)
+    return frozenset(
+        one.metric_id
+        for one in stored
+        if one.report == spec.report.name
+        and one.statistics >= frozenset(spec.report.statistics)
+        and now - one.refused_at < METRIC_IS_PASSED_OVER
+    )
 
 
 @dataclass(frozen=True)

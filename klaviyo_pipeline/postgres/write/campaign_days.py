@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,9 @@ from klaviyo_pipeline.postgres.write.merge import ReplaceRange, merge
 
 REPORT = CAMPAIGN_METRICS.report
 UNDATED = f"{REPORT}_undated"
+
+LEAST = timedelta(microseconds=1)
+"""The smallest difference that Postgres stores."""
 ASKED_FROM, ASKED_TO = "asked_from", "asked_to"
 
 Row = Mapping[str, Any]
@@ -56,7 +59,12 @@ class CampaignDays:
         now_dated = self._take(connection, undated, day.is_not(None))
         if not misplaced and not now_dated:
             return []
-        dated = [{**row, "date": row["day"]} for row in (*misplaced, *now_dated) if row["day"] is not None]
+        # A state of its own on the new day: rows that move away and back must not repeat an earlier state's key.
+        dated = [
+            {**row, "date": row["day"], OBSERVED_AT: row[OBSERVED_AT] + LEAST}
+            for row in (*misplaced, *now_dated)
+            if row["day"] is not None
+        ]
         dayless = [{**row, ASKED_FROM: row["date"], ASKED_TO: row["date"]} for row in misplaced if row["day"] is None]
         merge(connection, report, _frame(report, dated))
         merge(connection, undated, _frame(undated, dayless))

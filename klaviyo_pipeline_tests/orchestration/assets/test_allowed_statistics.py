@@ -170,6 +170,10 @@ def test_a_metric_without_any_statistics_is_skipped_within_a_few_requests(
     assert pipeline.rows("SELECT recipients, conversions, conversion_value FROM flow_report") == [(100, None, None)]
     assert pipeline.one("SELECT sum(requests) FROM sync_windows") == 5
     assert reports_asked(pipeline, "flow_report") == 1
+    age_the_refusals(pipeline)
+    assert reports_asked(pipeline, "flow_report") == 1, (
+        "the next day chooses the same metric, so no stored day is missing"
+    )
 
 
 def test_an_account_whose_metrics_have_no_statistics_costs_only_a_few_requests(

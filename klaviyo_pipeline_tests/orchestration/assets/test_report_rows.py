@@ -96,16 +96,17 @@ def test_a_group_without_a_campaign_id_is_stored_and_reported(shop: SandboxAccou
 def test_values_under_the_campaigns_id_are_not_attributed_to_one_of_several_messages(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
-    put_campaign(shop, "2025-03-10T15:00:00")
     put(
         shop,
         "campaigns",
         "C1",
         OLD,
+        channels=["email", "sms"],
         messages=[Message("M1", "email", "A"), Message("M2", "email", "B"), Message("M3", "sms", "C")],
     )
-    put_campaign(shop, "2025-03-10T15:00:00", "C2")
     put(shop, "campaigns", "C2", OLD, messages=[Message("M4", "email", "D")])
+    for id in ("C1", "C2"):
+        put_campaign(shop, "2025-03-10T15:00:00", id)
     for message, channel in (("M1", "email"), ("M2", "email"), ("M3", "sms")):
         send(shop, 10, campaign_message_id=message, send_channel=channel)
     send(shop, 5, campaign_id="C2", campaign_message_id="M4")
@@ -220,6 +221,22 @@ def test_a_send_that_is_cancelled_and_started_again_has_the_values_of_both_days_
     ask(pipeline, "campaign", "2025-03-20")
     assert pipeline.rows(DATED) == [("C1", date(2025, 3, 20), 100)]
     assert pipeline.rows("SELECT date, recipients FROM campaign_metrics") == [(date(2025, 3, 20), 100)]
+
+
+def test_values_that_move_away_and_back_can_change_on_their_first_day(shop: SandboxAccount, pipeline: Pipeline) -> None:
+    put_campaign(shop, "2025-03-10T15:00:00")
+    send(shop, 40)
+    ask(pipeline, "campaign", "2025-03-10")
+    for moved in ("2025-03-20T15:00:00", "2025-03-10T15:00:00"):
+        put_campaign(shop, moved)
+        pipeline.run("campaigns_census")
+        # The answers for these days have nothing of this campaign.
+        ask(pipeline, "campaign", "2025-05-01")
+    send(shop, 60)
+    ask(pipeline, "campaign", "2025-03-10")
+    assert pipeline.rows(DATED) == [("C1", DAY, 60)]
+    earlier = pipeline.rows("SELECT date, recipients FROM campaign_report_superseded ORDER BY valid_from")
+    assert earlier == [(DAY, 40), (date(2025, 3, 20), 40), (DAY, 40)]
 
 
 def test_values_of_a_campaign_that_loses_its_send_time_are_stored_once_without_a_day(

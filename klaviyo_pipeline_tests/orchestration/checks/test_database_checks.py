@@ -441,6 +441,13 @@ def test_a_truncated_entity_is_an_error_whose_command_syncs_the_windows_and_the_
     assert command in result.found
 
 
+def test_an_object_without_a_time_does_not_stand_for_the_lost_objects_of_every_window(stored: Stored) -> None:
+    stored.run("UPDATE campaigns SET updated_at = NULL WHERE id = (SELECT min(id) FROM campaigns)")
+    stored.run("DELETE FROM campaigns WHERE updated_at IS NOT NULL")
+    stored.run("UPDATE sync_windows SET rows_fetched = 2 WHERE entity = 'campaigns' AND rows_fetched > 0")
+    assert stored.check("campaigns", "rows_match_ledger").outcome == "error"
+
+
 def test_an_object_that_changed_later_still_counts_by_its_earlier_state(stored: Stored) -> None:
     stored.run(
         "INSERT INTO campaigns_superseded (id, raw, updated_at, valid_from, valid_to) "
