@@ -11,7 +11,7 @@ import pandas as pd
 
 from klaviyo_pipeline.catalog import FLOW_REPORT
 from klaviyo_pipeline.klaviyo.listings import FLOWS
-from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS
+from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS
 from klaviyo_pipeline.orchestration.assets.frames import record_frame, table_frame
 from klaviyo_pipeline.orchestration.assets.report_assets import frame_columns
 from klaviyo_pipeline.postgres.write.staging import WINDOW
@@ -63,7 +63,7 @@ def _flow(number: int, windows: int, round_: int) -> dict[str, Any]:
 def report_rows(count: int, days: int, round_: int = 0, changed: float = 0.0) -> pd.DataFrame:
     """Rows of the flow report with every statistic, over this number of days. A share of them is restated."""
     rows = [_figures(number, days, round_, number < count * changed and round_ > 0) for number in range(count)]
-    return table_frame([{OTHER_STATISTICS: None, **row} for row in rows], frame_columns(FLOW_REPORT))
+    return table_frame([{OTHER_STATISTICS: None, GROUPS: 1, **row} for row in rows], frame_columns(FLOW_REPORT))
 
 
 def _figures(number: int, days: int, round_: int, restated: bool) -> dict[str, Any]:

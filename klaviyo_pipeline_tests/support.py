@@ -175,6 +175,9 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
     found = {}
     for output in shop.objects[entity].values():
         older = shop.older_campaign(output.id) if entity == "campaigns" else None
+        channels = [one for one in ("email", "sms", "mobile_push") if older and one in older.channels]
+        if entity == "campaigns" and not channels:
+            continue  # The revision lists it under no channel.
         attributes: Any = output.at(shop.clock()) if entity != "campaigns" else older and older.attributes
         if attributes is None:
             continue
@@ -186,7 +189,7 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
         if "archived" in attributes:
             values.append(attributes["archived"])
         if older is not None:
-            values.append(next(c for c in ("email", "sms", "mobile_push") if c in older.channels))
+            values.append(channels[0])
         found[output.id] = (*values, attributes)
     return dict(sorted(found.items()))
 

@@ -306,7 +306,7 @@ def test_one_klaviyo_account_with_two_slugs_is_a_warning(
     code, _, err = command("accounts", "--format", "json")
     assert (code, err) == (
         1,
-        f"{WRONG}warning: one and two have the same API key (KEY_ONE, KLAVIYO_API_KEY_TWO): "
+        f"{WRONG}warning: one and two have the same API key (KEY_ONE, KLAVIYO_API_KEY_TWO); "
         "sums over all accounts count it twice.\n",
     )
     monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_another")

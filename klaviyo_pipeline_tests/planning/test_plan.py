@@ -284,7 +284,7 @@ def test_a_duration_is_formatted_in_a_fitting_unit(seconds: float, text: str) ->
     ("arguments", "message"),
     [
         (("--from", "2024-12-31"), "KLAVIYO_START_DATE"),
-        (("--from", "2025-05-02", "--to", "2025-05-01"), "lies after"),
+        (("--from", "2025-05-02", "--to", "2025-05-01"), "is after"),
         (("--from", "2999-01-01"), "in the future"),
         (("--from", "soon"), "is not a valid date"),
         (("profiles",), "unknown asset 'profiles'"),

@@ -282,7 +282,7 @@ def test_a_time_zone_that_is_not_the_accounts_is_a_warning_and_fails_only_the_re
     pipeline.configure(timezone="Europe/Paris")
     results, reported = synced(pipeline, "flows", "flow_report")
     assert [bool(result.error) for result in results] == [False, True]
-    assert "set KLAVIYO_TIMEZONE=UTC" in (results[1].error or "")
+    assert "Set KLAVIYO_TIMEZONE=UTC" in (results[1].error or "")
     assert reported[0].startswith("warning: KLAVIYO_TIMEZONE is Europe/Paris")
 
 

@@ -184,7 +184,7 @@ def test_an_error_about_missing_celery_names_what_to_install(tmp_path: Path) -> 
         text=True,
         check=False,
     )
-    assert "install requirements-deploy.lock" in done.stderr.splitlines()[-1]
+    assert "Install requirements-deploy.lock" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

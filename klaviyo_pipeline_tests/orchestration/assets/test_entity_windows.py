@@ -26,8 +26,8 @@ NOON = utc("2025-03-10T12:00:00")
 def test_a_range_that_ends_before_it_begins_is_an_error_of_one_line(asset: str, pipeline: Pipeline) -> None:
     why = pipeline.fail(asset, "2025-03-20", "2025-03-10")
     assert why == (
-        "klaviyo_pipeline.windows.EmptyRange: The range of windows 2025-03-20 to 2025-03-10 is empty: write the "
-        "earlier one first."
+        "klaviyo_pipeline.windows.EmptyRange: The range of windows 2025-03-20 to 2025-03-10 is empty: put the "
+        "earlier window first."
     )
 
 

@@ -292,13 +292,13 @@ def test_a_time_zone_that_is_not_the_accounts_fails_reports_before_any_request_b
     with pipeline_on(migrated, shop, monkeypatch, timezone="UTC") as pipeline:
         with pipeline.requested() as requests:
             why = pipeline.fail("flow_report", DAY)
-        assert "set KLAVIYO_TIMEZONE=America/New_York" in why
+        assert "Set KLAVIYO_TIMEZONE=America/New_York" in why
         assert not [request for request in requests if "report" in request.path]
         assert pipeline.ledger("flow_report") == [(DAY, "failed")]
         run = pipeline.run("flows", DAY)
         assert pipeline.ids("flows") == ["F1"]
         messages = [entry.user_message for entry in pipeline.instance.all_logs(run.run_id)]
-        assert any("set KLAVIYO_TIMEZONE=America/New_York" in line for line in messages)
+        assert any("Set KLAVIYO_TIMEZONE=America/New_York" in line for line in messages)
 
 
 def test_the_run_that_binds_a_second_schema_to_an_account_warns_once(

@@ -212,7 +212,7 @@ def test_a_census_whose_tags_are_forbidden_without_a_named_scope_reports_klaviyo
     )
     result = pipeline.run("flows_census")
     assert "Account must have Advanced KDP enabled" in str(metadata(result)["tags"])
-    assert "scope" not in str(metadata(result)["tags"])
+    assert "tags:read" not in str(metadata(result)["tags"])
     assert len(pipeline.ids("flows")) == 2
 
 
