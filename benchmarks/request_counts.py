@@ -78,6 +78,7 @@ def lower_bound(shop: SandboxAccount, listing: Listing, windows: Sequence[Window
         if attributes is None or not reported:
             continue
         if windows[0].start <= datetime.fromisoformat(reported.replace(" ", "T")) < end:
-            rows.update((channel, bool(attributes.get("archived"))) for channel in seen.channels or [""])
+            older = shop.older_campaign(seen.id) if listing.entity == "campaigns" else None
+            rows.update((channel, bool(attributes.get("archived"))) for channel in (older.channels if older else [""]))
     pages = sum(math.ceil(count / listing.page_size) for count in rows.values())
     return pages + max(0, len(listing.variants) - len(rows))

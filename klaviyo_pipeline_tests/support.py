@@ -170,7 +170,8 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
     declared = ENTITIES[entity]
     found = {}
     for output in shop.objects[entity].values():
-        attributes = output.at(shop.clock())
+        older = shop.older_campaign(output.id) if entity == "campaigns" else None
+        attributes = output.at(shop.clock()) if entity != "campaigns" else older and older.attributes
         if attributes is None:
             continue
         reported = attributes[declared.time_field]
@@ -180,8 +181,8 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
         values: list[Any] = [attributes["name"], updated]
         if "archived" in attributes:
             values.append(attributes["archived"])
-        if entity == "campaigns":
-            values.append(next(c for c in ("email", "sms", "mobile_push") if c in output.channels))
+        if older is not None:
+            values.append(next(c for c in ("email", "sms", "mobile_push") if c in older.channels))
         found[output.id] = (*values, attributes)
     return dict(sorted(found.items()))
 

@@ -97,6 +97,10 @@ class RevisionRetired(KlaviyoError):
     """The path or the revision is no longer served (410)."""
 
 
+class OtherRevision(KlaviyoError):
+    """Klaviyo answered as another revision than the one requested: the answer has another shape."""
+
+
 class BadRequest(KlaviyoError):
     """Klaviyo refuses the request as it is written (400, 405, 409, 422).
 
@@ -217,6 +221,12 @@ class Meaning:
     remedy: str
 
 
+OTHER_REVISION = Meaning(
+    OtherRevision,
+    False,
+    "Klaviyo answers as another API revision",
+    "Set KLAVIYO_REVISION to a revision that Klaviyo serves, or upgrade klaviyo_pipeline.",
+)
 NO_ANSWER = Meaning(Unavailable, True, "Klaviyo cannot be reached", "Check the network, then run again.")
 EDGE_BLOCK = Meaning(
     Unavailable, True, "Klaviyo's edge blocks the request", "Run again later, or from another network."
@@ -243,7 +253,12 @@ BY_STATUS: Mapping[int, Meaning] = {
     ),
     404: Meaning(NotFound, False, "Klaviyo finds nothing there", "Check the id and KLAVIYO_API_URL."),
     408: SERVER_TROUBLE,
-    410: Meaning(RevisionRetired, False, "Klaviyo no longer serves this", "Set a newer KLAVIYO_REVISION."),
+    410: Meaning(
+        RevisionRetired,
+        False,
+        "Klaviyo no longer serves this",
+        "Set a newer KLAVIYO_REVISION, or upgrade klaviyo_pipeline.",
+    ),
     429: Meaning(Throttled, True, "Klaviyo asks to slow down", "Another tool may be using the account's quota."),
 }
 

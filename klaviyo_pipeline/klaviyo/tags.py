@@ -28,10 +28,14 @@ OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TA
 """The tags of an object: they hang on it, without being its own."""
 
 
-def _with_tags(listing: Listing) -> Listing:
+TAGGED = frozenset(listing.entity for listing in (FLOWS, CAMPAIGNS, SEGMENTS))
+"""Everything that carries tags and has a table."""
+
+
+def with_tags(listing: Listing) -> Listing:
+    """The listing with the tags of its objects, if they carry any; they are no part of an object's state: `raw` has
+    none. Klaviyo may ask for the scope of `TAGS` besides the entity's own.
+    """
+    if listing.entity not in TAGGED:
+        return listing
     return replace(listing, include=(*listing.include, "tags"), children=(*listing.children, OBJECT_TAGS))
-
-
-TAGGED: dict[str, Listing] = {listing.entity: _with_tags(listing) for listing in (FLOWS, CAMPAIGNS, SEGMENTS)}
-"""The listings of everything that carries tags and has a table, by entity, with the tags. A tag is no part of its
-object's state: `raw` holds none. Klaviyo may ask for the scope of `TAGS` besides the entity's own."""

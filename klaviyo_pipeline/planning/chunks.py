@@ -49,7 +49,7 @@ class Chunk:
         None for one of no window, or that another query of the chunk returns. An object whose time cannot be read is
         kept, and counted in the last window.
         """
-        updated = record.updated_at
+        updated = record.moved_at or record.updated_at
         if query.since is not None and not self._is_first(query, record):
             return None
         if updated is None:

@@ -21,7 +21,6 @@ from klaviyo_pipeline.sandbox.api_errors import (
     ApiError,
     GoneError,
     authentication_failed,
-    bad_parameter,
     missing_scope,
     no_path,
     not_authenticated,
@@ -33,13 +32,11 @@ from klaviyo_pipeline.sandbox.limits import RateLimits
 from klaviyo_pipeline.sandbox.parameters import read_query
 from klaviyo_pipeline.sandbox.request_context import Call
 from klaviyo_pipeline.sandbox.request_log import RequestLog, RequestLogEntry
+from klaviyo_pipeline.sandbox.revisions import NEWEST, OPT_OUT, SERVED, answering_revision, retirement
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.timestamps import Clock
 
 JSON_API = "application/vnd.api+json"
-# The newest revision that the sandbox knows; it never retires here.
-NEWEST_REVISION = date(2026, 7, 15)
-_REVISION = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[.-](?:pre|beta))?\Z", re.ASCII)
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -130,16 +127,17 @@ class _Desk:
         headers |= {"X-Klaviyo-Req-Id": admission.request_id, **(admission.limit_headers or {})}
         if admission.revision is not None:
             headers["X-Klaviyo-Api-Revision"] = admission.revision.isoformat()
-            headers["X-Klaviyo-Api-Retirement-Date"] = _two_years_after(admission.revision).isoformat()
+            headers["X-Klaviyo-Api-Retirement-Date"] = retirement(admission.revision).isoformat()
         return Response(json.dumps(document, allow_nan=False), status, headers, JSON_API)
 
     def _serve(self, admission: _Admission, request: Request, body: bytes) -> dict[str, Any]:
         if re.match(r"/api/v[12](/|\Z)", request.url.path):
             raise GoneError("This API version has been retired. Please use a current revision.")
-        endpoint, id = _find(request)
-        admission.endpoint = endpoint
+        admission.endpoint, _ = _find(request)
         admission.account = account = self._account(request.headers.get("authorization", ""))
-        admission.revision = _revision(request.headers.get("revision"), account)
+        admission.revision = answering_revision(request.headers.get("revision"), request.headers.get(OPT_OUT), account)
+        endpoint, id = _find(request, admission.revision)
+        admission.endpoint = endpoint
         slow = endpoint.slow_rates is not None and any("additional-fields" in name for name in request.query_params)
         name = f"{endpoint.name} with additional fields" if slow else endpoint.name
         rates = (endpoint.slow_rates if slow else None) or endpoint.rates
@@ -150,7 +148,7 @@ class _Desk:
         finally:
             admission.limit_headers = quota.headers()
         with account.lock:
-            return endpoint.handler(
+            document = endpoint.handler(
                 Call(
                     account=account,
                     cursors=self.cursors,
@@ -164,6 +162,9 @@ class _Desk:
                     body=body,
                 )
             )
+        hints = {"next_steps": ["Read the documentation of this endpoint."]}
+        shown = account.agent_hints and admission.revision == NEWEST
+        return {**document, "meta": {"agent_hints": hints}} if shown else document
 
     def _account(self, authorization: str) -> SandboxAccount:
         scheme, _, key = authorization.partition(" ")
@@ -224,9 +225,10 @@ class _Cut(Response):
             await asyncio.sleep(0)
 
 
-def _find(request: Request) -> tuple[Endpoint, str]:
-    """The endpoint of the path, and the id in it. Raises `ApiError` 404 or 405."""
-    there = [(endpoint, found) for endpoint in ENDPOINTS if (found := endpoint.pattern.match(request.url.path))]
+def _find(request: Request, revision: date | None = None) -> tuple[Endpoint, str]:
+    """The endpoint of the path, and the id in it; of any revision unless one is given. Raises `ApiError` 404 or 405."""
+    known = ENDPOINTS[revision] if revision else [one for served in reversed(SERVED) for one in ENDPOINTS[served]]
+    there = [(endpoint, found) for endpoint in known if (found := endpoint.pattern.match(request.url.path))]
     if not there:
         raise no_path(request.url.path)
     for endpoint, found in there:
@@ -239,29 +241,3 @@ def _find(request: Request) -> tuple[Endpoint, str]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names)))
-
-
-def _revision(header: str | None, account: SandboxAccount) -> date:
-    """The revision asked for.
-
-    Raises `ApiError` 400 for none or an unknown one, `GoneError` for one that is two years old.
-    """
-    if header is None:
-        raise bad_parameter("revision", "The 'revision' header is required.")
-    found = _REVISION.match(header)
-    try:
-        revision = date.fromisoformat(found[1] if found else "")
-    except ValueError:
-        raise bad_parameter("revision", f"'{header}' is not a revision (YYYY-MM-DD).") from None
-    if revision > NEWEST_REVISION:
-        raise bad_parameter("revision", f"There is no revision '{header}' yet.")
-    if revision != NEWEST_REVISION and _two_years_after(revision) <= account.clock().date():
-        raise GoneError(f"Revision {revision.isoformat()} has been retired. Please use a current revision.")
-    return revision
-
-
-def _two_years_after(revision: date) -> date:
-    try:
-        return revision.replace(year=revision.year + 2)
-    except ValueError:
-        return revision.replace(year=revision.year + 2, month=3, day=1)

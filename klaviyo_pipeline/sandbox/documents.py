@@ -8,8 +8,9 @@ from typing import Any
 
 from klaviyo_pipeline.sandbox.entity_kinds import Entity
 from klaviyo_pipeline.sandbox.flow_actions import actions_of
+from klaviyo_pipeline.sandbox.older_campaigns import OlderCampaign, OlderMessage
 from klaviyo_pipeline.sandbox.request_context import Call
-from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxObject
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxObject
 
 Resource = dict[str, Any]
 # The (type, id) of one related resource, or of many.
@@ -68,7 +69,10 @@ def _keep(kept: dict[str, Any], attributes: Mapping[str, Any], path: list[str]) 
         kept[head] = inner
 
 
-def object_resource(call: Call, entity: Entity, visible: SandboxObject, attributes: Mapping[str, Any]) -> Resource:
+Visible = SandboxObject | OlderCampaign
+
+
+def object_resource(call: Call, entity: Entity, visible: Visible, attributes: Mapping[str, Any]) -> Resource:
     """A flow, campaign, form or segment. Relationship ids are told for what the request includes, and those of a
     form's versions always."""
     related: dict[str, Related] = {
@@ -79,19 +83,19 @@ def object_resource(call: Call, entity: Entity, visible: SandboxObject, attribut
     return resource(call, entity.type, entity.name, visible.id, {**attributes, **requested}, related)
 
 
-def _related(visible: SandboxObject, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+def _related(visible: Visible, attributes: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
     if name == "tags":
         return [("tag", tag) for tag in visible.tags]
+    if isinstance(visible, OlderCampaign):
+        return [("campaign-message", message.id) for message in visible.messages]
     if name == "form-versions":
         return [("form-version", version) for version in visible.versions]
-    if name == "campaign-messages":
-        return [("campaign-message", message.id) for message in visible.messages]
     if name == "flow-actions":
         return [("flow-action", id) for id in actions_of(visible.messages, attributes.get("status"), "")]
     return []
 
 
-def included(call: Call, entity: Entity, rows: Sequence[tuple[SandboxObject, Mapping[str, Any]]]) -> list[Resource]:
+def included(call: Call, entity: Entity, rows: Sequence[tuple[Visible, Mapping[str, Any]]]) -> list[Resource]:
     """What `include` asked for, each resource once, in the order of the rows."""
     found: dict[tuple[str, str], Resource] = {}
     for visible, attributes in rows:
@@ -101,13 +105,11 @@ def included(call: Call, entity: Entity, rows: Sequence[tuple[SandboxObject, Map
     return list(found.values())
 
 
-def _included(
-    call: Call, entity: Entity, name: str, visible: SandboxObject, attributes: Mapping[str, Any]
-) -> list[Resource]:
+def _included(call: Call, entity: Entity, name: str, visible: Visible, attributes: Mapping[str, Any]) -> list[Resource]:
     if name == "tags":
         return [tag_resource(call, tag) for tag in visible.tags]
-    if name == "campaign-messages":
-        return [_campaign_message(call, visible, message, attributes) for message in visible.messages]
+    if isinstance(visible, OlderCampaign):
+        return [older_message(call, visible, message) for message in visible.messages]
     if name == "flow-actions":
         return [_flow_action(call, visible, id, made, attributes) for id, made in _actions(call, visible, attributes)]
     return []
@@ -124,16 +126,10 @@ def tag_resource(call: Call, tag: str, group: tuple[str, str] | None = None) -> 
     return resource(call, "tag", "tags", tag, {"name": call.account.tags.get(tag, tag)}, related)
 
 
-def _campaign_message(call: Call, campaign: SandboxObject, message: Message, attributes: Mapping[str, Any]) -> Resource:
-    sent = attributes.get("send_time") or attributes.get("scheduled_at")
-    visible = {
-        "definition": _DEFINITIONS[message.channel](message, call.account.name) if message.visible else None,
-        "send_times": [{"datetime": sent, "is_local": False}] if sent else [],
-        "created_at": attributes.get("created_at"),
-        "updated_at": attributes.get("updated_at"),
-    }
+def older_message(call: Call, campaign: OlderCampaign, message: OlderMessage) -> Resource:
+    """A campaign's message at revision 2026-07-15."""
     related: dict[str, Related] = {"campaign": ("campaign", campaign.id), "template": None, "image": None}
-    return resource(call, "campaign-message", "campaign-messages", message.id, visible, related)
+    return resource(call, "campaign-message", "campaign-messages", message.id, message.attributes, related)
 
 
 def _actions(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
@@ -148,29 +144,6 @@ def _flow_action(
     return resource(call, "flow-action", "flow-actions", id, visible, related)
 
 
-def _email(message: Message, sender: str) -> dict[str, Any]:
-    content = {
-        "subject": message.name,
-        "preview_text": None,
-        "from_email": "hello@sandbox.example",
-        "from_label": sender,
-        "reply_to_email": None,
-    }
-    return {"channel": "email", "label": message.name, "content": content}
-
-
-def _sms(message: Message, sender: str) -> dict[str, Any]:
-    return {"channel": "sms", "content": {"body": f"{sender}: {message.name}", "media_url": None}}
-
-
-def _push(message: Message, sender: str) -> dict[str, Any]:
-    content = {"title": sender, "body": message.name}
-    return {"channel": "mobile_push", "notification_type": "standard", "content": content}
-
-
-_DEFINITIONS = {"email": _email, "sms": _sms, "mobile_push": _push}
-
-
 def form_definition() -> dict[str, Any]:
     """What a form by id carries besides the attributes of the listing, always."""
     return {"definition": {"versions": []}}
@@ -183,7 +156,7 @@ def _definition(call: Call, flow: SandboxObject, attributes: Mapping[str, Any]) 
     return {"triggers": [], "profile_filter": None, "actions": visible, "entry_action_id": entry}
 
 
-def _profile_count(call: Call, members: SandboxObject, attributes: Mapping[str, Any]) -> int:
+def _profile_count(call: Call, members: Visible, attributes: Mapping[str, Any]) -> int:
     return int.from_bytes(hashlib.blake2b(members.id.encode(), digest_size=2).digest(), "big")
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from klaviyo_pipeline.sandbox.campaign_tree import PARTS
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, Entity
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount, SandboxObject
 from klaviyo_pipeline.sandbox.shop import EDGE_CASE_NAMES
@@ -37,8 +38,20 @@ def _change(account: SandboxAccount, entity: str, visible: SandboxObject, change
         before, state.attributes = state.attributes, change(state.attributes, declared, account)
         moved = read_time(state.attributes[declared.time_field])
         if moved is not None and moved < (read_time(before[declared.time_field]) or moved):
+            if entity == "campaigns":
+                _move_parts(account, visible, state.since, moved)
             state.since = moved
             state.attributes[declared.created_field] = visible.states[0].attributes[declared.time_field]
+
+
+def _move_parts(account: SandboxAccount, campaign: SandboxObject, since: datetime | None, moved: datetime) -> None:
+    """States of a campaign's parts that began with one of the campaign begin when that one does."""
+    for kind in PARTS:
+        for part in account.objects[kind].values():
+            owner = account.objects["campaign-messages"].get(part.parents.get("campaign-messages", ""), part)
+            if owner.parents.get("campaigns") == campaign.id:
+                for state in part.states:
+                    state.since = moved if state.since == since else state.since
 
 
 def _null(name: str) -> Change:

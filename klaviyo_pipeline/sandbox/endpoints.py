@@ -1,15 +1,33 @@
-"""Every operation that the sandbox answers, by its name in the API's description: path, scopes, rates,
-parameters."""
+"""Every operation that the sandbox answers, by revision and by its name in the API's description: path, scopes, rates,
+parameters.
+
+Only the operations on campaigns and their parts differ between the revisions.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from typing import Any
 
-from klaviyo_pipeline.sandbox import directory
+from klaviyo_pipeline.sandbox import directory, older_campaign_endpoints
+from klaviyo_pipeline.sandbox.campaign_endpoints import (
+    get_campaign_object,
+    get_related,
+    get_related_ids,
+    list_campaign_objects,
+)
+from klaviyo_pipeline.sandbox.campaign_kinds import (
+    AUDIENCES,
+    CAMPAIGN_KINDS,
+    CAMPAIGNS,
+    MESSAGES,
+    VARIATIONS,
+    CampaignKind,
+)
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, FLOW_FIELDS, Entity
 from klaviyo_pipeline.sandbox.limits import DAY, Rate
 from klaviyo_pipeline.sandbox.listing_endpoints import CURSOR, get_object, list_objects
@@ -18,6 +36,7 @@ from klaviyo_pipeline.sandbox.report_endpoints import CURSOR as REPORT_CURSOR
 from klaviyo_pipeline.sandbox.report_endpoints import query_report
 from klaviyo_pipeline.sandbox.report_kinds import REPORTS, Report
 from klaviyo_pipeline.sandbox.request_context import Call
+from klaviyo_pipeline.sandbox.revisions import NEWEST, OLDER
 
 Handler = Callable[[Call], dict[str, Any]]
 
@@ -138,7 +157,64 @@ def _directory(name: str, path: str, rates: tuple[Rate, ...], parameters: Parame
     return Endpoint(name, "GET", f"/api/{path}", (f"{scope}:read",), rates, parameters, handler)
 
 
-ENDPOINTS: tuple[Endpoint, ...] = (
+_CAMPAIGN_SCOPES, _TAG_SCOPES = ("campaigns:read",), ("campaigns:read", "tags:read")
+_TAGS_ONLY = Parameters(fields={"tag": ("id", "name")})
+_OLDER_MESSAGE = Parameters(
+    includes=("campaign", "image", "template"),
+    fields={
+        "campaign": ENTITIES["campaigns"].fields["campaign"],
+        "campaign-message": ENTITIES["campaigns"].fields["campaign-message"],
+        "image": ("format", "hidden", "id", "image_url", "name", "size", "updated_at"),
+        "template": ("amp", "created", "editor_type", "html", "id", "name", "text", "updated"),
+    },
+)
+
+
+def _older(name: str, path: str, parameters: Parameters, handler: Handler) -> Endpoint:
+    tags = path.endswith("/tags")
+    scopes, rates = (_TAG_SCOPES, MEDIUM) if tags else (_CAMPAIGN_SCOPES, LARGE)
+    return Endpoint(name, "GET", f"/api/{path}", scopes, rates, parameters, handler)
+
+
+def _campaign_listing(name: str, kind: CampaignKind) -> Endpoint:
+    parameters = Parameters(
+        filters=kind.filters,
+        cursor=CURSOR,
+        page_size=kind.page_size,
+        sorts=kind.sorts,
+        includes=kind.includes,
+        fields={kind.type: kind.fields, **kind.related_fields},
+    )
+    handler = partial(list_campaign_objects, kind=kind)
+    return Endpoint(name, "GET", f"/api/{kind.name}", _CAMPAIGN_SCOPES, LARGE, parameters, handler)
+
+
+def _campaign_object(name: str, kind: CampaignKind) -> Endpoint:
+    parameters = Parameters(includes=kind.includes, fields={kind.type: kind.fields, **kind.related_fields})
+    handler = partial(get_campaign_object, kind=kind)
+    return Endpoint(name, "GET", f"/api/{kind.name}/{{id}}", _CAMPAIGN_SCOPES, LARGE, parameters, handler)
+
+
+def _links(kind: CampaignKind, relation: str, objects: str, ids: str) -> tuple[Endpoint, Endpoint]:
+    """What an object of this kind is linked to: as resources (the operation `objects`), and as ids (`ids`)."""
+    target = kind.relations[relation]
+    paged = target.many and target.type == "campaign-message"
+    cursor = CURSOR if paged else None
+    known = CAMPAIGN_KINDS[target.kind].fields if target.kind else ("id", "name")
+    both = kind is CAMPAIGNS and relation == "campaign-messages"
+    fields = {target.type: known, **({kind.type: kind.fields} if both else {})}
+    scopes, rates = (_TAG_SCOPES, MEDIUM) if target.type == "tag" else (_CAMPAIGN_SCOPES, LARGE)
+    home = f"/api/{kind.name}/{{id}}"
+    parameters = Parameters(cursor=cursor, includes=("campaign",) if both else (), fields=fields)
+    as_objects = partial(get_related, kind=kind, name=relation)
+    as_ids = partial(get_related_ids, kind=kind, name=relation)
+    return (
+        Endpoint(objects, "GET", f"{home}/{relation}", scopes, rates, parameters, as_objects),
+        Endpoint(ids, "GET", f"{home}/relationships/{relation}", scopes, rates, Parameters(cursor=cursor), as_ids),
+    )
+
+
+_SHARED: tuple[Endpoint, ...] = (
     _directory("get_accounts", "accounts", SMALL, _ACCOUNT, directory.list_accounts),
     _directory("get_account", "accounts/{id}", SMALL, _ACCOUNT, directory.get_account),
     _directory("get_metrics", "metrics", LARGE, _METRICS, directory.list_metrics),
@@ -149,8 +225,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _directory("get_tag", "tags/{id}", MEDIUM, _TAG, directory.get_tag),
     _listing(ENTITIES["flows"], MEDIUM),
     _by_id(ENTITIES["flows"], MEDIUM),
-    _listing(ENTITIES["campaigns"], LARGE),
-    _by_id(ENTITIES["campaigns"], LARGE),
     _listing(ENTITIES["forms"], MEDIUM),
     _by_id(ENTITIES["forms"], MEDIUM),
     _listing(ENTITIES["segments"], EXTRA_LARGE),
@@ -159,3 +233,77 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _by_id(ENTITIES["lists"], EXTRA_LARGE, slow_rates=SMALL),
     *(_report(report) for report in REPORTS),
 )
+
+_OLDER_CAMPAIGNS = (
+    _listing(ENTITIES["campaigns"], LARGE),
+    _by_id(ENTITIES["campaigns"], LARGE),
+    _older("get_campaign_message", "campaign-messages/{id}", _OLDER_MESSAGE, older_campaign_endpoints.get_message),
+    _older(
+        "get_messages_for_campaign",
+        "campaigns/{id}/campaign-messages",
+        _OLDER_MESSAGE,
+        older_campaign_endpoints.list_messages,
+    ),
+    _older(
+        "get_message_ids_for_campaign",
+        "campaigns/{id}/relationships/campaign-messages",
+        Parameters(),
+        older_campaign_endpoints.list_message_ids,
+    ),
+    _older("get_tags_for_campaign", "campaigns/{id}/tags", _TAGS_ONLY, older_campaign_endpoints.list_tags),
+    _older(
+        "get_tag_ids_for_campaign",
+        "campaigns/{id}/relationships/tags",
+        Parameters(),
+        older_campaign_endpoints.list_tag_ids,
+    ),
+)
+_CAMPAIGNS = (
+    _campaign_listing("get_campaigns", CAMPAIGNS),
+    _campaign_object("get_campaign", CAMPAIGNS),
+    *_links(
+        CAMPAIGNS,
+        "campaign-audiences",
+        "get_campaign_audiences_for_campaign",
+        "get_audience_ids_for_campaign",
+    ),
+    *_links(CAMPAIGNS, "campaign-messages", "get_messages_for_campaign", "get_message_ids_for_campaign"),
+    *_links(CAMPAIGNS, "tags", "get_tags_for_campaign", "get_tag_ids_for_campaign"),
+    _campaign_object("get_campaign_audience", AUDIENCES),
+    *_links(AUDIENCES, "campaign", "get_campaign_for_campaign_audience", "get_campaign_id_for_campaign_audience"),
+    *_links(
+        AUDIENCES,
+        "campaign-messages",
+        "get_campaign_messages_for_campaign_audience",
+        "get_message_ids_for_campaign_audience",
+    ),
+    _campaign_listing("get_campaign_messages", MESSAGES),
+    _campaign_object("get_campaign_message", MESSAGES),
+    *_links(MESSAGES, "campaign", "get_campaign_for_campaign_message", "get_campaign_id_for_campaign_message"),
+    *_links(
+        MESSAGES,
+        "campaign-audience",
+        "get_audience_for_campaign_message",
+        "get_audience_id_for_campaign_message",
+    ),
+    *_links(
+        MESSAGES,
+        "campaign-variations",
+        "get_variations_for_campaign_message",
+        "get_variation_ids_for_campaign_message",
+    ),
+    *_links(MESSAGES, "tags", "get_tags_for_campaign_message", "get_tag_ids_for_campaign_message"),
+    _campaign_object("get_campaign_variation", VARIATIONS),
+    *_links(
+        VARIATIONS,
+        "campaign-message",
+        "get_message_for_campaign_variation",
+        "get_message_id_for_campaign_variation",
+    ),
+)
+
+ENDPOINTS: Mapping[date, tuple[Endpoint, ...]] = {
+    OLDER: (*_SHARED, *_OLDER_CAMPAIGNS),
+    NEWEST: (*_SHARED, *_CAMPAIGNS),
+}
+"""The operations that each revision has."""

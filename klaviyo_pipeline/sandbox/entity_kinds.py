@@ -81,7 +81,7 @@ CAMPAIGN_STATUSES = (
 TRIGGER_TYPES = ("Metric", "Added to List", "Unconfigured", "Date Based", "Price Drop", "Low Inventory")
 CHANNELS = ("email", "sms", "mobile_push")
 # Reports name the channels their own way.
-REPORT_CHANNELS = {"email": "email", "sms": "sms", "mobile_push": "push-notification"}
+REPORT_CHANNELS = {"email": "email", "sms": "sms", "mobile_push": "push-notification", "whatsapp": "whatsapp"}
 
 _NOON = "2024-01-01T12:00:00+00:00"
 _TAG_FIELDS = ("id", "name")

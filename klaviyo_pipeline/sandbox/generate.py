@@ -18,13 +18,14 @@ from klaviyo_pipeline.sandbox import shop
 from klaviyo_pipeline.sandbox.daily_counts import CountGroup
 from klaviyo_pipeline.sandbox.edge_cases import add_edge_cases
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, REPORT_CHANNELS
+from klaviyo_pipeline.sandbox.generate_campaigns import CampaignMaker
 from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount, SandboxObject, State
+from klaviyo_pipeline.sandbox.shop import made_id
 from klaviyo_pipeline.sandbox.timestamps import write_time
 from klaviyo_pipeline.sandbox.traffic import FormTraffic, SegmentTraffic, SendTraffic
 
 UNTIL = date(2026, 12, 31)
 _FAR = date(9000, 1, 1)
-_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 
 
 def generate_account(
@@ -45,7 +46,7 @@ def generate_account(
     """
     if until <= start:
         raise ValueError("until must be later than start")
-    account = SandboxAccount(id=_id(seed, "account", 0), timezone=timezone)
+    account = SandboxAccount(id=made_id(seed, "account", 0), timezone=timezone)
     account.metrics = shop.metrics()
     account.mapped_metrics = shop.mapped_metrics()
     account.tags = dict(shop.TAGS)
@@ -59,11 +60,6 @@ def generate_account(
     return account
 
 
-def _id(seed: int, what: str, number: int, length: int = 6) -> str:
-    digest = hashlib.blake2b(f"{seed}:{what}:{number}".encode(), digest_size=length).digest()
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)
-
-
 @dataclass
 class _Maker:
     seed: int
@@ -73,7 +69,7 @@ class _Maker:
 
     def make(self, entity: str, count: int, make: Callable[[int, str, random.Random], SandboxObject]) -> None:
         for number in range(count):
-            id = _id(self.seed, entity, number, 26 if entity == "campaigns" else 6)
+            id = made_id(self.seed, entity, number, 26 if entity == "campaigns" else 6)
             luck = random.Random(f"{self.seed}:{entity}:{number}")  # noqa: S311 - make-believe, not a secret
             self.account.objects[entity][id] = make(number, id, luck)
 
@@ -93,25 +89,15 @@ class _Maker:
         return made
 
     def campaign(self, number: int, id: str, luck: random.Random) -> SandboxObject:
-        channels = _channels(number)
-        made = SandboxObject(id, [], channels=channels, tags=_tags(luck))
-        made.messages = [
-            Message(id if index == 0 and number % 4 == 0 else _id(self.seed, id, index, 26), channel, name)
-            for index, (channel, name) in enumerate((channel, luck.choice(shop.MESSAGE_NAMES)) for channel in channels)
-        ]
+        tags = _tags(luck)
+        messages = [(channel, luck.choice(shop.MESSAGE_NAMES)) for channel in _channels(number)]
         created, scheduled, send = self._life(luck, 3)
-        base: dict[str, Any] = {"name": f"{luck.choice(shop.CAMPAIGN_NAMES)} {created:%b %d %Y}"}
-        base |= {"audiences": {"included": [_id(self.seed, "lists", number % 5)], "excluded": []}}
-        planned: dict[str, Any] = {"status": "Scheduled", "scheduled_at": scheduled, "send_time": send}
-        planned["send_strategy"] = {"method": "static", "datetime": write_time(send.replace(microsecond=0))}
-        steps = [{"status": "Draft"}, planned, {"status": "Cancelled" if number % 23 == 22 else "Sent"}]
-        self._grow(made, "campaigns", base, [created, scheduled, send], steps)
+        name = f"{luck.choice(shop.CAMPAIGN_NAMES)} {created:%b %d %Y}"
+        lists = [made_id(self.seed, "lists", index) for index in range(5)]
+        maker = CampaignMaker(self.seed, self.account, number, id, luck, (created, scheduled, send), messages, lists)
+        made = maker.make(name, tags)
         if number % 6 == 5:
             self._archive_later(made, "campaigns", luck)
-        if made.attributes["status"] == "Sent":
-            day = send.astimezone(ZoneInfo(self.account.timezone)).date()
-            for message in made.messages:
-                self._sends("campaign", made, message, luck.lognormvariate(8, 0.5), send, day)
         return made
 
     def form(self, number: int, id: str, luck: random.Random) -> SandboxObject:
@@ -133,7 +119,7 @@ class _Maker:
         condition = {
             "type": "profile-group-membership",
             "is_member": True,
-            "group_ids": [_id(self.seed, "lists", 0)],
+            "group_ids": [made_id(self.seed, "lists", 0)],
         }
         base: dict[str, Any] = {
             "name": name,

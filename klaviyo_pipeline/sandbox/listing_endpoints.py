@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from klaviyo_pipeline.sandbox.api_errors import not_found
 from klaviyo_pipeline.sandbox.documents import form_definition, included, object_resource
 from klaviyo_pipeline.sandbox.entity_kinds import CAMPAIGNS, ENTITIES, FORMS, Entity
 from klaviyo_pipeline.sandbox.filter_matching import Criterion, passes, read_filter, refused
+from klaviyo_pipeline.sandbox.older_campaigns import OlderCampaign, older_campaign, older_campaigns
 from klaviyo_pipeline.sandbox.pagination import Place, collection_links, cut_page
 from klaviyo_pipeline.sandbox.request_context import Call
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxObject
 from klaviyo_pipeline.sandbox.timestamps import read_time
 
 CURSOR = "page[cursor]"
-Row = tuple[SandboxObject, Mapping[str, Any]]
+Row = tuple[SandboxObject | OlderCampaign, Mapping[str, Any]]
+Item = TypeVar("Item")
 
 
 def list_objects(call: Call, name: str) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
         repeats=call.account.repeats_ties and _shares_places(call, field, entity),
     )
     if _comes_jumbled(criteria):
-        page = _jumbled(page)
+        page = jumbled(page, lambda row: row[0].id)
     document: dict[str, Any] = {
         "data": [object_resource(call, entity, visible, attributes) for visible, attributes in page],
         "links": collection_links(call, CURSOR, cursor),
@@ -54,10 +56,10 @@ def list_objects(call: Call, name: str) -> dict[str, Any]:
 def get_object(call: Call, name: str) -> dict[str, Any]:
     """One object by id, archived or not. Raises `ApiError` 404 if there is none, or it was deleted."""
     entity = ENTITIES[name]
-    visible = call.account.objects[name].get(call.id)
-    attributes = visible.at(call.now) if visible else None
-    if visible is None or attributes is None:
+    row = _by_id(call, entity)
+    if row is None:
         raise not_found(f"A {entity.type} with id {call.id} does not exist.")
+    visible, attributes = row
     if entity is FORMS:
         attributes = {**attributes, **form_definition()}
     document: dict[str, Any] = {"data": object_resource(call, entity, visible, attributes)}
@@ -67,7 +69,18 @@ def get_object(call: Call, name: str) -> dict[str, Any]:
     return document
 
 
+def _by_id(call: Call, entity: Entity) -> Row | None:
+    if entity is CAMPAIGNS:
+        campaign = older_campaign(call.account, call.id, call.now)
+        return (campaign, campaign.attributes) if campaign is not None else None
+    found = call.account.objects[entity.name].get(call.id)
+    attributes = found.at(call.now) if found else None
+    return (found, attributes) if found is not None and attributes is not None else None
+
+
 def _present(call: Call, entity: Entity) -> list[Row]:
+    if entity is CAMPAIGNS:
+        return [(campaign, campaign.attributes) for campaign in older_campaigns(call.account, call.now)]
     seen = ((visible, visible.at(call.now)) for visible in call.account.objects[entity.name].values())
     return [(visible, attributes) for visible, attributes in seen if attributes is not None]
 
@@ -128,12 +141,12 @@ def _comes_jumbled(criteria: list[Criterion]) -> bool:
     return bool(requested.get("archived")) and requested.get("messages.channel") == "email"
 
 
-def _jumbled(page: list[Row]) -> list[Row]:
+def jumbled(page: Sequence[Item], id_of: Callable[[Item], str]) -> list[Item]:
     """Some neighbours change places, always the same: archived email campaigns come slightly out of order."""
     page = list(page)
     index = 0
     while index < len(page) - 1:
-        if hashlib.blake2b(page[index][0].id.encode(), digest_size=1).digest()[0] % 3 == 0:
+        if hashlib.blake2b(id_of(page[index]).encode(), digest_size=1).digest()[0] % 3 == 0:
             page[index], page[index + 1] = page[index + 1], page[index]
             index += 1
         index += 1

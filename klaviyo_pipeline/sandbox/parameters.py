@@ -101,6 +101,12 @@ def _names(given: Mapping[str, str], parameter: str, allowed: tuple[str, ...], d
         return ()
     names = tuple(text.split(","))
     for name in names:
-        if (name.partition(".")[0] if dotted else name) not in allowed:
+        if name not in allowed and not (dotted and _is_inside(name, allowed)):
             raise bad_parameter(parameter, f"'{name}' is not a valid value of '{parameter}'.")
     return names
+
+
+def _is_inside(name: str, allowed: tuple[str, ...]) -> bool:
+    """Whether `name` is a dotted name in a field whose own names are not listed."""
+    head = name.partition(".")[0]
+    return head in allowed and not any(known.startswith(f"{head}.") for known in allowed)

@@ -13,7 +13,7 @@ from klaviyo_pipeline.sandbox.report_kinds import Report, ReportKind
 from klaviyo_pipeline.sandbox.report_requests import ReportRequest, read_report_request
 from klaviyo_pipeline.sandbox.report_results import Counter, Dimensions, ResultGroup, result_groups, sort_key
 from klaviyo_pipeline.sandbox.request_context import Call
-from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount, SandboxObject
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount, SandboxObject
 from klaviyo_pipeline.sandbox.timeframes import Span, cut
 
 CURSOR = "page_cursor"
@@ -112,7 +112,7 @@ def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list
     id = group.groupings.get(f"{kind.kind}_id", "")
     owner = account.objects[entity].get(id) or account.deleted[entity].get(id)
     line: dict[str, str | None] = dict.fromkeys(kind.group_by)
-    line.update(_names(kind, owner, group))
+    line.update(_names(account, kind, owner, group))
     line.update(group.groupings)
     if kind.kind == "campaign" and account.report_message_ids == "campaign":
         line["campaign_message_id"] = id
@@ -120,14 +120,30 @@ def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list
     return [{**line, "tag_id": tag, "tag_name": account.tags.get(tag)} for tag in tags] or [line]
 
 
-def _names(kind: ReportKind, owner: SandboxObject | None, group: CountGroup) -> dict[str, str | None]:
+def _names(
+    account: SandboxAccount, kind: ReportKind, owner: SandboxObject | None, group: CountGroup
+) -> dict[str, str | None]:
     if owner is None:
         return {}
-    message_id = group.groupings.get(f"{kind.kind}_message_id")
-    message: Message | None = next((known for known in owner.messages if known.id == message_id), None)
-    names = {"flow_name": owner.attributes.get("name")} if kind.kind == "flow" else {}
+    id = group.groupings.get(f"{kind.kind}_message_id")
+    format = "sms" if group.groupings.get("send_channel") == "sms" else None
+    if kind.kind == "campaign":
+        return {**_campaign_names(account, id, group.groupings.get("variation")), "text_message_format": format}
+    names: dict[str, str | None] = {"flow_name": owner.attributes.get("name")}
+    message = next((known for known in owner.messages if known.id == id), None)
     if message is not None:
-        names[f"{kind.kind}_message_name"] = message.name
-        names["variation"] = names["variation_name"] = message.variation
-        names["text_message_format"] = "sms" if message.channel == "sms" else None
+        variation = {"variation": message.variation, "variation_name": message.variation}
+        names |= {"flow_message_name": message.name, **variation, "text_message_format": format}
+    return names
+
+
+def _campaign_names(account: SandboxAccount, id: str | None, variation_id: str | None) -> dict[str, str | None]:
+    names: dict[str, str | None] = {}
+    for kind, name, wanted in (
+        ("campaign-messages", "campaign_message_name", id),
+        ("campaign-variations", "variation_name", variation_id),
+    ):
+        found = account.objects[kind].get(wanted or "") or account.deleted[kind].get(wanted or "")
+        if found is not None:
+            names[name] = (found.attributes.get("definition") or {}).get("name")
     return names

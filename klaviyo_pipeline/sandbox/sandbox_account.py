@@ -11,62 +11,30 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
+from klaviyo_pipeline.sandbox.campaign_tree import PARTS
+from klaviyo_pipeline.sandbox.campaign_writes import move_owners, put_campaign, put_part
 from klaviyo_pipeline.sandbox.daily_counts import KINDS, DailyCounts
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, visible_value
+from klaviyo_pipeline.sandbox.older_campaigns import OlderCampaign, older_campaign
+from klaviyo_pipeline.sandbox.sandbox_objects import Message, SandboxObject, State
 from klaviyo_pipeline.sandbox.statistics import COUNTS
-from klaviyo_pipeline.sandbox.timestamps import Clock, utcnow
+from klaviyo_pipeline.sandbox.timestamps import Clock, utcnow, write_time
+
+__all__ = [
+    "READ_SCOPES",
+    "SANDBOX_KEY",
+    "MappedMetric",
+    "Message",
+    "Metric",
+    "SandboxAccount",
+    "SandboxObject",
+    "State",
+]
 
 SANDBOX_KEY = "pk_sandbox_4f9d1c0a7e5b42d8"
 READ_SCOPES = frozenset(
     f"{what}:read" for what in ("accounts", "campaigns", "flows", "forms", "lists", "metrics", "segments", "tags")
 )
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push.
-
-    A campaign's message, or the action of a flow's, is listed without its definition unless it is `visible`.
-    """
-
-    id: str
-    channel: str
-    name: str
-    variation: str | None = None
-    visible: bool = True
-
-
-@dataclass
-class State:
-    """What an object looks like from `since` (UTC) on; None means always."""
-
-    since: datetime | None
-    attributes: dict[str, Any]
-
-
-@dataclass
-class SandboxObject:
-    """A flow, campaign, form, segment or list with the states of its life, oldest first."""
-
-    id: str
-    states: list[State]
-    channels: list[str] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    versions: list[str] = field(default_factory=list)
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The attributes of the last state."""
-        return self.states[-1].attributes
-
-    def at(self, now: datetime) -> dict[str, Any] | None:
-        """The attributes that the API shows at `now`; None if the object does not exist yet."""
-        visible = None
-        for state in self.states:
-            if state.since is None or state.since <= now:
-                visible = state.attributes
-        return visible
 
 
 @dataclass(frozen=True)
@@ -114,6 +82,20 @@ class SandboxAccount:
     - `report_offset`: `date_times` carry the account's offset (`zone`) or always `+00:00` (`utc`).
     - `report_message_ids`: the id that campaign reports write for a message: the `message`'s own, or the `campaign`'s.
     - `ids_left_out`: ids for which reports write null; their groups stay apart.
+    - `older_revision_lists`: what revision 2026-07-15 makes of a campaign that it has no words for (several channels,
+      audiences or send times, WhatsApp): it is listed under `each` channel that the revision has, or under the `first`
+      one with its first message, or is hidden from it (`none`).
+    - `parts_move_campaigns`: a change of an audience, a message or a variation moves the `updated_at` of its campaign.
+    - `variations_move_messages`: a change of a variation moves the `updated` of its message.
+    - `messages_include_variations`: the listing of messages takes `include=campaign-variations`, or refuses it.
+    - `unfiltered_campaigns`: revision 2026-10-15 lists only `current` campaigns, or `all`, without a filter on
+      `archived`.
+    - `messages_of_archived`: the listing of messages has those of archived campaigns.
+    - `relationship_data`: the campaigns of revision 2026-10-15 and their parts name related objects only where those
+      are `included`, or `always`.
+    - `agent_hints`: the answers of revision 2026-10-15 have a top-level `meta`.
+    - `retired_revisions`: revisions that are served no more. A request with one of them is answered as by the oldest
+      that is, unless it opts out of that or the account `falls_forward` no more: then it is gone (410).
     """
 
     id: str = "SBX001"
@@ -122,10 +104,10 @@ class SandboxAccount:
     name: str = "Sandbox Shop"
     api_keys: dict[str, set[str]] = field(default_factory=lambda: {SANDBOX_KEY: set(READ_SCOPES)}, repr=False)
     objects: dict[str, dict[str, SandboxObject]] = field(
-        default_factory=lambda: {entity: {} for entity in ENTITIES}, repr=False
+        default_factory=lambda: {entity: {} for entity in (*ENTITIES, *PARTS)}, repr=False
     )
     deleted: dict[str, dict[str, SandboxObject]] = field(
-        default_factory=lambda: {entity: {} for entity in ENTITIES}, repr=False
+        default_factory=lambda: {entity: {} for entity in (*ENTITIES, *PARTS)}, repr=False
     )
     metrics: dict[str, Metric] = field(default_factory=dict, repr=False)
     mapped_metrics: dict[str, MappedMetric] = field(default_factory=dict, repr=False)
@@ -148,6 +130,16 @@ class SandboxAccount:
     report_offset: Literal["zone", "utc"] = "zone"
     report_message_ids: Literal["message", "campaign"] = "message"
     ids_left_out: set[str] = field(default_factory=set)
+    older_revision_lists: Literal["each", "first", "none"] = "each"
+    parts_move_campaigns: bool = False
+    variations_move_messages: bool = True
+    messages_include_variations: bool = True
+    unfiltered_campaigns: Literal["current", "all"] = "current"
+    messages_of_archived: bool = True
+    relationship_data: Literal["included", "always"] = "included"
+    agent_hints: bool = True
+    retired_revisions: set[str] = field(default_factory=set)
+    falls_forward: bool = True
 
     def put(self, entity: str, id: str, **attributes: Any) -> SandboxObject:
         """Create the object, or change it: sets what is given and nothing else (`updated` stays unless it is
@@ -157,15 +149,27 @@ class SandboxAccount:
         (campaigns), `tags`, `messages` and `versions` belong to the object, not to its attributes. A new
         object has null, or an empty value, for every documented attribute that is not given. From then on the
         object is what was put, whatever the clock says.
+
+        `campaigns` takes the attributes of revision 2026-07-15, and those of 2026-10-15 without their `definition`. A
+        new campaign gets a tree that says the same: an audience, and a message with a variation in each of its
+        `channels` (email unless given), or those of `messages`; `messages=[]` leaves it without. The parts are put by
+        themselves as well: `put("campaign-audiences", id, campaign=…, included=[…])`, `put("campaign-messages", id,
+        campaign=…, audience=…, status=…, send_time=…, ab_test=…)`, `put("campaign-variations", id, message=…,
+        channel="whatsapp", subject=…, older_message=…)`; `definition` replaces the whole definition. Their `updated`
+        moves that of their owners where the options say so. `...` as a value leaves the attribute out altogether.
         """
+        if entity == "campaigns":
+            with self.lock:
+                return put_campaign(self, id, attributes)
+        if entity in PARTS:
+            with self.lock:
+                return put_part(self, entity, id, attributes)
         declared = ENTITIES[entity]
         with self.lock:
             visible = self.objects[entity].get(id) or SandboxObject(id, [State(None, declared.blank())])
-            for name in ("channels", "messages", "tags", "versions"):
+            for name in ("messages", "tags", "versions"):
                 if name in attributes:
                     setattr(visible, name, list(attributes.pop(name)))
-            if entity == "campaigns" and not visible.channels:
-                visible.channels = ["email"]
             present = visible.at(self.clock()) or visible.states[0].attributes
             changed = {name: visible_value(value, declared) for name, value in attributes.items()}
             visible.states = [State(None, {**present, **changed})]
@@ -184,14 +188,25 @@ class SandboxAccount:
             changes[declared.time_field] = self.clock()
         self.put(entity, id, **changes)
 
-    def delete(self, entity: str, id: str) -> None:
-        """The object vanishes from the listings, and by id gives 404. Its report figures stay."""
+    def delete(self, entity: str, id: str, at: datetime | None = None) -> None:
+        """The object vanishes from the listings, and by id gives 404; so do the parts of a campaign, and the variations
+        of a message. Its report figures stay.
+
+        The delete of a part at `at` (the clock's time unless given) is a change of its owners.
+        """
         with self.lock:
             self._must_exist(entity, id)
-            self.deleted[entity][id] = self.objects[entity].pop(id)
+            self.deleted[entity][id] = gone = self.objects[entity].pop(id)
+            if entity in PARTS:
+                move_owners(self, entity, gone, write_time(at or self.clock(), microseconds=True))
+
+    def older_campaign(self, id: str) -> OlderCampaign | None:
+        """The campaign as revision 2026-07-15 shows it at present; None if that revision does not."""
+        with self.lock:
+            return older_campaign(self, id, self.clock())
 
     def restore(self, entity: str, id: str) -> None:
-        """A deleted object comes back as it was."""
+        """A deleted object comes back as it was, with its parts."""
         with self.lock:
             self.objects[entity][id] = self.deleted[entity].pop(id)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 
 from klaviyo_pipeline.sandbox.sandbox_account import MappedMetric, Metric
 
+_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 _OPENED = datetime(2023, 11, 6, 15, 4, 5, tzinfo=UTC)
 
 # Name, and what triggers it.
@@ -66,6 +68,17 @@ EDGE_CASE_NAMES = (
     "tab\tand\nnew line, and  two spaces ",
     "",
 )
+
+
+def made_id(seed: int, what: str, number: int, length: int = 6) -> str:
+    """An id that looks like Klaviyo's, always the same for the same thing."""
+    digest = hashlib.blake2b(f"{seed}:{what}:{number}".encode(), digest_size=length).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)
+
+
+def made_hex(seed: int, what: str, number: int) -> str:
+    """An id of 32 hexadecimal digits, as audiences and variations have it."""
+    return hashlib.blake2b(f"{seed}:{what}:{number}".encode(), digest_size=16).hexdigest()
 
 
 def metrics() -> dict[str, Metric]:

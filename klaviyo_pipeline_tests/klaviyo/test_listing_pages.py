@@ -11,7 +11,7 @@ import pytest
 
 from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
+from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
@@ -21,7 +21,7 @@ from .fakes import NOON, StillPacer
 
 START = NOON - timedelta(days=40)
 WINDOW = (START - timedelta(days=1), NOON - timedelta(days=1))
-OTHERS = (FLOWS, CAMPAIGNS, SEGMENTS)
+OTHERS = (FLOWS, FLAT_CAMPAIGNS, SEGMENTS)
 EVERY = [FORMS, *OTHERS]
 
 Read = Callable[[Listing, tuple[datetime | None, datetime | None]], Counter[str]]

@@ -49,11 +49,40 @@ def test_the_revision_header_is_required(server: SandboxServer) -> None:
     assert error_of(answer, 400)["source"] == {"parameter": "revision"}
 
 
-def test_a_revision_is_gone_after_two_years(server: SandboxServer, client: httpx.Client) -> None:
-    gone = client.get("/api/flows", headers={"revision": "2024-03-10"})
-    assert gone.status_code == 410
-    assert gone.json().keys() == {"message"}
-    assert client.get("/api/flows", headers={"revision": "2024-03-11"}).status_code == 200
+OPT_OUT = {"X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1"}
+
+
+@pytest.mark.parametrize("revision", ["2024-03-11", "2026-04-15", "2026-10-15.pre", "2026-10-16"])
+def test_a_revision_that_is_neither_served_nor_two_years_old_is_refused(client: httpx.Client, revision: str) -> None:
+    assert error_of(client.get("/api/flows", headers={"revision": revision}), 400)["source"]["parameter"] == "revision"
+
+
+def test_a_revision_of_two_years_ago_falls_forward_to_the_oldest_that_is_served(client: httpx.Client) -> None:
+    answer = client.get("/api/flows", headers={"revision": "2024-03-10"})
+    assert answer.status_code == 200
+    assert answer.headers["x-klaviyo-api-revision"] == "2026-07-15"
+
+
+def test_a_retired_revision_answers_in_the_next_one_s_shape(account: SandboxAccount, client: httpx.Client) -> None:
+    account.put("campaigns", "C", name="Sale")
+    account.retired_revisions = {"2026-07-15"}
+    answer = client.get("/api/campaigns/C")
+    assert answer.headers["x-klaviyo-api-revision"] == "2026-10-15"
+    assert answer.json()["data"]["attributes"]["definition"]["name"] == "Sale"
+
+
+def test_a_retired_revision_is_gone_for_who_opts_out(account: SandboxAccount, client: httpx.Client) -> None:
+    account.retired_revisions = {"2026-07-15"}
+    for revision in ("2024-03-10", "2026-07-15"):
+        gone = client.get("/api/flows", headers={"revision": revision, **OPT_OUT})
+        assert gone.status_code == 410
+        assert gone.json().keys() == {"message"}
+    assert client.get("/api/flows", headers={"revision": "2026-10-15", **OPT_OUT}).status_code == 200
+
+
+def test_nothing_falls_forward_where_the_account_says_so(account: SandboxAccount, client: httpx.Client) -> None:
+    account.falls_forward = False
+    assert client.get("/api/flows", headers={"revision": "2024-03-10"}).status_code == 410
 
 
 def test_the_newest_revision_never_retires() -> None:
@@ -92,11 +121,13 @@ def test_another_method_is_not_allowed(client: httpx.Client, method: str, path: 
     assert error_of(client.request(method, path), 405)["code"] == "method_not_allowed"
 
 
-def test_every_answer_names_request_and_revision(client: httpx.Client) -> None:
+@pytest.mark.parametrize(("revision", "end"), [("2026-07-15", "2028-07-15"), ("2026-10-15", "2028-10-15")])
+def test_every_answer_names_request_and_revision(client: httpx.Client, revision: str, end: str) -> None:
+    client.headers["revision"] = revision
     answers = [client.get("/api/flows"), client.get("/api/flows/X"), client.get("/api/flows?x=1")]
     for answer in answers:
-        assert answer.headers["x-klaviyo-api-revision"] == "2026-07-15"
-        assert answer.headers["x-klaviyo-api-retirement-date"] == "2028-07-15"
+        assert answer.headers["x-klaviyo-api-revision"] == revision
+        assert answer.headers["x-klaviyo-api-retirement-date"] == end
         assert answer.headers["content-type"] == "application/vnd.api+json"
     assert len({answer.headers["x-klaviyo-req-id"] for answer in answers}) == 3
 

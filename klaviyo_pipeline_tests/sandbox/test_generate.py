@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.campaign_tree import CampaignTrees, send_moments
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
@@ -44,7 +46,7 @@ def test_the_seed_alone_decides() -> None:
 
 def test_the_account_is_of_the_size_requested() -> None:
     account = generate_account(flows=60, campaigns=30, forms=4, segments=22, lists=11)
-    assert {entity: len(objects) for entity, objects in account.objects.items()} == {
+    assert {entity: len(account.objects[entity]) for entity in ENTITIES} == {
         "flows": 59,
         "campaigns": 30,
         "forms": 4,
@@ -57,7 +59,7 @@ def test_the_account_is_of_the_size_requested() -> None:
 @pytest.mark.parametrize("size", [0, 1, 5])
 def test_a_small_account_can_be_had(size: int) -> None:
     account = generate_account(flows=size, campaigns=size, forms=size, segments=size, lists=size)
-    assert [len(objects) for objects in account.objects.values()] == [size] * 5
+    assert [len(account.objects[entity]) for entity in ENTITIES] == [size] * 5
 
 
 def test_the_timeline_must_run_forwards() -> None:
@@ -117,7 +119,34 @@ def test_the_parse_warnings_of_real_accounts_are_there() -> None:
     assert any((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in local)
     assert any(read_time(c["updated_at"]).microsecond for c in last_states(account, "campaigns"))  # type: ignore[union-attr]
     assert any(flow["archived"] for flow in flows)
-    assert any(len(campaign.channels) > 1 for campaign in account.objects["campaigns"].values())
+
+
+def test_campaigns_of_every_kind_are_there() -> None:
+    account = generate_account()
+    trees = CampaignTrees(account, AFTERWARDS)
+    channels = [trees.channels(campaign) for campaign in trees.all("campaigns")]
+    assert {("email",), ("sms",), ("push",), ("whatsapp",), ("email", "sms", "whatsapp")} <= {*map(tuple, channels)}
+    assert 0.7 < sum(1 for words in channels if words in (["email"], ["sms"], ["push"])) / len(channels) < 0.95
+    linked = [trees.linked(campaign, "campaign-messages") for campaign in trees.all("campaigns")]
+    assert any(len(trees.linked(campaign, "campaign-audiences")) > 1 for campaign in trees.all("campaigns"))
+    messages = [message for several in linked for message in several]
+    assert any(message.options["send_times"] for message in messages)
+    assert any(message.definition["ab_test"] for message in messages)
+    days = [{moment.date() for message in several for moment, _ in send_moments(message)} for several in linked]
+    assert {len(several) for several in days} == {1, 2}
+
+
+def test_a_draft_of_the_builder_for_several_channels_begins_without_messages() -> None:
+    account = generate_account()
+    empty = []
+    for campaign in account.objects["campaigns"].values():
+        trees = CampaignTrees(account, campaign.states[0].since or AFTERWARDS)
+        node = trees.find("campaigns", campaign.id)
+        assert node is not None
+        if not trees.linked(node, "campaign-messages"):
+            empty.append(node.attributes["builder"])
+    assert empty
+    assert set(empty) == {"canvas"}
 
 
 def test_three_equal_times_straddle_the_border_of_a_page() -> None:
@@ -160,9 +189,12 @@ def test_some_flows_are_silent_and_the_week_has_its_rhythm() -> None:
 def test_campaign_values_stand_on_the_day_of_the_send() -> None:
     account = generate_account()
     sent = [group for group in account.figures.groups["campaign"] if group.groupings["send_channel"] == "email"]
-    for group in sent[:20]:
-        campaign = account.objects["campaigns"][group.groupings["campaign_id"]]
-        moment = read_time(campaign.attributes["send_time"])
+    for group in sent:
+        options = account.objects["campaign-messages"][group.groupings["campaign_message_id"]].attributes["definition"][
+            "send_options"
+        ]
+        text = (options["send_times"] or {}).get(group.groupings.get("variation")) or options["send_time"]
+        moment = read_time(text)
         assert moment is not None
         day = moment.astimezone(NEW_YORK).date()
         assert group.counts(day)

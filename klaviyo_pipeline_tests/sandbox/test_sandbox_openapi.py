@@ -1,4 +1,4 @@
-"""The sandbox against the API's own description, where a copy of it is at hand."""
+"""The sandbox at revision 2026-07-15 against the API's own description, where a copy of it is at hand."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.report_kinds import INTERVALS, REPORTS, Report
+from klaviyo_pipeline.sandbox.revisions import OLDER
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.statistics import STATISTICS
 from klaviyo_pipeline.sandbox.timeframes import KEYS
@@ -95,13 +96,15 @@ def first_ids(shop: httpx.Client) -> dict[str, str]:
         found[f"/api/{path}/{{id}}"] = shop.get(f"/api/{path}").json()["data"][0]["id"]
     campaigns = shop.get("/api/campaigns", params={"filter": "equals(messages.channel,'email')"})
     found["/api/campaigns/{id}"] = campaigns.json()["data"][0]["id"]
+    messages = shop.get(f"/api/campaigns/{found['/api/campaigns/{id}']}/campaign-messages")
+    found["/api/campaign-messages/{id}"] = messages.json()["data"][0]["id"]
     return found
 
 
 def named(*, method: str | None = None, ends: str = "") -> list[Any]:
     return [
         pytest.param(endpoint, id=endpoint.name)
-        for endpoint in ENDPOINTS
+        for endpoint in ENDPOINTS[OLDER]
         if method in (None, endpoint.method) and endpoint.path.endswith(ends)
     ]
 
@@ -164,7 +167,7 @@ def test_the_filters_are_those_described(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("report", [pytest.param(report, id=report.type) for report in REPORTS])
 def test_the_report_bodies_are_those_described(report: Report) -> None:
-    endpoint = next(endpoint for endpoint in ENDPOINTS if endpoint.path == f"/api/{report.type}s")
+    endpoint = next(endpoint for endpoint in ENDPOINTS[OLDER] if endpoint.path == f"/api/{report.type}s")
     name = operation(endpoint)["requestBody"]["content"][MEDIA]["schema"]["$ref"].rpartition("/")[2]
     every = description()["components"]["schemas"]
     described = every[f"{name}ResourceObject"]["properties"]["attributes"]
@@ -180,7 +183,7 @@ def test_the_report_bodies_are_those_described(report: Report) -> None:
 
 @pytest.mark.parametrize("entity", ENTITIES.values(), ids=ENTITIES)
 def test_a_new_object_has_every_attribute_described(entity: Any) -> None:
-    fields = parameters(next(e for e in ENDPOINTS if e.name == f"get_{entity.name}"))
+    fields = parameters(next(e for e in ENDPOINTS[OLDER] if e.name == f"get_{entity.name}"))
     top = {name.partition(".")[0] for name in fields[f"fields[{entity.type}]"]["items"]["enum"]}
     assert entity.blank().keys() == top - {"id"}
 
@@ -191,6 +194,16 @@ def test_an_answer_by_id_is_valid(endpoint: Endpoint, shop: httpx.Client, first_
     params = {"include": ",".join(endpoint.parameters.includes)} if endpoint.parameters.includes else {}
     validate(endpoint, shop.get(path))
     validate(endpoint, shop.get(path, params=params))
+
+
+@pytest.mark.parametrize("endpoint", [p for p in named(method="GET") if "{id}/" in p.values[0].path])
+def test_what_a_campaign_is_linked_to_is_valid(
+    endpoint: Endpoint, shop: httpx.Client, first_ids: dict[str, str]
+) -> None:
+    path = endpoint.path.replace("{id}", first_ids["/api/campaigns/{id}"])
+    validate(endpoint, shop.get(path))
+    if endpoint.parameters.includes:
+        validate(endpoint, shop.get(path, params={"include": ",".join(endpoint.parameters.includes)}))
 
 
 @pytest.mark.parametrize("endpoint", [p for p in named(method="GET") if "{id}" not in p.values[0].path])
@@ -213,7 +226,7 @@ def test_every_page_of_a_listing_is_valid(endpoint: Endpoint, shop: httpx.Client
 
 @pytest.mark.parametrize("report", [pytest.param(report, id=report.type) for report in REPORTS])
 def test_a_report_with_every_statistic_is_valid(report: Report, shop: httpx.Client) -> None:
-    endpoint = next(endpoint for endpoint in ENDPOINTS if endpoint.path == f"/api/{report.type}s")
+    endpoint = next(endpoint for endpoint in ENDPOINTS[OLDER] if endpoint.path == f"/api/{report.type}s")
     timeframe = {"start": "2026-10-01T00:00:00+00:00", "end": "2026-11-28T23:59:59+00:00"}
     attributes: dict[str, Any] = {"statistics": list(STATISTICS[report.kind.kind]), "timeframe": timeframe}
     attributes |= {"interval": "daily"} if report.series else {}

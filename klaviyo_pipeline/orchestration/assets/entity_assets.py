@@ -12,10 +12,10 @@ import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
-from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.revisions import listing_at
 from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer
 from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns, record_frame
@@ -31,9 +31,6 @@ BATCH_ROWS = 4_000
 """Rows in one transaction: several megabytes of JSON, and less than Postgres keeps of a temporary table in memory."""
 
 WARNINGS_IN_LOG = 10
-
-COLUMN_PRECEDENCE = {"campaigns": {"channel": CHANNELS}}
-"""Columns of which several answers may be true: a campaign stands in the listing of each of its channels."""
 
 
 @dataclass
@@ -93,7 +90,7 @@ class RowBuffer:
 
 def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     """The asset of one entity in one account; its table has the listing's name."""
-    plan = entity_windows(account)
+    plan, listing = entity_windows(account), listing_at(account.revision, listing)
 
     @dg.asset(
         name=listing.entity,
@@ -128,7 +125,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             batches=batches(),
             windows=windows,
             filled=filled_columns(listing.columns),
-            precedence=COLUMN_PRECEDENCE.get(listing.entity, {}),
+            precedence=listing.precedence,
             on_synced=report_partitions(context),
         )
 

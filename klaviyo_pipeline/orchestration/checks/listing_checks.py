@@ -7,13 +7,14 @@ two differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, Listing
 from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.revisions import listing_at
 from klaviyo_pipeline.orchestration.checks.check import CheckContext, CheckOutcome, counted, error, passed, some
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
@@ -54,6 +55,7 @@ class StoredObjects:
 
 def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) -> CheckOutcome:
     """Compare ids and times with a listing that is read now."""
+    listing = listing_at(session.account.revision, listing)
     # In this order: what changes in between is then shown with a time that is not required to be held.
     in_table = _stored(ctx, listing)
     table = ctx.target().table
@@ -114,8 +116,9 @@ def _still_differing(
 def _listed(session: Session, listing: Listing) -> dict[str, datetime | None]:
     """`updated` of every object, by id."""
     found: dict[str, datetime | None] = {}
-    for query in listing.queries(None, None, session.now()):
-        for page in session.client.pages(listing, query):
+    plain = replace(listing, include=(), children=(), messages=None)
+    for query in plain.queries(None, None, session.now()):
+        for page in session.client.pages(plain, query):
             found |= {record.id: _updated(record) for record in page.records}
     return found
 
