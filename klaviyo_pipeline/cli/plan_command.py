@@ -22,6 +22,7 @@ from klaviyo_pipeline.cli.shared import (
 )
 from klaviyo_pipeline.cli.sync_command import AssetName, check_days, sync_request
 from klaviyo_pipeline.config.settings import Account, Settings
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
@@ -175,8 +176,10 @@ def _print(account: Account, request: SyncRequest, made: Plan) -> None:
     requests = sum(estimate.requests for estimate in made.estimates)
     least = "at least " if any(estimate.basis == "at least" for estimate in made.estimates) else ""
     pacing = "" if account.rate_scale else " (pacing is off)"
-    noun = "request" if requests == 1 else "requests"
-    output.print(f"{least}{requests:,} {noun}, {format_duration(made.seconds)} or more at the published rates{pacing}")
+
+    output.print(
+        f"{least}{counted(requests, 'request')}, {format_duration(made.seconds)} or more at the published rates{pacing}"
+    )
     if made.quotas:
         output.print(table([_quota_row(quota) for quota in made.quotas], QUOTA_COLUMNS))
 

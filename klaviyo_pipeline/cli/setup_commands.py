@@ -11,6 +11,7 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.config.settings import SQL_DIR, Settings
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.postgres.account_binding import reset_windows as clear_ledger
 from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
 from klaviyo_pipeline.postgres.future_times import reset_clock as move_to_present
@@ -64,7 +65,7 @@ def reset_windows(slug: str | None) -> None:
     ):
         removed = clear_ledger(connection, settings.account)
     click.echo(
-        f"Removed {removed:,} {'window' if removed == 1 else 'windows'} from the ledger. New windows are "
+        f"Removed {counted(removed, 'window')} from the ledger. New windows are "
         f"{settings.account.sync_window} in {settings.account.timezone}. Run `klaviyo-pipeline sync`."
     )
 

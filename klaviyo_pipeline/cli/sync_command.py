@@ -25,6 +25,7 @@ from klaviyo_pipeline.cli.shared import (
 )
 from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import Account, Settings
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key, stop_sessions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.api_calls import waits
@@ -180,11 +181,11 @@ def _waiting_notice(settings: Settings, results: Sequence["AssetResult"]) -> str
     if not endpoints or waited < max(total * LONG_WAIT_SHARE, LONG_WAIT_SECONDS):
         return None
     slowest = endpoints[0]
-    noun = "request" if slowest.requests == 1 else "requests"
+
     throttled = f", {slowest.throttled} of them throttled" if slowest.throttled else ""
     return (
         f"Klaviyo's rate limits determined the duration: the sync waited {waited:,.0f} s, of these "
-        f"{slowest.waited_seconds:,.0f} s for {slowest.endpoint} ({slowest.requests:,} {noun}{throttled}). "
+        f"{slowest.waited_seconds:,.0f} s for {slowest.endpoint} ({counted(slowest.requests, 'request')}{throttled}). "
         "Table api_calls has the details."
     )
 

@@ -9,6 +9,7 @@ from datetime import date, datetime
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, skipped, warning
 from klaviyo_pipeline.diagnosis.scopes import scope_checks, scope_findings
 from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
@@ -162,4 +163,4 @@ def _refused(refusal: Refusal) -> str:
 def _retirement(last: date, days: int) -> str:
     if days <= 0:
         return f"it retired on {last} and is no longer served"
-    return f"it retires on {last}, in {days} {'day' if days == 1 else 'days'}"
+    return f"it retires on {last}, in {counted(days, 'day')}"

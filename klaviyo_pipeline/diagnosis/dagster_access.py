@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
 from klaviyo_pipeline.dagster_internals.storage import home, use_project_instance
 from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL, WAREHOUSE_URL, found_storage_url
@@ -70,8 +71,8 @@ def _opened(where: str) -> str:
     use_project_instance()
     with DagsterInstance.get() as instance:
         kind = type(instance.run_storage).__name__
-        runs = instance.get_runs_count()
-        return f"{kind} at {where}, {runs:,} {'run' if runs == 1 else 'runs'}"
+
+        return f"{kind} at {where}, {counted(instance.get_runs_count(), 'run')}"
 
 
 def _has_tables(url: str) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from klaviyo_pipeline.config.accounts import duplicates, in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import Account, Settings, SettingsError
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL
 from klaviyo_pipeline.diagnosis import clocks
 from klaviyo_pipeline.diagnosis.account_access import KEY, AccountReport, check_account_access, not_requested
@@ -87,5 +88,5 @@ def _account_report(settings: Settings, secrets: Secrets, clock: Clock, *, api_r
 def _summary(account: Account) -> str:
     return (
         f"schema {account.slug}, {account.sync_window} windows in {account.timezone} from {account.start_date}, "
-        f"lookback {account.lookback_days} {'day' if account.lookback_days == 1 else 'days'}"
+        f"lookback {counted(account.lookback_days, 'day')}"
     )

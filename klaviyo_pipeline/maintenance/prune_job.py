@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.maintenance.prune import prune
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
@@ -14,7 +15,7 @@ def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
 
     @dg.op(
         name=f"{account.slug}_prune_step",
-        description=f"Delete logs and operational records older than {_days(account)}.",
+        description=f"Delete logs and operational records older than {counted(account.retention_days, 'day')}.",
     )
     def step(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
         with warehouse.engine(account.slug) as engine:
@@ -24,8 +25,8 @@ def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
     @dg.job(
         name=f"{account.slug}_prune",
         description=(
-            f"Delete the logs of runs that ended more than {_days(account)} ago, and old operational records. "
-            "Data, history, the ledger and the UI's view of each window are kept."
+            f"Delete the logs of runs that ended more than {counted(account.retention_days, 'day')} ago, and old "
+            "operational records. Data, history, the ledger and the UI's view of each window are kept."
         ),
         tags=tags,
         executor_def=dg.in_process_executor,
@@ -34,7 +35,3 @@ def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
         step()
 
     return job
-
-
-def _days(account: Account) -> str:
-    return "1 day" if account.retention_days == 1 else f"{account.retention_days} days"

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.reporting.comparison import KeyMetric, by_source, key_metrics
 from klaviyo_pipeline.reporting.formats import Formatter, count, money, rate
 from klaviyo_pipeline.reporting.metric_values import Sending, added
@@ -166,9 +167,8 @@ def named_days(days: Sequence[date]) -> str:
     """The number of days, and the first few ranges: `4 days (1 Mar 2025 to 3 Mar 2025, 9 Mar 2025)`."""
     ranges = [str(span) for span in spans(days)]
     others = len(ranges) - SPANS_NAMED
-    more = f" and {others} more {'range' if others == 1 else 'ranges'}" if others > 0 else ""
-    unit = "day" if len(days) == 1 else "days"
-    return f"{len(days):,} {unit} ({', '.join(ranges[:SPANS_NAMED])}{more})"
+    more = f" and {counted(others, 'more range')}" if others > 0 else ""
+    return f"{counted(len(days), 'day')} ({', '.join(ranges[:SPANS_NAMED])}{more})"
 
 
 def _over_time(period: Period, flows: Mapping[date, Sending], campaigns: Mapping[date, Sending]) -> list[Panel]:

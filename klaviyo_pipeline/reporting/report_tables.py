@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.reporting.metric_values import Kind, added
 from klaviyo_pipeline.reporting.panels import Panel
 from klaviyo_pipeline.reporting.period import Period
@@ -41,8 +42,7 @@ def ranking(subject: Subject[Kind], ranked: Sequence[Ranked[Kind]], period: Peri
     rows = [_row(subject, one) for one in ranked[:limit]]
     if others := ranked[limit:]:
         sums = added(subject.kind, [one.values for one in others])
-        name = "1 other" if len(others) == 1 else f"{len(others):,} others"
-        rows.append(Row(name, [column.of(sums) for column in subject.columns]))
+        rows.append(Row(counted(len(others), "other"), [column.of(sums) for column in subject.columns]))
     scope = f"Top {limit} of {len(ranked):,}" if others else "All"
     headings = [about.removesuffix("s").capitalize(), *(column.heading for column in subject.columns)]
     return Table(f"{scope} {about} {subject.ranked}, {period}", headings, rows)

@@ -18,10 +18,11 @@ pytestmark = pytest.mark.slow
 
 UNTIL_TODAY = """
 UPDATE sync_windows SET
+    rows_fetched = 0,
     window_start = window_start + (current_date - date '2025-04-11') * interval '1 day',
     window_end = window_end + (current_date - date '2025-04-11') * interval '1 day'
 """
-"""Moves the ledger so that its last window ended at the last midnight."""
+"""Moves the ledger, without the rows of its windows, so that its last window ended at the last midnight."""
 
 
 @pytest.fixture(autouse=True)
