@@ -227,7 +227,7 @@ MALFORMED = Meaning(
 REDIRECTED = Meaning(
     MalformedAnswer, False, "The response is a redirect, which is not followed", "Check KLAVIYO_API_URL."
 )
-SERVER_ERROR = Meaning(Unavailable, True, "The server failed to process the request", "Run again later.")
+SERVER_ERROR = Meaning(Unavailable, True, "Klaviyo's server failed to process the request", "Run again later.")
 REJECTED = Meaning(BadRequest, False, "Klaviyo rejected the request", "Check the settings that the message mentions.")
 OLD_CURSOR = Meaning(CursorExpired, False, "The page cursor has expired", "Run again to start from the first page.")
 LACKS_SCOPE = Meaning(MissingScope, False, "The API key lacks a scope", "Create a key with the scope")

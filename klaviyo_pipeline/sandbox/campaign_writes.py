@@ -90,8 +90,8 @@ def put_campaign(account: SandboxAccount, id: str, given: Mapping[str, Any]) -> 
     campaign = campaigns.setdefault(id, SandboxObject(id, [State(None, dict(CAMPAIGN_BLANK))], channels=["email"]))
     campaign.tags = list(written.pop("tags", campaign.tags))
     rebuild = is_new or not {"channels", "messages"}.isdisjoint(written)
-    campaign.channels = list(written.pop("channels", campaign.channels))
     messages = written.pop("messages", None)
+    campaign.channels = list(written.pop("channels", _channels_of(messages) or campaign.channels))
     audiences = written.pop("audiences", None)
     sends = {name: written.pop(name) for name in ("send_time",) if name in written}
     sends |= {"status": message_status(written["status"])} if "status" in written else {}
@@ -150,6 +150,10 @@ def _set_time(moved: SandboxObject, name: str, moment: str) -> None:
     before, after = read_time(moved.attributes.get(name)), read_time(moment)
     if before is None or after is None or after > before:
         moved.states[-1].attributes = {**moved.attributes, name: moment}
+
+
+def _channels_of(messages: Sequence[Message] | None) -> list[str]:
+    return list(dict.fromkeys(message.channel for message in messages or []))
 
 
 def _text(value: Any) -> Any:
@@ -225,10 +229,11 @@ class _Parts:
             messages = known
         campaign.messages = list(messages)
         groups = _tests(_in_channels(campaign.messages, campaign.channels))
+        sends = self._sends()
         kept = [group[0].id for group in groups]
         self._forget("campaign-messages", campaign, kept)
         for group in groups:
-            self._put_message(group)
+            self._put_message(group, sends)
         self._cover_channels(groups)
 
     def change_messages(self, values: Mapping[str, Any]) -> None:
@@ -241,10 +246,10 @@ class _Parts:
                 definition = _changed("campaign-messages", dict(message.attributes["definition"]), dict(values))
                 self._put("campaign-messages", id, {}, definition)
 
-    def _put_message(self, group: list[Message]) -> None:
+    def _put_message(self, group: list[Message], sends: Mapping[str, Any]) -> None:
         first = group[0]
         known = self._account.objects["campaign-messages"].get(first.id)
-        definition = {**MESSAGE_BLANK, **self._sends(), **(known.attributes["definition"] if known else {})}
+        definition = {**MESSAGE_BLANK, **sends, **(known.attributes["definition"] if known else {})}
         strategy = "content_variation" if len(group) > 1 else self._strategy()
         definition["name"] = first.name
         definition["ab_test"] = AB_TEST if len(group) > 1 else None
@@ -275,8 +280,11 @@ class _Parts:
             self._put_variation(message, added, f"{added.id}-variation")
 
     def _sends(self) -> dict[str, Any]:
-        status = self._campaign.attributes.get("status", "Draft")
-        return {"status": message_status(status)}
+        """Status and send options of a new message: those of the campaign's first one, if it has any."""
+        for id in self._campaign.children.get("campaign-messages", []):
+            definition = self._account.objects["campaign-messages"][id].attributes["definition"]
+            return {name: definition.get(name) for name in ("status", "send_options")}
+        return {"status": message_status(self._campaign.attributes.get("status", "Draft"))}
 
     def _strategy(self) -> str:
         method = (self._campaign.attributes.get("send_strategy") or {}).get("method")

@@ -116,7 +116,7 @@ def _attributes(campaign: Node, audiences: list[Node], messages: list[Node]) -> 
         "audiences": lists,
         "send_options": stored.get("send_options", {"use_smart_sending": smart}),
         "tracking_options": stored.get("tracking_options"),
-        "send_strategy": stored.get("send_strategy") or {"method": "immediate"},
+        "send_strategy": stored.get("send_strategy", {"method": "immediate"}),
         "created_at": stored.get("created_at") or _NOON,
         "scheduled_at": stored.get("scheduled_at"),
         "updated_at": stored.get("updated_at") or _NOON,

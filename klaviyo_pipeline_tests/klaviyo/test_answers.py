@@ -145,7 +145,8 @@ def test_a_scope_is_found_in_the_second_error(bench: Bench) -> None:
         ),
         (
             Scripted(503, b"no healthy upstream"),
-            "The server failed to process the request: no healthy upstream. Run again later. (get_accounts, HTTP 503)",
+            "Klaviyo's server failed to process the request: no healthy upstream. Run again later. "
+            "(get_accounts, HTTP 503)",
         ),
         (
             html(200),

@@ -350,3 +350,11 @@ def test_listings_come_in_pages(account: SandboxAccount, new: httpx.Client, path
     pages = walk(new, f"/api/{path}", sort=f"-{field}")
     assert [len(page) for page in pages][:2] == [count, min(count, 1) if path == "campaigns" else 1]
     assert sorted(id for page in pages for id in page) == [id for page in pages[::-1] for id in page[::-1]]
+
+
+def test_new_messages_of_an_existing_campaign_keep_its_send_time_and_their_own_channel(account: SandboxAccount) -> None:
+    account.put("campaigns", "C", status="Sent", send_time=START)
+    account.put("campaigns", "C", messages=[Message("M1", "sms", "Hi")])
+    [message] = [found.attributes["definition"] for found in account.objects["campaign-messages"].values()]
+    assert (message["status"], message["send_options"]["send_time"]) == ("sent", "2026-03-01T12:00:00.250000+00:00")
+    assert account.objects["campaigns"]["C"].channels == ["sms"]

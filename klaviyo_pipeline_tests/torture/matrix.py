@@ -229,7 +229,7 @@ class Matrix:
     def _check_failure(self, cell: Cell, first: dg.ExecuteInProcessResult, expected: Undisturbed) -> None:
         """A failed run has a reason, which is also in the ledger, and records no window as synced without its rows."""
         reported = reason(first)
-        if "Klaviyo" not in reported and "listing" not in reported and "answer" not in reported:
+        if "Klaviyo" not in reported and "listing" not in reported and "response" not in reported:
             raise Defect(f"{cell}: no clear reason: {reported}")
         if "day's quota" in cell.trouble.name and "UTC" not in reported:
             raise Defect(f"{cell}: the error does not say when the quota returns: {reported}")

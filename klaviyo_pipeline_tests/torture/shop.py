@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -71,13 +71,14 @@ def _set_counts(shop: SandboxAccount) -> None:
         shop.set_figures("campaign", campaign, (utc("2025-03-03T06:00:00") + timedelta(hours=17 * number)).date(), sent)
 
 
-def cached_reflection() -> Callable[[sa.Connection, str, str], DestinationTable]:
-    found: dict[tuple[str, str], DestinationTable] = {}
+def cached_reflection() -> Callable[..., DestinationTable]:
+    found: dict[tuple[str, str, tuple[str, ...]], DestinationTable] = {}
 
-    def reflected(connection: sa.Connection, schema: str, name: str) -> DestinationTable:
-        if (schema, name) not in found:
-            found[schema, name] = reflect(connection, schema, name)
-        return found[schema, name]
+    def reflected(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> DestinationTable:
+        key = (schema, name, tuple(filled))
+        if key not in found:
+            found[key] = reflect(connection, schema, name, filled)
+        return found[key]
 
     return reflected
 
