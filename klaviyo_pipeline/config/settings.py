@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import load_dotenv
 
+from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.config.variables import VARIABLES
 
@@ -59,7 +60,7 @@ class Account:
     slug: str = "klaviyo"
     api_key_variable: str = "KLAVIYO_API_KEY"
     api_url: str = "https://a.klaviyo.com"
-    revision: str = "2026-07-15"
+    revision: str = DEFAULT_REVISION
     start_date: date = date(2025, 1, 1)
     timezone: str = "UTC"
     sync_window: SyncWindow = "daily"
@@ -174,8 +175,11 @@ class _Reader:
 
     def revision(self, name: str) -> str:
         revision = self.text(name)
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.\w+)?", revision):
-            raise SettingsError(f"{name}={revision!r} is no API revision; write it as {VARIABLES[name].default}.")
+        if revision not in API_REVISIONS:
+            raise SettingsError(
+                f"{name}={revision!r} is not a revision that this release can read; set it to "
+                f"{' or '.join(reversed(API_REVISIONS))}."
+            )
         return revision
 
     def day(self, name: str) -> date:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from klaviyo_pipeline.config.api_revisions import DEFAULT_REVISION
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -131,8 +133,8 @@ VARIABLES = _by_name(
         Variable(
             "KLAVIYO_REVISION",
             "Revision of the API. Klaviyo serves each for two years.",
-            "`YYYY-MM-DD`, with a suffix such as `.pre` at most",
-            default="2026-07-15",
+            "`2026-10-15` or `2026-07-15`",
+            default=DEFAULT_REVISION,
         ),
     )
 )

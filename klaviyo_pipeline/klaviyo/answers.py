@@ -119,6 +119,13 @@ def malformed(response: httpx.Response, endpoint: Endpoint, why: str) -> Fault:
     return Fault(error, meaning.retried, "malformed response")
 
 
+def other_revision(response: httpx.Response, endpoint: Endpoint, requested: str, answered_as: str) -> Fault:
+    """An answer of another revision than the one requested."""
+    meaning = errors.OTHER_REVISION
+    why = f"requested {requested}, answered as {shortened(answered_as)}"
+    return Fault(meaning.error(_sentence(meaning, [why]), **_facts(response, endpoint)), meaning.retried, why)
+
+
 def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None) -> Fault:
     """The connection failed, or broke before the response was complete. `proxy` is the variable that sets a proxy."""
     meaning = errors.NO_ANSWER

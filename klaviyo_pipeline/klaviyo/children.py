@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from klaviyo_pipeline.klaviyo.calls import Answer
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
 from klaviyo_pipeline.klaviyo.records import (
@@ -45,6 +47,8 @@ class ChildKind:
     """A kind of child as data: its table, the column with the parent's id, and how to find it.
 
     `inherited` are the columns that are copied from the parent. `children` are the kinds of children of the child.
+    `has_stand_ins` is true if an older revision has no ids for these children: there, the only child of a parent has
+    the parent's id.
     """
 
     table: str
@@ -53,6 +57,7 @@ class ChildKind:
     find: Finder
     inherited: tuple[str, ...] = ()
     children: tuple[ChildKind, ...] = ()
+    has_stand_ins: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -71,6 +76,24 @@ def included_of(document: Mapping[str, object]) -> Included:
         for one in resources
         if isinstance(one.get("type"), str) and isinstance(one.get("id"), str)
     }
+
+
+@dataclass
+class Inclusion:
+    """What an answer includes, and what was requested besides to have it: so many requests.
+
+    `observed_at` (UTC) is the earliest of their observations; `clean` promises that nothing needs an escape.
+    """
+
+    included: Included
+    observed_at: datetime
+    clean: bool
+    requests: int
+
+
+def inclusion_of(answer: Answer) -> Inclusion:
+    """What an answer includes by itself."""
+    return Inclusion(included_of(answer.body), answer.observed_at, answer.clean, 0)
 
 
 def with_children(
@@ -102,23 +125,41 @@ def _read(
     record = read_record(resource, kind.shape, stamp, clean=clean)
     record.values[kind.parent_column] = parent.id
     record.values.update({name: parent.values[name] for name in kind.inherited})
-    return with_children(record, resource, kind.children, included, clean=clean)
+    record = with_children(record, resource, kind.children, included, clean=clean)
+    kind.shape.derive(record)
+    return record
+
+
+def related_ids(resource: Resource, relationship: str) -> list[str] | None:
+    """The ids that a relationship names, in order, of one object or of many; None where the answer does not tell."""
+    data = _data(resource, relationship)
+    if data is UNTOLD:
+        return None
+    named = data if isinstance(data, list) else [data]
+    return sorted({one["id"] for one in named if isinstance(one, Mapping) and isinstance(one.get("id"), str)})
 
 
 def related(relationship: str, resource_type: str) -> Finder:
     """Finds the resources that a relationship names, which it does only if the request includes it."""
 
     def find(resource: Resource, included: Included) -> Found | None:
-        relationships = resource.get("relationships")
-        reported = relationships.get(relationship) if isinstance(relationships, Mapping) else None
-        data = reported.get("data") if isinstance(reported, Mapping) else None
-        if not isinstance(data, list):
+        if not isinstance(_data(resource, relationship), list):
             return None
-        named = {one["id"] for one in data if isinstance(one, Mapping) and isinstance(one.get("id"), str)}
-        keys = [(resource_type, id) for id in sorted(named)]
-        return Found(tuple(sorted(named)), tuple((included[key], None) for key in keys if key in included))
+        named = related_ids(resource, relationship) or []
+        keys = [(resource_type, id) for id in named]
+        return Found(tuple(named), tuple((included[key], None) for key in keys if key in included))
 
     return find
+
+
+UNTOLD = object()
+
+
+def _data(resource: Resource, relationship: str) -> object:
+    """What a relationship names; `UNTOLD` where the answer does not tell."""
+    relationships = resource.get("relationships")
+    reported = relationships.get(relationship) if isinstance(relationships, Mapping) else None
+    return reported.get("data", UNTOLD) if isinstance(reported, Mapping) else UNTOLD
 
 
 def _messages_of_action(action: Resource, included: Included) -> Found | None:
@@ -148,29 +189,6 @@ def _messages(definition: Mapping[str, object]) -> Iterator[tuple[Resource, str]
         if isinstance(action, Mapping):
             yield from _messages(action)
 
-
-CAMPAIGN_MESSAGES = ChildKind(
-    table="campaign_messages",
-    parent_column="campaign_id",
-    find=related("campaign-messages", "campaign-message"),
-    shape=Shape(
-        "campaign-message",
-        (
-            Column("id", ID, "text"),
-            Column("channel", "definition.channel", "text"),
-            Column("label", "definition.label", "text"),
-            Column("subject", "definition.content.subject", "text"),
-            Column("preview_text", "definition.content.preview_text", "text"),
-            Column("from_email", "definition.content.from_email", "text"),
-            Column("from_label", "definition.content.from_label", "text"),
-            Column("send_times", "send_times", "json"),
-            Column("created_at", "created_at", "time"),
-            Column("updated_at", "updated_at", "time"),
-            Column("raw", RAW, "json"),
-        ),
-        complete=False,
-    ),
-)
 
 FLOW_MESSAGES = ChildKind(
     table="flow_messages",

@@ -11,12 +11,13 @@ from urllib.parse import quote
 
 import httpx
 
+from klaviyo_pipeline.config.api_revisions import DEFAULT_REVISION
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.account import KlaviyoAccount, read_account
 from klaviyo_pipeline.klaviyo.calls import Call, RequestRecord, with_request_info
-from klaviyo_pipeline.klaviyo.children import included_of
+from klaviyo_pipeline.klaviyo.campaign_windows import CampaignWindowReader
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound
-from klaviyo_pipeline.klaviyo.listing_pages import ListingReader, Page
+from klaviyo_pipeline.klaviyo.listing_pages import Completion, ListingReader, Page, as_included
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
 from klaviyo_pipeline.klaviyo.origin import Origin
@@ -27,9 +28,9 @@ from klaviyo_pipeline.klaviyo.report_rows import read_rows
 from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.klaviyo.sender import Sender
+from klaviyo_pipeline.klaviyo.variations import VariationReader
 
 BASE_URL = "https://a.klaviyo.com"
-REVISION = "2026-07-15"
 RETRY = RetryPolicy()
 
 _METRIC = (("include", "metric"),)
@@ -74,7 +75,7 @@ class KlaviyoClient:
         *,
         api_key: str,
         base_url: str = BASE_URL,
-        revision: str = REVISION,
+        revision: str = DEFAULT_REVISION,
         pacer: Pacer,
         stop: threading.Event | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
@@ -93,6 +94,7 @@ class KlaviyoClient:
             on_request=on_request,
             transport=transport,
         )
+        self._variations = VariationReader(self._sender, self._origin)
 
     def __repr__(self) -> str:
         return f"KlaviyoClient({self._origin.base_url!r})"
@@ -126,7 +128,14 @@ class KlaviyoClient:
 
         An empty listing has one page without records.
         """
-        return ListingReader(self._sender, self._origin.url(listing.path), listing).read(query)
+        if query.window is not None and listing.messages is not None:
+            windows = CampaignWindowReader(
+                listing, listing.messages, self._variations, lambda id: self._page(listing, id)
+            )
+            return windows.read(*query.window)
+        return ListingReader(self._sender, self._origin.url(listing.path), listing, self._completion(listing)).read(
+            query
+        )
 
     def get(self, listing: Listing, id: str) -> Lookup:
         """The object with this id.
@@ -141,12 +150,24 @@ class KlaviyoClient:
             if not error.denies(id) or error.observed_at is None:
                 raise
             return Lookup(None, error.observed_at, error.attempts)
-        stamp, included = listing.lookup_request_value(answer.body), included_of(answer.body)
+        stamp, resource = listing.lookup_request_value(answer.body), _as_listed(listing, answer.body["data"])
+        inclusion = self._completion(listing)([resource], answer)
         with with_request_info(answer, call.endpoint):
-            record = listing.record(_as_listed(listing, answer.body["data"]), stamp, included, clean=answer.clean)
+            record = listing.record(resource, stamp, inclusion.included, clean=inclusion.clean)
             if record.id != id:
                 raise MalformedAnswer(f"Klaviyo returned {listing.resource_type} {record.id} instead of {id}.")
-        return Lookup(record, answer.observed_at, answer.attempts)
+        return Lookup(record, inclusion.observed_at, answer.attempts + inclusion.requests)
+
+    def _completion(self, listing: Listing) -> Completion:
+        """How the answers of a listing are completed by further requests."""
+        if listing.messages is None:
+            return as_included
+        return lambda data, answer: self._variations.complete(data, answer, {})
+
+    def _page(self, listing: Listing, id: str) -> Page:
+        """A lookup as a page."""
+        found = self.get(listing, id)
+        return Page([] if found.record is None else [found.record], found.observed_at, found.requests)
 
     def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
         """The pages of a report; `body` comes from `reports.body`. An answer without rows is valid.

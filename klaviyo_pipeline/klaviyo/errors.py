@@ -97,6 +97,10 @@ class RevisionRetired(KlaviyoError):
     """Klaviyo no longer serves the path or the revision (410)."""
 
 
+class OtherRevision(KlaviyoError):
+    """Klaviyo answered as another revision than the one requested: the answer has another shape."""
+
+
 class BadRequest(KlaviyoError):
     """Klaviyo rejects the request as invalid (400, 405, 409, 422).
 
@@ -217,6 +221,12 @@ class Meaning:
     remedy: str
 
 
+OTHER_REVISION = Meaning(
+    OtherRevision,
+    False,
+    "Klaviyo answers as another API revision",
+    "Set KLAVIYO_REVISION to a revision that Klaviyo serves, or upgrade klaviyo_pipeline.",
+)
 NO_ANSWER = Meaning(Unavailable, True, "Klaviyo cannot be reached", "Check the network, then run again.")
 EDGE_BLOCK = Meaning(
     Unavailable, True, "Klaviyo's edge network blocked the request", "Run again later, or from another network."
@@ -243,7 +253,12 @@ BY_STATUS: Mapping[int, Meaning] = {
     403: Meaning(Forbidden, False, "Klaviyo denied access", "Check the scopes of the key and the plan of the account."),
     404: Meaning(NotFound, False, "The requested address does not exist", "Check the id and KLAVIYO_API_URL."),
     408: SERVER_ERROR,
-    410: Meaning(RevisionRetired, False, "Klaviyo no longer serves this", "Set a newer KLAVIYO_REVISION."),
+    410: Meaning(
+        RevisionRetired,
+        False,
+        "Klaviyo no longer serves this",
+        "Set a newer KLAVIYO_REVISION, or upgrade klaviyo_pipeline.",
+    ),
     429: Meaning(
         Throttled,
         True,

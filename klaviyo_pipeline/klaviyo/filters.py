@@ -16,7 +16,7 @@ class Condition:
 
     operator: str
     field: str
-    value: str | bool | datetime
+    value: str | bool | datetime | tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.operator}({self.field},{_literal(self.value)})"
@@ -29,7 +29,9 @@ def all_of(conditions: Sequence[Condition]) -> str | None:
     return str(conditions[0]) if conditions else None
 
 
-def _literal(value: str | bool | datetime) -> str:
+def _literal(value: str | bool | datetime | tuple[str, ...]) -> str:
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_literal, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return format_bound(value) if isinstance(value, datetime) else f"'{value}'"

@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
-from klaviyo_pipeline.klaviyo.calls import Call, with_request_info
-from klaviyo_pipeline.klaviyo.children import included_of
+from klaviyo_pipeline.klaviyo.calls import Answer, Call, with_request_info
+from klaviyo_pipeline.klaviyo.children import Inclusion, inclusion_of
 from klaviyo_pipeline.klaviyo.errors import IndistinctObjects
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.paging import data_list, iter_pages, next_link
@@ -88,13 +88,23 @@ class _Seen:
         return replace(page, records=records)
 
 
+Completion = Callable[[Sequence[object], Answer], Inclusion]
+"""What the objects of an answer need besides it, from more requests: what the answer includes, and more."""
+
+
+def as_included(data: Sequence[object], answer: Answer) -> Inclusion:
+    """What an answer includes by itself."""
+    return inclusion_of(answer)
+
+
 @dataclass(frozen=True)
 class ListingReader:
-    """Reads queries of one listing, at `url`."""
+    """Reads queries of one listing, at `url`. `complete` adds to what an answer includes."""
 
     sender: Sender
     url: str
     listing: Listing
+    complete: Completion = as_included
 
     def read(self, query: ListingQuery) -> Iterator[Page]:
         """The pages of the query, up to its last page or its end.
@@ -176,14 +186,16 @@ class ListingReader:
         first = Call(self.listing.list_endpoint, self.url, query.params)
         for turn in iter_pages(self.sender, first, restarts=RESTARTS):
             answer = turn.answer
+            inclusion = self.complete(data_list(answer), answer)
             with with_request_info(answer, first.endpoint):
-                included = included_of(answer.body)
                 records = [
-                    self.listing.record(one, query.stamp, included, clean=answer.clean) for one in data_list(answer)
+                    self.listing.record(one, query.stamp, inclusion.included, clean=inclusion.clean)
+                    for one in data_list(answer)
                 ]
             link, has_links = next_link(answer.body), isinstance(answer.body.get("links"), Mapping)
             following = None if link is None else str(link)
-            yield Page(records, answer.observed_at, turn.requests, turn.restarted, following, has_links)
+            requests = turn.requests + inclusion.requests
+            yield Page(records, inclusion.observed_at, requests, turn.restarted, following, has_links)
 
     def _indistinct(self) -> IndistinctObjects:
         return IndistinctObjects(

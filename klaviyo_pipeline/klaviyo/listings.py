@@ -6,15 +6,17 @@ attributes that the description does not list, and all of them are stored.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from klaviyo_pipeline.klaviyo import rates
-from klaviyo_pipeline.klaviyo.channels import CHANNELS, first_channel
-from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, ChildKind, Included, with_children
+from klaviyo_pipeline.klaviyo.channels import LISTED_CHANNELS, lookup_channel
+from klaviyo_pipeline.klaviyo.children import FLOW_ACTIONS, ChildKind, Included, with_children
 from klaviyo_pipeline.klaviyo.filters import Condition, all_of
+from klaviyo_pipeline.klaviyo.flat_campaigns import FLAT_AUDIENCES, FLAT_CAMPAIGN_SHAPE, FLAT_MESSAGES
+from klaviyo_pipeline.klaviyo.nested_campaigns import CAMPAIGN_AUDIENCES, CAMPAIGN_MESSAGES, CAMPAIGN_SHAPE
 from klaviyo_pipeline.klaviyo.rates import Endpoint
-from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE, Column, Record, Shape, read_record
+from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Record, Shape, read_record
 
 # Klaviyo's `greater-than` sometimes returns rows at its bound, and bounds are truncated to whole seconds. So a query
 # covers a little more on both sides, and the caller filters.
@@ -56,7 +58,8 @@ class ListingQuery:
     """The request for a listing, and the stamp of its rows.
 
     If one listing is split into several queries, each covers the rows with times in [since, until). Reading can stop
-    once its rows have reached `until` in order.
+    once its rows have reached `until` in order. A query with a `window` (its start, its end and now) represents all the
+    listings that together contain the changes of that window.
     """
 
     variant: str
@@ -67,6 +70,7 @@ class ListingQuery:
     include: tuple[tuple[str, str], ...] = ()
     since: datetime | None = None
     until: datetime | None = None
+    window: tuple[datetime, datetime, datetime] | None = None
 
     @property
     def params(self) -> tuple[tuple[str, str], ...]:
@@ -80,6 +84,10 @@ class ListingQuery:
         replaced = {(one.field, one.operator) for one in bounds}
         kept = tuple(one for one in self.conditions if (one.field, one.operator) not in replaced)
         return replace(self, conditions=(*kept, *bounds), sort=sort)
+
+    def with_condition(self, condition: Condition) -> "ListingQuery":
+        """The same query for objects that meet this condition too."""
+        return replace(self, conditions=(*self.conditions, condition))
 
     def covers(self, moment: datetime | None) -> bool:
         """Whether this query covers an object with this time. An object without a time is always covered."""
@@ -100,6 +108,9 @@ class Listing:
     include the same relationships, because an answer contains the ids of a relationship only if it is included, and
     both must give equal records. `lookup_request_value` reads from a lookup's document the value that a listing takes
     from its own condition. `page` is the address of the objects in Klaviyo's web app; None if there is no such page.
+    `messages` is the listing of the objects whose change puts their parent into a window without moving the parent's
+    own time; None if there are none. `precedence` are the columns whose value depends on the listing, each with its
+    values in order of preference: an object can be in several listings.
     """
 
     entity: str
@@ -118,6 +129,8 @@ class Listing:
     children: tuple[ChildKind, ...] = ()
     lookup_extras: tuple[str, ...] = ()
     lookup_request_value: Callable[[Mapping[str, object]], str | None] = _no_request_value
+    messages: "Listing | None" = None
+    precedence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def resource_type(self) -> str:
@@ -139,6 +152,12 @@ class Listing:
         """
         if start is not None and end is not None and start >= end:
             raise ValueError(f"the window {start} to {end} is empty")
+        if self.messages is not None and start is not None and end is not None:
+            return [replace(self.variant_queries(start, end, now)[0], variant="changes", window=(start, end, now))]
+        return self.variant_queries(start, end, now)
+
+    def variant_queries(self, start: datetime | None, end: datetime | None, now: datetime) -> list[ListingQuery]:
+        """`queries` of each variant, by the objects' own time alone."""
         include = self.include_params
         return [
             ListingQuery(
@@ -221,7 +240,9 @@ class Listing:
         """`resource` as a record of this entity, with its children from `included`: see `read_record`."""
         record = read_record(resource, self.shape, stamp, clean=clean)
         assert isinstance(resource, Mapping)
-        return with_children(record, resource, self.children, included or {}, clean=clean)
+        record = with_children(record, resource, self.children, included or {}, clean=clean)
+        self.shape.derive(record)
+        return record
 
     def _bounds(self, start: datetime | None, end: datetime | None, now: datetime) -> tuple[Condition, ...]:
         if start is None and end is None:
@@ -242,15 +263,19 @@ def _archived(value: bool) -> Condition:
     return Condition("equals", "archived", value)
 
 
-def _campaign_variants() -> tuple[Variant, ...]:
+BY_ARCHIVED = (Variant("current", (_archived(False),)), Variant("archived", (_archived(True),)))
+"""Listings that leave out archived objects, and those of them alone."""
+
+
+def _by_channel() -> tuple[Variant, ...]:
     return tuple(
         Variant(
-            f"{channel}, {'archived' if archived else 'current'}",
-            (Condition("equals", "messages.channel", channel), _archived(archived)),
+            f"{channel}, {variant.name}",
+            (Condition("equals", "messages.channel", channel), *variant.conditions),
             stamp=channel,
         )
-        for channel in CHANNELS
-        for archived in (False, True)
+        for channel in LISTED_CHANNELS
+        for variant in BY_ARCHIVED
     )
 
 
@@ -260,7 +285,7 @@ FLOWS = Listing(
     page_size=50,
     time_field="updated",
     created_field="created",
-    variants=(Variant("current", (_archived(False),)), Variant("archived", (_archived(True),))),
+    variants=BY_ARCHIVED,
     shape=Shape(
         "flow",
         (
@@ -282,35 +307,60 @@ FLOWS = Listing(
     children=(FLOW_ACTIONS,),
 )
 
+CAMPAIGN_MESSAGE_TIMES = Listing(
+    entity="campaign_messages",
+    path="/api/campaign-messages",
+    page_size=100,
+    time_field="updated",
+    created_field="created",
+    variants=(Variant("messages"),),
+    shape=Shape(
+        "campaign-message",
+        (
+            Column("id", ID, "text"),
+            Column("created_at", "created", "time"),
+            Column("updated_at", "updated", "time"),
+            Column("raw", RAW, "json"),
+        ),
+        complete=False,
+    ),
+    list_endpoint=rates.GET_CAMPAIGN_MESSAGES,
+    get_endpoint=rates.GET_CAMPAIGN_MESSAGE,
+    page=None,
+)
+"""The messages of all campaigns, for the times at which they changed."""
+
 CAMPAIGNS = Listing(
     entity="campaigns",
     path="/api/campaigns",
     page_size=100,
     time_field="updated_at",
     created_field="created_at",
-    variants=_campaign_variants(),
-    shape=Shape(
-        "campaign",
-        (
-            Column("id", ID, "text"),
-            Column("name", "name", "text"),
-            Column("status", "status", "text"),
-            Column("archived", "archived", "bool"),
-            Column("channel", REQUEST_VALUE, "text"),
-            Column("scheduled_at", "scheduled_at", "time"),
-            Column("send_time", "send_time", "time"),
-            Column("created_at", "created_at", "time"),
-            Column("updated_at", "updated_at", "time"),
-            Column("raw", RAW, "json"),
-        ),
-        relationships=("campaign-messages",),
-    ),
+    variants=BY_ARCHIVED,
+    shape=CAMPAIGN_SHAPE,
+    list_endpoint=rates.GET_CAMPAIGNS,
+    get_endpoint=rates.GET_CAMPAIGN,
+    page="https://www.klaviyo.com/campaigns",
+    include=("campaign-audiences", "campaign-messages"),
+    children=(CAMPAIGN_AUDIENCES, CAMPAIGN_MESSAGES),
+    messages=CAMPAIGN_MESSAGE_TIMES,
+)
+
+FLAT_CAMPAIGNS = Listing(
+    entity="campaigns",
+    path="/api/campaigns",
+    page_size=100,
+    time_field="updated_at",
+    created_field="created_at",
+    variants=_by_channel(),
+    shape=FLAT_CAMPAIGN_SHAPE,
     list_endpoint=rates.GET_CAMPAIGNS,
     get_endpoint=rates.GET_CAMPAIGN,
     page="https://www.klaviyo.com/campaigns",
     include=("campaign-messages",),
-    children=(CAMPAIGN_MESSAGES,),
-    lookup_request_value=first_channel,
+    children=(FLAT_AUDIENCES, FLAT_MESSAGES),
+    lookup_request_value=lookup_channel,
+    precedence={"channel": LISTED_CHANNELS},
 )
 
 FORMS = Listing(

@@ -42,6 +42,11 @@ GET_FLOWS = _endpoint("get_flows", "flows:read", second=3, minute=60)
 GET_FLOW = _endpoint("get_flow", "flows:read", second=3, minute=60)
 GET_CAMPAIGNS = _endpoint("get_campaigns", "campaigns:read", second=10, minute=150)
 GET_CAMPAIGN = _endpoint("get_campaign", "campaigns:read", second=10, minute=150)
+GET_CAMPAIGN_MESSAGES = _endpoint("get_campaign_messages", "campaigns:read", second=10, minute=150)
+GET_CAMPAIGN_MESSAGE = _endpoint("get_campaign_message", "campaigns:read", second=10, minute=150)
+GET_VARIATIONS_FOR_CAMPAIGN_MESSAGE = _endpoint(
+    "get_variations_for_campaign_message", "campaigns:read", second=10, minute=150
+)
 GET_FORMS = _endpoint("get_forms", "forms:read", second=3, minute=60)
 GET_FORM = _endpoint("get_form", "forms:read", second=3, minute=60)
 GET_SEGMENTS = _endpoint("get_segments", "segments:read", second=75, minute=750)
@@ -66,6 +71,9 @@ ENDPOINTS: dict[str, Endpoint] = {
         GET_FLOW,
         GET_CAMPAIGNS,
         GET_CAMPAIGN,
+        GET_CAMPAIGN_MESSAGES,
+        GET_CAMPAIGN_MESSAGE,
+        GET_VARIATIONS_FOR_CAMPAIGN_MESSAGE,
         GET_FORMS,
         GET_FORM,
         GET_SEGMENTS,

@@ -15,12 +15,17 @@ from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, shortened
 from klaviyo_pipeline.klaviyo.escape import escape_json
 from klaviyo_pipeline.klaviyo.times import parse_time
 
-Kind = Literal["text", "bool", "time", "json"]
+Kind = Literal["text", "texts", "int", "bool", "time", "json"]
 Resource = Mapping[str, object]
 
 ID = "id"
 REQUEST_VALUE = "@stamp"
 RAW = "@raw"
+REVISION = "@revision"
+DERIVED = "@derived"
+ABSENT = "@absent"
+
+SPECIAL_PATHS = frozenset({ID, REQUEST_VALUE, RAW, REVISION, DERIVED, ABSENT})
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Column:
     """A column of a record.
 
     `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `REQUEST_VALUE`
-    (a value that follows from the request and that the rows do not contain) and `RAW` (the resource itself).
+    (a value that follows from the request and that the rows do not contain), `RAW` (the resource itself), `REVISION`
+    (the shape's revision), `DERIVED` (filled by the shape's `derive`) and `ABSENT` (the revision does not have it).
     """
 
     name: str
@@ -42,7 +48,8 @@ class Record:
 
     `values` contains every column of its listing: text, bool, aware UTC datetime, decoded JSON, or None.
     `problems` describes what could not be read. `escapes` counts the escaped characters. `children` are its child
-    objects by table, without the kinds that the answer does not contain.
+    objects by table, without the kinds that the answer does not contain. `moved_at` is the time that assigns it to a
+    window, if that is not its own.
     """
 
     id: str
@@ -50,6 +57,7 @@ class Record:
     problems: list[str] = field(default_factory=list)
     escapes: int = 0
     children: Mapping[str, Children] = field(default_factory=dict)
+    moved_at: datetime | None = None
 
     @property
     def updated_at(self) -> datetime | None:
@@ -67,18 +75,38 @@ class Children:
     records: tuple[Record, ...]
 
 
+def _nothing(record: Record) -> None:
+    """Fills no column."""
+
+
+def children_of(record: Record, table: str) -> tuple[Record, ...]:
+    """The record's children of that table that came along."""
+    children = record.children.get(table)
+    return children.records if children is not None else ()
+
+
+def attribute(record: Record, path: str) -> object:
+    """An attribute of the record's resource; a dot leads into an object. None where there is none."""
+    value: object = record.values["raw"]
+    for step in ("attributes", *path.split(".")):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
+
+
 @dataclass(frozen=True)
 class Shape:
     """The structure of a listing's resources.
 
     `relationships` are those whose ids `raw` contains, sorted by id. `complete` means that every resource must contain
-    every declared attribute.
+    every declared attribute. `derive` fills the `DERIVED` columns, once the record has its children.
     """
 
     resource_type: str
     columns: tuple[Column, ...]
     relationships: tuple[str, ...] = ()
     complete: bool = True
+    derive: Callable[[Record], None] = _nothing
+    revision: str | None = None
 
 
 def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: bool = False) -> Record:
@@ -95,7 +123,7 @@ def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: boo
         raw = escaped
         identifier, attributes = _identity(raw, shape)
     problems = _parse_warnings(resource, attributes, shape)
-    special = {ID: identifier, REQUEST_VALUE: stamp, RAW: raw}
+    special = {ID: identifier, REQUEST_VALUE: stamp, RAW: raw, REVISION: shape.revision, DERIVED: None, ABSENT: None}
     values: dict[str, object] = {
         column.name: special[column.path] if column.path in special else _value(column, attributes, problems)
         for column in shape.columns
@@ -142,9 +170,7 @@ def _parse_warnings(resource: Resource, attributes: Mapping[str, object], shape:
     warnings = [
         f"{column.path} is missing"
         for column in shape.columns
-        if shape.complete
-        and column.path not in (ID, REQUEST_VALUE, RAW)
-        and column.path.partition(".")[0] not in attributes
+        if shape.complete and column.path not in SPECIAL_PATHS and column.path.partition(".")[0] not in attributes
     ]
     if resource.get("type") != shape.resource_type:
         warnings.append(f"its type is {resource.get('type')!r}")
@@ -183,12 +209,26 @@ def _bool(value: object) -> object:
     return value
 
 
+def _texts(value: object) -> object:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError
+    return value
+
+
+def _int(value: object) -> object:
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**31) <= value < 2**31:
+        raise ValueError
+    return value
+
+
 def _json(value: object) -> object:
     return value
 
 
 _READERS: Mapping[Kind, Callable[[object], object]] = {
     "text": _text,
+    "texts": _texts,
+    "int": _int,
     "bool": _bool,
     "time": parse_time,
     "json": _json,

@@ -21,6 +21,7 @@ from klaviyo_pipeline.klaviyo.answers import (
     fault_of,
     malformed,
     no_answer,
+    other_revision,
     read_document,
     request_id,
 )
@@ -34,6 +35,9 @@ from klaviyo_pipeline.klaviyo.retry import FailureBudget, RetryPolicy, daily_wai
 
 JSON_API = "application/vnd.api+json"
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+
+BELIEVED = frozenset({httpx.codes.OK, httpx.codes.NOT_FOUND})
+"""Answers by which objects are stored, or marked deleted."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +69,7 @@ class Sender:
         self.origin = origin
         self.retirement_date: str | None = None
         self._key = _checked_key(api_key)
+        self._revision = revision
         self._pacer = pacer
         self._retry = retry
         self._stop = stop or threading.Event()
@@ -158,6 +163,9 @@ class Sender:
         self.retirement_date = response.headers.get("x-klaviyo-api-retirement-date", self.retirement_date)
         if (spent := daily_wait(response.headers)) is not None:
             self._pacer.block(call.endpoint, spent)
+        answered_as = response.headers.get("x-klaviyo-api-revision", self._revision)
+        if response.status_code in BELIEVED and answered_as != self._revision:
+            return other_revision(response, call.endpoint, self._revision, self._redact(answered_as))
         if response.status_code != httpx.codes.OK:
             fault = fault_of(response, call.endpoint, self._pacer.now(), self._redact)
             if isinstance(fault.error, NotFound):

@@ -28,10 +28,14 @@ OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TA
 """The tags of an object. An object refers to tags; several objects can have the same tag."""
 
 
-def _with_tags(listing: Listing) -> Listing:
+TAGGED = frozenset(listing.entity for listing in (FLOWS, CAMPAIGNS, SEGMENTS))
+"""Everything that carries tags and has a table."""
+
+
+def with_tags(listing: Listing) -> Listing:
+    """The listing that includes the tags of its objects, if they can have any. Tags are not part of an object's state,
+    so `raw` does not contain them. Klaviyo may require the scope of `TAGS` besides the entity's own.
+    """
+    if listing.entity not in TAGGED:
+        return listing
     return replace(listing, include=(*listing.include, "tags"), children=(*listing.children, OBJECT_TAGS))
-
-
-TAGGED: dict[str, Listing] = {listing.entity: _with_tags(listing) for listing in (FLOWS, CAMPAIGNS, SEGMENTS)}
-"""The listings that include tags, by entity: of every entity that has tags and a table. Tags are not part of an
-object's state, so `raw` does not contain them. Klaviyo may require the scope of `TAGS` besides the entity's own."""

@@ -53,7 +53,7 @@ class Chunk:
         None if the record falls in no window, or if another query of the chunk returns it. An object without a readable
         time is kept, and counted in the last window.
         """
-        updated = record.updated_at
+        updated = record.moved_at or record.updated_at
         if query.since is not None and not self._is_first(query, record):
             return None
         if updated is None:

@@ -33,8 +33,13 @@ class CensusRecord:
         moment: datetime | None = connection.execute(query).scalar_one()
         return moment
 
-    def unseen(self, connection: sa.Connection, seen: set[str], began: datetime) -> tuple[list[str], int]:
-        """Ids that the table holds as existing since before the census and that it did not list; and how many exist."""
+    def unseen(
+        self, connection: sa.Connection, seen: set[str], began: datetime, revision: str | None = None
+    ) -> tuple[list[str], int]:
+        """Ids that the table holds as existing since before the census and that it did not list; and how many exist.
+
+        Rows that a later revision than `revision` has read are left out: this one may have no word for them.
+        """
         rows = sa.table(
             self.entity,
             sa.column("id"),
@@ -43,6 +48,9 @@ class CensusRecord:
             schema=self.schema,
         )
         query = sa.select(rows.c.id).where(rows.c.deleted_at.is_(None), rows.c.observed_at < began).order_by(rows.c.id)
+        if revision is not None:
+            read_at = sa.column("revision", sa.Text)
+            query = query.where(sa.or_(read_at.is_(None), read_at <= revision))
         known = connection.execution_options(yield_per=10_000).execute(query).scalars()
         total, missing = 0, []
         for id in known:
@@ -50,6 +58,27 @@ class CensusRecord:
             if id not in seen:
                 missing.append(id)
         return missing, total
+
+    def earlier_messages(self, connection: sa.Connection, began: datetime, revision: str) -> list[str]:
+        """Ids of messages that exist, that an earlier revision than `revision` has read and this one has not since.
+
+        A message for each variation of an A/B test may have become a variation; that none is named proves no delete.
+        """
+        names = ("id", "campaign_id", "deleted_at", "observed_at", "revision")
+        messages = sa.table("campaign_messages", *(sa.column(name) for name in names), schema=self.schema)
+        campaigns = sa.table(self.entity, sa.column("id"), sa.column("deleted_at"), schema=self.schema)
+        query = (
+            sa.select(messages.c.id)
+            .join_from(messages, campaigns, campaigns.c.id == messages.c.campaign_id)
+            .where(
+                messages.c.deleted_at.is_(None),
+                campaigns.c.deleted_at.is_(None),
+                messages.c.observed_at < began,
+                messages.c.revision < revision,
+            )
+            .order_by(messages.c.id)
+        )
+        return list(connection.execute(query).scalars())
 
     def complete(
         self,

@@ -332,7 +332,8 @@ def test_the_account_is_read_from_its_resource(bench: Bench) -> None:
     requested = bench.server.requested[0]
     assert (requested.method, requested.path) == ("GET", "/api/accounts")
     assert requested.headers["authorization"] == f"Klaviyo-API-Key {API_KEY}"
-    assert requested.headers["revision"] == "2026-07-15"
+    assert requested.headers["revision"] == "2026-10-15"
+    assert requested.headers["x-klaviyo-revision-fall-forward-opt-out"] == "1"
     assert requested.headers["accept"] == "application/vnd.api+json"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.klaviyo.children import included_of
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
+from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
@@ -39,7 +39,7 @@ def flow_with(*actions: dict[str, Any]) -> Record:
 
 def campaign_with(*messages: dict[str, Any]) -> Record:
     resource = naming(campaign("C1"), "campaign-messages", *(one["id"] for one in messages))
-    return CAMPAIGNS.record(resource, "email", included_of({"included": list(messages)}))
+    return FLAT_CAMPAIGNS.record(resource, "email", included_of({"included": list(messages)}))
 
 
 def messages_of(record: Record) -> dict[str, dict[str, object]]:
@@ -57,6 +57,13 @@ def test_a_campaign_message_becomes_typed_columns() -> None:
     assert read.values == {
         "id": "M1",
         "campaign_id": "C1",
+        "audience_id": None,
+        "name": "First",
+        "status": "sent",
+        "send_time": None,
+        "send_strategy": None,
+        "ab_test": None,
+        "revision": "2026-07-15",
         "channel": "email",
         "label": "First",
         "subject": "Sale!",
@@ -178,14 +185,16 @@ def test_an_invalid_attribute_of_a_child_is_null_reported_and_kept_in_raw(defini
 def test_the_id_of_a_malformed_child_is_kept_and_the_problem_reported() -> None:
     resource = naming(campaign("C1"), "campaign-messages", "M1")
     odd = {"type": "campaign-message", "id": "M1", "attributes": None}
-    record = CAMPAIGNS.record(resource, "email", included_of({"included": [odd, None, {"id": "M1"}, {"type": "x"}]}))
+    record = FLAT_CAMPAIGNS.record(
+        resource, "email", included_of({"included": [odd, None, {"id": "M1"}, {"type": "x"}]})
+    )
     assert record.children["campaign_messages"].ids == ("M1",)
     assert record.children["campaign_messages"].records == ()
     assert "has no attributes" in record.problems[0]
 
 
 def test_a_child_that_is_not_included_has_an_id_and_no_record() -> None:
-    record = CAMPAIGNS.record(naming(campaign("C1"), "campaign-messages", "M2", "M1"), "email", {})
+    record = FLAT_CAMPAIGNS.record(naming(campaign("C1"), "campaign-messages", "M2", "M1"), "email", {})
     assert (record.children["campaign_messages"].ids, record.problems) == (("M1", "M2"), [])
 
 

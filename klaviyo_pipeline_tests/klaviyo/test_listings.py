@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from klaviyo_pipeline.catalog import ENTITIES
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
+from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
 
 from .fakes import NOON
 
@@ -32,7 +32,7 @@ def test_flows_are_requested_current_and_archived_with_an_overlap() -> None:
 
 
 def test_campaigns_are_requested_by_channel_and_archived() -> None:
-    assert filters(CAMPAIGNS, None, None) == [
+    assert filters(FLAT_CAMPAIGNS, None, None) == [
         f"and(equals(messages.channel,'{channel}'),equals(archived,{archived}))"
         for channel in ("email", "sms", "mobile_push")
         for archived in ("false", "true")
@@ -55,7 +55,10 @@ def test_every_query_has_a_stable_sort_and_a_page_size_and_no_fields(listing: Li
         order = "created_at" if listing is FORMS else "id"
         assert (params["sort"], params["page[size]"]) == (order, str(listing.page_size))
         assert set(params) <= {"filter", "sort", "page[size]", "include"}
-        assert params.get("include") == {"flows": "flow-actions", "campaigns": "campaign-messages"}.get(listing.entity)
+        assert params.get("include") == {
+            "flows": "flow-actions",
+            "campaigns": "campaign-audiences,campaign-messages",
+        }.get(listing.entity)
 
 
 def test_the_upper_bound_is_at_least_a_minute_before_now() -> None:
@@ -93,7 +96,10 @@ def test_the_columns_of_listings_match_the_tables() -> None:
     times = ["created_at", "updated_at", "raw"]
     assert names == {
         "flows": ["id", "name", "status", "archived", "trigger_type", *times],
-        "campaigns": ["id", "name", "status", "archived", "channel", "scheduled_at", "send_time", *times],
+        "campaigns": [
+            *("id", "name", "status", "archived", "channel", "channels", "builder", "description", "color"),
+            *("send_settings", "scheduled_at", "send_time", "created_at", "updated_at", "revision", "raw"),
+        ],
         "forms": ["id", "name", "status", "ab_test", *times],
         "segments": ["id", "name", "is_active", "is_processing", "is_starred", "definition", *times],
     }

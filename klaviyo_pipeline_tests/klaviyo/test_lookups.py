@@ -3,7 +3,7 @@
 import pytest
 
 from klaviyo_pipeline.klaviyo import errors
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS
+from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS, FORMS
 
 from .conftest import Bench
 from .fakes import NOON
@@ -88,7 +88,8 @@ def test_an_answer_about_another_object_is_malformed(bench: Bench) -> None:
         ([message({"channel": "email"})], "email"),
         ([message({"channel": "mobile_push"}), message({"definition": {"channel": "email"}})], "email"),
         ([message({"definition": None})], None),
-        ([message({"channel": "whatsapp"})], None),
+        ([message({"channel": "whatsapp"})], "whatsapp"),
+        ([message({"channel": 7})], None),
         ([{"type": "tag", "id": "T", "attributes": {"channel": "sms"}}], None),
         ([], None),
         (None, None),
@@ -96,7 +97,7 @@ def test_an_answer_about_another_object_is_malformed(bench: Bench) -> None:
 )
 def test_a_campaign_s_channel_is_read_from_its_messages(bench: Bench, included: object, channel: str | None) -> None:
     bench.server.will(ok({"data": campaign("C1"), "included": included}))
-    record = bench.client.get(CAMPAIGNS, "C1").record
+    record = bench.client.get(FLAT_CAMPAIGNS, "C1").record
     assert record is not None
     assert record.values["channel"] == channel
     assert bench.server.requested[0].query == {"include": "campaign-messages"}
@@ -109,8 +110,8 @@ def test_a_lookup_and_a_listing_give_the_same_record(bench: Bench) -> None:
     listed = campaign("C1") | {"relationships": {"campaign-messages": {"data": two[::-1]}}}
     included = [message({"definition": {"channel": "email"}})]
     bench.server.will(ok({"data": by_id, "included": included}), ok(page(listed) | {"included": included}))
-    found = bench.client.get(CAMPAIGNS, "C1").record
-    (other,) = next(bench.client.pages(CAMPAIGNS, CAMPAIGNS.queries(None, None, NOON)[0])).records
+    found = bench.client.get(FLAT_CAMPAIGNS, "C1").record
+    (other,) = next(bench.client.pages(FLAT_CAMPAIGNS, FLAT_CAMPAIGNS.queries(None, None, NOON)[0])).records
     assert found == other
     assert found is not None
     assert found.children["campaign_messages"].ids == ("M", "N")

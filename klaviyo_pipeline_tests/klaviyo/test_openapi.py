@@ -9,15 +9,23 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.catalog import ENTITIES
-from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
+from klaviyo_pipeline.klaviyo.children import FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
+from klaviyo_pipeline.klaviyo.flat_campaigns import FLAT_MESSAGES
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, MINUTE, SECOND, Endpoint
 from klaviyo_pipeline.klaviyo.reports import API_REPORTS, Report, SeriesReport, body
-from klaviyo_pipeline.klaviyo.tags import TAGGED, TAGS
+from klaviyo_pipeline.klaviyo.tags import TAGS, with_tags
 
 from .fakes import NOON
 
 DESCRIPTION = Path(__file__).parents[2].parent / "shared" / "klaviyo-openapi.json"
+LISTINGS = {listing.entity: listing_at("2026-07-15", listing) for listing in ENTITIES.values()}
+
+NEW = ("get_campaign_messages", "get_variations_for_campaign_message")
+SHARED = {name: endpoint for name, endpoint in ENDPOINTS.items() if name not in NEW}
+"""The operations that revision 2026-07-15 has."""
+
 UNITS = {"s": SECOND, "m": MINUTE, "d": DAY}
 CONDITION = re.compile(r"([a-z-]+)\(([a-z_.]+),([^()]*)\)")
 
@@ -63,7 +71,7 @@ def names_of(described: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     return list(resolved(described, schema["items"])["enum"])
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
+@pytest.mark.parametrize("endpoint", SHARED.values(), ids=SHARED)
 def test_rates_and_scopes_are_the_published_ones(described: dict[str, Any], endpoint: Endpoint) -> None:
     _, one = operation(described, endpoint.name)
     published = {
@@ -73,7 +81,7 @@ def test_rates_and_scopes_are_the_published_ones(described: dict[str, Any], endp
     assert list(endpoint.scopes) == one["x-klaviyo-scopes"]
 
 
-@pytest.mark.parametrize("listing", [*ENTITIES.values(), TAGS], ids=[*ENTITIES, "tags"])
+@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
 def test_listings_have_the_described_path_and_the_largest_page_size(
     described: dict[str, Any], listing: Listing
 ) -> None:
@@ -85,7 +93,7 @@ def test_listings_have_the_described_path_and_the_largest_page_size(
     assert orders <= set(parameter(one, "sort")["enum"])
 
 
-@pytest.mark.parametrize("listing", ENTITIES.values(), ids=ENTITIES)
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
 def test_the_endpoint_supports_every_condition(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     window = (datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 2, tzinfo=UTC))
@@ -96,7 +104,7 @@ def test_the_endpoint_supports_every_condition(described: dict[str, Any], listin
             assert value.strip("'") in reported["value"].get("enum", [value.strip("'")])
 
 
-@pytest.mark.parametrize("listing", [*ENTITIES.values(), TAGS], ids=[*ENTITIES, "tags"])
+@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
 def test_every_column_reads_a_described_attribute(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     fields = parameter(one, f"fields[{listing.resource_type}]")["items"]["enum"]
@@ -104,7 +112,9 @@ def test_every_column_reads_a_described_attribute(described: dict[str, Any], lis
 
 
 @pytest.mark.parametrize(
-    "listing", [one for one in (*ENTITIES.values(), *TAGGED.values()) if one.include], ids=lambda one: str(one.include)
+    "listing",
+    [one for one in (*LISTINGS.values(), *map(with_tags, LISTINGS.values())) if one.include],
+    ids=lambda one: str(one.include),
 )
 def test_listings_and_lookups_include_only_supported_relationships(described: dict[str, Any], listing: Listing) -> None:
     for endpoint in (listing.list_endpoint, listing.get_endpoint):
@@ -113,7 +123,7 @@ def test_listings_and_lookups_include_only_supported_relationships(described: di
 
 
 @pytest.mark.parametrize(
-    ("kind", "endpoint"), [(CAMPAIGN_MESSAGES, GET_CAMPAIGNS), (FLOW_ACTIONS, GET_FLOWS)], ids=lambda one: str(one)[:20]
+    ("kind", "endpoint"), [(FLAT_MESSAGES, GET_CAMPAIGNS), (FLOW_ACTIONS, GET_FLOWS)], ids=lambda one: str(one)[:20]
 )
 def test_every_column_of_a_child_reads_a_described_attribute(
     described: dict[str, Any], kind: ChildKind, endpoint: Endpoint

@@ -8,7 +8,7 @@ import pytest
 
 from klaviyo_pipeline.klaviyo import errors, paging
 from klaviyo_pipeline.klaviyo.listing_pages import Page
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS
+from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS
 from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
 
 from .conftest import Bench
@@ -159,12 +159,12 @@ def test_the_error_of_a_record_without_an_id_names_the_request(bench: Bench) -> 
 
 
 def test_campaigns_have_the_channel_of_their_listing(bench: Bench) -> None:
-    queries = CAMPAIGNS.queries(None, None, NOON)
+    queries = FLAT_CAMPAIGNS.queries(None, None, NOON)
     bench.server.will(*[ok(page(campaign("C1"))) for _ in queries])
     channels = [
         record.values["channel"]
         for query in queries
-        for one in bench.client.pages(CAMPAIGNS, query)
+        for one in bench.client.pages(FLAT_CAMPAIGNS, query)
         for record in one.records
     ]
     assert channels == ["email", "email", "sms", "sms", "mobile_push", "mobile_push"]

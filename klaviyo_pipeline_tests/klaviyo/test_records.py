@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, SEGMENTS
+from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS, SEGMENTS
 
 from .resources import campaign, flow
 
@@ -29,7 +29,7 @@ def test_a_flow_becomes_typed_columns() -> None:
 
 
 def test_times_with_microseconds_and_offsets_are_the_same_instants() -> None:
-    values = CAMPAIGNS.record(campaign(), "sms").values
+    values = FLAT_CAMPAIGNS.record(campaign(), "sms").values
     assert values["scheduled_at"] == datetime(2026, 6, 1, 10, 0, 0, 123456, tzinfo=UTC)
     assert values["updated_at"] == datetime(2026, 6, 1, 10, 0, 0, 1, tzinfo=UTC)
     assert (values["send_time"], values["channel"]) == (None, "sms")

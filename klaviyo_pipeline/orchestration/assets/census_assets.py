@@ -16,8 +16,10 @@ import dagster as dg
 from klaviyo_pipeline.catalog import census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.orchestration.assets.entity_assets import COLUMN_PRECEDENCE, ParseWarnings, RowBuffer
+from klaviyo_pipeline.orchestration.assets.child_frames import child_tables
+from klaviyo_pipeline.orchestration.assets.entity_assets import ParseWarnings, RowBuffer
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.orchestration.assets.full_listing import FullListing
 from klaviyo_pipeline.orchestration.assets.lookup import repository
@@ -27,6 +29,7 @@ from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
 from klaviyo_pipeline.postgres.write.loads import Batch, Load
+from klaviyo_pipeline.postgres.write.repositories import EntityRepository
 
 
 class ImplausibleShrinkage(RuntimeError):
@@ -65,7 +68,7 @@ def _config_schema() -> Any:
 
 def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     """The census of one entity, or of the tags, in one account."""
-    record = CensusRecord(account.slug, listing.entity)
+    record, listing = CensusRecord(account.slug, listing.entity), listing_at(account.revision, listing)
 
     @dg.asset(
         name=census_name(listing),
@@ -87,9 +90,10 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
                 findings.began = session.now()
                 yield from _list_all(context, session, listing, findings)
                 yield from _look_up_missing(context, session, listing, findings, config)
+                _look_up_earlier_messages(session, listing, findings)
                 context.add_asset_metadata(session.count.metadata())
 
-        precedence = COLUMN_PRECEDENCE.get(listing.entity, {})
+        precedence = listing.precedence
         filled = filled_columns(listing.columns)
         return _recorded_load(context, warehouse, record, findings, batches(), filled, precedence)
 
@@ -182,7 +186,7 @@ def _look_up_missing(
     assert findings.began is not None
     record = CensusRecord(session.account.slug, listing.entity)
     with session.engine.connect() as connection:
-        missing, known = record.unseen(connection, findings.seen, findings.began)
+        missing, known = record.unseen(connection, findings.seen, findings.began, listing.shape.revision)
     if config.is_implausible(len(missing), known):
         raise ImplausibleShrinkage(
             f"the listings lack {len(missing):,} of {known:,} known {listing.entity}, so nothing was marked deleted. "
@@ -199,3 +203,19 @@ def _look_up_missing(
             findings.deleted += store.delete([id], found.observed_at)
             context.log.info(f"{listing.resource_type} {id} no longer exists in Klaviyo; marked deleted")
     yield buffer.batch(windowed=False)
+
+
+def _look_up_earlier_messages(session: Session, listing: Listing, findings: Findings) -> None:
+    """Ask by id for every message that an earlier revision has read and this one has not; mark deleted what is gone."""
+    if listing.messages is None or listing.shape.revision is None or findings.began is None:
+        return
+    record = CensusRecord(session.account.slug, listing.entity)
+    with session.engine.connect() as connection:
+        ids = record.earlier_messages(connection, findings.began, listing.shape.revision)
+    children = [table for table in child_tables(listing) if table.parent == listing.messages.entity]
+    store = EntityRepository(session.engine, session.account.slug, listing.messages.entity, {}, children)
+    for id in ids:
+        found = session.client.get(listing.messages, id)
+        findings.requests += found.requests
+        if found.record is None:
+            store.delete([id], found.observed_at)

@@ -43,7 +43,7 @@ class ChildBuffer:
             parents, self._seen[kind.table] = self._seen[kind.table], {}
             children = [(child.values, at) for at, seen in parents.values() for child in seen.records]
             frame = record_frame(kind.columns, [values for values, _ in children], [at for _, at in children])
-            observed = {id: ObservedChildren(at, seen.ids) for id, (at, seen) in parents.items()}
+            observed = {id: ObservedChildren(at, seen.ids, kind.shape.revision) for id, (at, seen) in parents.items()}
             taken.append(Children(table, frame, observed))
         return taken
 
@@ -63,5 +63,5 @@ def child_tables(listing: Listing) -> list[ChildTable]:
 
 def _tables(parent: str, kinds: Iterable[ChildKind]) -> Iterator[tuple[ChildKind, ChildTable]]:
     for kind in kinds:
-        yield kind, ChildTable(kind.table, parent, kind.parent_column)
+        yield kind, ChildTable(kind.table, parent, kind.parent_column, has_stand_ins=kind.has_stand_ins)
         yield from _tables(kind.table, kind.children)

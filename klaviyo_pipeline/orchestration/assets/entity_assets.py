@@ -13,8 +13,8 @@ import dagster as dg
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
-from klaviyo_pipeline.klaviyo.channels import CHANNELS
 from klaviyo_pipeline.klaviyo.listing_pages import Page
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer
@@ -32,9 +32,6 @@ BATCH_ROWS = 4_000
 """Rows in one transaction: several megabytes of JSON, which fit into Postgres's memory for temporary tables."""
 
 WARNINGS_IN_LOG = 10
-
-COLUMN_PRECEDENCE = {"campaigns": {"channel": CHANNELS}}
-"""Columns whose value depends on the listing, and which value wins: a campaign is in the listing of each channel."""
 
 
 @dataclass
@@ -95,7 +92,7 @@ class RowBuffer:
 
 def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     """The asset of one entity in one account; its table has the listing's name."""
-    plan = entity_windows(account)
+    plan, listing = entity_windows(account), listing_at(account.revision, listing)
 
     @dg.asset(
         name=listing.entity,
@@ -130,7 +127,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             batches=batches(),
             windows=windows,
             filled=filled_columns(listing.columns),
-            precedence=COLUMN_PRECEDENCE.get(listing.entity, {}),
+            precedence=listing.precedence,
             on_synced=report_partitions(context),
         )
 

@@ -13,7 +13,7 @@ from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, TAGGED
+from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, with_tags
 from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
@@ -57,7 +57,7 @@ class FullListing:
 
     @property
     def _tagged(self) -> Listing:
-        return TAGGED.get(self.listing.entity, self.listing)
+        return with_tags(self.listing)
 
     def _read(self, queries: Queries) -> Iterator[Page]:
         plain, tagged = queries

@@ -8,9 +8,10 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.orchestration.assets.child_frames import child_tables
-from klaviyo_pipeline.orchestration.assets.entity_assets import COLUMN_PRECEDENCE, RowBuffer
+from klaviyo_pipeline.orchestration.assets.entity_assets import RowBuffer
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository, Row
@@ -21,7 +22,12 @@ class Lookup:
     """Looks up the objects of one entity."""
 
     session: Session
-    listing: Listing
+    entity: Listing
+
+    @cached_property
+    def listing(self) -> Listing:
+        """How the account's revision lists the entity."""
+        return listing_at(self.session.account.revision, self.entity)
 
     @cached_property
     def repository(self) -> EntityRepository:
@@ -66,7 +72,7 @@ def repository(engine: sa.Engine, schema: str, listing: Listing) -> EntityReposi
         engine,
         schema,
         listing.entity,
-        COLUMN_PRECEDENCE.get(listing.entity, {}),
+        listing.precedence,
         child_tables(listing),
         filled_columns(listing.columns),
     )

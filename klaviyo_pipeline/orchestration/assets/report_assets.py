@@ -257,13 +257,13 @@ class _Reading:
         key = self.spec.report.keys[0]
         with self.session.engine.connect() as connection:
             sent = self._campaign_days.sent(connection)
-        for id in sorted({row[key] for row in rows} - sent.keys() - self.without_day):
+        for id in sorted({row[key] for row in rows if sent.of(row) is None} - self.without_day):
             name = f"campaign {id}" if id else "a group without a campaign id"
             self.context.log.warning(f"{name} has values but no send time; the values are stored in {UNDATED}")
             self.without_day.add(id)
         self.context.add_asset_metadata({"campaigns_without_day": sorted(self.without_day)})
         for row in rows:
-            yield row, sent.get(row[key])
+            yield row, sent.of(row)
 
     def _since_creation(self, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """The rows without levels of zero on days before their object was created. Which of these rows a response

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome
 from klaviyo_pipeline.orchestration.checks.clock_checks import CLOCK_CHECK
@@ -48,7 +49,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     """The checks that read only Postgres, by asset."""
     hourly = account.sync_window == "hourly"
     found: dict[str, tuple[Check, ...]] = {}
-    for listing in ENTITIES.values():
+    for listing in (listing_at(account.revision, one) for one in ENTITIES.values()):
         found[listing.entity] = (
             *entity_checks(listing),
             *drift_checks(listing),

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ENTITIES
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 
@@ -100,6 +101,12 @@ def shortened(name: object) -> str:
     """The name, cut after `NAME_LENGTH` characters."""
     text = str(name)
     return text if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]}…"
+
+
+def read_as_listed(table: sa.Table, listing: Listing) -> list[sa.ColumnElement[bool]]:
+    """Which rows were read as this listing reads them: those of its revision, where it has one."""
+    revision = listing.shape.revision
+    return [] if revision is None else [table.c.revision == revision]
 
 
 def some(names: Iterable[object], total: int | None = None) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.klaviyo.records import ID, RAW, REQUEST_VALUE
+from klaviyo_pipeline.klaviyo.records import SPECIAL_PATHS
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report
 from klaviyo_pipeline.orchestration.checks.check import (
     NAMED,
@@ -20,6 +20,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
     CheckOutcome,
     error,
     passed,
+    read_as_listed,
     shortened,
     some,
     warning,
@@ -59,7 +60,7 @@ def report_drift_checks(report: Report) -> tuple[Check, ...]:
 def expected_attributes(listing: Listing) -> tuple[str, ...]:
     """The attributes that columns are read from."""
     return tuple(
-        column.path.partition(".")[0] for column in listing.columns if column.path not in (ID, REQUEST_VALUE, RAW)
+        dict.fromkeys(column.path.partition(".")[0] for column in listing.columns if column.path not in SPECIAL_PATHS)
     )
 
 
@@ -70,7 +71,7 @@ def attributes_are_known(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     query = (
         sa.select(seen.c.name, sa.func.count().label("objects"), sa.func.min(table.c.id).label("example"))
         .select_from(table.join(seen, sa.true()))
-        .where(table.c.deleted_at.is_(None), seen.c.name.not_in(known))
+        .where(table.c.deleted_at.is_(None), *read_as_listed(table, listing), seen.c.name.not_in(known))
         .group_by(seen.c.name)
         .order_by(seen.c.name)
     )
@@ -125,7 +126,7 @@ def attributes_are_present(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     query = (
         sa.select(expected.c.name, sa.func.count().label("objects"), ids.label("ids"))
         .select_from(table.join(expected, sa.true()))
-        .where(table.c.deleted_at.is_(None), sa.not_(there))
+        .where(table.c.deleted_at.is_(None), *read_as_listed(table, listing), sa.not_(there))
         .group_by(expected.c.name)
         .order_by(expected.c.name)
     )

@@ -15,6 +15,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
     CheckOutcome,
     error,
     passed,
+    read_as_listed,
     some,
     warning,
 )
@@ -59,7 +60,8 @@ def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     table = ctx.target().table
     differs = [table.c.raw["id"].astext.is_distinct_from(table.c.id)]
     differs += [_differs(table, column) for column in listing.columns if _is_attribute(column)]
-    ids = ctx.connection.execute(sa.select(table.c.id).where(sa.or_(*differs)).order_by(table.c.id)).scalars().all()
+    query = sa.select(table.c.id).where(sa.or_(*differs), *read_as_listed(table, listing)).order_by(table.c.id)
+    ids = ctx.connection.execute(query).scalars().all()
     if not ids:
         return passed("columns match raw in every row")
     return error(

@@ -7,12 +7,13 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.orchestration.checks.check import CheckContext, CheckOutcome, error, passed, some
@@ -55,6 +56,7 @@ class CoveredTimes:
 
 def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) -> CheckOutcome:
     """Compare ids and times with a listing that is read now."""
+    listing = listing_at(session.account.revision, listing)
     # The table is read first. An object that changes before the listing is read then has a time that is not covered.
     covered = _covered(ctx, listing)
     table = ctx.target().table
@@ -115,8 +117,9 @@ def _still_differing(
 def _listed(session: Session, listing: Listing) -> dict[str, datetime | None]:
     """`updated` of every object, by id."""
     found: dict[str, datetime | None] = {}
-    for query in listing.queries(None, None, session.now()):
-        for page in session.client.pages(listing, query):
+    plain = replace(listing, include=(), children=(), messages=None)
+    for query in plain.queries(None, None, session.now()):
+        for page in session.client.pages(plain, query):
             found |= {record.id: _updated(record) for record in page.records}
     return found
 

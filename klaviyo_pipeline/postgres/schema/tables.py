@@ -22,7 +22,8 @@ class NotMigrated(RuntimeError):
 
 OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
-SYSTEM_COLUMNS = frozenset({OBSERVED_AT})
+REVISION = "revision"
+SYSTEM_COLUMNS = frozenset({OBSERVED_AT, REVISION})
 """Columns that say when and how a row came, not what it holds: they never make a row differ."""
 
 RECIPE = 'see "Add a column" in docs/extend.md'
@@ -52,6 +53,11 @@ class DestinationTable:
     @property
     def is_observed(self) -> bool:
         return OBSERVED_AT in self.table.columns
+
+    @property
+    def has_revisions(self) -> bool:
+        """Whether its rows are read at several revisions of the API."""
+        return REVISION in self.table.columns
 
 
 def reflect(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> DestinationTable:

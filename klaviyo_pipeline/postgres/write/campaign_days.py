@@ -1,4 +1,4 @@
-"""The day of a campaign's report rows: the day on which its send began.
+"""The day of a campaign's report rows: the day on which the send of the message began.
 
 Klaviyo returns the statistics of a campaign without a day. Their day is the day of the send time. It may change, be set
 or be removed after the rows were stored: the rows then move, so that each is stored once. Rows without a day are stored
@@ -34,17 +34,38 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class SendDays:
+    """The days on which sends began, by campaign, and by campaign and message."""
+
+    by_campaign: Mapping[str, date]
+    by_message: Mapping[tuple[str, str], date]
+
+    def of(self, row: Row) -> date | None:
+        """The day of a report's row: its message's, or else its campaign's; None where neither is known."""
+        campaign = row["campaign_id"]
+        return self.by_message.get((campaign, row["campaign_message_id"])) or self.by_campaign.get(campaign)
+
+
+@dataclass(frozen=True)
 class CampaignDays:
     """The send days of one account's campaigns, in its time zone."""
 
     schema: str
     timezone: str
 
-    def sent(self, connection: sa.Connection) -> dict[str, date]:
-        """The day on which each campaign's send began, by id; campaigns without a send time are left out."""
-        campaigns, day = self._campaigns
-        query = sa.select(campaigns.c.id, day).where(campaigns.c.send_time.is_not(None))
-        return {row[0]: row[1] for row in connection.execute(query)}
+    def sent(self, connection: sa.Connection) -> SendDays:
+        """The days on which sends began; campaigns and messages without a send time are left out."""
+        campaigns, messages = self._campaigns, self._messages
+        by_campaign = sa.select(campaigns.c.id, self._day_of(campaigns.c.send_time)).where(
+            campaigns.c.send_time.is_not(None)
+        )
+        by_message = sa.select(messages.c.campaign_id, messages.c.id, self._day_of(messages.c.send_time)).where(
+            messages.c.send_time.is_not(None)
+        )
+        return SendDays(
+            {row[0]: row[1] for row in connection.execute(by_campaign)},
+            {(row[0], row[1]): row[2] for row in connection.execute(by_message)},
+        )
 
     def settle(self, connection: sa.Connection) -> list[str]:
         """Move every row that is not on the day of its campaign; return the ids of these campaigns.
@@ -54,9 +75,8 @@ class CampaignDays:
         lock of the report's writers.
         """
         report, undated = (reflect(connection, self.schema, name) for name in (REPORT, UNDATED))
-        _, day = self._campaigns
-        misplaced = self._take(connection, report, day.is_distinct_from(report.table.c.date))
-        now_dated = self._take(connection, undated, day.is_not(None))
+        misplaced = self._take(connection, report, self._send_day(report.table).is_distinct_from(report.table.c.date))
+        now_dated = self._take(connection, undated, self._send_day(undated.table).is_not(None))
         if not misplaced and not now_dated:
             return []
         # A state of its own on the new day: rows that move away and back must not repeat an earlier state's key.
@@ -91,10 +111,26 @@ class CampaignDays:
             connection.execute(sa.delete(target.table).where(keys.in_(gone)))
 
     @cached_property
-    def _campaigns(self) -> tuple[sa.TableClause, sa.ColumnElement[date]]:
+    def _campaigns(self) -> sa.TableClause:
         send_time = sa.column("send_time", sa.DateTime(timezone=True))
-        campaigns = sa.table(CAMPAIGN_METRICS.entity, sa.column("id", sa.Text), send_time, schema=self.schema)
-        return campaigns, self._day_of(campaigns.c.send_time).label("day")
+        return sa.table(CAMPAIGN_METRICS.entity, sa.column("id", sa.Text), send_time, schema=self.schema)
+
+    @cached_property
+    def _messages(self) -> sa.TableClause:
+        send_time = sa.column("send_time", sa.DateTime(timezone=True))
+        ids = (sa.column("id", sa.Text), sa.column("campaign_id", sa.Text))
+        return sa.table("campaign_messages", *ids, send_time, schema=self.schema)
+
+    def _send_day(self, table: sa.Table) -> sa.ColumnElement[date]:
+        """The day of a row: its message's, or else its campaign's."""
+        messages = self._messages
+        own = (
+            sa.select(messages.c.send_time)
+            .where(messages.c.id == table.c.campaign_message_id, messages.c.campaign_id == table.c.campaign_id)
+            .correlate(table)
+            .scalar_subquery()
+        )
+        return self._day_of(sa.func.coalesce(own, self._campaigns.c.send_time))
 
     def _day_of(self, moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[date]:
         return sa.cast(sa.func.timezone(self.timezone, moment), sa.Date)
@@ -104,8 +140,8 @@ class CampaignDays:
     ) -> list[dict[str, Any]]:
         """Delete the rows that meet the condition and return them, each with the `day` of its campaign."""
         table = target.table
-        campaigns, day = self._campaigns
-        same = campaigns.c.id == table.c.campaign_id
+        day = self._send_day(table).label("day")
+        same = self._campaigns.c.id == table.c.campaign_id
         gone = sa.delete(table).where(same, condition).returning(*table.c, day).cte("gone")
         query = sa.select(gone)
         if target.superseded is not None:

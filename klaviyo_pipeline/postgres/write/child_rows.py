@@ -11,8 +11,9 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable, reflect
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, REVISION, DestinationTable, reflect
 from klaviyo_pipeline.postgres.write.merge import merge
+from klaviyo_pipeline.postgres.write.stand_ins import settle_stand_ins
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,19 @@ class ChildTable:
     parent_column: str
     id_column: str = "id"
     fixed: Mapping[str, str] = field(default_factory=dict)
+    has_stand_ins: bool = False
 
 
 @dataclass(frozen=True)
 class ObservedChildren:
-    """The ids of the children that a parent named, and when (UTC)."""
+    """The ids of the children that a parent named, when (UTC), and at which revision, where it matters.
+
+    Children that were read at another revision are not gone for not being named: it may have no word for them.
+    """
 
     observed_at: datetime
     ids: tuple[str, ...] = ()
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class ChildWriter:
                 others = one.refers_to
                 merge(connection, self._target(connection, others.table, others.frame), others.frame)
             target = self._target(connection, one.table.name, one.frame)
+            if one.table.has_stand_ins:
+                one = settle_stand_ins(connection, target, one)
             if len(one.frame):
                 merge(connection, target, one.frame)
             # The children of a deleted child are deleted too.
@@ -119,6 +127,7 @@ def _absent(
         "parents",
         parent=(sa.Text(), list(observed)),
         observed_at=(sa.DateTime(timezone=True), [one.observed_at for one in observed.values()]),
+        revision=(sa.Text(), [one.revision for one in observed.values()]),
     )
     pairs = [(parent, id) for parent, one in observed.items() for id in one.ids]
     listed = _unnested(
@@ -138,6 +147,10 @@ def _absent(
             ),
         )
     )
+    if target.has_revisions:
+        is_judged = sa.or_(parents.c.revision.is_(None), columns[REVISION] == parents.c.revision)
+        is_stand_in = columns[table.id_column] == columns[table.parent_column] if table.has_stand_ins else sa.false()
+        query = query.where(sa.or_(is_judged, is_stand_in))
     rows = [dict(row) for row in connection.execute(query).mappings()]
     gone_at = [row.pop("gone_at") for row in rows]
     return pd.DataFrame(rows, dtype=object).assign(deleted_at=gone_at, observed_at=gone_at)

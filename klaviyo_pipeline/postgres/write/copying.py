@@ -28,6 +28,7 @@ BINARY_TYPES: Mapping[type[sa.types.TypeEngine[Any]], str] = {
     sa.DATE: "date",
     pg.TIMESTAMP: "timestamptz",
     pg.JSONB: "bytea",
+    pg.ARRAY: "text[]",
 }
 """Types that are copied in the binary format, and psycopg's name of each; a table with other types is copied as text.
 
@@ -68,6 +69,8 @@ def copy_rows(connection: sa.Connection, table: sa.Table, frame: pd.DataFrame, c
 
 def _is_binary(kind: sa.types.TypeEngine[Any]) -> bool:
     if isinstance(kind, pg.TIMESTAMP) and not kind.timezone:
+        return False
+    if isinstance(kind, pg.ARRAY) and not isinstance(kind.item_type, sa.TEXT):
         return False
     return type(kind) in BINARY_TYPES
 

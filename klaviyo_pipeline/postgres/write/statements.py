@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, DestinationTable
+from klaviyo_pipeline.klaviyo.listing_revisions import OTHERWISE_STATED
+from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, REVISION, VALID_FROM, VALID_TO, DestinationTable
 from klaviyo_pipeline.postgres.write.staging import REPLACES, WINDOW
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ def _supersession(target: DestinationTable, staged: sa.Table, precedence: Column
 def _replacement(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
     _, values = _resolved(target, staged, precedence)
     if target.is_observed:
-        # What only gains names of related objects is the state that it was, since when it was.
+        # What only gains names of related objects, or is read at another revision, is the state that it was, since
+        # when it was.
         is_other = _is_other_state(target, staged, values)
         values[OBSERVED_AT] = sa.case((is_other, values[OBSERVED_AT]), else_=target.table.c[OBSERVED_AT])
     return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
@@ -175,18 +177,74 @@ def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnP
     if not content:
         return sa.false()
     allowed, values = _resolved(target, staged, precedence)
-    stored = [target.table.c[name] for name in content]
+    compared = [*content, REVISION] if _has_revisions(target, staged) else content
+    stored = [target.table.c[name] for name in compared]
     return sa.and_(
         allowed,
-        _look_different([staged.c[name] for name in content], stored),
-        sa.or_(_is_other_state(target, staged, values), _gains_relationships(target, staged, values)),
+        _look_different([staged.c[name] for name in compared], stored),
+        sa.or_(
+            _is_other_state(target, staged, values),
+            _gains_relationships(target, staged, values),
+            _is_other_revision(target, staged, values),
+        ),
     )
 
 
 def _is_other_state(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether these values differ from the row's. An object that names no related ones says nothing of them."""
+    """Whether these values are another state than the row's."""
+    differs = _differs(target, staged, values)
+    if not _has_revisions(target, staged):
+        return differs
+    other = _is_other_revision(target, staged, values)
+    return sa.case((other, _differs_between_revisions(target, staged, values)), else_=differs)
+
+
+def _is_other_revision(
+    target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    """Whether these values were read at another revision of the API than the row."""
+    if not _has_revisions(target, staged):
+        return sa.false()
+    return values[REVISION].is_distinct_from(target.table.c[REVISION])
+
+
+def _has_revisions(target: DestinationTable, staged: sa.Table) -> bool:
+    return target.has_revisions and REVISION in staged.columns
+
+
+def _differs_between_revisions(
+    target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    """Whether a column that both revisions fill, and in the same sense, says something else.
+
+    What one revision leaves out is NULL; an empty text says as little. Of a status, the reason behind a colon is left
+    out, which later revisions do not give.
+    """
+    otherwise_stated = OTHERWISE_STATED.get(target.table.name, frozenset())
+    differences = [values[name].is_distinct_from(target.table.c[name]) for name in ("deleted_at",) if name in values]
+    for name in _content(target, staged):
+        old = target.table.c[name]
+        if name in otherwise_stated or name == "deleted_at" or isinstance(old.type, pg.JSONB):
+            continue
+        new: sa.ColumnElement[Any] = values[name]
+        if isinstance(old.type, sa.Text):
+            differences.append(_words(new, name) != _words(old, name))
+        else:
+            differences.append(new != old)
+    # A comparison with NULL is neither true nor false, and no difference.
+    return sa.func.coalesce(sa.or_(*differences), sa.false())
+
+
+def _words(text: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
+    return sa.func.nullif(sa.func.split_part(text, ":", 1) if name == "status" else text, "")
+
+
+def _differs(
+    target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
+) -> sa.ColumnElement[bool]:
+    """Whether any value differs from the row's. An object that names no related ones says nothing of them."""
     pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
         (values[name], target.table.c[name]) for name in _content(target, staged)
     ]

@@ -1,0 +1,37 @@
+"""The revisions of Klaviyo's API that this release speaks.
+
+A revision is stable for a year, deprecated for another, then retired. `klaviyo/listing_revisions.py` declares the
+differences between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+
+@dataclass(frozen=True)
+class ApiRevision:
+    """A revision, by its day: `2026-10-15`."""
+
+    name: str
+
+    @property
+    def deprecated_on(self) -> date:
+        """The day from which Klaviyo no longer fixes it."""
+        return self._anniversary(1)
+
+    @property
+    def retires_on(self) -> date:
+        """The day from which Klaviyo no longer serves it."""
+        return self._anniversary(2)
+
+    def _anniversary(self, years: int) -> date:
+        began = date.fromisoformat(self.name)
+        return began.replace(year=began.year + years)
+
+
+API_REVISIONS: dict[str, ApiRevision] = {name: ApiRevision(name) for name in ("2026-07-15", "2026-10-15")}
+"""Every revision that this release speaks, by name, oldest first."""
+
+DEFAULT_REVISION = "2026-10-15"

@@ -1,0 +1,110 @@
+"""Campaigns of revision 2026-10-15 by window: those that changed in it, and those whose messages did.
+
+Klaviyo does not say whether a change of a message moves the campaign's `updated_at`. Both listings are read: messages
+by their time, with their variations; then campaigns by theirs; then, by id, the campaigns that only a message names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from klaviyo_pipeline.klaviyo.calls import Answer
+from klaviyo_pipeline.klaviyo.children import Inclusion, inclusion_of, related_ids
+from klaviyo_pipeline.klaviyo.errors import BadRequest
+from klaviyo_pipeline.klaviyo.filters import Condition
+from klaviyo_pipeline.klaviyo.listing_pages import Completion, ListingReader, Page
+from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.klaviyo.variations import MessageTree, VariationReader, id_batches, message_trees
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass
+class CampaignWindowReader:
+    """Reads the campaigns of one span of windows. `get` looks up a campaign by id, as a page of one or none."""
+
+    listing: Listing
+    messages: Listing
+    variations: VariationReader
+    get: Callable[[str], Page]
+    _trees: dict[str, MessageTree] = field(default_factory=dict)
+    _moved: dict[str, datetime] = field(default_factory=dict)
+    _done: dict[str, tuple[object, object]] = field(default_factory=dict)
+
+    def read(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
+        """Pages of every campaign that changed in [start, end), or one of whose messages did.
+
+        A campaign that changed at another time has the time of its latest message in [start, end) as `moved_at`.
+        """
+        yield from self._read_messages(start, end, now)
+        for query in self.listing.variant_queries(start, end, now):
+            for page in self._reader(self.listing, self._complete).read(query):
+                yield self._placed(page, start, end)
+        yield from self._read_unlisted(start, end, now)
+
+    def _read_messages(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
+        """Notes the messages of the span, their variations and campaigns; the pages count the requests alone."""
+        while True:
+            include = self.variations.include
+            listing = replace(self.messages, include=include)
+            try:
+                for query in listing.queries(start, end, now):
+                    for page in self._reader(listing, self._note_messages).read(query):
+                        for record in page.records:
+                            self._note_moved(record, start, end)
+                        yield replace(page, records=[])
+                return
+            except BadRequest as error:
+                if not self.variations.is_refusal(error, include):
+                    raise
+
+    def _note_messages(self, data: Sequence[object], answer: Answer) -> Inclusion:
+        self._trees |= message_trees(answer)
+        return inclusion_of(answer)
+
+    def _note_moved(self, message: Record, start: datetime, end: datetime) -> None:
+        # A message whose time cannot be read may have changed in any window.
+        moment = message.updated_at or end - MICROSECOND
+        resource = self._trees[message.id].message if message.id in self._trees else None
+        if resource is None or not start <= moment < end:
+            return
+        for campaign in related_ids(resource, "campaign") or ():
+            self._moved[campaign] = max(moment, self._moved.get(campaign, moment))
+
+    def _read_unlisted(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
+        """The campaigns that a message of the span names and that the listings by time did not contain."""
+        unlisted = sorted(self._moved.keys() - self._done)
+        for batch in id_batches(unlisted):
+            for query in self.listing.variant_queries(None, None, now):
+                if missing := [id for id in batch if id not in self._done]:
+                    wanted = query.with_condition(Condition("any", "id", tuple(missing)))
+                    for page in self._reader(self.listing, self._complete).read(wanted):
+                        yield self._placed(page, start, end)
+            for id in batch:
+                if id not in self._done:
+                    yield self._placed(self.get(id), start, end)
+
+    def _placed(self, page: Page, start: datetime, end: datetime) -> Page:
+        """The page with its records' `moved_at`, and without those that another listing has contained unchanged."""
+        records = []
+        for record in page.records:
+            state = record.updated_at, record.values["archived"]
+            if self._done.get(record.id) == state:
+                continue
+            if record.updated_at is not None and not start <= record.updated_at < end:
+                if record.id not in self._moved:
+                    continue
+                record = replace(record, moved_at=self._moved[record.id])
+            self._done[record.id] = state
+            records.append(record)
+        return replace(page, records=records)
+
+    def _complete(self, data: Sequence[object], answer: Answer) -> Inclusion:
+        return self.variations.complete(data, answer, self._trees)
+
+    def _reader(self, listing: Listing, complete: Completion) -> ListingReader:
+        url = self.variations.origin.url(listing.path)
+        return ListingReader(self.variations.sender, url, listing, complete)

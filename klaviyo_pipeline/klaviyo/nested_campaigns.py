@@ -1,0 +1,252 @@
+"""Campaigns of revision 2026-10-15: a campaign has audiences and messages, a message has variations.
+
+What a campaign was in older revisions is spread over the tree: its channels stand on the variations, its status and
+send time on the messages. The columns that earlier revisions fill are derived here. Klaviyo may leave out, or send as
+null, every attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from klaviyo_pipeline.klaviyo.channels import channel_named, first_channel, sorted_channels
+from klaviyo_pipeline.klaviyo.children import ChildKind, Found, Included, related, related_ids
+from klaviyo_pipeline.klaviyo.records import (
+    DERIVED,
+    ID,
+    RAW,
+    REQUEST_VALUE,
+    REVISION,
+    Column,
+    Record,
+    Resource,
+    Shape,
+    attribute,
+    children_of,
+)
+from klaviyo_pipeline.klaviyo.times import parse_time
+
+REVISION_NAME = "2026-10-15"
+
+SENDING, SCHEDULED, SENT, DRAFT, CANCELLED = "Sending", "Scheduled", "Sent", "Draft", "Cancelled"
+
+SHORTEST_TIME = len("2026-10-15T00:00")
+"""A shorter text is no time: a day, or a number that reads as one."""
+
+CONTENT = ("channel", "subject", "preview_text", "from_email", "from_label")
+"""Columns of a message that are those of its only variation."""
+
+
+def campaign_status(statuses: Iterable[object]) -> str:
+    """The status of a campaign by those of its messages, in the words of older revisions.
+
+    A status that Klaviyo adds counts only where no message has a known one; messages without a status do not count.
+    """
+    words = [status.lower() for status in statuses if isinstance(status, str) and status]
+    known = set(words)
+    if "sending" in known or {"sent", "scheduled"} <= known:
+        return SENDING
+    for word, status in (("scheduled", SCHEDULED), ("sent", SENT), ("draft", DRAFT), ("cancelled", CANCELLED)):
+        if word in known:
+            return status
+    return words[0].capitalize() if words else DRAFT
+
+
+def message_send_time(send_options: object) -> datetime | None:
+    """The earliest send time of a message: its own, or one of its variations'."""
+    if not isinstance(send_options, Mapping):
+        return None
+    moments = [*_moments(send_options.get("send_time")), *_moments(send_options.get("send_times"))]
+    return min(moments, default=None)
+
+
+def _moments(value: object) -> Iterator[datetime]:
+    """Every time in a value. Klaviyo does not say what `send_times` has for each variation."""
+    if isinstance(value, str) and len(value.strip()) >= SHORTEST_TIME:
+        try:
+            moment = parse_time(value)
+        except ValueError:
+            return
+        if moment is not None:
+            yield moment
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _moments(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _moments(one)
+
+
+def _derive_campaign(campaign: Record) -> None:
+    messages = children_of(campaign, "campaign_messages")
+    known = campaign.children.get("campaign_messages")
+    is_complete = known is not None and len(known.ids) == len(messages)
+    variations = [one for message in messages for one in children_of(message, "campaign_variations")]
+    channels = sorted_channels(variation.values["channel"] for variation in variations)
+    moments = [message.values["send_time"] for message in messages]
+    campaign.values.update(
+        {
+            "status": campaign_status(message.values["status"] for message in messages) if is_complete else None,
+            "channels": channels,
+            "channel": first_channel(channels),
+            "send_time": min((moment for moment in moments if isinstance(moment, datetime)), default=None),
+            "scheduled_at": None,
+        }
+    )
+
+
+def _derive_message(message: Record) -> None:
+    message.values["send_time"] = message_send_time(attribute(message, "definition.send_options"))
+    message.values["label"] = message.values["name"]
+    variations = children_of(message, "campaign_variations")
+    only = variations[0].values if len(variations) == 1 else {}
+    message.values.update({name: only.get(name) for name in CONTENT})
+
+
+def derive_variation(variation: Record) -> None:
+    """The channel in the words of `campaigns.channels`."""
+    variation.values["channel"] = channel_named(attribute(variation, "definition.details.channel"))
+
+
+AUDIENCE = "campaign-audience"
+_FIND_MESSAGES = related("campaign-messages", "campaign-message")
+
+
+def _messages(campaign: Resource, included: Included) -> Found | None:
+    """The campaign's messages, each with the id of its audience, if that came along too."""
+    found = _FIND_MESSAGES(campaign, included)
+    if found is None:
+        return None
+    audiences = [id for id in related_ids(campaign, "campaign-audiences") or () if (AUDIENCE, id) in included]
+    by_message = {
+        message: audience
+        for audience in audiences
+        for message in related_ids(included.get((AUDIENCE, audience), {}), "campaign-messages") or ()
+    }
+    is_told = by_message or any(related_ids(message, AUDIENCE) is not None for message, _ in found.resources)
+    only = audiences[0] if len(audiences) == 1 and not is_told else None
+
+    def audience_of(message: Resource) -> str | None:
+        own = related_ids(message, AUDIENCE)
+        if own is not None:
+            return own[0] if own and (AUDIENCE, own[0]) in included else None
+        return by_message.get(str(message["id"]), only)
+
+    return Found(found.ids, tuple((message, audience_of(message)) for message, _ in found.resources))
+
+
+VARIATION_SHAPE = Shape(
+    "campaign-variation",
+    (
+        Column("id", ID, "text"),
+        Column("name", "definition.name", "text"),
+        Column("channel", DERIVED, "text"),
+        Column("subject", "definition.details.subject", "text"),
+        Column("preview_text", "definition.details.preview_text", "text"),
+        Column("from_email", "definition.details.from_email", "text"),
+        Column("from_label", "definition.details.from_label", "text"),
+        Column("body", "definition.details.body", "text"),
+        Column("template_id", "definition.details.template_id", "text"),
+        Column("created_at", "created", "time"),
+        Column("updated_at", "updated", "time"),
+        Column("revision", REVISION, "text"),
+        Column("raw", RAW, "json"),
+    ),
+    complete=False,
+    revision=REVISION_NAME,
+    derive=derive_variation,
+)
+
+AUDIENCE_SHAPE = Shape(
+    "campaign-audience",
+    (
+        Column("id", ID, "text"),
+        Column("name", "definition.name", "text"),
+        Column("included", "definition.included", "texts"),
+        Column("excluded", "definition.excluded", "texts"),
+        Column("priority", "definition.priority", "int"),
+        Column("created_at", "created", "time"),
+        Column("updated_at", "updated", "time"),
+        Column("revision", REVISION, "text"),
+        Column("raw", RAW, "json"),
+    ),
+    complete=False,
+    revision=REVISION_NAME,
+)
+
+CAMPAIGN_VARIATIONS = ChildKind(
+    table="campaign_variations",
+    parent_column="message_id",
+    inherited=("campaign_id",),
+    find=related("campaign-variations", "campaign-variation"),
+    shape=VARIATION_SHAPE,
+    has_stand_ins=True,
+)
+
+CAMPAIGN_AUDIENCES = ChildKind(
+    table="campaign_audiences",
+    parent_column="campaign_id",
+    find=related("campaign-audiences", "campaign-audience"),
+    shape=AUDIENCE_SHAPE,
+    has_stand_ins=True,
+)
+
+CAMPAIGN_MESSAGES = ChildKind(
+    table="campaign_messages",
+    parent_column="campaign_id",
+    find=_messages,
+    shape=Shape(
+        "campaign-message",
+        (
+            Column("id", ID, "text"),
+            Column("audience_id", REQUEST_VALUE, "text"),
+            Column("name", "definition.name", "text"),
+            Column("status", "definition.status", "text"),
+            Column("send_time", DERIVED, "time"),
+            Column("send_strategy", "definition.send_options.send_strategy", "text"),
+            Column("ab_test", "definition.ab_test", "json"),
+            Column("channel", DERIVED, "text"),
+            Column("label", DERIVED, "text"),
+            Column("subject", DERIVED, "text"),
+            Column("preview_text", DERIVED, "text"),
+            Column("from_email", DERIVED, "text"),
+            Column("from_label", DERIVED, "text"),
+            Column("send_times", "definition.send_options.send_times", "json"),
+            Column("created_at", "created", "time"),
+            Column("updated_at", "updated", "time"),
+            Column("revision", REVISION, "text"),
+            Column("raw", RAW, "json"),
+        ),
+        complete=False,
+        revision=REVISION_NAME,
+        derive=_derive_message,
+    ),
+    children=(CAMPAIGN_VARIATIONS,),
+)
+
+CAMPAIGN_SHAPE = Shape(
+    "campaign",
+    (
+        Column("id", ID, "text"),
+        Column("name", "definition.name", "text"),
+        Column("status", DERIVED, "text"),
+        Column("archived", "definition.archived", "bool"),
+        Column("channel", DERIVED, "text"),
+        Column("channels", DERIVED, "texts"),
+        Column("builder", "definition.builder", "text"),
+        Column("description", "definition.description", "text"),
+        Column("color", "definition.color", "text"),
+        Column("send_settings", "definition.send_settings", "json"),
+        Column("scheduled_at", DERIVED, "time"),
+        Column("send_time", DERIVED, "time"),
+        Column("created_at", "created_at", "time"),
+        Column("updated_at", "updated_at", "time"),
+        Column("revision", REVISION, "text"),
+        Column("raw", RAW, "json"),
+    ),
+    relationships=("campaign-audiences", "campaign-messages"),
+    complete=False,
+    revision=REVISION_NAME,
+    derive=_derive_campaign,
+)

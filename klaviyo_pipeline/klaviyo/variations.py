@@ -1,0 +1,183 @@
+"""The variations of campaign messages, which no request for campaigns returns.
+
+The listing of messages includes them, according to Klaviyo's reference page; according to its SDK it does not take that
+include. Where it is refused, they are requested message by message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.calls import Answer, Call
+from klaviyo_pipeline.klaviyo.children import Inclusion, included_of, inclusion_of, related_ids
+from klaviyo_pipeline.klaviyo.errors import BadRequest, NotFound
+from klaviyo_pipeline.klaviyo.filters import Condition
+from klaviyo_pipeline.klaviyo.origin import Origin
+from klaviyo_pipeline.klaviyo.paging import data_list, iter_pages
+from klaviyo_pipeline.klaviyo.records import Resource
+from klaviyo_pipeline.klaviyo.sender import Sender
+
+MESSAGES_PATH = "/api/campaign-messages"
+IDS_PER_REQUEST = 100
+LONGEST_FILTER = 3_500
+"""Characters of ids in a filter: their quotes and commas take three times as many in the address."""
+
+VARIATIONS = "campaign-variations"
+MESSAGE, VARIATION = "campaign-message", "campaign-variation"
+
+
+@dataclass(frozen=True)
+class MessageTree:
+    """A message with its variations, observed at `observed_at` (UTC). `message` is None where only they were requested.
+
+    `variations` is None where the answer does not say which they are. `clean` promises that nothing needs an escape.
+    """
+
+    message: Resource | None
+    variations: tuple[Resource, ...] | None
+    observed_at: datetime
+    clean: bool = True
+
+
+@dataclass
+class VariationReader:
+    """Requests variations. Remembers for as long as it lives that their include was refused."""
+
+    sender: Sender
+    origin: Origin
+    is_include_refused: bool = False
+
+    @property
+    def include(self) -> tuple[str, ...]:
+        """What a listing of messages includes."""
+        return ("campaign",) if self.is_include_refused else ("campaign", VARIATIONS)
+
+    def is_refusal(self, error: BadRequest, include: Sequence[str]) -> bool:
+        """Whether the error is about this include of variations, which is then left out from now on."""
+        refused = VARIATIONS in include and (error.pointer or "").strip("/") == "include"
+        self.is_include_refused |= refused
+        return refused
+
+    def complete(self, campaigns: Sequence[object], answer: Answer, known: Mapping[str, MessageTree]) -> Inclusion:
+        """What `answer` includes for these campaigns, with the variations of their messages.
+
+        `known` are messages whose variations were read before. The observation is that of the earliest request.
+        """
+        done = inclusion_of(answer)
+        included = dict(done.included)
+        ids = [
+            id for one in campaigns if isinstance(one, Mapping) for id in related_ids(one, "campaign-messages") or ()
+        ]
+        trees = {id: known[id] for id in ids if id in known and known[id].variations is not None}
+        trees |= self._requested([id for id in dict.fromkeys(ids) if id not in trees], done)
+        for id, tree in trees.items():
+            done.observed_at = min(done.observed_at, tree.observed_at)
+            done.clean &= tree.clean
+            message = included.get((MESSAGE, id), tree.message)
+            if message is not None:
+                included[MESSAGE, id] = _with_variations(message, tree.variations)
+            included |= {(VARIATION, str(one["id"])): one for one in tree.variations or ()}
+        done.included = included
+        return done
+
+    def _requested(self, ids: Sequence[str], done: Inclusion) -> dict[str, MessageTree]:
+        found = dict[str, MessageTree]()
+        for batch in id_batches(ids):
+            if not self.is_include_refused:
+                found |= self._listed(batch, done)
+        for id in ids:
+            if id not in found or found[id].variations is None:
+                found |= self._of_one(id, done)
+        return found
+
+    def _listed(self, ids: Sequence[str], done: Inclusion) -> dict[str, MessageTree]:
+        """The messages of these ids with their variations, by one listing; nothing where the include is refused."""
+        params = (
+            ("filter", str(Condition("any", "id", tuple(ids)))),
+            ("sort", "id"),
+            ("page[size]", str(IDS_PER_REQUEST)),
+            ("include", VARIATIONS),
+        )
+        first, found = (
+            Call(rates.GET_CAMPAIGN_MESSAGES, self.origin.url(MESSAGES_PATH), params),
+            dict[str, MessageTree](),
+        )
+        try:
+            for turn in iter_pages(self.sender, first):
+                done.requests += turn.answer.attempts
+                found |= message_trees(turn.answer)
+        except BadRequest as error:
+            done.requests += error.attempts
+            if not self.is_refusal(error, (VARIATIONS,)):
+                raise
+        return found
+
+    def _of_one(self, id: str, done: Inclusion) -> dict[str, MessageTree]:
+        """The variations of one message; nothing where Klaviyo says that it does not exist."""
+        url = self.origin.url(f"{MESSAGES_PATH}/{quote(id, safe='')}/{VARIATIONS}")
+        variations, observed_at, clean = list[Resource](), None, True
+        try:
+            for turn in iter_pages(self.sender, Call(rates.GET_VARIATIONS_FOR_CAMPAIGN_MESSAGE, url)):
+                done.requests += turn.answer.attempts
+                observed_at = observed_at or turn.answer.observed_at
+                clean &= turn.answer.clean
+                variations += [one for one in data_list(turn.answer) if _has_id(one)]  # type: ignore[misc]
+        except NotFound as error:
+            if not error.denies(id):
+                raise
+            done.requests += error.attempts
+            return {}
+        assert observed_at is not None
+        return {id: MessageTree(None, tuple(variations), observed_at, clean)}
+
+
+def message_trees(answer: Answer) -> dict[str, MessageTree]:
+    """The messages of an answer, with the variations that it includes, by id."""
+    included = included_of(answer.body)
+    by_message: dict[str, list[str]] = {}
+    for (kind, id), one in included.items():
+        if kind == VARIATION:
+            for message in related_ids(one, MESSAGE) or ():
+                by_message.setdefault(message, []).append(id)
+    trees = dict[str, MessageTree]()
+    for message in data_list(answer):
+        if not _has_id(message):
+            continue
+        assert isinstance(message, Mapping)
+        ids = related_ids(message, VARIATIONS)
+        named = by_message.get(message["id"]) if ids is None else ids
+        known = named is not None and all((VARIATION, id) in included for id in named)
+        variations = tuple(included[VARIATION, id] for id in named or ()) if known else None
+        trees[message["id"]] = MessageTree(message, variations, answer.observed_at, answer.clean)
+    return trees
+
+
+def _has_id(resource: object) -> bool:
+    return isinstance(resource, Mapping) and isinstance(resource.get("id"), str)
+
+
+def _with_variations(message: Resource, variations: Iterable[Resource] | None) -> Resource:
+    """The message with these variations as its relationship; as it is where they are not known."""
+    if variations is None:
+        return message
+    data = [{"type": VARIATION, "id": one["id"]} for one in variations]
+    relationships = message.get("relationships")
+    others = relationships if isinstance(relationships, Mapping) else {}
+    return {**message, "relationships": {**others, VARIATIONS: {"data": data}}}
+
+
+def id_batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids, as many at once as a filter's address can have."""
+    batch, length = list[str](), 0
+    for id in ids:
+        if batch and (len(batch) == IDS_PER_REQUEST or length + len(id) + 3 > LONGEST_FILTER):
+            yield batch
+            batch, length = [], 0
+        batch.append(id)
+        length += len(id) + 3
+    if batch:
+        yield batch

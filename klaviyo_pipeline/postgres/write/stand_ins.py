@@ -1,0 +1,92 @@
+"""Rows for the only child of a parent, where a revision of the API has no ids for such children.
+
+A stand-in has its parent's id. Where a later revision gives the child an id, the row takes it, with its earlier states:
+nothing is deleted and nothing new. Where an earlier revision shows the child again, the row that is there is updated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable
+
+if TYPE_CHECKING:
+    from klaviyo_pipeline.postgres.write.child_rows import Children
+
+
+def settle_stand_ins(connection: sa.Connection, target: DestinationTable, children: Children) -> Children:
+    """The children with the ids of the rows that are there, which take the ids of the children where they have none."""
+    if not len(children.frame):
+        return children
+    parents, ids = children.frame[children.table.parent_column], children.frame[children.table.id_column]
+    is_stand_in = parents == ids
+    named = dict(sorted(zip(parents[~is_stand_in], ids[~is_stand_in], strict=True), reverse=True))
+    if named:
+        _rename(connection, target, children, named)
+    if not is_stand_in.any():
+        return children
+    known = _known(connection, target, children, list(ids[is_stand_in]))
+    several = {parent for parent, known_ids in known.items() if len(known_ids) > 1}
+    only = {parent: known_ids[0] for parent, known_ids in known.items() if len(known_ids) == 1}
+    frame = children.frame[~(is_stand_in & ids.isin(list(several)))].copy()
+    frame[children.table.id_column] = [
+        only.get(id, id) if id == parent else id
+        for parent, id in zip(frame[children.table.parent_column], frame[children.table.id_column], strict=True)
+    ]
+    observed = {
+        parent: replace(one, ids=tuple(only.get(id, id) if id == parent else id for id in one.ids))
+        for parent, one in children.observed.items()
+    }
+    return replace(children, frame=frame, observed=observed)
+
+
+def _rename(connection: sa.Connection, target: DestinationTable, children: Children, named: Mapping[str, str]) -> None:
+    """Give each parent's stand-in the id of the child, with its earlier states."""
+    table, id_column = target.table, children.table.id_column
+    renamed = (
+        sa.func.unnest(
+            sa.bindparam("parents", list(named), type_=pg.ARRAY(sa.Text)),
+            sa.bindparam("named", list(named.values()), type_=pg.ARRAY(sa.Text)),
+        )
+        .table_valued(sa.column("parent", sa.Text), sa.column("id", sa.Text))
+        .render_derived(name="renamed")
+    )
+    other = table.alias("other")
+    is_free = ~sa.exists().where(other.c[id_column] == renamed.c.id)
+    done = connection.execute(
+        sa.update(table)
+        .values({id_column: renamed.c.id})
+        .where(_is_stand_in(table, children, renamed.c.parent), is_free)
+        .returning(renamed.c.parent)
+    )
+    parents = list(done.scalars())
+    if parents and target.superseded is not None:
+        earlier = target.superseded
+        connection.execute(
+            sa.update(earlier)
+            .values({id_column: renamed.c.id})
+            .where(_is_stand_in(earlier, children, renamed.c.parent), renamed.c.parent.in_(parents))
+        )
+
+
+def _is_stand_in(table: sa.Table, children: Children, parent: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c[children.table.id_column] == parent, table.c[children.table.parent_column] == parent)
+
+
+def _known(
+    connection: sa.Connection, target: DestinationTable, children: Children, parents: list[str]
+) -> dict[str, list[str]]:
+    """The ids of the children with an id of their own that exist, by parent."""
+    table = target.table
+    parent, id = table.c[children.table.parent_column], table.c[children.table.id_column]
+    wanted = sa.func.unnest(sa.bindparam("parents", parents, type_=pg.ARRAY(sa.Text)))
+    query = sa.select(parent, id).where(parent.in_(sa.select(wanted)), id != parent, table.c.deleted_at.is_(None))
+    known: dict[str, list[str]] = {}
+    for row in connection.execute(query):
+        known.setdefault(row[0], []).append(row[1])
+    return known

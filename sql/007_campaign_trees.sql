@@ -1,0 +1,139 @@
+-- Campaigns since revision 2026-10-15: a campaign has audiences and messages, a message has variations.
+--
+-- Revision 2026-07-15 fills the same tables as far as it goes. `revision` says of which revision a row is.
+
+CREATE PROCEDURE add_derived_column(name text, new_column text, type text, comment text) LANGUAGE plpgsql AS $$
+DECLARE
+    superseded text := name || '_superseded';
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY[name, superseded] LOOP
+        CONTINUE WHEN to_regclass(quote_ident(relation)) IS NULL;
+        EXECUTE format('ALTER TABLE %I ADD %I %s', relation, new_column, type);
+        CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
+    END LOOP;
+    IF to_regclass(quote_ident(superseded)) IS NOT NULL THEN
+        CALL create_history_view(name);
+    END IF;
+    IF to_regprocedure(format('%I(timestamptz)', name || '_as_of')) IS NOT NULL THEN
+        CALL create_as_of(name);
+    END IF;
+END
+$$;
+COMMENT ON PROCEDURE add_derived_column IS 'A new column of a table of objects, of its earlier states and its history, that is NULL until the next sync.';
+
+-- Every row until now is of that revision; the default goes again, so that no row gets it unasked.
+CREATE PROCEDURE add_revision(name text) LANGUAGE plpgsql AS $$
+DECLARE
+    relation text;
+BEGIN
+    CALL add_derived_column(name, 'revision', 'text DEFAULT ''2026-07-15''',
+        'Revision of the API that this state was read at.');
+    FOREACH relation IN ARRAY ARRAY[name, name || '_superseded'] LOOP
+        IF to_regclass(quote_ident(relation)) IS NOT NULL THEN
+            EXECUTE format('ALTER TABLE %I ALTER revision DROP DEFAULT', relation);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE add_revision IS 'The column revision; rows that are there get 2026-07-15.';
+
+CALL add_derived_column('campaigns', 'channels', 'text[]', 'Its channels, sorted: email, sms, mobile_push, whatsapp. Those of its variations; at revision 2026-07-15 those of its messages.');
+CALL add_column('campaigns', 'builder', 'text', 'definition.builder', 'canvas or wizard, as Klaviyo states it; NULL at revision 2026-07-15.');
+CALL add_column('campaigns', 'description', 'text', 'definition.description', 'Description; NULL at revision 2026-07-15.');
+CALL add_column('campaigns', 'color', 'text', 'definition.color', 'Color in the calendar, hexadecimal without #; NULL at revision 2026-07-15.');
+CALL add_column('campaigns', 'send_settings', 'jsonb', 'definition.send_settings', 'Time zone, strategy and exit condition of the send; NULL at revision 2026-07-15.');
+CALL add_revision('campaigns');
+CREATE INDEX ON campaigns USING gin (channels);
+
+CREATE PROCEDURE comment_on_campaign(new_column text, comment text) LANGUAGE plpgsql AS $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['campaigns', 'campaigns_superseded', 'campaigns_history'] LOOP
+        CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
+    END LOOP;
+END
+$$;
+CALL comment_on_campaign('status', 'Sending where a message is sending, or one is sent and another scheduled; else Scheduled where one is scheduled; else Sent where one is sent; else Draft where one is a draft, or where it has no message; else Cancelled. At revision 2026-07-15 as Klaviyo states it.');
+CALL comment_on_campaign('channel', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.');
+CALL comment_on_campaign('scheduled_at', 'When the campaign was scheduled; NULL since revision 2026-10-15.');
+CALL comment_on_campaign('send_time', 'When it is or was sent: the earliest send time of its messages.');
+DROP PROCEDURE comment_on_campaign;
+
+CREATE PROCEDURE create_part(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
+BEGIN
+    CALL create_objects(name, comment, columns || ARRAY[
+        ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
+        ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo.'],
+        ['deleted_at', 'timestamptz', 'When it was first found missing from what it belongs to, or that deleted; NULL while it exists.'],
+        ['revision', 'text', 'Revision of the API that this state was read at.']
+    ]);
+    CALL keep_part_history(name);
+END
+$$;
+COMMENT ON PROCEDURE create_part IS 'A table of objects that campaigns consist of, with their earlier states. The times, revision, raw and observed_at are added to the columns.';
+
+CREATE PROCEDURE keep_part_history(name text) LANGUAGE plpgsql AS $$
+BEGIN
+    CALL keep_history(name, format('Every distinct state of every row of %s that was seen, deletions and returns among them.', name));
+    CALL create_as_of(name);
+END
+$$;
+COMMENT ON PROCEDURE keep_part_history IS 'The earlier states of a table of objects that campaigns consist of.';
+
+CALL create_part('campaign_audiences', 'The latest state of every audience of every campaign, one row each. A deleted one keeps its row.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the audience; the campaign''s id where it was read at revision 2026-07-15 alone, which has no other.'],
+    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign that it belongs to.'],
+    ['name', 'text', 'Name.'],
+    ['included', 'text[]', 'Ids of the lists and segments that receive it.'],
+    ['excluded', 'text[]', 'Ids of the lists and segments that are left out.'],
+    ['priority', 'integer', 'Its place among the audiences of the campaign.']
+]);
+CREATE INDEX ON campaign_audiences (campaign_id);
+
+CALL add_column('campaign_messages', 'name', 'text', 'definition.label', 'Name of the message within the campaign.');
+CALL add_derived_column('campaign_messages', 'audience_id', 'text', 'The audience that it goes to; NULL at revision 2026-07-15.');
+CALL add_derived_column('campaign_messages', 'status', 'text', 'draft, scheduled, sending, sent or cancelled. At revision 2026-07-15 the campaign''s, where it has one of these.');
+CALL add_derived_column('campaign_messages', 'send_time', 'timestamptz', 'When it is or was sent: the earliest time where it has several. At revision 2026-07-15 the campaign''s.');
+CALL add_derived_column('campaign_messages', 'send_strategy', 'text', 'How its send is timed, such as static, throttled or content_variation; NULL at revision 2026-07-15.');
+CALL add_derived_column('campaign_messages', 'ab_test', 'jsonb', 'winner_metric, winner_percentage and winner_wait_hours of an A/B test; NULL without one, and at revision 2026-07-15.');
+CALL add_revision('campaign_messages');
+CALL keep_part_history('campaign_messages');
+ALTER TABLE campaign_messages ADD FOREIGN KEY (audience_id) REFERENCES campaign_audiences (id) ON DELETE SET NULL ON UPDATE CASCADE;
+CREATE INDEX ON campaign_messages (audience_id);
+CREATE INDEX ON campaign_messages (send_time);
+
+CREATE PROCEDURE comment_on_message(new_column text, comment text) LANGUAGE plpgsql AS $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['campaign_messages', 'campaign_messages_superseded', 'campaign_messages_history'] LOOP
+        CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
+    END LOOP;
+END
+$$;
+CALL comment_on_message('channel', 'Channel of its only variation: email, sms, mobile_push or whatsapp; NULL where it has several.');
+CALL comment_on_message('label', 'The same as name.');
+CALL comment_on_message('subject', 'Subject line of its only variation, if that is an email; NULL where it has several.');
+CALL comment_on_message('preview_text', 'Preview text of its only variation, if that is an email; NULL where it has several.');
+CALL comment_on_message('from_email', 'Address that its only variation is sent from, if that is an email; NULL where it has several.');
+CALL comment_on_message('from_label', 'Name that its only variation is sent from, if that is an email; NULL where it has several.');
+CALL comment_on_message('send_times', 'When it is or was sent: times by id of the variation; at revision 2026-07-15 a list of objects with datetime and is_local.');
+DROP PROCEDURE comment_on_message;
+
+CALL create_part('campaign_variations', 'The latest state of every variation of every campaign message: its content for one channel, or one side of an A/B test. A deleted one keeps its row.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the variation; the message''s id where it was read at revision 2026-07-15 alone, which has no other.'],
+    ['message_id', 'text NOT NULL REFERENCES campaign_messages (id) ON DELETE CASCADE', 'The message that it belongs to.'],
+    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign of the message.'],
+    ['name', 'text', 'Name.'],
+    ['channel', 'text', 'email, sms, mobile_push or whatsapp.'],
+    ['subject', 'text', 'Subject line of an email.'],
+    ['preview_text', 'text', 'Preview text of an email.'],
+    ['from_email', 'text', 'Address that an email is sent from.'],
+    ['from_label', 'text', 'Name that an email is sent from.'],
+    ['body', 'text', 'Text of an SMS or a push notification. A WhatsApp message has none.'],
+    ['template_id', 'text', 'Klaviyo''s id of its template.']
+]);
+CREATE INDEX ON campaign_variations (message_id);
+CREATE INDEX ON campaign_variations (campaign_id);
