@@ -199,13 +199,13 @@ BEGIN
     ], counts, rates, metric, true);
     CALL create_metrics_between('flow_metrics', ARRAY['flow_id', 'flow_name', 'flow_status', 'trigger_type'], counts, rates, ARRAY['conversion_value']);
 
-    CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send began.', campaign_key, 'Day on which the send began (send_time), in the account''s time zone.', counts || stated, metric);
-    CALL create_metrics('campaign_metrics', 'One row per campaign and day on which its send began: sums over its messages, and rates from those sums.', ARRAY[
+    CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send of the message began.', campaign_key, 'Day on which the send of the message began (its send_time), in the account''s time zone.', counts || stated, metric);
+    CALL create_metrics('campaign_metrics', 'One row per campaign and day on which the send of one of its messages began: sums over these messages, and rates from those sums.', ARRAY[
         ['campaign_id', 'text', 'Id of the campaign.'],
-        ['date', 'date', 'Day on which the send began, in the account''s time zone.'],
+        ['date', 'date', 'Day on which the send of these messages began, in the account''s time zone.'],
         ['campaign_name', 'text', 'The campaign''s latest name.'],
         ['campaign_status', 'text', 'The campaign''s latest status.'],
-        ['channel', 'text', 'The campaign''s channel: email, sms or mobile_push.'],
+        ['channel', 'text', 'The campaign''s channel: email, sms, mobile_push or whatsapp; the first of these if it has several.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that this row sums up: one per message and channel.']
     ], counts, rates, metric, true);
 
@@ -279,46 +279,3 @@ BEGIN
     ]);
 END
 $$;
-
--- A report may have the campaign's id in place of the message's. If the campaign, or the channel of the row, has only
--- one message, the row belongs to that message.
-CREATE VIEW campaign_report_messages AS
-SELECT
-    report.campaign_id,
-    report.campaign_message_id,
-    report.send_channel,
-    report.date,
-    coalesce(named.id, single.id) AS message_id,
-    CASE
-        WHEN named.id IS NOT NULL THEN 'message id'
-        WHEN single.id IS NOT NULL THEN 'only message'
-        ELSE 'unknown'
-    END AS matched_by
-FROM campaign_report AS report
-LEFT JOIN campaign_messages AS named
-    ON named.campaign_id = report.campaign_id AND named.id = report.campaign_message_id
-LEFT JOIN LATERAL (
-    -- All messages of a deleted campaign are marked deleted, but they were sent.
-    SELECT
-        CASE
-            WHEN count(*) = 1 THEN min(message.id)
-            WHEN count(*) FILTER (WHERE message.is_of_channel) = 1 THEN min(message.id) FILTER (WHERE message.is_of_channel)
-        END AS id
-    FROM (
-        SELECT
-            one.id,
-            one.channel = CASE report.send_channel WHEN 'push-notification' THEN 'mobile_push' ELSE report.send_channel END
-                AS is_of_channel
-        FROM campaign_messages AS one
-        JOIN campaigns AS campaign ON campaign.id = one.campaign_id
-        WHERE one.campaign_id = report.campaign_id AND (one.deleted_at IS NULL OR campaign.deleted_at IS NOT NULL)
-    ) AS message
-) AS single ON named.id IS NULL;
-CALL comment_on_view('campaign_report_messages', 'The message of each row of campaign_report, whichever id the report has for it.', ARRAY[
-    ['campaign_id', 'As in campaign_report.'],
-    ['campaign_message_id', 'As in campaign_report: the message''s id, the campaign''s, or empty.'],
-    ['send_channel', 'As in campaign_report.'],
-    ['date', 'As in campaign_report.'],
-    ['message_id', 'Id in campaign_messages; NULL where the row cannot be attributed to one message.'],
-    ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.']
-]);

@@ -137,3 +137,49 @@ CALL create_part('campaign_variations', 'The latest state of every variation of 
 ]);
 CREATE INDEX ON campaign_variations (message_id);
 CREATE INDEX ON campaign_variations (campaign_id);
+
+-- A report may have the campaign's id in place of the message's. If the campaign, or the channel of the row, has only
+-- one message, the row belongs to that message.
+CREATE VIEW campaign_report_messages AS
+SELECT
+    report.campaign_id,
+    report.campaign_message_id,
+    report.send_channel,
+    report.date,
+    coalesce(named.id, single.id) AS message_id,
+    CASE
+        WHEN named.id IS NOT NULL THEN 'message id'
+        WHEN single.id IS NOT NULL THEN 'only message'
+        ELSE 'unknown'
+    END AS matched_by
+FROM campaign_report AS report
+LEFT JOIN campaign_messages AS named
+    ON named.campaign_id = report.campaign_id AND named.id = report.campaign_message_id
+LEFT JOIN LATERAL (
+    -- All messages of a deleted campaign are marked deleted, but they were sent.
+    SELECT
+        CASE
+            WHEN count(*) = 1 THEN min(message.id)
+            WHEN count(*) FILTER (WHERE message.is_of_channel) = 1 THEN min(message.id) FILTER (WHERE message.is_of_channel)
+        END AS id
+    FROM (
+        SELECT
+            one.id,
+            EXISTS (
+                SELECT FROM campaign_variations AS variation
+                WHERE variation.message_id = one.id
+                    AND variation.channel = CASE report.send_channel WHEN 'push-notification' THEN 'mobile_push' ELSE report.send_channel END
+            ) AS is_of_channel
+        FROM campaign_messages AS one
+        JOIN campaigns AS campaign ON campaign.id = one.campaign_id
+        WHERE one.campaign_id = report.campaign_id AND (one.deleted_at IS NULL OR campaign.deleted_at IS NOT NULL)
+    ) AS message
+) AS single ON named.id IS NULL;
+CALL comment_on_view('campaign_report_messages', 'The message of each row of campaign_report, whichever id the report has for it.', ARRAY[
+    ['campaign_id', 'As in campaign_report.'],
+    ['campaign_message_id', 'As in campaign_report: the message''s id, the campaign''s, or empty.'],
+    ['send_channel', 'As in campaign_report.'],
+    ['date', 'As in campaign_report.'],
+    ['message_id', 'Id in campaign_messages; NULL where the row cannot be attributed to one message.'],
+    ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.']
+]);

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import CENSUSES, ENDPOINTS, ENTITIES, METRICS, REPORTS, ReportAsset
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.planning.durations import pace
 from klaviyo_pipeline.planning.page_counts import Pages
@@ -164,7 +165,7 @@ class Estimator:
         return CensusRecord(self.account.slug, entity).last_complete(self.connection) is not None
 
     def _pages(self, listing: Listing) -> Pages:
-        return Pages(self.connection, self.account.slug, listing)
+        return Pages(self.connection, self.account.slug, listing_at(self.account.revision, listing))
 
     def _seconds(self, endpoint: str | None, requests: int) -> float:
         return 0.0 if endpoint is None else pace(ENDPOINTS[endpoint], requests, self.account.rate_scale)

@@ -1,9 +1,13 @@
-"""How many requests listings take, estimated from the stored rows."""
+"""How many requests listings take, estimated from the stored rows.
+
+If Klaviyo refuses to include variations in the listing of messages, campaigns take one more request for each message
+that is read. No estimate contains these.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,6 +15,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Listing, ListingQuery, Variant
 from klaviyo_pipeline.klaviyo.records import REQUEST_VALUE
 from klaviyo_pipeline.klaviyo.sorting import CONFIRMATIONS
+from klaviyo_pipeline.klaviyo.variations import IDS_PER_REQUEST
 from klaviyo_pipeline.planning.chunks import chunks_of
 from klaviyo_pipeline.windows import Window
 
@@ -33,8 +38,9 @@ class Pages:
     listing: Listing
 
     def of_everything(self) -> int:
-        """The pages of the full listings that a census reads."""
-        return self._pages(None, None)
+        """The requests of a census: the pages of the full listings, and the variations of their messages by id."""
+        messages = sum(self._messages._rows(None, None)) if self._messages else 0
+        return self._pages(None, None) + -(-messages // IDS_PER_REQUEST)
 
     def of_range(self, windows: Sequence[Window], now: datetime) -> int:
         """The pages of the listing queries that a run over these contiguous windows reads, chunk by chunk."""
@@ -46,8 +52,14 @@ class Pages:
                 continue
             start, end = chunk.windows[0].start - OVERLAP, chunk.windows[-1].end + OVERLAP
             bounded = self.listing.time_operators[1] is not None and end <= now - NOW_MARGIN
-            pages += self._pages(start, end if bounded else None)
+            until = end if bounded else None
+            pages += self._pages(start, until) + (self._messages._pages(start, until) if self._messages else 0)
         return pages
+
+    @property
+    def _messages(self) -> Pages | None:
+        """The pages of the listing of the messages, if windows follow their times too."""
+        return None if self.listing.messages is None else replace(self, listing=self.listing.messages)
 
     def _of_split(self, query: ListingQuery) -> int:
         """The pages of a query that stops once enough objects beyond its end were seen, or at the last page."""

@@ -256,14 +256,13 @@ class _Reading:
             return
         key = self.spec.report.keys[0]
         with self.session.engine.connect() as connection:
-            sent = self._campaign_days.sent(connection)
-        for id in sorted({row[key] for row in rows if sent.of(row) is None} - self.without_day):
+            dated = list(zip(rows, self._campaign_days.of(connection, rows), strict=True))
+        for id in sorted({row[key] for row, day in dated if day is None} - self.without_day):
             name = f"campaign {id}" if id else "a group without a campaign id"
             self.context.log.warning(f"{name} has values but no send time; the values are stored in {UNDATED}")
             self.without_day.add(id)
         self.context.add_asset_metadata({"campaigns_without_day": sorted(self.without_day)})
-        for row in rows:
-            yield row, sent.of(row)
+        yield from dated
 
     def _since_creation(self, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """The rows without levels of zero on days before their object was created. Which of these rows a response

@@ -5,7 +5,7 @@ It costs one request for each page of the values report, of that report's own qu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -67,7 +67,6 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     if span is None:
         return passed("no settled days yet")
     stored = _stored(ctx, spec, span)
-    sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(ctx)
     ctx.release()
     try:
         totals, unknown, refused = _totals(session, spec, span)
@@ -75,10 +74,13 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
         return warning(f"the days {span.first} to {span.last} cannot be compared: {ineligible}")
     dayless: dict[Key, Values] = {}
     if not isinstance(spec.report, SeriesReport):
-        dayless = {key: values for key, values in totals.items() if key[0] not in sent and any(values.values())}
+        sent = _days_of_sends(ctx, spec, totals)
+        dayless = {key: values for key, values in totals.items() if sent[key] is None and any(values.values())}
         # The request covers more days than the span.
         totals = {
-            key: values for key, values in totals.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last
+            key: values
+            for key, values in totals.items()
+            if (day := sent[key]) is not None and span.first <= day <= span.last
         }
     not_given = span.refused | refused
     names = [
@@ -184,8 +186,12 @@ def _totals(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, 
     return *totals, refused
 
 
-def _days_of_sends(ctx: CheckContext) -> dict[str, date]:
-    return CampaignDays(ctx.account.slug, ctx.account.timezone).sent(ctx.connection)
+def _days_of_sends(ctx: CheckContext, spec: ReportAsset, keys: Iterable[Key]) -> dict[Key, date | None]:
+    """The day of each group, by its key."""
+    ordered = list(keys)
+    rows = [dict(zip(spec.report.keys, key, strict=True)) for key in ordered]
+    days = CampaignDays(ctx.account.slug, ctx.account.timezone).of(ctx.connection, rows)
+    return dict(zip(ordered, days, strict=True))
 
 
 def _key(spec: ReportAsset, row: Mapping[Any, Any]) -> Key:

@@ -29,21 +29,9 @@ UNDATED = f"{REPORT}_undated"
 LEAST = timedelta(microseconds=1)
 """The smallest difference that Postgres stores."""
 ASKED_FROM, ASKED_TO = "asked_from", "asked_to"
+ROW_KEY = ("campaign_id", "campaign_message_id", "send_channel")
 
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class SendDays:
-    """The days on which sends began, by campaign, and by campaign and message."""
-
-    by_campaign: Mapping[str, date]
-    by_message: Mapping[tuple[str, str], date]
-
-    def of(self, row: Row) -> date | None:
-        """The day of a report's row: its message's, or else its campaign's; None where neither is known."""
-        campaign = row["campaign_id"]
-        return self.by_message.get((campaign, row["campaign_message_id"])) or self.by_campaign.get(campaign)
 
 
 @dataclass(frozen=True)
@@ -53,19 +41,15 @@ class CampaignDays:
     schema: str
     timezone: str
 
-    def sent(self, connection: sa.Connection) -> SendDays:
-        """The days on which sends began; campaigns and messages without a send time are left out."""
-        campaigns, messages = self._campaigns, self._messages
-        by_campaign = sa.select(campaigns.c.id, self._day_of(campaigns.c.send_time)).where(
-            campaigns.c.send_time.is_not(None)
+    def of(self, connection: sa.Connection, rows: Sequence[Row]) -> list[date | None]:
+        """The day of each of these rows of a report, in their order; None where no send time is known."""
+        keys = [[row[name] for row in rows] for name in ROW_KEY]
+        reported = sa.func.unnest(*(sa.literal(values, pg.ARRAY(sa.Text)) for values in keys)).table_valued(
+            *ROW_KEY, with_ordinality="place"
         )
-        by_message = sa.select(messages.c.campaign_id, messages.c.id, self._day_of(messages.c.send_time)).where(
-            messages.c.send_time.is_not(None)
-        )
-        return SendDays(
-            {row[0]: row[1] for row in connection.execute(by_campaign)},
-            {(row[0], row[1]): row[2] for row in connection.execute(by_message)},
-        )
+        reported = reported.render_derived()
+        query = sa.select(self._send_day(reported)).select_from(reported).order_by(reported.c.place)
+        return list(connection.execute(query).scalars())
 
     def settle(self, connection: sa.Connection) -> list[str]:
         """Move every row that is not on the day of its campaign; return the ids of these campaigns.
@@ -110,27 +94,41 @@ class CampaignDays:
             keys = sa.tuple_(*(target.table.c[name] for name in target.key))
             connection.execute(sa.delete(target.table).where(keys.in_(gone)))
 
+    def _table(self, name: str, *columns: str) -> sa.TableClause:
+        send_time = sa.column("send_time", sa.DateTime(timezone=True))
+        return sa.table(name, *(sa.column(one, sa.Text) for one in columns), send_time, schema=self.schema)
+
     @cached_property
     def _campaigns(self) -> sa.TableClause:
-        send_time = sa.column("send_time", sa.DateTime(timezone=True))
-        return sa.table(CAMPAIGN_METRICS.entity, sa.column("id", sa.Text), send_time, schema=self.schema)
+        return self._table(CAMPAIGN_METRICS.entity, "id", "deleted_at")
 
-    @cached_property
-    def _messages(self) -> sa.TableClause:
-        send_time = sa.column("send_time", sa.DateTime(timezone=True))
-        ids = (sa.column("id", sa.Text), sa.column("campaign_id", sa.Text))
-        return sa.table("campaign_messages", *ids, send_time, schema=self.schema)
-
-    def _send_day(self, table: sa.Table) -> sa.ColumnElement[date]:
-        """The day of a row: its message's, or else its campaign's."""
-        messages = self._messages
-        own = (
-            sa.select(messages.c.send_time)
-            .where(messages.c.id == table.c.campaign_message_id, messages.c.campaign_id == table.c.campaign_id)
-            .correlate(table)
-            .scalar_subquery()
+    def _send_day(self, rows: sa.FromClause) -> sa.ColumnElement[date]:
+        """The day of a row: its message's, or else that of the campaign's first message in its channel, or else the
+        campaign's. A report may have the campaign's id in place of the message's.
+        """
+        campaigns = self._campaigns.alias("sent_campaign")
+        messages = self._table("campaign_messages", "id", "campaign_id", "deleted_at")
+        variations = self._table("campaign_variations", "message_id", "channel")
+        is_row = messages.c.campaign_id == rows.c.campaign_id
+        channel = sa.case((rows.c.send_channel == "push-notification", "mobile_push"), else_=rows.c.send_channel)
+        own = sa.select(messages.c.send_time).where(is_row, messages.c.id == rows.c.campaign_message_id)
+        in_channel = (
+            sa.select(sa.func.min(messages.c.send_time))
+            .select_from(
+                messages.join(variations, variations.c.message_id == messages.c.id).join(
+                    campaigns, campaigns.c.id == messages.c.campaign_id
+                )
+            )
+            # All messages of a deleted campaign are marked deleted, but they were sent.
+            .where(
+                is_row,
+                variations.c.channel == channel,
+                messages.c.deleted_at.is_(None) | campaigns.c.deleted_at.is_not(None),
+            )
         )
-        return self._day_of(sa.func.coalesce(own, self._campaigns.c.send_time))
+        whole = sa.select(campaigns.c.send_time).where(campaigns.c.id == rows.c.campaign_id)
+        found = (query.correlate(rows).scalar_subquery() for query in (own, in_channel, whole))
+        return self._day_of(sa.func.coalesce(*found))
 
     def _day_of(self, moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[date]:
         return sa.cast(sa.func.timezone(self.timezone, moment), sa.Date)
