@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.config.wording import counted
@@ -55,7 +56,7 @@ def check_account_access(
         with _client(account, key) as client:
             return _AccessCheck(account, client, secrets, now, refusals).report()
     except (RevisionRetired, BadRequest) as error:
-        remedy = f"set KLAVIYO_REVISION to a revision that Klaviyo serves, such as {Account.revision}"
+        remedy = f"set KLAVIYO_REVISION to a revision that Klaviyo serves, such as {DEFAULT_REVISION}"
         return not_requested(f"the {REVISION} cannot be used", failed(REVISION, secrets.one_line(error), remedy))
     except KlaviyoError as error:
         return not_requested(f"the {KEY} cannot be used", failed(KEY, secrets.one_line(error)))
@@ -98,18 +99,17 @@ class _AccessCheck:
         return ok(KEY, self.secrets.redact(f"valid for account {identity.id}{organization}"))
 
     def _revision(self) -> Finding:
-        retires = self.client.retirement_date
-        if retires is None:
-            return ok(REVISION, f"{self.account.revision}; Klaviyo reports no retirement date")
-        try:
-            last = date.fromisoformat(retires[:10])
-        except ValueError:
-            return ok(REVISION, self.secrets.redact(f"{self.account.revision}; retirement date: {retires}"))
+        revision = API_REVISIONS[self.account.revision]
+        last = _date(self.client.retirement_date) or revision.retires_on
         days = (last - self.now.date()).days
-        found = f"{self.account.revision}; {_retirement(last, days)}"
+        is_deprecated = self.now.date() >= revision.deprecated_on
+        deprecated = f"deprecated {'since' if is_deprecated else 'from'} {revision.deprecated_on}"
+        found = f"{revision.name}; {deprecated}; {_retirement(last, days)}"
         if days > RETIREMENT_IS_NEAR_DAYS:
             return ok(REVISION, found)
-        remedy = "read Klaviyo's changelog, then set a newer KLAVIYO_REVISION"
+        remedy = "upgrade klaviyo-pipeline to a version that uses a newer revision"
+        if revision.name != DEFAULT_REVISION:
+            remedy = f"set KLAVIYO_REVISION={DEFAULT_REVISION}"
         return warning(REVISION, found, remedy) if days > 0 else failed(REVISION, found, remedy)
 
     def _zone(self, identity: KlaviyoAccount | None) -> Finding:
@@ -158,6 +158,13 @@ class _AccessCheck:
 def _refused(refusal: Refusal) -> str:
     words = refused_words(API_REPORTS[refusal.report], refusal.metric_id, refusal.statistics)
     return f"{words}, last at {refusal.refused_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _date(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat((text or "")[:10])
+    except ValueError:
+        return None
 
 
 def _retirement(last: date, days: int) -> str:

@@ -6,13 +6,14 @@ Alerts go to the daemon's log. If `KLAVIYO_ALERT_WEBHOOK_URL` is set, they are a
 
 import os
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import httpx
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES
+from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
@@ -35,7 +36,6 @@ RUNS_AT_ONCE = 8
 STALE_AFTER = timedelta(hours=36)
 CHECK_SECONDS = 3600
 
-REVISION_LIVES = timedelta(days=730)
 REVISION_NOTICE = timedelta(days=90)
 
 
@@ -223,7 +223,7 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         today = account.today(datetime.now(UTC))
-        retires = retirement_date(account.revision)
+        retires = API_REVISIONS[account.revision].retires_on
         if today < retires - REVISION_NOTICE:
             return dg.SkipReason(f"revision {account.revision} is supported until {retires}")
         month = f"{today:%Y-%m}"
@@ -237,11 +237,6 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
         return dg.SkipReason(f"revision {account.revision} retires on {retires}")
 
     return sensor
-
-
-def retirement_date(revision: str) -> date:
-    """When Klaviyo retires a revision: two years after its date."""
-    return date.fromisoformat(revision[:10]) + REVISION_LIVES
 
 
 def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, text: str) -> None:

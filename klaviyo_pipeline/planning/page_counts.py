@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import ceil
 
 import sqlalchemy as sa
 
@@ -38,9 +39,15 @@ class Pages:
     listing: Listing
 
     def of_everything(self) -> int:
-        """The requests of a census: the pages of the full listings, and the variations of their messages by id."""
+        """The pages of the full listings that a census reads, and for each page the variations of its messages."""
+        campaigns = self._rows(None, None)
         messages = sum(self._messages._rows(None, None)) if self._messages else 0
-        return self._pages(None, None) + -(-messages // IDS_PER_REQUEST)
+        ratio = messages / max(1, sum(campaigns))
+        return sum(pages_of(count, self.listing) + self._of_variations(count, ratio) for count in campaigns)
+
+    def _of_variations(self, count: int, ratio: float) -> int:
+        full, rest = divmod(count, self.listing.page_size)
+        return full * ceil(self.listing.page_size * ratio / IDS_PER_REQUEST) + ceil(rest * ratio / IDS_PER_REQUEST)
 
     def of_range(self, windows: Sequence[Window], now: datetime) -> int:
         """The pages of the listing queries that a run over these contiguous windows reads, chunk by chunk."""
@@ -87,7 +94,8 @@ class Pages:
 
     def _conditions(self, rows: sa.TableClause, variant: Variant) -> list[sa.ColumnElement[bool]]:
         """This variant as conditions on stored rows. Those without a column are left out: the count is then higher."""
-        columns = {column.path: column.name for column in self.listing.columns}
+        # A filter names an attribute without the object in which answers have it.
+        columns = {column.path.rpartition(".")[2]: column.name for column in self.listing.columns}
         conditions = [
             rows.c[columns[condition.field]] == condition.value
             for condition in variant.conditions

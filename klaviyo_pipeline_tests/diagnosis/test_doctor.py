@@ -217,12 +217,14 @@ def test_a_retired_revision_fails_with_a_remedy(setting: Set) -> None:
 
 @pytest.mark.parametrize(
     ("today", "verdict"),
-    [(datetime(2027, 7, 1, tzinfo=UTC), "ok"), (datetime(2028, 6, 1, tzinfo=UTC), "warning")],
+    [(datetime(2027, 7, 1, tzinfo=UTC), "ok"), (datetime(2028, 9, 1, tzinfo=UTC), "warning")],
 )
 def test_a_retirement_of_the_revision_within_three_months_is_a_warning(today: datetime, verdict: str) -> None:
     findings = {finding.check: finding for finding in examine(os.environ, lambda: today)}
     assert findings["API revision"].verdict == verdict
-    assert "2028-07-1" in findings["API revision"].found
+    found = findings["API revision"].found
+    assert "2026-10-15; deprecated" in found
+    assert "2028-10-15" in found
 
 
 def test_a_time_zone_other_than_the_accounts_fails_with_the_correct_setting(setting: Set) -> None:

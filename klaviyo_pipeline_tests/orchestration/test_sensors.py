@@ -13,11 +13,12 @@ import dagster as dg
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 
+from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION, ApiRevision
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration import sensors
 from klaviyo_pipeline.orchestration.build import build_defs, sync_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
-from klaviyo_pipeline.orchestration.sensors import WEBHOOK, retirement_date
+from klaviyo_pipeline.orchestration.sensors import WEBHOOK
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
 
@@ -249,11 +250,14 @@ def test_fresh_assets_are_not_reported(pipeline: Pipeline, inbox: list[str]) -> 
     assert inbox == []
 
 
-def test_a_revision_is_served_for_two_years(pipeline: Pipeline, inbox: list[str]) -> None:
-    assert retirement_date("2026-07-15") == date(2028, 7, 14)
-    pipeline.configure(revision="2020-01-15")
+def test_a_revision_is_served_for_two_years(
+    pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = API_REVISIONS["2026-07-15"]
+    assert (known.deprecated_on, known.retires_on) == (date(2027, 7, 15), date(2028, 7, 15))
+    monkeypatch.setattr(sensors, "API_REVISIONS", {DEFAULT_REVISION: ApiRevision("2020-01-15")})
     reported = evaluate(pipeline, "revision_retires")
-    assert "2020-01-15" in inbox[0]
+    assert f"{DEFAULT_REVISION} on 2022-01-15" in inbox[0]
     evaluate(pipeline, "revision_retires", cursor=reported.cursor)
     assert len(inbox) == 1
 
@@ -263,7 +267,7 @@ def test_a_webhook_error_does_not_fail_the_sensor_and_is_logged_without_the_addr
 ) -> None:
     messages: list[str] = []
     monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9/secret-path")
-    pipeline.configure(revision="2020-01-15")
+    monkeypatch.setattr(sensors, "API_REVISIONS", {DEFAULT_REVISION: ApiRevision("2020-01-15")})
     monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, messages))
     evaluate(pipeline, "revision_retires")
     assert any("was not posted" in line for line in messages)

@@ -11,6 +11,7 @@ from functools import cache
 import dagster as dg
 
 from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, MetricsTable
+from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
@@ -27,7 +28,13 @@ def described(spec: dg.AssetSpec, account: Account, source: dg.LocalFileCodeRefe
     return spec.merge_attributes(
         owners=account.owners,
         tags=_tags(name),
-        metadata={**_columns(spec), **_lineage(account, name), **_links(name), **references},
+        metadata={
+            **_columns(spec),
+            **_lineage(account, name),
+            **_revision(account, name),
+            **_links(name),
+            **references,
+        },
     )
 
 
@@ -79,6 +86,13 @@ def _sources(account: Account, metrics: MetricsTable, column: Column) -> Iterato
     for name in column.sources or [column.name]:
         if name in reported:
             yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.report]), name)
+
+
+def _revision(account: Account, name: str) -> dict[str, str]:
+    """For an asset that calls Klaviyo: the revision of the API that it uses, and how long Klaviyo serves it."""
+    revision = API_REVISIONS[account.revision]
+    dates = f"{revision.name}; deprecated from {revision.deprecated_on}; retires on {revision.retires_on}"
+    return {"klaviyo_revision": dates} if _endpoint(name) else {}
 
 
 def _links(name: str) -> dict[str, dg.MetadataValue]:

@@ -48,6 +48,14 @@ def test_every_column_of_a_lineage_exists() -> None:
             assert dep.column_name in {column.name for column in columns}
 
 
+def test_assets_that_call_klaviyo_have_the_dates_of_their_revision() -> None:
+    older = replace(ACCOUNT, revision="2026-07-15")
+    dates = "2026-07-15; deprecated from 2027-07-15; retires on 2028-07-15"
+    for name in ("flows", "campaigns_census", "flow_report"):
+        assert node(name, older).metadata["klaviyo_revision"] == dates
+    assert "klaviyo_revision" not in node("flow_metrics", older).metadata
+
+
 def test_owners_are_those_of_the_account() -> None:
     owned = replace(ACCOUNT, owners=("jo@example.com", "team:data"))
     assert {tuple(node(name, owned).owners) for name in ("flows", "flow_metrics")} == {owned.owners}
