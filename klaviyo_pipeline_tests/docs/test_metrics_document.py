@@ -162,7 +162,7 @@ def revenue(flow: str, days: list[date]) -> Decimal:
 
 
 def test_the_document_has_its_queries_in_order() -> None:
-    assert list(QUERIES) == [str(number) for number in range(1, 14)]
+    assert list(QUERIES) == [str(number) for number in range(1, 15)]
 
 
 def test_1_revenue_by_flow_this_month_against_last(connection: psycopg.Connection[Any]) -> None:
@@ -262,6 +262,14 @@ def test_13_revenue_by_tag(connection: psycopg.Connection[Any]) -> None:
         ("evergreen", "campaigns", Decimal("820.5")),
         ("seasonal", "flows", revenue(WELCOME, MARCH) + 120),
         ("evergreen", "flows", revenue(WELCOME, MARCH)),
+    ]
+
+
+def test_14_campaigns_by_channel_and_message(connection: psycopg.Connection[Any]) -> None:
+    assert answer(connection, 14) == [
+        (f"campaigns {id}", day, "email", subject, 1, counts["recipients"], Decimal(str(counts["conversion_value"])))
+        for id, (day, subject, counts) in CAMPAIGNS.items()
+        if day in MARCH
     ]
 
 
