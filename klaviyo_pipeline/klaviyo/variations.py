@@ -141,8 +141,8 @@ def message_trees(answer: Answer) -> dict[str, MessageTree]:
     by_message: dict[str, list[str]] = {}
     for (kind, id), one in included.items():
         if kind == VARIATION:
-            for message in related_ids(one, MESSAGE) or ():
-                by_message.setdefault(message, []).append(id)
+            for owner in related_ids(one, MESSAGE) or ():
+                by_message.setdefault(owner, []).append(id)
     trees = dict[str, MessageTree]()
     for message in data_list(answer):
         if not _has_id(message):

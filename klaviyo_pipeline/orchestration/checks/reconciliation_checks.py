@@ -31,7 +31,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
     warning,
 )
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
-from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
+from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays, SendDays
 
 NAME = "daily_sums_match_total"
 DESCRIPTION = (
@@ -67,18 +67,21 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     if span is None:
         return passed("no settled days yet")
     stored = _stored(ctx, spec, span)
-    sent = {} if isinstance(spec.report, SeriesReport) else _days_of_sends(ctx)
+    sends = None if isinstance(spec.report, SeriesReport) else _send_days(ctx)
     ctx.release()
     try:
         totals, unknown, refused = _totals(session, spec, span)
     except ConversionMetricIneligible as ineligible:
         return warning(f"the days {span.first} to {span.last} cannot be compared: {ineligible}")
     dayless: dict[Key, Values] = {}
-    if not isinstance(spec.report, SeriesReport):
-        dayless = {key: values for key, values in totals.items() if key[0] not in sent and any(values.values())}
+    if sends is not None:
+        days_of = {key: sends.of(dict(zip(spec.report.keys, key, strict=True))) for key in totals}
+        dayless = {key: values for key, values in totals.items() if days_of[key] is None and any(values.values())}
         # The request covers more days than the span.
         totals = {
-            key: values for key, values in totals.items() if key[0] in sent and span.first <= sent[key[0]] <= span.last
+            key: values
+            for key, values in totals.items()
+            if (day := days_of[key]) is not None and span.first <= day <= span.last
         }
     not_given = span.refused | refused
     names = [
@@ -184,7 +187,7 @@ def _totals(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, 
     return *totals, refused
 
 
-def _days_of_sends(ctx: CheckContext) -> dict[str, date]:
+def _send_days(ctx: CheckContext) -> SendDays:
     return CampaignDays(ctx.account.slug, ctx.account.timezone).sent(ctx.connection)
 
 
