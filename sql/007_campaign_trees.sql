@@ -137,3 +137,8 @@ CALL create_part('campaign_variations', 'The latest state of every variation of 
 ]);
 CREATE INDEX ON campaign_variations (message_id);
 CREATE INDEX ON campaign_variations (campaign_id);
+
+-- A census of another revision does not count as one of this revision.
+ALTER TABLE census_runs ADD revision text;
+UPDATE census_runs SET revision = '2026-07-15' WHERE entity = 'campaigns';
+CALL comment_on_columns('census_runs', ARRAY[['revision', 'Revision of the API at which a census of campaigns was read; NULL where all revisions list an entity in the same way.']]);
