@@ -22,6 +22,8 @@ from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
 from klaviyo_pipeline.orchestration.build import build_defs
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.sandbox.campaign_resources import attributes_of
+from klaviyo_pipeline.sandbox.campaign_tree import CampaignTrees
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
 from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
@@ -173,25 +175,32 @@ def truth(shop: SandboxAccount, entity: str, since: datetime | None = None, unti
     """The account's current objects by id; with bounds, those that were updated in [since, until)."""
     declared = ENTITIES[entity]
     found = {}
-    for output in shop.objects[entity].values():
-        older = shop.older_campaign(output.id) if entity == "campaigns" else None
-        channels = [one for one in ("email", "sms", "mobile_push") if older and one in older.channels]
-        if entity == "campaigns" and not channels:
-            continue  # The revision lists it under no channel.
-        attributes: Any = output.at(shop.clock()) if entity != "campaigns" else older and older.attributes
-        if attributes is None:
-            continue
+    for id, attributes, channel in _present(shop, entity):
         reported = attributes[declared.time_field]
         updated = utc(reported.replace(" ", "T")) if reported else None
         if since and until and (updated is None or not since <= updated < until):
             continue
-        values: list[Any] = [attributes["name"], updated]
-        if "archived" in attributes:
-            values.append(attributes["archived"])
-        if older is not None:
-            values.append(channels[0])
-        found[output.id] = (*values, attributes)
+        named = attributes["definition"] if entity == "campaigns" else attributes
+        values: list[Any] = [named["name"], updated]
+        if "archived" in named:
+            values.append(named["archived"])
+        if entity == "campaigns":
+            values.append(channel)
+        found[id] = (*values, attributes)
     return dict(sorted(found.items()))
+
+
+def _present(shop: SandboxAccount, entity: str) -> Iterator[tuple[str, Any, str | None]]:
+    """The id and attributes of every object that exists; and the channel of a campaign."""
+    if entity != "campaigns":
+        for output in shop.objects[entity].values():
+            if (attributes := output.at(shop.clock())) is not None:
+                yield output.id, attributes, None
+        return
+    trees = CampaignTrees(shop, shop.clock())
+    for campaign in trees.all("campaigns"):
+        words = trees.channels(campaign)
+        yield campaign.id, attributes_of(campaign), words[0].replace("push", "mobile_push") if words else None
 
 
 def reason(result: dg.ExecuteInProcessResult) -> str:

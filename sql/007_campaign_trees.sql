@@ -183,3 +183,8 @@ CALL comment_on_view('campaign_report_messages', 'The message of each row of cam
     ['message_id', 'Id in campaign_messages; NULL where the row cannot be attributed to one message.'],
     ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.']
 ]);
+
+-- A census of another revision does not count as one of this revision.
+ALTER TABLE census_runs ADD revision text;
+UPDATE census_runs SET revision = '2026-07-15' WHERE entity = 'campaigns';
+CALL comment_on_columns('census_runs', ARRAY[['revision', 'Revision of the API at which a census of campaigns was read; NULL where all revisions list an entity in the same way.']]);

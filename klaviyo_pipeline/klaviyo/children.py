@@ -139,17 +139,37 @@ def related_ids(resource: Resource, relationship: str) -> list[str] | None:
     return sorted({one["id"] for one in named if isinstance(one, Mapping) and isinstance(one.get("id"), str)})
 
 
-def related(relationship: str, resource_type: str) -> Finder:
-    """Finds the resources that a relationship names, which it does only if the request includes it."""
+def child_ids(
+    resource: Resource, relationship: str, resource_type: str, back: str | None, included: Included
+) -> list[str] | None:
+    """The ids of the children that a relationship names, in order; None where the answer does not tell.
+
+    If the resource does not name them, those count that name the resource by their own relationship `back`.
+    """
+    if isinstance(_data(resource, relationship), list):
+        return related_ids(resource, relationship)
+    parent = resource.get("id")
+    if back is None or not isinstance(parent, str):
+        return None
+    naming = (id for (kind, id), one in included.items() if kind == resource_type and parent in _named(one, back))
+    return sorted(naming) or None
+
+
+def related(relationship: str, resource_type: str, back: str | None = None) -> Finder:
+    """Finds the resources that a relationship names, which it does only if the request includes it: see `child_ids`."""
 
     def find(resource: Resource, included: Included) -> Found | None:
-        if not isinstance(_data(resource, relationship), list):
+        ids = child_ids(resource, relationship, resource_type, back, included)
+        if ids is None:
             return None
-        named = related_ids(resource, relationship) or []
-        keys = [(resource_type, id) for id in named]
-        return Found(tuple(named), tuple((included[key], None) for key in keys if key in included))
+        keys = [(resource_type, id) for id in ids]
+        return Found(tuple(ids), tuple((included[key], None) for key in keys if key in included))
 
     return find
+
+
+def _named(resource: Resource, relationship: str) -> list[str]:
+    return related_ids(resource, relationship) or []
 
 
 UNTOLD = object()

@@ -13,11 +13,7 @@ from klaviyo_pipeline.klaviyo.channels import channel_named, sorted_channels
 from klaviyo_pipeline.klaviyo.children import ChildKind, Found, Included, related
 from klaviyo_pipeline.klaviyo.nested_campaigns import (
     AUDIENCE_SHAPE,
-    CANCELLED,
-    DRAFT,
-    SCHEDULED,
-    SENDING,
-    SENT,
+    CAMPAIGN_STATUSES,
     VARIATION_SHAPE,
 )
 from klaviyo_pipeline.klaviyo.records import (
@@ -34,9 +30,6 @@ from klaviyo_pipeline.klaviyo.records import (
     children_of,
 )
 
-MESSAGE_STATUSES = (SENDING, SCHEDULED, SENT, DRAFT, CANCELLED)
-"""Statuses of a campaign that are those of its messages; that of a cancelled one goes on with the reason."""
-
 
 def _derive_campaign(campaign: Record) -> None:
     messages = children_of(campaign, "campaign_messages")
@@ -52,8 +45,9 @@ def _derive_message(message: Record) -> None:
 
 
 def _message_status(status: object) -> str | None:
+    # "Cancelled" is followed by the reason.
     word = status.split(":")[0] if isinstance(status, str) else ""
-    return word.lower() if word in MESSAGE_STATUSES else None
+    return word.lower() if word in CAMPAIGN_STATUSES else None
 
 
 def _audience(campaign: Resource, included: Included) -> Found | None:

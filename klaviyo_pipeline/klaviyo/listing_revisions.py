@@ -3,8 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLAT_CAMPAIGNS, Listing
+from klaviyo_pipeline.klaviyo.channels import LISTED_CHANNELS, lookup_channel
+from klaviyo_pipeline.klaviyo.filters import Condition
+from klaviyo_pipeline.klaviyo.flat_campaigns import FLAT_AUDIENCES, FLAT_CAMPAIGN_SHAPE, FLAT_MESSAGES
+from klaviyo_pipeline.klaviyo.listings import BY_ARCHIVED, CAMPAIGNS, Listing, Variant
+from klaviyo_pipeline.klaviyo.nested_campaigns import CAMPAIGN_STATUSES
+
+
+def _by_channel() -> tuple[Variant, ...]:
+    return tuple(
+        Variant(
+            f"{channel}, {variant.name}",
+            (Condition("equals", "messages.channel", channel), *variant.conditions),
+            stamp=channel,
+        )
+        for channel in LISTED_CHANNELS
+        for variant in BY_ARCHIVED
+    )
+
+
+FLAT_CAMPAIGNS = replace(
+    CAMPAIGNS,
+    variants=_by_channel(),
+    shape=FLAT_CAMPAIGN_SHAPE,
+    include=("campaign-messages",),
+    children=(FLAT_AUDIENCES, FLAT_MESSAGES),
+    lookup_request_value=lookup_channel,
+    messages=None,
+    precedence={"channel": LISTED_CHANNELS},
+)
 
 LISTINGS: Mapping[str, Mapping[str, Listing]] = {
     "2026-07-15": {"campaigns": FLAT_CAMPAIGNS},
@@ -17,6 +46,10 @@ OTHERWISE_STATED: Mapping[str, frozenset[str]] = {
     "campaign_messages": frozenset({"status", "send_time"}),
 }
 """Columns that every revision fills, each in its own sense: another value of another revision is no other state."""
+
+
+SHARED_WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {"campaigns": {"status": frozenset(CAMPAIGN_STATUSES)}}
+"""Columns for which a revision has words that another one does not have, and the words of both."""
 
 
 def listing_at(revision: str, listing: Listing) -> Listing:

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from klaviyo_pipeline.klaviyo import rates
-from klaviyo_pipeline.klaviyo.channels import LISTED_CHANNELS, lookup_channel
 from klaviyo_pipeline.klaviyo.children import FLOW_ACTIONS, ChildKind, Included, with_children
 from klaviyo_pipeline.klaviyo.filters import Condition, all_of
-from klaviyo_pipeline.klaviyo.flat_campaigns import FLAT_AUDIENCES, FLAT_CAMPAIGN_SHAPE, FLAT_MESSAGES
 from klaviyo_pipeline.klaviyo.nested_campaigns import CAMPAIGN_AUDIENCES, CAMPAIGN_MESSAGES, CAMPAIGN_SHAPE
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Record, Shape, read_record
@@ -267,18 +265,6 @@ BY_ARCHIVED = (Variant("current", (_archived(False),)), Variant("archived", (_ar
 """Listings that leave out archived objects, and those of them alone."""
 
 
-def _by_channel() -> tuple[Variant, ...]:
-    return tuple(
-        Variant(
-            f"{channel}, {variant.name}",
-            (Condition("equals", "messages.channel", channel), *variant.conditions),
-            stamp=channel,
-        )
-        for channel in LISTED_CHANNELS
-        for variant in BY_ARCHIVED
-    )
-
-
 FLOWS = Listing(
     entity="flows",
     path="/api/flows",
@@ -344,23 +330,6 @@ CAMPAIGNS = Listing(
     include=("campaign-audiences", "campaign-messages"),
     children=(CAMPAIGN_AUDIENCES, CAMPAIGN_MESSAGES),
     messages=CAMPAIGN_MESSAGE_TIMES,
-)
-
-FLAT_CAMPAIGNS = Listing(
-    entity="campaigns",
-    path="/api/campaigns",
-    page_size=100,
-    time_field="updated_at",
-    created_field="created_at",
-    variants=_by_channel(),
-    shape=FLAT_CAMPAIGN_SHAPE,
-    list_endpoint=rates.GET_CAMPAIGNS,
-    get_endpoint=rates.GET_CAMPAIGN,
-    page="https://www.klaviyo.com/campaigns",
-    include=("campaign-messages",),
-    children=(FLAT_AUDIENCES, FLAT_MESSAGES),
-    lookup_request_value=lookup_channel,
-    precedence={"channel": LISTED_CHANNELS},
 )
 
 FORMS = Listing(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from klaviyo_pipeline.klaviyo.channels import channel_named, first_channel, sorted_channels
-from klaviyo_pipeline.klaviyo.children import ChildKind, Found, Included, related, related_ids
+from klaviyo_pipeline.klaviyo.children import ChildKind, Found, Included, child_ids, related, related_ids
 from klaviyo_pipeline.klaviyo.records import (
     DERIVED,
     ID,
@@ -30,6 +30,7 @@ from klaviyo_pipeline.klaviyo.times import parse_time
 REVISION_NAME = "2026-10-15"
 
 SENDING, SCHEDULED, SENT, DRAFT, CANCELLED = "Sending", "Scheduled", "Sent", "Draft", "Cancelled"
+CAMPAIGN_STATUSES = (SENDING, SCHEDULED, SENT, DRAFT, CANCELLED)
 
 SHORTEST_TIME = len("2026-10-15T00:00")
 """A shorter text is no time: a day, or a number that reads as one."""
@@ -109,28 +110,34 @@ def derive_variation(variation: Record) -> None:
     variation.values["channel"] = channel_named(attribute(variation, "definition.details.channel"))
 
 
-AUDIENCE = "campaign-audience"
-_FIND_MESSAGES = related("campaign-messages", "campaign-message")
+CAMPAIGN, AUDIENCE, MESSAGE, VARIATION = "campaign", "campaign-audience", "campaign-message", "campaign-variation"
+_FIND_AUDIENCES = related("campaign-audiences", AUDIENCE, back=CAMPAIGN)
+_FIND_MESSAGES = related("campaign-messages", MESSAGE, back=CAMPAIGN)
+
+
+def message_ids(campaign: Resource, included: Included) -> list[str]:
+    """The ids of a campaign's messages, as far as the answer tells."""
+    return child_ids(campaign, "campaign-messages", MESSAGE, CAMPAIGN, included) or []
 
 
 def _messages(campaign: Resource, included: Included) -> Found | None:
-    """The campaign's messages, each with the id of its audience, if that came along too."""
-    found = _FIND_MESSAGES(campaign, included)
+    """The campaign's messages, each with the id of its audience, if that is one of the campaign's and included."""
+    found, listed = _FIND_MESSAGES(campaign, included), _FIND_AUDIENCES(campaign, included)
     if found is None:
         return None
-    audiences = [id for id in related_ids(campaign, "campaign-audiences") or () if (AUDIENCE, id) in included]
+    audiences = {str(audience["id"]): audience for audience, _ in listed.resources} if listed else {}
     by_message = {
-        message: audience
-        for audience in audiences
-        for message in related_ids(included.get((AUDIENCE, audience), {}), "campaign-messages") or ()
+        message: id
+        for id, audience in audiences.items()
+        for message in related_ids(audience, "campaign-messages") or ()
     }
     is_told = by_message or any(related_ids(message, AUDIENCE) is not None for message, _ in found.resources)
-    only = audiences[0] if len(audiences) == 1 and not is_told else None
+    only = next(iter(audiences)) if len(audiences) == 1 and not is_told else None
 
     def audience_of(message: Resource) -> str | None:
         own = related_ids(message, AUDIENCE)
         if own is not None:
-            return own[0] if own and (AUDIENCE, own[0]) in included else None
+            return own[0] if own and own[0] in audiences else None
         return by_message.get(str(message["id"]), only)
 
     return Found(found.ids, tuple((message, audience_of(message)) for message, _ in found.resources))
@@ -179,7 +186,7 @@ CAMPAIGN_VARIATIONS = ChildKind(
     table="campaign_variations",
     parent_column="message_id",
     inherited=("campaign_id",),
-    find=related("campaign-variations", "campaign-variation"),
+    find=related("campaign-variations", VARIATION, back=MESSAGE),
     shape=VARIATION_SHAPE,
     has_stand_ins=True,
 )
@@ -187,7 +194,7 @@ CAMPAIGN_VARIATIONS = ChildKind(
 CAMPAIGN_AUDIENCES = ChildKind(
     table="campaign_audiences",
     parent_column="campaign_id",
-    find=related("campaign-audiences", "campaign-audience"),
+    find=_FIND_AUDIENCES,
     shape=AUDIENCE_SHAPE,
     has_stand_ins=True,
 )

@@ -26,7 +26,7 @@ from klaviyo_pipeline.klaviyo.answers import (
     request_id,
 )
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, RequestRecord
-from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, Stopped, Throttled, Unavailable
+from klaviyo_pipeline.klaviyo.errors import BadKey, NotFound, RevisionRetired, Stopped, Throttled, Unavailable
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer, quota_spent
 from klaviyo_pipeline.klaviyo.proxy_settings import proxy_errors, proxy_variable
@@ -35,9 +35,6 @@ from klaviyo_pipeline.klaviyo.retry import FailureBudget, RetryPolicy, daily_wai
 
 JSON_API = "application/vnd.api+json"
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-
-BELIEVED = frozenset({httpx.codes.OK, httpx.codes.NOT_FOUND})
-"""Answers by which objects are stored, or marked deleted."""
 
 logger = logging.getLogger(__name__)
 
@@ -163,13 +160,15 @@ class Sender:
         self.retirement_date = response.headers.get("x-klaviyo-api-retirement-date", self.retirement_date)
         if (spent := daily_wait(response.headers)) is not None:
             self._pacer.block(call.endpoint, spent)
-        answered_as = response.headers.get("x-klaviyo-api-revision", self._revision)
-        if response.status_code in BELIEVED and answered_as != self._revision:
-            return other_revision(response, call.endpoint, self._revision, self._redact(answered_as))
+        fault = None
         if response.status_code != httpx.codes.OK:
             fault = fault_of(response, call.endpoint, self._pacer.now(), self._redact)
             if isinstance(fault.error, NotFound):
                 fault.error.observed_at = at
+        answered_as = response.headers.get("x-klaviyo-api-revision", "").strip() or self._revision
+        if answered_as != self._revision and (fault is None or _is_about_the_request(fault)):
+            return other_revision(response, call.endpoint, self._revision, self._redact(answered_as))
+        if fault is not None:
             return fault
         try:
             document = read_document(response, call.data_kind, exact=call.exact)
@@ -255,3 +254,11 @@ def _checked_key(api_key: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise BadKey("The API key is empty or contains invalid characters. Check KLAVIYO_API_KEY.")
     return key
+
+
+def _is_about_the_request(fault: Fault) -> bool:
+    """Whether the error is Klaviyo's answer to the request itself, as the revision that answered understood it.
+
+    A wrong key and a revision that is no longer served come first, and have errors of their own.
+    """
+    return not fault.retried and not isinstance(fault.error, (BadKey, RevisionRetired))

@@ -16,6 +16,7 @@ from klaviyo_pipeline.klaviyo.calls import Answer, Call
 from klaviyo_pipeline.klaviyo.children import Inclusion, included_of, inclusion_of, related_ids
 from klaviyo_pipeline.klaviyo.errors import BadRequest, NotFound
 from klaviyo_pipeline.klaviyo.filters import Condition
+from klaviyo_pipeline.klaviyo.nested_campaigns import MESSAGE, VARIATION, message_ids
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.paging import data_list, iter_pages
 from klaviyo_pipeline.klaviyo.records import Resource
@@ -27,7 +28,6 @@ LONGEST_FILTER = 3_500
 """Characters of ids in a filter: their quotes and commas take three times as many in the address."""
 
 VARIATIONS = "campaign-variations"
-MESSAGE, VARIATION = "campaign-message", "campaign-variation"
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ class VariationReader:
         """
         done = inclusion_of(answer)
         included = dict(done.included)
-        ids = [
-            id for one in campaigns if isinstance(one, Mapping) for id in related_ids(one, "campaign-messages") or ()
-        ]
+        ids = [id for one in campaigns if isinstance(one, Mapping) for id in message_ids(one, included)]
         trees = {id: known[id] for id in ids if id in known and known[id].variations is not None}
         trees |= self._requested([id for id in dict.fromkeys(ids) if id not in trees], done)
         for id, tree in trees.items():
@@ -141,8 +139,8 @@ def message_trees(answer: Answer) -> dict[str, MessageTree]:
     by_message: dict[str, list[str]] = {}
     for (kind, id), one in included.items():
         if kind == VARIATION:
-            for message in related_ids(one, MESSAGE) or ():
-                by_message.setdefault(message, []).append(id)
+            for owner in related_ids(one, MESSAGE) or ():
+                by_message.setdefault(owner, []).append(id)
     trees = dict[str, MessageTree]()
     for message in data_list(answer):
         if not _has_id(message):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
@@ -80,10 +81,14 @@ class Planner:
         return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
-        """Whether this census (or the tags') runs: it was named or forced, or the last complete one is too old."""
+        """Whether this census (or the tags') runs: it was named or forced, or the last complete one is too old.
+
+        A census that was read at another revision does not count: one sync moves the account to this revision.
+        """
         if request.force or request.named:
             return True
-        last = CensusRecord(self.account.slug, CENSUSES[asset].entity).last_complete(connection)
+        listing = listing_at(self.account.revision, CENSUSES[asset])
+        last = CensusRecord(self.account.slug, listing.entity, listing.shape.revision).last_complete(connection)
         return last is None or self.now - last > CENSUS_IS_FRESH
 
     @cached_property

@@ -15,30 +15,38 @@ ERROR_LENGTH = 2_000
 
 @dataclass(frozen=True)
 class CensusRecord:
-    """The censuses of one entity in one account's schema."""
+    """The censuses of one entity in one account's schema.
+
+    `revision` is the revision of the API at which it is read; None if all revisions list it in the same way.
+    """
 
     schema: str
     entity: str
+    revision: str | None = None
 
     @property
     def _runs(self) -> sa.TableClause:
         return system_table(self.schema, "census_runs")
 
     def last_complete(self, connection: sa.Connection) -> datetime | None:
-        """When the last complete census started."""
+        """When the last complete census started; None if there is none, or if it was read at another revision."""
         runs = self._runs
-        query = sa.select(sa.func.max(runs.c.started_at)).where(
-            runs.c.entity == self.entity, runs.c.status == "complete"
+        query = (
+            sa.select(runs.c.started_at, runs.c.revision)
+            .where(runs.c.entity == self.entity, runs.c.status == "complete")
+            .order_by(runs.c.started_at.desc())
+            .limit(1)
         )
-        moment: datetime | None = connection.execute(query).scalar_one()
+        last = connection.execute(query).one_or_none()
+        if last is None or self.revision not in (None, last.revision):
+            return None
+        moment: datetime = last.started_at
         return moment
 
-    def unseen(
-        self, connection: sa.Connection, seen: set[str], began: datetime, revision: str | None = None
-    ) -> tuple[list[str], int]:
+    def unseen(self, connection: sa.Connection, seen: set[str], began: datetime) -> tuple[list[str], int]:
         """Ids that the table holds as existing since before the census and that it did not list; and how many exist.
 
-        Rows that a later revision than `revision` has read are left out: this one may have no word for them.
+        Rows that were read at a later revision are left out: this one may have no word for them.
         """
         rows = sa.table(
             self.entity,
@@ -48,9 +56,9 @@ class CensusRecord:
             schema=self.schema,
         )
         query = sa.select(rows.c.id).where(rows.c.deleted_at.is_(None), rows.c.observed_at < began).order_by(rows.c.id)
-        if revision is not None:
+        if self.revision is not None:
             read_at = sa.column("revision", sa.Text)
-            query = query.where(sa.or_(read_at.is_(None), read_at <= revision))
+            query = query.where(sa.or_(read_at.is_(None), read_at <= self.revision))
         known = connection.execution_options(yield_per=10_000).execute(query).scalars()
         total, missing = 0, []
         for id in known:
@@ -59,8 +67,8 @@ class CensusRecord:
                 missing.append(id)
         return missing, total
 
-    def earlier_messages(self, connection: sa.Connection, began: datetime, revision: str) -> list[str]:
-        """Ids of messages that exist, that an earlier revision than `revision` has read and this one has not since.
+    def earlier_messages(self, connection: sa.Connection, began: datetime) -> list[str]:
+        """Ids of messages that exist, and that were read at an earlier revision and not at this one since.
 
         A message for each variation of an A/B test may have become a variation; that none is named proves no delete.
         """
@@ -74,7 +82,7 @@ class CensusRecord:
                 messages.c.deleted_at.is_(None),
                 campaigns.c.deleted_at.is_(None),
                 messages.c.observed_at < began,
-                messages.c.revision < revision,
+                messages.c.revision < self.revision,
             )
             .order_by(messages.c.id)
         )
@@ -105,6 +113,7 @@ class CensusRecord:
                 rows_deleted=deleted,
                 requests=requests,
                 run_id=run_id,
+                revision=self.revision,
             )
         )
 

@@ -65,7 +65,8 @@ def copied(project: Path) -> Path:
 
 
 def declare_column(project: Path) -> None:
-    change(project / "klaviyo_pipeline" / "klaviyo" / "listings.py", blocks("diff")[0])
+    for module, diff in zip(("nested_campaigns", "flat_campaigns"), blocks("diff"), strict=False):
+        change(project / "klaviyo_pipeline" / "klaviyo" / f"{module}.py", diff)
 
 
 def add_file(project: Path, name: str, text: str) -> None:
@@ -79,9 +80,9 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = copied(tmp_path_factory.mktemp("extended"))
     [declaration], [column, entity] = blocks("python"), blocks("sql")
     declare_column(project)
-    add_file(project, "send_method", column)
+    add_file(project, "send_timezone", column)
     (project / "klaviyo_pipeline" / "klaviyo" / "lists.py").write_text(declaration)
-    for diff in blocks("diff")[1:]:
+    for diff in blocks("diff")[2:]:
         change(project / "klaviyo_pipeline" / "catalog.py", diff)
     add_file(project, "lists", entity)
     return project
@@ -94,9 +95,8 @@ def shop() -> SandboxAccount:
         moment = utc("2025-03-03T09:00:00") + timedelta(hours=7 * number)
         put(shop, "lists", f"L{number:02}", moment, created=moment, opt_in_process="double_opt_in")
     put(shop, "lists", "old", utc("2020-01-01T00:00:00"))
-    sent = {"send_strategy": {"method": "static"}, "send_time": utc("2025-03-05T09:00:00")}
-    put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), **sent)
-    put(shop, "campaigns", "C2", utc("2025-03-04T09:00:00"), send_strategy=None)
+    put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), send_settings={"send_timezone": "UTC"})
+    put(shop, "campaigns", "C2", utc("2025-03-04T09:00:00"), send_settings=None)
     return shop
 
 
@@ -167,16 +167,17 @@ def test_the_document_s_column_is_filled_everywhere_and_the_next_sync_changes_no
     assert len(before) == 3
     succeeded(command(extended, "sync", "campaigns_census"))
     assert connection.execute(states).fetchall() == before
-    methods = "SELECT id, send_method FROM {} ORDER BY id, valid_from"
-    every = [("C1", "static"), ("C1", "static"), ("C2", None)]
-    assert connection.execute(methods.format("campaigns_history")).fetchall() == every
-    assert connection.execute(methods.format("campaigns_as_of(now())")).fetchall() == every[1:]
-    put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), send_strategy={"method": "throttled"})
+    zones = "SELECT id, send_timezone FROM {} ORDER BY id, valid_from"
+    every = [("C1", "UTC"), ("C1", "UTC"), ("C2", None)]
+    assert connection.execute(zones.format("campaigns_history")).fetchall() == every
+    assert connection.execute(zones.format("campaigns_as_of(now())")).fetchall() == every[1:]
+    put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), send_settings={"send_timezone": "Asia/Tokyo"})
     succeeded(command(extended, "sync", "campaigns_census"))
-    assert connection.execute("SELECT send_method FROM campaigns ORDER BY id").fetchall() == [("throttled",), (None,)]
-    assert connection.execute(methods.format("campaigns_history")).fetchall() == [
+    zone = "SELECT send_timezone FROM campaigns ORDER BY id"
+    assert connection.execute(zone).fetchall() == [("Asia/Tokyo",), (None,)]
+    assert connection.execute(zones.format("campaigns_history")).fetchall() == [
         *every[:2],
-        ("C1", "throttled"),
+        ("C1", "Asia/Tokyo"),
         every[2],
     ]
     checks = json.loads(succeeded(command(extended, "check", "--format", "json")))
@@ -192,11 +193,11 @@ def test_half_a_column_is_refused_with_the_recipe_before_a_request_is_sent(
     if half == "declared":
         declare_column(project)
     else:
-        add_file(project, "send_method", "ALTER TABLE campaigns ADD COLUMN send_method text;")
+        add_file(project, "send_timezone", "ALTER TABLE campaigns ADD COLUMN send_timezone text;")
     ran = command(project, "sync", "campaigns_census")
     assert ran.returncode == 1
     [line] = ran.stderr.splitlines()
-    assert "send_method" in line
+    assert "send_timezone" in line
     assert 'see "Add a column" in docs/extend.md' in line
     assert connection.execute("SELECT count(*) FROM campaigns_history").fetchone() == (0,)
     assert connection.execute("SELECT count(*) FROM api_calls WHERE endpoint = 'get_campaigns'").fetchone() == (0,)

@@ -11,6 +11,7 @@ from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.klaviyo.escape import DEEP
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS
+from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
 from klaviyo_pipeline.sandbox.api_errors import OTHER_403S, ApiError
 
 from .conftest import API_KEY, Bench
@@ -164,6 +165,33 @@ def test_a_response_from_a_wrong_address_is_a_one_line_error(bench: Bench, answe
 def test_a_410_means_that_the_revision_is_retired(bench: Bench) -> None:
     bench.server.will(Scripted(410, b'{"message": "v1 is gone"}'))
     assert "v1 is gone" in str(failing(bench, errors.RevisionRetired))
+
+
+OTHER = {"x_klaviyo_api_revision": "2027-01-15"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [ok({"data": []}, **OTHER), *(refused(status, **OTHER) for status in (400, 403, 404, 422))],
+    ids=lambda answer: answer.status,
+)
+def test_an_answer_of_another_revision_is_a_one_line_error_at_once(bench: Bench, answer: Scripted) -> None:
+    bench.server.will(answer)
+    line = str(failing(bench, errors.OtherRevision))
+    assert "requested 2026-10-15, answered as 2027-01-15" in line
+    assert "KLAVIYO_REVISION" in line
+    assert len(bench.server.requested) == 1
+
+
+def test_a_report_of_another_revision_is_an_error_too(bench: Bench) -> None:
+    bench.server.will(ok({"data": {"attributes": {"results": []}}}, **OTHER))
+    with pytest.raises(errors.OtherRevision):
+        list(bench.client.report_pages(FLOW_SERIES, {"data": {}}))
+
+
+def test_an_error_of_another_revision_that_is_retried_is_retried(bench: Bench) -> None:
+    bench.server.will(refused(503, **OTHER), ok({"data": [account()]}, x_klaviyo_api_revision="2026-10-15"))
+    assert bench.client.account().id == "AB12CD"
 
 
 def test_an_ineligible_conversion_metric_has_its_own_error(bench: Bench) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.klaviyo.children import included_of
-from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS
+from klaviyo_pipeline.klaviyo.listing_revisions import FLAT_CAMPAIGNS
+from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.tags import TAGS
 

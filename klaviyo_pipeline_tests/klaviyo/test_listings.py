@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 
 from klaviyo_pipeline.catalog import ENTITIES
-from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
+from klaviyo_pipeline.klaviyo.listing_revisions import FLAT_CAMPAIGNS
+from klaviyo_pipeline.klaviyo.listings import FLOWS, FORMS, SEGMENTS, SPLIT_OVERLAP, Listing
 
 from .fakes import NOON
 

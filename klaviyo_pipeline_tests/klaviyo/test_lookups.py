@@ -3,7 +3,8 @@
 import pytest
 
 from klaviyo_pipeline.klaviyo import errors
-from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS, FORMS
+from klaviyo_pipeline.klaviyo.listing_revisions import FLAT_CAMPAIGNS
+from klaviyo_pipeline.klaviyo.listings import FLOWS, FORMS
 
 from .conftest import Bench
 from .fakes import NOON

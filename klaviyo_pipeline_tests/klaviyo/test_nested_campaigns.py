@@ -193,6 +193,25 @@ def test_every_attribute_may_be_missing_or_null() -> None:
     assert record.values["channels"] is None
 
 
+def test_children_that_only_name_their_parent_are_found() -> None:
+    bare = campaign([], [])
+    del bare["relationships"]  # type: ignore[attr-defined]
+    back = {"data": {"type": "campaign", "id": "C1"}}
+    one, other = message("M1", None, ["V1"], status="sent"), message("M2", None, [], status="sent")
+    one["relationships"]["campaign"] = back  # type: ignore[index]
+    of_message = {"campaign-message": {"data": {"type": "campaign-message", "id": "M1"}}}
+    del one["relationships"]["campaign-variations"]  # type: ignore[attr-defined, index]
+    record = read(bare, one, other, {**variation("V1", channel="email"), "relationships": of_message})
+    assert record.children["campaign_messages"].ids == ("M1",)
+    assert (record.values["status"], record.values["channels"]) == ("Sent", ["email"])
+    assert "campaign_audiences" not in record.children
+
+
+def test_an_audience_that_is_not_the_campaigns_is_not_the_messages() -> None:
+    record = read(campaign(["A1"], ["M1"]), audience("A1", []), audience("A9", []), message("M1", "A9", []))
+    assert children(record, "campaign_messages")[0]["audience_id"] is None
+
+
 def test_a_campaign_whose_message_did_not_come_along_has_no_status() -> None:
     record = read(campaign([], ["M1"]))
     assert record.values["status"] is None

@@ -8,7 +8,8 @@ import pytest
 
 from klaviyo_pipeline.klaviyo import errors, paging
 from klaviyo_pipeline.klaviyo.listing_pages import Page
-from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS
+from klaviyo_pipeline.klaviyo.listing_revisions import FLAT_CAMPAIGNS
+from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
 
 from .conftest import Bench

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
-from klaviyo_pipeline.klaviyo.listings import FLAT_CAMPAIGNS, FLOWS, SEGMENTS
+from klaviyo_pipeline.klaviyo.listing_revisions import FLAT_CAMPAIGNS
+from klaviyo_pipeline.klaviyo.listings import FLOWS, SEGMENTS
 
 from .resources import campaign, flow
 

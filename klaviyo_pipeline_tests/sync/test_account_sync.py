@@ -173,6 +173,22 @@ def test_a_census_is_due_if_the_last_complete_one_is_old(hours: int, due: bool, 
     engine.dispose()
 
 
+@pytest.mark.parametrize(("revision", "due"), [("2026-07-15", False), ("2026-10-15", True)])
+def test_a_census_of_campaigns_is_due_if_the_last_one_was_read_at_another_revision(
+    revision: str, due: bool, pipeline: Pipeline
+) -> None:
+    pipeline.configure(revision="2026-07-15")
+    pipeline.run("campaigns_census")
+    began = pipeline.one("SELECT started_at FROM census_runs")
+    pipeline.configure(revision=revision)
+    planner = Planner(pipeline.account, began + timedelta(hours=1))
+    engine = create_engine(pipeline.database)
+    with engine.connect() as connection:
+        request = SyncRequest(["campaigns_census"], FIRST, LAST)
+        assert planner.census_is_due(connection, "campaigns_census", request) is due
+    engine.dispose()
+
+
 # The runs and their results.
 
 

@@ -54,6 +54,7 @@ ENTITIES = ("flows", "campaigns", "forms", "segments")
 TARGETS = (
     *(Target(entity, entity, f"/api/{entity}") for entity in ENTITIES),
     *(Target(f"{entity}_census", f"{entity}_census", f"/api/{entity}") for entity in ENTITIES),
+    *(Target(f"messages of {asset}", asset, "/api/campaign-messages") for asset in ("campaigns", "campaigns_census")),
     Target("tags", "tags", "/api/tags"),
     Target("flow_report", "flow_report", "/api/flow-series-reports", "flows_census"),
     Target("campaign_report", "campaign_report", "/api/campaign-values-reports", "campaigns_census"),

@@ -68,7 +68,8 @@ def _config_schema() -> Any:
 
 def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     """The census of one entity, or of the tags, in one account."""
-    record, listing = CensusRecord(account.slug, listing.entity), listing_at(account.revision, listing)
+    listing = listing_at(account.revision, listing)
+    record = _record(account, listing)
 
     @dg.asset(
         name=census_name(listing),
@@ -98,6 +99,10 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         return _recorded_load(context, warehouse, record, findings, batches(), filled, precedence)
 
     return census
+
+
+def _record(account: Account, listing: Listing) -> CensusRecord:
+    return CensusRecord(account.slug, listing.entity, listing.shape.revision)
 
 
 def _recorded_load(
@@ -184,9 +189,9 @@ def _look_up_missing(
 ) -> Iterator[Batch]:
     """Look up by id every known object that is missing from the listings. Store it, or mark it deleted."""
     assert findings.began is not None
-    record = CensusRecord(session.account.slug, listing.entity)
+    record = _record(session.account, listing)
     with session.engine.connect() as connection:
-        missing, known = record.unseen(connection, findings.seen, findings.began, listing.shape.revision)
+        missing, known = record.unseen(connection, findings.seen, findings.began)
     if config.is_implausible(len(missing), known):
         raise ImplausibleShrinkage(
             f"the listings lack {len(missing):,} of {known:,} known {listing.entity}, so nothing was marked deleted. "
@@ -209,9 +214,9 @@ def _look_up_earlier_messages(session: Session, listing: Listing, findings: Find
     """Ask by id for every message that an earlier revision has read and this one has not; mark deleted what is gone."""
     if listing.messages is None or listing.shape.revision is None or findings.began is None:
         return
-    record = CensusRecord(session.account.slug, listing.entity)
+    record = _record(session.account, listing)
     with session.engine.connect() as connection:
-        ids = record.earlier_messages(connection, findings.began, listing.shape.revision)
+        ids = record.earlier_messages(connection, findings.began)
     children = [table for table in child_tables(listing) if table.parent == listing.messages.entity]
     store = EntityRepository(session.engine, session.account.slug, listing.messages.entity, {}, children)
     for id in ids:

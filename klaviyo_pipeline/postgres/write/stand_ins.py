@@ -47,7 +47,7 @@ def settle_stand_ins(connection: sa.Connection, target: DestinationTable, childr
 
 def _rename(connection: sa.Connection, target: DestinationTable, children: Children, named: Mapping[str, str]) -> None:
     """Give each parent's stand-in the id of the child, with its earlier states."""
-    table, id_column = target.table, children.table.id_column
+    table, id_column, parent_column = target.table, children.table.id_column, children.table.parent_column
     renamed = (
         sa.func.unnest(
             sa.bindparam("parents", list(named), type_=pg.ARRAY(sa.Text)),
@@ -56,6 +56,12 @@ def _rename(connection: sa.Connection, target: DestinationTable, children: Child
         .table_valued(sa.column("parent", sa.Text), sa.column("id", sa.Text))
         .render_derived(name="renamed")
     )
+    # In order of id, as every writer locks rows: otherwise two of them could wait for each other.
+    parents = sa.func.unnest(sa.bindparam("parents", list(named), type_=pg.ARRAY(sa.Text)))
+    stand_ins = sa.and_(table.c[id_column].in_(sa.select(parents)), table.c[id_column] == table.c[parent_column])
+    found = sa.select(table.c[id_column]).where(stand_ins).order_by(table.c[id_column]).with_for_update()
+    if not connection.execute(found).scalars().all():
+        return
     other = table.alias("other")
     is_free = ~sa.exists().where(other.c[id_column] == renamed.c.id)
     done = connection.execute(
@@ -64,13 +70,13 @@ def _rename(connection: sa.Connection, target: DestinationTable, children: Child
         .where(_is_stand_in(table, children, renamed.c.parent), is_free)
         .returning(renamed.c.parent)
     )
-    parents = list(done.scalars())
-    if parents and target.superseded is not None:
+    changed = list(done.scalars())
+    if changed and target.superseded is not None:
         earlier = target.superseded
         connection.execute(
             sa.update(earlier)
             .values({id_column: renamed.c.id})
-            .where(_is_stand_in(earlier, children, renamed.c.parent), renamed.c.parent.in_(parents))
+            .where(_is_stand_in(earlier, children, renamed.c.parent), renamed.c.parent.in_(changed))
         )
 
 

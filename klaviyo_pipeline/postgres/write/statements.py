@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.klaviyo.listing_revisions import OTHERWISE_STATED
+from klaviyo_pipeline.klaviyo.listing_revisions import OTHERWISE_STATED, SHARED_WORDS
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, REVISION, VALID_FROM, VALID_TO, DestinationTable
 from klaviyo_pipeline.postgres.write.staging import REPLACES, WINDOW
 
@@ -219,10 +219,10 @@ def _differs_between_revisions(
 ) -> sa.ColumnElement[bool]:
     """Whether a column that both revisions fill, and in the same sense, says something else.
 
-    What one revision leaves out is NULL; an empty text says as little. Of a status, the reason behind a colon is left
-    out, which later revisions do not give.
+    What one revision leaves out is NULL; an empty text says as little, and so does a word that only one of them has.
     """
     otherwise_stated = OTHERWISE_STATED.get(target.table.name, frozenset())
+    shared_words = SHARED_WORDS.get(target.table.name, {})
     differences = [values[name].is_distinct_from(target.table.c[name]) for name in ("deleted_at",) if name in values]
     for name in _content(target, staged):
         old = target.table.c[name]
@@ -230,15 +230,23 @@ def _differs_between_revisions(
             continue
         new: sa.ColumnElement[Any] = values[name]
         if isinstance(old.type, sa.Text):
-            differences.append(_words(new, name) != _words(old, name))
+            words = shared_words.get(name)
+            differences.append(_comparable(new, words) != _comparable(old, words))
         else:
             differences.append(new != old)
     # A comparison with NULL is neither true nor false, and no difference.
     return sa.func.coalesce(sa.or_(*differences), sa.false())
 
 
-def _words(text: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
-    return sa.func.nullif(sa.func.split_part(text, ":", 1) if name == "status" else text, "")
+def _comparable(text: sa.ColumnElement[Any], words: Collection[str] | None) -> sa.ColumnElement[Any]:
+    """A text as it is compared between revisions; with `words`, without what follows a colon, and NULL if no such word.
+
+    Older revisions give the reason of "Cancelled" after a colon.
+    """
+    if words is None:
+        return sa.func.nullif(text, "")
+    word = sa.func.split_part(text, ":", 1)
+    return sa.case((word.in_(sorted(words)), word))
 
 
 def _differs(

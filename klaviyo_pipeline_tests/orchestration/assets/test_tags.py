@@ -84,7 +84,8 @@ def test_tags_cost_no_requests_except_the_listing_of_their_names(pipeline: Pipel
     requested = [one.endpoint for one in requests if one.endpoint != "get_accounts"]
     assert {endpoint: requested.count(endpoint) for endpoint in requested} == {
         "get_flows": 2,
-        "get_campaigns": 6,
+        "get_campaigns": 2,
+        "get_campaign_messages": 1,
         "get_segments": 1,
         "get_tags": 1,
     }
