@@ -52,11 +52,11 @@ docs: $(VENV)/.installed-dev ## generate docs/settings.md, docs/tables.md and de
 
 lock: $(VENV)/.installed-dev ## regenerate the lock files from pyproject.toml
 	@$(PIP) uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra celery --extra k8s -c requirements.lock pyproject.toml -o requirements-deploy.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group build \
+		--extra embedded --extra ui --extra report --extra sandbox pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group build \
+		--extra all -c requirements.lock pyproject.toml -o requirements-deploy.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group build \
 		--extra dev -c requirements-deploy.lock pyproject.toml -o requirements-dev.lock
 
 stop: ## stop the embedded Postgres
@@ -72,7 +72,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is required; set for example PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+$(VENV)/.installed: requirements.lock pyproject.toml setup.py | $(BIN)/python
 	@echo "installing into $(VENV) …"
 	@$(PIP) --no-deps -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .

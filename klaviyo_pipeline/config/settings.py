@@ -23,9 +23,19 @@ from dotenv import load_dotenv
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.config.variables import VARIABLES
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-STATE_DIR = PROJECT_ROOT / ".klaviyo"
-SQL_DIR = PROJECT_ROOT / "sql"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "installed"
+"""A wheel contains the migrations and Dagster's configuration here. In a checkout, they are at its top."""
+
+IS_CHECKOUT = not _INSTALLED.is_dir()
+PROJECT_ROOT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
+"""The folder with `.env` and accounts.yaml: the checkout, or the working folder of an installed package."""
+
+FILES = PROJECT_ROOT if IS_CHECKOUT else _INSTALLED
+"""The folder with `sql/`, dagster.yaml and workspace.yaml."""
+
+SQL_DIR = FILES / "sql"
+STATE_VARIABLE = "KLAVIYO_STATE_DIR"
 
 SyncWindow = Literal["daily", "hourly"]
 
@@ -87,6 +97,12 @@ class Settings:
 
     account: Account
     database_url: str | None = None
+
+
+def state_dir() -> Path:
+    """The folder for everything that the project writes: `KLAVIYO_STATE_DIR`, else `.klaviyo` in `PROJECT_ROOT`."""
+    chosen = os.environ.get(STATE_VARIABLE, "").strip()
+    return (PROJECT_ROOT / Path(chosen).expanduser()) if chosen else PROJECT_ROOT / ".klaviyo"
 
 
 def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:

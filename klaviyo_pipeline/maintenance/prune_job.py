@@ -6,7 +6,6 @@ import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.maintenance.prune import prune
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
@@ -18,6 +17,9 @@ def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
         description=f"Delete logs and operational records older than {counted(account.retention_days, 'day')}.",
     )
     def step(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
+        # Imported here, because it needs the extra ui, and this job is loaded without it.
+        from klaviyo_pipeline.maintenance.prune import prune
+
         with warehouse.engine(account.slug) as engine:
             pruned = prune(account, engine, context.instance, context.log.info, days=account.retention_days)
         context.add_output_metadata(dict(pruned.counts()))

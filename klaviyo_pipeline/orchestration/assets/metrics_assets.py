@@ -7,6 +7,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
@@ -119,7 +120,8 @@ def _add_preview(
     which the UI shows first.
     """
     # Imported here because it takes a second, which every load of the code location would take too.
-    from klaviyo_pipeline.reporting.preview import chart, top_table
+    with naming_extra("A preview"):
+        from klaviyo_pipeline.reporting.preview import chart, top_table
 
     subject = SUBJECTS[metrics.table.name]
     period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))

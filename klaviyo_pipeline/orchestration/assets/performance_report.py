@@ -5,7 +5,8 @@ from datetime import UTC
 import dagster as dg
 
 from klaviyo_pipeline.catalog import METRICS
-from klaviyo_pipeline.config.settings import STATE_DIR, Account
+from klaviyo_pipeline.config.extras import naming_extra
+from klaviyo_pipeline.config.settings import Account, state_dir
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.postgres.engine import snapshot
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -13,7 +14,6 @@ from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
 from klaviyo_pipeline.reporting.queries import Reader
 
 PERFORMANCE_REPORT = "performance_report"
-FOLDER = STATE_DIR / "reports"
 
 
 class ReportConfig(dg.Config):
@@ -47,13 +47,16 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: ReportConfig, warehouse: Warehouse
     ) -> dg.MaterializeResult[None]:
         # Imported here because it takes a second, which every load of the code location would take too.
-        from klaviyo_pipeline.reporting.page import render, write
-        from klaviyo_pipeline.reporting.preview import key_metrics_table
+        with naming_extra(PERFORMANCE_REPORT):
+            from klaviyo_pipeline.reporting.page import render, write
+            from klaviyo_pipeline.reporting.preview import key_metrics_table
 
         with warehouse.engine(account.slug) as engine, snapshot(engine) as connection:
             reader = Reader(connection, account.slug)
             content = gather(reader, last_days(reader, account.zone, config.days), account.zone)
-        file = FOLDER / account.slug / f"performance-{content.period.first}-to-{content.period.last}.html"
+        file = (
+            state_dir() / "reports" / account.slug / f"performance-{content.period.first}-to-{content.period.last}.html"
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
         write(render(content), file)
         for notice in content.notices:
