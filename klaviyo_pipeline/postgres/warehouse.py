@@ -9,7 +9,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.config.settings import SQL_DIR, Account, plain_value
+from klaviyo_pipeline.config.settings import SQL_DIR, Account, SettingsError, plain_value
 from klaviyo_pipeline.postgres.engine import clear_errors, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.schema.migrations import check_version, migrate
 
@@ -33,7 +33,12 @@ class Warehouse:
     def url(self, slug: str) -> str:
         """The libpq URL for this account; starts the embedded server if no URL is set."""
         account = self.accounts.get(slug, Account())
-        return warehouse_url(plain_value(account.database_url) or os.environ.get(account.database_url_variable))
+        if account.database_url is None:
+            return warehouse_url(os.environ.get(account.database_url_variable))
+        url = plain_value(account.database_url)
+        if not url:
+            raise SettingsError(f"account {slug}: database_url is empty; set it to a postgresql:// URL.")
+        return url
 
     @contextmanager
     def engine(self, slug: str) -> Iterator[sa.Engine]:

@@ -176,7 +176,7 @@ def _api_step(account: Account, one: ApiCheck) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"{account.slug}__{one.asset}_{one.name}",
         specs=[spec],
-        # This makes the output optional, so that a run that materializes assets can skip the one.
+        # This makes the output optional, so that a run that materializes assets can skip the check.
         can_subset=True,
         pool=f"{account.slug}_api",
         required_resource_keys={access_key(account)},
