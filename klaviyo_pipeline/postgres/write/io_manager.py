@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import dagster as dg
@@ -130,6 +130,10 @@ class NoLedger(Ledger):
 
     def record_failed(self, *_: Any, **__: Any) -> None:
         """Nothing."""
+
+    def requested(self, *_: Any, **__: Any) -> dict[datetime, datetime]:
+        """No window was requested."""
+        return {}
 
 
 def table_of(key: dg.AssetKey, metadata: Mapping[str, Any]) -> tuple[str, str]:
