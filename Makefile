@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 ACCOUNT ?=
 BENCH ?=
 WRITE ?=
+# The oldest Dagster of pyproject.toml.
+VERSION ?= 1.11.0
 # The lock files list every package, so pip resolves nothing: the pip of Python 3.11 cannot resolve hashes with extras.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-fast torture bench lint docs lock stop clean
+.PHONY: help install demo dev test test-fast test-dagster torture bench lint docs lock stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -29,6 +31,9 @@ test: $(VENV)/.installed-dev ## run all tests, on a temporary Postgres
 
 test-fast: $(VENV)/.installed-dev ## run the tests without whole syncs, processes and services, while you work
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-dagster: $(VENV)/.installed-dev ## run the examples from a wheel with another Dagster (VERSION=1.11.0, or newest)
+	@DAGSTER_VERSION=$(VERSION) $(BIN)/python -m pytest klaviyo_pipeline_tests/examples
 
 torture: $(VENV)/.installed-dev ## run the reliability tests: faults, kills, database failures, pacing (docs/reliability.md)
 	@$(BIN)/python -m klaviyo_pipeline_tests.torture
