@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 ACCOUNT ?=
 BENCH ?=
 WRITE ?=
+# The oldest Dagster of pyproject.toml.
+VERSION ?= 1.11.0
 # The lock files list every package, so pip resolves nothing: the pip of Python 3.11 cannot resolve hashes with extras.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-fast torture bench lint docs lock stop clean
+.PHONY: help install demo dev test test-fast test-dagster torture bench lint docs lock stop clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -29,6 +31,9 @@ test: $(VENV)/.installed-dev ## run all tests, on a temporary Postgres
 
 test-fast: $(VENV)/.installed-dev ## run the tests without whole syncs, processes and services, while you work
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-dagster: $(VENV)/.installed-dev ## run the examples from a wheel with another Dagster (VERSION=1.11.0, or newest)
+	@DAGSTER_VERSION=$(VERSION) $(BIN)/python -m pytest klaviyo_pipeline_tests/examples
 
 torture: $(VENV)/.installed-dev ## run the reliability tests: faults, kills, database failures, pacing (docs/reliability.md)
 	@$(BIN)/python -m klaviyo_pipeline_tests.torture
@@ -52,11 +57,11 @@ docs: $(VENV)/.installed-dev ## generate docs/settings.md, docs/tables.md and de
 
 lock: $(VENV)/.installed-dev ## regenerate the lock files from pyproject.toml
 	@$(PIP) uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra celery --extra k8s -c requirements.lock pyproject.toml -o requirements-deploy.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group build \
+		--extra embedded --extra ui --extra report --extra sandbox pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group build \
+		--extra all -c requirements.lock pyproject.toml -o requirements-deploy.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group build \
 		--extra dev -c requirements-deploy.lock pyproject.toml -o requirements-dev.lock
 
 stop: ## stop the embedded Postgres
@@ -72,7 +77,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is required; set for example PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+$(VENV)/.installed: requirements.lock pyproject.toml setup.py | $(BIN)/python
 	@echo "installing into $(VENV) …"
 	@$(PIP) --no-deps -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .

@@ -1,7 +1,7 @@
-"""Klaviyo accounts in Postgres, synced by Dagster: what you import to use the project in a code location of your own.
+"""Klaviyo accounts in Postgres, synced by Dagster: what you import to use the package in a project of your own.
 
-Importing this package builds nothing and reads no environment. Each name is loaded when you first use it, because
-Dagster takes a second to import.
+These names are public: `docs/library.md` describes them, and everything else may change. Importing this package builds
+nothing and reads no environment. Each name is loaded when you first use it, because Dagster takes a second to import.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from klaviyo_pipeline.config.settings import Account
     from klaviyo_pipeline.orchestration.build import build_defs
+    from klaviyo_pipeline.orchestration.component import KlaviyoAccountComponent
     from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
     from klaviyo_pipeline.postgres.write.io_manager import PostgresIOManager
 
-__all__ = ["Account", "KlaviyoResource", "PostgresIOManager", "build_defs"]
+__all__ = ["Account", "KlaviyoAccountComponent", "KlaviyoResource", "PostgresIOManager", "build_defs"]
 
 _MODULES = {
     "Account": "klaviyo_pipeline.config.settings",
+    "KlaviyoAccountComponent": "klaviyo_pipeline.orchestration.component",
     "KlaviyoResource": "klaviyo_pipeline.orchestration.resources.klaviyo_resource",
     "PostgresIOManager": "klaviyo_pipeline.postgres.write.io_manager",
     "build_defs": "klaviyo_pipeline.orchestration.build",
@@ -29,3 +31,8 @@ def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    # `dg list components` looks for components among these.
+    return sorted({*globals(), *_MODULES})

@@ -42,10 +42,10 @@ def one_piece(number: int) -> None:
     """The same as one `Definitions` object."""
     reported = _Reported()
     from klaviyo_pipeline.config.settings import Account
-    from klaviyo_pipeline.orchestration.build import build_defs
+    from klaviyo_pipeline.orchestration.build import project_defs
 
-    build_defs([Account(slug=f"account_{n}") for n in range(number)]).get_repository_def()
-    reported("build_defs and its repository, import included")
+    project_defs([Account(slug=f"account_{n}") for n in range(number)]).get_repository_def()
+    reported("project_defs and its repository, import included")
 
 
 def one_run(number: int) -> None:

@@ -19,7 +19,7 @@ from dagster._core.instance import InstanceRef
 from psycopg import sql
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
-from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.sandbox.campaign_resources import attributes_of
@@ -80,7 +80,7 @@ class Pipeline:
     @property
     def definitions(self) -> dg.Definitions:
         if self.account not in self._definitions:
-            self._definitions[self.account] = build_defs([self.account])
+            self._definitions[self.account] = project_defs([self.account])
         return self._definitions[self.account]
 
     def configure(self, **settings: Any) -> None:

@@ -3,6 +3,7 @@
 import psycopg
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.extras import MissingExtra
 from klaviyo_pipeline.config.settings import SettingsError
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.postgres.account_binding import AccountRefused
@@ -17,6 +18,7 @@ from klaviyo_pipeline.reporting.text import printable
 
 EXPECTED = (
     SettingsError,
+    MissingExtra,
     KlaviyoError,
     AccountRefused,
     DatabaseUnreachable,

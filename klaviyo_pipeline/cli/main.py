@@ -10,6 +10,7 @@ from io import TextIOWrapper
 
 import click
 
+from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 
 COMMANDS = {
@@ -44,7 +45,7 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        with gc_frozen():
+        with gc_frozen(), naming_extra(cmd_name):
             module = import_module(f"klaviyo_pipeline.cli.{COMMANDS[cmd_name][0]}")
         commands: Sequence[click.Command] = module.COMMANDS
         return next(command for command in commands if command.name == cmd_name)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from klaviyo_pipeline.cli.shared import DAY, account_option, check_not_future, check_order, one_account, warehouse
+from klaviyo_pipeline.config.extras import require_extras
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.postgres.engine import snapshot
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
@@ -43,6 +44,7 @@ def report(slug: str | None, first: date | None, last: date | None, file: Path) 
       klaviyo-pipeline report --out report.html
       klaviyo-pipeline report --from 2026-10-01 --to 2026-10-31 --out october.html
     """
+    require_extras("report", "report")
     with one_account(slug) as settings:
         check_not_future(settings.account, first)
         check_order(first, last)

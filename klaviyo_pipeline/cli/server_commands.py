@@ -18,12 +18,11 @@ from klaviyo_pipeline.cli.shared import console, quiet, refresh_views, settings_
 from klaviyo_pipeline.cli.status_command import read_status, status_table
 from klaviyo_pipeline.cli.sync_command import run_sync, sync_request
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
-from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account
+from klaviyo_pipeline.config.extras import require_extras
+from klaviyo_pipeline.config.settings import FILES, IS_CHECKOUT, PROJECT_ROOT, STATE_VARIABLE, Account
 from klaviyo_pipeline.postgres.server.embedded import project_server
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
-from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline.sandbox.server import run as serve
 
 DEMO_DAYS = 90
 DEMO_SEED = 7
@@ -47,6 +46,7 @@ def demo() -> None:
       klaviyo-pipeline demo
       klaviyo-pipeline dev --demo
     """
+    require_extras("demo", "embedded", "sandbox", "ui")
     output = console()
     output.print(f"Syncing the last {DEMO_DAYS} days of a simulated Klaviyo account into schema demo.\n")
     with demo_environment():
@@ -61,20 +61,23 @@ def demo() -> None:
         output.print(table(top, METRICS_COLUMNS))
         output.print(RATES_NOTE)
         url = project_server().dsn
-    output.print(NEXT_STEPS.format(url=url), markup=False, soft_wrap=True)
+    commands = IN_A_CHECKOUT if IS_CHECKOUT else INSTALLED
+    output.print(NEXT_STEPS.format(url=url, **commands), markup=False, soft_wrap=True)
     if failed:
         raise click.exceptions.Exit(1)
 
 
 NEXT_STEPS = """
 Next steps
-  make dev ACCOUNT=demo     this account in the Dagster UI, with its sandbox running
+  {dev:<25} this account in the Dagster UI, with its sandbox running
   psql "{url}"
                             the tables, in schema demo (any Postgres client works)
-  cp .env.example .env      set KLAVIYO_API_KEY and KLAVIYO_TIMEZONE; set KLAVIYO_DATABASE_URL for your own Postgres
-  .venv/bin/klaviyo-pipeline sync
-                            sync your own account; `make dev` opens its UI\
+  {env:<25} set KLAVIYO_API_KEY and KLAVIYO_TIMEZONE; set KLAVIYO_DATABASE_URL for your own Postgres
+  {command} sync
+                            sync your own account; `{command} dev` opens its UI\
 """
+IN_A_CHECKOUT = {"dev": "make dev ACCOUNT=demo", "env": "cp .env.example .env", "command": ".venv/bin/klaviyo-pipeline"}
+INSTALLED = {"dev": "klaviyo-pipeline dev --demo", "env": "a file .env", "command": "klaviyo-pipeline"}
 
 
 @click.command()
@@ -91,6 +94,7 @@ def dev(host: str, port: int, of_demo: bool) -> None:
       klaviyo-pipeline dev
       klaviyo-pipeline dev --demo --port 3001
     """
+    require_extras("dev", "ui", *(("sandbox", "embedded") if of_demo else ()))
     quiet()
     _check_free(host, port)
     with demo_environment() if of_demo else contextlib.nullcontext():
@@ -109,8 +113,8 @@ def dev(host: str, port: int, of_demo: bool) -> None:
         summary = single if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
         click.echo(f"Dagster UI on http://{host}:{port} ({summary}). Press Ctrl-C to stop.")
         dagster = os.path.join(os.path.dirname(sys.executable), "dagster")
-        arguments = ["dev", "-h", host, "-p", str(port), "-w", str(PROJECT_ROOT / "workspace.yaml")]
-        code = _run_until_stopped([dagster, *arguments], folder)
+        arguments = ["dev", "-h", host, "-p", str(port), "-w", str(FILES / "workspace.yaml")]
+        code = _run_until_stopped([dagster, *arguments], folder if IS_CHECKOUT else PROJECT_ROOT)
     raise click.exceptions.Exit(code)
 
 
@@ -146,6 +150,9 @@ def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -
       klaviyo-pipeline sandbox --port 9000 --seed 3 --rate-scale 0
     """
 
+    require_extras("sandbox", "sandbox")
+    from klaviyo_pipeline.sandbox.server import run as serve
+
     def ready(url: str) -> None:
         click.echo(f"KLAVIYO_API_URL={url}\nKLAVIYO_API_KEY={SANDBOX_KEY}\nKLAVIYO_TIMEZONE={timezone}")
 
@@ -169,6 +176,7 @@ def database(action: str) -> None:
       klaviyo-pipeline database stop
       psql "$(klaviyo-pipeline database url)"
     """
+    require_extras("database", "embedded")
     server = project_server()
     if action == "stop":
         server.stop()
@@ -189,8 +197,10 @@ def sandbox_account(seed: int = DEMO_SEED, timezone: str = "America/New_York") -
 @contextlib.contextmanager
 def demo_environment() -> Iterator[None]:
     """Run the demo's sandbox, and replace the user's settings in the environment with the demo's."""
+    from klaviyo_pipeline.sandbox.server import SandboxServer
+
     account = sandbox_account()
-    for name in [name for name in os.environ if name.startswith("KLAVIYO_")]:
+    for name in [name for name in os.environ if name.startswith("KLAVIYO_") and name != STATE_VARIABLE]:
         del os.environ[name]
     with SandboxServer(account, rate_scale=DEMO_RATE_SCALE) as server:
         today = Account(timezone=account.timezone).today(datetime.now(UTC))
@@ -209,7 +219,7 @@ def demo_environment() -> Iterator[None]:
 def _run_until_stopped(command: list[str], folder: Path) -> int:
     """Run a command in this folder, forward SIGINT and SIGTERM to it, and wait for it to exit.
 
-    `folder` is `DAGSTER_HOME`: in any other folder with a dagster.yaml, Dagster prints a warning.
+    In a checkout, `folder` is `DAGSTER_HOME`: in any other folder with a dagster.yaml, Dagster prints a warning.
     """
     os.environ.setdefault("PYTHONWARNINGS", QUIET_DEV)
     process: subprocess.Popen[bytes] | None = None

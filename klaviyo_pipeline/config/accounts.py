@@ -53,6 +53,7 @@ AS_VARIABLES = {
 }
 """The fields of an entry that correspond to an environment variable, with that variable."""
 
+DATABASE_VARIABLE = Account.database_url_variable
 KEY_FIELD, DATABASE_FIELD = "api_key_env", "database_url_env"
 FIELDS = (*AS_VARIABLES, KEY_FIELD, DATABASE_FIELD)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

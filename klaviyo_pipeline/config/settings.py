@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from io import StringIO
 from pathlib import Path
@@ -24,9 +24,19 @@ from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISIO
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.config.variables import VARIABLES
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-STATE_DIR = PROJECT_ROOT / ".klaviyo"
-SQL_DIR = PROJECT_ROOT / "sql"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "installed"
+"""A wheel contains the migrations and Dagster's configuration here. In a checkout, they are at its top."""
+
+IS_CHECKOUT = not _INSTALLED.is_dir()
+PROJECT_ROOT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
+"""The folder with `.env` and accounts.yaml: the checkout, or the working folder of an installed package."""
+
+FILES = PROJECT_ROOT if IS_CHECKOUT else _INSTALLED
+"""The folder with `sql/`, dagster.yaml and workspace.yaml."""
+
+SQL_DIR = FILES / "sql"
+STATE_VARIABLE = "KLAVIYO_STATE_DIR"
 
 SyncWindow = Literal["daily", "hourly"]
 
@@ -51,10 +61,15 @@ class SettingsError(ValueError):
 class Account:
     """The settings of one Klaviyo account: its API, its sync windows and its schema.
 
-    `slug` is the Postgres schema and the asset key prefix. `start_date` is a day in `timezone`, the zone of the
-    sync windows. `api_key_variable` is the name of the environment variable with the private key, and
-    `database_url_variable` the name of the one with the database URL. `described_in` is the name of the file with the
-    account's settings; None means the environment.
+    `slug` is the Postgres schema and, without a `key_prefix`, the prefix of the asset keys. `start_date` is a day in
+    `timezone`, the zone of the sync windows. `api_key_variable` is the name of the environment variable with the
+    private key, and `database_url_variable` the name of the one with the database URL. `described_in` is the name of
+    the file with the account's settings; None means the environment.
+
+    In a code location of your own, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar`, which a
+    run reads: neither is ever displayed. `migrate` says what a run does about migrations: apply those that the schema
+    lacks (True), refuse to start without them (False), or rely on the commands (None). `group` is the asset group; the
+    slug by default. `asset_keys` are the keys of assets that differ from the prefix and the asset's name, by name.
     """
 
     slug: str = "klaviyo"
@@ -72,6 +87,20 @@ class Account:
     owners: tuple[str, ...] = ()
     database_url_variable: str = "KLAVIYO_DATABASE_URL"
     described_in: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    database_url: str | None = field(default=None, repr=False)
+    migrate: bool | None = None
+    key_prefix: tuple[str, ...] = ()
+    group: str | None = None
+    asset_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def asset_key(self, name: str) -> list[str]:
+        """The path of the asset key of the asset with this name."""
+        return list(dict(self.asset_keys).get(name) or (*(self.key_prefix or (self.slug,)), name))
+
+    def asset_name(self, path: Sequence[str]) -> str | None:
+        """The name of the account's asset with this key; None if the key is not one of the account's."""
+        return next((name for name in (path[-1], *dict(self.asset_keys)) if self.asset_key(name) == [*path]), None)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -88,6 +117,19 @@ class Settings:
 
     account: Account
     database_url: str | None = None
+
+
+def state_dir() -> Path:
+    """The folder for everything that the project writes: `KLAVIYO_STATE_DIR`, else `.klaviyo` in `PROJECT_ROOT`."""
+    chosen = os.environ.get(STATE_VARIABLE, "").strip()
+    return (PROJECT_ROOT / Path(chosen).expanduser()) if chosen else PROJECT_ROOT / ".klaviyo"
+
+
+def plain_value(setting: str | None) -> str | None:
+    """The value of a setting. Dagster's `EnvVar` is a name whose value is read only here."""
+    read = getattr(setting, "get_value", None)
+    value: str | None = read() if read else setting
+    return value
 
 
 def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:

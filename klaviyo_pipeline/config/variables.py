@@ -63,6 +63,12 @@ VARIABLES = _by_name(
             otherwise="a database `<name>_dagster` on the same server, or a schema `dagster` in the same database",
         ),
         Variable(
+            "KLAVIYO_STATE_DIR",
+            "The folder for the embedded server, Dagster's files and the reports.",
+            "a path, relative to the project",
+            otherwise="`.klaviyo` in the project; for an installed package, in the working folder",
+        ),
+        Variable(
             "KLAVIYO_ACCOUNT",
             "Schema of the tables, and prefix of the assets.",
             "up to 48 lower-case letters, digits and underscores, starting with a letter; not `public`, `dagster`, "

@@ -1,5 +1,7 @@
 """Finds the source code of an asset."""
 
+import inspect
+
 import dagster as dg
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 
@@ -11,5 +13,5 @@ def source_of(asset: dg.AssetsDefinition) -> dg.LocalFileCodeReference:
     """
     decorated = asset.op.compute_fn
     assert isinstance(decorated, DecoratedOpFunction)
-    code = decorated.decorated_fn.__code__
+    code = inspect.unwrap(decorated.decorated_fn).__code__
     return dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno)

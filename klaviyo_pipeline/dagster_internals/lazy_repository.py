@@ -63,10 +63,10 @@ class AccountsRepository(dg.RepositoryData):
             return self._make_whole().get_repository_def()
 
     def get_top_level_resources(self) -> Mapping[str, dg.ResourceDefinition]:
-        return self._any_part.get_top_level_resources()
+        return self.whole.get_top_level_resources()
 
     def get_env_vars_by_top_level_resource(self) -> Mapping[str, Set[str]]:
-        return self._any_part.get_env_vars_by_top_level_resource()
+        return self.whole.get_env_vars_by_top_level_resource()
 
     def get_all_jobs(self) -> Sequence[dg.JobDefinition]:
         own: list[dg.JobDefinition] = []
@@ -114,10 +114,6 @@ class AccountsRepository(dg.RepositoryData):
 
     def get_asset_checks_defs_by_key(self) -> Mapping[dg.AssetCheckKey, dg.AssetChecksDefinition]:
         return {key: check for part in self.parts for key, check in part.asset_checks_defs_by_key.items()}
-
-    @property
-    def _any_part(self) -> dg.RepositoryDefinition:
-        return self.part(next(iter(self._accounts)))
 
     def _repository_with(self, name: str, has: str) -> dg.RepositoryDefinition:
         """The repository that has a definition of this name: an account's if the name begins with its slug, else the

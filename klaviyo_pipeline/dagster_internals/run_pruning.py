@@ -24,7 +24,11 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.schedules.schema import JobTickTable
-from dagster_postgres import PostgresEventLogStorage, PostgresScheduleStorage
+
+from klaviyo_pipeline.config.extras import naming_extra
+
+with naming_extra("Pruning Dagster's storage"):
+    from dagster_postgres import PostgresEventLogStorage, PostgresScheduleStorage
 
 RUNS_AT_ONCE = 500
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
-from dagster_postgres.utils import set_pg_statement_timeout
 
+from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
+
+with naming_extra("Dagster's storage in Postgres"):
+    from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
+    from dagster_postgres.utils import set_pg_statement_timeout
 
 
 class SteadySessions:

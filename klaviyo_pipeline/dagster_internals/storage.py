@@ -19,12 +19,16 @@ from dagster._core.storage.compute_log_manager import CapturedLogContext
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage
 
-from klaviyo_pipeline.config.settings import PROJECT_ROOT, STATE_DIR, load_dotenv_file
-from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
-from klaviyo_pipeline.dagster_internals.steady_storage import SteadyRunStorage, SteadyScheduleStorage
+from klaviyo_pipeline.config.extras import naming_extra
+from klaviyo_pipeline.config.settings import FILES, IS_CHECKOUT, STATE_VARIABLE, load_dotenv_file, state_dir
 from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL, check_tables, reached, storage_url
+
+with naming_extra("Dagster's storage in Postgres"):
+    from dagster_postgres import DagsterPostgresStorage
+
+    from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
+    from klaviyo_pipeline.dagster_internals.steady_storage import SteadyRunStorage, SteadyScheduleStorage
 
 # A run over a year has events for each of its windows. They are stored in batches of this size.
 EVENT_BATCH_SIZE = "1000"
@@ -34,11 +38,11 @@ _is_uncaptured: ContextVar[bool] = ContextVar("without_output_capture", default=
 
 
 def home() -> Path:
-    """The folder whose `dagster.yaml` is used: `DAGSTER_HOME` if it contains one, else the project's root."""
+    """The folder whose `dagster.yaml` is used: `DAGSTER_HOME` if it contains one, else the project's own."""
     chosen = os.environ.get("DAGSTER_HOME", "").strip()
     if chosen and (Path(chosen).expanduser() / "dagster.yaml").is_file():
         return Path(chosen).expanduser().resolve()
-    return PROJECT_ROOT
+    return FILES
 
 
 def use_project_instance() -> Path:
@@ -49,23 +53,26 @@ def use_project_instance() -> Path:
     """
     load_dotenv_file()
     folder = home()
-    if folder == PROJECT_ROOT:
+    if folder == FILES:
         folder = _linked_home()
+    if not IS_CHECKOUT:
+        # The default depends on the working folder, and a child may have another one.
+        os.environ[STATE_VARIABLE] = str(state_dir())
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE)
     return folder
 
 
 def _linked_home() -> Path:
-    folder = STATE_DIR / "dagster"
+    folder = state_dir() / "dagster"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A relative link, so that it stays valid if the project is moved.
-        (folder / "dagster.yaml").symlink_to(os.path.relpath(PROJECT_ROOT / "dagster.yaml", folder))
+        (folder / "dagster.yaml").symlink_to(os.path.relpath(FILES / "dagster.yaml", folder))
     except FileExistsError:
         pass
     except OSError:
-        return PROJECT_ROOT  # a read-only project, or a system without links
+        return FILES  # a read-only project, or a system without links
     return folder
 
 
@@ -115,7 +122,7 @@ class ProjectArtifacts(LocalArtifactStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        return cls(base_dir=str(STATE_DIR / "dagster"), inst_data=inst_data)
+        return cls(base_dir=str(state_dir() / "dagster"), inst_data=inst_data)
 
 
 class ProjectComputeLogs(LocalComputeLogManager):
@@ -133,4 +140,4 @@ class ProjectComputeLogs(LocalComputeLogManager):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        return cls(base_dir=str(STATE_DIR / "dagster" / "storage"), inst_data=inst_data)
+        return cls(base_dir=str(state_dir() / "dagster" / "storage"), inst_data=inst_data)

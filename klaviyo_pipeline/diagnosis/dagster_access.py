@@ -7,7 +7,7 @@ import os
 import sqlalchemy as sa
 from dagster import DagsterInstance
 
-from klaviyo_pipeline.config.settings import PROJECT_ROOT
+from klaviyo_pipeline.config.settings import FILES
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
 from klaviyo_pipeline.dagster_internals.storage import home, use_project_instance
@@ -26,7 +26,7 @@ WHERE rolname = current_user
 
 def check_dagster() -> list[Finding]:
     """Open the instance, unless opening would create its storage. Raises any error that prevents opening it."""
-    if home() != PROJECT_ROOT:
+    if home() != FILES:
         return [ok(CHECK, _opened(f"DAGSTER_HOME={home()}"))]
     url = found_storage_url()
     if url is None:

@@ -6,18 +6,25 @@ import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.maintenance.prune import prune
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
-def prune_job(account: Account, tags: Mapping[str, str]) -> dg.JobDefinition:
-    """The job `<slug>_prune`, which does the same as `klaviyo-pipeline prune`."""
+def prune_job(account: Account, tags: Mapping[str, str], resource_key: str) -> dg.JobDefinition:
+    """The job `<slug>_prune`, which does the same as `klaviyo-pipeline prune`.
+
+    `resource_key` is the key of the resource with the account's warehouse.
+    """
 
     @dg.op(
         name=f"{account.slug}_prune_step",
+        required_resource_keys={resource_key},
         description=f"Delete logs and operational records older than {counted(account.retention_days, 'day')}.",
     )
-    def step(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
+    def step(context: dg.OpExecutionContext) -> None:
+        # Imported here, because it needs the extra ui, and this job is loaded without it.
+        from klaviyo_pipeline.maintenance.prune import prune
+
+        warehouse: Warehouse = getattr(context.resources, resource_key).warehouse
         with warehouse.engine(account.slug) as engine:
             pruned = prune(account, engine, context.instance, context.log.info, days=account.retention_days)
         context.add_output_metadata(dict(pruned.counts()))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from typing import Any
 
 import dagster as dg
 
 from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS
 from klaviyo_pipeline.config.accounts import load_accounts
-from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.dagster_internals.asset_source import source_of
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_paused
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
@@ -22,29 +24,56 @@ from klaviyo_pipeline.orchestration.assets.asset_metadata import described
 from klaviyo_pipeline.orchestration.assets.census_assets import census_asset
 from klaviyo_pipeline.orchestration.assets.entity_assets import entity_asset
 from klaviyo_pipeline.orchestration.assets.metrics_assets import metrics_asset
-from klaviyo_pipeline.orchestration.assets.performance_report import performance_report_asset
+from klaviyo_pipeline.orchestration.assets.performance_report import PERFORMANCE_REPORT, performance_report_asset
 from klaviyo_pipeline.orchestration.assets.report_assets import report_asset
 from klaviyo_pipeline.orchestration.checks.build_checks import account_checks, blocking_checks
-from klaviyo_pipeline.orchestration.jobs import account_jobs
-from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
+from klaviyo_pipeline.orchestration.jobs import account_jobs, pruning_job
+from klaviyo_pipeline.orchestration.resources.account_resources import Execute, account_resources, run_asset
 from klaviyo_pipeline.orchestration.schedules import account_schedules
 from klaviyo_pipeline.orchestration.sensors import account_sensors, failed_runs
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.postgres.write.io_manager import PostgresIOManager
 
 log = logging.getLogger(__name__)
 
 
-def account_assets(account: Account) -> list[dg.AssetsDefinition]:
-    """The assets of one account."""
-    assets = [
-        *(entity_asset(account, listing) for listing in ENTITIES.values()),
-        *(census_asset(account, listing) for listing in CENSUSES.values()),
-        *(report_asset(account, spec) for spec in REPORTS.values()),
-        *(metrics_asset(account, table) for table in METRICS.values()),
-        performance_report_asset(account),
-    ]
-    return [asset.map_asset_specs(partial(described, account=account, source=source_of(asset))) for asset in assets]
+ASSETS = (*ENTITIES, *CENSUSES, *REPORTS, *METRICS, PERFORMANCE_REPORT)
+"""The names of an account's assets."""
+
+DEFAULT_ASSETS = "default"
+"""In a list of names, stands for every asset that an account has by default."""
+
+Translate = Callable[[dg.AssetSpec], dg.AssetSpec]
+"""Changes the attributes of an asset: its key, group, description, tags, owners, metadata, kinds."""
+
+
+def account_assets(
+    account: Account, names: Collection[str] = ASSETS, translate: Translate | None = None
+) -> list[dg.AssetsDefinition]:
+    """The assets of one account with these names."""
+    made = {
+        **{name: partial(entity_asset, account, listing) for name, listing in ENTITIES.items()},
+        **{name: partial(census_asset, account, listing) for name, listing in CENSUSES.items()},
+        **{name: partial(report_asset, account, spec) for name, spec in REPORTS.items()},
+        **{name: partial(metrics_asset, account, table) for name, table in METRICS.items()},
+        PERFORMANCE_REPORT: partial(performance_report_asset, account),
+    }
+    assets = []
+    for name in names:
+        asset = made[name]()
+        spec_of = partial(described, account=account, name=name, source=source_of(asset))
+        asset = asset.map_asset_specs(spec_of)
+        assets.append(asset.map_asset_specs(translate) if translate else asset)
+    return assets
+
+
+def chosen_assets(names: Collection[str] | None) -> tuple[str, ...]:
+    """The assets of these names, in the order of `ASSETS`; all without names. Raises `SettingsError` for another."""
+    chosen = {DEFAULT_ASSETS} if names is None else set(names)
+    if unknown := sorted(chosen - {*ASSETS, DEFAULT_ASSETS}):
+        close = difflib.get_close_matches(unknown[0], ASSETS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the assets are {', '.join(ASSETS)}."
+        raise SettingsError(f"assets: there is no asset {unknown[0]!r}; {hint}")
+    return ASSETS if DEFAULT_ASSETS in chosen else tuple(name for name in ASSETS if name in chosen)
 
 
 @contextmanager
@@ -55,8 +84,58 @@ def _many_definitions() -> Iterator[None]:
         yield
 
 
-def build_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
-    """The code location of these accounts: assets, checks, jobs, schedules, sensors, resources. Opens no connection."""
+def build_defs(
+    accounts: Sequence[Account],
+    *,
+    assets: Collection[str] | None = None,
+    schedules: bool = True,
+    sensors: bool = True,
+    checks: bool = True,
+    translate: Translate | None = None,
+    execute: Execute = run_asset,
+) -> dg.Definitions:
+    """The definitions of these accounts, for a code location of your own: merge them with `dg.Definitions.merge`.
+
+    They have no executor, and resources only under keys that begin with `klaviyo_account__` or `klaviyo_tables__` and
+    end with an account's slug. They open no connection and read no environment; a run does. `assets` are names of
+    assets: all by default. `translate` changes an asset's attributes, and `execute` is called to run each asset, with
+    its context and the function that does its work. Raises `SettingsError` for an unknown name of an asset.
+    """
+    names = chosen_assets(assets)
+    found: list[dg.Definitions] = []
+    with _many_definitions():
+        for account in accounts:
+            ours = replace(account, migrate=bool(account.migrate))
+            if translate:
+                keys = {
+                    name: translate(spec).key.path
+                    for name, asset in zip(names, account_assets(ours, names), strict=True)
+                    for spec in asset.specs
+                }
+                ours = replace(ours, asset_keys=tuple((name, tuple(path)) for name, path in keys.items()))
+            jobs = account_jobs(ours, single_account=True, assets=names, checks=checks, own_executors=False)
+            found.append(
+                dg.Definitions(
+                    assets=account_assets(ours, names, translate and partial(_same_key, translate=translate)),
+                    asset_checks=account_checks(ours, names) if checks else [],
+                    jobs=jobs,
+                    schedules=account_schedules(ours, jobs) if schedules else [],
+                    sensors=[*account_sensors(ours, jobs, names), failed_runs([ours], f"{ours.slug}_failed_runs")]
+                    if sensors
+                    else [],
+                    resources=account_resources(ours, Warehouse.of([ours]), execute),
+                )
+            )
+        return dg.Definitions.merge(*found)
+
+
+def _same_key(spec: dg.AssetSpec, translate: Translate) -> dg.AssetSpec:
+    """The translated spec. Its key is the asset's already, so a translation of the key must not apply twice."""
+    return translate(spec).replace_attributes(key=spec.key)
+
+
+def project_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
+    """The code location of this project, with these accounts: `build_defs` with its executor and its pruning."""
     warehouse = warehouse or Warehouse.of(accounts)
     parts = [_part(account, single_account=len(accounts) == 1) for account in accounts]
     return _definitions(parts, warehouse, [failed_runs(accounts)])
@@ -68,7 +147,7 @@ def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
         return dg.Definitions(
             assets=account_assets(account),
             asset_checks=blocking_checks(account),
-            resources=_resources(warehouse),
+            resources=account_resources(account, warehouse),
             executor=dg.in_process_executor,
         )
 
@@ -77,6 +156,7 @@ def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
 class _Part:
     """The definitions of one account."""
 
+    account: Account
     assets: Sequence[dg.AssetsDefinition]
     checks: Sequence[dg.AssetChecksDefinition]
     jobs: Sequence[AccountJob]
@@ -86,8 +166,9 @@ class _Part:
 
 def _part(account: Account, *, single_account: bool) -> _Part:
     with _many_definitions():
-        jobs = account_jobs(account, single_account=single_account)
+        jobs = [*account_jobs(account, single_account=single_account), pruning_job(account)]
         return _Part(
+            account,
             account_assets(account),
             account_checks(account),
             jobs,
@@ -99,6 +180,9 @@ def _part(account: Account, *, single_account: bool) -> _Part:
 def _definitions(
     parts: Sequence[_Part], warehouse: Warehouse, more_sensors: Sequence[dg.SensorDefinition] = ()
 ) -> dg.Definitions:
+    resources: dict[str, Any] = {}
+    for part in parts:
+        resources |= account_resources(part.account, warehouse)
     with _many_definitions():
         return dg.Definitions(
             assets=[asset for part in parts for asset in part.assets],
@@ -106,29 +190,21 @@ def _definitions(
             jobs=[job for part in parts for job in part.jobs],
             schedules=[schedule for part in parts for schedule in part.schedules],
             sensors=[*(sensor for part in parts for sensor in part.sensors), *more_sensors],
-            resources=_resources(warehouse),
+            resources=resources,
             # Most runs have a single asset, and a run in one process starts ten times faster.
             executor=dg.in_process_executor,
         )
 
 
-def _resources(warehouse: Warehouse) -> dict[str, object]:
-    return {
-        "klaviyo": KlaviyoResource(),
-        "warehouse": warehouse,
-        "postgres": PostgresIOManager(warehouse=warehouse),
-    }
-
-
 def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> AccountsRepository:
-    """The same as `build_defs`, for many accounts: each account's definitions are built when Dagster requests them."""
+    """The same as `project_defs`, for many accounts: builds an account's definitions when Dagster requests them."""
     warehouse = warehouse or Warehouse.of(accounts)
 
     part_of = cache(partial(_part, single_account=len(accounts) == 1))
 
     def whole() -> dg.Definitions:
         parts = [part_of(account) for account in accounts]
-        spanning = [_Part(part.assets, part.checks, (), (), ()) for part in parts]
+        spanning = [replace(part, jobs=(), schedules=(), sensors=()) for part in parts]
         return _definitions(spanning, warehouse, [failed_runs(accounts)])
 
     return AccountsRepository(accounts, lambda account: _definitions([part_of(account)], warehouse), whole)
@@ -144,5 +220,5 @@ def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
         log.error(line)
     accounts = [settings.account for settings in found.every]
     if len(accounts) == 1:
-        return build_defs(accounts)
+        return project_defs(accounts)
     return accounts_repository(accounts).definition()

@@ -7,8 +7,8 @@ stay within Klaviyo's rate limits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
@@ -18,6 +18,7 @@ from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
 from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, database_check_keys
+from klaviyo_pipeline.orchestration.resources.account_resources import access_key
 from klaviyo_pipeline.windows import entity_windows, report_windows
 
 ACCOUNT_TAG = "klaviyo/account"
@@ -46,12 +47,14 @@ def own_job(account: Account, asset: str) -> str:
     return f"{account.slug}_{asset}"
 
 
-def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]:
+def job_specs(account: Account, *, single_account: bool = True, assets: Collection[str] | None = None) -> list[JobSpec]:
     """Every asset job of an account. With hourly windows, entities and reports have different partitions, so there is
     no job over all assets.
 
     Jobs of a single asset are built only for a `single_account`, except that of the tags, which has a schedule. With
     many accounts they would take most of the loading time, and a run can select one asset of a larger job instead.
+
+    `assets` are the names of the assets that the account has; all by default.
     """
     slug = account.slug
     single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
@@ -73,41 +76,69 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
                 "Syncs the entities concurrently, then the reports and the metrics.",
             )
         )
-    return specs
+    if assets is None:
+        return specs
+    kept = [replace(spec, assets=[name for name in spec.assets if name in assets]) for spec in specs]
+    return [spec for spec in kept if spec.assets]
 
 
-def account_jobs(account: Account, *, single_account: bool = True) -> list[AccountJob]:
-    """Dagster's jobs of one account: those of `job_specs`, each with its assets' checks except the API checks; the
-    jobs that only run checks; and the pruning job."""
+def account_jobs(
+    account: Account,
+    *,
+    single_account: bool = True,
+    assets: Collection[str] | None = None,
+    checks: bool = True,
+    own_executors: bool = True,
+) -> list[AccountJob]:
+    """Dagster's jobs of one account: those of `job_specs`, each with its assets' checks except the API checks; and the
+    jobs that only run checks, unless the account has no `checks`.
+
+    Without `own_executors`, jobs have the executor of the definitions that they are part of.
+    """
     tags = {ACCOUNT_TAG: account.slug}
-    api_checks = dg.AssetSelection.checks(*api_check_keys(account))
-    return [
-        *(
+    in_process = dg.in_process_executor if own_executors else None
+    concurrently = CONCURRENTLY if own_executors else None
+    api_keys = api_check_keys(account, assets) if checks else []
+    jobs: list[AccountJob] = []
+    for spec in job_specs(account, single_account=single_account, assets=assets):
+        selection: dg.AssetSelection = dg.AssetSelection.assets(*(account.asset_key(name) for name in spec.assets))
+        jobs.append(
             dg.define_asset_job(
                 spec.name,
-                selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - api_checks,
+                selection=selection - dg.AssetSelection.checks(*api_keys) if api_keys else selection,
                 description=spec.description,
                 tags=tags,
-                executor_def=CONCURRENTLY if len(spec.assets) > 1 else dg.in_process_executor,
+                executor_def=concurrently if len(spec.assets) > 1 else in_process,
             )
-            for spec in job_specs(account, single_account=single_account)
-        ),
-        dg.define_asset_job(
-            f"{account.slug}_checks",
-            selection=dg.AssetSelection.checks(*database_check_keys(account)),
-            description="Runs every check that reads only Postgres: whether the data is complete, plausible and fresh.",
-            tags=tags,
-            executor_def=dg.in_process_executor,
-        ),
-        dg.define_asset_job(
-            f"{account.slug}_reconcile",
-            selection=api_checks,
-            description=(
-                "Runs the checks that call Klaviyo's API. They list every entity in full and use one request of the "
-                "daily quota for each report."
-            ),
-            tags=tags,
-            executor_def=dg.in_process_executor,
-        ),
-        prune_job(account, tags),
-    ]
+        )
+    if checks and (keys := database_check_keys(account, assets)):
+        jobs.append(
+            dg.define_asset_job(
+                f"{account.slug}_checks",
+                selection=dg.AssetSelection.checks(*keys),
+                description=(
+                    "Runs every check that reads only Postgres: whether the data is complete, plausible and fresh."
+                ),
+                tags=tags,
+                executor_def=in_process,
+            )
+        )
+    if api_keys:
+        jobs.append(
+            dg.define_asset_job(
+                f"{account.slug}_reconcile",
+                selection=dg.AssetSelection.checks(*api_keys),
+                description=(
+                    "Runs the checks that call Klaviyo's API. They list every entity in full and use one request of "
+                    "the daily quota for each report."
+                ),
+                tags=tags,
+                executor_def=in_process,
+            )
+        )
+    return jobs
+
+
+def pruning_job(account: Account) -> AccountJob:
+    """The job that prunes this project's instance and the account's schema."""
+    return prune_job(account, {ACCOUNT_TAG: account.slug}, access_key(account))

@@ -24,47 +24,68 @@ def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.S
     by_name = {job.name: job for job in jobs}
     days = account.lookback_days
     report_days = max(days, account.attribution_days)
+    entities, reports = by_name.get(f"{account.slug}_entities"), by_name.get(f"{account.slug}_reports")
+    found = []
+    if entities is not None:
+        found += [
+            _trailing(account, entities, entity_windows(account), days),
+            _open_window(account, entities, entity_windows(account)),
+        ]
+    if reports is not None:
+        found.append(_trailing(account, reports, report_windows(account), report_days))
+    return found + [
+        dg.ScheduleDefinition(
+            name=f"{account.slug}_{name}",
+            job=by_name[job],
+            cron_schedule=cron,
+            execution_timezone=account.timezone,
+            tags=tags,
+            description=description,
+        )
+        for name, job, cron, tags, description in _fixed(account)
+        if job in by_name
+    ]
+
+
+def _fixed(account: Account) -> list[tuple[str, str, str, dict[str, str] | None, str]]:
+    """The schedules whose runs have no windows: name, job, cron, tags and description."""
+    slug = account.slug
     return [
-        _trailing(account, by_name[f"{account.slug}_entities"], entity_windows(account), days),
-        _trailing(account, by_name[f"{account.slug}_reports"], report_windows(account), report_days),
-        _open_window(account, by_name[f"{account.slug}_entities"], entity_windows(account)),
-        dg.ScheduleDefinition(
-            name=f"{account.slug}_census_daily",
-            job=by_name[f"{account.slug}_census"],
-            cron_schedule="40 2 * * *",
-            execution_timezone=account.timezone,
-            tags=SCHEDULED,
-            description="Once a day: lists every object of every entity, with its tags.",
+        (
+            "census_daily",
+            f"{slug}_census",
+            "40 2 * * *",
+            SCHEDULED,
+            "Once a day: lists every object of every entity, with its tags.",
         ),
-        dg.ScheduleDefinition(
+        (
             # Separate from the censuses: an account's API key may lack the scope tags:read.
-            name=f"{account.slug}_tags_daily",
-            job=by_name[f"{account.slug}_tags"],
-            cron_schedule="10 3 * * *",
-            execution_timezone=account.timezone,
-            tags=SCHEDULED,
-            description="Once a day: lists every tag and its name. Requires the scope tags:read.",
+            "tags_daily",
+            f"{slug}_tags",
+            "10 3 * * *",
+            SCHEDULED,
+            "Once a day: lists every tag and its name. Requires the scope tags:read.",
         ),
-        dg.ScheduleDefinition(
-            name=f"{account.slug}_checks_daily",
-            job=by_name[f"{account.slug}_checks"],
-            cron_schedule="20 3 * * *",
-            execution_timezone=account.timezone,
-            description="Once a day: runs every check that reads only Postgres, whether or not an asset ran.",
+        (
+            "checks_daily",
+            f"{slug}_checks",
+            "20 3 * * *",
+            None,
+            "Once a day: runs every check that reads only Postgres, whether or not an asset ran.",
         ),
-        dg.ScheduleDefinition(
-            name=f"{account.slug}_reconcile_weekly",
-            job=by_name[f"{account.slug}_reconcile"],
-            cron_schedule="40 3 * * 0",
-            execution_timezone=account.timezone,
-            description="Once a week: compares Postgres with what Klaviyo's API returns now.",
+        (
+            "reconcile_weekly",
+            f"{slug}_reconcile",
+            "40 3 * * 0",
+            None,
+            "Once a week: compares Postgres with what Klaviyo's API returns now.",
         ),
-        dg.ScheduleDefinition(
-            name=f"{account.slug}_prune_weekly",
-            job=by_name[f"{account.slug}_prune"],
-            cron_schedule="20 4 * * 0",
-            execution_timezone=account.timezone,
-            description=f"Once a week: deletes the logs of runs older than {account.retention_days} days.",
+        (
+            "prune_weekly",
+            f"{slug}_prune",
+            "20 4 * * 0",
+            None,
+            f"Once a week: deletes the logs of runs older than {account.retention_days} days.",
         ),
     ]
 

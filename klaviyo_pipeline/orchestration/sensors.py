@@ -5,7 +5,7 @@ Alerts go to the daemon's log. If `KLAVIYO_ALERT_WEBHOOK_URL` is set, they are a
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -18,10 +18,10 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
+from klaviyo_pipeline.orchestration.resources.account_resources import access_key, access_to
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.windows import range_tags
 
 WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
@@ -39,17 +39,20 @@ CHECK_SECONDS = 3600
 REVISION_NOTICE = timedelta(days=90)
 
 
-def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.SensorDefinition]:
-    """The sensors of one account."""
-    return [_missing_windows(account, jobs), _stale_data(account), _revision_retires(account)]
+def account_sensors(
+    account: Account, jobs: Sequence[AccountJob], assets: Collection[str] | None = None
+) -> list[dg.SensorDefinition]:
+    """The sensors of one account, for the assets with these names; for all by default."""
+    windowed = [name for name in (*ENTITIES, *DAILY_ASSETS) if assets is None or name in assets]
+    missing = [_missing_windows(account, jobs, windowed)] if windowed else []
+    return [*missing, _stale_data(account, assets), _revision_retires(account)]
 
 
-def failed_runs(accounts: Sequence[Account]) -> dg.SensorDefinition:
-    """One sensor for the failed runs of all accounts."""
-    slugs = [account.slug for account in accounts]
+def failed_runs(accounts: Sequence[Account], name: str = "failed_runs") -> dg.SensorDefinition:
+    """One sensor for the failed runs of all these accounts."""
 
     @dg.run_failure_sensor(
-        name="failed_runs",
+        name=name,
         # A run of `sync` belongs to no code location, so only a sensor that monitors all of them receives it.
         monitor_all_code_locations=True,
         description=(
@@ -59,24 +62,23 @@ def failed_runs(accounts: Sequence[Account]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.STOPPED,
     )
     def sensor(context: dg.RunFailureSensorContext) -> None:
-        found = _slugs_of_run(context.instance, context.dagster_run)
-        if ours := [slug for slug in slugs if slug in found]:
+        if ours := _slugs_of_run(context.instance, context.dagster_run, accounts):
             _alert(context, f"{', '.join(ours)}: {failure_text(context)}")
 
     return sensor
 
 
-def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
-    """The accounts of a run, from the tag that jobs and syncs set, or from its assets and checks."""
+def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, accounts: Sequence[Account]) -> list[str]:
+    """Which of these accounts a run is of, from the tag that jobs and syncs set, or from its assets and checks."""
     if ACCOUNT_TAG in run.tags:
-        return {run.tags[ACCOUNT_TAG]}
+        return [account.slug for account in accounts if account.slug == run.tags[ACCOUNT_TAG]]
     keys = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
     # A run of a whole job, or of a subset made in code, has no selection.
     planned = () if keys else instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     keys += [
         entry.dagster_event.asset_key for entry in planned if entry.dagster_event and entry.dagster_event.asset_key
     ]
-    return {key.path[0] for key in keys}
+    return [account.slug for account in accounts if any(account.asset_name(key.path) for key in keys)]
 
 
 def failure_text(context: dg.RunFailureSensorContext) -> str:
@@ -90,17 +92,19 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 
 
-def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
-    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *DAILY_ASSETS)}
+def _missing_windows(account: Account, jobs: Sequence[AccountJob], assets: Sequence[str]) -> dg.SensorDefinition:
+    by_asset = {name: _job_of(account, name, jobs) for name in assets}
 
     @dg.sensor(
         name=f"{account.slug}_missing_windows",
         jobs=list({job.name: job for job in by_asset.values()}.values()),
         minimum_interval_seconds=RETRY_SECONDS,
+        required_resource_keys={access_key(account)},
         default_status=dg.DefaultSensorStatus.STOPPED,
         description="Requests runs for ended windows that the ledger lacks or records as failed, grouped in ranges.",
     )
-    def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        warehouse = access_to(account, context.resources).warehouse
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(account, now - GRACE)
@@ -123,7 +127,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             yield dg.RunRequest(
                 run_key=key,
                 job_name=job,
-                asset_selection=None if job == own_job(account, asset) else [dg.AssetKey([account.slug, asset])],
+                asset_selection=None if job == own_job(account, asset) else [dg.AssetKey(account.asset_key(asset))],
                 tags=range_tags(windows) | CATCHING_UP,
             )
         context.update_cursor("\n".join([hour, *requested, *due]))
@@ -157,15 +161,16 @@ def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:
     for record in instance.get_run_records(dg.RunsFilter(statuses=unfinished)):
         run = record.dagster_run
         if run.asset_selection:
-            found.update(key.path[-1] for key in run.asset_selection if key.path[0] == account.slug)
+            found.update(name for key in run.asset_selection if (name := account.asset_name(key.path)))
         else:
             found.update(of_job.get(run.job_name, ()))
     return found
 
 
-def _stale_data(account: Account) -> dg.SensorDefinition:
+def _stale_data(account: Account, names: Collection[str] | None) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{account.slug}_stale_data",
+        required_resource_keys={access_key(account)},
         minimum_interval_seconds=CHECK_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
@@ -173,7 +178,8 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
             "and on assets that were never synced."
         ),
     )
-    def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        warehouse = access_to(account, context.resources).warehouse
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             found = {
@@ -181,6 +187,8 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
                 "never synced": never_synced_assets(connection, account, now),
             }
         today = account.today(now).isoformat()
+        if names is not None:
+            found = {state: [one for one in assets if one.split(" ")[0] in names] for state, assets in found.items()}
         late = "; ".join(f"{state}: {', '.join(assets)}" for state, assets in found.items() if assets)
         if not late:
             return dg.SkipReason("all assets are fresh")

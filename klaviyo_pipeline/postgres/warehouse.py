@@ -1,45 +1,67 @@
-"""The warehouse as a Dagster resource."""
+"""The warehouse: the Postgres with the tables of accounts."""
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Self
 
-import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.settings import SQL_DIR, Account, SettingsError, plain_value
 from klaviyo_pipeline.postgres.engine import clear_errors, shared_engine, warehouse_url
+from klaviyo_pipeline.postgres.schema.migrations import check_version, migrate
 
 
-class Warehouse(dg.ConfigurableResource[None]):
-    """The Postgres with the tables: a URL from the environment, or the embedded server.
+@dataclass(frozen=True, eq=False)
+class Warehouse:
+    """The databases of these accounts, by slug: the URL that an account has, else that of the variable it names.
 
-    `own_variables` maps the slug of an account with its own database URL (another role, or another server) to the
-    variable of that URL.
+    An account that is not among them uses `KLAVIYO_DATABASE_URL`. Without a URL, it is the embedded server.
     """
 
-    database_url_variable: str = Account.database_url_variable
-    own_variables: dict[str, str] = {}  # noqa: RUF012 - a pydantic field, copied for each instance
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+    _migrated: set[str] = field(default_factory=set, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def of(cls, accounts: Sequence[Account]) -> Self:
         """The warehouse of these accounts."""
-        default = Account.database_url_variable
-        own = {
-            account.slug: account.database_url_variable
-            for account in accounts
-            if account.database_url_variable != default
-        }
-        return cls(own_variables=own)
+        return cls({account.slug: account for account in accounts})
 
     def url(self, slug: str) -> str:
         """The libpq URL for this account; starts the embedded server if no URL is set."""
-        return warehouse_url(os.environ.get(self.own_variables.get(slug, self.database_url_variable)))
+        account = self.accounts.get(slug, Account())
+        if account.database_url is None:
+            return warehouse_url(os.environ.get(account.database_url_variable))
+        url = plain_value(account.database_url)
+        if not url:
+            raise SettingsError(f"account {slug}: database_url is empty; set it to a postgresql:// URL.")
+        return url
 
     @contextmanager
     def engine(self, slug: str) -> Iterator[sa.Engine]:
-        """An engine for this account, shared within the process while it is in use."""
+        """An engine for this account, shared within the process while it is in use.
+
+        The first use in a process migrates the schema if the account says so (`Account.migrate`), or raises
+        `MigrationError` if this version of the package cannot work with the schema.
+        """
         url = self.url(slug)
-        with shared_engine(url) as engine, clear_errors(url):
-            yield engine
+        with clear_errors(url):
+            self._prepare(slug, url)
+            with shared_engine(url) as engine:
+                yield engine
+
+    def _prepare(self, slug: str, url: str) -> None:
+        migrates = self.accounts[slug].migrate if slug in self.accounts else None
+        if migrates is None:
+            return
+        with self._lock:
+            if slug in self._migrated:
+                return
+            if migrates:
+                migrate(url, slug, SQL_DIR)
+            else:
+                check_version(url, slug, SQL_DIR)
+            self._migrated.add(slug)

@@ -7,7 +7,7 @@ import dagster as dg
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.orchestration.checks.check import Outcome
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 
@@ -33,7 +33,7 @@ def run_checks(account: Account, *, api: bool = False) -> list[Checked]:
 
     Raises `CheckBroken` if a check could not run.
     """
-    definitions = build_defs([account])
+    definitions = project_defs([account])
     names = [f"{account.slug}_checks", *([f"{account.slug}_reconcile"] if api else [])]
     with DagsterInstance.get() as instance:
         runs = [

@@ -15,7 +15,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 from klaviyo_pipeline.dagster_internals.lazy_repository import AccountsRepository
 from klaviyo_pipeline.definitions import defs
-from klaviyo_pipeline.orchestration.build import accounts_repository, build_defs, installation_defs
+from klaviyo_pipeline.orchestration.build import accounts_repository, installation_defs, project_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 
 # One slug begins with another.
@@ -39,7 +39,7 @@ def repository(made: AccountsRepository) -> dg.RepositoryDefinition:
 
 
 def test_it_contains_the_same_as_definitions_built_at_once(repository: dg.RepositoryDefinition) -> None:
-    whole = build_defs(ACCOUNTS).get_repository_def()
+    whole = project_defs(ACCOUNTS).get_repository_def()
     assert repository.name == whole.name
     assert sorted(repository.job_names) == sorted(whole.job_names)
     assert {job.name for job in repository.get_all_jobs()} == set(repository.job_names)

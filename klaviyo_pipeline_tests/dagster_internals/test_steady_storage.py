@@ -10,7 +10,6 @@ import pytest
 from dagster._core.instance import InstanceRef
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
-from klaviyo_pipeline.dagster_internals import storage
 from klaviyo_pipeline.postgres.server.sessions import UnfitDatabase
 from klaviyo_pipeline_tests.postgres.server.test_sessions import (
     ENVIRONMENT,
@@ -27,7 +26,7 @@ __all__ = ["narrow"]
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "STATE_DIR", tmp_path / "state")
+    monkeypatch.setenv("KLAVIYO_STATE_DIR", str(tmp_path / "state"))
 
 
 def opened(database: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterInstance:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project's state folder, moved to a temporary place."""
-    monkeypatch.setattr(storage, "STATE_DIR", tmp_path / "state")
+    monkeypatch.setenv("KLAVIYO_STATE_DIR", str(tmp_path / "state"))
     return tmp_path / "state"
 
 

@@ -82,7 +82,7 @@ def installation(
         KLAVIYO_TIMEZONE=shop.timezone,
         KLAVIYO_RATE_SCALE="0",
     )
-    monkeypatch.setattr(storage, "STATE_DIR", tmp_path / "state")
+    monkeypatch.setenv("KLAVIYO_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
 
 

@@ -5,7 +5,7 @@ import re
 from klaviyo_pipeline.cli.main import COMMANDS
 from klaviyo_pipeline.cli.sync_command import NAMES
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account
-from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.build import project_defs
 
 LIST = (PROJECT_ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 MOST_LINES = 160
@@ -36,6 +36,6 @@ def test_every_asset_that_sync_knows_is_in_the_list_of_commands() -> None:
 
 def test_every_schedule_and_sensor_is_in_the_document_about_them() -> None:
     schedule = (PROJECT_ROOT / "docs" / "schedule.md").read_text(encoding="utf-8")
-    definitions = build_defs([Account()])
+    definitions = project_defs([Account()])
     named = {one.name for one in [*(definitions.schedules or []), *(definitions.sensors or [])]}
     assert named - set(re.findall(r"\w+", schedule)) == set()

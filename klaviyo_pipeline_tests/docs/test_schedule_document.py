@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account
-from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import running
 from klaviyo_pipeline_tests.support import empty_shop, environment
@@ -43,7 +43,7 @@ PATIENCE = 120.0
 
 def test_the_document_reports_every_schedule_and_sensor_and_of_no_other() -> None:
     reported = set(re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE))
-    repository = build_defs([Account()]).get_repository_def()
+    repository = project_defs([Account()]).get_repository_def()
     there = {one.name for one in (*repository.schedule_defs, *repository.sensor_defs)}
     assert reported == there
     assert {shlex.split(command)[3] for command in COMMANDS} <= there
@@ -51,7 +51,7 @@ def test_the_document_reports_every_schedule_and_sensor_and_of_no_other() -> Non
 
 def test_the_schedules_run_when_the_document_says() -> None:
     reported = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", DOCUMENT, re.MULTILINE))
-    for schedule in build_defs([Account()]).get_repository_def().schedule_defs:
+    for schedule in project_defs([Account()]).get_repository_def().schedule_defs:
         minute, hour, *_ = str(schedule.cron_schedule).split()
         messages = reported[schedule.name]
         assert messages == "every 15 minutes" if minute == "*/15" else f"{int(hour):02}:{minute}" in messages

@@ -18,7 +18,7 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account
-from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.build import project_defs
 
 SNAPSHOT = Path(__file__).with_name("asset_graph.txt")
 ACCOUNT = Account(slug="shop", timezone="America/New_York", start_date=date(2025, 1, 1))
@@ -86,7 +86,7 @@ def _listed(names: Iterable[str] | Mapping[str, object]) -> str:
 
 @pytest.fixture(scope="module")
 def definitions() -> dg.Definitions:
-    return build_defs([ACCOUNT])
+    return project_defs([ACCOUNT])
 
 
 def schedule(definitions: dg.Definitions, name: str) -> dg.ScheduleDefinition:
@@ -120,7 +120,7 @@ def test_the_asset_graph_is_the_one_that_was_last_agreed_upon(definitions: dg.De
 
 
 def test_two_accounts_have_separate_assets() -> None:
-    both = build_defs([ACCOUNT, Account(slug="other", sync_window="hourly")])
+    both = project_defs([ACCOUNT, Account(slug="other", sync_window="hourly")])
     repository = both.get_repository_def()
     slugs = {key.path[0] for key in repository.asset_graph.get_all_asset_keys()}
     assert slugs == {"shop", "other"}
@@ -133,7 +133,7 @@ def test_the_definitions_contain_no_secret_and_no_address_of_the_database(
 ) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_very_secret")
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", "postgresql://u:very_secret@nowhere.invalid/w")
-    reported = repr(build_defs([ACCOUNT]).get_repository_def().get_top_level_resources())
+    reported = repr(project_defs([ACCOUNT]).get_repository_def().get_top_level_resources())
     assert "very_secret" not in reported
     assert "very_secret" not in repr(ACCOUNT)
 
@@ -149,7 +149,7 @@ def test_every_window_of_entities_and_reports_is_a_partition_the_open_one_too(de
 
 
 def test_hourly_windows_are_for_entities_only_and_then_no_job_spans_all_assets() -> None:
-    hourly = build_defs([Account(slug="shop", sync_window="hourly")])
+    hourly = project_defs([Account(slug="shop", sync_window="hourly")])
     graph = hourly.resolve_asset_graph()
     kinds = {
         name: type(graph.get(dg.AssetKey(["shop", name])).partitions_def).__name__ for name in ("flows", "flow_report")
@@ -202,14 +202,14 @@ def test_a_schedule_does_not_reach_back_before_the_first_window(definitions: dg.
 
 
 def test_the_schedule_of_reports_covers_the_attribution_window() -> None:
-    patient = build_defs([Account(slug="shop", timezone="America/New_York", attribution_days=30)])
+    patient = project_defs([Account(slug="shop", timezone="America/New_York", attribution_days=30)])
     moment = new_york("2025-03-10T00:10:00")
     assert windows_of(request_at(patient, "shop_reports_daily", moment))[0] == "2025-02-08"
     assert windows_of(request_at(patient, "shop_entities_daily", moment))[0] == "2025-03-03"
 
 
 def test_the_schedule_of_hourly_windows_runs_every_hour() -> None:
-    hourly = build_defs([Account(slug="shop", timezone="America/New_York", sync_window="hourly", lookback_days=1)])
+    hourly = project_defs([Account(slug="shop", timezone="America/New_York", sync_window="hourly", lookback_days=1)])
     request = request_at(hourly, "shop_entities_hourly", new_york("2025-03-10T05:10:00"))
     assert windows_of(request) == ("2025-03-09-00:00", "2025-03-10-05:00")
 
@@ -234,4 +234,4 @@ def test_dagsters_own_commands_find_the_definitions_valid_from_the_projects_root
 
 
 if __name__ == "__main__":
-    SNAPSHOT.write_text(snapshot(build_defs([ACCOUNT])))
+    SNAPSHOT.write_text(snapshot(project_defs([ACCOUNT])))

@@ -16,8 +16,9 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION, ApiRevision
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration import sensors
-from klaviyo_pipeline.orchestration.build import build_defs, sync_defs
+from klaviyo_pipeline.orchestration.build import project_defs, sync_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
+from klaviyo_pipeline.orchestration.resources.account_resources import account_resources
 from klaviyo_pipeline.orchestration.sensors import WEBHOOK
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
@@ -71,7 +72,7 @@ def evaluate(
     context = dg.build_sensor_context(
         instance=pipeline.instance,
         cursor=cursor,
-        resources={"warehouse": Warehouse()},
+        resources=account_resources(pipeline.account, Warehouse()),
         definitions=definitions,
     )
     return sensor.evaluate_tick(context)
@@ -132,7 +133,7 @@ def test_an_asset_that_is_being_materialized_by_hand_is_not_requested(pipeline: 
 
 
 def test_an_account_among_several_requests_single_assets_of_its_common_jobs(pipeline: Pipeline) -> None:
-    several = build_defs([pipeline.account, Account(slug="another")])
+    several = project_defs([pipeline.account, Account(slug="another")])
     runs = evaluate(pipeline, "missing_windows", definitions=several).run_requests or ()
     requested_by_test = {tuple(run.asset_selection or ()): run.job_name for run in runs}
     assert requested_by_test[(dg.AssetKey([SLUG, "forms"]),)] == f"{SLUG}_entities"
@@ -141,7 +142,7 @@ def test_an_account_among_several_requests_single_assets_of_its_common_jobs(pipe
 
 
 def test_an_asset_is_requested_while_its_job_runs_for_another_asset_only(pipeline: Pipeline) -> None:
-    several = build_defs([pipeline.account, Account(slug="another")])
+    several = project_defs([pipeline.account, Account(slug="another")])
     job = several.resolve_job_def(f"{SLUG}_entities")
     chosen = {dg.AssetKey([SLUG, "forms"])}
     pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, asset_selection=chosen)
@@ -308,7 +309,7 @@ def test_a_failed_run_is_reported_with_its_reason_and_without_the_key(
 def test_every_failed_run_of_an_account_is_reported_once_whatever_launched_it(
     pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = build_defs([pipeline.account, Account(slug="another")])
+    two = project_defs([pipeline.account, Account(slug="another")])
     everything = two.resolve_implicit_global_asset_job_def()
     flows, forms = dg.AssetKey([SLUG, "flows"]), dg.AssetKey(["another", "forms"])
     cursor = failures_seen(pipeline, two)

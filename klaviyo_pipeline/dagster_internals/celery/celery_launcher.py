@@ -25,8 +25,8 @@ try:
     from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 except ModuleNotFoundError as missing:
     raise SettingsError(
-        "dagster.yaml launches runs on Celery, which is not installed. Install requirements-deploy.lock (see "
-        "docs/deploy.md)."
+        "dagster.yaml launches runs on Celery, which is not installed. Install requirements-deploy.lock or the extra "
+        "celery: pip install 'klaviyo-pipeline[celery]' (see docs/deploy.md)."
     ) from missing
 
 A_DAY = 86_400

@@ -21,9 +21,8 @@ from klaviyo_pipeline.postgres.write.io_manager import TABLE
 REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
 
 
-def described(spec: dg.AssetSpec, account: Account, source: dg.LocalFileCodeReference) -> dg.AssetSpec:
-    """The asset's spec with its columns, lineage, links, source, owners and tags."""
-    name = spec.key.path[-1]
+def described(spec: dg.AssetSpec, account: Account, name: str, source: dg.LocalFileCodeReference) -> dg.AssetSpec:
+    """The asset's spec with its columns, lineage, links, source, owners and tags. `name` is the asset's name."""
     references = {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[source])}
     return spec.merge_attributes(
         owners=account.owners,
@@ -47,7 +46,7 @@ def _tags(name: str) -> dict[str, str]:
 
 
 def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
-    return _columns_of(str(spec.metadata.get(TABLE, spec.key.path[-1])))
+    return _columns_of(str(spec.metadata.get(TABLE, "")))
 
 
 @cache
@@ -80,12 +79,12 @@ def _lineage(account: Account, name: str) -> dict[str, dg.TableColumnLineage]:
 
 def _sources(account: Account, metrics: MetricsTable, column: Column) -> Iterator[dg.TableColumnDep]:
     if column.name in metrics.named:
-        yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.entity]), metrics.named[column.name])
+        yield dg.TableColumnDep(dg.AssetKey(account.asset_key(metrics.entity)), metrics.named[column.name])
         return
     reported = declared_tables()[metrics.report].columns.keys() - {OBSERVED_AT}
     for name in column.sources or [column.name]:
         if name in reported:
-            yield dg.TableColumnDep(dg.AssetKey([account.slug, metrics.report]), name)
+            yield dg.TableColumnDep(dg.AssetKey(account.asset_key(metrics.report)), name)
 
 
 def _revision(account: Account, name: str) -> dict[str, str]:

@@ -15,19 +15,19 @@ import dagster as dg
 
 from klaviyo_pipeline.catalog import census_name
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.child_frames import child_tables
 from klaviyo_pipeline.orchestration.assets.entity_assets import ParseWarnings, RowBuffer
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.orchestration.assets.full_listing import FullListing
 from klaviyo_pipeline.orchestration.assets.lookup import repository
-from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.postgres.write.io_manager import TABLE
 from klaviyo_pipeline.postgres.write.loads import Batch, Load
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository
 
@@ -71,23 +71,21 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     listing = listing_at(account.revision, listing)
     record = _record(account, listing)
 
-    @dg.asset(
-        name=census_name(listing),
-        key_prefix=account.slug,
-        group_name=account.slug,
-        io_manager_key="postgres",
+    @account_asset(
+        account,
+        census_name(listing),
+        table=listing.entity,
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
-        metadata={TABLE: listing.entity, "dagster/table_name": f"{account.slug}.{listing.entity}"},
+        metadata={"dagster/table_name": f"{account.slug}.{listing.entity}"},
         description=_description(account, listing),
         config_schema=_config_schema(),
     )
-    @cache_signature
-    def census(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+    def census(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
         config, findings = CensusConfig(**context.op_execution_context.op_config), Findings()
 
         def batches() -> Iterator[Batch]:
-            with klaviyo.session(account, warehouse, context.run.run_id) as session:
+            with access.klaviyo.session(account, access.warehouse, context.run.run_id) as session:
                 findings.began = session.now()
                 yield from _list_all(context, session, listing, findings)
                 yield from _look_up_missing(context, session, listing, findings, config)
@@ -96,7 +94,7 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
 
         precedence = listing.precedence
         filled = filled_columns(listing.columns)
-        return _recorded_load(context, warehouse, record, findings, batches(), filled, precedence)
+        return _recorded_load(context, access.warehouse, record, findings, batches(), filled, precedence)
 
     return census
 

@@ -12,18 +12,18 @@ import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
+from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer
 from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns, record_frame
 from klaviyo_pipeline.orchestration.assets.object_tags import TagBuffer
-from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.chunks import Chunk, chunks_of
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, report_partitions
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.windows import Window, entity_windows
@@ -94,13 +94,11 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     """The asset of one entity in one account; its table has the listing's name."""
     plan, listing = entity_windows(account), listing_at(account.revision, listing)
 
-    @dg.asset(
-        name=listing.entity,
-        key_prefix=account.slug,
-        group_name=account.slug,
+    @account_asset(
+        account,
+        listing.entity,
         partitions_def=plan.definition,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        io_manager_key="postgres",
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
         metadata={
@@ -112,12 +110,11 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
             f"`updated` is in it. Earlier states are in `{account.slug}.{listing.entity}_history`."
         ),
     )
-    @cache_signature
-    def entity(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+    def entity(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
         windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
-            with klaviyo.session(account, warehouse, context.run.run_id) as session:
+            with access.klaviyo.session(account, access.warehouse, context.run.run_id) as session:
                 if not session.zone_is_right:
                     context.log.warning(session.zone_remedy)
                 yield from read_windows(context, session, listing, windows)

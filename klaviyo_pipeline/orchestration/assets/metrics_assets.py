@@ -7,10 +7,12 @@ import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
+from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
@@ -35,24 +37,22 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
     plan = report_windows(account)
     metrics = Metrics(account.slug, table)
 
-    @dg.asset(
-        name=table.name,
-        key_prefix=account.slug,
-        group_name=account.slug,
+    @account_asset(
+        account,
+        table.name,
         partitions_def=plan.definition,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        io_manager_key="postgres",
         kinds={"postgres"},
         deps=[
-            dg.AssetKey([account.slug, table.report]),
+            dg.AssetKey(account.asset_key(table.report)),
             # Metrics use the latest state of an object, whatever the window in which it changed.
-            dg.AssetDep([account.slug, table.entity], partition_mapping=dg.LastPartitionMapping()),
+            dg.AssetDep(account.asset_key(table.entity), partition_mapping=dg.LastPartitionMapping()),
         ],
         # Off until the automation sensor is switched on. Changes of the entity are ignored: each would request all
         # days again, and every run refreshes names anyway. A report that is synced during a run is handled after it.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
-            .ignore(dg.AssetSelection.assets([account.slug, table.entity]))
+            .ignore(dg.AssetSelection.assets(account.asset_key(table.entity)))
             .since_last_handled()
             & NOTHING_IN_PROGRESS
         ),
@@ -66,12 +66,11 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             f"latest {', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
         ),
     )
-    @cache_signature
-    def computed(context: dg.AssetExecutionContext, warehouse: Warehouse) -> Load:
+    def computed(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
         windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
-            with warehouse.engine(account.slug) as engine:
+            with access.warehouse.engine(account.slug) as engine:
                 renamed = in_transaction(engine, metrics.refresh_names)
                 context.add_asset_metadata({"rows_renamed": renamed})
                 for first in range(0, len(windows), DAYS_PER_BATCH):
@@ -83,7 +82,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             if not rows:
                 return
             try:
-                _add_preview(context, warehouse, metrics, windows)
+                _add_preview(context, access.warehouse, metrics, windows)
             except Exception as error:  # the rows are stored, so a missing preview does not fail the run
                 context.log.warning(f"this run has no preview: {reason(error)}")
 
@@ -119,7 +118,8 @@ def _add_preview(
     which the UI shows first.
     """
     # Imported here because it takes a second, which every load of the code location would take too.
-    from klaviyo_pipeline.reporting.preview import chart, top_table
+    with naming_extra("A preview"):
+        from klaviyo_pipeline.reporting.preview import chart, top_table
 
     subject = SUBJECTS[metrics.table.name]
     period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))

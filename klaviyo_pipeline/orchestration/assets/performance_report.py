@@ -5,15 +5,15 @@ from datetime import UTC
 import dagster as dg
 
 from klaviyo_pipeline.catalog import METRICS
-from klaviyo_pipeline.config.settings import STATE_DIR, Account
-from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.config.extras import naming_extra
+from klaviyo_pipeline.config.settings import Account, state_dir
+from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.postgres.engine import snapshot
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
 from klaviyo_pipeline.reporting.queries import Reader
 
 PERFORMANCE_REPORT = "performance_report"
-FOLDER = STATE_DIR / "reports"
 
 
 class ReportConfig(dg.Config):
@@ -25,12 +25,14 @@ class ReportConfig(dg.Config):
 def performance_report_asset(account: Account) -> dg.AssetsDefinition:
     """The performance page of one account. Each period has its own file."""
 
-    @dg.asset(
-        name=PERFORMANCE_REPORT,
-        key_prefix=account.slug,
-        group_name=account.slug,
+    @account_asset(
+        account,
+        PERFORMANCE_REPORT,
+        table="",
+        metadata={},
+        config_schema=ReportConfig.to_config_schema(),
         kinds={"html"},
-        deps=[dg.AssetKey([account.slug, name]) for name in METRICS],
+        deps=[dg.AssetKey(account.asset_key(name)) for name in METRICS],
         # Off until the automation sensor is switched on.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
@@ -42,18 +44,19 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
             "send day, forms, segments, and data freshness. The file is written to `.klaviyo/reports`."
         ),
     )
-    @cache_signature
-    def performance_report(
-        context: dg.AssetExecutionContext, config: ReportConfig, warehouse: Warehouse
-    ) -> dg.MaterializeResult[None]:
+    def performance_report(context: dg.AssetExecutionContext, access: AccountAccess) -> dg.MaterializeResult[None]:
+        config = ReportConfig(**context.op_execution_context.op_config)
         # Imported here because it takes a second, which every load of the code location would take too.
-        from klaviyo_pipeline.reporting.page import render, write
-        from klaviyo_pipeline.reporting.preview import key_metrics_table
+        with naming_extra(PERFORMANCE_REPORT):
+            from klaviyo_pipeline.reporting.page import render, write
+            from klaviyo_pipeline.reporting.preview import key_metrics_table
 
-        with warehouse.engine(account.slug) as engine, snapshot(engine) as connection:
+        with access.warehouse.engine(account.slug) as engine, snapshot(engine) as connection:
             reader = Reader(connection, account.slug)
             content = gather(reader, last_days(reader, account.zone, config.days), account.zone)
-        file = FOLDER / account.slug / f"performance-{content.period.first}-to-{content.period.last}.html"
+        file = (
+            state_dir() / "reports" / account.slug / f"performance-{content.period.first}-to-{content.period.last}.html"
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
         write(render(content), file)
         for notice in content.notices:

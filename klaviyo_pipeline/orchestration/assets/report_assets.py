@@ -23,11 +23,11 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import ReportAsset
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES
+from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
 from klaviyo_pipeline.orchestration.assets.report_fetcher import (
@@ -37,12 +37,12 @@ from klaviyo_pipeline.orchestration.assets.report_fetcher import (
     named,
     whole_sends,
 )
-from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
 from klaviyo_pipeline.postgres.ledger import ReportContext
 from klaviyo_pipeline.postgres.refusals import METRIC_IS_PASSED_OVER, refusals
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
 from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
@@ -66,18 +66,16 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
     """One report of one account, by day."""
     plan = report_windows(account)
 
-    @dg.asset(
-        name=spec.name,
-        key_prefix=account.slug,
-        group_name=account.slug,
+    @account_asset(
+        account,
+        spec.name,
         partitions_def=plan.definition,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        io_manager_key="postgres",
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
         deps=[
             # Rows refer to the latest state of their objects, whatever the window in which these changed.
-            dg.AssetDep([account.slug, spec.listing.entity], partition_mapping=dg.LastPartitionMapping())
+            dg.AssetDep(account.asset_key(spec.listing.entity), partition_mapping=dg.LastPartitionMapping())
         ],
         metadata={
             PARTITION_EXPR: "date",
@@ -89,12 +87,11 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
             "Klaviyo returns it. Klaviyo restates values for some days, so schedules sync the trailing days again."
         ),
     )
-    @cache_signature
-    def report(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+    def report(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
         windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
-            with klaviyo.session(account, warehouse, context.run.run_id) as session:
+            with access.klaviyo.session(account, access.warehouse, context.run.run_id) as session:
                 if not session.zone_is_right:
                     raise WrongTimezone(session.zone_remedy)
                 yield from _read(context, session, spec, windows)

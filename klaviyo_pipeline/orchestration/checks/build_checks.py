@@ -5,7 +5,7 @@ Each check that calls Klaviyo's API is a step of its own, and all of them are in
 materializes assets it yields no result, so that a sync or a backfill never spends the quota of reports on checks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,9 +30,9 @@ from klaviyo_pipeline.orchestration.checks.row_count_checks import (
     metrics_count_check,
     report_count_check,
 )
-from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.orchestration.resources.account_resources import access_key, access_to
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.engine import snapshot
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
@@ -100,24 +100,33 @@ def api_checks() -> list[ApiCheck]:
     ]
 
 
-def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that read only Postgres."""
-    return [_key(account, asset, check.name) for asset, found in database_checks(account).items() for check in found]
+def database_check_keys(account: Account, assets: Collection[str] | None = None) -> list[dg.AssetCheckKey]:
+    """The keys of the checks that read only Postgres; only those of these assets, if given."""
+    return [
+        _key(account, asset, check.name)
+        for asset, found in database_checks(account).items()
+        for check in found
+        if assets is None or asset in assets
+    ]
 
 
-def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that call Klaviyo's API."""
-    return [_key(account, check.asset, check.name) for check in api_checks()]
+def api_check_keys(account: Account, assets: Collection[str] | None = None) -> list[dg.AssetCheckKey]:
+    """The keys of the checks that call Klaviyo's API; only those of these assets, if given."""
+    return [_key(account, check.asset, check.name) for check in api_checks() if assets is None or check.asset in assets]
 
 
 def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
-    return dg.AssetCheckKey(dg.AssetKey([account.slug, asset]), name)
+    return dg.AssetCheckKey(dg.AssetKey(account.asset_key(asset)), name)
 
 
-def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
-    """Every check of one account."""
-    steps = [_database_step(account, asset, checks) for asset, checks in database_checks(account).items()]
-    return steps + [_api_step(account, check) for check in api_checks()]
+def account_checks(account: Account, assets: Collection[str] | None = None) -> list[dg.AssetChecksDefinition]:
+    """Every check of one account; only those of these assets, if given."""
+    steps = [
+        _database_step(account, asset, checks)
+        for asset, checks in database_checks(account).items()
+        if assets is None or asset in assets
+    ]
+    return steps + [_api_step(account, check) for check in api_checks() if assets is None or check.asset in assets]
 
 
 def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
@@ -137,15 +146,21 @@ def check_context(engine: sa.Engine, account: Account, asset: str) -> Iterator[C
 
 
 def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
-    key = dg.AssetKey([account.slug, asset])
+    key = dg.AssetKey(account.asset_key(asset))
+    # Not `check`: Dagster before 1.12 would take a caller's local variable of that name for its own module.
     specs = [
-        dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.blocking)
-        for check in checks
+        dg.AssetCheckSpec(one.name, asset=key, description=one.description, blocking=one.blocking) for one in checks
     ]
 
-    @dg.multi_asset_check(name=f"{account.slug}__{asset}_checks", specs=specs, can_subset=True)
+    @dg.multi_asset_check(
+        name=f"{account.slug}__{asset}_checks",
+        specs=specs,
+        can_subset=True,
+        required_resource_keys={access_key(account)},
+    )
     @cache_signature
-    def examined(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
+    def examined(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        warehouse = access_to(account, context.op_execution_context.resources).warehouse
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
         with warehouse.engine(account.slug) as engine, check_context(engine, account, asset) as ctx:
             for check in checks:
@@ -155,26 +170,27 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
     return examined
 
 
-def _api_step(account: Account, check: ApiCheck) -> dg.AssetChecksDefinition:
-    key = dg.AssetKey([account.slug, check.asset])
-    spec = dg.AssetCheckSpec(check.name, asset=key, description=check.description)
+def _api_step(account: Account, one: ApiCheck) -> dg.AssetChecksDefinition:
+    key = dg.AssetKey(account.asset_key(one.asset))
+    spec = dg.AssetCheckSpec(one.name, asset=key, description=one.description)
 
     @dg.multi_asset_check(
-        name=f"{account.slug}__{check.asset}_{check.name}",
+        name=f"{account.slug}__{one.asset}_{one.name}",
         specs=[spec],
         # This makes the output optional, so that a run that materializes assets can skip the check.
         can_subset=True,
         pool=f"{account.slug}_api",
+        required_resource_keys={access_key(account)},
     )
     @cache_signature
-    def requested(
-        context: dg.AssetCheckExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse
-    ) -> Iterator[dg.AssetCheckResult]:
+    def requested(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         if context.job_def.asset_layer.selected_asset_keys:
             context.log.debug(f"API check skipped in a run that materializes assets: run job {account.slug}_reconcile")
             return
-        with klaviyo.session(account, warehouse) as session, check_context(session.engine, account, check.asset) as ctx:
-            yield _result(key, check.name, check.examine(ctx, session), session.count.requests)
+        access = access_to(account, context.op_execution_context.resources)
+        session_of_check = access.klaviyo.session(account, access.warehouse)
+        with session_of_check as session, check_context(session.engine, account, one.asset) as ctx:
+            yield _result(key, one.name, one.examine(ctx, session), session.count.requests)
 
     return requested
 

@@ -20,11 +20,12 @@ import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, in_terms_of
-from klaviyo_pipeline.config.settings import Account, SettingsError
+from klaviyo_pipeline.config.settings import Account, SettingsError, plain_value
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.api_usage import RequestCount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
+from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline.postgres.api_calls import remember_calls
 from klaviyo_pipeline.postgres.engine import reason
@@ -96,12 +97,32 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
     """Klaviyo's API over httpx, paced by the published rates. Each account has its own key, address and rate scale."""
 
     @contextmanager
+    def client(self, account: Account) -> Iterator[KlaviyoClient]:
+        """A client of this account, for an asset of your own: pages, reports and lookups, with pacing and retries.
+
+        It needs no Postgres: the pacing covers the requests of this process only.
+        """
+        stop = stop_requested()
+        client = KlaviyoClient(
+            api_key=key_of(account),
+            base_url=account.api_url,
+            revision=account.revision,
+            pacer=LocalPacer(scale=account.rate_scale),
+            stop=stop,
+        )
+        with client:
+            try:
+                yield client
+            finally:
+                stop.set()
+
+    @contextmanager
     def session(self, account: Account, warehouse: Warehouse, run_id: str | None = None) -> Iterator[Session]:
         """Open a session. If the key belongs to another account, it raises before anything is written.
 
         If `run_id` is given, the numbers of requests are recorded under it, even if the run fails.
         """
-        key = api_key(account.api_key_variable)
+        key = key_of(account)
         stop = stop_requested()
         count = RequestCount()
         with errors_in_terms_of(account), warehouse.engine(account.slug) as engine:
@@ -147,6 +168,16 @@ def _record_calls(engine: sa.Engine, schema: str, run_id: str, count: RequestCou
         logger.warning("the API calls of run %s were not recorded: %s", run_id, reason(error))
 
 
+def key_of(account: Account) -> str:
+    """The account's private API key: its own, or that of the variable it names. Raises `SettingsError` without one."""
+    if account.api_key is None:
+        return api_key(account.api_key_variable)
+    key = (plain_value(account.api_key) or "").strip()
+    if not key:
+        raise SettingsError(f"account {account.slug}: api_key is empty; set it to a private API key with read scopes.")
+    return key
+
+
 def api_key(variable: str) -> str:
     """The private API key. Raises `SettingsError` if it is not set."""
     key = os.environ.get(variable, "").strip()
@@ -165,7 +196,7 @@ _identity_locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(thre
 
 def cache_identity(account: Account, identity: KlaviyoAccount) -> None:
     """Cache the identity that another process of this sync has just requested for the key in the environment."""
-    cache_key = _cache_key(account.api_url, api_key(account.api_key_variable))
+    cache_key = _cache_key(account.api_url, key_of(account))
     with _identity_locks[cache_key]:
         _identities[cache_key] = (time.monotonic(), identity)
 

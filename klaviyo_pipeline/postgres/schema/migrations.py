@@ -19,6 +19,7 @@ import psycopg
 from psycopg import errors, sql
 
 from klaviyo_pipeline.config.settings import SLUG
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, remedy
 from klaviyo_pipeline.postgres.server.sessions import connect
 
@@ -102,6 +103,15 @@ def pending(dsn: str, schema: str, directory: Path) -> list[str]:
         applied = _applied(connection, schema)
     _check_history(migrations, applied, schema)
     return [migration.name for migration in migrations if migration.version not in applied]
+
+
+def check_version(dsn: str, schema: str, directory: Path) -> None:
+    """Raise `MigrationError` unless exactly these files were applied to `schema`; changes nothing."""
+    if missing := pending(dsn, schema, directory):
+        raise MigrationError(
+            f"Schema {schema} lacks {counted(len(missing), 'migration')} of this version ({missing[0]} is the first): "
+            "run `klaviyo-pipeline migrate`, or set `migrate` to true, so that the next run applies them."
+        )
 
 
 def read_migrations(directory: Path) -> list[Migration]:

@@ -60,8 +60,12 @@ class DestinationTable:
         return REVISION in self.table.columns
 
 
-def reflect(connection: sa.Connection, schema: str, name: str, filled: Collection[str] = ()) -> DestinationTable:
+def reflect(
+    connection: sa.Connection, schema: str, name: str, filled: Collection[str] = (), *, ours: bool = True
+) -> DestinationTable:
     """Read the table from the catalog. Raises `NotMigrated` if it does not exist.
+
+    `ours` says that the schema is an account's, where the migrations declare the tables.
 
     `filled` are the columns that every frame for the table fills. Raises `NotMigrated` also if the table or its table
     of earlier states lacks one of them, or if the migrations declare more: those would become NULL, and the history
@@ -70,26 +74,30 @@ def reflect(connection: sa.Connection, schema: str, name: str, filled: Collectio
     metadata = sa.MetaData()
     # Otherwise Postgres may quote the names of types, which SQLAlchemy does not recognize.
     connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
-    declared = declared_tables().get(name)
-    ours: dict[str, Any] = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
+    declared = declared_tables().get(name) if ours else None
+    only: dict[str, Any] = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
     try:
-        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
+        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **only)
     except sa.exc.NoSuchTableError:
-        raise NotMigrated(f'table "{schema}"."{name}" does not exist; run `klaviyo-pipeline migrate` first.') from None
+        if ours:
+            remedy = "run `klaviyo-pipeline migrate` first."
+        else:
+            remedy = "create it, or name its primary_key in the asset's metadata to have the first write create it."
+        raise NotMigrated(f'table "{schema}"."{name}" does not exist; {remedy}') from None
     if not table.primary_key.columns:
         raise ValueError(f'table "{schema}"."{name}" has no primary key; the writer needs one to merge rows.')
-    target = DestinationTable(table, _superseded(connection, metadata, schema, name, ours))
+    target = DestinationTable(table, _superseded(connection, metadata, schema, name, only))
     if filled:
         _check_columns(target, set(filled))
     return target
 
 
 def _superseded(
-    connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str, ours: Mapping[str, Any]
+    connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str, only: Mapping[str, Any]
 ) -> sa.Table | None:
     superseded = f"{name}_superseded"
     try:
-        return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **ours)
+        return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **only)
     except sa.exc.NoSuchTableError:
         return None
 

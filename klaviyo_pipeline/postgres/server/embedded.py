@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import filelock
-import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg import errors, sql
 
-from klaviyo_pipeline.config.settings import STATE_DIR
+from klaviyo_pipeline.config.extras import naming_extra
+from klaviyo_pipeline.config.settings import state_dir
 from klaviyo_pipeline.postgres.server.installation import (
     EmbeddedPostgresError,
     ServerUser,
@@ -41,6 +40,7 @@ from klaviyo_pipeline.postgres.server.sessions import ENCODING, connect
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "ensure_database", "project_server"]
 
+NAME = "The embedded Postgres (KLAVIYO_DATABASE_URL is not set)"
 ROLE = DATABASE = "klaviyo"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -139,6 +139,8 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
+        with naming_extra(NAME):
+            import filelock
         try:
             with filelock.FileLock(self.home / "lock", timeout=LOCK_SECONDS):
                 yield
@@ -304,7 +306,7 @@ class EmbeddedPostgres:
 
 def project_server() -> EmbeddedPostgres:
     """The project's embedded server, with its data in `.klaviyo/` in the project."""
-    return EmbeddedPostgres(STATE_DIR / "postgres")
+    return EmbeddedPostgres(state_dir() / "postgres")
 
 
 def ensure_database(dsn: str, name: str) -> str:
@@ -343,6 +345,8 @@ def _sibling(dsn: str, database: str) -> str:
 
 def _serves(pid: int, data: Path) -> bool:
     """Whether process `pid` is the server of `data`, and not another program that reuses its pid."""
+    with naming_extra(NAME):
+        import psutil  # type: ignore[import-untyped]
     try:
         process = psutil.Process(pid)
         if str(data) in process.cmdline():

@@ -1,56 +1,83 @@
-"""The Postgres IO manager: writes DataFrames into the tables of the migrations, and reads them back.
+"""The Postgres IO manager: writes DataFrames into tables, and reads them back.
 
 The asset key names the table: `klaviyo/flows` is `klaviyo.flows`. An output is a `Load` (batches of frames) or a
-plain DataFrame, which is merged by the table's primary key. Metadata of the asset configures it: `partition_expr` names
-the column whose values assign rows to windows, for reading a window back and, with `replace_windows`, for replacing the
-days of a window as a whole; `table` names another table of the schema.
+plain DataFrame, which is merged by the table's primary key. Metadata of the asset configures it:
+
+- `schema` and `table` name the table, if the key does not.
+- `primary_key` (a column, or a list of them) lets the first write create the table, from the types of the frame.
+- `partition_expr` names the column whose values assign rows to windows, for reading a window back and, with
+  `replace_windows`, for replacing the rows of a window as a whole.
 """
 
-import bisect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
 from dagster import DagsterEvent
 
-from klaviyo_pipeline.postgres.engine import reason
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.postgres.engine import clear_errors, reason, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
-from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
-from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
-from klaviyo_pipeline.postgres.write.merge import ReplaceRange
-from klaviyo_pipeline.postgres.write.staging import WINDOW
+from klaviyo_pipeline.postgres.schema.tables import DestinationTable, NotMigrated, reflect
+from klaviyo_pipeline.postgres.write.loads import Load
+from klaviyo_pipeline.postgres.write.new_tables import UnfitFrame, create, table_for
+from klaviyo_pipeline.postgres.write.plain_frames import PARTITION_EXPR, REPLACE_WINDOWS, load_of
 from klaviyo_pipeline.postgres.write.writer import Writer
-from klaviyo_pipeline.windows import Window
 
-PARTITION_EXPR = "partition_expr"
-REPLACE_WINDOWS = "replace_windows"
+__all__ = ["PARTITION_EXPR", "REPLACE_WINDOWS", "SCHEMA", "TABLE", "PostgresIOManager", "TableIOManager"]
+
+SCHEMA = "schema"
 TABLE = "table"
+PRIMARY_KEY = "primary_key"
+
+CHECK_LEDGER = sa.text("SELECT to_regclass(quote_ident(:schema) || '.sync_windows') IS NOT NULL")
 
 
-class PostgresIOManager(dg.ConfigurableIOManager):
-    """Writes and reads the tables of the warehouse.
+class Database(Protocol):
+    """Where the tables of a schema are."""
 
-    A batch is one transaction: if it fails, it is rolled back, and the ledger records every window that is not yet
-    synced as `failed`, with the error.
+    def engine(self, schema: str) -> AbstractContextManager[sa.Engine]:
+        """An engine for this schema."""
+        ...
+
+
+class TableIOManager(dg.IOManager):
+    """Writes and reads the tables of a database.
+
+    A batch is one transaction: if it fails, it is rolled back. In the schema of an account, the ledger records every
+    window that is not yet synced as `failed`, with the error.
     """
 
-    warehouse: dg.ResourceDependency[Warehouse]
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def handle_output(  # type: ignore[override]  # a generator: the events of a failing write are kept
         self, context: dg.OutputContext, obj: Load | pd.DataFrame
     ) -> Iterator[DagsterEvent]:
         """Write the load. If it fails half-way, the synced windows are still reported as materialized."""
-        schema, name = _table_to_write(context)
-        with self.warehouse.engine(schema) as engine:
+        metadata = context.definition_metadata or {}
+        schema, name = table_of(context.asset_key, metadata)
+        if not isinstance(obj, Load | pd.DataFrame):
+            raise UnfitFrame(
+                f"{context.asset_key.to_user_string()} returns {type(obj).__name__}, but its IO manager writes pandas "
+                "DataFrames."
+            )
+        with self._database.engine(schema) as engine:
             with engine.connect() as connection:
-                target = reflect(connection, schema, name, obj.filled if isinstance(obj, Load) else ())
+                ours: bool = connection.execute(CHECK_LEDGER, {"schema": schema}).scalar_one()
+                target, is_new = _target(connection, metadata, schema, name, obj, ours=ours)
                 observed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-            load = obj if isinstance(obj, Load) else _load_of(context, target, obj, observed_at)
-            writer = Writer(engine, target, Ledger(schema, name), load, context.run_id)
+            load = obj if isinstance(obj, Load) else load_of(context, metadata, target, obj, observed_at)
+            if is_new:
+                load = _creating(load, target)
+            ledger = Ledger(schema, name) if ours else NoLedger(schema, name)
+            writer = Writer(engine, target, ledger, load, context.run_id)
             try:
                 writer.run()
             except BaseException as error:
@@ -62,85 +89,108 @@ class PostgresIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The table, or the rows of the input's windows, as a DataFrame with the table's columns."""
-        schema, name = table_of(context.asset_key)
-        with self.warehouse.engine(schema) as engine, engine.connect() as connection:
-            target = reflect(connection, schema, name)
+        metadata = (context.upstream_output.definition_metadata if context.upstream_output else None) or {}
+        schema, name = table_of(context.asset_key, metadata)
+        with self._database.engine(schema) as engine, engine.connect() as connection:
+            ours: bool = connection.execute(CHECK_LEDGER, {"schema": schema}).scalar_one()
+            target = reflect(connection, schema, name, ours=ours)
             query = sa.select(target.table).order_by(*target.table.primary_key)
             if context.has_asset_partitions:
-                query = query.where(_in_windows(context, target))
+                query = query.where(_in_partitions(context, metadata, target))
             return _frame(connection, query)
 
 
-def table_of(key: dg.AssetKey) -> tuple[str, str]:
-    """The schema and table of an asset key: its last two parts."""
-    if len(key.path) < 2:
-        raise ValueError(f"asset key {key.to_user_string()} names no schema; write the key as [schema, table].")
-    return key.path[-2], key.path[-1]
+class PostgresIOManager(dg.ConfigurableIOManagerFactory[TableIOManager]):
+    """The IO manager for assets of your own. `database_url` is a `postgresql://` URL: give it as `dg.EnvVar`, because
+    the UI displays any other value. Without one, it is that of `KLAVIYO_DATABASE_URL`, else the embedded server.
+    """
+
+    database_url: str = ""
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> TableIOManager:
+        return TableIOManager(_OneDatabase(self.database_url))
 
 
-def _table_to_write(context: dg.OutputContext) -> tuple[str, str]:
-    schema, name = table_of(context.asset_key)
-    return schema, str((context.definition_metadata or {}).get(TABLE, name))
+class _OneDatabase:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @contextmanager
+    def engine(self, schema: str) -> Iterator[sa.Engine]:
+        url = warehouse_url(self._url or os.environ.get(Account.database_url_variable))
+        with shared_engine(url) as engine, clear_errors(url):
+            yield engine
 
 
-def _load_of(context: dg.OutputContext, target: DestinationTable, frame: pd.DataFrame, observed_at: datetime) -> Load:
-    """A plain DataFrame as a load of one batch, observed now unless it has its own observation times."""
-    if target.is_observed and "observed_at" not in frame.columns:
-        frame = frame.assign(observed_at=observed_at)
-    windows = _windows(context)
-    if not windows:
-        return Load([Batch(frame)])
-    column = (context.definition_metadata or {}).get(PARTITION_EXPR)
-    if column is not None and WINDOW not in frame.columns:
-        frame = frame.assign(**{WINDOW: _window_index(context, windows, frame[str(column)])})
-    replaces = None
-    if (context.definition_metadata or {}).get(REPLACE_WINDOWS):
-        days = {_first_day(context, window): index for index, window in enumerate(windows)}
-        replaces = ReplaceRange(str(column), min(days), max(days), observed_at, days)
-    batch = Batch(frame, [CompletedWindow(window, observed_at, 0) for window in windows], replaces)
-    return Load([batch], windows)
+class NoLedger(Ledger):
+    """In place of the ledger for a schema that is not an account's: records nothing."""
+
+    def record_synced(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+    def record_failed(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+    def requested(self, *_: Any, **__: Any) -> dict[datetime, datetime]:
+        """No window was requested."""
+        return {}
 
 
-def _windows(context: dg.OutputContext) -> list[Window]:
-    if not context.has_asset_partitions:
-        return []
-    definition = context.asset_partitions_def
-    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return []
-    spans = {key: definition.time_window_for_partition_key(key) for key in context.asset_partition_keys}
-    return sorted(Window(span.start.astimezone(UTC), span.end.astimezone(UTC), key) for key, span in spans.items())
+def table_of(key: dg.AssetKey, metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """The schema and table of an asset: those in its metadata, else the last two parts of its key."""
+    schema, name = metadata.get(SCHEMA), metadata.get(TABLE, key.path[-1])
+    if schema is None and len(key.path) < 2:
+        raise ValueError(
+            f"asset key {key.to_user_string()} names no schema; write the key as [schema, table], or name the schema "
+            "in the asset's metadata."
+        )
+    return str(schema or key.path[-2]), str(name)
 
 
-def _window_index(context: dg.OutputContext, windows: Sequence[Window], column: "pd.Series[Any]") -> list[int]:
-    days = {_first_day(context, window): index for index, window in enumerate(windows)}
-    starts = [window.start for window in windows]
+def _target(
+    connection: sa.Connection,
+    metadata: Mapping[str, Any],
+    schema: str,
+    name: str,
+    obj: Load | pd.DataFrame,
+    *,
+    ours: bool,
+) -> tuple[DestinationTable, bool]:
+    """The table to write, and whether the first batch creates it."""
+    try:
+        return reflect(connection, schema, name, obj.filled if isinstance(obj, Load) else (), ours=ours), False
+    except NotMigrated:
+        key = metadata.get(PRIMARY_KEY)
+        if isinstance(obj, Load) or key is None:
+            raise
+        if PRIMARY_KEY in metadata and obj.columns.empty:
+            raise UnfitFrame(f'the first frame for "{schema}"."{name}" has no columns.') from None
+        return table_for(schema, name, obj, [key] if isinstance(key, str) else list(key)), True
 
-    def index(value: object) -> int:
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return max(0, bisect.bisect_right(starts, value) - 1)
-        # pandas stores a day as a time without a zone.
-        day = value.date() if isinstance(value, datetime) and not pd.isna(value) else value
-        return days.get(day, 0) if isinstance(day, date) else 0
 
-    return [index(value) for value in column]
+def _creating(load: Load, target: DestinationTable) -> Load:
+    """The same load, which creates its table in the transaction of its batch."""
+    [batch] = load.batches
+    return replace(load, batches=[replace(batch, prepare=lambda connection: create(connection, target))])
 
 
-def _first_day(context: dg.OutputContext, window: Window) -> date:
-    definition = context.asset_partitions_def
-    zone = definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
-    return pd.Timestamp(window.start).tz_convert(zone).date()
-
-
-def _in_windows(context: dg.InputContext, target: DestinationTable) -> sa.ColumnElement[bool]:
-    metadata = context.upstream_output.definition_metadata if context.upstream_output else {}
-    name = (metadata or {}).get(PARTITION_EXPR)
+def _in_partitions(
+    context: dg.InputContext, metadata: Mapping[str, Any], target: DestinationTable
+) -> sa.ColumnElement[bool]:
+    name = metadata.get(PARTITION_EXPR)
     if name is None:
         raise ValueError(f"asset {context.asset_key.to_user_string()} is partitioned but has no {PARTITION_EXPR}.")
     column = target.table.c[str(name)]
+    definition = context.asset_partitions_def
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return column.in_(list(context.asset_partition_keys))
     span = context.asset_partitions_time_window
     if isinstance(column.type, sa.Date):
         return sa.and_(column >= span.start.date(), column < span.end.date())
-    return sa.and_(column >= span.start.astimezone(UTC), column < span.end.astimezone(UTC))
+    start, end = span.start.astimezone(UTC), span.end.astimezone(UTC)
+    if isinstance(column.type, sa.DateTime) and not column.type.timezone:
+        start, end = (moment.replace(tzinfo=None) for moment in (span.start, span.end))
+    return sa.and_(column >= start, column < end)
 
 
 def _frame(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:

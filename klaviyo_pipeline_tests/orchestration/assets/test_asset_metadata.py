@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline_tests.support import Pipeline, put, utc
 
 ACCOUNT = Account(slug="shop")
@@ -16,7 +16,7 @@ ACCOUNT = Account(slug="shop")
 
 def node(name: str, account: Account = ACCOUNT) -> dg.AssetSpec:
     return (
-        build_defs([account])
+        project_defs([account])
         .resolve_assets_def(dg.AssetKey([account.slug, name]))
         .specs_by_key[dg.AssetKey([account.slug, name])]
     )

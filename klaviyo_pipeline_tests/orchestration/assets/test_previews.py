@@ -13,7 +13,6 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline.catalog import METRICS
-from klaviyo_pipeline.orchestration.assets import performance_report
 from klaviyo_pipeline.reporting import charts, preview
 from klaviyo_pipeline.reporting.metric_values import Sending
 from klaviyo_pipeline.reporting.period import Period
@@ -133,11 +132,11 @@ def test_no_name_breaks_the_table(name: str) -> None:
 def test_the_performance_report_writes_a_page_and_links_it(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(performance_report, "FOLDER", tmp_path)
+    monkeypatch.setenv("KLAVIYO_STATE_DIR", str(tmp_path))
     for asset in ("flows", "flow_report", "flow_metrics"):
         pipeline.run(asset, FIRST, LAST)
     reported = output(pipeline.run("performance_report", days=3), "performance_report")[None]
-    page = tmp_path / "shop" / "performance-2025-03-10-to-2025-03-12.html"
+    page = tmp_path / "reports" / "shop" / "performance-2025-03-10-to-2025-03-12.html"
     assert Path(reported["page"]) == page
     assert "<h1>Performance of shop</h1>" in page.read_text()
     assert reported["bytes"] == page.stat().st_size
@@ -148,9 +147,9 @@ def test_the_performance_report_writes_a_page_and_links_it(
 def test_the_performance_report_of_an_account_without_values_warns(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(performance_report, "FOLDER", tmp_path)
+    monkeypatch.setenv("KLAVIYO_STATE_DIR", str(tmp_path))
     pipeline.run("performance_report")
-    [page] = (tmp_path / "shop").iterdir()
+    [page] = (tmp_path / "reports" / "shop").iterdir()
     assert "There is no data for these days" in page.read_text()
 
 

@@ -14,7 +14,6 @@ import pytest
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.postgres.schema.migrations import migrate
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PostgresIOManager
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.windows import Window
@@ -48,7 +47,7 @@ def run(
     )
     result = dg.materialize(
         list(assets),
-        resources={"postgres": PostgresIOManager(warehouse=Warehouse())},
+        resources={"postgres": PostgresIOManager()},
         tags=tags,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
@@ -222,7 +221,8 @@ def test_an_empty_window_is_read_as_a_frame_with_every_column(shop: Store) -> No
 def test_a_table_without_windows_of_its_own_needs_no_column_for_them(shop: Store) -> None:
     @dg.asset(key=[SLUG, "flows"], io_manager_key="postgres")
     def flows() -> pd.DataFrame:
-        return frame([{"id": "a", "name": "Welcome", "archived": None, "raw": {"a": 1}}])
+        empty = dict.fromkeys(("status", "trigger_type", "created_at", "updated_at", "deleted_at"))
+        return frame([{"id": "a", "name": "Welcome", "archived": None, "raw": {"a": 1}, **empty}])
 
     seen: list[pd.DataFrame] = []
 

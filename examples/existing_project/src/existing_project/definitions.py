@@ -1,0 +1,13 @@
+"""The code location of a project that existed before: everything in the folder `defs`, and an executor of its own."""
+
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.Definitions.merge(
+        dg.load_from_defs_folder(project_root=Path(__file__).parents[2]),
+        dg.Definitions(executor=dg.multiprocess_executor.configured({"max_concurrent": 2})),
+    )

@@ -1,0 +1,49 @@
+"""A code location without `dg`: definitions in Python, merged with those of a Klaviyo account."""
+
+import os
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+import pandas as pd
+
+from klaviyo_pipeline import Account, KlaviyoResource, PostgresIOManager, build_defs
+
+SHOP = Account(
+    slug="shop_de",
+    api_key=dg.EnvVar("KLAVIYO_API_KEY_SHOP_DE"),
+    database_url=dg.EnvVar("WAREHOUSE_URL"),
+    api_url=os.environ.get("KLAVIYO_API_URL", "https://a.klaviyo.com"),
+    timezone="Europe/Berlin",
+    start_date=date(2025, 3, 1),
+    migrate=True,
+)
+
+
+@dg.asset(
+    key=["tracking", "klaviyo_metrics"],
+    io_manager_key="tables",
+    metadata={"primary_key": "id"},
+)
+def klaviyo_metrics(klaviyo: KlaviyoResource) -> pd.DataFrame:
+    """Every metric of the account, with the client of your own asset."""
+
+    def rows() -> Iterator[dict[str, object]]:
+        with klaviyo.client(SHOP) as client:
+            for metric in client.metrics():
+                yield {"id": metric.id, "name": metric.name, "integration": metric.integration}
+
+    return pd.DataFrame(list(rows()), columns=["id", "name", "integration"], dtype="string")
+
+
+own = dg.Definitions(
+    assets=[klaviyo_metrics],
+    resources={
+        "klaviyo": KlaviyoResource(),
+        "tables": PostgresIOManager(database_url=dg.EnvVar("WAREHOUSE_URL")),
+        # A resource of the same name as others may have: it does not clash.
+        "postgres": dg.ResourceDefinition.hardcoded_resource("mine"),
+    },
+)
+
+defs = dg.Definitions.merge(own, build_defs([SHOP], checks=False, sensors=False))

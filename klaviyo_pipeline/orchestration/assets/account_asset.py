@@ -1,0 +1,45 @@
+"""The decorator of an account's assets: `dg.asset` with the key, the group and the resources of the account."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess, access_key, access_to, tables_key
+from klaviyo_pipeline.postgres.write.io_manager import SCHEMA, TABLE
+
+Body = Callable[[dg.AssetExecutionContext, AccountAccess], Any]
+
+# Dagster computes the signature of a function some seventeen times, which takes long with many accounts.
+_CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext)
+_SIGNATURE = inspect.Signature([_CONTEXT])
+
+
+def account_asset(
+    account: Account, name: str, *, metadata: Mapping[str, Any], table: str | None = None, **options: Any
+) -> Callable[[Body], dg.AssetsDefinition]:
+    """Makes an asset of a function of the run's context and the account's access.
+
+    `table` is the name of its table in the account's schema: the asset's name by default, empty for none. `options`
+    are those of `dg.asset`.
+    """
+    stored = {SCHEMA: account.slug, TABLE: name if table is None else table} if table != "" else {}
+
+    def decorate(body: Body) -> dg.AssetsDefinition:
+        def run(context: dg.AssetExecutionContext) -> Any:
+            access = access_to(account, context.resources)
+            return access.execute(context, lambda: body(context, access))
+
+        vars(run).update(__signature__=_SIGNATURE, __wrapped__=body)
+        return dg.asset(
+            key=account.asset_key(name),
+            group_name=account.group or account.slug,
+            io_manager_key=tables_key(account),
+            required_resource_keys={access_key(account)},
+            metadata={**stored, **metadata},
+            **options,
+        )(run)
+
+    return decorate

@@ -1,0 +1,194 @@
+"""The component: one Klaviyo account of a `dg` project, described in YAML."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import dagster as dg
+from dagster.components.resolved.core_models import AssetAttributesModel
+from dagster.components.utils import TranslatorResolvingInfo
+from pydantic import Field
+
+from klaviyo_pipeline.config.accounts import AS_VARIABLES, DATABASE_VARIABLE
+from klaviyo_pipeline.config.settings import Account, SettingsError, load_settings
+from klaviyo_pipeline.orchestration.build import Translate, build_defs, chosen_assets
+
+
+def _settings_of(values: dict[str, object]) -> Account:
+    """The account with these attributes. Raises `SettingsError` for the first invalid one."""
+    variables = {AS_VARIABLES[name]: "" if value is None else str(value) for name, value in values.items()}
+    try:
+        return load_settings(variables).account
+    except SettingsError as error:
+        text = str(error)
+        for name, variable in AS_VARIABLES.items():
+            text = re.sub(rf"\b{variable}\b", name, text)
+        raise SettingsError(text) from None
+
+
+def _setting(name: str, description: str, example: object, kind: Any = str) -> dg.Resolver:
+    """Checks an attribute where it is written, so that Dagster's error has the file and the line."""
+
+    def resolve(context: dg.ResolutionContext, value: object) -> Any:
+        value = context.resolve_value(value)
+        _settings_of({name: value})
+        return value if value is None or kind is str else int(str(value))
+
+    field_type = str if kind is str else int | str
+    return dg.Resolver(resolve, model_field_type=field_type, description=description, examples=[example])
+
+
+def _database_url(context: dg.ResolutionContext, value: str) -> str:
+    url = str(context.resolve_value(value) or "")
+    load_settings({DATABASE_VARIABLE: url})
+    return url
+
+
+def _key_prefix(context: dg.ResolutionContext, value: str | list[str]) -> tuple[str, ...]:
+    prefix = context.resolve_value(value)
+    return tuple(prefix.split("/")) if isinstance(prefix, str) else tuple(prefix)
+
+
+def _assets(context: dg.ResolutionContext, value: list[str]) -> tuple[str, ...]:
+    return chosen_assets(context.resolve_value(value))
+
+
+def _translation(context: dg.ResolutionContext, model: Any) -> Translate:
+    names = {field.name for field in dataclasses.fields(TranslatorResolvingInfo)}
+    # Dagster before 1.11.2 asks for the name under which a template finds the object.
+    named: dict[str, Any] = {"obj_name": "spec"} if "obj_name" in names else {}
+    info = TranslatorResolvingInfo(asset_attributes=model, resolution_context=context, model_key="translation", **named)
+    return lambda spec: info.get_asset_spec(spec, {"spec": spec, "name": spec.key.path[-1]})
+
+
+class AccountScaffolder(dg.Scaffolder[Any]):
+    """Writes the YAML of an account, whose slug is the name of the folder."""
+
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        slug = re.sub(r"[^a-z0-9_]", "_", request.target_path.name.lower())
+        attributes = {
+            "slug": slug,
+            "api_key": f"{{{{ env.KLAVIYO_API_KEY_{slug.upper()} }}}}",
+            "timezone": "UTC",
+            "start_date": "2025-01-01",
+            "database_url": "{{ env.KLAVIYO_DATABASE_URL }}",
+        }
+        dg.scaffold_component(request, attributes)
+
+
+@dg.scaffold_with(AccountScaffolder)
+class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
+    """One Klaviyo account in Postgres: its flows, campaigns, forms, segments and reports as assets."""
+
+    slug: Annotated[str, _setting("slug", "Postgres schema of the tables, and default of prefix and group.", "shop_uk")]
+    api_key: Annotated[
+        str,
+        dg.Resolver(
+            lambda context, value: context.resolve_value(value) or "",
+            model_field_type=str,
+            description="Private API key with read scopes, from the environment.",
+            examples=["{{ env.KLAVIYO_API_KEY }}"],
+        ),
+    ] = Field(repr=False)
+    timezone: Annotated[str, _setting("timezone", "The account's own time zone, an IANA name.", "Europe/London")] = (
+        Account.timezone
+    )
+    start_date: Annotated[str, _setting("start_date", "First day to sync, in the time zone.", "2025-01-01")] = (
+        Account.start_date.isoformat()
+    )
+    sync_window: Annotated[
+        Literal["daily", "hourly"], _setting("sync_window", "Windows of entities: daily or hourly.", "daily")
+    ] = Account.sync_window
+    lookback_days: Annotated[
+        int, _setting("lookback_days", "Recent days that every schedule requests again.", 7, int)
+    ] = Account.lookback_days
+    attribution_days: Annotated[
+        int, _setting("attribution_days", "Days for which a report day can still change.", 5, int)
+    ] = Account.attribution_days
+    conversion_metric_id: Annotated[
+        str | None, _setting("conversion_metric_id", "Metric that counts as a conversion; found if absent.", "WXyz12")
+    ] = None
+    database_url: Annotated[
+        str | None,
+        dg.Resolver(
+            _database_url,
+            model_field_type=str,
+            description="postgresql:// URL, from the environment. By default that of KLAVIYO_DATABASE_URL.",
+            examples=["{{ env.KLAVIYO_DATABASE_URL }}"],
+        ),
+    ] = Field(default=None, repr=False)
+    api_url: Annotated[str, _setting("api_url", "Base URL of the API, without /api.", Account.api_url)] = (
+        Account.api_url
+    )
+    assets: Annotated[
+        tuple[str, ...] | None,
+        dg.Resolver(
+            _assets,
+            model_field_type=list[str] | str,
+            description="Names of assets; `default` stands for all that are on by default.",
+            examples=[["flows", "flow_report", "flow_metrics"]],
+        ),
+    ] = None
+    key_prefix: Annotated[
+        tuple[str, ...],
+        dg.Resolver(
+            _key_prefix,
+            model_field_type=str | list[str],
+            description="Prefix of the asset keys; the slug by default. The schema is the slug in any case.",
+            examples=["marketing/shop_uk"],
+        ),
+    ] = ()
+    group: Annotated[
+        str | None, dg.Resolver.default(description="Asset group; the slug by default.", examples=["marketing"])
+    ] = None
+    schedules: Annotated[bool, dg.Resolver.default(description="Whether the account's schedules come along.")] = True
+    sensors: Annotated[bool, dg.Resolver.default(description="Whether the account's sensors come along.")] = True
+    checks: Annotated[bool, dg.Resolver.default(description="Whether the account's asset checks come along.")] = True
+    migrate: Annotated[
+        bool, dg.Resolver.default(description="Whether a run applies missing migrations. Its role needs the rights.")
+    ] = False
+    translation: Annotated[
+        Callable[[dg.AssetSpec], dg.AssetSpec] | None,
+        dg.Resolver(
+            _translation,
+            model_field_type=str | AssetAttributesModel,
+            inject_before_resolve=False,
+            description="Attributes of the assets. Templates can use `spec`, the asset's spec, and `name`, its name.",
+            examples=[{"group_name": "marketing", "key": "klaviyo/{{ name }}"}],
+        ),
+    ] = None
+
+    @property
+    def account(self) -> Account:
+        """The account that these attributes describe. Raises `SettingsError` if two of them contradict each other."""
+        names = [name for name in AS_VARIABLES if name in type(self).model_fields]
+        return dataclasses.replace(
+            _settings_of({name: getattr(self, name) for name in names}),
+            api_key=self.api_key,
+            database_url=self.database_url,
+            migrate=self.migrate,
+            key_prefix=self.key_prefix,
+            group=self.group,
+            described_in="the component",
+        )
+
+    def get_asset_spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """The spec of an asset of the account. Override it to change more than `translation` can."""
+        return self.translation(spec) if self.translation else spec
+
+    def execute(self, context: dg.AssetExecutionContext, compute: Callable[[], Any]) -> Any:
+        """Runs an asset: `compute` does its work, and what it returns is stored. Override it to add to that."""
+        return compute()
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The account's definitions."""
+        return build_defs(
+            [self.account],
+            assets=self.assets,
+            schedules=self.schedules,
+            sensors=self.sensors,
+            checks=self.checks,
+            translate=self.get_asset_spec,
+            execute=self.execute,
+        )

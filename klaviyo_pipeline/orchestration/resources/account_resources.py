@@ -1,0 +1,58 @@
+"""What the assets, checks, jobs and sensors of one account use, as resources under keys of the account.
+
+The keys are the account's own, so that definitions of several accounts, and of other projects, can be merged. The
+resource is a plain object, so that the UI displays neither a key nor a URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dagster as dg
+
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.postgres.write.io_manager import TableIOManager
+
+Execute = Callable[[dg.AssetExecutionContext, Callable[[], Any]], Any]
+"""Runs an asset: it returns what the second argument returns when it is called."""
+
+
+def run_asset(context: dg.AssetExecutionContext, compute: Callable[[], Any]) -> Any:
+    """Runs an asset and nothing else."""
+    return compute()
+
+
+@dataclass(frozen=True, eq=False)
+class AccountAccess:
+    """The account's API and warehouse, and how its assets are run."""
+
+    klaviyo: KlaviyoResource
+    warehouse: Warehouse
+    execute: Execute = run_asset
+
+
+def access_key(account: Account) -> str:
+    """The key of the account's `AccountAccess`."""
+    return f"klaviyo_account__{account.slug}"
+
+
+def tables_key(account: Account) -> str:
+    """The key of the account's IO manager."""
+    return f"klaviyo_tables__{account.slug}"
+
+
+def account_resources(account: Account, warehouse: Warehouse, execute: Execute = run_asset) -> dict[str, object]:
+    """The resources of one account by key."""
+    return {
+        access_key(account): AccountAccess(KlaviyoResource(), warehouse, execute),
+        tables_key(account): TableIOManager(warehouse),
+    }
+
+
+def access_to(account: Account, resources: object) -> AccountAccess:
+    """The account's access, from the `resources` of a context."""
+    return cast("AccountAccess", getattr(resources, access_key(account)))
