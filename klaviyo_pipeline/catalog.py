@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
+from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
@@ -22,6 +25,8 @@ from klaviyo_pipeline.klaviyo.reports import (
     VALUES_CHUNK_DAYS,
 )
 from klaviyo_pipeline.klaviyo.tags import TAGS
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -127,3 +132,43 @@ ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {
     endpoint.name: endpoint for listing in _LISTINGS for endpoint in (listing.list_endpoint, listing.get_endpoint)
 }
 """Every API operation that the client calls, by name."""
+
+
+ASSETS = tuple(dict.fromkeys((*ENTITIES, *CENSUSES, *DAILY_ASSETS)))
+"""Every asset that is synced, in display order."""
+
+DEFAULT = "default"
+"""The name in `KLAVIYO_ASSETS` for all assets that are on by default."""
+
+OFF_BY_DEFAULT: frozenset[str] = frozenset()
+"""The assets that are off unless `KLAVIYO_ASSETS` names them."""
+
+
+@cache
+def switched_on(named: tuple[str, ...]) -> frozenset[str]:
+    """The assets that the names in `KLAVIYO_ASSETS` stand for. An entity's name includes its census.
+
+    Raises `SettingsError` for an unknown name, for no name at all, and for metrics without their report.
+    """
+    if unknown := [name for name in named if name not in (DEFAULT, *ASSETS)]:
+        raise SettingsError(
+            f"KLAVIYO_ASSETS: there is no asset {unknown[0]!r}; choose from {', '.join((DEFAULT, *ASSETS))}."
+        )
+    if not named:
+        raise SettingsError(f"KLAVIYO_ASSETS names no asset; choose from {', '.join((DEFAULT, *ASSETS))}.")
+    on = {name for name in ASSETS if name in named}
+    on |= {census_name(listing) for name, listing in ENTITIES.items() if name in named}
+    if DEFAULT in named:
+        on |= {name for name in ASSETS if name not in OFF_BY_DEFAULT}
+    for table in METRICS.values():
+        if table.name in on and table.report not in on:
+            raise SettingsError(
+                f"KLAVIYO_ASSETS: {table.name} is computed from {table.report}, so add {table.report} too."
+            )
+    return frozenset(on)
+
+
+def of_account(kinds: Mapping[str, Kind], account: Account) -> dict[str, Kind]:
+    """Those of `kinds`, such as `REPORTS`, that the account has. Raises `SettingsError` as `switched_on` does."""
+    on = switched_on(account.assets)
+    return {name: kind for name, kind in kinds.items() if name in on}

@@ -53,7 +53,8 @@ class Account:
     `slug` is the Postgres schema and the asset key prefix. `start_date` is a day in `timezone`, the zone of the
     sync windows. `api_key_variable` is the name of the environment variable with the private key, and
     `database_url_variable` the name of the one with the database URL. `described_in` is the name of the file with the
-    account's settings; None means the environment.
+    account's settings; None means the environment. `assets` are the names in the setting: `catalog.switched_on` says
+    which assets they stand for.
     """
 
     slug: str = "klaviyo"
@@ -67,6 +68,7 @@ class Account:
     attribution_days: int = 5
     retention_days: int = 90
     conversion_metric_id: str | None = None
+    assets: tuple[str, ...] = ("default",)
     rate_scale: float = 1.0
     owners: tuple[str, ...] = ()
     database_url_variable: str = "KLAVIYO_DATABASE_URL"
@@ -128,6 +130,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", least=0, most=365),
         retention_days=read.whole("KLAVIYO_RETENTION_DAYS", least=1, most=36500),
         conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
+        assets=read.names("KLAVIYO_ASSETS"),
         rate_scale=read.number("KLAVIYO_RATE_SCALE"),
         owners=read.owners("KLAVIYO_OWNERS"),
     )
@@ -213,8 +216,11 @@ class _Reader:
             raise SettingsError(f"{name}={text!r} must be a number, 0 or more (0 switches pacing off).")
         return float(text)
 
+    def names(self, name: str) -> tuple[str, ...]:
+        return tuple(one.strip() for one in self.text(name).split(",") if one.strip())
+
     def owners(self, name: str) -> tuple[str, ...]:
-        owners = tuple(owner.strip() for owner in self.text(name).split(",") if owner.strip())
+        owners = self.names(name)
         for owner in owners:
             if not OWNER.fullmatch(owner):
                 raise SettingsError(

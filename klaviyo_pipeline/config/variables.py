@@ -105,6 +105,14 @@ VARIABLES = _by_name(
             otherwise='the metric that the account maps to revenue, otherwise the one named "Placed Order"',
         ),
         Variable(
+            "KLAVIYO_ASSETS",
+            "Which assets the account has. `default` stands for all that are on by default. An entity's name includes "
+            "its census.",
+            "asset names, such as `default, lists` or `flows, flow_report, flow_metrics`; `klaviyo-pipeline sync "
+            "--help` lists them",
+            default="default",
+        ),
+        Variable(
             "KLAVIYO_RATE_SCALE",
             "Multiplies the published rate limits for pacing; 0.5 leaves half of the quota to other tools.",
             "0 or more; `0` switches pacing off, but a 429 is still obeyed",

@@ -11,9 +11,9 @@ from functools import cache, partial
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS
-from klaviyo_pipeline.config.accounts import load_accounts
-from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, of_account, switched_on
+from klaviyo_pipeline.config.accounts import in_terms_of, load_accounts
+from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.dagster_internals.asset_source import source_of
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_paused
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 def account_assets(account: Account) -> list[dg.AssetsDefinition]:
     """The assets of one account."""
     assets = [
-        *(entity_asset(account, listing) for listing in ENTITIES.values()),
-        *(census_asset(account, listing) for listing in CENSUSES.values()),
-        *(report_asset(account, spec) for spec in REPORTS.values()),
-        *(metrics_asset(account, table) for table in METRICS.values()),
+        *(entity_asset(account, listing) for listing in of_account(ENTITIES, account).values()),
+        *(census_asset(account, listing) for listing in of_account(CENSUSES, account).values()),
+        *(report_asset(account, spec) for spec in of_account(REPORTS, account).values()),
+        *(metrics_asset(account, table) for table in of_account(METRICS, account).values()),
         performance_report_asset(account),
     ]
     return [asset.map_asset_specs(partial(described, account=account, source=source_of(asset))) for asset in assets]
@@ -134,6 +134,16 @@ def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None
     return AccountsRepository(accounts, lambda account: _definitions([part_of(account)], warehouse), whole)
 
 
+def _has_known_assets(account: Account) -> bool:
+    """Whether the account's `assets` can be used. If not, the reason is logged."""
+    try:
+        switched_on(account.assets)
+    except SettingsError as error:
+        log.error(in_terms_of(account, f"account {account.slug}: {error}"))
+        return False
+    return True
+
+
 def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
     """The code location of the accounts of this installation. An invalid entry is logged and left out.
 
@@ -143,6 +153,8 @@ def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
     for line in found.errors:
         log.error(line)
     accounts = [settings.account for settings in found.every]
+    if found.file is not None:
+        accounts = [account for account in accounts if _has_known_assets(account)] or accounts
     if len(accounts) == 1:
         return build_defs(accounts)
     return accounts_repository(accounts).definition()

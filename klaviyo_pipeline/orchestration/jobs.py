@@ -8,11 +8,11 @@ stay within Klaviyo's rate limits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES
+from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -47,13 +47,13 @@ def own_job(account: Account, asset: str) -> str:
 
 
 def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]:
-    """Every asset job of an account. With hourly windows, entities and reports have different partitions, so there is
-    no job over all assets.
+    """Every asset job of an account, with the assets that the account has. A job without assets is left out. With
+    hourly windows, entities and reports have different partitions, so there is no job over all assets.
 
     Jobs of a single asset are built only for a `single_account`, except that of the tags, which has a schedule. With
     many accounts they would take most of the loading time, and a run can select one asset of a larger job instead.
     """
-    slug = account.slug
+    slug, on = account.slug, switched_on(account.assets)
     single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
     specs = [JobSpec(own_job(account, name), [name], f"Syncs {name} only.") for name in single]
     specs += [
@@ -73,14 +73,29 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
                 "Syncs the entities concurrently, then the reports and the metrics.",
             )
         )
-    return specs
+    chosen = [replace(spec, assets=[asset for asset in spec.assets if asset in on]) for spec in specs]
+    return [spec for spec in chosen if spec.assets]
 
 
 def account_jobs(account: Account, *, single_account: bool = True) -> list[AccountJob]:
     """Dagster's jobs of one account: those of `job_specs`, each with its assets' checks except the API checks; the
     jobs that only run checks; and the pruning job."""
     tags = {ACCOUNT_TAG: account.slug}
-    api_checks = dg.AssetSelection.checks(*api_check_keys(account))
+    database_keys, api_keys = database_check_keys(account), api_check_keys(account)
+    api_checks = dg.AssetSelection.checks(*api_keys)
+    checks = [
+        (
+            f"{account.slug}_checks",
+            database_keys,
+            "Runs every check that reads only Postgres: whether the data is complete, plausible and fresh.",
+        ),
+        (
+            f"{account.slug}_reconcile",
+            api_keys,
+            "Runs the checks that call Klaviyo's API. They list every entity in full and use one request of the daily "
+            "quota for each report.",
+        ),
+    ]
     return [
         *(
             dg.define_asset_job(
@@ -92,22 +107,16 @@ def account_jobs(account: Account, *, single_account: bool = True) -> list[Accou
             )
             for spec in job_specs(account, single_account=single_account)
         ),
-        dg.define_asset_job(
-            f"{account.slug}_checks",
-            selection=dg.AssetSelection.checks(*database_check_keys(account)),
-            description="Runs every check that reads only Postgres: whether the data is complete, plausible and fresh.",
-            tags=tags,
-            executor_def=dg.in_process_executor,
-        ),
-        dg.define_asset_job(
-            f"{account.slug}_reconcile",
-            selection=api_checks,
-            description=(
-                "Runs the checks that call Klaviyo's API. They list every entity in full and use one request of the "
-                "daily quota for each report."
-            ),
-            tags=tags,
-            executor_def=dg.in_process_executor,
+        *(
+            dg.define_asset_job(
+                name,
+                selection=dg.AssetSelection.checks(*keys),
+                description=description,
+                tags=tags,
+                executor_def=dg.in_process_executor,
+            )
+            for name, keys, description in checks
+            if keys
         ),
         prune_job(account, tags),
     ]

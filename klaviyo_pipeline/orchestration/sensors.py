@@ -12,7 +12,7 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES
+from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
@@ -41,7 +41,12 @@ REVISION_NOTICE = timedelta(days=90)
 
 def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.SensorDefinition]:
     """The sensors of one account."""
-    return [_missing_windows(account, jobs), _stale_data(account), _revision_retires(account)]
+    windowed = switched_on(account.assets) & {*ENTITIES, *DAILY_ASSETS}
+    return [
+        *([_missing_windows(account, jobs)] if windowed else []),
+        _stale_data(account),
+        _revision_retires(account),
+    ]
 
 
 def failed_runs(accounts: Sequence[Account]) -> dg.SensorDefinition:
@@ -91,7 +96,8 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
 
 
 def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
-    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *DAILY_ASSETS)}
+    on = switched_on(account.assets)
+    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *DAILY_ASSETS) if name in on}
 
     @dg.sensor(
         name=f"{account.slug}_missing_windows",
@@ -197,7 +203,8 @@ def stale_assets(connection: sa.Connection, account: Account, now: datetime) -> 
     """Assets that were synced before, but not through `STALE_AFTER` before now."""
     status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=account.slug)
     query = sa.select(status.c.entity).where(status.c.synced_through < now - STALE_AFTER)
-    return list(connection.execute(query).scalars())
+    on = switched_on(account.assets)
+    return [asset for asset in connection.execute(query).scalars() if asset in on]
 
 
 def never_synced_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
@@ -211,7 +218,9 @@ def never_synced_assets(connection: sa.Connection, account: Account, now: dateti
         "sync_status", *(sa.column(name) for name in ("entity", "synced_through", "last_error")), schema=account.slug
     )
     query = sa.select(status.c.entity, status.c.last_error).where(status.c.synced_through.is_(None))
-    return [f"{asset} ({first_line(error)})" if error else asset for asset, error in connection.execute(query)]
+    on = switched_on(account.assets)
+    never = [row for row in connection.execute(query) if row.entity in on]
+    return [f"{asset} ({first_line(error)})" if error else asset for asset, error in never]
 
 
 def _revision_retires(account: Account) -> dg.SensorDefinition:

@@ -13,7 +13,7 @@ from functools import partial
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, of_account
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
@@ -48,7 +48,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     """The checks that read only Postgres, by asset."""
     hourly = account.sync_window == "hourly"
     found: dict[str, tuple[Check, ...]] = {}
-    for listing in ENTITIES.values():
+    for listing in of_account(ENTITIES, account).values():
         found[listing.entity] = (
             *entity_checks(listing),
             *drift_checks(listing),
@@ -56,8 +56,10 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             entity_count_check(),
             CLOCK_CHECK,
         )
-        found[census_name(listing)] = census_checks(listing)
-    for spec in REPORTS.values():
+    for name, listing in of_account(CENSUSES, account).items():
+        if listing.entity in ENTITIES:
+            found[name] = census_checks(listing)
+    for spec in of_account(REPORTS, account).values():
         found[spec.name] = (
             *report_checks(spec),
             *report_drift_checks(spec.report),
@@ -65,7 +67,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             report_count_check(),
             CLOCK_CHECK,
         )
-    for table in METRICS.values():
+    for table in of_account(METRICS, account).values():
         found[table.name] = (
             *metrics_checks(table),
             *ledger_checks(hourly=False),
@@ -75,7 +77,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     return found
 
 
-def api_checks() -> list[ApiCheck]:
+def api_checks(account: Account) -> list[ApiCheck]:
     """The checks that call Klaviyo's API."""
     return [
         *(
@@ -85,7 +87,7 @@ def api_checks() -> list[ApiCheck]:
                 listing_checks.DESCRIPTION,
                 partial(listing_checks.listed_objects_exist, listing=listing),
             )
-            for listing in ENTITIES.values()
+            for listing in of_account(ENTITIES, account).values()
         ),
         *(
             ApiCheck(
@@ -94,7 +96,7 @@ def api_checks() -> list[ApiCheck]:
                 reconciliation_checks.DESCRIPTION,
                 partial(reconciliation_checks.daily_sums_match_total, spec=spec),
             )
-            for spec in REPORTS.values()
+            for spec in of_account(REPORTS, account).values()
         ),
     ]
 
@@ -106,7 +108,7 @@ def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
 
 def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
     """The keys of the checks that call Klaviyo's API."""
-    return [_key(account, check.asset, check.name) for check in api_checks()]
+    return [_key(account, check.asset, check.name) for check in api_checks(account)]
 
 
 def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
@@ -116,7 +118,7 @@ def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
 def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
     """Every check of one account."""
     steps = [_database_step(account, asset, checks) for asset, checks in database_checks(account).items()]
-    return steps + [_api_step(account, check) for check in api_checks()]
+    return steps + [_api_step(account, check) for check in api_checks(account)]
 
 
 def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
