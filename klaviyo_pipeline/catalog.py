@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from klaviyo_pipeline.klaviyo.reports import (
     SEGMENT_SERIES,
     VALUES_CHUNK_DAYS,
 )
+from klaviyo_pipeline.klaviyo.small_listings import FORM_VERSIONS, LISTS, METRIC_OBJECTS, TEMPLATES
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
 Kind = TypeVar("Kind")
@@ -59,7 +60,7 @@ class MetricsTable:
 
 def census_name(listing: Listing) -> str:
     """The name of the census asset: the entity's own name if the entity has no windows."""
-    return listing.entity if listing.time_field is None else f"{listing.entity}_census"
+    return f"{listing.entity}_census" if listing.has_windows else listing.entity
 
 
 _LISTINGS = (
@@ -67,6 +68,8 @@ _LISTINGS = (
     CAMPAIGNS,
     FORMS,
     SEGMENTS,
+    LISTS,
+    TEMPLATES,
 )
 
 
@@ -74,14 +77,22 @@ ENTITIES: dict[str, Listing] = {listing.entity: listing for listing in _LISTINGS
 """The entities that are synced by window, by asset, in display order."""
 
 
-CENSUSES: dict[str, Listing] = {census_name(listing): listing for listing in (*ENTITIES.values(), TAGS)}
+LISTED_IN_FULL: dict[str, Listing] = {listing.entity: listing for listing in (METRIC_OBJECTS, FORM_VERSIONS)}
+"""The entities without windows, by asset: a full listing is the only way to read them."""
+
+
+OBJECTS: dict[str, Listing] = ENTITIES | LISTED_IN_FULL
+"""All entities, by asset. Each has a table, its history, and lookups by id."""
+
+
+CENSUSES: dict[str, Listing] = {census_name(listing): listing for listing in (*OBJECTS.values(), TAGS)}
 """The assets without windows, by asset: each is a full listing. The listing of the tags is one of them."""
 
 
 ENTITY_CENSUSES: dict[str, Listing] = {
     name: listing for name, listing in CENSUSES.items() if listing.entity in ENTITIES
 }
-"""The censuses of the entities, by asset."""
+"""The censuses of the entities with windows, by asset."""
 
 
 EVERY_CENSUS = "census"
@@ -129,7 +140,9 @@ DAILY_ASSETS = (*REPORTS, *METRICS)
 
 
 ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {
-    endpoint.name: endpoint for listing in _LISTINGS for endpoint in (listing.list_endpoint, listing.get_endpoint)
+    endpoint.name: endpoint
+    for listing in OBJECTS.values()
+    for endpoint in (listing.list_endpoint, listing.get_endpoint)
 }
 """Every API operation that the client calls, by name."""
 
@@ -140,8 +153,8 @@ ASSETS = tuple(dict.fromkeys((*ENTITIES, *CENSUSES, *DAILY_ASSETS)))
 DEFAULT = "default"
 """The name in `KLAVIYO_ASSETS` for all assets that are on by default."""
 
-OFF_BY_DEFAULT: frozenset[str] = frozenset()
-"""The assets that are off unless `KLAVIYO_ASSETS` names them."""
+OFF_BY_DEFAULT = frozenset({"lists", "lists_census", "templates", "templates_census"})
+"""The assets that are off unless `KLAVIYO_ASSETS` names them. Lists and templates need scopes of their own."""
 
 
 @cache
@@ -166,6 +179,11 @@ def switched_on(named: tuple[str, ...]) -> frozenset[str]:
                 f"KLAVIYO_ASSETS: {table.name} is computed from {table.report}, so add {table.report} too."
             )
     return frozenset(on)
+
+
+def as_chosen(listing: Listing, account: Account) -> Listing:
+    """The listing with the attributes that the account stores: templates with their HTML only if that is chosen."""
+    return replace(listing, attributes=()) if listing is TEMPLATES and account.template_html else listing
 
 
 def of_account(kinds: Mapping[str, Kind], account: Account) -> dict[str, Kind]:

@@ -69,6 +69,7 @@ class Account:
     retention_days: int = 90
     conversion_metric_id: str | None = None
     assets: tuple[str, ...] = ("default",)
+    template_html: bool = False
     rate_scale: float = 1.0
     owners: tuple[str, ...] = ()
     database_url_variable: str = "KLAVIYO_DATABASE_URL"
@@ -131,6 +132,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         retention_days=read.whole("KLAVIYO_RETENTION_DAYS", least=1, most=36500),
         conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
         assets=read.names("KLAVIYO_ASSETS"),
+        template_html=read.choice("KLAVIYO_TEMPLATE_HTML"),
         rate_scale=read.number("KLAVIYO_RATE_SCALE"),
         owners=read.owners("KLAVIYO_OWNERS"),
     )
@@ -215,6 +217,12 @@ class _Reader:
         if not re.fullmatch(r"\d+(\.\d+)?", text):
             raise SettingsError(f"{name}={text!r} must be a number, 0 or more (0 switches pacing off).")
         return float(text)
+
+    def choice(self, name: str) -> bool:
+        text = self.text(name)
+        if text not in ("yes", "no"):
+            raise SettingsError(f"{name}={text!r} must be yes or no.")
+        return text == "yes"
 
     def names(self, name: str) -> tuple[str, ...]:
         return tuple(one.strip() for one in self.text(name).split(",") if one.strip())

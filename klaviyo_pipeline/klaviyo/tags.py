@@ -33,5 +33,5 @@ def _with_tags(listing: Listing) -> Listing:
 
 
 TAGGED: dict[str, Listing] = {listing.entity: _with_tags(listing) for listing in (FLOWS, CAMPAIGNS, SEGMENTS)}
-"""The listings that include tags, by entity: of every entity that has tags and a table. Tags are not part of an
+"""The listings that include tags, by entity. The tags of lists are not stored. Tags are not part of an
 object's state, so `raw` does not contain them. Klaviyo may require the scope of `TAGS` besides the entity's own."""

@@ -11,7 +11,7 @@ from functools import cache, partial
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, of_account, switched_on
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, as_chosen, of_account, switched_on
 from klaviyo_pipeline.config.accounts import in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.dagster_internals.asset_source import source_of
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 def account_assets(account: Account) -> list[dg.AssetsDefinition]:
     """The assets of one account."""
     assets = [
-        *(entity_asset(account, listing) for listing in of_account(ENTITIES, account).values()),
-        *(census_asset(account, listing) for listing in of_account(CENSUSES, account).values()),
+        *(entity_asset(account, as_chosen(listing, account)) for listing in of_account(ENTITIES, account).values()),
+        *(census_asset(account, as_chosen(listing, account)) for listing in of_account(CENSUSES, account).values()),
         *(report_asset(account, spec) for spec in of_account(REPORTS, account).values()),
         *(metrics_asset(account, table) for table in of_account(METRICS, account).values()),
         performance_report_asset(account),

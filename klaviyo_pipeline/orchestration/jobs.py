@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, switched_on
+from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, LISTED_IN_FULL, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -54,14 +54,14 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
     many accounts they would take most of the loading time, and a run can select one asset of a larger job instead.
     """
     slug, on = account.slug, switched_on(account.assets)
-    single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
+    single = (*ENTITIES, *LISTED_IN_FULL, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
     specs = [JobSpec(own_job(account, name), [name], f"Syncs {name} only.") for name in single]
     specs += [
-        JobSpec(f"{slug}_entities", tuple(ENTITIES), "Syncs flows, campaigns, forms and segments concurrently."),
+        JobSpec(f"{slug}_entities", tuple(ENTITIES), "Syncs the windows of every entity concurrently."),
         JobSpec(f"{slug}_reports", DAILY_ASSETS, "Syncs every report, then computes its metrics."),
         JobSpec(
             f"{slug}_census",
-            tuple(ENTITY_CENSUSES),
+            (*ENTITY_CENSUSES, *LISTED_IN_FULL),
             "Lists every object of every entity, with its tags, and repairs what sync windows cannot detect.",
         ),
     ]

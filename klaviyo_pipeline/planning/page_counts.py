@@ -21,7 +21,7 @@ def pages_of(rows: int, listing: Listing) -> int:
     A full last page takes one more, and so does each page border if objects cannot be sorted by id.
     """
     borders = max(0, rows - 1) // listing.page_size
-    return rows // listing.page_size + 1 + (0 if listing.sort == "id" else borders)
+    return rows // listing.page_size + 1 + (0 if listing.sort in ("id", None) else borders)
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,11 @@ class Pages:
     listing: Listing
 
     def of_everything(self) -> int:
-        """The pages of the full listings that a census reads."""
-        return self._pages(None, None)
+        """The pages of the full listings that a census reads: at least one for each parent, if there are parents."""
+        if self.listing.parent is None:
+            return self._pages(None, None)
+        parents = Pages(self.connection, self.schema, self.listing.parent)
+        return parents.of_everything() + sum(parents._rows(None, None))
 
     def of_range(self, windows: Sequence[Window], now: datetime) -> int:
         """The pages of the listing queries that a run over these contiguous windows reads, chunk by chunk."""

@@ -14,7 +14,7 @@ from klaviyo_pipeline.postgres.write.staging import WINDOW
 
 UTC_MICROSECONDS = "datetime64[us, UTC]"
 
-_DTYPES = {"text": "object", "json": "object", "bool": "boolean", "time": UTC_MICROSECONDS}
+_DTYPES = {"text": "object", "label": "object", "json": "object", "bool": "boolean", "time": UTC_MICROSECONDS}
 
 
 def filled_columns(columns: Sequence[Column]) -> tuple[str, ...]:

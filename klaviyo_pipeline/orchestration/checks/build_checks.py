@@ -13,7 +13,7 @@ from functools import partial
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, of_account
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, LISTED_IN_FULL, METRICS, REPORTS, of_account
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
@@ -59,6 +59,8 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     for name, listing in of_account(CENSUSES, account).items():
         if listing.entity in ENTITIES:
             found[name] = census_checks(listing)
+    for name, listing in of_account(LISTED_IN_FULL, account).items():
+        found[name] = (*entity_checks(listing), *drift_checks(listing), *census_checks(listing))
     for spec in of_account(REPORTS, account).values():
         found[spec.name] = (
             *report_checks(spec),
