@@ -12,6 +12,12 @@ from typing import TypeVar
 
 from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.breakdowns import (
+    CAMPAIGN_BY_AUDIENCE,
+    CAMPAIGN_BY_VARIATION,
+    FLOW_BY_VARIATION,
+    FORM_BY_VERSION,
+)
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
@@ -103,7 +109,19 @@ FLOW_REPORT = ReportAsset("flow_report", FLOW_SERIES, FLOWS)
 CAMPAIGN_REPORT = ReportAsset("campaign_report", CAMPAIGN_VALUES, CAMPAIGNS)
 FORM_REPORT = ReportAsset("form_report", FORM_SERIES, FORMS)
 SEGMENT_REPORT = ReportAsset("segment_report", SEGMENT_SERIES, SEGMENTS)
-REPORTS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)}
+BREAKDOWNS = {
+    spec.name: spec
+    for spec in (
+        ReportAsset("flow_report_by_variation", FLOW_BY_VARIATION, FLOWS),
+        ReportAsset("campaign_report_by_variation", CAMPAIGN_BY_VARIATION, CAMPAIGNS),
+        ReportAsset("campaign_report_by_audience", CAMPAIGN_BY_AUDIENCE, CAMPAIGNS),
+        ReportAsset("form_report_by_version", FORM_BY_VERSION, FORMS),
+    )
+}
+"""The reports with finer groupings than another one, by asset. They have no metrics."""
+
+
+REPORTS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)} | BREAKDOWNS
 """The reports, by asset."""
 
 
@@ -153,8 +171,9 @@ ASSETS = tuple(dict.fromkeys((*ENTITIES, *CENSUSES, *DAILY_ASSETS)))
 DEFAULT = "default"
 """The name in `KLAVIYO_ASSETS` for all assets that are on by default."""
 
-OFF_BY_DEFAULT = frozenset({"lists", "lists_census", "templates", "templates_census"})
-"""The assets that are off unless `KLAVIYO_ASSETS` names them. Lists and templates need scopes of their own."""
+OFF_BY_DEFAULT = frozenset({"lists", "lists_census", "templates", "templates_census", *BREAKDOWNS})
+"""The assets that are off unless `KLAVIYO_ASSETS` names them. Lists and templates need scopes of their own, and the
+breakdowns take requests of the daily quota."""
 
 
 @cache
@@ -179,6 +198,11 @@ def switched_on(named: tuple[str, ...]) -> frozenset[str]:
                 f"KLAVIYO_ASSETS: {table.name} is computed from {table.report}, so add {table.report} too."
             )
     return frozenset(on)
+
+
+def with_metrics(report: str, account: Account) -> str:
+    """A report and the metrics that are computed from it, as arguments of `sync`."""
+    return " ".join((report, *(name for name, table in of_account(METRICS, account).items() if table.report == report)))
 
 
 def as_chosen(listing: Listing, account: Account) -> Listing:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.catalog import ENTITIES, OBJECTS
+from klaviyo_pipeline.klaviyo.breakdowns import BREAKDOWNS
 from klaviyo_pipeline.klaviyo.children import CAMPAIGN_MESSAGES, FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, MINUTE, SECOND, Endpoint
@@ -148,7 +149,7 @@ def test_a_report_requests_every_described_statistic(described: dict[str, Any], 
     assert sorted(report.statistics) == sorted(names_of(described, reported["statistics"]))
 
 
-@pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
+@pytest.mark.parametrize("report", (API_REPORTS | BREAKDOWNS).values(), ids=API_REPORTS | BREAKDOWNS)
 def test_a_report_request_matches_the_description(described: dict[str, Any], report: Report) -> None:
     schema = report_attributes(described, report)
     requested = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]
