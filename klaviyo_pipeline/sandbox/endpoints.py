@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import Any
@@ -106,16 +106,13 @@ def _by_id(entity: Entity, rates: tuple[Rate, ...], slow_rates: tuple[Rate, ...]
 def _form_versions() -> tuple[Endpoint, ...]:
     """The versions of a form as resources and as ids, and one version by id."""
     fields = {"form-version": form_versions.FIELDS}
-    page = {
-        "filters": form_versions.FILTERS,
-        "cursor": CURSOR,
-        "page_size": (20, 100),
-        "sorts": ("created_at", "updated_at"),
-    }
+    page = Parameters(
+        filters=form_versions.FILTERS, cursor=CURSOR, page_size=(20, 100), sorts=("created_at", "updated_at")
+    )
     single = Parameters(includes=("form",), fields={**fields, "form": ENTITIES["forms"].fields["form"]})
     declared = (
-        ("get_versions_for_form", "forms/{id}/form-versions", Parameters(**page, fields=fields), form_versions.of_form),
-        ("get_version_ids_for_form", "forms/{id}/relationships/form-versions", Parameters(**page), form_versions.ids),
+        ("get_versions_for_form", "forms/{id}/form-versions", replace(page, fields=fields), form_versions.of_form),
+        ("get_version_ids_for_form", "forms/{id}/relationships/form-versions", page, form_versions.ids),
         ("get_form_version", "form-versions/{id}", single, form_versions.by_id),
     )
     return tuple(

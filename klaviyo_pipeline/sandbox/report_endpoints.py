@@ -118,7 +118,7 @@ def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list
     if kind.kind == "campaign" and account.report_message_ids == "campaign":
         line["campaign_message_id"] = id
     tags = owner.tags if owner else []
-    tagged = [{**line, "tag_id": tag, "tag_name": account.tags.get(tag)} for tag in tags] or [line]
+    tagged: list[Dimensions] = [{**line, "tag_id": tag, "tag_name": account.tags.get(tag)} for tag in tags] or [line]
     if kind.kind != "campaign" or "group" in group.groupings:
         return tagged
     audiences = _audiences(account, group.groupings.get("campaign_message_id", ""))
