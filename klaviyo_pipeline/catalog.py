@@ -6,9 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TypeVar
 
+from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo.breakdowns import (
+    CAMPAIGN_BY_AUDIENCE,
+    CAMPAIGN_BY_VARIATION,
+    FLOW_BY_VARIATION,
+    FORM_BY_VERSION,
+)
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
@@ -21,7 +30,10 @@ from klaviyo_pipeline.klaviyo.reports import (
     SEGMENT_SERIES,
     VALUES_CHUNK_DAYS,
 )
+from klaviyo_pipeline.klaviyo.small_listings import FORM_VERSIONS, LISTS, METRIC_OBJECTS, TEMPLATES
 from klaviyo_pipeline.klaviyo.tags import TAGS
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class MetricsTable:
 
 def census_name(listing: Listing) -> str:
     """The name of the census asset: the entity's own name if the entity has no windows."""
-    return listing.entity if listing.time_field is None else f"{listing.entity}_census"
+    return f"{listing.entity}_census" if listing.has_windows else listing.entity
 
 
 _LISTINGS = (
@@ -62,6 +74,8 @@ _LISTINGS = (
     CAMPAIGNS,
     FORMS,
     SEGMENTS,
+    LISTS,
+    TEMPLATES,
 )
 
 
@@ -69,14 +83,22 @@ ENTITIES: dict[str, Listing] = {listing.entity: listing for listing in _LISTINGS
 """The entities that are synced by window, by asset, in display order."""
 
 
-CENSUSES: dict[str, Listing] = {census_name(listing): listing for listing in (*ENTITIES.values(), TAGS)}
+LISTED_IN_FULL: dict[str, Listing] = {listing.entity: listing for listing in (METRIC_OBJECTS, FORM_VERSIONS)}
+"""The entities without windows, by asset: a full listing is the only way to read them."""
+
+
+OBJECTS: dict[str, Listing] = ENTITIES | LISTED_IN_FULL
+"""All entities, by asset. Each has a table, its history, and lookups by id."""
+
+
+CENSUSES: dict[str, Listing] = {census_name(listing): listing for listing in (*OBJECTS.values(), TAGS)}
 """The assets without windows, by asset: each is a full listing. The listing of the tags is one of them."""
 
 
 ENTITY_CENSUSES: dict[str, Listing] = {
     name: listing for name, listing in CENSUSES.items() if listing.entity in ENTITIES
 }
-"""The censuses of the entities, by asset."""
+"""The censuses of the entities with windows, by asset."""
 
 
 EVERY_CENSUS = "census"
@@ -87,7 +109,19 @@ FLOW_REPORT = ReportAsset("flow_report", FLOW_SERIES, FLOWS)
 CAMPAIGN_REPORT = ReportAsset("campaign_report", CAMPAIGN_VALUES, CAMPAIGNS)
 FORM_REPORT = ReportAsset("form_report", FORM_SERIES, FORMS)
 SEGMENT_REPORT = ReportAsset("segment_report", SEGMENT_SERIES, SEGMENTS)
-REPORTS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)}
+BREAKDOWNS = {
+    spec.name: spec
+    for spec in (
+        ReportAsset("flow_report_by_variation", FLOW_BY_VARIATION, FLOWS),
+        ReportAsset("campaign_report_by_variation", CAMPAIGN_BY_VARIATION, CAMPAIGNS),
+        ReportAsset("campaign_report_by_audience", CAMPAIGN_BY_AUDIENCE, CAMPAIGNS),
+        ReportAsset("form_report_by_version", FORM_BY_VERSION, FORMS),
+    )
+}
+"""The reports with finer groupings than another one, by asset. They have no metrics."""
+
+
+REPORTS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)} | BREAKDOWNS
 """The reports, by asset."""
 
 
@@ -124,6 +158,59 @@ DAILY_ASSETS = (*REPORTS, *METRICS)
 
 
 ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {
-    endpoint.name: endpoint for listing in _LISTINGS for endpoint in (listing.list_endpoint, listing.get_endpoint)
+    endpoint.name: endpoint
+    for listing in OBJECTS.values()
+    for endpoint in (listing.list_endpoint, listing.get_endpoint)
 }
 """Every API operation that the client calls, by name."""
+
+
+ASSETS = tuple(dict.fromkeys((*ENTITIES, *CENSUSES, *DAILY_ASSETS)))
+"""Every asset that is synced, in display order."""
+
+DEFAULT = "default"
+"""The name in `KLAVIYO_ASSETS` for all assets that are on by default."""
+
+OFF_BY_DEFAULT = frozenset({"lists", "lists_census", "templates", "templates_census", *BREAKDOWNS})
+"""The assets that are off unless `KLAVIYO_ASSETS` names them. Lists and templates need scopes of their own, and the
+breakdowns take requests of the daily quota."""
+
+
+@cache
+def switched_on(named: tuple[str, ...]) -> frozenset[str]:
+    """The assets that the names in `KLAVIYO_ASSETS` stand for. An entity's name includes its census.
+
+    Raises `SettingsError` for an unknown name, for no name at all, and for metrics without their report.
+    """
+    if unknown := [name for name in named if name not in (DEFAULT, *ASSETS)]:
+        raise SettingsError(
+            f"KLAVIYO_ASSETS: there is no asset {unknown[0]!r}; choose from {', '.join((DEFAULT, *ASSETS))}."
+        )
+    if not named:
+        raise SettingsError(f"KLAVIYO_ASSETS names no asset; choose from {', '.join((DEFAULT, *ASSETS))}.")
+    on = {name for name in ASSETS if name in named}
+    on |= {census_name(listing) for name, listing in ENTITIES.items() if name in named}
+    if DEFAULT in named:
+        on |= {name for name in ASSETS if name not in OFF_BY_DEFAULT}
+    for table in METRICS.values():
+        if table.name in on and table.report not in on:
+            raise SettingsError(
+                f"KLAVIYO_ASSETS: {table.name} is computed from {table.report}, so add {table.report} too."
+            )
+    return frozenset(on)
+
+
+def with_metrics(report: str, account: Account) -> str:
+    """A report and the metrics that are computed from it, as arguments of `sync`."""
+    return " ".join((report, *(name for name, table in of_account(METRICS, account).items() if table.report == report)))
+
+
+def as_chosen(listing: Listing, account: Account) -> Listing:
+    """The listing with the attributes that the account stores: templates with their HTML only if that is chosen."""
+    return replace(listing, attributes=()) if listing is TEMPLATES and account.template_html else listing
+
+
+def of_account(kinds: Mapping[str, Kind], account: Account) -> dict[str, Kind]:
+    """Those of `kinds`, such as `REPORTS`, that the account has. Raises `SettingsError` as `switched_on` does."""
+    on = switched_on(account.assets)
+    return {name: kind for name, kind in kinds.items() if name in on}

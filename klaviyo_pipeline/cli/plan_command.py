@@ -86,7 +86,7 @@ def plan(
 
         def planned(settings: Settings) -> tuple[SyncRequest, Plan]:
             days = check_days(settings.account, first, last, clipped=chosen.several)
-            request = sync_request(assets, *days, force=force)
+            request = sync_request(settings.account, assets, *days, force=force)
             with warehouse(settings) as engine, engine.connect() as connection:
                 return request, make_plan(connection, settings.account, request)
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENTITIES, FLOW_METRICS
+from klaviyo_pipeline.catalog import FLOW_METRICS, LISTED_IN_FULL, OBJECTS, as_chosen
 from klaviyo_pipeline.cli.shared import (
     DAY,
     account_option,
@@ -104,7 +104,7 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
 
 @click.command("list")
 @account_option
-@click.argument("asset", type=click.Choice(list(ENTITIES)))
+@click.argument("asset", type=click.Choice(list(OBJECTS)))
 @click.option("--name", help="Objects with exactly this name.")
 @click.option("--status", "state", help="Objects with exactly this status.")
 @click.option("--trigger-type", help="Flows with exactly this trigger type.")
@@ -129,7 +129,7 @@ def list_(
     after: str | None,
     form: str,
 ) -> None:
-    """List flows, campaigns, forms or segments from Postgres, sorted by id.
+    """List flows, campaigns, forms, segments, lists, templates, metrics or form versions from Postgres, sorted by id.
 
     If objects may be missing because they are not synced yet, the output says so; with JSON it does so on stderr.
 
@@ -149,7 +149,7 @@ def list_(
             before=_midnight(settings.account, last + timedelta(days=1)) if last else None,
             deleted=deleted,
         )
-        rows = repository(engine, settings.account.slug, ENTITIES[asset]).page(criteria, limit=limit, after=after)
+        rows = repository(engine, settings.account.slug, OBJECTS[asset]).page(criteria, limit=limit, after=after)
         with engine.connect() as connection:
             notice = _listing_notice(connection, settings.account, asset, first, last)
     if form == "json":
@@ -168,7 +168,7 @@ def list_(
 
 @click.command()
 @account_option
-@click.argument("asset", type=click.Choice(list(ENTITIES)))
+@click.argument("asset", type=click.Choice(list(OBJECTS)))
 @click.argument("id")
 def get(slug: str | None, asset: str, id: str) -> None:
     """Print one object by id as JSON. If Postgres does not have it, it is requested from Klaviyo and stored.
@@ -179,12 +179,12 @@ def get(slug: str | None, asset: str, id: str) -> None:
     """
     with one_account(slug) as settings:
         with warehouse(settings) as engine:
-            row = repository(engine, settings.account.slug, ENTITIES[asset]).get(id)
+            row = repository(engine, settings.account.slug, OBJECTS[asset]).get(id)
         if row is None:
             from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
 
             with KlaviyoResource().session(settings.account, Warehouse.of([settings.account])) as session:
-                row = Lookup(session, ENTITIES[asset]).get(id)
+                row = Lookup(session, as_chosen(OBJECTS[asset], settings.account)).get(id)
     if row is None:
         raise click.ClickException(f"{asset} {id} exists neither in Postgres nor in Klaviyo.")
     click.echo(json_text(row))
@@ -232,6 +232,8 @@ def _listing_notice(
     """
     today = account.today(datetime.now(UTC))
     census = CensusRecord(account.slug, entity).last_complete(connection)
+    if entity in LISTED_IN_FULL:
+        return None if census else f"{entity} were not listed yet. Run `klaviyo-pipeline sync {entity}`."
     listed_until = account.today(census) if census else account.start_date
     period = Period(max(first or listed_until, listed_until), min(last or today, today))
     notices = []

@@ -53,7 +53,7 @@ def demo() -> None:
         settings = settings_of_environment()
         today = settings.account.today(datetime.now(UTC))
         first = settings.account.start_date
-        failed = run_sync(settings, sync_request((), first, today))
+        failed = run_sync(settings, sync_request(settings.account, (), first, today))
         output.print()
         output.print(status_table(read_status(settings)))
         top = read_metrics(settings, first, today)[:TOP_FLOWS]

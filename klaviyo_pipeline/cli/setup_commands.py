@@ -12,6 +12,7 @@ from klaviyo_pipeline.cli.shared import (
 )
 from klaviyo_pipeline.config.settings import SQL_DIR, Settings
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.postgres.account_binding import record_assets
 from klaviyo_pipeline.postgres.account_binding import reset_windows as clear_ledger
 from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
 from klaviyo_pipeline.postgres.future_times import reset_clock as move_to_present
@@ -39,6 +40,8 @@ def _migrate(settings: Settings) -> None:
     url = warehouse_url(settings.database_url)
     with clear_errors(url):
         applied = apply_migrations(url, settings.account.slug, SQL_DIR)
+    with warehouse(settings) as engine, engine.begin() as connection:
+        record_assets(connection, settings.account)
     for name in applied:
         click.echo(f"applied {name}")
     click.echo(f"schema {settings.account.slug} is up to date")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import ASSETS, switched_on
 from klaviyo_pipeline.cli.shared import (
     DAGSTER,
     Chosen,
@@ -73,7 +74,11 @@ COMMANDS = (status,)
 
 
 def read_status(settings: Settings) -> list[dict[str, Any]]:
-    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history table, if any."""
+    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history table, if any.
+
+    An asset that was switched off after the last sync is left out.
+    """
+    off = {*ASSETS} - switched_on(settings.account.assets)
     with warehouse(settings) as engine, engine.connect() as connection:
         view = sa.table("sync_status", schema=settings.account.slug)
         rows = connection.execute(sa.select(sa.text("*")).select_from(view)).mappings().all()
@@ -81,6 +86,7 @@ def read_status(settings: Settings) -> list[dict[str, Any]]:
     return [
         {**row, "bytes": sizes.get(row["entity"]), "history_bytes": sizes.get(f"{row['entity']}_superseded")}
         for row in rows
+        if row["entity"] not in off
     ]
 
 

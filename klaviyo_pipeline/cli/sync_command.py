@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klaviyo_pipeline.catalog import CENSUSES, DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, EVERY_CENSUS
+from klaviyo_pipeline.catalog import ASSETS, ENTITIES, ENTITY_CENSUSES, EVERY_CENSUS, switched_on
 from klaviyo_pipeline.cli.shared import (
     DAY,
     Chosen,
@@ -39,7 +39,7 @@ LONG_WAIT_SHARE = 0.5
 LONG_WAIT_SECONDS = 5.0
 """A sync reports its waiting time if it is at least this share of the total, and at least this long."""
 
-NAMES = (*ENTITIES, EVERY_CENSUS, *CENSUSES, *DAILY_ASSETS)
+NAMES = tuple(dict.fromkeys((*ENTITIES, EVERY_CENSUS, *ASSETS)))
 
 RESULT_COLUMNS = {
     "asset": "asset",
@@ -83,9 +83,12 @@ def sync(
 ) -> None:
     """Sync the account into Postgres: the windows that are not synced yet, and the latest days, which may still change.
 
-    ASSET is one or more of: flows, campaigns, forms, segments; census (a full listing of each of these four) or one
-    of them, such as flows_census; tags; the reports flow_report, campaign_report, form_report, segment_report; the
-    metrics computed from reports, such as flow_metrics. The default is all of them.
+    ASSET is one or more of: flows, campaigns, forms, segments, lists, templates; census (a full listing of each of
+    these) or one of them, such as flows_census; the full listings metrics, form_versions and tags; the reports
+    flow_report, campaign_report, form_report, segment_report; flow_report_by_variation, campaign_report_by_variation,
+    campaign_report_by_audience, form_report_by_version; the metrics computed from reports, such as flow_metrics. The
+    default is all that KLAVIYO_ASSETS switches on: lists, templates and the reports by variation, audience and version
+    are off unless it names them.
 
     Days are in KLAVIYO_TIMEZONE. Each asset is synced in Dagster runs that you can see in the UI. If an asset fails,
     the others continue, and the exit code is 1. Several accounts in accounts.yaml are synced concurrently, and a
@@ -101,7 +104,7 @@ def sync(
 
         def request_of(settings: Settings) -> SyncRequest:
             days = check_days(settings.account, first, last, clipped=chosen.several)
-            return sync_request(assets, *days, force=force, accept_deletes=accept_deletes)
+            return sync_request(settings.account, assets, *days, force=force, accept_deletes=accept_deletes)
 
         requests = chosen.each(request_of)
         if chosen.several:
@@ -137,10 +140,16 @@ def check_days(account: Account, first: date | None, last: date | None, *, clipp
 
 
 def sync_request(
-    assets: tuple[str, ...], first: date, last: date, *, force: bool = False, accept_deletes: bool = False
+    account: Account,
+    assets: tuple[str, ...],
+    first: date,
+    last: date,
+    *,
+    force: bool = False,
+    accept_deletes: bool = False,
 ) -> SyncRequest:
-    """The request of a sync of these assets; without any, of all assets."""
-    return SyncRequest(expanded(assets), first, last, force, accept_deletes, named=bool(assets))
+    """The request of a sync of these assets; without any, of all assets of the account."""
+    return SyncRequest(expanded(account, assets), first, last, force, accept_deletes, named=bool(assets))
 
 
 def run_sync(settings: Settings, request: SyncRequest) -> bool:
@@ -224,10 +233,17 @@ def _report_progress(line: str) -> None:
     console().print(printable(line), markup=False, soft_wrap=True)
 
 
-def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
-    """The assets with these names, without duplicates. No name means all assets; `census` means all four censuses."""
-    names = assets or (*ENTITIES, *CENSUSES, *DAILY_ASSETS)
-    every = [asset for name in names for asset in (ENTITY_CENSUSES if name == EVERY_CENSUS else (name,))]
+def expanded(account: Account, assets: tuple[str, ...]) -> tuple[str, ...]:
+    """The account's assets with these names, without duplicates. No name means all of them; `census` means the census
+    of each of its entities. Raises a usage error for an asset that the account does not have.
+    """
+    on = switched_on(account.assets)
+    censuses = [name for name in ENTITY_CENSUSES if name in on]
+    names = assets or tuple(asset for asset in ASSETS if asset in on)
+    every = [asset for name in names for asset in (censuses if name == EVERY_CENSUS else (name,))]
+    if off := [asset for asset in every if asset not in on]:
+        message = f"{off[0]} is switched off. To sync it, add it to KLAVIYO_ASSETS."
+        raise click.UsageError(in_terms_of(account, message))
     return tuple(dict.fromkeys(every))
 
 

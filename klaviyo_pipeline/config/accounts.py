@@ -46,6 +46,8 @@ AS_VARIABLES = {
     "lookback_days": "KLAVIYO_LOOKBACK_DAYS",
     "attribution_days": "KLAVIYO_ATTRIBUTION_DAYS",
     "conversion_metric_id": "KLAVIYO_CONVERSION_METRIC_ID",
+    "assets": "KLAVIYO_ASSETS",
+    "template_html": "KLAVIYO_TEMPLATE_HTML",
     "owners": "KLAVIYO_OWNERS",
     "rate_scale": "KLAVIYO_RATE_SCALE",
     "api_url": "KLAVIYO_API_URL",
@@ -293,10 +295,12 @@ class _File:
             raise self.refuse(f"{who}: {text}") from None
 
     def _text(self, who: str, name: str, value: object) -> str:
+        if name == "template_html" and isinstance(value, bool):
+            return "yes" if value else "no"
         if isinstance(value, bool):
             raise self.refuse(f"{who}: YAML reads the value of {name} as true or false; write it in quotes.")
-        if name == "owners" and isinstance(value, list):
-            return ", ".join(str(owner) for owner in value)
+        if name in ("owners", "assets") and isinstance(value, list):
+            return ", ".join(str(one) for one in value)
         if isinstance(value, list | dict):
             raise self.refuse(f"{who}: {name} must be a single value.")
         return "" if value is None else str(value)

@@ -64,7 +64,8 @@ class Account:
     `slug` is the Postgres schema and, without a `key_prefix`, the prefix of the asset keys. `start_date` is a day in
     `timezone`, the zone of the sync windows. `api_key_variable` is the name of the environment variable with the
     private key, and `database_url_variable` the name of the one with the database URL. `described_in` is the name of
-    the file with the account's settings; None means the environment.
+    the file with the account's settings; None means the environment. `assets` are the names in the setting:
+    `catalog.switched_on` says which assets they stand for.
 
     In a code location of your own, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar`, which a
     run reads: neither is ever displayed. `migrate` says what a run does about migrations: apply those that the schema
@@ -83,6 +84,8 @@ class Account:
     attribution_days: int = 5
     retention_days: int = 90
     conversion_metric_id: str | None = None
+    assets: tuple[str, ...] = ("default",)
+    template_html: bool = False
     rate_scale: float = 1.0
     owners: tuple[str, ...] = ()
     database_url_variable: str = "KLAVIYO_DATABASE_URL"
@@ -171,6 +174,8 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", least=0, most=365),
         retention_days=read.whole("KLAVIYO_RETENTION_DAYS", least=1, most=36500),
         conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
+        assets=read.names("KLAVIYO_ASSETS"),
+        template_html=read.choice("KLAVIYO_TEMPLATE_HTML"),
         rate_scale=read.number("KLAVIYO_RATE_SCALE"),
         owners=read.owners("KLAVIYO_OWNERS"),
     )
@@ -259,8 +264,17 @@ class _Reader:
             raise SettingsError(f"{name}={text!r} must be a number, 0 or more (0 switches pacing off).")
         return float(text)
 
+    def choice(self, name: str) -> bool:
+        text = self.text(name)
+        if text not in ("yes", "no"):
+            raise SettingsError(f"{name}={text!r} must be yes or no.")
+        return text == "yes"
+
+    def names(self, name: str) -> tuple[str, ...]:
+        return tuple(one.strip() for one in self.text(name).split(",") if one.strip())
+
     def owners(self, name: str) -> tuple[str, ...]:
-        owners = tuple(owner.strip() for owner in self.text(name).split(",") if owner.strip())
+        owners = self.names(name)
         for owner in owners:
             if not OWNER.fullmatch(owner):
                 raise SettingsError(

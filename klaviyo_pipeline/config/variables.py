@@ -34,7 +34,8 @@ VARIABLES = _by_name(
     (
         Variable(
             "KLAVIYO_API_KEY",
-            "Private API key. Read scopes are enough: accounts, campaigns, flows, forms, metrics, segments, tags.",
+            "Private API key. Read scopes are enough: accounts, campaigns, flows, forms, metrics, segments, tags; also "
+            "lists and templates, if KLAVIYO_ASSETS switches them on.",
             "a private key, `pk_…`",
             otherwise="none: commands that send requests to Klaviyo fail without it; `demo` and `sandbox` need no key",
         ),
@@ -111,6 +112,20 @@ VARIABLES = _by_name(
             "The metric that counts as a conversion in the reports of flows and campaigns.",
             "a metric's id",
             otherwise='the metric that the account maps to revenue, otherwise the one named "Placed Order"',
+        ),
+        Variable(
+            "KLAVIYO_ASSETS",
+            "Which assets the account has. `default` stands for all that are on by default. An entity's name includes "
+            "its census.",
+            "asset names, such as `default, lists` or `flows, flow_report, flow_metrics`; `klaviyo-pipeline sync "
+            "--help` lists them",
+            default="default",
+        ),
+        Variable(
+            "KLAVIYO_TEMPLATE_HTML",
+            "Whether `raw` of templates contains their HTML and text. A change adds a state to every template.",
+            "`yes` or `no`",
+            default="no",
         ),
         Variable(
             "KLAVIYO_RATE_SCALE",

@@ -38,10 +38,10 @@ class AccountReport:
     identity: KlaviyoAccount | None = None
 
 
-def not_requested(because: str, *known: Finding) -> AccountReport:
+def not_requested(account: Account, because: str, *known: Finding) -> AccountReport:
     """The known findings, in order, with every other check of this module as skipped."""
     by_check = {finding.check: finding for finding in known}
-    checks = (KEY, REVISION, *scope_checks(), ZONE, METRIC)
+    checks = (KEY, REVISION, *scope_checks(account), ZONE, METRIC)
     return AccountReport([by_check.get(check) or skipped(check, because) for check in checks])
 
 
@@ -57,9 +57,11 @@ def check_account_access(
             return _AccessCheck(account, client, secrets, now, refusals).report()
     except (RevisionRetired, BadRequest) as error:
         remedy = f"set KLAVIYO_REVISION to a revision that Klaviyo serves, such as {DEFAULT_REVISION}"
-        return not_requested(f"the {REVISION} cannot be used", failed(REVISION, secrets.one_line(error), remedy))
+        return not_requested(
+            account, f"the {REVISION} cannot be used", failed(REVISION, secrets.one_line(error), remedy)
+        )
     except KlaviyoError as error:
-        return not_requested(f"the {KEY} cannot be used", failed(KEY, secrets.one_line(error)))
+        return not_requested(account, f"the {KEY} cannot be used", failed(KEY, secrets.one_line(error)))
 
 
 @contextmanager
@@ -88,7 +90,7 @@ class _AccessCheck:
             identity = self.client.account()
         except Forbidden as error:
             refused = error
-        scopes = scope_findings(self.client, refused, self.secrets, self.now)
+        scopes = scope_findings(self.client, self.account, refused, self.secrets, self.now)
         metric = self._metric(scopes[-1])
         return AccountReport([self._key(identity), self._revision(), *scopes, self._zone(identity), metric], identity)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from klaviyo_pipeline.catalog import ASSETS, switched_on
 from klaviyo_pipeline.config.accounts import duplicates, in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import Account, Settings, SettingsError
 from klaviyo_pipeline.config.wording import counted
@@ -54,6 +55,11 @@ def _examine(
     settings: Settings, environ: Mapping[str, str], secrets: Secrets, clock: Clock, *, with_dagster: bool
 ) -> tuple[str | None, list[Finding]]:
     """The Klaviyo id of an account, and its findings. `with_dagster` adds those about the shared Dagster instance."""
+    try:
+        summary = _summary(settings.account)
+    except SettingsError as error:
+        wrong = _in_terms_of(settings.account, failed(SETTINGS, secrets.one_line(error)))
+        return None, [wrong, skipped("all other checks", f"the {SETTINGS} cannot be used")]
     reached = reach(settings.account, secrets, clock)
     access = _account_report(settings, secrets, clock, api_responds=reached.responds)
     account_id = access.identity.id if access.identity else None
@@ -66,7 +72,7 @@ def _examine(
     else:
         dagster = [skipped(DAGSTER, "its storage is on the server of the database, which cannot be reached")]
     agreement = clocks.compare(database=warehouse.ahead, klaviyo=reached.ahead)
-    found = [ok(SETTINGS, _summary(settings.account)), reached.finding, *access.findings, *warehouse.findings]
+    found = [ok(SETTINGS, summary), reached.finding, *access.findings, *warehouse.findings]
     return account_id, [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]
 
 
@@ -79,14 +85,16 @@ def _account_report(settings: Settings, secrets: Secrets, clock: Clock, *, api_r
     try:
         key = api_key(settings.account.api_key_variable)
     except SettingsError as error:
-        return not_requested("no API key is set", failed(KEY, secrets.one_line(error)))
+        return not_requested(settings.account, "no API key is set", failed(KEY, secrets.one_line(error)))
     if not api_responds:
-        return not_requested("Klaviyo's API does not respond")
+        return not_requested(settings.account, "Klaviyo's API does not respond")
     return check_account_access(settings.account, key, secrets, clock(), refusals_on_record(settings))
 
 
 def _summary(account: Account) -> str:
+    on = switched_on(account.assets)
+    off = [asset for asset in ASSETS if asset not in on and not asset.endswith("_census")]
     return (
         f"schema {account.slug}, {account.sync_window} windows in {account.timezone} from {account.start_date}, "
-        f"lookback {counted(account.lookback_days, 'day')}"
+        f"lookback {counted(account.lookback_days, 'day')}" + (f", switched off: {', '.join(off)}" if off else "")
     )

@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from klaviyo_pipeline.catalog import ENTITIES
+from klaviyo_pipeline.catalog import ENTITIES, of_account
+from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, warning
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
@@ -21,20 +22,22 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
 METRICS = rates.GET_MAPPED_METRIC
-LISTED = (*ENTITIES.values(), TAGS)
+LISTED = {**ENTITIES, TAGS.entity: TAGS}
+"""The listings that need a scope, by the asset that needs it."""
 
 
-def scope_checks() -> list[str]:
+def scope_checks(account: Account) -> list[str]:
     """The names of the checks; the check of the account is the first."""
-    return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *_listing_endpoints(), METRICS)]
+    listed = [listing.list_endpoint for listing in of_account(LISTED, account).values()]
+    return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *listed, METRICS)]
 
 
 def scope_findings(
-    client: KlaviyoClient, account_refused: Forbidden | None, secrets: Secrets, now: datetime
+    client: KlaviyoClient, account: Account, account_refused: Forbidden | None, secrets: Secrets, now: datetime
 ) -> list[Finding]:
     """One finding for each of `scope_checks`. The caller has already requested the account."""
     requested: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
-    for listing in LISTED:
+    for listing in of_account(LISTED, account).values():
         requested.append((listing.list_endpoint, _error(partial(_first_object, client, listing, now))))
     requested.append((METRICS, _error(client.mapped_metric)))
     return [_finding(endpoint, error, secrets) for endpoint, error in requested]
@@ -67,10 +70,6 @@ def _finding(endpoint: Endpoint, error: KlaviyoError | None, secrets: Secrets) -
     if isinstance(error, Forbidden) and endpoint is TAGS.list_endpoint:
         return warning(_check(endpoint), f"tags are not synced: {found}", remedy)
     return failed(_check(endpoint), found, remedy)
-
-
-def _listing_endpoints() -> list[Endpoint]:
-    return [listing.list_endpoint for listing in LISTED]
 
 
 def _check(endpoint: Endpoint) -> str:

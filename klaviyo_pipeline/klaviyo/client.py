@@ -143,7 +143,9 @@ class KlaviyoClient:
         An object counts as missing only if Klaviyo's 404 names its id. Any other 404 raises `NotFound`; otherwise an
         unknown path would look like a deleted object. Raises `ValueError` for a string that cannot be an id.
         """
-        call = Call(listing.get_endpoint, self._address(listing, id), listing.include_params, data_kind=dict)
+        include = (("include", ",".join(listing.lookup_include)),) if listing.lookup_include else ()
+        params = (*listing.include_params, *include)
+        call = Call(listing.get_endpoint, self._address(listing, id), params, data_kind=dict)
         try:
             answer = self._sender.ask(call)
         except NotFound as error:
@@ -204,7 +206,7 @@ class KlaviyoClient:
         # These would change the path, to the listing itself or to its parent.
         if id in ("", ".", ".."):
             raise ValueError(f"{id!r} is not a valid {listing.resource_type} id")
-        return self._origin.url(f"{listing.path}/{quote(id, safe='')}")
+        return self._origin.url(f"{listing.lookup_path or listing.path}/{quote(id, safe='')}")
 
 
 def _as_listed(listing: Listing, resource: object) -> object:

@@ -124,12 +124,16 @@ class ListingReader:
             monitor.add([record.updated_at for record in page.records])
             if monitor.is_passed:
                 return
-            if query.sort != BY_ID and not page.is_border_exact:
-                yield from self._same_second(query, page, seen, frozenset({query.sort}))
+            if query.sort not in (BY_ID, None) and not page.is_border_exact:
+                yield from self._same_second(query, page, seen, frozenset({str(query.sort)}))
         if page is None or len(page.records) < query.page_size:
             return
         if query.sort == BY_ID:
             yield from self._backwards(query, seen)
+        elif query.sort is None:
+            # Without an order there is no other way to the objects after a full page than its link.
+            if not page.has_links:
+                raise self._indistinct()
         elif len(seen.ids) > known:
             further = self.listing.from_second_of(query, page.records[-1], page.observed_at)
             yield from () if further is None else self._read(further, seen, beyond=True)
@@ -150,7 +154,7 @@ class ListingReader:
         for each in self._linked(tied):
             yield seen.new(each)
             ids = {record.id for record in each.records}
-            if tied.sort not in pinned:
+            if tied.sort is not None and tied.sort not in pinned:
                 if not each.is_border_exact:
                     yield from self._same_second(tied, each, seen, pinned | {tied.sort})
             elif were_promised and ids <= own and not each.restarted:

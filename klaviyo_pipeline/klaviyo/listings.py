@@ -8,6 +8,7 @@ attributes that the description does not list, and all of them are stored.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from urllib.parse import quote
 
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.children import FLOW_ACTIONS, ChildKind, Included, with_children
@@ -63,9 +64,10 @@ class ListingQuery:
     variant: str
     stamp: str | None
     conditions: tuple[Condition, ...]
-    sort: str
+    sort: str | None
     page_size: int
     include: tuple[tuple[str, str], ...] = ()
+    page_size_is_fixed: bool = False
     since: datetime | None = None
     until: datetime | None = None
     window: tuple[datetime, datetime, datetime] | None = None
@@ -75,7 +77,9 @@ class ListingQuery:
         """The parameters of the first page."""
         wanted = all_of(self.conditions)
         params = [] if wanted is None else [("filter", wanted)]
-        return (*params, ("sort", self.sort), ("page[size]", str(self.page_size)), *self.include)
+        params += [] if self.sort is None else [("sort", self.sort)]
+        params += [] if self.page_size_is_fixed else [("page[size]", str(self.page_size))]
+        return (*params, *self.include)
 
     def with_bounds(self, *bounds: Condition, sort: str) -> "ListingQuery":
         """The same query in another order, with these bounds in place of those with the same field and operator."""
@@ -109,6 +113,11 @@ class Listing:
     `messages` is the listing of the objects whose change puts their parent into a window without moving the parent's
     own time; None if there are none. `precedence` are the columns whose value depends on the listing, each with its
     values in order of preference: an object can be in several listings.
+
+    `sort` is None if the endpoint has no order, and `page_size_is_fixed` if it takes no page size. `attributes` are the
+    only ones that requests ask for; none means all. A listing with a `parent` exists once for each of the parent's
+    objects, and its path contains `{id}` in place of the parent's id. Lookups by id then have a path of their own,
+    `lookup_path`, and include `lookup_include`, from which `lookup_request_value` reads the parent's id.
     """
 
     entity: str
@@ -121,7 +130,12 @@ class Listing:
     get_endpoint: Endpoint
     page: str | None
     created_field: str | None = None
-    sort: str = "id"
+    sort: str | None = "id"
+    page_size_is_fixed: bool = False
+    attributes: tuple[str, ...] = ()
+    parent: "Listing | None" = None
+    lookup_path: str | None = None
+    lookup_include: tuple[str, ...] = ()
     time_operators: tuple[str, str | None] = BETWEEN
     include: tuple[str, ...] = ()
     children: tuple[ChildKind, ...] = ()
@@ -139,6 +153,16 @@ class Listing:
     def columns(self) -> tuple[Column, ...]:
         """The columns of its records, in the order of the table."""
         return self.shape.columns
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether it can be listed by window, and not only in full."""
+        return self.time_field is not None and self.parent is None
+
+    def of_parent(self, id: str) -> "Listing":
+        """The listing of the objects of this parent. The rows do not contain the parent's id, so it is their stamp."""
+        variants = tuple(replace(variant, stamp=id) for variant in self.variants)
+        return replace(self, path=self.path.replace("{id}", quote(id, safe="")), variants=variants, parent=None)
 
     def queries(self, start: datetime | None, end: datetime | None, now: datetime) -> list[ListingQuery]:
         """The queries that together return every object whose time is in [start, end).
@@ -165,6 +189,7 @@ class Listing:
                 self.sort,
                 self.page_size,
                 include,
+                self.page_size_is_fixed,
             )
             for variant in self.variants
         ]
@@ -192,8 +217,10 @@ class Listing:
 
     def from_second_of(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
         """`query`, which is sorted by a time, from the record's second on; None if the record has no such time."""
-        moment = self._time(record, query.sort)
-        return None if moment is None else query.with_bounds(self._lower(query.sort, moment, now), sort=query.sort)
+        moment = None if query.sort is None else self._time(record, query.sort)
+        if query.sort is None or moment is None:
+            return None
+        return query.with_bounds(self._lower(query.sort, moment, now), sort=query.sort)
 
     def same_second_as(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
         """A query for the objects of `query` that share the record's second, sorted by their other time field.
@@ -201,8 +228,11 @@ class Listing:
         `query` is sorted by a time. None if the record lacks it, or if the endpoint has no upper bound. An upper bound
         that is too close to now is left out.
         """
-        moment, upper = self._time(record, query.sort), self.time_operators[1]
-        if moment is None or upper is None or self.created_field is None or self.time_field is None:
+        upper = self.time_operators[1]
+        if query.sort is None or upper is None or self.created_field is None or self.time_field is None:
+            return None
+        moment = self._time(record, query.sort)
+        if moment is None:
             return None
         bounds, end = [self._lower(query.sort, moment, now)], moment.replace(microsecond=0) + SECOND
         if end <= now - NOW_MARGIN:
@@ -212,6 +242,7 @@ class Listing:
 
     def is_same_second(self, query: ListingQuery, one: Record, other: Record) -> bool:
         """Whether two records share the second of the time by which `query` is sorted."""
+        assert query.sort is not None
         times = [self._time(record, query.sort) for record in (one, other)]
         return len({moment and moment.replace(microsecond=0) for moment in times}) == 1
 
@@ -229,8 +260,10 @@ class Listing:
 
     @property
     def include_params(self) -> tuple[tuple[str, str], ...]:
-        """The `include` parameter of every request for its objects."""
-        return (("include", ",".join(self.include)),) if self.include else ()
+        """The parameters of every request for its objects: which relationships and attributes the answer contains."""
+        include = (("include", ",".join(self.include)),) if self.include else ()
+        fields = ((f"fields[{self.resource_type}]", ",".join(self.attributes)),) if self.attributes else ()
+        return (*include, *fields)
 
     def record(
         self, resource: object, stamp: str | None, included: Included | None = None, *, clean: bool = False
@@ -245,7 +278,7 @@ class Listing:
     def _bounds(self, start: datetime | None, end: datetime | None, now: datetime) -> tuple[Condition, ...]:
         if start is None and end is None:
             return ()
-        if self.time_field is None:
+        if self.time_field is None or self.parent is not None:
             raise ValueError(f"{self.entity} cannot be listed by window")
         lower, upper = self.time_operators
         latest = now - NOW_MARGIN

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
+from klaviyo_pipeline.klaviyo.records import read_label
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def read_metric(resource: object) -> Metric:
         id=resource["id"],
         name=_name(attributes.get("name")),
         integration=_name(integration.get("name")),
-        category=_category(integration.get("category")),
+        category=read_label(integration.get("category")),
     )
 
 
@@ -53,8 +54,3 @@ def _included_metric_id(included: object) -> str | None:
 
 def _name(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _category(value: object) -> str | None:
-    """The category of an integration: a text, or an object such as `{"id": 1, "category": "eCommerce"}`."""
-    return _name(value.get("category", value.get("name")) if isinstance(value, Mapping) else value)

@@ -51,6 +51,13 @@ GET_FORMS = _endpoint("get_forms", "forms:read", second=3, minute=60)
 GET_FORM = _endpoint("get_form", "forms:read", second=3, minute=60)
 GET_SEGMENTS = _endpoint("get_segments", "segments:read", second=75, minute=750)
 GET_SEGMENT = _endpoint("get_segment", "segments:read", second=75, minute=750)
+GET_LISTS = _endpoint("get_lists", "lists:read", second=75, minute=750)
+GET_LIST = _endpoint("get_list", "lists:read", second=75, minute=750)
+GET_TEMPLATES = _endpoint("get_templates", "templates:read", second=75, minute=750)
+GET_TEMPLATE = _endpoint("get_template", "templates:read", second=75, minute=750)
+GET_VERSIONS_FOR_FORM = _endpoint("get_versions_for_form", "forms:read", second=3, minute=60)
+GET_FORM_VERSION = _endpoint("get_form_version", "forms:read", second=3, minute=60)
+GET_METRIC = _endpoint("get_metric", "metrics:read", second=10, minute=150)
 GET_METRICS = _endpoint("get_metrics", "metrics:read", second=10, minute=150)
 GET_MAPPED_METRIC = _endpoint("get_mapped_metric", "metrics:read", second=3, minute=60)
 GET_TAGS = _endpoint("get_tags", "tags:read", second=3, minute=60)
@@ -78,6 +85,13 @@ ENDPOINTS: dict[str, Endpoint] = {
         GET_FORM,
         GET_SEGMENTS,
         GET_SEGMENT,
+        GET_LISTS,
+        GET_LIST,
+        GET_TEMPLATES,
+        GET_TEMPLATE,
+        GET_VERSIONS_FOR_FORM,
+        GET_FORM_VERSION,
+        GET_METRIC,
         GET_METRICS,
         GET_MAPPED_METRIC,
         GET_TAGS,

@@ -15,7 +15,7 @@ from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, shortened
 from klaviyo_pipeline.klaviyo.escape import escape_json
 from klaviyo_pipeline.klaviyo.times import parse_time
 
-Kind = Literal["text", "texts", "int", "bool", "time", "json"]
+Kind = Literal["text", "texts", "int", "bool", "time", "json", "label"]
 Resource = Mapping[str, object]
 
 ID = "id"
@@ -35,6 +35,7 @@ class Column:
     `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `REQUEST_VALUE`
     (a value that follows from the request and that the rows do not contain), `RAW` (the resource itself), `REVISION`
     (the shape's revision), `DERIVED` (filled by the shape's `derive`) and `ABSENT` (the revision does not have it).
+    The kind `label` is a text, or an object that contains it as `category` or `name`.
     """
 
     name: str
@@ -225,6 +226,12 @@ def _json(value: object) -> object:
     return value
 
 
+def read_label(value: object) -> str | None:
+    """A text, or the text in an object such as `{"id": 1, "category": "eCommerce"}`; None if there is no text."""
+    inner = value.get("category", value.get("name")) if isinstance(value, Mapping) else value
+    return inner if isinstance(inner, str) else None
+
+
 _READERS: Mapping[Kind, Callable[[object], object]] = {
     "text": _text,
     "texts": _texts,
@@ -232,4 +239,5 @@ _READERS: Mapping[Kind, Callable[[object], object]] = {
     "bool": _bool,
     "time": parse_time,
     "json": _json,
+    "label": read_label,
 }

@@ -63,7 +63,8 @@ def added_up(report: Report, pages: Iterable[Sequence[Mapping[str, Any]]]) -> li
         for row in page:
             seen.setdefault(tuple(row[name] for name in names), []).append(row)
         for key, groups in seen.items():
-            by_key[key] = groups if all(key) else [*by_key.get(key, ()), *groups]
+            has_ids = all(value for name, value in zip(names, key, strict=True) if name not in report.may_be_empty)
+            by_key[key] = groups if has_ids else [*by_key.get(key, ()), *groups]
     return [_added(report, groups) for groups in by_key.values()]
 
 
@@ -161,7 +162,8 @@ def _others(statistics: Mapping[str, object], at: int, length: int) -> dict[str,
 def _keys(report: Report, groupings: object) -> dict[str, object]:
     values = groupings if isinstance(groupings, Mapping) else {}
     # A missing grouping must not lose the values: they are stored with an empty text as the key.
-    return {name: "" if values.get(name) is None else escape(str(values[name])) for name in report.keys}
+    found = {name: values.get(report.groupings.get(name, name)) for name in report.keys}
+    return {name: "" if value is None else escape(str(value)) for name, value in found.items()}
 
 
 def _series(report: Report, name: str, series: object, length: int) -> list[Decimal | None]:

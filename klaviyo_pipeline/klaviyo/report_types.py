@@ -1,6 +1,7 @@
 """The types that declare a report."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 from klaviyo_pipeline.klaviyo.rates import Endpoint
@@ -39,7 +40,9 @@ class Report:
     """One of Klaviyo's reports.
 
     `keys` are the groupings that identify a row, the entity's id first. `group_by` are the groupings in the request,
-    empty if the endpoint takes none. `first_day` is the earliest day with data, if Klaviyo documents one.
+    empty if the endpoint takes none. `first_day` is the earliest day with data, if Klaviyo documents one. `groupings`
+    are Klaviyo's names of the keys that have another name here. Keys in `may_be_empty` do not identify a group alone:
+    Klaviyo may return none for a group whose other keys are known.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Report:
     by_use: Statistics
     needs_conversion_metric: bool
     first_day: date | None = None
+    groupings: Mapping[str, str] = field(default_factory=dict)
+    may_be_empty: frozenset[str] = frozenset()
 
     @property
     def statistics(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TA
 
 
 TAGGED = frozenset(listing.entity for listing in (FLOWS, CAMPAIGNS, SEGMENTS))
-"""Everything that carries tags and has a table."""
+"""Every entity whose tags are stored. Those of lists are not."""
 
 
 def with_tags(listing: Listing) -> Listing:

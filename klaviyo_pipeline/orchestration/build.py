@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -13,8 +12,8 @@ from typing import Any
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS
-from klaviyo_pipeline.config.accounts import load_accounts
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, as_chosen, of_account, switched_on
+from klaviyo_pipeline.config.accounts import in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.dagster_internals.asset_source import source_of
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_paused
@@ -36,44 +35,26 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 log = logging.getLogger(__name__)
 
 
-ASSETS = (*ENTITIES, *CENSUSES, *REPORTS, *METRICS, PERFORMANCE_REPORT)
-"""The names of an account's assets."""
-
-DEFAULT_ASSETS = "default"
-"""In a list of names, stands for every asset that an account has by default."""
-
 Translate = Callable[[dg.AssetSpec], dg.AssetSpec]
 """Changes the attributes of an asset: its key, group, description, tags, owners, metadata, kinds."""
 
 
-def account_assets(
-    account: Account, names: Collection[str] = ASSETS, translate: Translate | None = None
-) -> list[dg.AssetsDefinition]:
-    """The assets of one account with these names."""
+def account_assets(account: Account, translate: Translate | None = None) -> list[dg.AssetsDefinition]:
+    """The assets of one account."""
+    entities, censuses = of_account(ENTITIES, account), of_account(CENSUSES, account)
     made = {
-        **{name: partial(entity_asset, account, listing) for name, listing in ENTITIES.items()},
-        **{name: partial(census_asset, account, listing) for name, listing in CENSUSES.items()},
-        **{name: partial(report_asset, account, spec) for name, spec in REPORTS.items()},
-        **{name: partial(metrics_asset, account, table) for name, table in METRICS.items()},
-        PERFORMANCE_REPORT: partial(performance_report_asset, account),
+        **{name: entity_asset(account, as_chosen(listing, account)) for name, listing in entities.items()},
+        **{name: census_asset(account, as_chosen(listing, account)) for name, listing in censuses.items()},
+        **{name: report_asset(account, spec) for name, spec in of_account(REPORTS, account).items()},
+        **{name: metrics_asset(account, table) for name, table in of_account(METRICS, account).items()},
     }
+    if of_account(METRICS, account):
+        made[PERFORMANCE_REPORT] = performance_report_asset(account)
     assets = []
-    for name in names:
-        asset = made[name]()
-        spec_of = partial(described, account=account, name=name, source=source_of(asset))
-        asset = asset.map_asset_specs(spec_of)
+    for name, asset in made.items():
+        asset = asset.map_asset_specs(partial(described, account=account, name=name, source=source_of(asset)))
         assets.append(asset.map_asset_specs(translate) if translate else asset)
     return assets
-
-
-def chosen_assets(names: Collection[str] | None) -> tuple[str, ...]:
-    """The assets of these names, in the order of `ASSETS`; all without names. Raises `SettingsError` for another."""
-    chosen = {DEFAULT_ASSETS} if names is None else set(names)
-    if unknown := sorted(chosen - {*ASSETS, DEFAULT_ASSETS}):
-        close = difflib.get_close_matches(unknown[0], ASSETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"the assets are {', '.join(ASSETS)}."
-        raise SettingsError(f"assets: there is no asset {unknown[0]!r}; {hint}")
-    return ASSETS if DEFAULT_ASSETS in chosen else tuple(name for name in ASSETS if name in chosen)
 
 
 @contextmanager
@@ -87,7 +68,6 @@ def _many_definitions() -> Iterator[None]:
 def build_defs(
     accounts: Sequence[Account],
     *,
-    assets: Collection[str] | None = None,
     schedules: bool = True,
     sensors: bool = True,
     checks: bool = True,
@@ -97,30 +77,28 @@ def build_defs(
     """The definitions of these accounts, for a code location of your own: merge them with `dg.Definitions.merge`.
 
     They have no executor, and resources only under keys that begin with `klaviyo_account__` or `klaviyo_tables__` and
-    end with an account's slug. They open no connection and read no environment; a run does. `assets` are names of
-    assets: all by default. `translate` changes an asset's attributes, and `execute` is called to run each asset, with
-    its context and the function that does its work. Raises `SettingsError` for an unknown name of an asset.
+    end with an account's slug. They open no connection and read no environment; a run does. `translate` changes an asset's attributes, and `execute` is called to run each asset, with
+    its context and the function that does its work. Raises `SettingsError` for an unknown name in an account's `assets`.
     """
-    names = chosen_assets(assets)
     found: list[dg.Definitions] = []
     with _many_definitions():
         for account in accounts:
             ours = replace(account, migrate=bool(account.migrate))
             if translate:
                 keys = {
-                    name: translate(spec).key.path
-                    for name, asset in zip(names, account_assets(ours, names), strict=True)
+                    spec.key.path[-1]: translate(spec).key.path
+                    for asset in account_assets(ours)
                     for spec in asset.specs
                 }
                 ours = replace(ours, asset_keys=tuple((name, tuple(path)) for name, path in keys.items()))
-            jobs = account_jobs(ours, single_account=True, assets=names, checks=checks, own_executors=False)
+            jobs = account_jobs(ours, single_account=True, checks=checks, own_executors=False)
             found.append(
                 dg.Definitions(
-                    assets=account_assets(ours, names, translate and partial(_same_key, translate=translate)),
-                    asset_checks=account_checks(ours, names) if checks else [],
+                    assets=account_assets(ours, translate and partial(_same_key, translate=translate)),
+                    asset_checks=account_checks(ours) if checks else [],
                     jobs=jobs,
                     schedules=account_schedules(ours, jobs) if schedules else [],
-                    sensors=[*account_sensors(ours, jobs, names), failed_runs([ours], f"{ours.slug}_failed_runs")]
+                    sensors=[*account_sensors(ours, jobs), failed_runs([ours], f"{ours.slug}_failed_runs")]
                     if sensors
                     else [],
                     resources=account_resources(ours, Warehouse.of([ours]), execute),
@@ -210,6 +188,16 @@ def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None
     return AccountsRepository(accounts, lambda account: _definitions([part_of(account)], warehouse), whole)
 
 
+def _has_known_assets(account: Account) -> bool:
+    """Whether the account's `assets` can be used. If not, the reason is logged."""
+    try:
+        switched_on(account.assets)
+    except SettingsError as error:
+        log.error(in_terms_of(account, f"account {account.slug}: {error}"))
+        return False
+    return True
+
+
 def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
     """The code location of the accounts of this installation. An invalid entry is logged and left out.
 
@@ -219,6 +207,8 @@ def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
     for line in found.errors:
         log.error(line)
     accounts = [settings.account for settings in found.every]
+    if found.file is not None:
+        accounts = [account for account in accounts if _has_known_assets(account)] or accounts
     if len(accounts) == 1:
         return project_defs(accounts)
     return accounts_repository(accounts).definition()

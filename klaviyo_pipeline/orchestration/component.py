@@ -10,21 +10,30 @@ from dagster.components.resolved.core_models import AssetAttributesModel
 from dagster.components.utils import TranslatorResolvingInfo
 from pydantic import Field
 
+from klaviyo_pipeline.catalog import DEFAULT, switched_on
 from klaviyo_pipeline.config.accounts import AS_VARIABLES, DATABASE_VARIABLE
 from klaviyo_pipeline.config.settings import Account, SettingsError, load_settings
-from klaviyo_pipeline.orchestration.build import Translate, build_defs, chosen_assets
+from klaviyo_pipeline.orchestration.build import Translate, build_defs
 
 
 def _settings_of(values: dict[str, object]) -> Account:
     """The account with these attributes. Raises `SettingsError` for the first invalid one."""
-    variables = {AS_VARIABLES[name]: "" if value is None else str(value) for name, value in values.items()}
+    variables = {AS_VARIABLES[name]: _text(value) for name, value in values.items()}
     try:
-        return load_settings(variables).account
+        account = load_settings(variables).account
+        switched_on(account.assets)
+        return account
     except SettingsError as error:
         text = str(error)
         for name, variable in AS_VARIABLES.items():
             text = re.sub(rf"\b{variable}\b", name, text)
         raise SettingsError(text) from None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _setting(name: str, description: str, example: object, kind: Any = str) -> dg.Resolver:
@@ -50,8 +59,8 @@ def _key_prefix(context: dg.ResolutionContext, value: str | list[str]) -> tuple[
     return tuple(prefix.split("/")) if isinstance(prefix, str) else tuple(prefix)
 
 
-def _assets(context: dg.ResolutionContext, value: list[str]) -> tuple[str, ...]:
-    return chosen_assets(context.resolve_value(value))
+def _assets(context: dg.ResolutionContext, value: str | list[str]) -> tuple[str, ...]:
+    return _settings_of({"assets": context.resolve_value(value)}).assets
 
 
 def _translation(context: dg.ResolutionContext, model: Any) -> Translate:
@@ -122,14 +131,14 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         Account.api_url
     )
     assets: Annotated[
-        tuple[str, ...] | None,
+        tuple[str, ...],
         dg.Resolver(
             _assets,
             model_field_type=list[str] | str,
             description="Names of assets; `default` stands for all that are on by default.",
             examples=[["flows", "flow_report", "flow_metrics"]],
         ),
-    ] = None
+    ] = (DEFAULT,)
     key_prefix: Annotated[
         tuple[str, ...],
         dg.Resolver(
@@ -185,7 +194,6 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         """The account's definitions."""
         return build_defs(
             [self.account],
-            assets=self.assets,
             schedules=self.schedules,
             sensors=self.sensors,
             checks=self.checks,

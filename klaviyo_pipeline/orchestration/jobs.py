@@ -7,12 +7,12 @@ stay within Klaviyo's rate limits.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES
+from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, LISTED_IN_FULL, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -47,24 +47,22 @@ def own_job(account: Account, asset: str) -> str:
     return f"{account.slug}_{asset}"
 
 
-def job_specs(account: Account, *, single_account: bool = True, assets: Collection[str] | None = None) -> list[JobSpec]:
-    """Every asset job of an account. With hourly windows, entities and reports have different partitions, so there is
-    no job over all assets.
+def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]:
+    """Every asset job of an account, with the assets that the account has. A job without assets is left out. With
+    hourly windows, entities and reports have different partitions, so there is no job over all assets.
 
     Jobs of a single asset are built only for a `single_account`, except that of the tags, which has a schedule. With
     many accounts they would take most of the loading time, and a run can select one asset of a larger job instead.
-
-    `assets` are the names of the assets that the account has; all by default.
     """
-    slug = account.slug
-    single = (*ENTITIES, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
+    slug, on = account.slug, switched_on(account.assets)
+    single = (*ENTITIES, *LISTED_IN_FULL, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
     specs = [JobSpec(own_job(account, name), [name], f"Syncs {name} only.") for name in single]
     specs += [
-        JobSpec(f"{slug}_entities", tuple(ENTITIES), "Syncs flows, campaigns, forms and segments concurrently."),
+        JobSpec(f"{slug}_entities", tuple(ENTITIES), "Syncs the windows of every entity concurrently."),
         JobSpec(f"{slug}_reports", DAILY_ASSETS, "Syncs every report, then computes its metrics."),
         JobSpec(
             f"{slug}_census",
-            tuple(ENTITY_CENSUSES),
+            (*ENTITY_CENSUSES, *LISTED_IN_FULL),
             "Lists every object of every entity, with its tags, and repairs what sync windows cannot detect.",
         ),
     ]
@@ -76,17 +74,14 @@ def job_specs(account: Account, *, single_account: bool = True, assets: Collecti
                 "Syncs the entities concurrently, then the reports and the metrics.",
             )
         )
-    if assets is None:
-        return specs
-    kept = [replace(spec, assets=[name for name in spec.assets if name in assets]) for spec in specs]
-    return [spec for spec in kept if spec.assets]
+    chosen = [replace(spec, assets=[asset for asset in spec.assets if asset in on]) for spec in specs]
+    return [spec for spec in chosen if spec.assets]
 
 
 def account_jobs(
     account: Account,
     *,
     single_account: bool = True,
-    assets: Collection[str] | None = None,
     checks: bool = True,
     own_executors: bool = True,
 ) -> list[AccountJob]:
@@ -98,9 +93,9 @@ def account_jobs(
     tags = {ACCOUNT_TAG: account.slug}
     in_process = dg.in_process_executor if own_executors else None
     concurrently = CONCURRENTLY if own_executors else None
-    api_keys = api_check_keys(account, assets) if checks else []
+    api_keys = api_check_keys(account) if checks else []
     jobs: list[AccountJob] = []
-    for spec in job_specs(account, single_account=single_account, assets=assets):
+    for spec in job_specs(account, single_account=single_account):
         selection: dg.AssetSelection = dg.AssetSelection.assets(*(account.asset_key(name) for name in spec.assets))
         jobs.append(
             dg.define_asset_job(
@@ -111,7 +106,7 @@ def account_jobs(
                 executor_def=concurrently if len(spec.assets) > 1 else in_process,
             )
         )
-    if checks and (keys := database_check_keys(account, assets)):
+    if checks and (keys := database_check_keys(account)):
         jobs.append(
             dg.define_asset_job(
                 f"{account.slug}_checks",

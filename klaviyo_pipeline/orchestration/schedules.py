@@ -3,7 +3,7 @@
 All are off until you switch them on in the UI.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 
 import dagster as dg
@@ -20,74 +20,56 @@ MINUTES_AFTER_CLOSE = 10
 
 
 def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.ScheduleDefinition]:
-    """The schedules of one account: entities once a window, reports and the census once a day."""
+    """The schedules of one account: entities once a window, reports and the census once a day.
+
+    A schedule is left out if the account has none of its job's assets.
+    """
     by_name = {job.name: job for job in jobs}
     days = account.lookback_days
     report_days = max(days, account.attribution_days)
-    entities, reports = by_name.get(f"{account.slug}_entities"), by_name.get(f"{account.slug}_reports")
-    found = []
-    if entities is not None:
-        found += [
-            _trailing(account, entities, entity_windows(account), days),
-            _open_window(account, entities, entity_windows(account)),
-        ]
-    if reports is not None:
-        found.append(_trailing(account, reports, report_windows(account), report_days))
-    return found + [
-        dg.ScheduleDefinition(
-            name=f"{account.slug}_{name}",
-            job=by_name[job],
-            cron_schedule=cron,
-            execution_timezone=account.timezone,
-            tags=tags,
-            description=description,
-        )
-        for name, job, cron, tags, description in _fixed(account)
-        if job in by_name
+    entities, reports = (by_name.get(f"{account.slug}_{kind}") for kind in ("entities", "reports"))
+    return [
+        *([_trailing(account, entities, entity_windows(account), days)] if entities else []),
+        *([_trailing(account, reports, report_windows(account), report_days)] if reports else []),
+        *([_open_window(account, entities, entity_windows(account))] if entities else []),
+        *_fixed(account, by_name),
     ]
 
 
-def _fixed(account: Account) -> list[tuple[str, str, str, dict[str, str] | None, str]]:
-    """The schedules whose runs have no windows: name, job, cron, tags and description."""
-    slug = account.slug
-    return [
-        (
-            "census_daily",
-            f"{slug}_census",
-            "40 2 * * *",
-            SCHEDULED,
-            "Once a day: lists every object of every entity, with its tags.",
-        ),
-        (
-            # Separate from the censuses: an account's API key may lack the scope tags:read.
-            "tags_daily",
-            f"{slug}_tags",
+def _fixed(account: Account, jobs: Mapping[str, AccountJob]) -> list[dg.ScheduleDefinition]:
+    """The schedules whose runs have no windows."""
+    times = {
+        "census_daily": ("40 2 * * *", "Once a day: lists every object of every entity, with its tags."),
+        # Separate from the censuses: an account's API key may lack the scope tags:read.
+        "tags_daily": (
             "10 3 * * *",
-            SCHEDULED,
             "Once a day: lists every tag and its name. Requires the scope tags:read.",
         ),
-        (
-            "checks_daily",
-            f"{slug}_checks",
+        "checks_daily": (
             "20 3 * * *",
-            None,
             "Once a day: runs every check that reads only Postgres, whether or not an asset ran.",
         ),
-        (
-            "reconcile_weekly",
-            f"{slug}_reconcile",
-            "40 3 * * 0",
-            None,
-            "Once a week: compares Postgres with what Klaviyo's API returns now.",
-        ),
-        (
-            "prune_weekly",
-            f"{slug}_prune",
+        "reconcile_weekly": ("40 3 * * 0", "Once a week: compares Postgres with what Klaviyo's API returns now."),
+        "prune_weekly": (
             "20 4 * * 0",
-            None,
             f"Once a week: deletes the logs of runs older than {account.retention_days} days.",
         ),
-    ]
+    }
+    found = []
+    for name, (cron, description) in times.items():
+        job = jobs.get(f"{account.slug}_{name.rpartition('_')[0]}")
+        if job is not None:
+            found.append(
+                dg.ScheduleDefinition(
+                    name=f"{account.slug}_{name}",
+                    job=job,
+                    cron_schedule=cron,
+                    execution_timezone=account.timezone,
+                    tags=SCHEDULED if name in ("census_daily", "tags_daily") else None,
+                    description=description,
+                )
+            )
+    return found
 
 
 def _open_window(account: Account, job: AccountJob, plan: WindowPlan) -> dg.ScheduleDefinition:

@@ -12,7 +12,7 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES
+from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, switched_on
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
@@ -39,13 +39,14 @@ CHECK_SECONDS = 3600
 REVISION_NOTICE = timedelta(days=90)
 
 
-def account_sensors(
-    account: Account, jobs: Sequence[AccountJob], assets: Collection[str] | None = None
-) -> list[dg.SensorDefinition]:
-    """The sensors of one account, for the assets with these names; for all by default."""
-    windowed = [name for name in (*ENTITIES, *DAILY_ASSETS) if assets is None or name in assets]
-    missing = [_missing_windows(account, jobs, windowed)] if windowed else []
-    return [*missing, _stale_data(account, assets), _revision_retires(account)]
+def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.SensorDefinition]:
+    """The sensors of one account."""
+    windowed = switched_on(account.assets) & {*ENTITIES, *DAILY_ASSETS}
+    return [
+        *([_missing_windows(account, jobs)] if windowed else []),
+        _stale_data(account),
+        _revision_retires(account),
+    ]
 
 
 def failed_runs(accounts: Sequence[Account], name: str = "failed_runs") -> dg.SensorDefinition:
@@ -92,8 +93,9 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 
 
-def _missing_windows(account: Account, jobs: Sequence[AccountJob], assets: Sequence[str]) -> dg.SensorDefinition:
-    by_asset = {name: _job_of(account, name, jobs) for name in assets}
+def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
+    on = switched_on(account.assets)
+    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *DAILY_ASSETS) if name in on}
 
     @dg.sensor(
         name=f"{account.slug}_missing_windows",
@@ -205,7 +207,8 @@ def stale_assets(connection: sa.Connection, account: Account, now: datetime) -> 
     """Assets that were synced before, but not through `STALE_AFTER` before now."""
     status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=account.slug)
     query = sa.select(status.c.entity).where(status.c.synced_through < now - STALE_AFTER)
-    return list(connection.execute(query).scalars())
+    on = switched_on(account.assets)
+    return [asset for asset in connection.execute(query).scalars() if asset in on]
 
 
 def never_synced_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
@@ -219,7 +222,9 @@ def never_synced_assets(connection: sa.Connection, account: Account, now: dateti
         "sync_status", *(sa.column(name) for name in ("entity", "synced_through", "last_error")), schema=account.slug
     )
     query = sa.select(status.c.entity, status.c.last_error).where(status.c.synced_through.is_(None))
-    return [f"{asset} ({first_line(error)})" if error else asset for asset, error in connection.execute(query)]
+    on = switched_on(account.assets)
+    never = [row for row in connection.execute(query) if row.entity in on]
+    return [f"{asset} ({first_line(error)})" if error else asset for asset, error in never]
 
 
 def _revision_retires(account: Account) -> dg.SensorDefinition:

@@ -27,7 +27,7 @@ def pages_of(rows: int, listing: Listing) -> int:
     A full last page takes one more, and so does each page border if objects cannot be sorted by id.
     """
     borders = max(0, rows - 1) // listing.page_size
-    return rows // listing.page_size + 1 + (0 if listing.sort == "id" else borders)
+    return rows // listing.page_size + 1 + (0 if listing.sort in ("id", None) else borders)
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,17 @@ class Pages:
     listing: Listing
 
     def of_everything(self) -> int:
-        """The pages of the full listings that a census reads, and for each page the variations of its messages."""
-        campaigns = self._rows(None, None)
+        """The requests of a census: the pages of the full listings, and the variations of the messages of each page.
+
+        A listing with a parent takes at least one page for each of the parent's objects.
+        """
+        if self.listing.parent is not None:
+            parents = Pages(self.connection, self.schema, self.listing.parent)
+            return parents.of_everything() + sum(parents._rows(None, None))
+        rows = self._rows(None, None)
         messages = sum(self._messages._rows(None, None)) if self._messages else 0
-        ratio = messages / max(1, sum(campaigns))
-        return sum(pages_of(count, self.listing) + self._of_variations(count, ratio) for count in campaigns)
+        ratio = messages / max(1, sum(rows))
+        return sum(pages_of(count, self.listing) + self._of_variations(count, ratio) for count in rows)
 
     def _of_variations(self, count: int, ratio: float) -> int:
         full, rest = divmod(count, self.listing.page_size)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, census_name
+from klaviyo_pipeline.catalog import BREAKDOWNS, CENSUSES, ENTITIES, LISTED_IN_FULL, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -43,7 +43,9 @@ class SyncRequest:
         entities = [
             [asset for asset in self.assets if asset in (name, census_name(one))] for name, one in ENTITIES.items()
         ]
+        entities += [[asset] for asset in self.assets if asset in LISTED_IN_FULL]
         reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
+        reports += [[asset] for asset in self.assets if asset in BREAKDOWNS]
         # After the censuses, which store new tags by id only: the listing of tags then adds their names.
         tags = [asset for asset in self.assets if asset == TAGS.entity]
         return [[group for group in groups if group] for groups in (entities, [*reports, tags])]

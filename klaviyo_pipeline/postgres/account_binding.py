@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.catalog import ASSETS, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
@@ -87,7 +88,17 @@ def bind_schema(
     )
     # Two accounts may bind an empty schema at the same time: the second one is refused here.
     check_schema_owner(connection, account, account_id)
+    record_assets(connection, account)
     return other_schemas(connection, account.slug, account_id) if is_new else []
+
+
+def record_assets(connection: sa.Connection, account: Account) -> None:
+    """Record which assets the account has, so that the views leave out the others. Raises `SettingsError`."""
+    table = system_table(account.slug, "assets")
+    is_on = table.c.entity.in_(sorted(switched_on(account.assets)))
+    connection.execute(
+        sa.update(table).values(is_on=is_on).where(table.c.entity.in_(ASSETS), table.c.is_on.is_distinct_from(is_on))
+    )
 
 
 def stored_account_id(connection: sa.Connection, schema: str) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from klaviyo_pipeline.sandbox.entity_kinds import Entity
+from klaviyo_pipeline.sandbox.entity_kinds import TEMPLATES, Entity
 from klaviyo_pipeline.sandbox.flow_actions import actions_of
 from klaviyo_pipeline.sandbox.older_campaigns import OlderCampaign, OlderMessage
 from klaviyo_pipeline.sandbox.request_context import Call
@@ -80,6 +80,8 @@ def object_resource(call: Call, entity: Entity, visible: Visible, attributes: Ma
         for name in entity.relationships
     }
     requested = {name: _ADDITIONAL[name](call, visible, attributes) for name in call.query.additional}
+    if entity is TEMPLATES:
+        requested = dict.fromkeys(requested)
     return resource(call, entity.type, entity.name, visible.id, {**attributes, **requested}, related)
 
 

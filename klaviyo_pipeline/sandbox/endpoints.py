@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import Any
 
-from klaviyo_pipeline.sandbox import directory, older_campaign_endpoints
+from klaviyo_pipeline.sandbox import directory, form_versions, older_campaign_endpoints
 from klaviyo_pipeline.sandbox.campaign_endpoints import (
     get_campaign_object,
     get_related,
@@ -77,6 +77,7 @@ def _listing(entity: Entity, rates: tuple[Rate, ...]) -> Endpoint:
         sorts=entity.sorts,
         includes=entity.includes,
         fields=entity.fields,
+        additional=(entity.type, entity.additional) if entity.additional_in_listing else None,
     )
     handler = partial(list_objects, name=entity.name)
     scopes = (f"{entity.name}:read",)
@@ -99,6 +100,24 @@ def _by_id(entity: Entity, rates: tuple[Rate, ...], slow_rates: tuple[Rate, ...]
         parameters=parameters,
         handler=partial(get_object, name=entity.name),
         slow_rates=slow_rates,
+    )
+
+
+def _form_versions() -> tuple[Endpoint, ...]:
+    """The versions of a form as resources and as ids, and one version by id."""
+    fields = {"form-version": form_versions.FIELDS}
+    page = Parameters(
+        filters=form_versions.FILTERS, cursor=CURSOR, page_size=(20, 100), sorts=("created_at", "updated_at")
+    )
+    single = Parameters(includes=("form",), fields={**fields, "form": ENTITIES["forms"].fields["form"]})
+    declared = (
+        ("get_versions_for_form", "forms/{id}/form-versions", replace(page, fields=fields), form_versions.of_form),
+        ("get_version_ids_for_form", "forms/{id}/relationships/form-versions", page, form_versions.ids),
+        ("get_form_version", "form-versions/{id}", single, form_versions.by_id),
+    )
+    return tuple(
+        Endpoint(name, "GET", f"/api/{path}", ("forms:read",), MEDIUM, parameters, handler)
+        for name, path, parameters, handler in declared
     )
 
 
@@ -231,6 +250,9 @@ _SHARED: tuple[Endpoint, ...] = (
     _by_id(ENTITIES["segments"], EXTRA_LARGE, slow_rates=SMALL),
     _listing(ENTITIES["lists"], EXTRA_LARGE),
     _by_id(ENTITIES["lists"], EXTRA_LARGE, slow_rates=SMALL),
+    _listing(ENTITIES["templates"], EXTRA_LARGE),
+    _by_id(ENTITIES["templates"], EXTRA_LARGE),
+    *_form_versions(),
     *(_report(report) for report in REPORTS),
 )
 

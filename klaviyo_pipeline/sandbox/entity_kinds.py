@@ -46,6 +46,7 @@ class Entity:
     includes: tuple[str, ...] = ()
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     additional: tuple[str, ...] = ()
+    additional_in_listing: bool = False
     microseconds: bool = False
 
     def blank(self) -> dict[str, Any]:
@@ -262,4 +263,33 @@ LISTS = Entity(
     additional=("profile_count",),
 )
 
-ENTITIES: dict[str, Entity] = {entity.name: entity for entity in (FLOWS, CAMPAIGNS, FORMS, SEGMENTS, LISTS)}
+TEMPLATES = Entity(
+    name="templates",
+    type="template",
+    time_field="updated",
+    created_field="created",
+    page_size=10,
+    max_page_size=10,
+    sorts=("created", "id", "name", "updated"),
+    attributes={
+        "name": "",
+        "editor_type": "CODE",
+        "html": "",
+        "text": None,
+        "amp": None,
+        "created": None,
+        "updated": None,
+    },
+    filters={
+        "id": FilterField("string", list=("any", "equals")),
+        "name": FilterField("string", ("contains", "equals"), ("any", "equals")),
+        "created": FilterField("datetime", ("equals", *TIME_ORDER)),
+        "updated": FilterField("datetime", ("equals", *TIME_ORDER)),
+    },
+    relationships=(),
+    fields={"template": ("amp", "created", "definition", "editor_type", "html", "id", "name", "text", "updated")},
+    additional=("definition",),
+    additional_in_listing=True,
+)
+
+ENTITIES: dict[str, Entity] = {entity.name: entity for entity in (FLOWS, CAMPAIGNS, FORMS, SEGMENTS, LISTS, TEMPLATES)}

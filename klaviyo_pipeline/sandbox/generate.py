@@ -36,6 +36,7 @@ def generate_account(
     forms: int = 12,
     segments: int = 45,
     lists: int = 12,
+    templates: int = 24,
     timezone: str = "America/New_York",
     start: date = date(2024, 1, 1),
     until: date = UNTIL,
@@ -56,6 +57,7 @@ def generate_account(
     maker.make("forms", forms, maker.form)
     maker.make("segments", segments, maker.segment)
     maker.make("lists", lists, maker.mailing_list)
+    maker.make("templates", templates, maker.template)
     add_edge_cases(account)
     return account
 
@@ -140,6 +142,14 @@ class _Maker:
         made = SandboxObject(id, [], tags=_tags(luck))
         opt_in = {"opt_in_process": ("double_opt_in", "single_opt_in", None)[number % 3]}
         self._grow(made, "lists", opt_in, self._life(luck, 2), [{"name": name}, {"name": f"{name} (all)"}])
+        return made
+
+    def template(self, number: int, id: str, luck: random.Random) -> SandboxObject:
+        name = _numbered(shop.CAMPAIGN_NAMES[number % len(shop.CAMPAIGN_NAMES)], number, len(shop.CAMPAIGN_NAMES))
+        made = SandboxObject(id, [])
+        base = {"name": name, "editor_type": ("SYSTEM_DRAGGABLE", "CODE", "SIMPLE", "USER_DRAGGABLE")[number % 4]}
+        steps = [{"html": f"<h1>{name}</h1>{version}", "text": name} for version in ("", "<p>New!</p>")]
+        self._grow(made, "templates", base, self._life(luck, 2), steps)
         return made
 
     def _life(self, luck: random.Random, count: int) -> list[datetime]:

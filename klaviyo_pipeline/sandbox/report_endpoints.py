@@ -105,7 +105,8 @@ def _stamped(wall: datetime, zone: Any) -> str:
 
 
 def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list[Dimensions]:
-    """The values by which a group can be grouped or filtered, once for each tag of its flow or campaign."""
+    """The values by which a group can be grouped or filtered, once for each tag of its flow or campaign, and for each
+    list or segment that a campaign's message was sent to: a recipient counts in all of them."""
     if not kind.needs_conversion_metric:
         return [group.groupings]
     entity = f"{kind.kind}s"
@@ -117,7 +118,22 @@ def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list
     if kind.kind == "campaign" and account.report_message_ids == "campaign":
         line["campaign_message_id"] = id
     tags = owner.tags if owner else []
-    return [{**line, "tag_id": tag, "tag_name": account.tags.get(tag)} for tag in tags] or [line]
+    tagged: list[Dimensions] = [{**line, "tag_id": tag, "tag_name": account.tags.get(tag)} for tag in tags] or [line]
+    if kind.kind != "campaign" or "group" in group.groupings:
+        return tagged
+    audiences = _audiences(account, group.groupings.get("campaign_message_id", ""))
+    return [{**one, "group": id, "group_name": name} for one in tagged for id, name in audiences] or tagged
+
+
+def _audiences(account: SandboxAccount, message_id: str) -> list[tuple[str, str | None]]:
+    """The lists and segments to which a campaign's message was sent, by id and name."""
+    message = account.objects["campaign-messages"].get(message_id)
+    audience = (
+        account.objects["campaign-audiences"].get(message.parents.get("campaign-audiences", "")) if message else None
+    )
+    included = audience.attributes["definition"].get("included") or [] if audience else []
+    known = {**account.objects["lists"], **account.objects["segments"]}
+    return [(id, known[id].attributes.get("name") if id in known else None) for id in included]
 
 
 def _names(

@@ -33,7 +33,8 @@ __all__ = [
 
 SANDBOX_KEY = "pk_sandbox_4f9d1c0a7e5b42d8"
 READ_SCOPES = frozenset(
-    f"{what}:read" for what in ("accounts", "campaigns", "flows", "forms", "lists", "metrics", "segments", "tags")
+    f"{what}:read"
+    for what in ("accounts", "campaigns", "flows", "forms", "lists", "metrics", "segments", "tags", "templates")
 )
 
 

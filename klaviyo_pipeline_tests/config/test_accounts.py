@@ -77,6 +77,7 @@ accounts:
     attribution_days: 14
     conversion_metric_id: UkMet1
     owners: [jo@example.com, "team:data"]
+    assets: [flows, flow_report]
     rate_scale: 0.5
     api_url: https://eu.example.com/
     revision: 2026-04-15
@@ -97,6 +98,7 @@ accounts:
         conversion_metric_id="UkMet1",
         rate_scale=0.5,
         owners=("jo@example.com", "team:data"),
+        assets=("flows", "flow_report"),
         described_in="accounts.yaml",
     )
     assert (de.slug, de.timezone, de.api_key_variable) == ("shop_de", "Europe/Berlin", "KLAVIYO_API_KEY_SHOP_DE")

@@ -245,3 +245,8 @@ def test_owners_are_email_addresses_and_teams() -> None:
         "KLAVIYO_OWNERS: 'the data team' is not a valid owner; use email addresses and teams, such as "
         "jo@example.com, team:data."
     )
+
+
+def test_assets_are_names_separated_by_commas() -> None:
+    assert load().assets == ("default",)
+    assert load(KLAVIYO_ASSETS=" flows,flow_report ,").assets == ("flows", "flow_report")

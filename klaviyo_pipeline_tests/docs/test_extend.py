@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ import pytest
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR
 from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.sandbox import endpoints
+from klaviyo_pipeline.sandbox.endpoints import LARGE
+from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, TIME_ORDER, Entity, FilterField
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, truth, utc
@@ -25,7 +29,9 @@ from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, t
 pytestmark = pytest.mark.slow
 
 DOCUMENT = (PROJECT_ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
-LISTS = 23
+KIND = "template-universal-content"
+"""The entity's name in the simulated account: the last part of its path."""
+OBJECTS = 230
 """More than two pages."""
 ENDED_WINDOWS = 600
 """Days from the start date in the tests' environment to any day on which they run."""
@@ -33,7 +39,7 @@ ENDED_WINDOWS = 600
 DEFINED = """
 from klaviyo_pipeline.definitions import defs
 for spec in defs.resolve_all_asset_specs():
-    if spec.key.path[-1] in ("lists", "lists_census"):
+    if spec.key.path[-1] in ("universal_content", "universal_content_census"):
         print(spec.tags["klaviyo/object"], spec.tags["klaviyo/layer"], spec.metadata["klaviyo_page"].value)
 """
 
@@ -81,20 +87,44 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [declaration], [column, entity] = blocks("python"), blocks("sql")
     declare_column(project)
     add_file(project, "send_timezone", column)
-    (project / "klaviyo_pipeline" / "klaviyo" / "lists.py").write_text(declaration)
+    (project / "klaviyo_pipeline" / "klaviyo" / "universal_content.py").write_text(declaration)
     for diff in blocks("diff")[2:]:
         change(project / "klaviyo_pipeline" / "catalog.py", diff)
-    add_file(project, "lists", entity)
+    add_file(project, "universal_content", entity)
     return project
 
 
 @pytest.fixture
-def shop() -> SandboxAccount:
+def served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entity in the simulated account, declared as the document says."""
+    times = FilterField("datetime", TIME_ORDER)
+    entity = Entity(
+        name=KIND,
+        type=KIND,
+        time_field="updated",
+        created_field="created",
+        page_size=20,
+        max_page_size=100,
+        sorts=("created", "id", "name", "updated"),
+        attributes={"name": "", "definition": None, "created": None, "updated": None},
+        filters={"id": FilterField("string", list=("any", "equals")), "created": times, "updated": times},
+        relationships=(),
+        fields={KIND: ("created", "definition", "id", "name", "updated")},
+    )
+    monkeypatch.setitem(ENTITIES, KIND, entity)
+    scopes = ("templates:read",)
+    more = [replace(one, scopes=scopes) for one in (endpoints._listing(entity, LARGE), endpoints._by_id(entity, LARGE))]
+    for revision, known in endpoints.ENDPOINTS.items():
+        monkeypatch.setitem(endpoints.ENDPOINTS, revision, (*known, *more))
+
+
+@pytest.fixture
+def shop(served: None) -> SandboxAccount:
     shop = empty_shop()
-    for number in range(LISTS):
+    for number in range(OBJECTS):
         moment = utc("2025-03-03T09:00:00") + timedelta(hours=7 * number)
-        put(shop, "lists", f"L{number:02}", moment, created=moment, opt_in_process="double_opt_in")
-    put(shop, "lists", "old", utc("2020-01-01T00:00:00"))
+        put(shop, KIND, f"L{number:03}", moment, created=moment, definition={"content_type": "block"})
+    put(shop, KIND, "old", utc("2020-01-01T00:00:00"))
     put(shop, "campaigns", "C1", utc("2025-03-03T09:00:00"), send_settings={"send_timezone": "UTC"})
     put(shop, "campaigns", "C2", utc("2025-03-04T09:00:00"), send_settings=None)
     return shop
@@ -130,29 +160,33 @@ def succeeded(ran: subprocess.CompletedProcess[str]) -> str:
 def test_the_document_s_entity_is_synced_listed_and_reported(
     extended: Path, shop: SandboxAccount, command: Command, database: str
 ) -> None:
-    succeeded(command(extended, "sync", "lists"))
-    assert stored(database) == {id: row for id, row in truth(shop, "lists").items() if id != "old"}
-    put(shop, "lists", "L00", utc("2025-03-03T09:00:00"), name="renamed")
-    shop.delete("lists", "L01")
-    succeeded(command(extended, "sync", "lists_census"))
-    assert stored(database) == truth(shop, "lists")
+    succeeded(command(extended, "sync", "universal_content"))
+    assert stored(database) == {id: row for id, row in truth(shop, KIND).items() if id != "old"}
+    put(shop, KIND, "L000", utc("2025-03-03T09:00:00"), name="renamed")
+    shop.delete(KIND, "L001")
+    succeeded(command(extended, "sync", "universal_content_census"))
+    assert stored(database) == truth(shop, KIND)
     checks = json.loads(succeeded(command(extended, "check", "--format", "json")))
     wanted = {"columns_match_raw", "history_is_unbroken", "attributes_are_known", "census_is_fresh"}
-    of_lists = [row for row in checks if row["asset"].startswith("lists")]
-    assert {row["check"] for row in of_lists if row["outcome"] == "passed"} >= wanted
+    own = [row for row in checks if row["asset"].startswith("universal_content")]
+    assert {row["check"] for row in own if row["outcome"] == "passed"} >= wanted
     status = json.loads(succeeded(command(extended, "status", "--format", "json")))
-    [reported] = [row for row in status if row["entity"] == "lists"]
-    assert reported["row_count"] == LISTS
+    [reported] = [row for row in status if row["entity"] == "universal_content"]
+    assert reported["row_count"] == OBJECTS
     assert reported["windows_synced"] > ENDED_WINDOWS
-    assert "renamed" in succeeded(command(extended, "get", "lists", "L00"))
-    assert "lists:read" in succeeded(command(extended, "doctor"))
-    page = "https://www.klaviyo.com/lists"
+    assert "renamed" in succeeded(command(extended, "get", "universal_content", "L000"))
+    assert "templates:read" in succeeded(command(extended, "doctor"))
+    page = "https://www.klaviyo.com/email-templates/content"
     defined = succeeded(command(extended, program=DEFINED))
-    assert sorted(defined.splitlines()) == [f"lists census {page}", f"lists objects {page}"]
+    assert sorted(defined.splitlines()) == [
+        f"universal_content census {page}",
+        f"universal_content objects {page}",
+    ]
     with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
-        kept = connection.execute("SELECT name FROM lists_history WHERE id = 'L00' ORDER BY valid_from").fetchall()
-        assert kept == [("lists L00",), ("renamed",)]
-        [gone] = connection.execute("SELECT deleted_at FROM lists_as_of(now()) WHERE id = 'L01'").fetchall()
+        history = "SELECT name FROM universal_content_history WHERE id = 'L000' ORDER BY valid_from"
+        assert connection.execute(history).fetchall() == [(f"{KIND} L000",), ("renamed",)]
+        as_of = "SELECT deleted_at FROM universal_content_as_of(now()) WHERE id = 'L001'"
+        [gone] = connection.execute(as_of).fetchall()
         assert gone[0] is not None
 
 
@@ -205,6 +239,7 @@ def test_half_a_column_is_refused_with_the_recipe_before_a_request_is_sent(
 
 def stored(database: str) -> dict[str, Any]:
     """What the table says of every list that is not deleted, comparable with `truth`."""
-    query = "SELECT id, name, updated_at, raw->'attributes' FROM lists WHERE deleted_at IS NULL ORDER BY id"
+    columns = "id, name, updated_at, raw->'attributes'"
+    query = f"SELECT {columns} FROM universal_content WHERE deleted_at IS NULL ORDER BY id".encode()
     with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
         return {row[0]: row[1:] for row in connection.execute(query)}

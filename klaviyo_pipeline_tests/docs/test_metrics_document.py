@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -27,6 +28,7 @@ BORN = utc("2024-06-01T12:00:00")
 DAYS = [date(2025, 2, 1) + timedelta(days=number) for number in range(59)]
 FEBRUARY, MARCH = DAYS[:28], DAYS[28:]
 
+AB_TESTS = "campaign_report_by_variation"
 WELCOME, CART, OLD = "welcome", "cart", "old"
 TAGS = {"T1": "evergreen", "T2": "seasonal"}
 
@@ -58,6 +60,8 @@ CAMPAIGNS = {
     "C2": (date(2025, 3, 12), "Last chance", sends(800, 200, 60, 320)),
     "C3": (date(2025, 2, 14), "With love", sends(500, 100, 10, 250)),
 }
+CLICKED = {"C1": (20, 30), "C2": (15, 45)}
+"""The people who clicked in the two variations of an A/B test. Each variation has half of the other counts."""
 
 
 def shop_with_figures() -> SandboxAccount:
@@ -76,7 +80,12 @@ def shop_with_figures() -> SandboxAccount:
         sent = utc(f"{day}T15:00:00")
         put(shop, "campaigns", id, BORN, status="Sent", send_time=sent, messages=[message], tags=["T1"])
         keys = {"campaign_id": id, "campaign_message_id": message.id, "send_channel": "email"}
-        shop.set_figures("campaign", keys, day, counts)
+        for number, clicked in enumerate(CLICKED.get(id, ())):
+            half = {name: value / 2 for name, value in counts.items()} | {"clicks_unique": clicked}
+            named = {"variation": f"{id}-{number}", "variation_name": "AB"[number]}
+            shop.set_figures("campaign", keys | named, day, half)
+        if id not in CLICKED:
+            shop.set_figures("campaign", keys, day, counts)
     put(shop, "forms", "popup", BORN, status="live")
     put(shop, "forms", "footer", BORN, status="live")
     put(shop, "segments", "vip", BORN, is_active=True)
@@ -99,12 +108,13 @@ def synced(postgres_server: str) -> Iterator[Pipeline]:
         patch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
         patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
         migrate(database, SCHEMA, SQL_DIR)
-        with pipeline_on(database, shop, patch, slug=SCHEMA) as pipeline:
+        with pipeline_on(database, shop, patch, slug=SCHEMA, assets=("default", AB_TESTS)) as pipeline:
             for entity in ("flows", "campaigns", "forms", "segments"):
                 pipeline.run(f"{entity}_census")
             pipeline.run("tags")
             for report in ("flow", "campaign", "form", "segment"):
                 pipeline.run(f"{report}_report", FIRST, LAST)
+            pipeline.run(AB_TESTS, FIRST, LAST)
             _change(shop, pipeline)
             for report in ("flow", "campaign", "form", "segment"):
                 pipeline.run(f"{report}_metrics", FIRST, LAST)
@@ -162,7 +172,7 @@ def revenue(flow: str, days: list[date]) -> Decimal:
 
 
 def test_the_document_has_its_queries_in_order() -> None:
-    assert list(QUERIES) == [str(number) for number in range(1, 15)]
+    assert list(QUERIES) == [str(number) for number in range(1, 16)]
 
 
 def test_1_revenue_by_flow_this_month_against_last(connection: psycopg.Connection[Any]) -> None:
@@ -285,3 +295,20 @@ def test_every_query_finds_the_same_when_reports_write_the_campaigns_id(
     written = synced.connection.execute("SELECT DISTINCT campaign_message_id FROM klaviyo.campaign_report ORDER BY 1")
     assert [id for (id,) in written] == list(CAMPAIGNS)
     assert {number: answer(synced.connection, int(number)) for number in QUERIES} == found
+
+
+def test_15_ab_tests_side_by_side(connection: psycopg.Connection[Any]) -> None:
+    found = answer(connection, 15)
+    assert [row[:6] for row in found] == [
+        ("campaigns C1", "A", 500, rounded(20 / 500), 0, 0),
+        ("campaigns C1", "B", 500, rounded(30 / 500), rounded(0.5), z_of(20, 30, 500)),
+        ("campaigns C2", "A", 400, rounded(15 / 400), 0, 0),
+        ("campaigns C2", "B", 400, rounded(45 / 400), 2, z_of(15, 45, 400)),
+    ]
+    assert [row[6].partition(":")[0] for row in found] == ["not", "not", "not", "very"]
+
+
+def z_of(first: int, second: int, delivered: int) -> Decimal:
+    """The two-proportion z statistic of two variations with as many deliveries each."""
+    both = (first + second) / (2 * delivered)
+    return Decimal(str(round((second - first) / delivered / math.sqrt(both * (1 - both) * 2 / delivered), 2)))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.catalog import ENTITIES
+from klaviyo_pipeline.klaviyo.breakdowns import BREAKDOWNS
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, Endpoint
 from klaviyo_pipeline.klaviyo.reports import API_REPORTS, Report
@@ -65,7 +66,7 @@ def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any
             assert value.strip("'") in reported["value"].get("enum", [value.strip("'")])
 
 
-@pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
+@pytest.mark.parametrize("report", (API_REPORTS | BREAKDOWNS).values(), ids=API_REPORTS | BREAKDOWNS)
 def test_a_report_requests_what_its_endpoint_takes(described: dict[str, Any], report: Report) -> None:
     one = described["operations"][report.endpoint.name]
     attributes = one["body"]["attributes"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pipeline.catalog import ENTITIES
+from klaviyo_pipeline.catalog import ENTITIES, OBJECTS
+from klaviyo_pipeline.klaviyo.breakdowns import BREAKDOWNS
 from klaviyo_pipeline.klaviyo.children import FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
 from klaviyo_pipeline.klaviyo.flat_campaigns import FLAT_MESSAGES
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
@@ -29,6 +30,7 @@ SHARED = {name: endpoint for name, endpoint in ENDPOINTS.items() if name not in 
 UNITS = {"s": SECOND, "m": MINUTE, "d": DAY}
 CONDITION = re.compile(r"([a-z-]+)\(([a-z_.]+),([^()]*)\)")
 
+EVERY_LISTING = {listing.entity: listing_at("2026-07-15", listing) for listing in OBJECTS.values()}
 pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="there is no copy of Klaviyo's OpenAPI description")
 
 
@@ -81,16 +83,19 @@ def test_rates_and_scopes_are_the_published_ones(described: dict[str, Any], endp
     assert list(endpoint.scopes) == one["x-klaviyo-scopes"]
 
 
-@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
+@pytest.mark.parametrize("listing", [*EVERY_LISTING.values(), TAGS], ids=[*EVERY_LISTING, "tags"])
 def test_listings_have_the_described_path_and_the_largest_page_size(
     described: dict[str, Any], listing: Listing
 ) -> None:
     path, one = operation(described, listing.list_endpoint.name)
     assert path == listing.path
-    assert operation(described, listing.get_endpoint.name)[0] == f"{listing.path}/{{id}}"
-    assert parameter(one, "page[size]")["maximum"] == listing.page_size
-    orders = {listing.sort, *(one_time for one_time in (listing.created_field, listing.time_field) if one_time)}
-    assert orders <= set(parameter(one, "sort")["enum"])
+    assert operation(described, listing.get_endpoint.name)[0] == f"{listing.lookup_path or listing.path}/{{id}}"
+    taken = {parameter["name"] for parameter in one["parameters"]}
+    assert ("page[size]" in taken, "sort" in taken) == (not listing.page_size_is_fixed, listing.sort is not None)
+    if not listing.page_size_is_fixed:
+        assert parameter(one, "page[size]")["maximum"] == listing.page_size
+    orders = {one_order for one_order in (listing.sort, listing.created_field, listing.time_field) if one_order}
+    assert orders <= (set(parameter(one, "sort")["enum"]) if orders else set())
 
 
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
@@ -104,11 +109,14 @@ def test_the_endpoint_supports_every_condition(described: dict[str, Any], listin
             assert value.strip("'") in reported["value"].get("enum", [value.strip("'")])
 
 
-@pytest.mark.parametrize("listing", [*LISTINGS.values(), TAGS], ids=[*LISTINGS, "tags"])
+@pytest.mark.parametrize("listing", [*EVERY_LISTING.values(), TAGS], ids=[*EVERY_LISTING, "tags"])
 def test_every_column_reads_a_described_attribute(described: dict[str, Any], listing: Listing) -> None:
     _, one = operation(described, listing.list_endpoint.name)
     fields = parameter(one, f"fields[{listing.resource_type}]")["items"]["enum"]
-    assert {column.path for column in listing.columns if not column.path.startswith("@")} <= {*fields, "id"}
+    paths = {column.path for column in listing.columns if not column.path.startswith("@")}
+    # The description does not say what an integration contains.
+    assert {path.removesuffix(".name").removesuffix(".category") for path in paths} <= {*fields, "id"}
+    assert set(listing.attributes) <= set(fields)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +160,7 @@ def test_a_report_requests_every_described_statistic(described: dict[str, Any], 
     assert sorted(report.statistics) == sorted(names_of(described, reported["statistics"]))
 
 
-@pytest.mark.parametrize("report", API_REPORTS.values(), ids=API_REPORTS)
+@pytest.mark.parametrize("report", (API_REPORTS | BREAKDOWNS).values(), ids=API_REPORTS | BREAKDOWNS)
 def test_a_report_request_matches_the_description(described: dict[str, Any], report: Report) -> None:
     schema = report_attributes(described, report)
     requested = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]

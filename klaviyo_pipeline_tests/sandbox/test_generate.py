@@ -45,21 +45,22 @@ def test_the_account_depends_only_on_the_seed() -> None:
 
 
 def test_the_account_has_the_requested_size() -> None:
-    account = generate_account(flows=60, campaigns=30, forms=4, segments=22, lists=11)
+    account = generate_account(flows=60, campaigns=30, forms=4, segments=22, lists=11, templates=5)
     assert {entity: len(account.objects[entity]) for entity in ENTITIES} == {
         "flows": 59,
         "campaigns": 30,
         "forms": 4,
         "segments": 22,
         "lists": 11,
+        "templates": 5,
     }
     assert len(account.deleted["flows"]) == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 5])
 def test_a_small_account_can_be_generated(size: int) -> None:
-    account = generate_account(flows=size, campaigns=size, forms=size, segments=size, lists=size)
-    assert [len(account.objects[entity]) for entity in ENTITIES] == [size] * 5
+    account = generate_account(flows=size, campaigns=size, forms=size, segments=size, lists=size, templates=size)
+    assert [len(account.objects[entity]) for entity in ENTITIES] == [size] * 6
 
 
 def test_the_timeline_must_run_forwards() -> None:

@@ -89,9 +89,11 @@ def shop() -> Iterator[httpx.Client]:
 def first_ids(shop: httpx.Client) -> dict[str, str]:
     """An id of each kind that has a path."""
     found = {}
-    listed = ("accounts", "metrics", "mapped-metrics", "flows", "forms", "segments", "lists", "tags")
+    listed = ("accounts", "metrics", "mapped-metrics", "flows", "forms", "segments", "lists", "tags", "templates")
     for kind in (*listed, "campaigns", "campaign-messages"):
         found[kind] = shop.get(f"/api/{kind}").json()["data"][0]["id"]
+    versions = shop.get(f"/api/forms/{found['forms']}/relationships/form-versions")
+    found["form-versions"] = versions.json()["data"][0]["id"]
     for kind, owner in (("campaign-audiences", "campaigns"), ("campaign-variations", "campaign-messages")):
         rows = shop.get(f"/api/{owner}").json()["data"]
         linked = (shop.get(f"/api/{owner}/{row['id']}/{kind}").json()["data"] for row in rows)

@@ -92,8 +92,10 @@ def shop() -> Iterator[httpx.Client]:
 def first_ids(shop: httpx.Client) -> dict[str, str]:
     """An id for each path with an id."""
     found = {}
-    for path in ("accounts", "metrics", "mapped-metrics", "flows", "forms", "segments", "lists", "tags"):
+    for path in ("accounts", "metrics", "mapped-metrics", "flows", "forms", "segments", "lists", "tags", "templates"):
         found[f"/api/{path}/{{id}}"] = shop.get(f"/api/{path}").json()["data"][0]["id"]
+    versions = shop.get(f"/api/forms/{found['/api/forms/{id}']}/relationships/form-versions")
+    found["/api/form-versions/{id}"] = versions.json()["data"][0]["id"]
     campaigns = shop.get("/api/campaigns", params={"filter": "equals(messages.channel,'email')"})
     found["/api/campaigns/{id}"] = campaigns.json()["data"][0]["id"]
     messages = shop.get(f"/api/campaigns/{found['/api/campaigns/{id}']}/campaign-messages")
@@ -185,7 +187,7 @@ def test_the_report_bodies_are_those_described(report: Report) -> None:
 def test_a_new_object_has_every_attribute_described(entity: Any) -> None:
     fields = parameters(next(e for e in ENDPOINTS[OLDER] if e.name == f"get_{entity.name}"))
     top = {name.partition(".")[0] for name in fields[f"fields[{entity.type}]"]["items"]["enum"]}
-    assert entity.blank().keys() == top - {"id"}
+    assert entity.blank().keys() == top - {"id", *entity.additional}
 
 
 @pytest.mark.parametrize("endpoint", named(method="GET", ends="{id}"))
@@ -197,10 +199,10 @@ def test_an_answer_by_id_is_valid(endpoint: Endpoint, shop: httpx.Client, first_
 
 
 @pytest.mark.parametrize("endpoint", [p for p in named(method="GET") if "{id}/" in p.values[0].path])
-def test_what_a_campaign_is_linked_to_is_valid(
+def test_what_a_campaign_or_a_form_is_linked_to_is_valid(
     endpoint: Endpoint, shop: httpx.Client, first_ids: dict[str, str]
 ) -> None:
-    path = endpoint.path.replace("{id}", first_ids["/api/campaigns/{id}"])
+    path = endpoint.path.replace("{id}", first_ids[f"{endpoint.path.partition('{id}')[0]}{{id}}"])
     validate(endpoint, shop.get(path))
     if endpoint.parameters.includes:
         validate(endpoint, shop.get(path, params={"include": ",".join(endpoint.parameters.includes)}))

@@ -10,13 +10,16 @@ from functools import cache
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, MetricsTable
+from klaviyo_pipeline.catalog import METRICS, OBJECTS, REPORTS, MetricsTable
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
+
+LAYERS = ("census", "report", "metrics")
+"""The words in an asset's name that say what it contains, if not objects."""
 
 REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
 
@@ -41,7 +44,8 @@ def _tags(name: str) -> dict[str, str]:
     """Tags by which you can select assets: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
     listing = _listing(name)
     objects = {"klaviyo/object": listing.entity} if listing else {}
-    layer = "objects" if listing and listing.entity == name else name.partition("_")[2] or "objects"
+    words = () if listing and listing.entity == name else name.split("_")
+    layer = next((one for one in LAYERS if one in words), "objects")
     return {"klaviyo/layer": layer, **objects}
 
 
@@ -105,7 +109,7 @@ def _endpoint(name: str) -> str | None:
     """Klaviyo's name of the endpoint that the asset calls; None if the asset reads only Postgres."""
     if name in REPORTS:
         return REPORTS[name].report.endpoint.name
-    listing = ENTITIES.get(name.removesuffix("_census"))
+    listing = OBJECTS.get(name.removesuffix("_census"))
     return listing.list_endpoint.name if listing else None
 
 
@@ -114,4 +118,4 @@ def _listing(name: str) -> Listing | None:
     if name in REPORTS:
         return REPORTS[name].listing
     entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")
-    return ENTITIES.get(entity)
+    return OBJECTS.get(entity)

@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import census_name
+from klaviyo_pipeline.catalog import LISTED_IN_FULL, census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
@@ -145,7 +145,12 @@ def _recorded_load(
 
 
 def _description(account: Account, listing: Listing) -> str:
-    if listing.time_field is None:
+    if listing.entity in LISTED_IN_FULL:
+        return (
+            f"The latest state of every {listing.resource_type}, one row each, from a full listing: Klaviyo lists them "
+            f"in no other way. Earlier states are in `{account.slug}.{listing.entity}_history`."
+        )
+    if not listing.has_windows:
         return (
             f"Every {listing.resource_type}, one row each. The censuses of flows, campaigns and segments store which "
             f"object has which {listing.resource_type} in `{account.slug}.object_tags`."

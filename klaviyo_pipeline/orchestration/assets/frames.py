@@ -17,6 +17,7 @@ UTC_MICROSECONDS = "datetime64[us, UTC]"
 _DTYPES = {
     "text": "object",
     "texts": "object",
+    "label": "object",
     "int": "object",
     "json": "object",
     "bool": "boolean",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
+from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope, NotFound
 from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.records import Record
@@ -39,11 +39,37 @@ class FullListing:
 
     def pages(self) -> Iterator[Page]:
         """Every page of every listing, read concurrently. Raises `Forbidden` if the key has no access to the entity."""
+        if self.listing.parent is not None:
+            yield from self._of_parents(self.listing.parent)
+            return
         tagged, now = self._tagged, self.session.now()
         queries = list(zip(self.listing.queries(None, None, now), tagged.queries(None, None, now), strict=True))
         for item in read_concurrently(queries, self._read, workers=CONCURRENT_LISTINGS, stop=self.session.stop):
             if item.page is not None:
                 self.untold += sum(map(self._is_untold, item.page.records))
+                yield item.page
+
+    def _of_parents(self, parent: Listing) -> Iterator[Page]:
+        """The pages of each parent's listing. A parent that is deleted meanwhile has none."""
+        client, now = self.session.client, self.session.now()
+        parents, requests = list[str](), 0
+        for query in parent.queries(None, None, now):
+            for page in client.pages(parent, query):
+                parents += [record.id for record in page.records]
+                requests += page.requests
+
+        def read(id: str) -> Iterator[Page]:
+            own = self.listing.of_parent(id)
+            try:
+                yield from client.pages(own, own.queries(None, None, now)[0])
+            except NotFound as error:
+                if not error.denies(id):
+                    raise
+
+        unread = list(dict.fromkeys(parents))
+        yield Page([], now, requests)
+        for item in read_concurrently(unread, read, workers=CONCURRENT_LISTINGS, stop=self.session.stop):
+            if item.page is not None:
                 yield item.page
 
     def metadata(self) -> Mapping[str, str]:

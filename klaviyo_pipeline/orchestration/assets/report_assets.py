@@ -7,7 +7,7 @@ Klaviyo returns them depends on the requested days. The ledger records that a da
 Campaigns have no series report, only a values report. It counts a campaign by the day of the send, so its values are
 stored under the day on which the send began. A send may take days, so the request covers some days before and after the
 chunk. Campaigns whose send began outside of the chunk belong to another chunk. Values without a known day are stored in
-`campaign_report_undated`.
+`campaign_report_undated`. The breakdowns of campaigns have such a table too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
 from klaviyo_pipeline.postgres.ledger import ReportContext
 from klaviyo_pipeline.postgres.refusals import METRIC_IS_PASSED_OVER, refusals
-from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
+from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays
 from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
@@ -236,7 +236,7 @@ class _Reading:
 
     @property
     def _campaign_days(self) -> CampaignDays:
-        return CampaignDays(self.session.account.slug, self.session.account.timezone)
+        return CampaignDays(self.session.account.slug, self.session.account.timezone, self.spec.name)
 
     def _fetch_missing(self, ids: Sequence[str]) -> None:
         """Fetch objects of the report that the entity's table lacks, so that the metrics have their names."""
@@ -256,7 +256,9 @@ class _Reading:
             dated = list(zip(rows, self._campaign_days.of(connection, rows), strict=True))
         for id in sorted({row[key] for row, day in dated if day is None} - self.without_day):
             name = f"campaign {id}" if id else "a group without a campaign id"
-            self.context.log.warning(f"{name} has values but no send time; the values are stored in {UNDATED}")
+            self.context.log.warning(
+                f"{name} has values but no send time; the values are stored in {self._campaign_days.undated}"
+            )
             self.without_day.add(id)
         self.context.add_asset_metadata({"campaigns_without_day": sorted(self.without_day)})
         yield from dated

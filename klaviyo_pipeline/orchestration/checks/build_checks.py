@@ -13,7 +13,7 @@ from functools import partial
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
+from klaviyo_pipeline.catalog import BREAKDOWNS, CENSUSES, ENTITIES, LISTED_IN_FULL, METRICS, REPORTS, of_account
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
@@ -49,7 +49,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     """The checks that read only Postgres, by asset."""
     hourly = account.sync_window == "hourly"
     found: dict[str, tuple[Check, ...]] = {}
-    for listing in (listing_at(account.revision, one) for one in ENTITIES.values()):
+    for listing in (listing_at(account.revision, one) for one in of_account(ENTITIES, account).values()):
         found[listing.entity] = (
             *entity_checks(listing),
             *drift_checks(listing),
@@ -57,8 +57,12 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             entity_count_check(),
             CLOCK_CHECK,
         )
-        found[census_name(listing)] = census_checks(listing)
-    for spec in REPORTS.values():
+    for name, listing in of_account(CENSUSES, account).items():
+        if listing.entity in ENTITIES:
+            found[name] = census_checks(listing)
+    for name, listing in of_account(LISTED_IN_FULL, account).items():
+        found[name] = (*entity_checks(listing), *drift_checks(listing), *census_checks(listing))
+    for spec in of_account(REPORTS, account).values():
         found[spec.name] = (
             *report_checks(spec),
             *report_drift_checks(spec.report),
@@ -66,7 +70,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             report_count_check(),
             CLOCK_CHECK,
         )
-    for table in METRICS.values():
+    for table in of_account(METRICS, account).values():
         found[table.name] = (
             *metrics_checks(table),
             *ledger_checks(hourly=False),
@@ -76,7 +80,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     return found
 
 
-def api_checks() -> list[ApiCheck]:
+def api_checks(account: Account) -> list[ApiCheck]:
     """The checks that call Klaviyo's API."""
     return [
         *(
@@ -86,7 +90,7 @@ def api_checks() -> list[ApiCheck]:
                 listing_checks.DESCRIPTION,
                 partial(listing_checks.listed_objects_exist, listing=listing),
             )
-            for listing in ENTITIES.values()
+            for listing in of_account(ENTITIES, account).values()
         ),
         *(
             ApiCheck(
@@ -95,7 +99,9 @@ def api_checks() -> list[ApiCheck]:
                 reconciliation_checks.DESCRIPTION,
                 partial(reconciliation_checks.daily_sums_match_total, spec=spec),
             )
-            for spec in REPORTS.values()
+            for name, spec in of_account(REPORTS, account).items()
+            # The sums of a breakdown would cost a request of the daily quota again.
+            if name not in BREAKDOWNS
         ),
     ]
 
@@ -110,23 +116,19 @@ def database_check_keys(account: Account, assets: Collection[str] | None = None)
     ]
 
 
-def api_check_keys(account: Account, assets: Collection[str] | None = None) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that call Klaviyo's API; only those of these assets, if given."""
-    return [_key(account, check.asset, check.name) for check in api_checks() if assets is None or check.asset in assets]
+def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
+    """The keys of the checks that call Klaviyo's API."""
+    return [_key(account, check.asset, check.name) for check in api_checks(account)]
 
 
 def _key(account: Account, asset: str, name: str) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(dg.AssetKey(account.asset_key(asset)), name)
 
 
-def account_checks(account: Account, assets: Collection[str] | None = None) -> list[dg.AssetChecksDefinition]:
-    """Every check of one account; only those of these assets, if given."""
-    steps = [
-        _database_step(account, asset, checks)
-        for asset, checks in database_checks(account).items()
-        if assets is None or asset in assets
-    ]
-    return steps + [_api_step(account, check) for check in api_checks() if assets is None or check.asset in assets]
+def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
+    """Every check of one account."""
+    steps = [_database_step(account, asset, checks) for asset, checks in database_checks(account).items()]
+    return steps + [_api_step(account, check) for check in api_checks(account)]
 
 
 def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENTITIES
+from klaviyo_pipeline.catalog import OBJECTS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
@@ -67,7 +67,7 @@ class CheckContext:
         """A table of the account's schema; the asset's own by default."""
         name = name or self.asset
         if name not in self._targets:
-            filled = filled_columns(ENTITIES[name].columns) if name in ENTITIES else ()
+            filled = filled_columns(OBJECTS[name].columns) if name in OBJECTS else ()
             self._targets[name] = reflect(self.connection, self.account.slug, name, filled)
         return self._targets[name]
 

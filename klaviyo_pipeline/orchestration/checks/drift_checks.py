@@ -26,7 +26,10 @@ from klaviyo_pipeline.orchestration.checks.check import (
     warning,
 )
 
-KEPT_IN_RAW = {"campaigns": ("audiences", "send_options", "send_strategy", "tracking_options")}
+KEPT_IN_RAW = {
+    "campaigns": ("audiences", "send_options", "send_strategy", "tracking_options"),
+    "templates": ("amp", "html", "text"),
+}
 """Attributes of Klaviyo's OpenAPI description (revision 2026-07-15) that have no column of their own."""
 
 

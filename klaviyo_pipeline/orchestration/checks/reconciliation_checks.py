@@ -31,7 +31,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
     warning,
 )
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
-from klaviyo_pipeline.postgres.write.campaign_days import UNDATED, CampaignDays
+from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays, undated_of
 
 NAME = "daily_sums_match_total"
 DESCRIPTION = (
@@ -124,8 +124,8 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
         return warning(
             f"the days {days} add up to the {report.name} report, except for "
             f"{counted(len(ids), 'campaign')} without a send time, and so without a day: "
-            f"{some(id or 'no id' for id in ids)}. Their values{revenue} are stored in {UNDATED}. Check the campaigns "
-            f"in Klaviyo{but}.",
+            f"{some(id or 'no id' for id in ids)}. Their values{revenue} are stored in {undated_of(spec.name)}. "
+            f"Check the campaigns in Klaviyo{but}.",
             **metadata,
         )
     return passed(f"the days {days} add up to the {report.name} report{but}", **metadata)

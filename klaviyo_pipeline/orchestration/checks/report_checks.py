@@ -10,7 +10,7 @@ from operator import eq
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ReportAsset
+from klaviyo_pipeline.catalog import BREAKDOWNS, ReportAsset, with_metrics
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
@@ -27,7 +27,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
 )
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.refusals import refusals
-from klaviyo_pipeline.postgres.write.campaign_days import UNDATED
+from klaviyo_pipeline.postgres.write.campaign_days import undated_of
 
 SIGNED = frozenset({"conversion_value", "net_members_changed"})
 """Sums that may be negative: a refund is an event with a negative value, and a segment may shrink."""
@@ -89,12 +89,15 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
             lambda ctx: counts_are_not_negative(ctx, spec.report),
             blocking=True,
         ),
-        Check(
-            "active_objects_have_metrics",
-            f"All {_active_words(spec)} have values within the last {SILENT_DAYS} days.",
-            lambda ctx: active_objects_have_metrics(ctx, spec),
-        ),
     ]
+    if spec.name not in BREAKDOWNS:
+        checks.append(
+            Check(
+                "active_objects_have_metrics",
+                f"All {_active_words(spec)} have values within the last {SILENT_DAYS} days.",
+                lambda ctx: active_objects_have_metrics(ctx, spec),
+            )
+        )
     checks.append(
         Check(
             "groups_have_ids",
@@ -107,7 +110,8 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks.append(
             Check(
                 "rows_have_a_day",
-                f"Every campaign with values has a send time. The values of other campaigns are stored in {UNDATED}.",
+                "Every campaign with values has a send time. The values of other campaigns are stored in "
+                f"{undated_of(spec.name)}.",
                 rows_have_a_day,
             )
         )
@@ -200,7 +204,8 @@ def groups_have_ids(ctx: CheckContext, report: Report) -> CheckOutcome:
 
 
 def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
-    table = ctx.target(UNDATED).table
+    undated = undated_of(ctx.asset)
+    table = ctx.target(undated).table
     query = (
         sa.select(
             table.c.campaign_id.label("id"),
@@ -219,8 +224,8 @@ def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
     )
     return warning(
         f"{counted(len(rows), 'campaign')} with values, but without a send time or in no listing: {sample}. The values "
-        f"are stored in {UNDATED} and are part of no day. Check the campaigns in Klaviyo. If they have a send time "
-        "there, run `klaviyo-pipeline sync campaigns_census campaign_report`.",
+        f"are stored in {undated} and are part of no day. Check the campaigns in Klaviyo. If they have a send time "
+        f"there, run `klaviyo-pipeline sync campaigns_census {ctx.asset}`.",
         campaigns=len(rows),
     )
 
@@ -358,5 +363,5 @@ def _all_requested(ctx: CheckContext, since: date, until: date) -> bool:
 
 
 def _sync_again(ctx: CheckContext, first: date, last: date) -> str:
-    metrics = ctx.asset.replace("_report", "_metrics")
-    return f"Run `klaviyo-pipeline sync {ctx.asset} {metrics} --from {first} --to {last} --force`."
+    assets = with_metrics(ctx.asset, ctx.account)
+    return f"Run `klaviyo-pipeline sync {assets} --from {first} --to {last} --force`."

@@ -7,7 +7,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.catalog import MetricsTable, with_metrics
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -38,8 +38,8 @@ def entity_count_check() -> Check:
 
 
 def report_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
-    metrics = ctx.asset.replace("_report", "_metrics")
-    return _compared(ctx, days_that_differ(ctx.connection, ctx.account, ctx.asset), f"{ctx.asset} {metrics}")
+    days = days_that_differ(ctx.connection, ctx.account, ctx.asset)
+    return _compared(ctx, days, with_metrics(ctx.asset, ctx.account))
 
 
 def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:

@@ -9,7 +9,14 @@ import sqlalchemy as sa
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
 
 SystemTable = Literal[
-    "account", "api_calls", "api_pacing", "census_runs", "conversion_refusals", "lookup_misses", "sync_windows"
+    "account",
+    "api_calls",
+    "api_pacing",
+    "assets",
+    "census_runs",
+    "conversion_refusals",
+    "lookup_misses",
+    "sync_windows",
 ]
 
 

@@ -24,7 +24,6 @@ from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VAL
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange, merge
 
 REPORT = CAMPAIGN_METRICS.report
-UNDATED = f"{REPORT}_undated"
 
 LEAST = timedelta(microseconds=1)
 """The smallest difference that Postgres stores."""
@@ -36,10 +35,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CampaignDays:
-    """The send days of one account's campaigns, in its time zone."""
+    """The send days of one account's campaigns, in its time zone, and the rows of one `report` of theirs."""
 
     schema: str
     timezone: str
+    report: str = REPORT
+
+    @property
+    def undated(self) -> str:
+        """The table of the report's rows without a day."""
+        return undated_of(self.report)
 
     def of(self, connection: sa.Connection, rows: Sequence[Row]) -> list[date | None]:
         """The day of each of these rows of a report, in their order; None where no send time is known."""
@@ -58,7 +63,7 @@ class CampaignDays:
         day go to the table of earlier states; the metrics of the changed days are recomputed. The caller holds the
         lock of the report's writers.
         """
-        report, undated = (reflect(connection, self.schema, name) for name in (REPORT, UNDATED))
+        report, undated = (reflect(connection, self.schema, name) for name in (self.report, self.undated))
         misplaced = self._take(connection, report, self._send_day(report.table).is_distinct_from(report.table.c.date))
         now_dated = self._take(connection, undated, self._send_day(undated.table).is_not(None))
         if not misplaced and not now_dated:
@@ -81,7 +86,7 @@ class CampaignDays:
         A stored row may be of an answer for other days. It is replaced by an answer that covers those days, or that has
         at least as many recipients: an answer for some of its days would lose statistics.
         """
-        target = reflect(connection, self.schema, UNDATED)
+        target = reflect(connection, self.schema, self.undated)
         stored_rows = [dict(row) for row in connection.execute(sa.select(target.table)).mappings()]
         stored = {_key(target, row): row for row in stored_rows}
         received = {_key(target, row): {**row, ASKED_FROM: span.first, ASKED_TO: span.last} for row in rows}
@@ -157,27 +162,43 @@ class CampaignDays:
 
     def _restate(self, connection: sa.Connection, days: Collection[date]) -> None:
         """Recompute the existing metrics of these days, and correct the row counts of the ledger."""
+        names = [self.report]
+        if self.report == REPORT:
+            self._recompute(connection, days)
+            names.append(CAMPAIGN_METRICS.name)
+        for name in names:
+            ledger = Ledger(self.schema, name).table
+            table = sa.table(name, sa.column("date"), schema=self.schema)
+            row_count = sa.select(sa.func.count()).where(table.c.date == self._day_of(ledger.c.window_start))
+            connection.execute(
+                sa.update(ledger)
+                .values(rows_fetched=row_count.scalar_subquery())
+                .where(
+                    ledger.c.entity == name,
+                    ledger.c.status == "synced",
+                    self._day_of(ledger.c.window_start).in_(days),
+                )
+            )
+
+    def _recompute(self, connection: sa.Connection, days: Collection[date]) -> None:
         metrics, target = (
             Metrics(self.schema, CAMPAIGN_METRICS),
             reflect(connection, self.schema, CAMPAIGN_METRICS.name),
         )
         now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         ledger = Ledger(self.schema, CAMPAIGN_METRICS.name).table
-        is_day = self._day_of(ledger.c.window_start).in_(days)
-        computed = sa.select(self._day_of(ledger.c.window_start)).where(
-            ledger.c.entity == CAMPAIGN_METRICS.name, ledger.c.status == "synced", is_day
+        day_of_window = self._day_of(ledger.c.window_start)
+        computed = sa.select(day_of_window).where(
+            ledger.c.entity == CAMPAIGN_METRICS.name, ledger.c.status == "synced", day_of_window.in_(days)
         )
         for day in connection.execute(computed).scalars().all():
             rows = metrics.compute(connection, day, day)
             merge(connection, target, _frame(target, rows), replaces=ReplaceRange("date", day, day, now))
-        for name in (REPORT, CAMPAIGN_METRICS.name):
-            table = sa.table(name, sa.column("date"), schema=self.schema)
-            row_count = sa.select(sa.func.count()).where(table.c.date == self._day_of(ledger.c.window_start))
-            connection.execute(
-                sa.update(ledger)
-                .values(rows_fetched=row_count.scalar_subquery())
-                .where(ledger.c.entity == name, ledger.c.status == "synced", is_day)
-            )
+
+
+def undated_of(report: str) -> str:
+    """The table of the rows without a day of a campaign report."""
+    return f"{report}_undated"
 
 
 def _frame(target: DestinationTable, rows: Iterable[Row]) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def test_the_checks_of_an_asset_run_with_it_and_send_no_requests(asset: str, pip
 
 
 def test_no_job_that_materializes_assets_contains_an_api_check(pipeline: Pipeline) -> None:
-    asking = {f"{SLUG}__{check.asset}_{check.name}" for check in api_checks()}
+    asking = {f"{SLUG}__{check.asset}_{check.name}" for check in api_checks(pipeline.account)}
     holding = {
         job.name
         for job in pipeline.definitions.get_repository_def().get_all_jobs()
@@ -154,7 +154,7 @@ def test_reconciling_a_synced_account_passes_and_costs_one_request_for_each_repo
     sync(pipeline)
     with pipeline.requested() as came:
         result = run_job(pipeline, "reconcile")
-    assert outcomes(result) == {(check.asset, check.name): True for check in api_checks()}
+    assert outcomes(result) == {(check.asset, check.name): True for check in api_checks(pipeline.account)}
     reports = [entry.path for entry in came if entry.path.endswith("-reports")]
     assert sorted(reports) == [f"/api/{kind}-values-reports" for kind in ("campaign", "flow", "form", "segment")]
 

@@ -1,0 +1,84 @@
+-- Reports with finer groupings: by variation, by list or segment, by version of a form. Their statistics are those of
+-- the report without the finer groupings.
+
+CREATE FUNCTION pg_temp.statistics_of(report text) RETURNS text[] LANGUAGE sql AS $$
+    SELECT array_agg(ARRAY[attname::text, 'numeric', col_description(attrelid, attnum)] ORDER BY attnum)
+    FROM pg_attribute
+    WHERE attrelid = to_regclass(quote_ident(report)) AND attnum > 0 AND NOT attisdropped
+        AND atttypid = 'numeric'::regtype;
+$$;
+
+CREATE FUNCTION pg_temp.columns_of(report text, names text[]) RETURNS text[] LANGUAGE sql AS $$
+    SELECT array_agg(ARRAY[attname::text, 'text', col_description(attrelid, attnum)] ORDER BY array_position(names, attname::text))
+    FROM pg_attribute
+    WHERE attrelid = to_regclass(quote_ident(report)) AND attname = ANY (names);
+$$;
+
+DO $$
+DECLARE
+    metric CONSTANT text[] := ARRAY[
+        ['conversion_metric_id', 'text', 'The conversion metric of the report request.']
+    ];
+    variation CONSTANT text[] := ARRAY[
+        ['variation', 'text', 'The variation of the A/B test, as the report names it; empty if the report names none.'],
+        ['variation_name', 'text', 'Name of the variation at the time of the request; empty if the report names none.']
+    ];
+    audience CONSTANT text[] := ARRAY[
+        ['group_id', 'text', 'The list or segment that the message was sent to, as the report names it; empty if the report names none.'],
+        ['group_name', 'text', 'Its name at the time of the request; empty if the report names none.']
+    ];
+    campaign_key CONSTANT text[] := pg_temp.columns_of('campaign_report', ARRAY['campaign_id', 'campaign_message_id', 'send_channel']);
+    of_messages CONSTANT text[] := pg_temp.statistics_of('flow_report');
+    send_day CONSTANT text := 'Day on which the send began (send_time), in the account''s time zone.';
+    breakdown text;
+BEGIN
+    CALL create_report('flow_report_by_variation',
+        'Klaviyo''s flow series report by variation: one row per flow, message, channel, variation and day. Off unless KLAVIYO_ASSETS names it.',
+        pg_temp.columns_of('flow_report', ARRAY['flow_id', 'flow_message_id', 'send_channel']) || variation,
+        'Day of the send, in the account''s time zone.', of_messages, metric);
+    CALL create_report('campaign_report_by_variation',
+        'Klaviyo''s campaign values report by variation: one row per campaign, message, channel and variation, on the day that the send began. The winner of a test also has the messages that were sent after the test. Off unless KLAVIYO_ASSETS names it.',
+        campaign_key || variation, send_day, of_messages, metric);
+    CALL create_report('campaign_report_by_audience',
+        'Klaviyo''s campaign values report by list or segment: one row per campaign, message, channel and list or segment, on the day that the send began. A recipient may count in several of them, so their sum can exceed campaign_report. Off unless KLAVIYO_ASSETS names it.',
+        campaign_key || audience, send_day, of_messages, metric);
+    CALL create_report('form_report_by_version',
+        'Klaviyo''s form series report by version: one row per form, version and day. Off unless KLAVIYO_ASSETS names it.',
+        pg_temp.columns_of('form_report', ARRAY['form_id']) || ARRAY[
+            ['form_version_id', 'text', 'Id of the version in form_versions; empty if the report names none.']
+        ], 'Day, in the account''s time zone.', pg_temp.statistics_of('form_report'));
+
+    FOREACH breakdown IN ARRAY ARRAY['campaign_report_by_variation', 'campaign_report_by_audience'] LOOP
+        CALL create_table(breakdown || '_undated',
+            format('Rows of %s whose day is not known, as in campaign_report_undated.', breakdown),
+            campaign_key || CASE breakdown WHEN 'campaign_report_by_variation' THEN variation ELSE audience END
+            || of_messages || metric || ARRAY[
+                ['other_statistics', 'jsonb', 'Statistics of the answer that have no column here, by Klaviyo''s name; NULL if there are none.'],
+                ['groups', 'integer NOT NULL DEFAULT 1', 'As in campaign_report.'],
+                ['asked_from', 'date NOT NULL', 'First day of the request.'],
+                ['asked_to', 'date NOT NULL', 'Last day of the request.'],
+                ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
+            ], CASE breakdown WHEN 'campaign_report_by_variation'
+                THEN 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel, variation, variation_name)'
+                ELSE 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel, group_id, group_name)' END);
+    END LOOP;
+END
+$$;
+DROP FUNCTION pg_temp.statistics_of(text);
+DROP FUNCTION pg_temp.columns_of(text, text[]);
+
+UPDATE assets SET is_on = false WHERE entity LIKE '%\_by\_%';
+
+-- As before, with the days of these reports.
+CREATE OR REPLACE VIEW report_days AS
+SELECT
+    ledger.entity,
+    (ledger.window_start AT TIME ZONE account.window_timezone)::date AS date,
+    ledger.asked_at,
+    ledger.rows_fetched,
+    ledger.conversion_metric_id,
+    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled,
+    ledger.refused_statistics
+FROM sync_windows AS ledger
+CROSS JOIN account
+WHERE (ledger.entity LIKE '%\_report' OR ledger.entity LIKE '%\_report\_by\_%') AND ledger.status = 'synced';
