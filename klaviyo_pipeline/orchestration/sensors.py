@@ -5,7 +5,7 @@ Alerts go to the daemon's log. If `KLAVIYO_ALERT_WEBHOOK_URL` is set, they are a
 """
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -169,7 +169,7 @@ def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:
     return found
 
 
-def _stale_data(account: Account, names: Collection[str] | None) -> dg.SensorDefinition:
+def _stale_data(account: Account) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{account.slug}_stale_data",
         required_resource_keys={access_key(account)},
@@ -189,8 +189,6 @@ def _stale_data(account: Account, names: Collection[str] | None) -> dg.SensorDef
                 "never synced": never_synced_assets(connection, account, now),
             }
         today = account.today(now).isoformat()
-        if names is not None:
-            found = {state: [one for one in assets if one.split(" ")[0] in names] for state, assets in found.items()}
         late = "; ".join(f"{state}: {', '.join(assets)}" for state, assets in found.items() if assets)
         if not late:
             return dg.SkipReason("all assets are fresh")
