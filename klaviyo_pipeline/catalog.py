@@ -119,8 +119,12 @@ METRICS = {table.name: table for table in (FLOW_METRICS, CAMPAIGN_METRICS, FORM_
 """The metrics tables, by asset. Each is computed from a report."""
 
 
-DAILY_ASSETS = (*REPORTS, *METRICS)
-"""The assets that are always partitioned by day: the reports and the metrics tables."""
+CONVERSIONS_DAILY = "conversions_daily"
+"""The conversions by the day of the order, from metric aggregates."""
+
+
+DAILY_ASSETS = (*REPORTS, *METRICS, CONVERSIONS_DAILY)
+"""The assets that are always partitioned by day: the reports, the metrics tables and the conversions."""
 
 
 ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {

@@ -85,7 +85,7 @@ def sync(
 
     ASSET is one or more of: flows, campaigns, forms, segments; census (a full listing of each of these four) or one
     of them, such as flows_census; tags; the reports flow_report, campaign_report, form_report, segment_report; the
-    metrics computed from reports, such as flow_metrics. The default is all of them.
+    metrics computed from reports, such as flow_metrics; conversions_daily. The default is all of them.
 
     Days are in KLAVIYO_TIMEZONE. Each asset is synced in Dagster runs that you can see in the UI. If an asset fails,
     the others continue, and the exit code is 1. Several accounts in accounts.yaml are synced concurrently, and a

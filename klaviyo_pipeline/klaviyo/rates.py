@@ -48,6 +48,7 @@ GET_SEGMENTS = _endpoint("get_segments", "segments:read", second=75, minute=750)
 GET_SEGMENT = _endpoint("get_segment", "segments:read", second=75, minute=750)
 GET_METRICS = _endpoint("get_metrics", "metrics:read", second=10, minute=150)
 GET_MAPPED_METRIC = _endpoint("get_mapped_metric", "metrics:read", second=3, minute=60)
+QUERY_METRIC_AGGREGATES = _endpoint("query_metric_aggregates", "metrics:read", second=3, minute=60)
 GET_TAGS = _endpoint("get_tags", "tags:read", second=3, minute=60)
 GET_TAG = _endpoint("get_tag", "tags:read", second=3, minute=60)
 QUERY_FLOW_SERIES = _report("query_flow_series", "flows:read")
@@ -72,6 +73,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         GET_SEGMENT,
         GET_METRICS,
         GET_MAPPED_METRIC,
+        QUERY_METRIC_AGGREGATES,
         GET_TAGS,
         GET_TAG,
         QUERY_FLOW_SERIES,

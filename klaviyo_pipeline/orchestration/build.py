@@ -20,6 +20,7 @@ from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.lazy_repository import AccountsRepository
 from klaviyo_pipeline.orchestration.assets.asset_metadata import described
 from klaviyo_pipeline.orchestration.assets.census_assets import census_asset
+from klaviyo_pipeline.orchestration.assets.conversions_asset import conversions_asset
 from klaviyo_pipeline.orchestration.assets.entity_assets import entity_asset
 from klaviyo_pipeline.orchestration.assets.metrics_assets import metrics_asset
 from klaviyo_pipeline.orchestration.assets.performance_report import performance_report_asset
@@ -42,6 +43,7 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
         *(census_asset(account, listing) for listing in CENSUSES.values()),
         *(report_asset(account, spec) for spec in REPORTS.values()),
         *(metrics_asset(account, table) for table in METRICS.values()),
+        conversions_asset(account),
         performance_report_asset(account),
     ]
     return [asset.map_asset_specs(partial(described, account=account, source=source_of(asset))) for asset in assets]

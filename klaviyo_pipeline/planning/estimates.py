@@ -10,9 +10,11 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import CENSUSES, ENDPOINTS, ENTITIES, METRICS, REPORTS, ReportAsset
+from klaviyo_pipeline.catalog import CENSUSES, CONVERSIONS_DAILY, ENDPOINTS, ENTITIES, METRICS, REPORTS, ReportAsset
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.aggregates import DAYS_PER_REQUEST
 from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.planning.durations import pace
 from klaviyo_pipeline.planning.page_counts import Pages
 from klaviyo_pipeline.planning.planner import JOINED_GAP_DAYS, Planner, SyncRequest
@@ -112,6 +114,10 @@ class Estimator:
                 # The first request is for all statistics.
                 return requests + 1, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
+        if asset == CONVERSIONS_DAILY:
+            requests = sum(-(-len(windows) // DAYS_PER_REQUEST) for windows in ranges)
+            # One request for each 500 messages with conversions.
+            return requests, "at least" if requests else "exact", QUERY_METRIC_AGGREGATES.name
         requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
         # The open window is never done; one day of changes rarely needs another page.
         requested_before = all(

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, census_name
+from klaviyo_pipeline.catalog import CENSUSES, CONVERSIONS_DAILY, ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
@@ -43,9 +43,10 @@ class SyncRequest:
             [asset for asset in self.assets if asset in (name, census_name(one))] for name, one in ENTITIES.items()
         ]
         reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
+        conversions = [asset for asset in self.assets if asset == CONVERSIONS_DAILY]
         # After the censuses, which store new tags by id only: the listing of tags then adds their names.
         tags = [asset for asset in self.assets if asset == TAGS.entity]
-        return [[group for group in groups if group] for groups in (entities, [*reports, tags])]
+        return [[group for group in groups if group] for groups in (entities, [*reports, conversions, tags])]
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Planner:
     ) -> list[Window]:
         done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=conversion_metric_id)
         days = self.account.lookback_days
-        if asset in REPORTS:
+        if asset in REPORTS or asset == CONVERSIONS_DAILY:
             days = max(days, self.account.attribution_days)
         trailing = self.now - timedelta(days=days)
         return [window for window in every if window.end > trailing or window.start not in done]

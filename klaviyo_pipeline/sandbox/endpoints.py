@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from klaviyo_pipeline.sandbox import directory, older_campaign_endpoints
+from klaviyo_pipeline.sandbox.aggregate_endpoint import query_metric_aggregates
 from klaviyo_pipeline.sandbox.campaign_endpoints import (
     get_campaign_object,
     get_related,
@@ -232,6 +233,15 @@ _SHARED: tuple[Endpoint, ...] = (
     _listing(ENTITIES["lists"], EXTRA_LARGE),
     _by_id(ENTITIES["lists"], EXTRA_LARGE, slow_rates=SMALL),
     *(_report(report) for report in REPORTS),
+    Endpoint(
+        name="query_metric_aggregates",
+        method="POST",
+        path="/api/metric-aggregates",
+        scopes=("metrics:read",),
+        rates=MEDIUM,
+        parameters=Parameters(fields={"metric-aggregate": ("data", "dates", "id")}),
+        handler=query_metric_aggregates,
+    ),
 )
 
 _OLDER_CAMPAIGNS = (

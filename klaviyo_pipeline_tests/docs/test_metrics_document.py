@@ -108,6 +108,7 @@ def synced(postgres_server: str) -> Iterator[Pipeline]:
             _change(shop, pipeline)
             for report in ("flow", "campaign", "form", "segment"):
                 pipeline.run(f"{report}_metrics", FIRST, LAST)
+            pipeline.run("conversions_daily", FIRST, LAST)
             _set_back(pipeline.connection)
             yield pipeline
 
@@ -162,7 +163,7 @@ def revenue(flow: str, days: list[date]) -> Decimal:
 
 
 def test_the_document_has_its_queries_in_order() -> None:
-    assert list(QUERIES) == [str(number) for number in range(1, 14)]
+    assert list(QUERIES) == [str(number) for number in range(1, 15)]
 
 
 def test_1_revenue_by_flow_this_month_against_last(connection: psycopg.Connection[Any]) -> None:
@@ -262,6 +263,18 @@ def test_13_revenue_by_tag(connection: psycopg.Connection[Any]) -> None:
         ("evergreen", "campaigns", Decimal("820.5")),
         ("seasonal", "flows", revenue(WELCOME, MARCH) + 120),
         ("evergreen", "flows", revenue(WELCOME, MARCH)),
+    ]
+
+
+def test_14_revenue_by_the_day_of_the_send_and_of_the_order(connection: psycopg.Connection[Any]) -> None:
+    def earned(days: list[date]) -> Decimal:
+        sent = sum((Decimal(str(c["conversion_value"])) for day, _, c in CAMPAIGNS.values() if day in days), Decimal())
+        return sent + revenue(WELCOME, days) + revenue(CART, days)
+
+    weeks = [[date(2025, 3, 3) + timedelta(days=7 * week + day) for day in range(7)] for week in range(4)]
+    # A send with one conversion has its order four days later.
+    assert answer(connection, 14) == [
+        (week[0], earned(week), earned([day - timedelta(days=4) for day in week])) for week in weeks
     ]
 
 

@@ -10,9 +10,10 @@ from functools import cache
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, MetricsTable
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, ENTITIES, METRICS, REPORTS, MetricsTable
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
@@ -35,6 +36,8 @@ def _tags(name: str) -> dict[str, str]:
     """Tags by which you can select assets: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
     listing = _listing(name)
     objects = {"klaviyo/object": listing.entity} if listing else {}
+    if name == CONVERSIONS_DAILY:
+        return {"klaviyo/layer": "report"}
     layer = "objects" if listing and listing.entity == name else name.partition("_")[2] or "objects"
     return {"klaviyo/layer": layer, **objects}
 
@@ -92,6 +95,8 @@ def _endpoint(name: str) -> str | None:
     """Klaviyo's name of the endpoint that the asset calls; None if the asset reads only Postgres."""
     if name in REPORTS:
         return REPORTS[name].report.endpoint.name
+    if name == CONVERSIONS_DAILY:
+        return QUERY_METRIC_AGGREGATES.name
     listing = ENTITIES.get(name.removesuffix("_census"))
     return listing.list_endpoint.name if listing else None
 

@@ -13,10 +13,10 @@ from functools import partial
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
-from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
+from klaviyo_pipeline.orchestration.checks import conversion_checks, listing_checks, reconciliation_checks
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome
 from klaviyo_pipeline.orchestration.checks.clock_checks import CLOCK_CHECK
 from klaviyo_pipeline.orchestration.checks.drift_checks import drift_checks, report_drift_checks
@@ -72,6 +72,12 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             metrics_count_check(table),
             CLOCK_CHECK,
         )
+    found[CONVERSIONS_DAILY] = (
+        *conversion_checks.CONVERSION_CHECKS,
+        *ledger_checks(hourly=False),
+        report_count_check(),
+        CLOCK_CHECK,
+    )
     return found
 
 
@@ -95,6 +101,12 @@ def api_checks() -> list[ApiCheck]:
                 partial(reconciliation_checks.daily_sums_match_total, spec=spec),
             )
             for spec in REPORTS.values()
+        ),
+        ApiCheck(
+            CONVERSIONS_DAILY,
+            conversion_checks.NAME,
+            conversion_checks.DESCRIPTION,
+            conversion_checks.groups_match_total,
         ),
     ]
 

@@ -359,4 +359,5 @@ def _all_requested(ctx: CheckContext, since: date, until: date) -> bool:
 
 def _sync_again(ctx: CheckContext, first: date, last: date) -> str:
     metrics = ctx.asset.replace("_report", "_metrics")
-    return f"Run `klaviyo-pipeline sync {ctx.asset} {metrics} --from {first} --to {last} --force`."
+    assets = ctx.asset if metrics == ctx.asset else f"{ctx.asset} {metrics}"
+    return f"Run `klaviyo-pipeline sync {assets} --from {first} --to {last} --force`."

@@ -38,8 +38,8 @@ def entity_count_check() -> Check:
 
 
 def report_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
-    metrics = ctx.asset.replace("_report", "_metrics")
-    return _compared(ctx, days_that_differ(ctx.connection, ctx.account, ctx.asset), f"{ctx.asset} {metrics}")
+    assets = dict.fromkeys((ctx.asset, ctx.asset.replace("_report", "_metrics")))
+    return _compared(ctx, days_that_differ(ctx.connection, ctx.account, ctx.asset), " ".join(assets))
 
 
 def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
