@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from klaviyo_pipeline.catalog import CENSUSES, DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, EVERY_CENSUS
+from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, ENTITY_CENSUSES, EVERY_CENSUS, FIGURES
 from klaviyo_pipeline.cli.shared import (
     DAY,
     Chosen,
@@ -39,7 +39,7 @@ LONG_WAIT_SHARE = 0.5
 LONG_WAIT_SECONDS = 5.0
 """A sync reports its waiting time if it is at least this share of the total, and at least this long."""
 
-NAMES = (*ENTITIES, EVERY_CENSUS, *CENSUSES, *DAILY_ASSETS)
+NAMES = (*ENTITIES, EVERY_CENSUS, *CENSUSES, *FIGURES)
 
 RESULT_COLUMNS = {
     "asset": "asset",
@@ -85,7 +85,8 @@ def sync(
 
     ASSET is one or more of: flows, campaigns, forms, segments; census (a full listing of each of these four) or one
     of them, such as flows_census; tags; the reports flow_report, campaign_report, form_report, segment_report; the
-    metrics computed from reports, such as flow_metrics; conversions_daily. The default is all of them.
+    metrics computed from reports, such as flow_metrics; flow_report and flow_metrics with _weekly or _monthly;
+    conversions_daily. The default is all of them.
 
     Days are in KLAVIYO_TIMEZONE. Each asset is synced in Dagster runs that you can see in the UI. If an asset fails,
     the others continue, and the exit code is 1. Several accounts in accounts.yaml are synced concurrently, and a
@@ -226,7 +227,7 @@ def _report_progress(line: str) -> None:
 
 def expanded(assets: tuple[str, ...]) -> tuple[str, ...]:
     """The assets with these names, without duplicates. No name means all assets; `census` means all four censuses."""
-    names = assets or (*ENTITIES, *CENSUSES, *DAILY_ASSETS)
+    names = assets or (*ENTITIES, *CENSUSES, *FIGURES)
     every = [asset for name in names for asset in (ENTITY_CENSUSES if name == EVERY_CENSUS else (name,))]
     return tuple(dict.fromkeys(every))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 
@@ -76,9 +77,9 @@ class Report:
 
 @dataclass(frozen=True)
 class SeriesReport(Report):
-    """A report with one value for each day."""
+    """A report with one value for each day, calendar week or calendar month."""
 
-    interval: str = "daily"
+    interval: Literal["daily", "weekly", "monthly"] = "daily"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
-from klaviyo_pipeline.orchestration.jobs import SCHEDULED
+from klaviyo_pipeline.orchestration.jobs import CALENDAR_PERIODS, SCHEDULED
 from klaviyo_pipeline.windows import WindowPlan, entity_windows, range_tags, report_windows
 
 POLL_MINUTES = 15
@@ -27,6 +27,13 @@ def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.S
     return [
         _trailing(account, by_name[f"{account.slug}_entities"], entity_windows(account), days),
         _trailing(account, by_name[f"{account.slug}_reports"], report_windows(account), report_days),
+        *(
+            # Later, because it uses the same daily quota and rates as the daily reports.
+            _trailing(
+                account, by_name[f"{account.slug}_reports_{name}"], report_windows(account, period), report_days, 30
+            )
+            for name, period in CALENDAR_PERIODS.items()
+        ),
         _open_window(account, by_name[f"{account.slug}_entities"], entity_windows(account)),
         dg.ScheduleDefinition(
             name=f"{account.slug}_census_daily",
@@ -85,11 +92,13 @@ def _open_window(account: Account, job: AccountJob, plan: WindowPlan) -> dg.Sche
     return open_window
 
 
-def _trailing(account: Account, job: AccountJob, plan: WindowPlan, days: int) -> dg.ScheduleDefinition:
+def _trailing(
+    account: Account, job: AccountJob, plan: WindowPlan, days: int, minute: int = MINUTES_AFTER_CLOSE
+) -> dg.ScheduleDefinition:
     @dg.schedule(
-        name=f"{job.name}_{'daily' if plan.daily else 'hourly'}",
+        name=f"{job.name}_{'hourly' if plan.unit == 'hour' else 'daily'}",
         job=job,
-        cron_schedule=f"{MINUTES_AFTER_CLOSE} {'0' if plan.daily else '*'} * * *",
+        cron_schedule=f"{minute} {'*' if plan.unit == 'hour' else '0'} * * *",
         execution_timezone=account.timezone,
         description=(
             f"Syncs the last {days} days and the open window in one run, to pick up data that Klaviyo adds late or "

@@ -38,7 +38,7 @@ def _tags(name: str) -> dict[str, str]:
     objects = {"klaviyo/object": listing.entity} if listing else {}
     if name == CONVERSIONS_DAILY:
         return {"klaviyo/layer": "report"}
-    layer = "objects" if listing and listing.entity == name else name.partition("_")[2] or "objects"
+    layer = "objects" if listing and listing.entity == name else name.partition("_")[2].partition("_")[0] or "objects"
     return {"klaviyo/layer": layer, **objects}
 
 

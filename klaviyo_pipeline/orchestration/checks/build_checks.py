@@ -23,6 +23,7 @@ from klaviyo_pipeline.orchestration.checks.drift_checks import drift_checks, rep
 from klaviyo_pipeline.orchestration.checks.entity_checks import census_checks, entity_checks
 from klaviyo_pipeline.orchestration.checks.ledger_checks import ledger_checks
 from klaviyo_pipeline.orchestration.checks.metrics_checks import metrics_checks
+from klaviyo_pipeline.orchestration.checks.period_checks import period_checks
 from klaviyo_pipeline.orchestration.checks.report_checks import report_checks
 from klaviyo_pipeline.orchestration.checks.row_count_checks import (
     entity_count_check,
@@ -61,6 +62,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
         found[spec.name] = (
             *report_checks(spec),
             *report_drift_checks(spec.report),
+            *period_checks(spec),
             *ledger_checks(hourly=False),
             report_count_check(),
             CLOCK_CHECK,
@@ -101,6 +103,7 @@ def api_checks() -> list[ApiCheck]:
                 partial(reconciliation_checks.daily_sums_match_total, spec=spec),
             )
             for spec in REPORTS.values()
+            if spec.period == "day"
         ),
         ApiCheck(
             CONVERSIONS_DAILY,
