@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.klaviyo import rates
@@ -25,8 +25,11 @@ from klaviyo_pipeline.klaviyo.reports import (
     CAMPAIGN_VALUES,
     DAILY_CHUNK_DAYS,
     FLOW_SERIES,
+    FLOW_SERIES_MONTHLY,
+    FLOW_SERIES_WEEKLY,
     FORM_SERIES,
     LONGEST_SEND,
+    PERIODS_PER_REQUEST,
     SEGMENT_SERIES,
     VALUES_CHUNK_DAYS,
 )
@@ -34,6 +37,11 @@ from klaviyo_pipeline.klaviyo.small_listings import FORM_VERSIONS, LISTS, METRIC
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
 Kind = TypeVar("Kind")
+
+Period = Literal["day", "week", "month"]
+"""The length of a window of a report or metrics table. Weeks begin on Monday."""
+
+_PERIODS: Mapping[str, Period] = {"daily": "day", "weekly": "week", "monthly": "month"}
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,16 @@ class ReportAsset:
     listing: Listing
 
     @property
-    def days_per_request(self) -> int:
-        """The number of windows in one request."""
-        return DAILY_CHUNK_DAYS if isinstance(self.report, SeriesReport) else VALUES_CHUNK_DAYS - 2 * LONGEST_SEND.days
+    def period(self) -> Period:
+        """The length of its windows."""
+        return _PERIODS[self.report.interval] if isinstance(self.report, SeriesReport) else "day"
+
+    @property
+    def windows_per_request(self) -> int:
+        """The most windows in one request."""
+        if not isinstance(self.report, SeriesReport):
+            return VALUES_CHUNK_DAYS - 2 * LONGEST_SEND.days
+        return DAILY_CHUNK_DAYS if self.period == "day" else PERIODS_PER_REQUEST[self.report.interval]
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,8 @@ FLOW_REPORT = ReportAsset("flow_report", FLOW_SERIES, FLOWS)
 CAMPAIGN_REPORT = ReportAsset("campaign_report", CAMPAIGN_VALUES, CAMPAIGNS)
 FORM_REPORT = ReportAsset("form_report", FORM_SERIES, FORMS)
 SEGMENT_REPORT = ReportAsset("segment_report", SEGMENT_SERIES, SEGMENTS)
+FLOW_REPORT_WEEKLY = ReportAsset("flow_report_weekly", FLOW_SERIES_WEEKLY, FLOWS)
+FLOW_REPORT_MONTHLY = ReportAsset("flow_report_monthly", FLOW_SERIES_MONTHLY, FLOWS)
 BREAKDOWNS = {
     spec.name: spec
     for spec in (
@@ -121,7 +138,17 @@ BREAKDOWNS = {
 """The reports with finer groupings than another one, by asset. They have no metrics."""
 
 
-REPORTS = {spec.name: spec for spec in (FLOW_REPORT, CAMPAIGN_REPORT, FORM_REPORT, SEGMENT_REPORT)} | BREAKDOWNS
+REPORTS = {
+    spec.name: spec
+    for spec in (
+        FLOW_REPORT,
+        CAMPAIGN_REPORT,
+        FORM_REPORT,
+        SEGMENT_REPORT,
+        FLOW_REPORT_WEEKLY,
+        FLOW_REPORT_MONTHLY,
+    )
+} | BREAKDOWNS
 """The reports, by asset."""
 
 
@@ -149,12 +176,44 @@ SEGMENT_METRICS = MetricsTable(
     "segments",
     {"segment_name": "name", "is_active": "is_active"},
 )
-METRICS = {table.name: table for table in (FLOW_METRICS, CAMPAIGN_METRICS, FORM_METRICS, SEGMENT_METRICS)}
+FLOW_METRICS_WEEKLY = replace(FLOW_METRICS, name="flow_metrics_weekly", report="flow_report_weekly")
+FLOW_METRICS_MONTHLY = replace(FLOW_METRICS, name="flow_metrics_monthly", report="flow_report_monthly")
+METRICS = {
+    table.name: table
+    for table in (
+        FLOW_METRICS,
+        CAMPAIGN_METRICS,
+        FORM_METRICS,
+        SEGMENT_METRICS,
+        FLOW_METRICS_WEEKLY,
+        FLOW_METRICS_MONTHLY,
+    )
+}
 """The metrics tables, by asset. Each is computed from a report."""
 
 
-DAILY_ASSETS = (*REPORTS, *METRICS)
-"""The assets that are always partitioned by day: the reports and the metrics tables."""
+CONVERSIONS_DAILY = "conversions_daily"
+"""The conversions by the day of the order, from metric aggregates."""
+
+
+FIGURES = (*REPORTS, *METRICS, CONVERSIONS_DAILY)
+"""The assets with values by period: the reports, the metrics tables and the conversions."""
+
+
+def period_of(asset: str) -> Period:
+    """The length of the windows of an asset of `FIGURES`."""
+    report = METRICS[asset].report if asset in METRICS else asset
+    return REPORTS[report].period if report in REPORTS else "day"
+
+
+def period_column(asset: str) -> str:
+    """The column with the first day of a row's period, in the table of an asset of `FIGURES`."""
+    return "date" if period_of(asset) == "day" else "period_start"
+
+
+def figures_by(period: Period) -> tuple[str, ...]:
+    """The assets of `FIGURES` with windows of this length: they have the same partitions."""
+    return tuple(asset for asset in FIGURES if period_of(asset) == period)
 
 
 ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {
@@ -165,7 +224,7 @@ ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {
 """Every API operation that the client calls, by name."""
 
 
-ASSETS = tuple(dict.fromkeys((*ENTITIES, *CENSUSES, *DAILY_ASSETS)))
+ASSETS = tuple(dict.fromkeys((*ENTITIES, *CENSUSES, *FIGURES)))
 """Every asset that is synced, in display order."""
 
 DEFAULT = "default"

@@ -1,7 +1,9 @@
 """The sync windows: half-open periods [start, end), one for each Dagster partition.
 
 A daily window is a calendar day in the account's zone (23 to 25 hours long when the clocks change), an hourly window is
-an hour of it. The open window, which ends in the future, is a partition too, so that you can sync it at any time.
+an hour of it. A window of a weekly report begins on a Monday, that of a monthly report on the first of a month; the
+first one may begin before the account's start date. The open window, which ends in the future, is a partition too, so
+that you can sync it at any time.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from klaviyo_pipeline.catalog import ENTITIES, Period, period_of
 from klaviyo_pipeline.config.settings import Account
 
 if TYPE_CHECKING:
     import dagster as dg
 
 HOUR = timedelta(hours=1)
+
+Unit = Literal["hour"] | Period
 
 
 class EmptyRange(ValueError):
@@ -35,23 +40,30 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The windows of one asset.
-
-    `daily` is always True for reports, whatever the account's sync window is.
-    """
+    """The windows of one asset."""
 
     account: Account
-    daily: bool
+    unit: Unit
 
     @cached_property
     def definition(self) -> dg.TimeWindowPartitionsDefinition:
         """The Dagster partitions of these windows; the last one is the open window."""
         import dagster as dg
 
-        first = self.account.start_date.isoformat()
-        if self.daily:
-            return dg.DailyPartitionsDefinition(first, timezone=self.account.timezone, end_offset=1)
-        return dg.HourlyPartitionsDefinition(f"{first}-00:00", timezone=self.account.timezone, end_offset=1)
+        first, zone = self.first_day(self.account.start_date).isoformat(), self.account.timezone
+        if self.unit == "hour":
+            return dg.HourlyPartitionsDefinition(f"{first}-00:00", timezone=zone, end_offset=1)
+        if self.unit == "week":
+            return dg.WeeklyPartitionsDefinition(first, timezone=zone, end_offset=1, day_offset=1)
+        if self.unit == "month":
+            return dg.MonthlyPartitionsDefinition(first, timezone=zone, end_offset=1)
+        return dg.DailyPartitionsDefinition(first, timezone=zone, end_offset=1)
+
+    def first_day(self, day: date) -> date:
+        """The first day of the window that contains this day."""
+        if self.unit == "week":
+            return day - timedelta(days=day.weekday())
+        return day.replace(day=1) if self.unit == "month" else day
 
     def of_keys(self, keys: Iterable[str]) -> list[Window]:
         """The windows of these partition keys, in order of time."""
@@ -67,10 +79,10 @@ class WindowPlan:
         return self.of_keys(keys)
 
     def between(self, first: date, last: date, now: datetime) -> list[Window]:
-        """Every window of the days from `first` to `last`, both inclusive, that has begun by `now`."""
+        """Every window with a day from `first` to `last`, both inclusive, that has begun by `now`."""
         import dagster as dg
 
-        start = max(first, self.account.start_date)
+        start = self.first_day(max(first, self.account.start_date))
         span = dg.TimeWindow(self._midnight(start), self._midnight(last + timedelta(days=1)))
         keys = self.definition.get_partition_keys_in_time_window(span) if span.start < span.end else []
         return [window for window in self._consecutive(keys) if window.start <= now]
@@ -81,7 +93,7 @@ class WindowPlan:
         Dagster computes each window from its key, which takes seconds for five years of hours. This method computes
         hours by addition instead, and checks the last one.
         """
-        if self.daily or not keys:
+        if self.unit != "hour" or not keys:
             return self.of_keys(keys)
         begun = self._window(keys[0]).start
         windows = [Window(begun + HOUR * n, begun + HOUR * (n + 1), key) for n, key in enumerate(keys)]
@@ -97,12 +109,17 @@ class WindowPlan:
 
 def entity_windows(account: Account) -> WindowPlan:
     """The windows of flows, campaigns, forms and segments, which have the account's window size."""
-    return WindowPlan(account, daily=account.sync_window == "daily")
+    return WindowPlan(account, "day" if account.sync_window == "daily" else "hour")
 
 
-def report_windows(account: Account) -> WindowPlan:
-    """The windows of reports and metrics, which are days."""
-    return WindowPlan(account, daily=True)
+def report_windows(account: Account, period: Period = "day") -> WindowPlan:
+    """The windows of reports and metrics, whatever the account's window size is."""
+    return WindowPlan(account, period)
+
+
+def asset_windows(account: Account, asset: str) -> WindowPlan:
+    """The windows of this asset."""
+    return entity_windows(account) if asset in ENTITIES else report_windows(account, period_of(asset))
 
 
 def contiguous_ranges(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int = 0) -> list[list[Window]]:

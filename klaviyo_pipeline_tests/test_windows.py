@@ -130,8 +130,8 @@ def test_windows_of_keys_are_in_order_of_time(hourly: bool) -> None:
 
 def test_report_windows_are_always_days() -> None:
     account = Account(sync_window="hourly", timezone="Europe/Berlin")
-    assert report_windows(account).daily
-    assert not entity_windows(account).daily
+    assert report_windows(account).unit == "day"
+    assert entity_windows(account).unit == "hour"
 
 
 def runs(wanted: str, join_gaps: int = 0) -> list[str]:

@@ -127,12 +127,12 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
 
 def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, str]:
     """The conversion metric of each report: the configured one, else the one of its last sync."""
-    from klaviyo_pipeline.catalog import REPORTS
+    from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, REPORTS
     from klaviyo_pipeline.postgres.ledger import Ledger
 
     found: dict[str, str | None] = {}
-    for name, spec in REPORTS.items():
-        if spec.report.needs_conversion_metric:
+    for name in (*REPORTS, CONVERSIONS_DAILY):
+        if name == CONVERSIONS_DAILY or REPORTS[name].report.needs_conversion_metric:
             last = Ledger(account.slug, name).conversion_metric(connection) if connection is not None else None
             found[name] = account.conversion_metric_id or last
     return {name: metric for name, metric in found.items() if metric is not None}

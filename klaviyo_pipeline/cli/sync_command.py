@@ -86,9 +86,9 @@ def sync(
     ASSET is one or more of: flows, campaigns, forms, segments, lists, templates; census (a full listing of each of
     these) or one of them, such as flows_census; the full listings metrics, form_versions and tags; the reports
     flow_report, campaign_report, form_report, segment_report; flow_report_by_variation, campaign_report_by_variation,
-    campaign_report_by_audience, form_report_by_version; the metrics computed from reports, such as flow_metrics. The
-    default is all that KLAVIYO_ASSETS switches on: lists, templates and the reports by variation, audience and version
-    are off unless it names them.
+    campaign_report_by_audience, form_report_by_version; the metrics computed from reports, such as flow_metrics;
+    flow_report and flow_metrics with _weekly or _monthly; conversions_daily. The default is all that KLAVIYO_ASSETS
+    switches on: lists, templates and the reports by variation, audience and version are off unless it names them.
 
     Days are in KLAVIYO_TIMEZONE. Each asset is synced in Dagster runs that you can see in the UI. If an asset fails,
     the others continue, and the exit code is 1. Several accounts in accounts.yaml are synced concurrently, and a

@@ -3,20 +3,21 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import httpx
 
 from klaviyo_pipeline.config.api_revisions import DEFAULT_REVISION
-from klaviyo_pipeline.klaviyo import rates
+from klaviyo_pipeline.klaviyo import aggregates, rates
 from klaviyo_pipeline.klaviyo.account import KlaviyoAccount, read_account
 from klaviyo_pipeline.klaviyo.calls import Call, RequestRecord, with_request_info
 from klaviyo_pipeline.klaviyo.campaign_windows import CampaignWindowReader
-from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound, PaginationLoop
 from klaviyo_pipeline.klaviyo.listing_pages import Completion, ListingReader, Page, as_included
 from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
@@ -59,6 +60,15 @@ class ReportPage:
     number: int
     unknown: Counter[str]
     missing: Counter[str]
+    days: frozenset[date]
+
+
+@dataclass(frozen=True)
+class AggregatePage:
+    """The rows of one page of metric aggregates, and the days of the answer: see `AggregateRows`."""
+
+    rows: list[dict[str, Any]]
+    observed_at: datetime
     days: frozenset[date]
 
 
@@ -182,6 +192,32 @@ class KlaviyoClient:
             with with_request_info(answer, first.endpoint):
                 found = read_rows(report, answer.body)
             yield ReportPage(found.rows, answer.observed_at, turn.number, found.unknown, found.missing, found.days)
+
+    def aggregates(
+        self, metric_id: str, first: date, last: date, zone: ZoneInfo, now: datetime, *, grouped: bool = True
+    ) -> Iterator[AggregatePage]:
+        """The pages of a query of metric aggregates over the account's days from `first` to `last`, both included.
+
+        Raises `PaginationLoop` if a cursor repeats, and `CursorExpired` if one has expired.
+        """
+        body, seen = aggregates.body(metric_id, first, last, zone, now, grouped=grouped), set[str]()
+        call = Call(
+            rates.QUERY_METRIC_AGGREGATES, self._origin.url(aggregates.PATH), body=body, data_kind=dict, exact=True
+        )
+        while True:
+            answer = self._sender.ask(call)
+            with with_request_info(answer, call.endpoint):
+                found = aggregates.read_rows(answer.body, zone, grouped=grouped)
+            yield AggregatePage(found.rows, answer.observed_at, found.days)
+            if found.cursor is None:
+                return
+            if found.cursor in seen:
+                raise PaginationLoop(
+                    "The pages of metric aggregates do not end: a cursor repeats. Run again later.",
+                    endpoint=call.endpoint.name,
+                )
+            seen.add(found.cursor)
+            call = replace(call, body=aggregates.at_cursor(body, found.cursor))
 
     def metrics(self) -> Iterator[Metric]:
         """Every metric of the account."""

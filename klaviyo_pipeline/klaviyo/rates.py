@@ -60,6 +60,7 @@ GET_FORM_VERSION = _endpoint("get_form_version", "forms:read", second=3, minute=
 GET_METRIC = _endpoint("get_metric", "metrics:read", second=10, minute=150)
 GET_METRICS = _endpoint("get_metrics", "metrics:read", second=10, minute=150)
 GET_MAPPED_METRIC = _endpoint("get_mapped_metric", "metrics:read", second=3, minute=60)
+QUERY_METRIC_AGGREGATES = _endpoint("query_metric_aggregates", "metrics:read", second=3, minute=60)
 GET_TAGS = _endpoint("get_tags", "tags:read", second=3, minute=60)
 GET_TAG = _endpoint("get_tag", "tags:read", second=3, minute=60)
 QUERY_FLOW_SERIES = _report("query_flow_series", "flows:read")
@@ -94,6 +95,7 @@ ENDPOINTS: dict[str, Endpoint] = {
         GET_METRIC,
         GET_METRICS,
         GET_MAPPED_METRIC,
+        QUERY_METRIC_AGGREGATES,
         GET_TAGS,
         GET_TAG,
         QUERY_FLOW_SERIES,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Literal
 
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 
@@ -81,9 +82,9 @@ class Report:
 
 @dataclass(frozen=True)
 class SeriesReport(Report):
-    """A report with one value for each day."""
+    """A report with one value for each day, calendar week or calendar month."""
 
-    interval: str = "daily"
+    interval: Literal["daily", "weekly", "monthly"] = "daily"
 
 
 @dataclass(frozen=True)

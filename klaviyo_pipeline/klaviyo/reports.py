@@ -6,6 +6,7 @@ the attribution window has ended.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import date, timedelta
 
 from klaviyo_pipeline.klaviyo import rates
@@ -22,6 +23,8 @@ __all__ = [
     "CAMPAIGN_VALUES",
     "DAILY_CHUNK_DAYS",
     "FLOW_SERIES",
+    "FLOW_SERIES_MONTHLY",
+    "FLOW_SERIES_WEEKLY",
     "FLOW_VALUES",
     "FORM_SERIES",
     "FORM_VALUES",
@@ -45,6 +48,11 @@ DAILY_CHUNK_DAYS = 59
 
 # A timeframe is at most a year.
 VALUES_CHUNK_DAYS = 365
+
+# The description allows a year for weekly values, and 52 weeks for monthly ones.
+PERIOD_CHUNK_DAYS = 364
+PERIODS_PER_REQUEST = {"weekly": 52, "monthly": 11}
+"""The most calendar periods in one request."""
 
 # Segment reports begin on this day; Klaviyo rejects an earlier one.
 SEGMENT_FIRST_DAY = date(2023, 6, 1)
@@ -124,6 +132,9 @@ FLOW_SERIES = SeriesReport(
     by_use=_MESSAGE_STATISTICS,
     needs_conversion_metric=True,
 )
+
+FLOW_SERIES_WEEKLY = replace(FLOW_SERIES, interval="weekly")
+FLOW_SERIES_MONTHLY = replace(FLOW_SERIES, interval="monthly")
 
 FLOW_VALUES = ValuesReport(
     name="flow values",
@@ -253,7 +264,9 @@ def body(
 
 
 def _check_days(report: Report, first_day: date, last_day: date) -> None:
-    longest = DAILY_CHUNK_DAYS if isinstance(report, SeriesReport) else VALUES_CHUNK_DAYS
+    longest = VALUES_CHUNK_DAYS
+    if isinstance(report, SeriesReport):
+        longest = DAILY_CHUNK_DAYS if report.interval == "daily" else PERIOD_CHUNK_DAYS
     if last_day < first_day:
         raise ValueError(f"the range of days {first_day} to {last_day} is empty")
     if last_day - first_day >= timedelta(days=longest):

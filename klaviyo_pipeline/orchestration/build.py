@@ -12,7 +12,16 @@ from typing import Any
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import CENSUSES, ENTITIES, METRICS, REPORTS, as_chosen, of_account, switched_on
+from klaviyo_pipeline.catalog import (
+    CENSUSES,
+    CONVERSIONS_DAILY,
+    ENTITIES,
+    METRICS,
+    REPORTS,
+    as_chosen,
+    of_account,
+    switched_on,
+)
 from klaviyo_pipeline.config.accounts import in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.dagster_internals.asset_source import source_of
@@ -21,6 +30,7 @@ from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.lazy_repository import AccountsRepository
 from klaviyo_pipeline.orchestration.assets.asset_metadata import described
 from klaviyo_pipeline.orchestration.assets.census_assets import census_asset
+from klaviyo_pipeline.orchestration.assets.conversions_asset import conversions_asset
 from klaviyo_pipeline.orchestration.assets.entity_assets import entity_asset
 from klaviyo_pipeline.orchestration.assets.metrics_assets import metrics_asset
 from klaviyo_pipeline.orchestration.assets.performance_report import PERFORMANCE_REPORT, performance_report_asset
@@ -48,6 +58,8 @@ def account_assets(account: Account, translate: Translate | None = None) -> list
         **{name: report_asset(account, spec) for name, spec in of_account(REPORTS, account).items()},
         **{name: metrics_asset(account, table) for name, table in of_account(METRICS, account).items()},
     }
+    if CONVERSIONS_DAILY in switched_on(account.assets):
+        made[CONVERSIONS_DAILY] = conversions_asset(account)
     if of_account(METRICS, account):
         made[PERFORMANCE_REPORT] = performance_report_asset(account)
     assets = []

@@ -7,12 +7,20 @@ stay within Klaviyo's rate limits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES, LISTED_IN_FULL, switched_on
+from klaviyo_pipeline.catalog import (
+    ENTITIES,
+    ENTITY_CENSUSES,
+    FIGURES,
+    LISTED_IN_FULL,
+    Period,
+    figures_by,
+    switched_on,
+)
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -29,6 +37,9 @@ SCHEDULED = {"dagster/priority": "10"}
 
 CATCHING_UP = {"dagster/priority": "5"}
 """Tags of a run that syncs missing windows: after scheduled runs, before a backfill."""
+
+CALENDAR_PERIODS: Mapping[str, Period] = {"weekly": "week", "monthly": "month"}
+"""The periods of reports whose values are not sums of days, by the word in the names of their jobs."""
 
 CONCURRENTLY = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
 
@@ -55,23 +66,29 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
     many accounts they would take most of the loading time, and a run can select one asset of a larger job instead.
     """
     slug, on = account.slug, switched_on(account.assets)
-    single = (*ENTITIES, *LISTED_IN_FULL, TAGS.entity, *DAILY_ASSETS) if single_account else (TAGS.entity,)
+    single = (*ENTITIES, *LISTED_IN_FULL, TAGS.entity, *FIGURES) if single_account else (TAGS.entity,)
     specs = [JobSpec(own_job(account, name), [name], f"Syncs {name} only.") for name in single]
     specs += [
         JobSpec(f"{slug}_entities", tuple(ENTITIES), "Syncs the windows of every entity concurrently."),
-        JobSpec(f"{slug}_reports", DAILY_ASSETS, "Syncs every report, then computes its metrics."),
+        JobSpec(f"{slug}_reports", figures_by("day"), "Syncs every daily report, then computes its metrics."),
+        *(
+            JobSpec(
+                f"{slug}_reports_{name}", figures_by(period), f"Syncs the {name} report, then computes its metrics."
+            )
+            for name, period in CALENDAR_PERIODS.items()
+        ),
         JobSpec(
             f"{slug}_census",
             (*ENTITY_CENSUSES, *LISTED_IN_FULL),
             "Lists every object of every entity, with its tags, and repairs what sync windows cannot detect.",
         ),
     ]
-    if entity_windows(account).daily == report_windows(account).daily:
+    if entity_windows(account).unit == report_windows(account).unit:
         specs.append(
             JobSpec(
                 f"{slug}_all",
-                (*ENTITIES, *DAILY_ASSETS),
-                "Syncs the entities concurrently, then the reports and the metrics.",
+                (*ENTITIES, *figures_by("day")),
+                "Syncs the entities concurrently, then the daily reports and the metrics.",
             )
         )
     chosen = [replace(spec, assets=[asset for asset in spec.assets if asset in on]) for spec in specs]

@@ -10,7 +10,7 @@ import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
-from klaviyo_pipeline.orchestration.jobs import SCHEDULED
+from klaviyo_pipeline.orchestration.jobs import CALENDAR_PERIODS, SCHEDULED
 from klaviyo_pipeline.windows import WindowPlan, entity_windows, range_tags, report_windows
 
 POLL_MINUTES = 15
@@ -31,6 +31,12 @@ def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.S
     return [
         *([_trailing(account, entities, entity_windows(account), days)] if entities else []),
         *([_trailing(account, reports, report_windows(account), report_days)] if reports else []),
+        *(
+            # Later, because it uses the same daily quota and rates as the daily reports.
+            _trailing(account, job, report_windows(account, period), report_days, 30)
+            for name, period in CALENDAR_PERIODS.items()
+            if (job := by_name.get(f"{account.slug}_reports_{name}"))
+        ),
         *([_open_window(account, entities, entity_windows(account))] if entities else []),
         *_fixed(account, by_name),
     ]
@@ -88,11 +94,13 @@ def _open_window(account: Account, job: AccountJob, plan: WindowPlan) -> dg.Sche
     return open_window
 
 
-def _trailing(account: Account, job: AccountJob, plan: WindowPlan, days: int) -> dg.ScheduleDefinition:
+def _trailing(
+    account: Account, job: AccountJob, plan: WindowPlan, days: int, minute: int = MINUTES_AFTER_CLOSE
+) -> dg.ScheduleDefinition:
     @dg.schedule(
-        name=f"{job.name}_{'daily' if plan.daily else 'hourly'}",
+        name=f"{job.name}_{'hourly' if plan.unit == 'hour' else 'daily'}",
         job=job,
-        cron_schedule=f"{MINUTES_AFTER_CLOSE} {'0' if plan.daily else '*'} * * *",
+        cron_schedule=f"{minute} {'*' if plan.unit == 'hour' else '0'} * * *",
         execution_timezone=account.timezone,
         description=(
             f"Syncs the last {days} days and the open window in one run, to pick up data that Klaviyo adds late or "

@@ -12,7 +12,7 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, switched_on
+from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
@@ -41,7 +41,7 @@ REVISION_NOTICE = timedelta(days=90)
 
 def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.SensorDefinition]:
     """The sensors of one account."""
-    windowed = switched_on(account.assets) & {*ENTITIES, *DAILY_ASSETS}
+    windowed = switched_on(account.assets) & {*ENTITIES, *FIGURES}
     return [
         *([_missing_windows(account, jobs)] if windowed else []),
         _stale_data(account),
@@ -95,7 +95,7 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
 
 def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorDefinition:
     on = switched_on(account.assets)
-    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *DAILY_ASSETS) if name in on}
+    by_asset = {name: _job_of(account, name, jobs) for name in (*ENTITIES, *FIGURES) if name in on}
 
     @dg.sensor(
         name=f"{account.slug}_missing_windows",
@@ -138,10 +138,11 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
 
 
 def _job_of(account: Account, asset: str, jobs: Sequence[AccountJob]) -> AccountJob:
-    """The asset's own job if it exists, else the job of all entities or all reports."""
+    """The asset's own job if it exists, else the larger job that contains it."""
     by_name = {job.name: job for job in jobs}
-    kind = "entities" if asset in ENTITIES else "reports"
-    return by_name.get(own_job(account, asset)) or by_name[f"{account.slug}_{kind}"]
+    specs = job_specs(account, single_account=False)
+    larger = next(spec.name for spec in specs if asset in spec.assets)
+    return by_name.get(own_job(account, asset)) or by_name[larger]
 
 
 def _requested_within(cursor: str | None, hour: str) -> list[str]:

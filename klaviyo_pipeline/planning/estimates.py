@@ -10,17 +10,28 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import CENSUSES, ENDPOINTS, ENTITIES, METRICS, REPORTS, ReportAsset
+from klaviyo_pipeline.catalog import (
+    CENSUSES,
+    CONVERSIONS_DAILY,
+    ENDPOINTS,
+    ENTITIES,
+    METRICS,
+    REPORTS,
+    ReportAsset,
+    period_of,
+)
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.aggregates import DAYS_PER_REQUEST
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.planning.durations import pace
 from klaviyo_pipeline.planning.page_counts import Pages
-from klaviyo_pipeline.planning.planner import JOINED_GAP_DAYS, Planner, SyncRequest
+from klaviyo_pipeline.planning.planner import JOINED_GAPS, Planner, SyncRequest
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.refusals import refusals
-from klaviyo_pipeline.windows import Window, contiguous_ranges, entity_windows, report_windows
+from klaviyo_pipeline.windows import Window, asset_windows, contiguous_ranges
 
 Basis = Literal["exact", "estimate", "at least"]
 SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at least "}
@@ -113,6 +124,10 @@ class Estimator:
                 # The first request is for all statistics.
                 return requests + 1, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
+        if asset == CONVERSIONS_DAILY:
+            requests = sum(-(-len(windows) // DAYS_PER_REQUEST) for windows in ranges)
+            # One request for each 500 messages with conversions.
+            return requests, "at least" if requests else "exact", QUERY_METRIC_AGGREGATES.name
         requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
         # The open window is never done; one day of changes rarely needs another page.
         requested_before = all(
@@ -130,7 +145,7 @@ class Estimator:
             # The metrics recompute the days that the report will request.
             reported = self._planned(METRICS[asset].report, request)
             wanted = [window for windows in (*ranges, *reported) for window in windows]
-            return contiguous_ranges(every, wanted, join_gaps=JOINED_GAP_DAYS)
+            return contiguous_ranges(every, wanted, join_gaps=JOINED_GAPS[period_of(asset)])
         return ranges
 
     def _planned(self, asset: str, request: SyncRequest) -> list[list[Window]]:
@@ -139,7 +154,7 @@ class Estimator:
         return self._planner.windows(self.connection, asset, request, conversion_metric_id=metric_id)
 
     def _every(self, asset: str, request: SyncRequest) -> list[Window]:
-        plan = entity_windows(self.account) if asset in ENTITIES else report_windows(self.account)
+        plan = asset_windows(self.account, asset)
         return plan.between(request.first, min(request.last, self.account.today(self.now)), self.now)
 
     def _done(self, asset: str) -> set[datetime]:
@@ -176,10 +191,11 @@ class Estimator:
 
 
 def reports_of(spec: ReportAsset, windows: Sequence[Window]) -> int:
-    """Requests for these contiguous days of a report: none for days before its first day.
+    """Requests for these contiguous windows of a report: none for days before its first day.
 
     A report that does not fit on one page takes more; a page has thousands of groups.
     """
-    spans = [windows[first : first + spec.days_per_request] for first in range(0, len(windows), spec.days_per_request)]
+    most = spec.windows_per_request
+    spans = [windows[first : first + most] for first in range(0, len(windows), most)]
     first_day = spec.report.first_day
     return sum(1 for span in spans if first_day is None or date.fromisoformat(span[-1].key) >= first_day)

@@ -1,24 +1,33 @@
 """The windows that a sync requests: those that the ledger lacks, and the trailing ones that may still change."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import BREAKDOWNS, CENSUSES, ENTITIES, LISTED_IN_FULL, METRICS, REPORTS, census_name
+from klaviyo_pipeline.catalog import (
+    BREAKDOWNS,
+    CENSUSES,
+    CONVERSIONS_DAILY,
+    ENTITIES,
+    LISTED_IN_FULL,
+    METRICS,
+    REPORTS,
+    census_name,
+)
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
-from klaviyo_pipeline.windows import Window, WindowPlan, contiguous_ranges, entity_windows, report_windows
+from klaviyo_pipeline.windows import Unit, Window, WindowPlan, asset_windows, contiguous_ranges
 
 CENSUS_IS_FRESH = timedelta(hours=20)
-JOINED_GAP_DAYS = 7
-"""A gap of up to this many days between missing windows is requested again: one listing instead of two."""
+JOINED_GAPS: Mapping[Unit, int] = {"hour": 168, "day": 7, "week": 8, "month": 6}
+"""A gap of up to this many windows between missing ones is requested again: one request instead of two."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,10 @@ class SyncRequest:
         entities += [[asset] for asset in self.assets if asset in LISTED_IN_FULL]
         reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
         reports += [[asset] for asset in self.assets if asset in BREAKDOWNS]
+        conversions = [asset for asset in self.assets if asset == CONVERSIONS_DAILY]
         # After the censuses, which store new tags by id only: the listing of tags then adds their names.
         tags = [asset for asset in self.assets if asset == TAGS.entity]
-        return [[group for group in groups if group] for groups in (entities, [*reports, tags])]
+        return [[group for group in groups if group] for groups in (entities, [*reports, conversions, tags])]
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class Planner:
 
     def missing(self, connection: sa.Connection, asset: str) -> list[list[Window]]:
         """The ranges of ended windows that are not done: never requested, failed, or requested too early."""
-        every = self._ended_of_entities if asset in ENTITIES else self._ended_of_reports
+        every = self._ended(self._plan(asset).unit)
         if asset in METRICS:
             wanted = self._stale_metrics(connection, asset, every)
         else:
@@ -94,29 +104,29 @@ class Planner:
         return last is None or self.now - last > CENSUS_IS_FRESH
 
     @cached_property
-    def _ended_of_entities(self) -> list[Window]:
-        return self._ended(entity_windows(self.account))
+    def _ended_by_unit(self) -> dict[Unit, list[Window]]:
+        return {}
 
-    @cached_property
-    def _ended_of_reports(self) -> list[Window]:
-        return self._ended(report_windows(self.account))
-
-    def _ended(self, plan: WindowPlan) -> list[Window]:
-        today = self.account.today(self.now)
-        return [window for window in plan.between(self.account.start_date, today, self.now) if window.end <= self.now]
+    def _ended(self, unit: Unit) -> list[Window]:
+        """Every window of this length that has ended; computed once."""
+        if unit not in self._ended_by_unit:
+            plan, today = WindowPlan(self.account, unit), self.account.today(self.now)
+            windows = plan.between(self.account.start_date, today, self.now)
+            self._ended_by_unit[unit] = [window for window in windows if window.end <= self.now]
+        return self._ended_by_unit[unit]
 
     def _plan(self, asset: str) -> WindowPlan:
-        return entity_windows(self.account) if asset in ENTITIES else report_windows(self.account)
+        return asset_windows(self.account, asset)
 
     def _joined_gap(self, asset: str) -> int:
-        return JOINED_GAP_DAYS * (1 if self._plan(asset).daily else 24)
+        return JOINED_GAPS[self._plan(asset).unit]
 
     def _missing_or_trailing(
         self, connection: sa.Connection, asset: str, every: Sequence[Window], conversion_metric_id: str | None
     ) -> list[Window]:
         done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=conversion_metric_id)
         days = self.account.lookback_days
-        if asset in REPORTS:
+        if asset in REPORTS or asset == CONVERSIONS_DAILY:
             days = max(days, self.account.attribution_days)
         trailing = self.now - timedelta(days=days)
         return [window for window in every if window.end > trailing or window.start not in done]

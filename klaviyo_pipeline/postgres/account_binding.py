@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime, time
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -63,6 +63,7 @@ def bind_schema(
     before, returns the other schemas that belong to the same account.
     """
     is_new = check_schema_owner(connection, account, account_id) is None
+    _forget_cut_windows(connection, account)
     table = system_table(account.slug, "account")
     row_values = {
         "account_id": account_id,
@@ -133,6 +134,19 @@ def reset_windows(connection: sa.Connection, account: Account) -> int:
         )
     )
     return deleted
+
+
+def _forget_cut_windows(connection: sa.Connection, account: Account) -> None:
+    """Delete the windows that were requested from the start date on, if an earlier one is set now.
+
+    Only windows of weeks and months can have begun before the start date: they are requested again, as a whole.
+    """
+    bound, windows = system_table(account.slug, "account"), system_table(account.slug, "sync_windows")
+    query = sa.select(bound.c.start_date).where(bound.c.start_date > account.start_date)
+    earlier: date | None = connection.execute(query).scalar_one_or_none()
+    if earlier is not None:
+        start = datetime.combine(earlier, time(), account.zone)
+        connection.execute(sa.delete(windows).where(windows.c.window_start < start, windows.c.window_end > start))
 
 
 def _same_windows(connection: sa.Connection, account: Account, timezone: str, sync_window: str) -> None:

@@ -1,4 +1,4 @@
-"""Days of a report or of its metrics whose number of rows differs from the ledger's."""
+"""Periods of a report or of its metrics whose number of rows differs from the ledger's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import period_column
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.postgres.ledger import Ledger
 
@@ -13,20 +14,22 @@ from klaviyo_pipeline.postgres.ledger import Ledger
 def days_that_differ(
     connection: sa.Connection, account: Account, name: str, first: date | None = None, last: date | None = None
 ) -> list[date]:
-    """These days of the table `name`, from `first` to `last`, in order. One statement, so one snapshot."""
+    """The first days of these periods of the table `name`, from `first` to `last`, in order. One statement, so one
+    snapshot."""
     ledger = Ledger(account.slug, name).table
-    stored = sa.table(name, sa.column("date", sa.Date), schema=account.slug)
+    stored = sa.table(name, sa.column(period_column(name), sa.Date), schema=account.slug)
+    period = stored.c[period_column(name)]
     day = sa.cast(sa.func.timezone(account.timezone, ledger.c.window_start), sa.Date)
     between = (first or date.min, last or date.max)
     counts = (
-        sa.select(stored.c.date, sa.func.count().label("rows"))
-        .where(stored.c.date.between(*between))
-        .group_by(stored.c.date)
+        sa.select(period.label("day"), sa.func.count().label("rows"))
+        .where(period.between(*between))
+        .group_by(period)
         .subquery()
     )
     query = (
         sa.select(day.label("day"))
-        .select_from(ledger.outerjoin(counts, counts.c.date == day))
+        .select_from(ledger.outerjoin(counts, counts.c.day == day))
         .where(
             ledger.c.entity == name,
             ledger.c.status == "synced",

@@ -1,4 +1,4 @@
-"""The metrics tables: sums by object and day, computed in Postgres from a report, and read for any range of days."""
+"""The metrics tables: sums by object and period, computed in Postgres from a report, and read for any range of days."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.catalog import MetricsTable, period_column
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable, reflect
 
@@ -35,7 +35,7 @@ class Metrics:
     table: MetricsTable
 
     def compute(self, connection: sa.Connection, first: date, last: date) -> list[Row]:
-        """One row for each object and day of the report, from `first` to `last`, both included.
+        """One row for each object and period of the report whose first day is from `first` to `last`, both included.
 
         The table itself generates the rates from the sums.
         """
@@ -45,23 +45,25 @@ class Metrics:
         statistics, named = report.table, entity.table
         latest = {name: named.c[source] for name, source in self.table.named.items()}
         optional = {
+            "covered_from": sa.func.min(statistics.c.get("covered_from", sa.null())),
+            "covered_to": sa.func.max(statistics.c.get("covered_to", sa.null())),
             "messages": sa.func.count(),
             "conversion_metric_id": sa.func.max(statistics.c.get("conversion_metric_id", sa.null())),
         }
-        key = statistics.c[self.table.key]
+        key, period = statistics.c[self.table.key], statistics.c[period_column(self.table.report)]
         query = (
             sa.select(
                 key,
-                statistics.c.date,
+                period,
                 *(column.label(name) for name, column in latest.items()),
                 *(column.label(name) for name, column in optional.items() if name in metrics.written),
                 *(sa.func.sum(statistics.c[name]).label(name) for name in _sums(metrics, report)),
                 sa.func.statement_timestamp().label(OBSERVED_AT),
             )
             .select_from(statistics.outerjoin(named, named.c.id == key))
-            .where(statistics.c.date.between(first, last))
-            .group_by(key, statistics.c.date, *latest.values())
-            .order_by(key, statistics.c.date)
+            .where(period.between(first, last))
+            .group_by(key, period, *latest.values())
+            .order_by(key, period)
         )
         return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -148,5 +150,5 @@ def _in_schema(connection: sa.Connection, schema: str, query: str) -> sa.TextCla
 
 
 def _sums(metrics: DestinationTable, report: DestinationTable) -> list[str]:
-    others = {"conversion_metric_id", OBSERVED_AT, *metrics.key}
+    others = {"conversion_metric_id", "covered_from", "covered_to", OBSERVED_AT, *metrics.key}
     return [name for name in metrics.written if name in report.table.columns and name not in others]

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 UNIT = 100_000
-KINDS = ("flow", "campaign", "form", "segment")
+KINDS = ("flow", "campaign", "form", "segment", "order")
 
 Counts = Mapping[str, int]
 CountsOfDay = Callable[[date], Counts]

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from klaviyo_pipeline.sandbox import directory, form_versions, older_campaign_endpoints
+from klaviyo_pipeline.sandbox.aggregate_endpoint import query_metric_aggregates
 from klaviyo_pipeline.sandbox.campaign_endpoints import (
     get_campaign_object,
     get_related,
@@ -254,6 +255,15 @@ _SHARED: tuple[Endpoint, ...] = (
     _by_id(ENTITIES["templates"], EXTRA_LARGE),
     *_form_versions(),
     *(_report(report) for report in REPORTS),
+    Endpoint(
+        name="query_metric_aggregates",
+        method="POST",
+        path="/api/metric-aggregates",
+        scopes=("metrics:read",),
+        rates=MEDIUM,
+        parameters=Parameters(fields={"metric-aggregate": ("data", "dates", "id")}),
+        handler=query_metric_aggregates,
+    ),
 )
 
 _OLDER_CAMPAIGNS = (

@@ -19,6 +19,7 @@ from klaviyo_pipeline.sandbox.daily_counts import CountGroup
 from klaviyo_pipeline.sandbox.edge_cases import add_edge_cases
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, REPORT_CHANNELS
 from klaviyo_pipeline.sandbox.generate_campaigns import CampaignMaker
+from klaviyo_pipeline.sandbox.order_counts import OrganicOrders
 from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount, SandboxObject, State
 from klaviyo_pipeline.sandbox.shop import made_id
 from klaviyo_pipeline.sandbox.timestamps import write_time
@@ -59,6 +60,8 @@ def generate_account(
     maker.make("lists", lists, maker.mailing_list)
     maker.make("templates", templates, maker.template)
     add_edge_cases(account)
+    organic = OrganicOrders(seed, 40 + flows, start)
+    account.figures.add("order", CountGroup(dict.fromkeys(("$attributed_flow", "$attributed_message"), ""), organic))
     return account
 
 

@@ -40,13 +40,10 @@ def read_report_request(
     Raises `ApiError`: 415 for another content type, and 400 with a pointer for everything that the description does not
     allow.
     """
-    if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
-        title = "Unsupported media type."
-        detail = f"Unsupported media type '{content_type}' in request."
-        raise ApiError(415, "unsupported_media_type", title, detail)
+    check_content_type(content_type)
     attributes = _attributes(body, report)
-    interval = _one_of(attributes, "interval", INTERVALS) if report.series else None
-    statistics = _several(attributes, "statistics", STATISTICS[report.kind.kind])
+    interval = one_of(attributes, "interval", INTERVALS) if report.series else None
+    statistics = several(attributes, "statistics", STATISTICS[report.kind.kind])
     return ReportRequest(
         statistics=statistics,
         group_by=_group_by(attributes, report),
@@ -57,13 +54,21 @@ def read_report_request(
     )
 
 
+def check_content_type(content_type: str) -> None:
+    """Raises `ApiError` 415 unless the body is JSON."""
+    if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
+        title = "Unsupported media type."
+        detail = f"Unsupported media type '{content_type}' in request."
+        raise ApiError(415, "unsupported_media_type", title, detail)
+
+
 def _attributes(body: bytes, report: Report) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError:
         raise bad_body("/", "The body is not JSON.") from None
-    data = _object(document, "", {"data"}, set())["data"]
-    inner = _object(data, "/data", {"type", "attributes"}, set())
+    data = required_object(document, "", {"data"}, set())["data"]
+    inner = required_object(data, "/data", {"type", "attributes"}, set())
     if inner["type"] != report.type:
         raise bad_body("/data/type", f"'{inner['type']}' is not the type '{report.type}'.")
     required = {"statistics", "timeframe"}
@@ -74,10 +79,11 @@ def _attributes(body: bytes, report: Report) -> dict[str, Any]:
         required.add("conversion_metric_id")
     if report.kind.group_by:
         optional.add("group_by")
-    return _object(inner["attributes"], _ATTRIBUTES, required, optional)
+    return required_object(inner["attributes"], _ATTRIBUTES, required, optional)
 
 
-def _object(value: Any, pointer: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+def required_object(value: Any, pointer: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+    """The value, if it is an object with all required fields and no unknown ones."""
     if not isinstance(value, dict):
         raise bad_body(pointer or "/", "An object is expected here.")
     for name in sorted(required - set(value)):
@@ -87,14 +93,16 @@ def _object(value: Any, pointer: str, required: set[str], optional: set[str]) ->
     return value
 
 
-def _one_of(attributes: dict[str, Any], name: str, allowed: Sequence[str]) -> str:
+def one_of(attributes: dict[str, Any], name: str, allowed: Sequence[str]) -> str:
+    """The attribute, if it is one of the allowed values."""
     value = attributes[name]
     if value not in allowed:
         raise bad_body(f"{_ATTRIBUTES}/{name}", f"'{value}' is not one of {', '.join(allowed)}.")
     return str(value)
 
 
-def _several(attributes: dict[str, Any], name: str, allowed: Sequence[str]) -> tuple[str, ...]:
+def several(attributes: dict[str, Any], name: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """The attribute, if it is a list with at least one item and only allowed values."""
     values = attributes[name]
     if not isinstance(values, list) or not values:
         raise bad_body(f"{_ATTRIBUTES}/{name}", f"'{name}' must be a list with at least one item.")
@@ -108,7 +116,7 @@ def _group_by(attributes: dict[str, Any], report: Report) -> tuple[str, ...]:
     kind = report.kind
     if attributes.get("group_by") is None:
         return kind.default_group_by
-    names = _several(attributes, "group_by", kind.group_by)
+    names = several(attributes, "group_by", kind.group_by)
     for required in kind.required_group_by:
         if required not in names:
             raise bad_body(f"{_ATTRIBUTES}/group_by", f"The group by '{required}' is required.")

@@ -82,20 +82,12 @@ class Counter:
         days = [part for part in span.days() if part[0] <= self._today]
         daily: dict[str, list[int]] = {name: [] for name in COUNTS[self._kind]}
         for day, from_hour, to_hour in days:
-            for name, value in self._converted(member, day).items():
+            for name, value in converted(member, day, self._metric).items():
                 daily[name].append(part_of_day(value, from_hour, to_hour))
-        counts = {name: _period_uniques(values) if name in UNIQUES else sum(values) for name, values in daily.items()}
+        counts = {name: period_uniques(values) if name in UNIQUES else sum(values) for name, values in daily.items()}
         if "total_members" in counts:
             counts["total_members"] = _level(member, days[-1][0]) if days else 0
         return counts
-
-    def _converted(self, member: CountGroup, day: date) -> Counts:
-        counts = member.counts(day)
-        if self._metric is None or member.is_set(day) or not counts:
-            return counts
-        value = counts["conversion_value"] if self._metric.carries_value else 0
-        conversions = counts["conversions"] * self._metric.per_order
-        return {**counts, "conversions": conversions, "conversion_value": value}
 
     def _statistic(self, name: str, counts: Mapping[str, int]) -> float:
         if name == "net_members_changed":
@@ -107,7 +99,17 @@ class Counter:
         return dividend / divisor if divisor else 0.0
 
 
-def _period_uniques(daily: list[int]) -> int:
+def converted(member: CountGroup, day: date, metric: Metric | None) -> Counts:
+    """The counts of a day for this conversion metric. Counts that were set by hand are those of every metric."""
+    counts = member.counts(day)
+    if metric is None or member.is_set(day) or not counts:
+        return counts
+    value = counts["conversion_value"] if metric.carries_value else 0
+    conversions = counts["conversions"] * metric.per_order
+    return {**counts, "conversions": conversions, "conversion_value": value}
+
+
+def period_uniques(daily: list[int]) -> int:
     """The uniques of a period: people who are active on several days count once, so each day adds a little less."""
     active = sum(1 for value in daily if value)
     if active <= 1:

@@ -74,6 +74,10 @@ class SandboxAccount:
     - `full_pages_lack_links`: a full page of a listing has no `links`, even if more pages exist.
     - `largest_page`: the maximum number of objects on a page of a listing; None means the requested page size.
     - `report_page_size`: the number of groups on a page of a flow or campaign report.
+    - `aggregate_page_size`: the largest number of rows on a page of metric aggregates.
+    - `aggregate_dates`: the `dates` of metric aggregates are instants (`utc`), or the wall clock of the query's zone
+      with `+00:00` (`wall`).
+    - `empty_dimensions`: a row of metric aggregates without any dimension has an empty list, not empty texts.
     - `zero_groups`: reports contain groups whose counts are all zero.
     - `tags_need_their_scope`: a listing that includes tags requires the scope `tags:read`.
     - `refused_statistics`: by kind of report (flow, campaign), the statistics that no conversion metric supports. A
@@ -124,6 +128,9 @@ class SandboxAccount:
     full_pages_lack_links: bool = False
     largest_page: int | None = None
     report_page_size: int = 5000
+    aggregate_page_size: int = 500
+    aggregate_dates: Literal["utc", "wall"] = "utc"
+    empty_dimensions: bool = True
     zero_groups: bool = False
     tags_need_their_scope: bool = False
     refused_statistics: dict[str, set[str]] = field(default_factory=dict, repr=False)
@@ -214,8 +221,10 @@ class SandboxAccount:
     ) -> None:
         """Set the counts of one group on one day of the account's zone, for every conversion metric.
 
-        These counts replace all others of the day. `report` is a kind (flow, campaign, form, segment) or a name that
-        begins with one (`flow_series`). `statistics` must be counts: rates are always computed from them.
+        These counts replace all others of the day. `report` is a kind (flow, campaign, form, segment, order) or a name
+        that begins with one (`flow_series`). Orders are grouped by `$attributed_flow`, `$attributed_message` and
+        `$attributed_channel`; they come on top of the orders that follow from the conversions of flows and campaigns.
+        `statistics` must be counts: rates are always computed from them.
         """
         kind = next((kind for kind in KINDS if report.startswith(kind)), None)
         if kind is None:

@@ -40,12 +40,13 @@ _SEGMENT_SUMS = ("members_added", "members_removed")
 
 UNIQUES: Final = frozenset(_SEND_UNIQUES + _FORM_UNIQUES)
 
-# The counts per group and day, by kind of report. `total_members` is a level, not a sum.
+# The counts per group and day, by kind of report. `total_members` is a level, not a sum. Orders are in no report.
 COUNTS: Final[dict[str, tuple[str, ...]]] = {
     "flow": _SEND_SUMS + _SEND_UNIQUES,
     "campaign": _SEND_SUMS + _SEND_UNIQUES,
     "form": _FORM_SUMS + _FORM_UNIQUES,
     "segment": (*_SEGMENT_SUMS, "total_members"),
+    "order": ("conversions", "conversion_uniques", "conversion_value"),
 }
 
 _SEND_RATES = {
@@ -70,6 +71,7 @@ RATES: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "campaign": _SEND_RATES,
     "form": {"submit_rate": ("submits", "viewed_form")},
     "segment": {},
+    "order": {},
 }
 
 STATISTICS: Final[dict[str, tuple[str, ...]]] = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from klaviyo_pipeline.catalog import REPORTS
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT, REPORTS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.orchestration.assets.report_assets import chosen_metric
@@ -59,6 +59,9 @@ class Sync:
             with session.engine.begin() as connection:
                 forget_refusals(connection, self.account.slug, [spec.report.name for spec in requested])
         try:
-            return {spec.name: chosen_metric(session, spec).id for spec in requested}
+            metrics = {spec.name: chosen_metric(session, spec).id for spec in requested}
+            if CONVERSIONS_DAILY in request.assets and session.zone_is_right:
+                metrics[CONVERSIONS_DAILY] = metrics.get(FLOW_REPORT.name) or chosen_metric(session, FLOW_REPORT).id
+            return metrics
         except KlaviyoError:
             return {}

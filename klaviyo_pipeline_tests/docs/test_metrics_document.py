@@ -118,6 +118,9 @@ def synced(postgres_server: str) -> Iterator[Pipeline]:
             _change(shop, pipeline)
             for report in ("flow", "campaign", "form", "segment"):
                 pipeline.run(f"{report}_metrics", FIRST, LAST)
+            pipeline.run("conversions_daily", FIRST, LAST)
+            pipeline.run("flow_report_monthly", FIRST, "2025-03-01")
+            pipeline.run("flow_metrics_monthly", FIRST, "2025-03-01")
             _set_back(pipeline.connection)
             yield pipeline
 
@@ -172,7 +175,7 @@ def revenue(flow: str, days: list[date]) -> Decimal:
 
 
 def test_the_document_has_its_queries_in_order() -> None:
-    assert list(QUERIES) == [str(number) for number in range(1, 16)]
+    assert list(QUERIES) == [str(number) for number in range(1, 18)]
 
 
 def test_1_revenue_by_flow_this_month_against_last(connection: psycopg.Connection[Any]) -> None:
@@ -281,6 +284,31 @@ def test_14_campaigns_by_channel_and_message(connection: psycopg.Connection[Any]
         for id, (day, subject, counts) in CAMPAIGNS.items()
         if day in MARCH
     ]
+
+
+def test_16_revenue_by_the_day_of_the_send_and_of_the_order(connection: psycopg.Connection[Any]) -> None:
+    def earned(days: list[date]) -> Decimal:
+        sent = sum((Decimal(str(c["conversion_value"])) for day, _, c in CAMPAIGNS.values() if day in days), Decimal())
+        return sent + revenue(WELCOME, days) + revenue(CART, days)
+
+    weeks = [[date(2025, 3, 3) + timedelta(days=7 * week + day) for day in range(7)] for week in range(4)]
+    # A send with one conversion has its order four days later.
+    assert answer(connection, 16) == [
+        (week[0], earned(week), earned([day - timedelta(days=4) for day in week])) for week in weeks
+    ]
+
+
+def test_17_unique_opens_by_month(connection: psycopg.Connection[Any]) -> None:
+    rows = answer(connection, 17)
+    assert [row[:2] for row in rows] == [
+        (FEBRUARY[0], "Old"),
+        (FEBRUARY[0], "Welcome"),
+        (MARCH[0], "Cart"),
+        (MARCH[0], "Welcome"),
+    ]
+    assert rows[2][2:] == (20, rounded(0.5), MARCH[0], MARCH[-1])
+    # People who open on several days count once.
+    assert 30 < rows[3][2] < 50 * 17 + 30 * 14
 
 
 def test_every_query_finds_the_same_when_reports_write_the_campaigns_id(

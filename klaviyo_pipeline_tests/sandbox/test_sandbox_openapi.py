@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from klaviyo_pipeline.klaviyo.aggregates import body
+from klaviyo_pipeline.sandbox.aggregate_requests import DIMENSIONS, MEASUREMENTS, SORTS
+from klaviyo_pipeline.sandbox.aggregate_requests import INTERVALS as AGGREGATE_INTERVALS
 from klaviyo_pipeline.sandbox.endpoints import ENDPOINTS, Endpoint
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
 from klaviyo_pipeline.sandbox.generate import generate_account
@@ -241,6 +245,20 @@ def test_a_report_with_every_statistic_is_valid(report: Report, shop: httpx.Clie
         assert result["statistics"].keys() == set(STATISTICS[report.kind.kind])
         if report.series:
             assert {len(values) for values in result["statistics"].values()} == {59}
+
+
+def test_metric_aggregates_accept_what_is_described_and_answer_validly(shop: httpx.Client) -> None:
+    endpoint = next(endpoint for endpoint in ENDPOINTS[OLDER] if endpoint.name == "query_metric_aggregates")
+    resource = description()["components"]["schemas"]["MetricAggregateQueryResourceObject"]
+    described = resource["properties"]["attributes"]["properties"]
+    assert set(described["by"]["items"]["enum"]) == set(DIMENSIONS)
+    assert set(described["measurements"]["items"]["enum"]) == set(MEASUREMENTS)
+    assert set(described["interval"]["enum"]) == set(AGGREGATE_INTERVALS)
+    assert set(described["sort"]["enum"]) == set(SORTS)
+    requested = body("RPlacd", date(2026, 10, 1), date(2026, 10, 31), ZoneInfo("America/New_York"), NOW)
+    answer = shop.post(endpoint.path, json=requested)
+    validate(endpoint, answer)
+    assert len(answer.json()["data"]["attributes"]["data"]) > 20
 
 
 def test_errors_are_valid(shop: httpx.Client) -> None:

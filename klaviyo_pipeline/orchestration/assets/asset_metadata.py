@@ -10,10 +10,11 @@ from functools import cache
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import METRICS, OBJECTS, REPORTS, MetricsTable
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, METRICS, OBJECTS, REPORTS, MetricsTable
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
+from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
@@ -44,6 +45,8 @@ def _tags(name: str) -> dict[str, str]:
     """Tags by which you can select assets: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
     listing = _listing(name)
     objects = {"klaviyo/object": listing.entity} if listing else {}
+    if name == CONVERSIONS_DAILY:
+        return {"klaviyo/layer": "report"}
     words = () if listing and listing.entity == name else name.split("_")
     layer = next((one for one in LAYERS if one in words), "objects")
     return {"klaviyo/layer": layer, **objects}
@@ -109,6 +112,8 @@ def _endpoint(name: str) -> str | None:
     """Klaviyo's name of the endpoint that the asset calls; None if the asset reads only Postgres."""
     if name in REPORTS:
         return REPORTS[name].report.endpoint.name
+    if name == CONVERSIONS_DAILY:
+        return QUERY_METRIC_AGGREGATES.name
     listing = OBJECTS.get(name.removesuffix("_census"))
     return listing.list_endpoint.name if listing else None
 

@@ -1,4 +1,4 @@
-"""The factory of the metrics assets: performance by object and day, computed only from Postgres."""
+"""The factory of the metrics assets: performance by object and day, week or month, computed only from Postgres."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.catalog import MetricsTable, period_column, period_of
 from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
@@ -33,8 +33,9 @@ NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCond
 
 
 def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
-    """One metrics table of one account, by day."""
-    plan = report_windows(account)
+    """One metrics table of one account, by day, week or month."""
+    period = period_of(table.name)
+    plan = report_windows(account, period)
     metrics = Metrics(account.slug, table)
 
     @account_asset(
@@ -57,12 +58,12 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             & NOTHING_IN_PROGRESS
         ),
         metadata={
-            PARTITION_EXPR: "date",
+            PARTITION_EXPR: period_column(table.name),
             REPLACE_WINDOWS: True,
             "dagster/table_name": f"{account.slug}.{table.name}",
         },
         description=(
-            f"One row for each {table.key} and day of {table.report}: sums, rates computed from the sums, and the "
+            f"One row for each {table.key} and {period} of {table.report}: sums, rates computed from the sums, and the "
             f"latest {', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
         ),
     )
@@ -79,7 +80,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
                     yield _compute(context, engine, metrics, chunk, first)
 
         def written(row_counts: RowCounts, rows: int) -> None:
-            if not rows:
+            if not rows or period != "day":
                 return
             try:
                 _add_preview(context, access.warehouse, metrics, windows)
@@ -103,9 +104,10 @@ def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chun
     if days:
         raise ReportLostRows(
             f"{table.report} has a different number of rows than its ledger counted on "
-            f"{counted(len(days), 'day')}, {days[0]} to {days[-1]}. It was changed by hand, truncated or "
-            f"restored. {table.name} is left unchanged. Run "
-            f"`klaviyo-pipeline sync {table.report} {table.name} --from {days[0]} --to {days[-1]} --force`."
+            f"{counted(len(days), period_of(table.report))}, {days[0]} to {days[-1]}. It was changed by hand, "
+            f"truncated or restored. {table.name} is left unchanged. Run "
+            f"`klaviyo-pipeline sync {table.report} {table.name} --from {max(days[0], account.start_date)} --to "
+            f"{days[-1]} --force`."
         )
 
 
@@ -145,15 +147,16 @@ def _compute(
     with engine.connect() as connection:
         computed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         reported = metrics.reported(connection, chunk[0].start, chunk[-1].start)
-        rows = [{**row, WINDOW: days[row["date"]]} for row in metrics.compute(connection, min(days), max(days))]
+        column = period_column(metrics.table.name)
+        rows = [{**row, WINDOW: days[row[column]]} for row in metrics.compute(connection, min(days), max(days))]
         columns = (*metrics.columns(connection), WINDOW)
     unreported = [window.key for window in chunk if window.start not in reported]
     if unreported:
         context.log.warning(
-            f"{metrics.table.report} is not synced for {counted(len(unreported), 'day')} "
+            f"{metrics.table.report} is not synced for {counted(len(unreported), period_of(metrics.table.name))} "
             f"({unreported[0]} to {unreported[-1]}), so these have no metrics yet"
         )
-    # The metrics of a day are as recent as the report that they were computed from.
+    # The metrics of a window are as recent as the report that they were computed from.
     completes = [CompletedWindow(window, reported[window.start], 0) for window in chunk if window.start in reported]
-    replaces = ReplaceRange("date", min(days), max(days), computed_at, days)
+    replaces = ReplaceRange(column, min(days), max(days), computed_at, days)
     return Batch(table_frame(rows, columns), completes, replaces)

@@ -1,4 +1,4 @@
-"""The factory of the report assets: Klaviyo's own values by day.
+"""The factory of the report assets: Klaviyo's own values by day, week or month.
 
 One request covers up to 59 days of a series report, or a year of a values report, whatever the number of windows in the
 run. All its days are replaced in one transaction. Rows without a value other than zero are not stored, because whether
@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ReportAsset
+from klaviyo_pipeline.catalog import ReportAsset, period_column
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
@@ -30,6 +30,7 @@ from klaviyo_pipeline.klaviyo.reports import VALUES
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
+from klaviyo_pipeline.orchestration.assets.period_fetcher import COVERED_FROM, COVERED_TO, PeriodFetcher
 from klaviyo_pipeline.orchestration.assets.report_fetcher import (
     ReportFetcher,
     ReportResult,
@@ -63,8 +64,8 @@ class WrongTimezone(RuntimeError):
 
 
 def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
-    """One report of one account, by day."""
-    plan = report_windows(account)
+    """One report of one account, by day, week or month."""
+    plan = report_windows(account, spec.period)
 
     @account_asset(
         account,
@@ -78,13 +79,14 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
             dg.AssetDep(account.asset_key(spec.listing.entity), partition_mapping=dg.LastPartitionMapping())
         ],
         metadata={
-            PARTITION_EXPR: "date",
+            PARTITION_EXPR: period_column(spec.name),
             REPLACE_WINDOWS: True,
             "dagster/table_name": f"{account.slug}.{spec.name}",
         },
         description=(
-            f"Klaviyo's {spec.report.name} report: every statistic by {', '.join(spec.report.keys)} and day, as "
-            "Klaviyo returns it. Klaviyo restates values for some days, so schedules sync the trailing days again."
+            f"Klaviyo's {spec.report.name} report: every statistic by {', '.join(spec.report.keys)} and {spec.period}, "
+            f"as Klaviyo returns it. Klaviyo restates values for some {spec.period}s, so schedules sync the trailing "
+            f"{spec.period}s again."
         ),
     )
     def report(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
@@ -167,9 +169,12 @@ class _Reading:
         fetcher = ReportFetcher(self.context, self.session, self.spec.report, self.metric)
         counted = 0
         left_out = frozenset[date]()
-        for first in range(0, len(self.windows), self.spec.days_per_request):
-            chunk = self.windows[first : first + self.spec.days_per_request]
-            result = fetcher.fetch(_day(chunk[0]), _day(chunk[-1]))
+        for first in range(0, len(self.windows), self.spec.windows_per_request):
+            chunk = self.windows[first : first + self.spec.windows_per_request]
+            if self.spec.period == "day":
+                result = fetcher.fetch(_day(chunk[0]), _day(chunk[-1]))
+            else:
+                result = PeriodFetcher(fetcher).fetch(chunk)
             left_out |= result.left_out
             sent = self.session.count.sent_to(*self._endpoints)
             yield from self._batches(chunk, result, sent - counted)
@@ -184,10 +189,11 @@ class _Reading:
 
     def _log_progress(self, chunk: Sequence[Window], rows: int, done: int) -> None:
         total = len(self.windows)
-        requests = ceil((total - done) / self.spec.days_per_request)
+        requests = ceil((total - done) / self.spec.windows_per_request)
         left = time_left(self.spec.report.endpoint, requests, self.session.account.rate_scale)
         self.context.log.info(
-            f"{chunk[0].key} to {chunk[-1].key}, {counted(rows, 'row')}: {done} of {counted(total, 'day')}{left}"
+            f"{chunk[0].key} to {chunk[-1].key}, {counted(rows, 'row')}: {done} of "
+            f"{counted(total, self.spec.period)}{left}"
         )
 
     @property
@@ -201,7 +207,8 @@ class _Reading:
         for covered in contiguous_ranges(chunk, [window for window in chunk if _day(window) in result.days]):
             days = {_day(window): self.windows.index(window) for window in covered}
             requested = {"conversion_metric_id": self.metric_id, "observed_at": result.asked_at}
-            rows = [{**row, "date": day, **requested, WINDOW: days[day]} for row, day in dated if day in days]
+            column = period_column(self.spec.name)
+            rows = [{**row, column: day, **requested, WINDOW: days[day]} for row, day in dated if day in days]
             completes = [
                 CompletedWindow(window, result.asked_at, requests if place == 0 else 0)
                 for place, window in enumerate(covered)
@@ -215,7 +222,7 @@ class _Reading:
             yield Batch(
                 table_frame(rows, frame_columns(self.spec)),
                 completes,
-                ReplaceRange("date", min(days), max(days), result.asked_at, days),
+                ReplaceRange(column, min(days), max(days), result.asked_at, days),
                 ReportContext(
                     self.metric_id,
                     self.session.identity.timezone,
@@ -286,9 +293,11 @@ def _day(window: Window) -> date:
 def frame_columns(spec: ReportAsset) -> tuple[str, ...]:
     """The columns of a frame of this report."""
     metric = ("conversion_metric_id",) if spec.report.needs_conversion_metric else ()
+    covered = () if spec.period == "day" else (COVERED_FROM, COVERED_TO)
     return (
         *spec.report.keys,
-        "date",
+        period_column(spec.name),
+        *covered,
         *spec.report.statistics,
         OTHER_STATISTICS,
         GROUPS,

@@ -69,8 +69,8 @@ class ReportFetcher:
             return ReportResult(self.session.now(), [], wanted)
         if not isinstance(self.report, SeriesReport):
             since, until = whole_sends(begin, last, self.session.account.today(self.session.now()))
-            return replace(self._fetch(self.report, since, until), days=wanted)
-        response = self._fetch(self.report, begin, last)
+            return replace(self.request_days(self.report, since, until), days=wanted)
+        response = self.request_days(self.report, begin, last)
         result = replace(response, days=(wanted & response.days) | frozenset(day for day in wanted if day < begin))
         today = self.session.account.today(response.asked_at)
         left_out = frozenset(day for day in wanted - result.days if day < today)
@@ -105,13 +105,13 @@ class ReportFetcher:
     def _unless_rejected(self, report: Report, first: date, last: date) -> ReportResult | None:
         """The result; None if Klaviyo rejects the request."""
         try:
-            return self._fetch(report, first, last)
+            return self.request_days(report, first, last)
         except BadRequest as rejected:
             self.context.log.warning(f"Klaviyo rejects the request for {first} to {last}: {rejected}")
             return None
 
-    def _fetch(self, report: Report, first: date, last: date) -> ReportResult:
-        """The result with every statistic that Klaviyo allows."""
+    def request_days(self, report: Report, first: date, last: date) -> ReportResult:
+        """The result of one request with every statistic that Klaviyo allows, by the days that the response names."""
         metric = self.metric
         if metric is None:
             return self._read_pages(report, body(report, first, last), frozenset())

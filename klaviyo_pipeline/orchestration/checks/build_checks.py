@@ -5,7 +5,7 @@ Each check that calls Klaviyo's API is a step of its own, and all of them are in
 materializes assets it yields no result, so that a sync or a backfill never spends the quota of reports on checks.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,17 +13,28 @@ from functools import partial
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import BREAKDOWNS, CENSUSES, ENTITIES, LISTED_IN_FULL, METRICS, REPORTS, of_account
+from klaviyo_pipeline.catalog import (
+    BREAKDOWNS,
+    CENSUSES,
+    CONVERSIONS_DAILY,
+    ENTITIES,
+    LISTED_IN_FULL,
+    METRICS,
+    REPORTS,
+    of_account,
+    switched_on,
+)
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
-from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
+from klaviyo_pipeline.orchestration.checks import conversion_checks, listing_checks, reconciliation_checks
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome
 from klaviyo_pipeline.orchestration.checks.clock_checks import CLOCK_CHECK
 from klaviyo_pipeline.orchestration.checks.drift_checks import drift_checks, report_drift_checks
 from klaviyo_pipeline.orchestration.checks.entity_checks import census_checks, entity_checks
 from klaviyo_pipeline.orchestration.checks.ledger_checks import ledger_checks
 from klaviyo_pipeline.orchestration.checks.metrics_checks import metrics_checks
+from klaviyo_pipeline.orchestration.checks.period_checks import period_checks
 from klaviyo_pipeline.orchestration.checks.report_checks import report_checks
 from klaviyo_pipeline.orchestration.checks.row_count_checks import (
     entity_count_check,
@@ -66,6 +77,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
         found[spec.name] = (
             *report_checks(spec),
             *report_drift_checks(spec.report),
+            *period_checks(spec),
             *ledger_checks(hourly=False),
             report_count_check(),
             CLOCK_CHECK,
@@ -75,6 +87,13 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             *metrics_checks(table),
             *ledger_checks(hourly=False),
             metrics_count_check(table),
+            CLOCK_CHECK,
+        )
+    if CONVERSIONS_DAILY in switched_on(account.assets):
+        found[CONVERSIONS_DAILY] = (
+            *conversion_checks.CONVERSION_CHECKS,
+            *ledger_checks(hourly=False),
+            report_count_check(),
             CLOCK_CHECK,
         )
     return found
@@ -101,19 +120,19 @@ def api_checks(account: Account) -> list[ApiCheck]:
             )
             for name, spec in of_account(REPORTS, account).items()
             # The sums of a breakdown would cost a request of the daily quota again.
-            if name not in BREAKDOWNS
+            if name not in BREAKDOWNS and spec.period == "day"
+        ),
+        *(
+            ApiCheck(name, conversion_checks.NAME, conversion_checks.DESCRIPTION, conversion_checks.groups_match_total)
+            for name in (CONVERSIONS_DAILY,)
+            if name in switched_on(account.assets)
         ),
     ]
 
 
-def database_check_keys(account: Account, assets: Collection[str] | None = None) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that read only Postgres; only those of these assets, if given."""
-    return [
-        _key(account, asset, check.name)
-        for asset, found in database_checks(account).items()
-        for check in found
-        if assets is None or asset in assets
-    ]
+def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
+    """The keys of the checks that read only Postgres."""
+    return [_key(account, asset, check.name) for asset, found in database_checks(account).items() for check in found]
 
 
 def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:

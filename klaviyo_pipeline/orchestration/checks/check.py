@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import OBJECTS
+from klaviyo_pipeline.catalog import OBJECTS, period_column
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
@@ -81,6 +81,10 @@ class CheckContext:
     def release(self) -> None:
         """End the transaction, so that none stays open during API calls. Later reads use a new snapshot."""
         self.connection.rollback()
+
+    def period(self) -> sa.Label[date]:
+        """The first day of the period of each row of the asset's table, as `date`."""
+        return self.target().table.c[period_column(self.asset)].label("date")
 
     def day_of(self, moment: sa.ColumnElement[Any]) -> sa.ColumnElement[date]:
         """The account's calendar date of a moment, in SQL."""

@@ -97,7 +97,7 @@ def statistics_are_known(ctx: CheckContext, report: Report) -> CheckOutcome:
             seen.c.name,
             sa.func.count().label("rows"),
             sa.func.min(table.c[report.keys[0]]).label("example"),
-            sa.func.max(table.c.date).label("last"),
+            sa.func.max(ctx.period()).label("last"),
         )
         .select_from(table.join(seen, sa.true()))
         .group_by(seen.c.name)

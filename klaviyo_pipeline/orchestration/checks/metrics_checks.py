@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.catalog import MetricsTable, period_column, period_of
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -35,11 +35,12 @@ are not rates, and a segment may shrink, so these have no bounds."""
 
 def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
     """The checks of one metrics table."""
+    period = period_of(table.name)
     checks = [
         Check(
             "metrics_match_report",
-            f"For each {table.key.removesuffix('_id')} and day, the sums equal those of {table.report} exactly. Days "
-            "whose report was synced again later are left out: the next run computes them anew.",
+            f"For each {table.key.removesuffix('_id')} and {period}, the sums equal those of {table.report} exactly. "
+            f"{period.title()}s whose report was synced again later are left out: the next run computes them anew.",
             lambda ctx: metrics_match_report(ctx, table),
         )
     ]
@@ -60,8 +61,8 @@ def rates_within_bounds(ctx: CheckContext) -> CheckOutcome:
     wrong = {name: columns[name] < 0 for name in (*FRACTIONS, *NOT_NEGATIVE) if name in columns}
     wrong |= {name: sa.or_(columns[name] < 0, columns[name] > 1 + NOISE) for name in FRACTIONS if name in columns}
     key = target.key[0]
-    query = sa.select(columns[key], columns.date, *(test.label(name) for name, test in wrong.items()))
-    rows = ctx.rows(query.where(sa.or_(*wrong.values())).order_by(columns.date))
+    query = sa.select(columns[key], ctx.period(), *(test.label(name) for name, test in wrong.items()))
+    rows = ctx.rows(query.where(sa.or_(*wrong.values())).order_by(ctx.period()))
     if not rows:
         return passed("all rates are within bounds")
     sample = some(f"{', '.join(n for n in wrong if getattr(row, n))} of {row[0]} on {row.date}" for row in rows)
@@ -74,18 +75,21 @@ def rates_within_bounds(ctx: CheckContext) -> CheckOutcome:
 
 def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
     metrics, report = ctx.target(), ctx.target(table.report)
-    names = [name for name in metrics.content if name in report.content and name != "conversion_metric_id"]
+    others = {"conversion_metric_id", "covered_from", "covered_to"}
+    names = [name for name in metrics.content if name in report.content and name not in others]
     days = _computed_days(ctx, table)
-    key = table.key
+    key, period, reported = table.key, ctx.period(), report.table.c[period_column(table.report)]
     sums = (
-        sa.select(report.table.c[key], report.table.c.date, *(sa.func.sum(report.table.c[n]).label(n) for n in names))
-        .where(report.table.c.date.in_(sa.select(days.c.date)))
-        .group_by(report.table.c[key], report.table.c.date)
+        sa.select(
+            report.table.c[key], reported.label("date"), *(sa.func.sum(report.table.c[n]).label(n) for n in names)
+        )
+        .where(reported.in_(sa.select(days.c.date)))
+        .group_by(report.table.c[key], reported)
         .subquery()
     )
     ours = (
-        sa.select(metrics.table.c[key], metrics.table.c.date, *(metrics.table.c[n] for n in names))
-        .where(metrics.table.c.date.in_(sa.select(days.c.date)))
+        sa.select(metrics.table.c[key], period, *(metrics.table.c[n] for n in names))
+        .where(period.element.in_(sa.select(days.c.date)))
         .subquery()
     )
     same_key = sa.and_(ours.c[key] == sums.c[key], ours.c.date == sums.c.date)
@@ -107,10 +111,11 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
     # If the report has lost its rows, it has to be synced first: metrics computed from it would be empty.
     lost = days_that_differ(ctx.connection, ctx.account, table.report, found[0], found[-1])
     assets = f"{table.report} {ctx.asset}" if lost else ctx.asset
+    first = max(found[0], ctx.account.start_date)
     return error(
         f"{counted(len(rows), 'row')} of {ctx.asset} not equal to the sums of {table.report}: "
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "
-        f"Run `klaviyo-pipeline sync {assets} --from {found[0]} --to {found[-1]} --force`.",
+        f"Run `klaviyo-pipeline sync {assets} --from {first} --to {found[-1]} --force`.",
         rows=len(rows),
     )
 

@@ -63,7 +63,7 @@ class Span:
 
 def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsset) -> CheckOutcome:
     """Compare the last settled days with one response of the values report."""
-    span = settled_span(ctx, spec)
+    span = settled_span(ctx, spec.report.first_day)
     if span is None:
         return passed("no settled days yet")
     stored = _stored(ctx, spec, span)
@@ -131,9 +131,9 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     return passed(f"the days {days} add up to the {report.name} report{but}", **metadata)
 
 
-def settled_span(ctx: CheckContext, spec: ReportAsset) -> Span | None:
-    """The last settled days, without a gap and with one conversion metric; None if no day is settled."""
-    earliest = spec.report.first_day or date.min
+def settled_span(ctx: CheckContext, first_day: date | None = None) -> Span | None:
+    """The last settled days since `first_day`, without a gap and with one conversion metric; None without any."""
+    earliest = first_day or date.min
     days = ctx.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
     query = (
         sa.select(days.c.date, days.c.conversion_metric_id, days.c.refused_statistics)

@@ -90,7 +90,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
             blocking=True,
         ),
     ]
-    if spec.name not in BREAKDOWNS:
+    if spec.name not in BREAKDOWNS and spec.period == "day":
         checks.append(
             Check(
                 "active_objects_have_metrics",
@@ -159,7 +159,8 @@ def counts_are_not_negative(ctx: CheckContext, report: Report) -> CheckOutcome:
     table = ctx.target().table
     counts = (*report.by_use.sums, *report.by_use.uniques, *report.by_use.levels)
     bad = sa.or_(*(table.c[name] < 0 for name in counts if name not in SIGNED))
-    rows = ctx.rows(sa.select(table.c[report.keys[0]], table.c.date).where(bad).order_by(table.c.date))
+    period = ctx.period()
+    rows = ctx.rows(sa.select(table.c[report.keys[0]], period).where(bad).order_by(period))
     if not rows:
         return passed("no count is below zero")
     days = [row.date for row in rows]
@@ -176,7 +177,8 @@ def uniques_are_within_counts(ctx: CheckContext, report: Report) -> CheckOutcome
     if "send_channel" in table.c:
         email = table.c.send_channel == "email"
         above += [sa.and_(email, table.c[unique] > table.c[count] + NOISE) for unique, count in _OF_EMAILS.items()]
-    query = sa.select(table.c[report.keys[0]], table.c.date).where(sa.or_(*above)).order_by(table.c.date)
+    period = ctx.period()
+    query = sa.select(table.c[report.keys[0]], period).where(sa.or_(*above)).order_by(period)
     rows = ctx.rows(query)
     if not rows:
         return passed("no row counts more people than actions")
@@ -191,7 +193,8 @@ def uniques_are_within_counts(ctx: CheckContext, report: Report) -> CheckOutcome
 def groups_have_ids(ctx: CheckContext, report: Report) -> CheckOutcome:
     table, key = ctx.target().table, report.keys[0]
     odd = sa.or_(table.c[key] == "", table.c[GROUPS] > 1)
-    query = sa.select(table.c[key].label("id"), table.c.date, table.c[GROUPS]).where(odd).order_by(table.c.date)
+    period = ctx.period()
+    query = sa.select(table.c[key].label("id"), period, table.c[GROUPS]).where(odd).order_by(period)
     rows = ctx.rows(query)
     if not rows:
         return passed("every row is one group with an id")
@@ -364,4 +367,6 @@ def _all_requested(ctx: CheckContext, since: date, until: date) -> bool:
 
 def _sync_again(ctx: CheckContext, first: date, last: date) -> str:
     assets = with_metrics(ctx.asset, ctx.account)
+    # The first week or month may begin before the start date.
+    first = max(first, ctx.account.start_date)
     return f"Run `klaviyo-pipeline sync {assets} --from {first} --to {last} --force`."

@@ -7,7 +7,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable, with_metrics
+from klaviyo_pipeline.catalog import MetricsTable, period_of, with_metrics
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -53,9 +53,9 @@ def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
     if not days:
         return passed("every synced day has as many rows as the ledger counted")
     return error(
-        f"{counted(len(days), 'day')} of {ctx.asset} with a different number of rows than the ledger counted: "
-        f"{some(days)}. The table was changed by hand, truncated or restored. "
-        f"Run `klaviyo-pipeline sync {assets} --from {days[0]} --to {days[-1]} --force`.",
+        f"{counted(len(days), period_of(ctx.asset))} of {ctx.asset} with a different number of rows than the ledger "
+        f"counted: {some(days)}. The table was changed by hand, truncated or restored. "
+        f"Run `klaviyo-pipeline sync {assets} --from {max(days[0], ctx.account.start_date)} --to {days[-1]} --force`.",
         days=len(days),
     )
 

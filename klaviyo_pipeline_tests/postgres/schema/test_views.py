@@ -99,6 +99,8 @@ def test_the_expected_days_are_the_partitions_that_have_ended(moment: Moment, zo
     windows = expected(moment, "flows")
     assert windows == planned(entity_windows(account), moment.now)
     assert windows == expected(moment, "flow_report")
+    assert expected(moment, "flow_report_weekly") == planned(WindowPlan(account, "week"), moment.now)
+    assert expected(moment, "flow_metrics_monthly") == planned(WindowPlan(account, "month"), moment.now)
     assert {end - start for start, end in windows} <= {timedelta(hours=hours) for hours in (23, 23.5, 24, 24.5, 25)}
 
 
@@ -106,7 +108,7 @@ def test_the_expected_days_are_the_partitions_that_have_ended(moment: Moment, zo
 def test_the_expected_hours_are_the_partitions_that_have_ended(moment: Moment, zone: str) -> None:
     account = moment.account(timezone=zone, start_date=date(moment.now.year - 1, 9, 1), sync_window="hourly")
     assert expected(moment, "flows") == planned(entity_windows(account), moment.now)
-    assert expected(moment, "flow_report") == planned(WindowPlan(account, daily=True), moment.now)
+    assert expected(moment, "flow_report") == planned(WindowPlan(account, "day"), moment.now)
 
 
 @pytest.mark.parametrize("sync_window", ["daily", "hourly"])
@@ -125,9 +127,7 @@ def test_every_asset_has_one_row_entities_first(moment: Moment) -> None:
     moment.account()
     entities = [entity for (entity,) in moment.rows("SELECT entity FROM sync_status")]
     assert entities[:6] == ["flows", "campaigns", "forms", "segments", "flow_report", "flow_metrics"]
-    assert sorted(entities) == sorted(
-        entity for (entity,) in moment.rows("SELECT DISTINCT entity FROM expected_windows")
-    )
+    assert sorted(entities) == sorted(entity for (entity,) in moment.rows("SELECT entity FROM assets"))
 
 
 COUNTS = ("status", "windows_synced", "windows_failed", "windows_missing")

@@ -1,0 +1,180 @@
+"""Conversions by the day of the order, from Klaviyo's metric aggregates: the query, and its answer as rows.
+
+Reports count a conversion on the day of the send. Metric aggregates count events on the day of the event, by the flow,
+message and channel that Klaviyo attributes it to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
+from klaviyo_pipeline.klaviyo.escape import escape
+
+PATH = "/api/metric-aggregates"
+BY = ("$attributed_channel", "$attributed_flow", "$attributed_message")
+MEASUREMENTS = {"conversions": "count", "conversion_uniques": "unique", "conversion_value": "sum_value"}
+
+DAYS_PER_REQUEST = 90
+"""A query covers at most a year. A page has 500 rows, each with all days, so shorter ranges keep pages small."""
+
+PAGE_SIZE = 500
+
+# The first days and the last days of a range are requested with a day around them: it is not documented whether the
+# bounds of the filter are in the query's time zone or in UTC.
+_MARGIN = timedelta(days=1)
+# Klaviyo refuses bounds in the future and in the last few seconds in other filters.
+_PRESENT_MARGIN = timedelta(seconds=10)
+
+# `campaigns.channels` has these words; the answer's words are not documented.
+_CHANNELS = {
+    "push": "mobile_push",
+    "push-notification": "mobile_push",
+    "push_notification": "mobile_push",
+    "mobile-push": "mobile_push",
+    "text": "sms",
+    "text-message": "sms",
+    "text_message": "sms",
+}
+
+
+@dataclass(frozen=True)
+class AggregateRows:
+    """The content of one page.
+
+    A row is a dict of `flow_id`, `message_id` and `send_channel` (empty text where the event is attributed to none),
+    `date` (the account's calendar day), and the statistics of `MEASUREMENTS` (Decimal or None). Rows without a value
+    other than zero are left out. `days` are the days of the answer. `cursor` is the next page's; None on the last.
+    """
+
+    rows: list[dict[str, Any]]
+    days: frozenset[date]
+    cursor: str | None
+
+
+def body(
+    metric_id: str, first: date, last: date, zone: ZoneInfo, now: datetime, *, grouped: bool = True
+) -> dict[str, Any]:
+    """The request body for the account's days from `first` to `last`, both included, up to `now` (aware).
+
+    Without `grouped`, the answer has one row for all events.
+    """
+    start = datetime.combine(first - _MARGIN, time())
+    end = datetime.combine(last + timedelta(days=1) + _MARGIN, time())
+    present = (now - _PRESENT_MARGIN).astimezone(zone).replace(tzinfo=None, microsecond=0)
+    attributes: dict[str, Any] = {
+        "metric_id": metric_id,
+        "measurements": list(MEASUREMENTS.values()),
+        "interval": "day",
+        "timezone": zone.key,
+        "page_size": PAGE_SIZE,
+        "filter": [
+            f"greater-or-equal(datetime,{start.isoformat()})",
+            f"less-than(datetime,{min(end, present).isoformat()})",
+        ],
+    }
+    if grouped:
+        attributes["by"] = list(BY)
+    return {"data": {"type": "metric-aggregate", "attributes": attributes}}
+
+
+def at_cursor(body: Mapping[str, Any], cursor: str) -> dict[str, Any]:
+    """The body of the request for another page."""
+    data = body["data"]
+    return {"data": {**data, "attributes": {**data["attributes"], "page_cursor": cursor}}}
+
+
+def read_rows(document: Mapping[str, Any], zone: ZoneInfo, *, grouped: bool = True) -> AggregateRows:
+    """The rows of one page. Raises `MalformedAnswer` if a value might be stored for a wrong day or group."""
+    data = document.get("data")
+    attributes = data.get("attributes") if isinstance(data, Mapping) else None
+    if not isinstance(attributes, Mapping):
+        raise _malformed("has no attributes")
+    dates, results = attributes.get("dates"), attributes.get("data")
+    if not isinstance(dates, list) or not isinstance(results, list):
+        raise _malformed("has no dates or no data")
+    days = [_day(written, zone) for written in dates]
+    if len(set(days)) != len(days):
+        raise _malformed("contains a day twice")
+    rows = [row for result in results for row in _rows(result, days, len(BY) if grouped else 0)]
+    return AggregateRows(rows, frozenset(days), _cursor(document, len(results)))
+
+
+def _rows(result: Any, days: list[date], dimensions: int) -> list[dict[str, Any]]:
+    names = result.get("dimensions") if isinstance(result, Mapping) else None
+    measured = result.get("measurements") if isinstance(result, Mapping) else None
+    if not isinstance(names, list) or not isinstance(measured, Mapping):
+        raise _malformed("has a row without dimensions or measurements")
+    # Events without any of the dimensions have an empty list.
+    if len(names) not in (0, dimensions):
+        raise _malformed(f"has {len(names)} dimensions in a row, not {dimensions}")
+    channel, flow, message = ("" if name is None else escape(str(name)) for name in (*names, "", "", "")[:3])
+    key = {"flow_id": flow, "message_id": message, "send_channel": _channel(channel)}
+    values = {column: _series(measured, name, len(days)) for column, name in MEASUREMENTS.items()}
+    return [
+        {**key, "date": day, **{column: series[at] for column, series in values.items()}}
+        for at, day in enumerate(days)
+        if any(series[at] for series in values.values())
+    ]
+
+
+def _channel(written: str) -> str:
+    word = written.strip().lower().replace(" ", "_")
+    return _CHANNELS.get(word, word)
+
+
+def _series(measured: Mapping[str, Any], name: str, length: int) -> list[Decimal | None]:
+    series = measured.get(name)
+    if series is None:
+        return [None] * length
+    if not isinstance(series, list) or len(series) != length:
+        raise _malformed(f"does not contain {name} for each of its {length} days")
+    return [None if value is None else _number(value) for value in series]
+
+
+def _number(value: Any) -> Decimal:
+    if isinstance(value, Decimal | int | float) and not isinstance(value, bool):
+        return Decimal(str(value))
+    raise _malformed(f"has a value that is not a number: {value!r}")
+
+
+def _day(written: Any, zone: ZoneInfo) -> date:
+    """The account's day of an interval: its start may be written as an instant, or as the zone's wall clock."""
+    try:
+        moment = datetime.fromisoformat(str(written))
+    except ValueError:
+        raise _malformed(f"has an invalid day: {written!r}") from None
+    wall = moment.replace(tzinfo=None)
+    local = moment.astimezone(zone).replace(tzinfo=None) if moment.tzinfo else wall
+    if wall.time() == time() != local.time():
+        return wall.date()
+    # The nearest midnight: a day that begins at 01:00, because the clocks change at midnight, is still that day.
+    return (local + timedelta(hours=12)).date()
+
+
+def _cursor(document: Mapping[str, Any], rows: int) -> str | None:
+    """The cursor of the next page, which the query takes in its body."""
+    links = document.get("links")
+    if not isinstance(links, Mapping) or "next" not in links:
+        if rows >= PAGE_SIZE:
+            raise _malformed(f"has {rows} rows, a full page, but no link to a next page")
+        return None
+    link = links["next"]
+    if not link:
+        return None
+    params = httpx.URL(str(link)).params
+    cursor = params.get("page_cursor") or params.get("page[cursor]")
+    if not cursor:
+        raise _malformed(f"has a link to the next page without a cursor: {link!r}")
+    return cursor
+
+
+def _malformed(what: str) -> MalformedAnswer:
+    return MalformedAnswer(f"The answer of metric aggregates {what}.")

@@ -1,0 +1,186 @@
+"""The asset of the conversions by the day of the order, from Klaviyo's metric aggregates.
+
+One query covers up to 90 days, whatever the number of windows in the run. Its days are replaced in one transaction. The
+answer names a flow and a message; the campaign of a message is found in Postgres.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.klaviyo.aggregates import DAYS_PER_REQUEST, MEASUREMENTS
+from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
+from klaviyo_pipeline.klaviyo.errors import CursorExpired
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
+from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
+from klaviyo_pipeline.orchestration.assets.frames import table_frame
+from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut, WrongTimezone, chosen_metric
+from klaviyo_pipeline.orchestration.assets.report_fetcher import RETRIES, named
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.postgres.ledger import ReportContext
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
+from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
+from klaviyo_pipeline.postgres.write.merge import ReplaceRange
+from klaviyo_pipeline.postgres.write.staging import WINDOW
+from klaviyo_pipeline.windows import Window, report_windows
+
+KEYS = ("conversion_metric_id", "flow_id", "campaign_id", "message_id", "send_channel", "date")
+COLUMNS = (*KEYS, *MEASUREMENTS, "observed_at", WINDOW)
+
+Row = Mapping[str, Any]
+
+
+def conversions_asset(account: Account) -> dg.AssetsDefinition:
+    """The conversions of one account by the day of the order."""
+    plan = report_windows(account)
+
+    @dg.asset(
+        name=CONVERSIONS_DAILY,
+        key_prefix=account.slug,
+        group_name=account.slug,
+        partitions_def=plan.definition,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="postgres",
+        kinds={"klaviyo", "postgres"},
+        pool=f"{account.slug}_api",
+        deps=[
+            # The campaign of a message is that of the latest listing, whatever the window in which it changed.
+            dg.AssetDep([account.slug, CAMPAIGNS.entity], partition_mapping=dg.LastPartitionMapping())
+        ],
+        metadata={
+            PARTITION_EXPR: "date",
+            REPLACE_WINDOWS: True,
+            "dagster/table_name": f"{account.slug}.{CONVERSIONS_DAILY}",
+        },
+        description=(
+            "Conversions by the day of the order: count, people and value by flow, campaign, message and channel, and "
+            "those that Klaviyo attributes to none. Klaviyo attributes some orders late, so schedules sync the "
+            "trailing days again."
+        ),
+    )
+    @cache_signature
+    def conversions(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+        windows = plan.of_run(context)
+
+        def batches() -> Iterator[Batch]:
+            with klaviyo.session(account, warehouse, context.run.run_id) as session:
+                if not session.zone_is_right:
+                    raise WrongTimezone(session.zone_remedy)
+                metric = chosen_metric(session, FLOW_REPORT)
+                context.log.info(f"conversion metric {metric.id}: {metric.how}")
+                context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
+                yield from _Reading(context, session, windows, metric).batches()
+                context.add_asset_metadata(session.count.metadata())
+
+        return Load(batches=batches(), windows=windows, on_synced=report_partitions(context))
+
+    return conversions
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The reading of contiguous windows."""
+
+    context: dg.AssetExecutionContext
+    session: Session
+    windows: Sequence[Window]
+    metric: ConversionMetric
+
+    def batches(self) -> Iterator[Batch]:
+        """One batch for each query."""
+        for first in range(0, len(self.windows), DAYS_PER_REQUEST):
+            yield self._batch(self.windows[first : first + DAYS_PER_REQUEST], first)
+
+    def _batch(self, chunk: Sequence[Window], first: int) -> Batch:
+        days = {date.fromisoformat(window.key): first + place for place, window in enumerate(chunk)}
+        sent = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name)
+        asked_at = self.session.now()
+        found: Sequence[Row] = self._rows(min(days), max(days)) if self.metric.counts else ()
+        requests = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name) - sent
+        common = {"conversion_metric_id": self.metric.id, "observed_at": asked_at}
+        rows = [{**row, **common, WINDOW: days[row["date"]]} for row in self._with_campaigns(found)]
+        self.context.log.info(f"{chunk[0].key} to {chunk[-1].key}: {counted(len(rows), 'row')}")
+        return Batch(
+            table_frame(rows, COLUMNS),
+            [CompletedWindow(window, asked_at, 0 if place else requests) for place, window in enumerate(chunk)],
+            ReplaceRange("date", min(days), max(days), asked_at, days),
+            ReportContext(self.metric.id, self.session.identity.timezone, self.session.identity.currency),
+        )
+
+    def _rows(self, first: date, last: date) -> list[Row]:
+        """The rows of these days. If a cursor expires, reading starts again at the first page."""
+        for attempt in range(RETRIES + 1):
+            try:
+                return self._pages(first, last)
+            except CursorExpired:
+                if attempt == RETRIES:
+                    raise
+        raise AssertionError
+
+    def _pages(self, first: date, last: date) -> list[Row]:
+        account, now = self.session.account, self.session.now()
+        rows: list[Row] = []
+        for page in self.session.client.aggregates(self.metric.id, first, last, account.zone, now):
+            today = account.today(now)
+            wanted = {date.fromordinal(day) for day in range(first.toordinal(), last.toordinal() + 1)}
+            if missing := frozenset(day for day in wanted - page.days if day < today):
+                raise DaysLeftOut(
+                    f"Klaviyo's metric aggregates lack {named(missing)}. These days stay missing. Sync again later."
+                )
+            rows += [row for row in page.rows if row["date"] in wanted]
+        return rows
+
+    def _with_campaigns(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with the campaign of each message that belongs to no flow; rows with equal keys are summed."""
+        with self.session.engine.connect() as connection:
+            campaigns = campaigns_of_messages(connection, self.session.account.slug)
+        unknown = set[str]()
+        by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for row in rows:
+            message = row["message_id"]
+            campaign = "" if row["flow_id"] else campaigns.get(message, "")
+            if message and not row["flow_id"] and not campaign:
+                unknown.add(message)
+            full = {**row, "campaign_id": campaign}
+            key = tuple(full[name] for name in KEYS if name != "conversion_metric_id")
+            by_key[key] = _sum(by_key[key], full) if key in by_key else full
+        if unknown:
+            self.context.log.warning(
+                f"{counted(len(unknown), 'message')} with conversions, but of no known flow or campaign: "
+                f"{', '.join(sorted(unknown)[:5])}. Their campaign_id is empty. Run `klaviyo-pipeline sync "
+                "campaigns_census`, then sync these days again."
+            )
+        return list(by_key.values())
+
+
+def _sum(one: dict[str, Any], other: Row) -> dict[str, Any]:
+    values = {name: [row[name] for row in (one, other) if row[name] is not None] for name in MEASUREMENTS}
+    return {**one, **{name: sum(known, Decimal()) if known else None for name, known in values.items()}}
+
+
+def campaigns_of_messages(connection: sa.Connection, schema: str) -> dict[str, str]:
+    """The campaign of each message, by the id that Klaviyo may use for it: the message's own, or the campaign's."""
+
+    def pairs(table: str, message: str, campaign: str) -> sa.Select[Any]:
+        columns = (sa.column(message).label("message"), sa.column(campaign).label("campaign"))
+        return sa.select(*columns).select_from(sa.table(table, schema=schema)).where(sa.column(message) != "")
+
+    queries = (
+        pairs("campaigns", "id", "id"),
+        pairs("campaign_report", "campaign_message_id", "campaign_id").distinct(),
+        pairs("campaign_messages", "id", "campaign_id"),
+    )
+    found: dict[str, str] = {}
+    for query in queries:
+        found.update({message: campaign for message, campaign in connection.execute(query) if campaign})
+    return found

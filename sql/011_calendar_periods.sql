@@ -1,0 +1,103 @@
+-- Flow reports by calendar week and month, with Klaviyo's own uniques of each period.
+
+ALTER TABLE assets ADD period text NOT NULL DEFAULT 'day' CHECK (period IN ('day', 'week', 'month'));
+COMMENT ON COLUMN assets.period IS 'Reports and metrics: the length of their windows. Weeks begin on Monday.';
+
+-- The tables have the columns of the daily ones, with period_start in place of date.
+DO $$
+DECLARE
+    covered CONSTANT text[] := ARRAY[
+        ['covered_from', 'First day that the values stand for: later than period_start if the period began before the start date.'],
+        ['covered_to', 'Last day that the values stand for: earlier than the last day of the period if the period was still open when it was requested.']
+    ];
+    statistics CONSTANT text[] := (
+        SELECT array_agg(ARRAY[attname::text] ORDER BY attnum)
+        FROM pg_attribute
+        WHERE attrelid = 'flow_report'::regclass AND atttypid = 'numeric'::regtype AND attnum > 0 AND NOT attisdropped
+    );
+    word text;
+    name text;
+    source text;
+    one record;
+BEGIN
+    FOREACH word IN ARRAY ARRAY['week', 'month'] LOOP
+        FOREACH source IN ARRAY ARRAY['flow_report', 'flow_metrics'] LOOP
+            name := source || '_' || word || 'ly';
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING COMMENTS INCLUDING DEFAULTS INCLUDING GENERATED)', name, source);
+            EXECUTE format('ALTER TABLE %I RENAME date TO period_start', name);
+            EXECUTE format('ALTER TABLE %I ADD covered_from date NOT NULL, ADD covered_to date NOT NULL', name);
+            CALL comment_on_columns(name, covered);
+            FOR one IN
+                SELECT attname AS column_name, col_description(attrelid, attnum) AS comment
+                FROM pg_attribute
+                WHERE attrelid = to_regclass(quote_ident(name)) AND attnum > 0 AND NOT attisdropped
+            LOOP
+                CALL comment_on_columns(name, ARRAY[[one.column_name, replace(replace(replace(replace(replace(
+                    CASE one.column_name WHEN 'period_start' THEN
+                        format('First day of the %s, in the account''s time zone; values belong to the day of the send.', word)
+                    ELSE one.comment END,
+                    ' by message and day.', format(' by message and %s, as Klaviyo counts them.', word)),
+                    ' Sum of the messages'' daily uniques: do not add it up over days.',
+                    format(' Summed over the flow''s messages: do not add it up over %ss.', word)),
+                    ' Computed from the sum of the messages'' daily uniques.',
+                    format(' Computed from Klaviyo''s uniques of the %s, summed over the flow''s messages.', word)),
+                    ' this message and day', format(' this message and %s', word)),
+                    '_restatements does', format('_%sly_restatements does', word))]]);
+            END LOOP;
+            IF source = 'flow_report' THEN
+                EXECUTE format('COMMENT ON TABLE %I IS %L', name, format(
+                    'Klaviyo''s flow series report by %1$s: one row per flow, message, channel and %1$s.', word));
+                EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (flow_id, flow_message_id, send_channel, period_start)', name);
+                EXECUTE format('CREATE INDEX %I ON %I (period_start, flow_id)', name || '_period_start_idx', name);
+                CALL keep_history(name, format('Every state of every row of %s. A later answer with other values ends a state.', name));
+                -- A change of a period that covers more days than before is no restatement.
+                CALL create_restatements(name, 'flow_id, flow_message_id, send_channel, period_start, covered_from, covered_to', statistics);
+            ELSE
+                EXECUTE format('COMMENT ON TABLE %I IS %L', name, format(
+                    'One row per flow and %1$s: sums over the flow''s messages, and rates from those sums. Uniques are Klaviyo''s own for the %1$s and message.', word));
+                EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (flow_id, period_start)', name);
+                EXECUTE format('CREATE INDEX %I ON %I (period_start)', name || '_period_start_idx', name);
+            END IF;
+        END LOOP;
+        FOREACH source IN ARRAY ARRAY['flow_report', 'flow_metrics'] LOOP
+            CALL register_asset(source || '_' || word || 'ly', false);
+            EXECUTE 'UPDATE assets SET period = $1 WHERE entity = $2' USING word, source || '_' || word || 'ly';
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+-- The open window is not expected yet. The first week and month may begin before the start date.
+CREATE OR REPLACE VIEW expected_windows AS
+SELECT
+    asset.entity,
+    span.window_start,
+    span.window_end
+FROM account
+CROSS JOIN assets AS asset
+CROSS JOIN LATERAL (
+    SELECT
+        edge AS window_start,
+        lead(edge) OVER (ORDER BY edge) AS window_end
+    FROM (
+        SELECT generate_series(
+            account.start_date::timestamp AT TIME ZONE account.window_timezone,
+            now(),
+            interval '1 hour'
+        ) AS edge
+        WHERE asset.by_sync_window AND account.sync_window = 'hourly'
+        UNION ALL
+        -- The first of two midnights, if the clocks go back over midnight.
+        SELECT least(
+            day AT TIME ZONE account.window_timezone,
+            (day - interval '1 hour') AT TIME ZONE account.window_timezone + interval '1 hour'
+        )
+        FROM generate_series(
+            date_trunc(asset.period, account.start_date::timestamp),
+            date_trunc(asset.period, now() AT TIME ZONE account.window_timezone) + ('1 ' || asset.period)::interval,
+            ('1 ' || asset.period)::interval
+        ) AS day
+        WHERE NOT (asset.by_sync_window AND account.sync_window = 'hourly')
+    ) AS edges
+) AS span
+WHERE span.window_end <= now();
