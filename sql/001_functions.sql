@@ -115,7 +115,7 @@ $$;
 COMMENT ON PROCEDURE create_objects IS 'Creates a table of Klaviyo''s objects: these columns, including id, then raw and observed_at.';
 
 -- Names have hash indexes: a name may be too long for an entry of a btree index.
-CREATE PROCEDURE create_entity(name text, noun text, columns text[]) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE create_entity(name text, noun text, columns text[], windowed boolean DEFAULT true) LANGUAGE plpgsql AS $$
 BEGIN
     CALL create_objects(name,
         format('The latest state of every %1$s, one row each. A deleted %1$s keeps its row.', noun),
@@ -133,10 +133,12 @@ BEGIN
         'between two syncs are missing.', noun));
     EXECUTE format('CREATE INDEX ON %I (valid_from)', name || '_superseded');
     CALL create_as_of(name);
-    CALL register_asset(name, true);
+    IF windowed THEN
+        CALL register_asset(name, true);
+    END IF;
 END
 $$;
-COMMENT ON PROCEDURE create_entity IS 'Creates all relations of an entity: table, earlier states, history, as-of function, indexes, comments. Adds id, the times, raw and observed_at to the columns.';
+COMMENT ON PROCEDURE create_entity IS 'Creates all relations of an entity: table, earlier states, history, as-of function, indexes, comments. Adds id, the times, raw and observed_at to the columns. An entity without sync windows is not in sync_status.';
 
 -- The column is filled from raw in the same way as `klaviyo_pipeline.klaviyo.records` reads an answer, so that the next
 -- sync finds no differences.
@@ -197,23 +199,36 @@ COMMENT ON FUNCTION attribute_timestamptz IS 'The attribute at this path of a ra
 CALL create_table('assets', 'The assets that are synced by window, one row each. The procedures that create their tables add the rows.', ARRAY[
     ['entity', 'text', 'The asset''s table, such as flows or flow_report.'],
     ['position', 'integer NOT NULL UNIQUE', 'Its position in sync_status.'],
-    ['by_sync_window', 'boolean NOT NULL', 'Whether its windows have the account''s length (daily or hourly). The windows of reports and metrics are always days.']
+    ['by_sync_window', 'boolean NOT NULL', 'Whether its windows have the account''s length (daily or hourly). The windows of reports and metrics are days, weeks or months.'],
+    ['period', 'text NOT NULL DEFAULT ''day'' CHECK (period IN (''day'', ''week'', ''month''))', 'How long the windows of a report or a metrics table are. Weeks begin on Monday.'],
+    ['is_on', 'boolean NOT NULL DEFAULT true', 'Whether KLAVIYO_ASSETS switched the asset on at the last sync or migrate. The views leave out assets that are off.']
 ], 'PRIMARY KEY (entity)');
 
-CREATE PROCEDURE register_asset(name text, windowed boolean) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE create_asset_rows() LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO assets (entity, position, by_sync_window)
-    SELECT name, coalesce(max(position), 0) + 1, windowed FROM assets;
-    EXECUTE 'CREATE OR REPLACE VIEW asset_rows AS ' || (
-        SELECT string_agg(format('SELECT %L::text AS entity, count(*) %s AS row_count FROM %I',
-            entity, CASE WHEN by_sync_window THEN 'FILTER (WHERE deleted_at IS NULL)' END, entity),
-            ' UNION ALL ' ORDER BY position)
-        FROM assets
-    );
+    EXECUTE format(
+        'CREATE OR REPLACE VIEW asset_rows AS '
+        'SELECT counted.entity, counted.row_count FROM (%s) AS counted '
+        'JOIN assets ON assets.entity = counted.entity AND assets.is_on',
+        (
+            SELECT string_agg(format('SELECT %L::text AS entity, count(*) %s AS row_count FROM %I',
+                entity, CASE WHEN by_sync_window THEN 'FILTER (WHERE deleted_at IS NULL)' END, entity),
+                ' UNION ALL ' ORDER BY position)
+            FROM assets
+        ));
     CALL comment_on_view('asset_rows', 'How many rows each asset''s table has.', ARRAY[
         ['entity', 'The asset''s table.'],
         ['row_count', 'Rows in the table, without deleted objects.']
     ]);
+END
+$$;
+COMMENT ON PROCEDURE create_asset_rows IS 'Creates or replaces the view with the number of rows of each asset that is on.';
+
+CREATE PROCEDURE register_asset(name text, windowed boolean, period text DEFAULT 'day') LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO assets (entity, position, by_sync_window, period)
+    SELECT name, coalesce(max(position), 0) + 1, windowed, register_asset.period FROM assets;
+    CALL create_asset_rows();
 END
 $$;
 COMMENT ON PROCEDURE register_asset IS 'Adds an asset to expected_windows and sync_status.';

@@ -67,14 +67,14 @@ CALL create_table('conversion_refusals', 'Which statistics Klaviyo refuses for a
     ['refused_at', 'timestamptz NOT NULL', 'When Klaviyo refused them.']
 ], 'PRIMARY KEY (report, metric_id)');
 
--- The open window is not expected yet.
+-- The open window is not expected yet. The first week and month may begin before the start date.
 CREATE VIEW expected_windows AS
 SELECT
     asset.entity,
     span.window_start,
     span.window_end
 FROM account
-CROSS JOIN assets AS asset
+JOIN assets AS asset ON asset.is_on
 CROSS JOIN LATERAL (
     SELECT
         edge AS window_start,
@@ -93,9 +93,9 @@ CROSS JOIN LATERAL (
             (day - interval '1 hour') AT TIME ZONE account.window_timezone + interval '1 hour'
         )
         FROM generate_series(
-            account.start_date::timestamp,
-            (now() AT TIME ZONE account.window_timezone)::date + interval '1 day',
-            interval '1 day'
+            date_trunc(asset.period, account.start_date::timestamp),
+            date_trunc(asset.period, now() AT TIME ZONE account.window_timezone) + ('1 ' || asset.period)::interval,
+            ('1 ' || asset.period)::interval
         ) AS day
         WHERE NOT (asset.by_sync_window AND account.sync_window = 'hourly')
     ) AS edges
@@ -151,7 +151,8 @@ SELECT
     ledger.refused_statistics
 FROM sync_windows AS ledger
 CROSS JOIN account
-WHERE ledger.entity LIKE '%\_report' AND ledger.status = 'synced';
+WHERE (ledger.entity LIKE '%\_report' OR ledger.entity LIKE '%\_report\_by\_%' OR ledger.entity = 'conversions_daily')
+    AND ledger.status = 'synced';
 CALL comment_on_view('report_days', 'Every day for which a report was requested: the time of the last request, the number of rows, and whether they are final.', ARRAY[
     ['entity', 'The report''s table.'],
     ['date', 'Day, in the account''s time zone.'],
@@ -259,7 +260,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
                 ELSE 'synced'
             END AS state
         FROM generate_series(days_covered.first_day::timestamp, days_covered.last_day::timestamp, interval '1 day') AS one (day)
-        LEFT JOIN windows ON windows.day = one.day::date
+        LEFT JOIN windows ON windows.day <= one.day::date AND windows.window_end AT TIME ZONE windows.zone > one.day
         GROUP BY one.day
     )
     SELECT days.day, days.state, days.state = 'synced' FROM days ORDER BY days.day;

@@ -68,17 +68,3 @@ DROP FUNCTION pg_temp.statistics_of(text);
 DROP FUNCTION pg_temp.columns_of(text, text[]);
 
 UPDATE assets SET is_on = false WHERE entity LIKE '%\_by\_%';
-
--- As before, with the days of these reports.
-CREATE OR REPLACE VIEW report_days AS
-SELECT
-    ledger.entity,
-    (ledger.window_start AT TIME ZONE account.window_timezone)::date AS date,
-    ledger.asked_at,
-    ledger.rows_fetched,
-    ledger.conversion_metric_id,
-    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled,
-    ledger.refused_statistics
-FROM sync_windows AS ledger
-CROSS JOIN account
-WHERE (ledger.entity LIKE '%\_report' OR ledger.entity LIKE '%\_report\_by\_%') AND ledger.status = 'synced';

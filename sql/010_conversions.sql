@@ -24,16 +24,3 @@ BEGIN
     CALL register_asset('conversions_daily', false);
 END
 $$;
-
-CREATE OR REPLACE VIEW report_days AS
-SELECT
-    ledger.entity,
-    (ledger.window_start AT TIME ZONE account.window_timezone)::date AS date,
-    ledger.asked_at,
-    ledger.rows_fetched,
-    ledger.conversion_metric_id,
-    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled,
-    ledger.refused_statistics
-FROM sync_windows AS ledger
-CROSS JOIN account
-WHERE (ledger.entity LIKE '%\_report' OR ledger.entity = 'conversions_daily') AND ledger.status = 'synced';

@@ -1,8 +1,5 @@
 -- Flow reports by calendar week and month, with Klaviyo's own uniques of each period.
 
-ALTER TABLE assets ADD period text NOT NULL DEFAULT 'day' CHECK (period IN ('day', 'week', 'month'));
-COMMENT ON COLUMN assets.period IS 'Reports and metrics: the length of their windows. Weeks begin on Monday.';
-
 -- The tables have the columns of the daily ones, with period_start in place of date.
 DO $$
 DECLARE
@@ -60,44 +57,8 @@ BEGIN
             END IF;
         END LOOP;
         FOREACH source IN ARRAY ARRAY['flow_report', 'flow_metrics'] LOOP
-            CALL register_asset(source || '_' || word || 'ly', false);
-            EXECUTE 'UPDATE assets SET period = $1 WHERE entity = $2' USING word, source || '_' || word || 'ly';
+            CALL register_asset(source || '_' || word || 'ly', false, word);
         END LOOP;
     END LOOP;
 END
 $$;
-
--- The open window is not expected yet. The first week and month may begin before the start date.
-CREATE OR REPLACE VIEW expected_windows AS
-SELECT
-    asset.entity,
-    span.window_start,
-    span.window_end
-FROM account
-CROSS JOIN assets AS asset
-CROSS JOIN LATERAL (
-    SELECT
-        edge AS window_start,
-        lead(edge) OVER (ORDER BY edge) AS window_end
-    FROM (
-        SELECT generate_series(
-            account.start_date::timestamp AT TIME ZONE account.window_timezone,
-            now(),
-            interval '1 hour'
-        ) AS edge
-        WHERE asset.by_sync_window AND account.sync_window = 'hourly'
-        UNION ALL
-        -- The first of two midnights, if the clocks go back over midnight.
-        SELECT least(
-            day AT TIME ZONE account.window_timezone,
-            (day - interval '1 hour') AT TIME ZONE account.window_timezone + interval '1 hour'
-        )
-        FROM generate_series(
-            date_trunc(asset.period, account.start_date::timestamp),
-            date_trunc(asset.period, now() AT TIME ZONE account.window_timezone) + ('1 ' || asset.period)::interval,
-            ('1 ' || asset.period)::interval
-        ) AS day
-        WHERE NOT (asset.by_sync_window AND account.sync_window = 'hourly')
-    ) AS edges
-) AS span
-WHERE span.window_end <= now();
