@@ -16,18 +16,18 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.aggregates import DAYS_PER_REQUEST, MEASUREMENTS
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import CursorExpired
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
 from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
+from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut, WrongTimezone, chosen_metric
 from klaviyo_pipeline.orchestration.assets.report_fetcher import RETRIES, named
-from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
+from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
+from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.ledger import ReportContext
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
@@ -44,18 +44,16 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
     """The conversions of one account by the day of the order."""
     plan = report_windows(account)
 
-    @dg.asset(
-        name=CONVERSIONS_DAILY,
-        key_prefix=account.slug,
-        group_name=account.slug,
+    @account_asset(
+        account,
+        CONVERSIONS_DAILY,
         partitions_def=plan.definition,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        io_manager_key="postgres",
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
         deps=[
             # The campaign of a message is that of the latest listing, whatever the window in which it changed.
-            dg.AssetDep([account.slug, CAMPAIGNS.entity], partition_mapping=dg.LastPartitionMapping())
+            dg.AssetDep(account.asset_key(CAMPAIGNS.entity), partition_mapping=dg.LastPartitionMapping())
         ],
         metadata={
             PARTITION_EXPR: "date",
@@ -68,12 +66,11 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
             "trailing days again."
         ),
     )
-    @cache_signature
-    def conversions(context: dg.AssetExecutionContext, klaviyo: KlaviyoResource, warehouse: Warehouse) -> Load:
+    def conversions(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
         windows = plan.of_run(context)
 
         def batches() -> Iterator[Batch]:
-            with klaviyo.session(account, warehouse, context.run.run_id) as session:
+            with access.klaviyo.session(account, access.warehouse, context.run.run_id) as session:
                 if not session.zone_is_right:
                     raise WrongTimezone(session.zone_remedy)
                 metric = chosen_metric(session, FLOW_REPORT)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from klaviyo_pipeline.catalog import METRICS
+from klaviyo_pipeline.catalog import METRICS, period_column
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
@@ -41,7 +42,8 @@ def test_metrics_are_computed_into_a_table_with_columns_of_the_user(noted: Store
         with noted.engine.connect() as connection:
             rows = metrics.compute(connection, date(2025, 3, 1), date(2025, 3, 1))
             written = table_frame(rows, metrics.columns(connection))
-        assert noted.merge(name, written, replaces=days(0, 0, minute(1))).inserted == (name == "flow_metrics")
+        replaced = replace(days(0, 0, minute(1)), column=period_column(name))
+        assert noted.merge(name, written, replaces=replaced).inserted == (name == "flow_metrics")
     assert noted.rows("SELECT delivered, note, extra FROM flow_metrics") == [(7, "mine", None)]
 
 
