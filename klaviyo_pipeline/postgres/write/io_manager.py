@@ -43,7 +43,8 @@ class PostgresIOManager(dg.ConfigurableIOManager):
     def handle_output(  # type: ignore[override]  # a generator: the events of a failing write are kept
         self, context: dg.OutputContext, obj: Load | pd.DataFrame
     ) -> Iterator[DagsterEvent]:
-        """Write the load. If it fails half-way, the synced windows are still reported as materialized."""
+        """Write the load. If it fails, its synced windows are reported as materialized: those that it has committed, and
+        those that were synced before. Otherwise Dagster shows them as failed."""
         schema, name = _table_to_write(context)
         with self.warehouse.engine(schema) as engine:
             with engine.connect() as connection:
@@ -55,7 +56,7 @@ class PostgresIOManager(dg.ConfigurableIOManager):
                 writer.run()
             except BaseException as error:
                 _note_failure(context, writer, error)
-                for window in writer.synced:
+                for window in [*writer.synced, *_synced_before(context, writer)]:
                     yield _materialization(context, window)
                 raise
             context.add_output_metadata(_metadata(engine, target, writer))
@@ -162,6 +163,16 @@ def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseExceptio
         writer.load.on_failed(message)
     except Exception as second:  # the first error is the one to report
         context.log.warning(f"the failure could not be recorded in the ledger: {type(second).__name__}")
+
+
+def _synced_before(context: dg.OutputContext, writer: Writer) -> list[SyncedWindow]:
+    """The windows that this load has not written and that the ledger has as synced from an earlier attempt."""
+    try:
+        with writer.engine.connect() as connection:
+            return writer.ledger.synced(connection, writer.open_windows)
+    except sa.exc.SQLAlchemyError as error:  # the first error is the one to report
+        context.log.warning(f"the windows that were synced before could not be read: {type(error).__name__}")
+        return []
 
 
 def _metadata(engine: sa.Engine, target: DestinationTable, writer: Writer) -> Mapping[str, Any]:

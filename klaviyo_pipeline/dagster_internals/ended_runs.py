@@ -1,0 +1,66 @@
+"""What happens at the end of a run: Dagster's partitions are made the same as the ledger's windows.
+
+Whatever process reports the end: the run itself, the daemon for a run whose process died, or the next sync. Dagster
+shows the planned windows of a failed run as failed, also those that were synced before and those whose step never
+began.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance
+
+from klaviyo_pipeline.catalog import METRICS
+from klaviyo_pipeline.config.accounts import load_accounts
+from klaviyo_pipeline.config.settings import Settings, SettingsError
+from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
+from klaviyo_pipeline.dagster_internals.steady_storage import SteadyRunStorage
+from klaviyo_pipeline.postgres.engine import reason
+
+ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+
+logger = logging.getLogger(__name__)
+
+
+class AligningRunStorage(SteadyRunStorage):
+    """Dagster's runs. At the end of a run, its partitions are made the same as the ledger's windows."""
+
+    def handle_run_event(self, run_id: str, event: DagsterEvent, *times: datetime | None) -> None:
+        super().handle_run_event(run_id, event, *times)
+        if event.event_type not in ENDS or not self.has_instance:
+            return
+        try:
+            _align(self._instance, run_id, succeeded=event.event_type == DagsterEventType.RUN_SUCCESS)
+        except Exception as error:  # the run has ended, and the next sync or sensor sets its partitions right
+            logger.warning("the partitions of run %s were not compared with the ledger: %s", run_id, reason(error))
+
+
+def _align(instance: DagsterInstance, run_id: str, *, succeeded: bool) -> None:
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    planned: dict[str, set[str]] = {}
+    for key in storage.planned_assets(run_id):
+        # In a successful run, only metrics have windows that are not synced: those without a report.
+        if len(key.path) == 2 and (key.path[-1] in METRICS or not succeeded):
+            planned.setdefault(key.path[0], set()).add(key.path[-1])
+    if not planned:
+        return
+    # Imported here because it takes a second, and most runs end without it.
+    from klaviyo_pipeline.dagster_internals.partition_states import WINDOWED, align_partitions
+    from klaviyo_pipeline.postgres.warehouse import Warehouse
+
+    for settings in _accounts():
+        assets = [asset for asset in WINDOWED if asset in planned.get(settings.account.slug, ())]
+        if assets:
+            with Warehouse.of([settings.account]).engine(settings.account.slug) as engine:
+                align_partitions(instance, settings.account, engine, assets)
+
+
+def _accounts() -> list[Settings]:
+    """The accounts of this installation; none in a project that configures its accounts in code."""
+    try:
+        return list(load_accounts(now=datetime.now(UTC)).every)
+    except SettingsError:
+        return []

@@ -1,0 +1,162 @@
+"""Partitions in the UI: green exactly when the ledger has the window as synced, whatever happened in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from klaviyo_pipeline.dagster_internals.partition_states import WINDOWED, Corrections, align_partitions
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.windows import entity_windows
+from klaviyo_pipeline_tests.support import SLUG, START, Pipeline, put, recorded_pipeline, utc
+
+DAYS = [f"2025-03-{day:02}" for day in range(8, 15)]
+GREEN, RED, GREY = "MATERIALIZED", "FAILED", None
+
+
+@pytest.fixture
+def recorded(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    """A pipeline whose account is also the one of the environment, as in an installation."""
+    monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
+    monkeypatch.setenv("KLAVIYO_START_DATE", START.isoformat())
+    with recorded_pipeline(recordable, tmp_path, monkeypatch) as pipeline:
+        monkeypatch.setenv("KLAVIYO_API_URL", pipeline.server.url)
+        monkeypatch.setenv("KLAVIYO_RATE_SCALE", "0")
+        put(pipeline.shop, "flows", "f", utc("2025-03-10T12:00:00"))
+        yield pipeline
+
+
+def bar(pipeline: Pipeline, asset: str = "flows", instance: dg.DagsterInstance | None = None) -> list[str | None]:
+    """The states of the days in the bar of the asset's page: the UI reads them from the same function."""
+    shown = (instance or pipeline.instance).get_status_by_partition(
+        dg.AssetKey([SLUG, asset]), DAYS, entity_windows(pipeline.account).definition
+    )
+    assert shown is not None
+    return [status and status.value for status in (shown[day] for day in DAYS)]
+
+
+def ledger(pipeline: Pipeline, asset: str = "flows") -> list[str | None]:
+    """The states that the bar must have: green where the ledger has the window as synced."""
+    synced = {day for day, status in pipeline.ledger(asset) if status == "synced"}
+    return [GREEN if day in synced else GREY for day in DAYS]
+
+
+def aligned(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) -> Corrections:
+    engine = create_engine(pipeline.database)
+    try:
+        return align_partitions(instance or pipeline.instance, pipeline.account, engine)
+    finally:
+        engine.dispose()
+
+
+def break_down(pipeline: Pipeline, path: str = "/api/flows") -> None:
+    pipeline.server.faults.add(path_starts(path), Fault(status=400), times=5)
+
+
+def test_a_failed_second_attempt_leaves_synced_windows_green(recorded: Pipeline) -> None:
+    recorded.run("flows", DAYS[0], DAYS[3])
+    break_down(recorded)
+    recorded.fail("flows", DAYS[0], DAYS[-1])
+    assert bar(recorded) == [*[GREEN] * 4, *[RED] * 3]
+    assert aligned(recorded) == Corrections()
+
+
+def test_metrics_that_a_failed_report_kept_from_running_stay_green(recorded: Pipeline) -> None:
+    for asset in ("flow_report", "flow_metrics"):
+        recorded.run(asset, DAYS[0], DAYS[-1])
+    break_down(recorded, "/api/flow-series-reports")
+    keys = {dg.AssetKey([SLUG, asset]) for asset in ("flow_report", "flow_metrics")}
+    job = recorded.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection=keys)
+    tags = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]}
+    ended = job.execute_in_process(instance=recorded.instance, tags=tags, raise_on_error=False)
+    assert not ended.success
+    assert bar(recorded, "flow_report") == bar(recorded, "flow_metrics") == [GREEN] * len(DAYS)
+
+
+def test_metrics_of_days_without_a_report_are_not_green(recorded: Pipeline) -> None:
+    recorded.run("flow_report", DAYS[0], DAYS[1])
+    recorded.run("flow_metrics", DAYS[0], DAYS[-1])
+    assert bar(recorded, "flow_metrics") == ledger(recorded, "flow_metrics") == [*[GREEN] * 2, *[GREY] * 5]
+
+
+def test_windows_whose_process_died_between_commit_and_event_are_green_when_the_run_is_ended(
+    recorded: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is left as a killed process leaves it: planned, committed, without an event and without an end."""
+    key = dg.AssetKey([SLUG, "flows"])
+    recorded.run("flows", DAYS[0], DAYS[-1])
+    recorded.instance.wipe_assets([key])
+    planned = recorded.definitions.resolve_implicit_global_asset_job_def()
+    run = recorded.instance.create_run_for_job(
+        planned,
+        asset_selection=frozenset([key]),
+        tags={"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]},
+    )
+    recorded.instance.report_run_failed(run, "The process that ran this sync died.")
+    assert bar(recorded) == [GREEN] * len(DAYS)
+
+
+def test_a_fresh_storage_and_a_restored_warehouse_are_made_the_same_as_the_ledger(recorded: Pipeline) -> None:
+    recorded.run("flows", DAYS[0], DAYS[4])
+    recorded.run("forms", DAYS[2], DAYS[2])
+    recorded.instance.wipe_assets([dg.AssetKey([SLUG, asset]) for asset in ("flows", "forms")])
+    assert aligned(recorded) == Corrections(shown=6)
+    assert bar(recorded) == ledger(recorded)
+    last = recorded.instance.get_latest_materialization_event(dg.AssetKey([SLUG, "flows"]))
+    assert last is not None
+    assert last.asset_materialization is not None
+    assert last.asset_materialization.metadata["dagster/partition_row_count"].value in (0, 1)
+    recorded.execute("DELETE FROM sync_windows WHERE entity = 'flows' AND window_start >= '2025-03-10'")
+    assert aligned(recorded) == Corrections(withdrawn=3)
+    assert bar(recorded) == ledger(recorded) == [*[GREEN] * 2, *[GREY] * 5]
+    assert aligned(recorded) == Corrections()
+    assert bar(recorded, "forms") == ledger(recorded, "forms")
+
+
+def test_windows_of_a_running_run_are_left_alone_until_it_ends(recorded: Pipeline) -> None:
+    key = dg.AssetKey([SLUG, "flows"])
+    recorded.run("flows", DAYS[0], DAYS[-1])
+    run = recorded.instance.create_run_for_job(
+        recorded.definitions.resolve_implicit_global_asset_job_def(),
+        asset_selection=frozenset([key]),
+        tags={"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[1]},
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    recorded.execute("DELETE FROM sync_windows WHERE window_start < '2025-03-09'")
+    assert aligned(recorded) == Corrections()
+    assert bar(recorded)[:3] == ["IN_PROGRESS", "IN_PROGRESS", GREEN]
+    recorded.instance.report_run_canceled(run)
+    assert bar(recorded) == ledger(recorded)
+
+
+def test_a_storage_that_cannot_wipe_single_partitions_shows_the_ledger_too(recorded: Pipeline) -> None:
+    """Dagster's own storages: the asset is wiped as a whole, and its synced windows are reported again."""
+    with dg.DagsterInstance.ephemeral() as other:
+        pipeline = Pipeline(
+            recorded.shop, recorded.server, recorded.account, recorded.database, other, recorded.connection
+        )
+        pipeline.run("flows", DAYS[0], DAYS[-1])
+        recorded.execute("DELETE FROM sync_windows WHERE window_start < '2025-03-10'")
+        assert aligned(recorded, other) == Corrections(withdrawn=2)
+        assert bar(recorded, instance=other) == ledger(recorded)
+        assert aligned(recorded, other) == Corrections()
+
+
+def test_hours_and_days_are_told_apart(recorded: Pipeline) -> None:
+    recorded.configure(sync_window="hourly")
+    recorded.run("flows", "2025-03-10-11:00", "2025-03-10-13:00")
+    recorded.run("flow_report", DAYS[2])
+    recorded.instance.wipe_assets([dg.AssetKey([SLUG, asset]) for asset in WINDOWED])
+    assert aligned(recorded) == Corrections(shown=4)
+    assert aligned(recorded) == Corrections()
+    assert len(recorded.instance.get_materialized_partitions(dg.AssetKey([SLUG, "flows"]))) == 3
+    assert recorded.one("SELECT max(window_end) - min(window_start) FROM sync_windows WHERE entity = 'flows'") == (
+        timedelta(hours=3)
+    )
