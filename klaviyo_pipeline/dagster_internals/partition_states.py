@@ -25,6 +25,8 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow, synced_ranges
 from klaviyo_pipeline.postgres.write.io_manager import window_metadata
 from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows, report_windows
@@ -49,6 +51,14 @@ class Corrections:
     def total(self) -> int:
         return self.shown + self.withdrawn
 
+    @property
+    def text(self) -> str:
+        """What was set right, on one line."""
+        return (
+            f"{counted(self.total, 'partition')} set right in Dagster: {self.shown:,} synced and not shown as "
+            f"materialized, {self.withdrawn:,} shown as materialized and not synced"
+        )
+
     def __add__(self, other: Corrections) -> Corrections:
         return Corrections(self.shown + other.shown, self.withdrawn + other.withdrawn)
 
@@ -56,7 +66,12 @@ class Corrections:
 def align_partitions(
     instance: DagsterInstance, account: Account, engine: sa.Engine, assets: Sequence[str] = WINDOWED
 ) -> Corrections:
-    """Make Dagster show the account's windows as the ledger has them. Windows of unfinished runs are left alone."""
+    """Make Dagster show the account's windows as the ledger has them. Windows of unfinished runs are left alone.
+
+    Raises `AccountRefused` if the ledger has windows of another time zone or length.
+    """
+    with engine.connect() as connection:
+        check_schema_owner(connection, account, None)
     shown = {asset: _shown(instance, account, asset) for asset in assets}
     # Read after Dagster's state: a window that a run commits in between is then not taken for one that is not synced.
     with engine.connect() as connection:
@@ -98,7 +113,9 @@ def _align(
     now: datetime,
 ) -> Corrections:
     windows = _plan(account, asset).between(account.start_date, account.today(now), now)
-    finished, unfinished, in_ledger = (_inside(windows, ranges) for ranges in (shown.finished, shown.unfinished, synced))
+    finished, unfinished, in_ledger = (
+        _inside(windows, ranges) for ranges in (shown.finished, shown.unfinished, synced)
+    )
     missing = [window for window in windows if window in in_ledger - finished - unfinished]
     excess = [window.key for window in windows if window in finished - in_ledger - unfinished]
     key = _key(account, asset)

@@ -22,8 +22,8 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, STATE_DIR, load_dotenv_file
-from klaviyo_pipeline.dagster_internals.ended_runs import AligningRunStorage
 from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
+from klaviyo_pipeline.dagster_internals.run_storage import ProjectRunStorage
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyScheduleStorage
 from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL, check_tables, reached, storage_url
 
@@ -90,7 +90,7 @@ class ProjectStorage(DagsterPostgresStorage):
         # Dagster's own constructor is skipped: it would open the three storages that these replace.
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
-        self._run_storage = AligningRunStorage(postgres_url)
+        self._run_storage = ProjectRunStorage(postgres_url)
         self._event_log_storage = BatchedEventLogStorage(postgres_url)
         self._schedule_storage = SteadyScheduleStorage(postgres_url)
 

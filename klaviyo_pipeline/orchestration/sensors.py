@@ -15,7 +15,9 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
+from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
+from klaviyo_pipeline.maintenance.dead_runs import free_dead_runs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.planner import Planner
@@ -98,9 +100,17 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
         jobs=list({job.name: job for job in by_asset.values()}.values()),
         minimum_interval_seconds=RETRY_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Requests runs for ended windows that the ledger lacks or records as failed, grouped in ranges.",
+        description=(
+            "Requests runs for ended windows that the ledger lacks or records as failed, grouped in ranges. Also makes "
+            "the partitions in Dagster the same as the ledger."
+        ),
     )
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        free_dead_runs(context.instance)
+        with warehouse.engine(account.slug) as engine:
+            corrections = align_partitions(context.instance, account, engine)
+        if corrections.total:
+            context.log.info(corrections.text)
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(account, now - GRACE)

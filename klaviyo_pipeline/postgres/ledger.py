@@ -84,9 +84,7 @@ def synced_ranges(connection: sa.Connection, schema: str) -> dict[str, list[tupl
         marked.c.entity,
         marked.c.window_start,
         marked.c.window_end,
-        sa.func.sum(marked.c.begins)
-        .over(partition_by=marked.c.entity, order_by=marked.c.window_start)
-        .label("number"),
+        sa.func.sum(marked.c.begins).over(partition_by=marked.c.entity, order_by=marked.c.window_start).label("number"),
     ).subquery()
     query = (
         sa.select(numbered.c.entity, sa.func.min(numbered.c.window_start), sa.func.max(numbered.c.window_end))
@@ -202,6 +200,22 @@ class Ledger:
         ]
         if rows:
             connection.execute(statement, rows)
+
+    def record_lost(
+        self, connection: sa.Connection, starts: Sequence[datetime], error: str, *, asked_before: datetime
+    ) -> None:
+        """Record that the table lacks rows of these synced windows: they are failed, unless requested since."""
+        table = self.table
+        connection.execute(
+            sa.update(table)
+            .where(
+                table.c.entity == self.entity,
+                table.c.window_start.in_(starts),
+                table.c.status == "synced",
+                table.c.asked_at <= asked_before,
+            )
+            .values(status="failed", error=error[:ERROR_LENGTH])
+        )
 
     def done(self, connection: sa.Connection, *, conversion_metric_id: str | None = None) -> dict[datetime, datetime]:
         """Starts of the windows that need no further request, each with the time of its request.

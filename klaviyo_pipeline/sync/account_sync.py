@@ -11,7 +11,7 @@ from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.stale_runs import prepare_instance
+from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
 from klaviyo_pipeline.sync.workers import run_concurrently
 
 
@@ -35,6 +35,11 @@ class Sync:
 
     def sync(self, request: SyncRequest) -> list[AssetResult]:
         """Like `run`, if the instance is already prepared for the account."""
+        results = self._sync(request)
+        align_with_ledger(self.account, self.warehouse, self.on_progress)
+        return results
+
+    def _sync(self, request: SyncRequest) -> list[AssetResult]:
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:

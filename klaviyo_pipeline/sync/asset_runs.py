@@ -18,6 +18,7 @@ from klaviyo_pipeline.dagster_internals.steady_storage import SteadySessions
 from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
+from klaviyo_pipeline.maintenance.dead_runs import tags_of_this_process
 from klaviyo_pipeline.orchestration.build import sync_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
@@ -28,7 +29,6 @@ from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import first_line, reason
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.sync.stale_runs import tags_of_this_process
 from klaviyo_pipeline.windows import Window, range_tags
 
 STORAGE_TIMEOUT_MS = 60_000

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
+from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.dagster_internals.partition_states import WINDOWED, Corrections, align_partitions
+from klaviyo_pipeline.diagnosis.dagster_access import check_partitions
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.windows import entity_windows
 from klaviyo_pipeline_tests.support import SLUG, START, Pipeline, put, recorded_pipeline, utc
 
@@ -26,6 +32,7 @@ def recorded(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
     monkeypatch.setenv("KLAVIYO_START_DATE", START.isoformat())
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with recorded_pipeline(recordable, tmp_path, monkeypatch) as pipeline:
         monkeypatch.setenv("KLAVIYO_API_URL", pipeline.server.url)
         monkeypatch.setenv("KLAVIYO_RATE_SCALE", "0")
@@ -38,8 +45,8 @@ def bar(pipeline: Pipeline, asset: str = "flows", instance: dg.DagsterInstance |
     shown = (instance or pipeline.instance).get_status_by_partition(
         dg.AssetKey([SLUG, asset]), DAYS, entity_windows(pipeline.account).definition
     )
-    assert shown is not None
-    return [status and status.value for status in (shown[day] for day in DAYS)]
+    # An asset without any event has no states.
+    return [status and status.value for status in ((shown or {}).get(day) for day in DAYS)]
 
 
 def ledger(pipeline: Pipeline, asset: str = "flows") -> list[str | None]:
@@ -160,3 +167,67 @@ def test_hours_and_days_are_told_apart(recorded: Pipeline) -> None:
     assert recorded.one("SELECT max(window_end) - min(window_start) FROM sync_windows WHERE entity = 'flows'") == (
         timedelta(hours=3)
     )
+
+
+def test_sync_and_doctor_say_how_many_partitions_they_set_right(recorded: Pipeline) -> None:
+    recorded.run("flows", DAYS[0], DAYS[2])
+    lines: list[str] = []
+    request = SyncRequest(["forms"], date(2025, 3, 8), date(2025, 3, 9))
+
+    def damage_and(heal: str) -> str:
+        recorded.instance.wipe_assets([dg.AssetKey([SLUG, "flows"])])
+        if heal == "doctor":
+            [finding] = check_partitions(recorded.account)
+            return finding.found
+        Sync(recorded.account, Warehouse(), lines.append).run(request)
+        return lines[-1]
+
+    for heal in ("sync", "doctor"):
+        assert damage_and(heal) == (
+            "3 partitions set right in Dagster: 3 synced and not shown as materialized, 0 shown as materialized and "
+            "not synced"
+        )
+        assert bar(recorded) == ledger(recorded)
+    [finding] = check_partitions(recorded.account)
+    assert finding.found == "the same as the windows of the ledger"
+
+
+def test_no_partition_is_green_after_the_windows_were_reset(recorded: Pipeline) -> None:
+    recorded.run("flows", DAYS[0], DAYS[-1])
+    Sync(recorded.account, Warehouse(), [].append).run(SyncRequest(["forms"], date(2025, 3, 8), date(2025, 3, 9)))
+    ended = CliRunner().invoke(cli, ["reset-windows", "--yes"])
+    assert ended.exit_code == 0, ended.output
+    assert "9 partitions set right" in ended.output
+    assert bar(recorded) == bar(recorded, "forms") == [GREY] * len(DAYS)
+    recorded.run("flows", DAYS[2])
+    assert bar(recorded) == ledger(recorded)
+
+
+def test_an_emptied_report_is_requested_again_and_its_metrics_are_kept_until_then(recorded: Pipeline) -> None:
+    keys = {"flow_id": "f", "flow_message_id": "M", "send_channel": "email"}
+    for day in (10, 11):
+        recorded.shop.set_figures("flow", keys, date(2025, 3, day), {"recipients": 10, "delivered": 9})
+    for asset in ("flow_report", "flow_metrics"):
+        recorded.run(asset, DAYS[0], DAYS[-1])
+    recorded.execute("TRUNCATE flow_report")
+    job = recorded.definitions.resolve_job_def(f"{SLUG}_checks")
+    evaluations = job.execute_in_process(instance=recorded.instance, raise_on_error=False).get_asset_check_evaluations()
+    wrong = {
+        one.asset_key.path[-1]: one for one in evaluations if one.check_name == "rows_match_ledger" and not one.passed
+    }
+    assert set(wrong) == {"flow_report"}
+    assert "sync flow_report flow_metrics --from 2025-03-10 --to 2025-03-11" in str(wrong["flow_report"].description)
+    assert (
+        bar(recorded, "flow_report")
+        == ledger(recorded, "flow_report")
+        == [GREY if day in ("2025-03-10", "2025-03-11") else GREEN for day in DAYS]
+    )
+    # Metrics that are computed by force in between keep the values of these days.
+    recorded.run("flow_metrics", DAYS[0], DAYS[-1])
+    assert recorded.one("SELECT count(*) FROM flow_metrics") == 2
+    lines: list[str] = []
+    request = SyncRequest(["flow_report", "flow_metrics"], date(2025, 3, 8), date(2025, 3, 14))
+    results = Sync(recorded.account, Warehouse(), lines.append).run(request)
+    assert [result.error for result in results] == [None, None]
+    assert recorded.one("SELECT count(*) FROM flow_report") == recorded.one("SELECT count(*) FROM flow_metrics") == 2
+    assert bar(recorded, "flow_report") == bar(recorded, "flow_metrics") == [GREEN] * len(DAYS)

@@ -15,6 +15,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 
 from klaviyo_pipeline.klaviyo.rates import QUERY_FLOW_SERIES
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.maintenance.dead_runs import HOST_TAG, PROCESS_TAG, free_dead_runs
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
@@ -23,7 +24,6 @@ from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult
-from klaviyo_pipeline.sync.stale_runs import HOST_TAG, PROCESS_TAG, free_dead_runs
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
 pytestmark = pytest.mark.slow

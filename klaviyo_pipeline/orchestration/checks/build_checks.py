@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ENTITIES, METRICS, REPORTS, census_name
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.orchestration.checks import listing_checks, reconciliation_checks
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome
@@ -31,6 +32,7 @@ from klaviyo_pipeline.orchestration.checks.row_count_checks import (
 )
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.postgres.engine import snapshot
+from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
@@ -149,9 +151,19 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
         with warehouse.engine(account.slug) as engine, check_context(engine, account, asset) as ctx:
             for check in checks:
                 if check.name in selected:
-                    yield _result(key, check.name, check.examine(ctx))
+                    found = check.examine(ctx)
+                    if found.lost:
+                        _note_lost(context.instance, engine, ctx, found)
+                    yield _result(key, check.name, found)
 
     return examined
+
+
+def _note_lost(instance: dg.DagsterInstance, engine: sa.Engine, ctx: CheckContext, found: CheckOutcome) -> None:
+    """Take windows without their rows out of the synced ones, in the ledger and in Dagster."""
+    with engine.begin() as connection:
+        Ledger(ctx.account.slug, ctx.asset).record_lost(connection, found.lost, found.found, asked_before=ctx.now)
+    align_partitions(instance, ctx.account, engine, [ctx.asset])
 
 
 def _api_step(account: Account, check: ApiCheck) -> dg.AssetChecksDefinition:

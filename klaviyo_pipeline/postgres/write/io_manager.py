@@ -43,8 +43,9 @@ class PostgresIOManager(dg.ConfigurableIOManager):
     def handle_output(  # type: ignore[override]  # a generator: the events of a failing write are kept
         self, context: dg.OutputContext, obj: Load | pd.DataFrame
     ) -> Iterator[DagsterEvent]:
-        """Write the load. If it fails, its synced windows are reported as materialized: those that it has committed, and
-        those that were synced before. Otherwise Dagster shows them as failed."""
+        """Write the load. If it fails, its synced windows are still reported as materialized: those that it committed,
+        and those that were synced before. Otherwise Dagster shows them as failed.
+        """
         schema, name = _table_to_write(context)
         with self.warehouse.engine(schema) as engine:
             with engine.connect() as connection:

@@ -1,16 +1,19 @@
-"""What happens at the end of a run: Dagster's partitions are made the same as the ledger's windows.
+"""Dagster's runs, with a readable tag, and with partitions that are right at the end of a run.
 
-Whatever process reports the end: the run itself, the daemon for a run whose process died, or the next sync. Dagster
-shows the planned windows of a failed run as failed, also those that were synced before and those whose step never
-began.
+A run over a range of windows has the range in one tag, whatever launched it.
+
+Dagster shows the planned windows of a failed run as failed, also those that were synced before and those whose step
+never began. So at the end of a run its partitions are made the same as the ledger's windows, in the process that
+reports the end: the run's own, the daemon if the run's process died, or the next sync.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from dagster import DagsterEvent, DagsterEventType, DagsterInstance
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun
 
 from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.accounts import load_accounts
@@ -21,11 +24,17 @@ from klaviyo_pipeline.postgres.engine import reason
 
 ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
 
+RANGE_TAG = "klaviyo/windows"
+"""The windows of a run, such as `2026-01-01 to 2026-03-31`."""
+
 logger = logging.getLogger(__name__)
 
 
-class AligningRunStorage(SteadyRunStorage):
-    """Dagster's runs. At the end of a run, its partitions are made the same as the ledger's windows."""
+class ProjectRunStorage(SteadyRunStorage):
+    """Dagster's runs. See the module."""
+
+    def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
+        return super().add_run(dagster_run.with_tags({**dagster_run.tags, **_readable(dagster_run.tags)}))
 
     def handle_run_event(self, run_id: str, event: DagsterEvent, *times: datetime | None) -> None:
         super().handle_run_event(run_id, event, *times)
@@ -35,6 +44,13 @@ class AligningRunStorage(SteadyRunStorage):
             _align(self._instance, run_id, succeeded=event.event_type == DagsterEventType.RUN_SUCCESS)
         except Exception as error:  # the run has ended, and the next sync or sensor sets its partitions right
             logger.warning("the partitions of run %s were not compared with the ledger: %s", run_id, reason(error))
+
+
+def _readable(tags: Mapping[str, str]) -> dict[str, str]:
+    first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    if not first or not last:
+        return {}
+    return {RANGE_TAG: first if first == last else f"{first} to {last}"}
 
 
 def _align(instance: DagsterInstance, run_id: str, *, succeeded: bool) -> None:
