@@ -107,10 +107,6 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
     )
     def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> Iterator[dg.RunRequest | dg.SkipReason]:
         free_dead_runs(context.instance)
-        with warehouse.engine(account.slug) as engine:
-            corrections = align_partitions(context.instance, account, engine)
-        if corrections.total:
-            context.log.info(corrections.text)
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(account, now - GRACE)
@@ -137,6 +133,10 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
                 tags=range_tags(windows) | CATCHING_UP,
             )
         context.update_cursor("\n".join([hour, *requested, *due]))
+        with warehouse.engine(account.slug) as engine:
+            corrections = align_partitions(context.instance, account, engine)
+        if corrections.total:
+            context.log.info(corrections.text)
 
     return sensor
 
