@@ -28,6 +28,8 @@ _PARTITIONS_DIFFER = (
     "After a failed run, the UI shows synced windows as failed, or `sync` reports that it cannot compare."
 )
 _OUTSIDE_OF_RUNS = "Marks events that belong to no run."
+_READABLE = "A failed or cancelled step begins with a sentence of ours in the UI."
+_STACKS = "A cancelled run shows a stack in the UI."
 _HEALTH = "The Celery launcher reports to run monitoring whether a worker still has a run."
 
 PRIVATE_NAMES = (
@@ -99,6 +101,8 @@ PRIVATE_NAMES = (
         "Reports synced windows as materialized, many at once. The public call stores them one by one.",
         _PARTITIONS_DIFFER,
     ),
+    PrivateName("dagster._core.events", "StepFailureData", _READABLE, _STACKS),
+    PrivateName("dagster._core.events", "JobCanceledData", _READABLE, _STACKS),
     PrivateName("dagster._core.instance.utils", "RUNLESS_RUN_ID", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
     PrivateName("dagster._core.instance.utils", "RUNLESS_JOB_NAME", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
     PrivateName("dagster._core.launcher", "CheckRunHealthResult", _HEALTH, "Runs of a dead worker never fail."),

@@ -16,13 +16,20 @@ import sqlalchemy as sa
 from dagster import AssetKey, DagsterEventType, EventLogEntry
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
 
+from klaviyo_pipeline.dagster_internals.readable_events import readable
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 
 BATCHED_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 
 
 class BatchedEventLogStorage(SteadyEventLogStorage):
-    """Stores a batch of planned or completed materializations in one statement, and updates each asset only once."""
+    """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
+
+    Failures are stored as `readable_events` words them.
+    """
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(readable(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         kinds = {event.get_dagster_event().event_type for event in events}

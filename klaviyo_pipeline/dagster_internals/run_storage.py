@@ -41,6 +41,8 @@ class ProjectRunStorage(SteadyRunStorage):
         if event.event_type not in ENDS or not self.has_instance:
             return
         try:
+            # The daemon frees the slots of a cancelled or killed run too, but only a minute later.
+            self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
             _align(self._instance, run_id, succeeded=event.event_type == DagsterEventType.RUN_SUCCESS)
         except Exception as error:  # the run has ended, and the next sync or sensor sets its partitions right
             logger.warning("the partitions of run %s were not compared with the ledger: %s", run_id, reason(error))

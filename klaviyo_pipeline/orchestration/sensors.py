@@ -87,7 +87,7 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     reasons = []
     for event in context.get_step_failure_events():
         errors = step_errors(event)
-        reasons.append(f"{event.step_key}: {first_line(errors[-1].message) if errors else 'no reason given'}")
+        reasons.append(f"{event.step_key}: {first_line(errors[-1].text) if errors else 'no reason given'}")
     why = "; ".join(reasons) or first_line(context.failure_event.message or "")
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 

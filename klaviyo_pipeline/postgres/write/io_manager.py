@@ -16,6 +16,7 @@ import pandas as pd
 import sqlalchemy as sa
 from dagster import DagsterEvent
 
+from klaviyo_pipeline.klaviyo.errors import Stopped
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
@@ -29,6 +30,8 @@ from klaviyo_pipeline.windows import Window
 PARTITION_EXPR = "partition_expr"
 REPLACE_WINDOWS = "replace_windows"
 TABLE = "table"
+
+INTERRUPTS = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError, Stopped)
 
 
 class PostgresIOManager(dg.ConfigurableIOManager):
@@ -55,11 +58,17 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             writer = Writer(engine, target, Ledger(schema, name), load, context.run_id)
             try:
                 writer.run()
+            except INTERRUPTS:
+                # A cancelled run is no failed attempt: the ledger keeps its committed windows, and no error.
+                for window in [*writer.synced, *_synced_before(context, writer)]:
+                    yield _materialization(context, window)
+                raise
             except BaseException as error:
                 _note_failure(context, writer, error)
                 for window in [*writer.synced, *_synced_before(context, writer)]:
                     yield _materialization(context, window)
-                raise
+                # Dagster would wrap another error into one that says that writing failed. Most often fetching did.
+                raise dg.Failure(reason(error)) from error
             context.add_output_metadata(_metadata(engine, target, writer))
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
