@@ -101,6 +101,12 @@ PRIVATE_NAMES = (
         "Reports synced windows as materialized, many at once. The public call stores them one by one.",
         _PARTITIONS_DIFFER,
     ),
+    PrivateName(
+        "dagster._core.definitions.reconstruct",
+        "ReconstructableJob",
+        "Only such a job can run its steps in processes of their own.",
+        "A run of several assets in code, without a code location, fails.",
+    ),
     PrivateName("dagster._core.events", "StepFailureData", _READABLE, _STACKS),
     PrivateName("dagster._core.events", "JobCanceledData", _READABLE, _STACKS),
     PrivateName("dagster._core.instance.utils", "RUNLESS_RUN_ID", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),

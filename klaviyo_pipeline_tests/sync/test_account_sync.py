@@ -188,7 +188,10 @@ def test_every_run_of_a_sync_is_in_dagsters_instance_with_its_windows(
     runs = {run.run_id: run for run in home.get_runs()}
     assert {id for result in results for id in result.run_ids} == set(runs)
     assert {run.status for run in runs.values()} == {DagsterRunStatus.SUCCESS}
-    assert runs[results[0].run_ids[0]].tags["dagster/asset_partition_range_start"] == "2025-03-08"
+    tags = runs[results[0].run_ids[0]].tags
+    assert tags["dagster/asset_partition_range_start"] == "2025-03-08"
+    assert tags["klaviyo/launched_by"] == "klaviyo-pipeline sync"
+    assert all(name.startswith(".dagster/") for name in (HOST_TAG, PROCESS_TAG)), "the UI hides only these"
     assert len(home.get_materialized_partitions(dg.AssetKey([pipeline.account.slug, "flows"]))) == 5
 
 
