@@ -41,7 +41,7 @@ class KlaviyoError(Exception):
 
     `request_id` is Klaviyo's `X-Klaviyo-Req-Id`, `status` the HTTP status, and `endpoint` the name of the operation.
     Each is None if it is unknown, for example without a response. `attempts` counts the requests that were sent.
-    `permanent` errors stay until somebody changes something, and their text says so.
+    `permanent` errors stay until somebody changes something.
     """
 
     attempts = 1
@@ -69,8 +69,6 @@ class KlaviyoError(Exception):
         details = ", ".join(fact for fact in facts if fact)
         # Klaviyo's text may contain characters that terminals and Postgres do not accept.
         line = escape(" ".join(super().__str__().split()))
-        if self.permanent:
-            line = f"{line} Running again does not help before that."
         return f"{line} ({details})" if details else line
 
 
@@ -83,11 +81,11 @@ class BadKey(KlaviyoError):
 class Forbidden(KlaviyoError):
     """The key or the account has no permission (403 as JSON): a scope, the plan, an entitlement or a limit."""
 
-    permanent = True
-
 
 class MissingScope(Forbidden):
     """The key lacks a scope (403 as JSON). `scopes` are the scopes that the response names."""
+
+    permanent = True
 
     def __init__(
         self,

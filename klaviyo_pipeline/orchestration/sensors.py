@@ -19,7 +19,7 @@ from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
 from klaviyo_pipeline.maintenance.dead_runs import free_dead_runs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
-from klaviyo_pipeline.orchestration.step_errors import step_errors
+from klaviyo_pipeline.orchestration.step_errors import failure_line
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -86,8 +86,7 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     run = context.dagster_run
     reasons = []
     for event in context.get_step_failure_events():
-        errors = step_errors(event)
-        reasons.append(f"{event.step_key}: {first_line(errors[-1].text) if errors else 'no reason given'}")
+        reasons.append(f"{event.step_key}: {failure_line(event) or 'no reason given'}")
     why = "; ".join(reasons) or first_line(context.failure_event.message or "")
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 

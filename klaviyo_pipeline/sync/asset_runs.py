@@ -22,11 +22,11 @@ from klaviyo_pipeline.maintenance.dead_runs import tags_of_this_process
 from klaviyo_pipeline.orchestration.build import sync_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
-from klaviyo_pipeline.orchestration.step_errors import step_errors
+from klaviyo_pipeline.orchestration.step_errors import failure_line, step_errors
 from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.estimates import Estimate, Estimator
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
-from klaviyo_pipeline.postgres.engine import first_line, reason
+from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.windows import Window, range_tags
@@ -234,8 +234,8 @@ def _interrupted(executed: dg.ExecuteInProcessResult) -> bool:
 
 def _failure(executed: dg.ExecuteInProcessResult) -> str:
     for event in executed.all_events:
-        if event.is_step_failure and (errors := step_errors(event)):
-            return first_line(errors[-1].text)
+        if event.is_step_failure and (line := failure_line(event)):
+            return line
     return "the run failed; see its log in the UI"
 
 

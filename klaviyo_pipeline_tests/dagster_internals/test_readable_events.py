@@ -27,7 +27,8 @@ def test_a_failed_step_and_its_run_begin_with_the_sentence_of_the_ledger(install
     result = installed.attempt("flows", FIRST, LAST)
     [reason] = set(installed.rows("SELECT error FROM sync_windows"))
     assert reason.startswith("Klaviyo does not accept the API key")
-    assert "Check KLAVIYO_API_KEY. Running again does not help before that. (get_accounts, HTTP 401" in reason
+    assert "Check KLAVIYO_API_KEY. (get_accounts, HTTP 401" in reason
+    assert reason.endswith("Running again does not help before that is changed.")
     step = event(installed, result.run_id, dg.DagsterEventType.STEP_FAILURE)
     assert step.message == reason
     error = step.step_failure_data.error

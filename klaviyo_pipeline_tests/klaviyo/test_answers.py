@@ -54,8 +54,8 @@ def test_an_error_is_one_line_with_the_request_id_and_the_remedy(bench: Bench) -
     bench.server.will(refused(401, "Incorrect\n\tkey."))
     line = str(failing(bench, errors.BadKey))
     assert line == (
-        "Klaviyo does not accept the API key: Incorrect key. Check KLAVIYO_API_KEY. Running again does not help "
-        "before that. (get_accounts, HTTP 401, Klaviyo request req-body)"
+        "Klaviyo does not accept the API key: Incorrect key. Check KLAVIYO_API_KEY. "
+        "(get_accounts, HTTP 401, Klaviyo request req-body)"
     )
 
 

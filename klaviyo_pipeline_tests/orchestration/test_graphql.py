@@ -143,7 +143,8 @@ def test_a_run_that_is_cancelled_while_it_waits_for_klaviyo_ends_within_seconds(
     assert took < STOPS_WITHIN_SECONDS
     with psycopg.connect(database) as connection:
         messages = connection.execute(
-            "SELECT event::jsonb #>> '{dagster_event,message}' FROM event_logs WHERE dagster_event_type = 'STEP_FAILURE'"
+            "SELECT event::jsonb #>> '{dagster_event,message}' FROM event_logs "
+            "WHERE dagster_event_type = 'STEP_FAILURE'"
         ).fetchall()
         slots = connection.execute("SELECT count(*) FROM concurrency_slots WHERE run_id IS NOT NULL").fetchall()
     assert [str(message).startswith("The run was cancelled.") for (message,) in messages] == [True]
