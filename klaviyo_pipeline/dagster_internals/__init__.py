@@ -29,7 +29,7 @@ _PARTITIONS_DIFFER = (
 )
 _OUTSIDE_OF_RUNS = "Marks events that belong to no run."
 _READABLE = "A failed or cancelled step begins with a sentence of ours in the UI."
-_STACKS = "A cancelled run shows a stack in the UI."
+_STACKS = "A failed or cancelled run begins with a stack in the UI."
 _HEALTH = "The Celery launcher reports to run monitoring whether a worker still has a run."
 
 PRIVATE_NAMES = (
@@ -108,6 +108,7 @@ PRIVATE_NAMES = (
         "A run of several assets in code, without a code location, fails.",
     ),
     PrivateName("dagster._core.events", "StepFailureData", _READABLE, _STACKS),
+    PrivateName("dagster._core.events", "JobFailureData", _READABLE, _STACKS),
     PrivateName("dagster._core.events", "JobCanceledData", _READABLE, _STACKS),
     PrivateName("dagster._core.instance.utils", "RUNLESS_RUN_ID", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
     PrivateName("dagster._core.instance.utils", "RUNLESS_JOB_NAME", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),

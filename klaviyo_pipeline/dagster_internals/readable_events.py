@@ -3,6 +3,8 @@
 - A failed step and a failed run begin with our own sentence. The traceback stays in the error, which the UI folds.
 - A cancelled step has one line instead of the stack of the interrupt.
 - A step that did not run because another one failed is no error of its own.
+
+The alert and the terminal show the same line: see `orchestration.step_errors`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import logging
 
 from dagster import DagsterEvent, DagsterEventType, DagsterExecutionInterruptedError, EventLogEntry, Failure
-from dagster._core.events import JobCanceledData, StepFailureData
+from dagster._core.events import JobCanceledData, JobFailureData, StepFailureData
 from dagster_shared.error import SerializableErrorInfo
 
 INTERRUPTS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
@@ -35,10 +37,14 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
     return entry
 
 
-def _not_run(entry: EventLogEntry) -> EventLogEntry:
-    """Dagster logs a step that is not executed as an error, beside that of the step which failed."""
+def is_about_step_not_run(message: str) -> bool:
+    """Whether Dagster says so of a step that it did not execute. It logs that as an error of its own."""
     begins, ends = NOT_EXECUTED
-    if not (entry.user_message.startswith(begins) and entry.user_message.endswith(ends)):
+    return message.startswith(begins) and message.endswith(ends)
+
+
+def _not_run(entry: EventLogEntry) -> EventLogEntry:
+    if not is_about_step_not_run(entry.user_message):
         return entry
     return entry._replace(
         level=logging.INFO, user_message="Not run, because an asset that it is computed from failed in this run."
@@ -68,12 +74,22 @@ def _failed_step(event: DagsterEvent) -> DagsterEvent:
         error = SerializableErrorInfo(CANCELLED, [], cause.cls_name)
         cancelled = StepFailureData(error, found.user_failure_data, found.error_source)
         return event._replace(message=CANCELLED, event_specific_data=cancelled)
-    return event._replace(message=_sentence(found.error))
+    sentence = _sentence(found.error)
+    error = found.error
+    if error.cls_name == Failure.__name__:
+        # Its own stack is Dagster's. That of the cause stays.
+        error = SerializableErrorInfo(sentence, [], error.cls_name, error.cause)
+    return event._replace(
+        message=sentence, event_specific_data=StepFailureData(error, found.user_failure_data, found.error_source)
+    )
 
 
 def _failed_run(event: DagsterEvent) -> DagsterEvent:
-    first = event.job_failure_data.first_step_failure_event
-    error = (first.step_failure_data.error if first is not None else None) or event.job_failure_data.error
+    found = event.job_failure_data
+    first = found.first_step_failure_event
+    error = (first.step_failure_data.error if first is not None else None) or found.error
     if error is None:
         return event
-    return event._replace(message=f"{_sentence(error)} {event.message or ''}".strip())
+    # The error of a step is in the event of the step.
+    kept = found if first is None else JobFailureData(None, found.failure_reason, first)
+    return event._replace(message=f"{_sentence(error)} {event.message or ''}".strip(), event_specific_data=kept)

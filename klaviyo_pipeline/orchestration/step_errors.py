@@ -18,7 +18,8 @@ class StepError(NamedTuple):
     @property
     def text(self) -> str:
         """The error's own text; Dagster's message if there is none."""
-        return self.message.partition(": ")[2].strip() or self.message
+        name, separator, text = self.message.partition(": ")
+        return text.strip() if separator and " " not in name else self.message.strip()
 
 
 def failure_line(failed: dg.DagsterEvent) -> str | None:

@@ -14,6 +14,7 @@ from dagster import DagsterInstance
 from klaviyo_pipeline.catalog import CENSUSES, METRICS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.dagster_internals.readable_events import is_about_step_not_run
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadySessions
 from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
@@ -207,7 +208,8 @@ def _progress_logger(on_progress: ProgressCallback) -> dg.LoggerDefinition:
             meta = getattr(record, "dagster_meta", {})
             line = str(meta.get("orig_message", record.getMessage()))
             # Dagster logs a line for each check that is left out of a run. These are dropped.
-            if not meta.get("dagster_event") and "did not yield or return expected outputs" not in line:
+            is_noise = "did not yield or return expected outputs" in line or is_about_step_not_run(line)
+            if not meta.get("dagster_event") and not is_noise:
                 on_progress(f"warning: {line}" if record.levelno == logging.WARNING else line)
 
     def make(_: dg.InitLoggerContext) -> logging.Logger:

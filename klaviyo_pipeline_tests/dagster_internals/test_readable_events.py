@@ -38,6 +38,7 @@ def test_a_failed_step_and_its_run_begin_with_the_sentence_of_the_ledger(install
     assert error.cause.stack, "the traceback stays"
     run = event(installed, result.run_id, dg.DagsterEventType.RUN_FAILURE)
     assert str(run.message).startswith(reason)
+    assert run.job_failure_data.error is None, "it is in the event of the step"
 
 
 def test_an_error_that_may_pass_does_not_say_that_running_again_is_useless(installed: Pipeline) -> None:
