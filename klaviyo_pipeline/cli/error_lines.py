@@ -35,7 +35,8 @@ EXPECTED = (
 def clear_line(error: BaseException) -> str:
     """Any error as one line. For an unexpected error the line has its type and how to see the traceback."""
     if isinstance(error, EXPECTED):
-        return printable(" ".join(str(error).split()))
+        text = reason(error) if isinstance(error, KlaviyoError) else str(error)
+        return printable(" ".join(text.split()))
     text = printable(reason(error))
     if isinstance(error, psycopg.Error | sa.exc.DBAPIError):
         return f"Postgres: {text}"

@@ -7,6 +7,7 @@ from klaviyo_pipeline.cli.shared import (
     accounts_option,
     chosen_accounts,
     one_account,
+    quiet,
     refresh_views,
     warehouse,
 )
@@ -54,7 +55,7 @@ def reset_windows(slug: str | None) -> None:
     """Reset sync windows after a change of KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW.
 
     The ledger is emptied, and the schema is bound to the new settings. Every row in the data tables is kept. The next
-    sync requests every window again.
+    sync requests every window again. Until then, no partition in Dagster is shown as materialized.
 
     \b
     Examples:
@@ -67,10 +68,23 @@ def reset_windows(slug: str | None) -> None:
         engine.begin() as connection,
     ):
         removed = clear_ledger(connection, settings.account)
+    _align(settings)
     click.echo(
         f"Removed {counted(removed, 'window')} from the ledger. New windows are "
         f"{settings.account.sync_window} in {settings.account.timezone}. Run `klaviyo-pipeline sync`."
     )
+
+
+def _align(settings: Settings) -> None:
+    quiet()
+    from klaviyo_pipeline.dagster_internals.storage import use_project_instance
+
+    use_project_instance()
+    from klaviyo_pipeline.postgres.warehouse import Warehouse
+    from klaviyo_pipeline.sync.instance_state import align_with_ledger
+
+    account = settings.account
+    align_with_ledger(account, Warehouse.of([account]), click.echo)
 
 
 @click.command("reset-clock")

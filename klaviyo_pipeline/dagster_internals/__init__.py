@@ -24,6 +24,12 @@ _STORAGE_CLASSES = "dagster.yaml names subclasses that determine their own locat
 _NOT_LOADED = "No command starts: Dagster cannot load the instance from dagster.yaml."
 _WHAT_TO_PRUNE = "Pruning keeps the latest event of each window. No public call does that."
 _PRUNE_FAILS = "`klaviyo-pipeline prune` fails, or windows lose their status in the UI after it."
+_PARTITIONS_DIFFER = (
+    "After a failed run, the UI shows synced windows as failed, or `sync` reports that it cannot compare."
+)
+_OUTSIDE_OF_RUNS = "Marks events that belong to no run."
+_READABLE = "A failed or cancelled step begins with a sentence of ours in the UI."
+_STACKS = "A failed or cancelled run begins with a stack in the UI."
 _HEALTH = "The Celery launcher reports to run monitoring whether a worker still has a run."
 
 PRIVATE_NAMES = (
@@ -51,6 +57,9 @@ PRIVATE_NAMES = (
         "The event log stores the events of many windows in one statement, and pruning deletes events.",
         "A run over many windows fails during planning, or stores each window's events in separate statements.",
     ),
+    PrivateName(
+        _SCHEMA, "AssetKeyTable", "Wiping single partitions clears the cached state of the asset.", _PARTITIONS_DIFFER
+    ),
     PrivateName(_SCHEMA, "AssetCheckExecutionsTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName(_SCHEMA, "AssetEventTagsTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName("dagster._core.storage.schedules.schema", "JobTickTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
@@ -74,6 +83,35 @@ PRIVATE_NAMES = (
         "Finds the source line of an asset's function. Dagster's own function parses the file for each asset.",
         "Definitions do not load: the assertion in `asset_source` fails.",
     ),
+    PrivateName(
+        "dagster._core.storage.partition_status_cache",
+        "get_and_update_asset_status_cache_value",
+        "Reads the states of all partitions as the UI does. The public call takes seconds for years of hours.",
+        _PARTITIONS_DIFFER,
+    ),
+    PrivateName(
+        "dagster._core.definitions.partitions.subset",
+        "TimeWindowPartitionsSubset",
+        "Its ranges are compared with the ledger's.",
+        _PARTITIONS_DIFFER,
+    ),
+    PrivateName(
+        "dagster._core.events",
+        "StepMaterializationData",
+        "Reports synced windows as materialized, many at once. The public call stores them one by one.",
+        _PARTITIONS_DIFFER,
+    ),
+    PrivateName(
+        "dagster._core.definitions.reconstruct",
+        "ReconstructableJob",
+        "Only such a job can run its steps in processes of their own.",
+        "A run of several assets in code, without a code location, fails.",
+    ),
+    PrivateName("dagster._core.events", "StepFailureData", _READABLE, _STACKS),
+    PrivateName("dagster._core.events", "JobFailureData", _READABLE, _STACKS),
+    PrivateName("dagster._core.events", "JobCanceledData", _READABLE, _STACKS),
+    PrivateName("dagster._core.instance.utils", "RUNLESS_RUN_ID", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
+    PrivateName("dagster._core.instance.utils", "RUNLESS_JOB_NAME", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
     PrivateName("dagster._core.launcher", "CheckRunHealthResult", _HEALTH, "Runs of a dead worker never fail."),
     PrivateName("dagster._core.launcher", "WorkerStatus", _HEALTH, "Runs of a dead worker never fail."),
     PrivateName(

@@ -1,24 +1,35 @@
-"""An event log for Dagster that stores the events of many windows in one statement.
+"""An event log for Dagster that stores the events of many windows in one statement, and can wipe single partitions.
 
 Dagster's own event log stores planned materializations one by one, each in two transactions. For a batch of
 materializations it compiles a statement with a parameter for each column of each event. Over a year of windows, both
 took longer than the sync itself.
+
+Dagster's own event log on Postgres refuses to wipe single partitions. Here their materializations are deleted, and the
+ones that were planned, so that the partitions look as if they had never been materialized.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dagster import DagsterEventType, EventLogEntry
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+import sqlalchemy as sa
+from dagster import AssetKey, DagsterEventType, EventLogEntry
+from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
 
+from klaviyo_pipeline.dagster_internals.readable_events import readable
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 
 BATCHED_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 
 
 class BatchedEventLogStorage(SteadyEventLogStorage):
-    """Stores a batch of planned or completed materializations in one statement, and updates each asset only once."""
+    """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
+
+    Failures are stored as `readable_events` words them.
+    """
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(readable(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         kinds = {event.get_dagster_event().event_type for event in events}
@@ -35,3 +46,36 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             # Sorted, so that concurrent runs of the same assets cannot deadlock.
             for _, (event, event_id) in sorted(last.items()):
                 self._store_asset_event(connection, event, event_id)
+
+    def wipe_asset_partitions(self, asset_key: AssetKey, partition_keys: Sequence[str]) -> None:
+        events, key = SqlEventLogStorageTable.c, asset_key.to_string()
+        wiped = sa.and_(
+            events.asset_key == key,
+            events.partition.in_(partition_keys),
+            events.dagster_event_type.in_([kind.value for kind in BATCHED_EVENTS]),
+        )
+        with self.index_transaction() as connection:
+            ids = sa.select(events.id).where(wiped)
+            connection.execute(sa.delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(ids)))
+            connection.execute(sa.delete(SqlEventLogStorageTable).where(wiped))
+            # Both are computed again from the events that are left.
+            connection.execute(
+                sa.update(AssetKeyTable)
+                .where(AssetKeyTable.c.asset_key == key)
+                .values(cached_status_data=None, last_materialization=None)
+            )
+
+    def planned_assets(self, run_id: str) -> set[AssetKey]:
+        """The assets that a run was going to materialize."""
+        events = SqlEventLogStorageTable.c
+        query = (
+            sa.select(events.asset_key)
+            .where(
+                events.run_id == run_id,
+                events.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
+            )
+            .distinct()
+        )
+        with self.index_connection() as connection:
+            found = {AssetKey.from_db_string(text) for text in connection.execute(query).scalars()}
+        return {key for key in found if key is not None}

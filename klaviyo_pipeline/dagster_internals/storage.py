@@ -28,7 +28,8 @@ with naming_extra("Dagster's storage in Postgres"):
     from dagster_postgres import DagsterPostgresStorage
 
     from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
-    from klaviyo_pipeline.dagster_internals.steady_storage import SteadyRunStorage, SteadyScheduleStorage
+    from klaviyo_pipeline.dagster_internals.run_storage import ProjectRunStorage
+    from klaviyo_pipeline.dagster_internals.steady_storage import SteadyScheduleStorage
 
 # A run over a year has events for each of its windows. They are stored in batches of this size.
 EVENT_BATCH_SIZE = "1000"
@@ -96,7 +97,7 @@ class ProjectStorage(DagsterPostgresStorage):
         # Dagster's own constructor is skipped: it would open the three storages that these replace.
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
-        self._run_storage = SteadyRunStorage(postgres_url)
+        self._run_storage = ProjectRunStorage(postgres_url)
         self._event_log_storage = BatchedEventLogStorage(postgres_url)
         self._schedule_storage = SteadyScheduleStorage(postgres_url)
 

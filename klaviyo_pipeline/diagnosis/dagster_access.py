@@ -1,4 +1,4 @@
-"""Checks that Dagster's instance can be opened, and reports where its storage is."""
+"""Checks that Dagster's instance can be opened, reports where its storage is, and sets its partitions right."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import os
 import sqlalchemy as sa
 from dagster import DagsterInstance
 
-from klaviyo_pipeline.config.settings import FILES
+from klaviyo_pipeline.config.settings import FILES, Account
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
 from klaviyo_pipeline.dagster_internals.storage import home, use_project_instance
 from klaviyo_pipeline.dagster_internals.storage_url import OWN_URL, WAREHOUSE_URL, found_storage_url
 from klaviyo_pipeline.diagnosis.findings import Finding, failed, ok, warning
+from klaviyo_pipeline.maintenance.dead_runs import free_dead_runs
 from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.warehouse import Warehouse
 
-CHECK = "Dagster instance"
+CHECK, PARTITIONS = "Dagster instance", "Dagster partitions"
 
 _MAY_CREATE = sa.text("""
 SELECT rolcreatedb OR rolsuper OR has_database_privilege(current_database(), 'CREATE')
@@ -44,6 +47,25 @@ def check_dagster() -> list[Finding]:
     if not _has_tables(url):
         return [ok(CHECK, f"no tables yet at {where}; the first run creates them")]
     return [ok(CHECK, _opened(where))]
+
+
+def check_partitions(account: Account) -> list[Finding]:
+    """End runs whose process died, and make the account's partitions in Dagster the same as the ledger.
+
+    No finding before the first run. Raises any error that prevents the comparison.
+    """
+    if home() == FILES:
+        url = found_storage_url()
+        if url is None or not _has_tables(url):
+            return []
+    use_project_instance()
+    with DagsterInstance.get() as instance, Warehouse.of([account]).engine(account.slug) as engine:
+        dead = free_dead_runs(instance)
+        corrections = align_partitions(instance, account, engine)
+    ended = f"; {counted(len(dead), 'run')} of dead processes ended" if dead else ""
+    if corrections.total:
+        return [ok(PARTITIONS, f"{corrections.text}{ended}")]
+    return [ok(PARTITIONS, f"the same as the windows of the ledger{ended}")]
 
 
 def _not_created_yet() -> Finding:

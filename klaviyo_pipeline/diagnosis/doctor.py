@@ -15,7 +15,7 @@ from klaviyo_pipeline.diagnosis import clocks
 from klaviyo_pipeline.diagnosis.account_access import KEY, AccountReport, check_account_access, not_requested
 from klaviyo_pipeline.diagnosis.api_access import reach
 from klaviyo_pipeline.diagnosis.dagster_access import CHECK as DAGSTER
-from klaviyo_pipeline.diagnosis.dagster_access import check_dagster
+from klaviyo_pipeline.diagnosis.dagster_access import PARTITIONS, check_dagster, check_partitions
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
 from klaviyo_pipeline.diagnosis.warehouse_access import COUNTED_TWICE, check_warehouse, refusals_on_record
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key
@@ -71,6 +71,8 @@ def _examine(
         dagster = guarded(DAGSTER, secrets, check_dagster)
     else:
         dagster = [skipped(DAGSTER, "its storage is on the server of the database, which cannot be reached")]
+    if warehouse.is_migrated and all(one.verdict == "ok" for one in dagster):
+        dagster += guarded(PARTITIONS, secrets, lambda: check_partitions(settings.account))
     agreement = clocks.compare(database=warehouse.ahead, klaviyo=reached.ahead)
     found = [ok(SETTINGS, summary), reached.finding, *access.findings, *warehouse.findings]
     return account_id, [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]

@@ -67,6 +67,12 @@ class WarehouseReport:
     def reached(self) -> bool:
         return self.ahead is not None
 
+    @property
+    def is_migrated(self) -> bool:
+        """Whether the schema has all tables, and none says that they belong to another account."""
+        verdicts = {finding.check: finding.verdict for finding in self.findings}
+        return verdicts.get(MIGRATIONS) == "ok" and verdicts.get(OWNER) != "failed"
+
 
 def check_warehouse(settings: Settings, account_id: str | None, secrets: Secrets, clock: Clock) -> WarehouseReport:
     """Check the warehouse in a read-only transaction. `account_id` is the account of the key; None if not known."""

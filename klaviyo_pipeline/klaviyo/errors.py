@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
 
 from klaviyo_pipeline.klaviyo.escape import escape
 
@@ -40,9 +41,11 @@ class KlaviyoError(Exception):
 
     `request_id` is Klaviyo's `X-Klaviyo-Req-Id`, `status` the HTTP status, and `endpoint` the name of the operation.
     Each is None if it is unknown, for example without a response. `attempts` counts the requests that were sent.
+    `permanent` errors stay until somebody changes something.
     """
 
     attempts = 1
+    permanent: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -72,6 +75,8 @@ class KlaviyoError(Exception):
 class BadKey(KlaviyoError):
     """Klaviyo rejects the API key (401), or the key is not well-formed."""
 
+    permanent = True
+
 
 class Forbidden(KlaviyoError):
     """The key or the account has no permission (403 as JSON): a scope, the plan, an entitlement or a limit."""
@@ -79,6 +84,8 @@ class Forbidden(KlaviyoError):
 
 class MissingScope(Forbidden):
     """The key lacks a scope (403 as JSON). `scopes` are the scopes that the response names."""
+
+    permanent = True
 
     def __init__(
         self,
@@ -96,6 +103,8 @@ class MissingScope(Forbidden):
 class RevisionRetired(KlaviyoError):
     """Klaviyo no longer serves the path or the revision (410)."""
 
+    permanent = True
+
 
 class OtherRevision(KlaviyoError):
     """Klaviyo answered as another revision than the one requested: the answer has another shape."""
@@ -106,6 +115,8 @@ class BadRequest(KlaviyoError):
 
     `detail` is Klaviyo's description, `pointer` the part of the request that it is about.
     """
+
+    permanent = True
 
     def __init__(
         self,
@@ -125,9 +136,13 @@ class BadRequest(KlaviyoError):
 class CursorExpired(BadRequest):
     """A page cursor has expired: cursors are valid for about three days. The listing must start again."""
 
+    permanent = False
+
 
 class ConversionMetricIneligible(BadRequest):
     """Klaviyo rejects the conversion metric for a report, or for some of the requested statistics."""
+
+    permanent = False  # another metric is tried
 
 
 class NotFound(KlaviyoError):
@@ -206,9 +221,13 @@ class Stopped(KlaviyoError):
 class InsecureUrl(KlaviyoError):
     """The base URL would expose the API key."""
 
+    permanent = True
+
 
 class NoConversionMetric(KlaviyoError):
     """The account has no metric for conversions, and no setting names one."""
+
+    permanent = True
 
 
 @dataclass(frozen=True)

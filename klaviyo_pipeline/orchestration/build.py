@@ -28,6 +28,7 @@ from klaviyo_pipeline.dagster_internals.asset_source import source_of
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_paused
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.lazy_repository import AccountsRepository
+from klaviyo_pipeline.dagster_internals.run_executor import executor_by_assets
 from klaviyo_pipeline.orchestration.assets.asset_metadata import described
 from klaviyo_pipeline.orchestration.assets.census_assets import census_asset
 from klaviyo_pipeline.orchestration.assets.conversions_asset import conversions_asset
@@ -182,8 +183,7 @@ def _definitions(
             schedules=[schedule for part in parts for schedule in part.schedules],
             sensors=[*(sensor for part in parts for sensor in part.sensors), *more_sensors],
             resources=resources,
-            # Most runs have a single asset, and a run in one process starts ten times faster.
-            executor=dg.in_process_executor,
+            executor=executor_by_assets,
         )
 
 

@@ -16,10 +16,12 @@ from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
+from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
+from klaviyo_pipeline.maintenance.dead_runs import free_dead_runs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
 from klaviyo_pipeline.orchestration.resources.account_resources import access_key, access_to
-from klaviyo_pipeline.orchestration.step_errors import step_errors
+from klaviyo_pipeline.orchestration.step_errors import failure_line
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.windows import range_tags
@@ -87,8 +89,7 @@ def failure_text(context: dg.RunFailureSensorContext) -> str:
     run = context.dagster_run
     reasons = []
     for event in context.get_step_failure_events():
-        errors = step_errors(event)
-        reasons.append(f"{event.step_key}: {first_line(errors[-1].message) if errors else 'no reason given'}")
+        reasons.append(f"{event.step_key}: {failure_line(event) or 'no reason given'}")
     why = "; ".join(reasons) or first_line(context.failure_event.message or "")
     return f"{run.job_name} failed (run {run.run_id}): {why}"
 
@@ -103,10 +104,14 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
         minimum_interval_seconds=RETRY_SECONDS,
         required_resource_keys={access_key(account)},
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Requests runs for ended windows that the ledger lacks or records as failed, grouped in ranges.",
+        description=(
+            "Requests runs for ended windows that the ledger lacks or records as failed, grouped in ranges. Also makes "
+            "the partitions in Dagster the same as the ledger."
+        ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         warehouse = access_to(account, context.resources).warehouse
+        free_dead_runs(context.instance)
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
             now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
             planner = Planner(account, now - GRACE)
@@ -133,6 +138,10 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
                 tags=range_tags(windows) | CATCHING_UP,
             )
         context.update_cursor("\n".join([hour, *requested, *due]))
+        with warehouse.engine(account.slug) as engine:
+            corrections = align_partitions(context.instance, account, engine)
+        if corrections.total:
+            context.log.info(corrections.text)
 
     return sensor
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from klaviyo_pipeline.postgres.engine import first_line
+
 
 class StepError(NamedTuple):
     """An error in a step. `message` is Dagster's: the class with its module, a colon, and the error's own text."""
@@ -16,7 +18,15 @@ class StepError(NamedTuple):
     @property
     def text(self) -> str:
         """The error's own text; Dagster's message if there is none."""
-        return self.message.partition(": ")[2].strip() or self.message
+        name, separator, text = self.message.partition(": ")
+        return text.strip() if separator and " " not in name else self.message.strip()
+
+
+def failure_line(failed: dg.DagsterEvent) -> str | None:
+    """Why a step failed, on one line: the text of our own failure, else that of the root cause. None if not known."""
+    errors = step_errors(failed)
+    own = [error for error in errors if error.class_name == dg.Failure.__name__]
+    return first_line((own or errors[-1:])[0].text) if errors else None
 
 
 def step_errors(failed: dg.DagsterEvent) -> list[StepError]:

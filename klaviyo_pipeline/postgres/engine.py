@@ -20,12 +20,15 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.types.json import set_json_dumps
 
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline.postgres.server.embedded import project_server
 from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
 
 POOL_SIZE = 3
 """The most sessions that a process opens for one URL: one writes, the others reserve request slots and read."""
+
+PERMANENT = "Running again does not help before that is changed."
 
 RETRY_PAUSES = (0.5, 2.0, 5.0)
 """Seconds before the second, third and fourth attempt: enough time for a server to restart."""
@@ -217,13 +220,17 @@ def _is_transient(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The message of an error's root cause, on one line, without the statement that failed."""
+    """The message of an error's root cause, on one line, without the statement that failed.
+
+    A permanent error of Klaviyo's says that running again does not help.
+    """
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, sa.exc.DBAPIError):
         cause = cause.__cause__
     if isinstance(cause, sa.exc.DBAPIError) and cause.orig is not None:
         cause = cause.orig
-    return first_line(str(cause)) or type(cause).__name__
+    line = first_line(str(cause)) or type(cause).__name__
+    return f"{line} {PERMANENT}" if isinstance(cause, KlaviyoError) and cause.permanent else line
 
 
 def first_line(text: str) -> str:

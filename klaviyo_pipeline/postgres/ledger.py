@@ -65,6 +65,38 @@ def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
     return moment
 
 
+def synced_ranges(connection: sa.Connection, schema: str) -> dict[str, list[tuple[datetime, datetime]]]:
+    """The synced windows of each entity as ranges without a gap, in order: start and end in UTC."""
+    ledger = system_table(schema, "sync_windows")
+    in_order = {"partition_by": ledger.c.entity, "order_by": ledger.c.window_start}
+    previous_end = sa.func.lag(ledger.c.window_end).over(**in_order)
+    marked = (
+        sa.select(
+            ledger.c.entity,
+            ledger.c.window_start,
+            ledger.c.window_end,
+            sa.case((previous_end == ledger.c.window_start, 0), else_=1).label("begins"),
+        )
+        .where(ledger.c.status == "synced")
+        .subquery()
+    )
+    numbered = sa.select(
+        marked.c.entity,
+        marked.c.window_start,
+        marked.c.window_end,
+        sa.func.sum(marked.c.begins).over(partition_by=marked.c.entity, order_by=marked.c.window_start).label("number"),
+    ).subquery()
+    query = (
+        sa.select(numbered.c.entity, sa.func.min(numbered.c.window_start), sa.func.max(numbered.c.window_end))
+        .group_by(numbered.c.entity, numbered.c.number)
+        .order_by(numbered.c.entity, numbered.c.number)
+    )
+    found: dict[str, list[tuple[datetime, datetime]]] = {}
+    for entity, start, end in connection.execute(query):
+        found.setdefault(entity, []).append((start.astimezone(UTC), end.astimezone(UTC)))
+    return found
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The ledger of one entity (an asset's table name) in one account's schema."""
@@ -169,6 +201,22 @@ class Ledger:
         if rows:
             connection.execute(statement, rows)
 
+    def record_lost(
+        self, connection: sa.Connection, starts: Sequence[datetime], error: str, *, asked_before: datetime
+    ) -> None:
+        """Record that the table lacks rows of these synced windows: they are failed, unless requested since."""
+        table = self.table
+        connection.execute(
+            sa.update(table)
+            .where(
+                table.c.entity == self.entity,
+                table.c.window_start.in_(starts),
+                table.c.status == "synced",
+                table.c.asked_at <= asked_before,
+            )
+            .values(status="failed", error=error[:ERROR_LENGTH])
+        )
+
     def done(self, connection: sa.Connection, *, conversion_metric_id: str | None = None) -> dict[datetime, datetime]:
         """Starts of the windows that need no further request, each with the time of its request.
 
@@ -205,3 +253,28 @@ class Ledger:
             table.c.status == "synced",
         )
         return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}
+
+    def synced(self, connection: sa.Connection, windows: Sequence[Window]) -> list[SyncedWindow]:
+        """Those of these windows that are synced, with their counts. The windows must be in order of time."""
+        if not windows:
+            return []
+        table = self.table
+        names = ("asked_at", "started_at", "rows_fetched", "requests", "rows_inserted", "rows_updated", "rows_deleted")
+        query = sa.select(table.c.window_start, *(table.c[name] for name in names)).where(
+            table.c.entity == self.entity,
+            table.c.window_start.between(windows[0].start, windows[-1].start),
+            table.c.status == "synced",
+        )
+        found = {row.window_start.astimezone(UTC): row for row in connection.execute(query)}
+        return [
+            SyncedWindow(
+                window=window,
+                asked_at=row.asked_at,
+                started_at=row.started_at,
+                rows_fetched=row.rows_fetched,
+                requests=row.requests,
+                row_counts=RowCounts(row.rows_inserted, row.rows_updated, row.rows_deleted),
+            )
+            for window in windows
+            if (row := found.get(window.start)) is not None
+        ]

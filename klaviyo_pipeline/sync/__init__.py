@@ -6,5 +6,6 @@ UI. A failing asset does not stop the others.
 - `account_sync`: one sync of one account. `all_accounts`: one sync of each of several accounts.
 - `workers`: groups of assets concurrently, each in a process of its own. `asset_runs`: the assets of one group.
 - `forkserver`, `forkserver_preload`: the server that these processes are forked from.
-- `stale_runs`: what an earlier sync may have left behind. `check_runs`: a run of every check.
+- `instance_state`: Dagster's instance before and after a sync. `check_runs`: a run of every check.
+- `refused_syncs`: what a sync leaves behind that cannot start.
 """

@@ -8,10 +8,12 @@ from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.orchestration.assets.report_assets import chosen_metric
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.planner import SyncRequest
+from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.stale_runs import prepare_instance
+from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
+from klaviyo_pipeline.sync.refused_syncs import REFUSALS, record_refusal
 from klaviyo_pipeline.sync.workers import run_concurrently
 
 
@@ -35,6 +37,21 @@ class Sync:
 
     def sync(self, request: SyncRequest) -> list[AssetResult]:
         """Like `run`, if the instance is already prepared for the account."""
+        try:
+            results = self._sync(request)
+        except REFUSALS as error:
+            self._record_refusal(request, error)
+            raise
+        align_with_ledger(self.account, self.warehouse, self.on_progress)
+        return results
+
+    def _record_refusal(self, request: SyncRequest, error: Exception) -> None:
+        try:
+            record_refusal(self.account, self.warehouse, request, error)
+        except Exception as second:  # the first error is the one to report
+            self.on_progress(f"warning: the failure was not recorded: {reason(second)}")
+
+    def _sync(self, request: SyncRequest) -> list[AssetResult]:
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:

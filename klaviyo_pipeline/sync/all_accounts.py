@@ -16,7 +16,7 @@ from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.stale_runs import prepare_instance
+from klaviyo_pipeline.sync.instance_state import prepare_instance
 
 WORKERS = 8
 """The most worker processes, of some 80 MB each, and so the most accounts that are synced at once."""

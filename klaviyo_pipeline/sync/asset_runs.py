@@ -14,21 +14,22 @@ from dagster import DagsterInstance
 from klaviyo_pipeline.catalog import CENSUSES, METRICS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.dagster_internals.readable_events import is_about_step_not_run
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadySessions
 from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
+from klaviyo_pipeline.maintenance.dead_runs import tags_of_this_process
 from klaviyo_pipeline.orchestration.build import sync_defs
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
-from klaviyo_pipeline.orchestration.step_errors import step_errors
+from klaviyo_pipeline.orchestration.step_errors import failure_line, step_errors
 from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.estimates import Estimate, Estimator
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
-from klaviyo_pipeline.postgres.engine import first_line, reason
+from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.sync.stale_runs import tags_of_this_process
 from klaviyo_pipeline.windows import Window, range_tags
 
 STORAGE_TIMEOUT_MS = 60_000
@@ -173,7 +174,7 @@ class _AssetRuns:
 
     def _run(self, asset: str, tags: dict[str, str], config: dict[str, Any], result: AssetResult) -> None:
         """One run of one asset in this process, recorded in the instance."""
-        key = dg.AssetKey([self.account.slug, asset])
+        key = dg.AssetKey(self.account.asset_key(asset))
         job = self.definitions.resolve_implicit_global_asset_job_def()
         logger = _progress_logger(lambda line: self.on_progress(f"{asset}: {line}"))
         executed = job.with_logger_defs({"progress": logger}).execute_in_process(
@@ -207,7 +208,8 @@ def _progress_logger(on_progress: ProgressCallback) -> dg.LoggerDefinition:
             meta = getattr(record, "dagster_meta", {})
             line = str(meta.get("orig_message", record.getMessage()))
             # Dagster logs a line for each check that is left out of a run. These are dropped.
-            if not meta.get("dagster_event") and "did not yield or return expected outputs" not in line:
+            is_noise = "did not yield or return expected outputs" in line or is_about_step_not_run(line)
+            if not meta.get("dagster_event") and not is_noise:
                 on_progress(f"warning: {line}" if record.levelno == logging.WARNING else line)
 
     def make(_: dg.InitLoggerContext) -> logging.Logger:
@@ -234,8 +236,8 @@ def _interrupted(executed: dg.ExecuteInProcessResult) -> bool:
 
 def _failure(executed: dg.ExecuteInProcessResult) -> str:
     for event in executed.all_events:
-        if event.is_step_failure and (errors := step_errors(event)):
-            return first_line(errors[-1].text)
+        if event.is_step_failure and (line := failure_line(event)):
+            return line
     return "the run failed; see its log in the UI"
 
 

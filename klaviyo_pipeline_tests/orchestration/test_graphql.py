@@ -78,6 +78,7 @@ def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(databa
             again = ask(client, run_body)["launchRun"]
             assert ended(client, again["run"]["runId"])["status"] == "SUCCESS"
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert tags["klaviyo/windows"] == "2025-03-10 to 2025-03-12"
     assert tags["dagster/asset_partition_range_start"] == "2025-03-10"
     assert tags["dagster/asset_partition_range_end"] == "2025-03-12"
     assert len(requested) == 2, "current and archived, a page each"
@@ -86,6 +87,10 @@ def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(databa
         synced = connection.execute(
             "SELECT entity, attempts, run_id FROM sync_windows WHERE status = 'synced'"
         ).fetchall()
+        several = connection.execute(
+            "SELECT DISTINCT run_id FROM public.event_logs WHERE event LIKE '%using multiprocess executor%'"
+        ).fetchall()
+    assert several == [(both["id"],)], "a run of several assets has a process for each step"
     assert sorted(synced) == [
         *[("flow_metrics", 1, both["id"])] * 3,
         *[("flow_report", 1, both["id"])] * 3,
@@ -136,5 +141,13 @@ def test_a_run_that_is_cancelled_while_it_waits_for_klaviyo_ends_within_seconds(
             took = time.monotonic() - began
     assert run["status"] == "CANCELED", log.read_text(errors="replace")[-4000:]
     assert took < STOPS_WITHIN_SECONDS
+    with psycopg.connect(database) as connection:
+        messages = connection.execute(
+            "SELECT event::jsonb #>> '{dagster_event,message}' FROM event_logs "
+            "WHERE dagster_event_type = 'STEP_FAILURE'"
+        ).fetchall()
+        slots = connection.execute("SELECT count(*) FROM concurrency_slots WHERE run_id IS NOT NULL").fetchall()
+    assert [str(message).startswith("The run was cancelled.") for (message,) in messages] == [True]
+    assert slots == [(0,)]
     with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
         assert connection.execute("SELECT status FROM sync_windows WHERE status = 'synced'").fetchall() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
+from klaviyo_pipeline.klaviyo.errors import BadKey
 from klaviyo_pipeline.klaviyo.rates import QUERY_FLOW_SERIES
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.maintenance.dead_runs import HOST_TAG, PROCESS_TAG, free_dead_runs
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
+from klaviyo_pipeline.orchestration.resources import klaviyo_resource
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
+from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult
-from klaviyo_pipeline.sync.stale_runs import HOST_TAG, PROCESS_TAG, free_dead_runs
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
 pytestmark = pytest.mark.slow
@@ -199,7 +204,10 @@ def test_every_run_of_a_sync_is_in_dagsters_instance_with_its_windows(
     runs = {run.run_id: run for run in home.get_runs()}
     assert {id for result in results for id in result.run_ids} == set(runs)
     assert {run.status for run in runs.values()} == {DagsterRunStatus.SUCCESS}
-    assert runs[results[0].run_ids[0]].tags["dagster/asset_partition_range_start"] == "2025-03-08"
+    tags = runs[results[0].run_ids[0]].tags
+    assert tags["dagster/asset_partition_range_start"] == "2025-03-08"
+    assert tags["klaviyo/launched_by"] == "klaviyo-pipeline sync"
+    assert all(name.startswith(".dagster/") for name in (HOST_TAG, PROCESS_TAG)), "the UI hides only these"
     assert len(home.get_materialized_partitions(dg.AssetKey([pipeline.account.slug, "flows"]))) == 5
 
 
@@ -273,6 +281,39 @@ def test_a_failing_asset_does_not_stop_the_others(
     assert all("\n" not in result.error for result in results if result.error)
 
 
+def test_a_sync_that_is_refused_leaves_a_failed_run_and_its_reason_in_the_ledger(
+    shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced(pipeline, "flows")
+    shop.api_keys = {}
+    monkeypatch.setattr(klaviyo_resource, "_identities", {})
+    with pytest.raises(BadKey):
+        synced(pipeline, "flows", "forms", "forms_census", "flow_report", force=True)
+    [failed] = home.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+    assert failed.tags[ACCOUNT_TAG] == pipeline.account.slug
+    errors = pipeline.rows("SELECT DISTINCT error FROM sync_windows")
+    assert len(errors) == 1
+    assert "Check KLAVIYO_API_KEY" in errors[0]
+    assert pipeline.one("SELECT error FROM census_runs") == errors[0]
+    states = dict(pipeline.rows("SELECT entity, array_agg(DISTINCT status) FROM sync_windows GROUP BY entity"))
+    assert states == {"flows": ["synced"], "forms": ["failed"], "flow_report": ["failed"]}
+    [event] = home.all_logs(failed.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    assert errors[0] in event.get_dagster_event().step_failure_data.error.message
+
+
+def test_a_key_of_another_account_is_refused_with_a_failed_run_and_an_untouched_ledger(
+    shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced(pipeline, "flows")
+    before = pipeline.versions("sync_windows", "census_runs")
+    shop.id = "OTHER1"
+    monkeypatch.setattr(klaviyo_resource, "_identities", {})
+    with pytest.raises(AccountRefused):
+        synced(pipeline, "flows", "forms", "forms_census", force=True)
+    assert len(home.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))) == 1
+    assert pipeline.versions("sync_windows", "census_runs") == before
+
+
 def test_tags_are_synced_with_the_rest_and_fail_separately(
     shop: SandboxAccount, pipeline: Pipeline, home: DagsterInstance
 ) -> None:
@@ -333,6 +374,17 @@ def test_a_run_whose_process_died_is_marked_as_failed_and_a_running_one_is_left_
         dead: DagsterRunStatus.FAILURE,
         recycled: DagsterRunStatus.FAILURE,
     }
+
+
+def test_a_process_that_ended_and_that_nobody_has_noticed_is_not_alive(home: DagsterInstance) -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        stat = Path(f"/proc/{child.pid}/stat")
+        run = started(home, f"{child.pid}:{stat.read_text().rpartition(')')[2].split()[19]}")
+        assert free_dead_runs(home) == []
+        child.kill()
+        # Waits for the end, and leaves the process as it is.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert free_dead_runs(home) == [run]
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "CANCELING"])

@@ -29,6 +29,7 @@ class Site:
     """The UI of an account with windows from `first` to today. The days before today are complete."""
 
     client: httpx.Client
+    sandbox: SandboxServer
     variables: dict[str, str]
     first: date
     today: date
@@ -67,4 +68,4 @@ def site(database: str, folder: Path, assets: Sequence[str], **sizes: int) -> It
         run(variables, "sync", *assets)
         log = folder / "webserver.log"
         with dev_server(variables, log) as client:
-            yield Site(client, variables, first, today, log)
+            yield Site(client, sandbox, variables, first, today, log)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -10,9 +12,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from klaviyo_pipeline.catalog import METRICS
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline_tests.dev_server import ask
 from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS, new_page
-from klaviyo_pipeline_tests.ui.site import Site
+from klaviyo_pipeline_tests.ui.site import PROGRAM, Site
 from klaviyo_pipeline_tests.ui.tour import GRAPH, SHOW, backfill, open_chart, open_check, open_graph, open_partition
 
 pytestmark = pytest.mark.slow
@@ -23,6 +26,11 @@ query Runs($backfill: String!) {
     ... on Runs { results { runId status } }
   }
 }
+"""
+
+
+FAILED = """
+{ runsOrError(filter: {statuses: [FAILURE]}) { ... on Runs { results { runId } } } }
 """
 
 
@@ -78,6 +86,29 @@ def test_the_backfill_is_one_run_whose_last_day_has_a_table_and_a_chart(
     earlier = open_partition(page, dagster_ui, "flow_metrics", launched.last - timedelta(days=1))
     expect(earlier).to_be_visible()
     expect(earlier.get_by_text(SHOW)).to_have_count(0)
+
+
+def test_the_bar_is_green_after_a_failed_second_attempt_and_the_run_begins_with_the_reason(
+    dagster_ui: Site, launched: Launched, browser: Browser, shots: Path
+) -> None:
+    dagster_ui.sandbox.faults.add(path_starts("/api/flow-series-reports"), Fault(status=400), times=20)
+    variables = {**os.environ, **dagster_ui.variables}
+    failed = subprocess.run(
+        [PROGRAM, "sync", "flow_report", "--force"], env=variables, capture_output=True, text=True, check=False
+    )
+    dagster_ui.sandbox.faults.clear()
+    assert failed.returncode == 1
+    [reason] = [line.partition("flow_report: ")[2] for line in failed.stderr.splitlines() if "flow_report: " in line]
+    page = new_page(browser)
+    page.goto(dagster_ui.asset("flow_report", "partitions"))
+    days = (dagster_ui.today - dagster_ui.first).days + 1
+    expect(page.get_by_text(f"Materialized ({days})")).to_be_visible()
+    expect(page.get_by_text("Failed (0)")).to_be_visible()
+    page.screenshot(path=shots / "bar.png")
+    [run] = ask(dagster_ui.client, {"query": FAILED})["runsOrError"]["results"]
+    page.goto(dagster_ui.url(f"runs/{run['runId']}"))
+    expect(page.get_by_text(reason[:60]).first).to_be_visible()
+    page.screenshot(path=shots / "failure.png")
 
 
 def test_the_ui_shows_the_result_of_a_check(

@@ -25,7 +25,7 @@ from klaviyo_pipeline.postgres.write.staging import WINDOW
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.subjects import SUBJECTS
-from klaviyo_pipeline.windows import Window, report_windows
+from klaviyo_pipeline.windows import Window, contiguous_ranges, report_windows
 
 DAYS_PER_BATCH = 31
 NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
@@ -77,7 +77,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
                 for first in range(0, len(windows), DAYS_PER_BATCH):
                     chunk = windows[first : first + DAYS_PER_BATCH]
                     _check_report(engine, account, table, chunk)
-                    yield _compute(context, engine, metrics, chunk, first)
+                    yield from _compute(context, engine, metrics, chunk, first)
 
         def written(row_counts: RowCounts, rows: int) -> None:
             if not rows or period != "day":
@@ -142,8 +142,9 @@ def _compute(
     metrics: Metrics,
     chunk: Sequence[Window],
     first_index: int,
-) -> Batch:
-    days = {date.fromisoformat(window.key): first_index + place for place, window in enumerate(chunk)}
+) -> Iterator[Batch]:
+    """A batch for each range of days with a report. The metrics of the other days are left unchanged."""
+    days = {_day(window): first_index + place for place, window in enumerate(chunk)}
     with engine.connect() as connection:
         computed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         reported = metrics.reported(connection, chunk[0].start, chunk[-1].start)
@@ -154,9 +155,15 @@ def _compute(
     if unreported:
         context.log.warning(
             f"{metrics.table.report} is not synced for {counted(len(unreported), period_of(metrics.table.name))} "
-            f"({unreported[0]} to {unreported[-1]}), so these have no metrics yet"
+            f"({unreported[0]} to {unreported[-1]}), so their metrics are not computed"
         )
-    # The metrics of a window are as recent as the report that they were computed from.
-    completes = [CompletedWindow(window, reported[window.start], 0) for window in chunk if window.start in reported]
-    replaces = ReplaceRange(column, min(days), max(days), computed_at, days)
-    return Batch(table_frame(rows, columns), completes, replaces)
+    for covered in contiguous_ranges(chunk, [window for window in chunk if window.start in reported]):
+        of_range = {day: days[day] for day in map(_day, covered)}
+        # The metrics of a window are as recent as the report that they were computed from.
+        completes = [CompletedWindow(window, reported[window.start], 0) for window in covered]
+        replaces = ReplaceRange(column, min(of_range), max(of_range), computed_at, of_range)
+        yield Batch(table_frame([row for row in rows if row[column] in of_range], columns), completes, replaces)
+
+
+def _day(window: Window) -> date:
+    return date.fromisoformat(window.key)

@@ -25,6 +25,7 @@ from klaviyo_pipeline.catalog import (
     switched_on,
 )
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.orchestration.checks import conversion_checks, listing_checks, reconciliation_checks
@@ -44,6 +45,7 @@ from klaviyo_pipeline.orchestration.checks.row_count_checks import (
 from klaviyo_pipeline.orchestration.resources.account_resources import access_key, access_to
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.engine import snapshot
+from klaviyo_pipeline.postgres.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,19 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
         with warehouse.engine(account.slug) as engine, check_context(engine, account, asset) as ctx:
             for check in checks:
                 if check.name in selected:
-                    yield _result(key, check.name, check.examine(ctx))
+                    found = check.examine(ctx)
+                    if found.lost:
+                        _note_lost(context.instance, engine, ctx, found)
+                    yield _result(key, check.name, found)
 
     return examined
+
+
+def _note_lost(instance: dg.DagsterInstance, engine: sa.Engine, ctx: CheckContext, found: CheckOutcome) -> None:
+    """Take windows without their rows out of the synced ones, in the ledger and in Dagster."""
+    with engine.begin() as connection:
+        Ledger(ctx.account.slug, ctx.asset).record_lost(connection, found.lost, found.found, asked_before=ctx.now)
+    align_partitions(instance, ctx.account, engine, [ctx.asset])
 
 
 def _api_step(account: Account, one: ApiCheck) -> dg.AssetChecksDefinition:

@@ -27,12 +27,14 @@ NAME_LENGTH = 40
 class CheckOutcome:
     """The outcome of a check. `found` says what the check found and, if something is wrong, what to do.
 
-    `metadata` contains plain values, such as counts and names of objects.
+    `metadata` contains plain values, such as counts and names of objects. `lost` are the starts of windows whose rows
+    the table lacks: the ledger no longer has them as synced, so that the next sync requests them.
     """
 
     outcome: Outcome
     found: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    lost: Sequence[datetime] = ()
 
 
 def passed(found: str, **metadata: Any) -> CheckOutcome:

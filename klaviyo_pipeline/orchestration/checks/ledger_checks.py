@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import (
     Check,
@@ -45,7 +46,7 @@ def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
         ),
         Check(
             "windows_have_not_failed",
-            "No window is without data because every attempt to sync it failed.",
+            "No window is without data because every attempt to sync it failed, or because its rows were lost.",
             windows_have_not_failed,
         ),
         Check(
@@ -89,7 +90,7 @@ def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
     last = (gaps[-1].following.astimezone(zone) - timedelta(microseconds=1)).date()
     return warning(
         f"{counted(len(gaps), 'gap')} between windows of {ctx.asset}, never synced: {sample}. Run "
-        f"`klaviyo-pipeline sync {ctx.asset} --from {first} --to {last}`.",
+        f"`klaviyo-pipeline sync {_assets(ctx)} --from {first} --to {last}`.",
         gaps=len(gaps),
     )
 
@@ -105,9 +106,9 @@ def windows_have_not_failed(ctx: CheckContext) -> CheckOutcome:
     if not failed:
         return passed("no failed windows")
     return error(
-        f"{counted(len(failed), 'window')} of {ctx.asset} never synced because the last attempt failed: "
+        f"{counted(len(failed), 'window')} of {ctx.asset} not synced: "
         f"{some(_utc(row.window_start) for row in failed)}. Last error: {failed[-1].error}. "
-        f"Run `klaviyo-pipeline sync {ctx.asset}` to retry.",
+        f"Run `klaviyo-pipeline sync {_assets(ctx)}` to retry.",
         windows=len(failed),
     )
 
@@ -116,7 +117,7 @@ def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
     status = ctx.view("sync_status", ["entity", "synced_through"])
     query = sa.select(status.c.synced_through).where(status.c.entity == ctx.asset)
     through: datetime | None = ctx.connection.execute(query).scalar_one_or_none()
-    remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
+    remedy = f"run `klaviyo-pipeline sync {_assets(ctx)}`"
     if through is None:
         return warning(f"{ctx.asset} was never synced: {remedy}")
     age = ctx.now - through
@@ -132,6 +133,11 @@ def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
 _RESET_WINDOWS = (
     "Run `klaviyo-pipeline reset-windows`, then sync again: rows are kept, and all windows are synced anew."
 )
+
+
+def _assets(ctx: CheckContext) -> str:
+    """The assets to sync: for metrics the report too, because a sync of metrics alone requests nothing."""
+    return f"{METRICS[ctx.asset].report} {ctx.asset}" if ctx.asset in METRICS else ctx.asset
 
 
 def _windows(ctx: CheckContext) -> sa.Subquery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 
@@ -12,6 +13,7 @@ from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.windows import asset_windows
 
 NAME = "rows_match_ledger"
 
@@ -52,12 +54,14 @@ def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOu
 def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
     if not days:
         return passed("every synced day has as many rows as the ledger counted")
-    return error(
+    windows = asset_windows(ctx.account, ctx.asset).of_keys(day.isoformat() for day in days)
+    found = error(
         f"{counted(len(days), period_of(ctx.asset))} of {ctx.asset} with a different number of rows than the ledger "
         f"counted: {some(days)}. The table was changed by hand, truncated or restored. "
         f"Run `klaviyo-pipeline sync {assets} --from {max(days[0], ctx.account.start_date)} --to {days[-1]} --force`.",
         days=len(days),
     )
+    return replace(found, lost=[window.start for window in windows])
 
 
 def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
@@ -86,10 +90,11 @@ def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
     zone = ctx.account.zone
     first = windows[0].window_start.astimezone(zone).date()
     last = (windows[-1].window_end.astimezone(zone) - timedelta(microseconds=1)).date()
-    return error(
+    found = error(
         f"{counted(len(windows), 'window')} of {ctx.asset} contained objects when synced, but the table has none of "
         f"them now: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was truncated or "
         "restored. "
         f"Run `klaviyo-pipeline sync {ctx.asset} {ctx.asset}_census --from {first} --to {last} --force`.",
         windows=len(windows),
     )
+    return replace(found, lost=[row.window_start for row in windows])

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from dagster import DagsterEvent
 
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.errors import Stopped
 from klaviyo_pipeline.postgres.engine import clear_errors, reason, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, NotMigrated, reflect
@@ -37,6 +38,8 @@ TABLE = "table"
 PRIMARY_KEY = "primary_key"
 
 CHECK_LEDGER = sa.text("SELECT to_regclass(quote_ident(:schema) || '.sync_windows') IS NOT NULL")
+
+INTERRUPTS = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError, Stopped)
 
 
 class Database(Protocol):
@@ -60,7 +63,9 @@ class TableIOManager(dg.IOManager):
     def handle_output(  # type: ignore[override]  # a generator: the events of a failing write are kept
         self, context: dg.OutputContext, obj: Load | pd.DataFrame
     ) -> Iterator[DagsterEvent]:
-        """Write the load. If it fails half-way, the synced windows are still reported as materialized."""
+        """Write the load. If it fails, its synced windows are still reported as materialized: those that it committed,
+        and those that were synced before. Otherwise Dagster shows them as failed.
+        """
         metadata = context.definition_metadata or {}
         schema, name = table_of(context.asset_key, metadata)
         if not isinstance(obj, Load | pd.DataFrame):
@@ -80,11 +85,17 @@ class TableIOManager(dg.IOManager):
             writer = Writer(engine, target, ledger, load, context.run_id)
             try:
                 writer.run()
-            except BaseException as error:
-                _note_failure(context, writer, error)
-                for window in writer.synced:
+            except INTERRUPTS:
+                # A cancelled run is no failed attempt: the ledger keeps its committed windows, and no error.
+                for window in [*writer.synced, *_synced_before(context, writer)]:
                     yield _materialization(context, window)
                 raise
+            except BaseException as error:
+                _note_failure(context, writer, error)
+                for window in [*writer.synced, *_synced_before(context, writer)]:
+                    yield _materialization(context, window)
+                # Dagster would wrap another error into one that says that writing failed. Most often fetching did.
+                raise dg.Failure(reason(error)) from error
             context.add_output_metadata(_metadata(engine, target, writer))
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
@@ -134,6 +145,10 @@ class NoLedger(Ledger):
     def requested(self, *_: Any, **__: Any) -> dict[datetime, datetime]:
         """No window was requested."""
         return {}
+
+    def synced(self, *_: Any, **__: Any) -> list[SyncedWindow]:
+        """No window was synced."""
+        return []
 
 
 def table_of(key: dg.AssetKey, metadata: Mapping[str, Any]) -> tuple[str, str]:
@@ -212,6 +227,16 @@ def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseExceptio
         writer.load.on_failed(message)
     except Exception as second:  # the first error is the one to report
         context.log.warning(f"the failure could not be recorded in the ledger: {type(second).__name__}")
+
+
+def _synced_before(context: dg.OutputContext, writer: Writer) -> list[SyncedWindow]:
+    """The windows that this load has not written and that the ledger has as synced from an earlier attempt."""
+    try:
+        with writer.engine.connect() as connection:
+            return writer.ledger.synced(connection, writer.open_windows)
+    except sa.exc.SQLAlchemyError as error:  # the first error is the one to report
+        context.log.warning(f"the windows that were synced before could not be read: {type(error).__name__}")
+        return []
 
 
 def _metadata(engine: sa.Engine, target: DestinationTable, writer: Writer) -> Mapping[str, Any]:

@@ -1,0 +1,182 @@
+"""Makes the partitions that Dagster shows the same as the windows of the ledger: green exactly when synced.
+
+Dagster computes the state of a partition from its own events. They may differ from the ledger: a run fails at windows
+that were synced before, a process dies between a commit and its event, a database is restored, windows are reset. For
+a synced window that Dagster shows otherwise, a materialization outside of any run is reported, with the counts of the
+ledger. A partition that Dagster shows as materialized, and that the ledger does not have, loses its events.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
+from dagster._core.definitions.partitions.subset import TimeWindowPartitionsSubset
+from dagster._core.events import StepMaterializationData
+from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+
+from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.postgres.account_binding import check_schema_owner
+from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow, synced_ranges
+from klaviyo_pipeline.postgres.write.io_manager import window_metadata
+from klaviyo_pipeline.windows import Window, asset_windows
+
+WINDOWED = (*ENTITIES, *FIGURES)
+
+FROM_LEDGER = "Reported from the ledger, which has this window as synced."
+
+EVENTS_AT_ONCE = 1000
+
+Range = tuple[datetime, datetime]
+
+
+@dataclass
+class Corrections:
+    """How many partitions were set right: synced windows that were not shown as materialized, and the reverse."""
+
+    shown: int = 0
+    withdrawn: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.shown + self.withdrawn
+
+    @property
+    def text(self) -> str:
+        """What was set right, on one line."""
+        return (
+            f"{counted(self.total, 'partition')} set right in Dagster: {self.shown:,} synced and not shown as "
+            f"materialized, {self.withdrawn:,} shown as materialized and not synced"
+        )
+
+    def __add__(self, other: Corrections) -> Corrections:
+        return Corrections(self.shown + other.shown, self.withdrawn + other.withdrawn)
+
+
+def align_partitions(
+    instance: DagsterInstance, account: Account, engine: sa.Engine, assets: Sequence[str] | None = None
+) -> Corrections:
+    """Make Dagster show the account's windows as the ledger has them. Windows of unfinished runs are left alone.
+
+    `assets` are all of the account's assets with windows by default.
+    Raises `AccountRefused` if the ledger has windows of another time zone or length.
+    """
+    if assets is None:
+        on = switched_on(account.assets)
+        assets = [asset for asset in WINDOWED if asset in on]
+    with engine.connect() as connection:
+        check_schema_owner(connection, account, None)
+    shown = {asset: _shown(instance, account, asset) for asset in assets}
+    # Read after Dagster's state: a window that a run commits in between is then not taken for one that is not synced.
+    with engine.connect() as connection:
+        synced = synced_ranges(connection, account.slug)
+        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    corrections = Corrections()
+    for asset in assets:
+        if shown[asset].finished != synced.get(asset, []) or shown[asset].unfinished:
+            corrections += _align(instance, account, engine, asset, shown[asset], synced.get(asset, []), now)
+    return corrections
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The ranges of partitions that Dagster shows as materialized, and those of unfinished runs."""
+
+    finished: list[Range]
+    unfinished: list[Range]
+
+
+def _shown(instance: DagsterInstance, account: Account, asset: str) -> _Shown:
+    definition = asset_windows(account, asset).definition
+    cached = get_and_update_asset_status_cache_value(instance, _key(account, asset), definition)
+    if cached is None:
+        return _Shown([], [])
+    materialized = cached.deserialize_materialized_partition_subsets(definition)
+    failed = cached.deserialize_failed_partition_subsets(definition)
+    unfinished = cached.deserialize_in_progress_partition_subsets(definition)
+    return _Shown(_ranges(materialized - failed), _ranges(unfinished))
+
+
+def _align(
+    instance: DagsterInstance,
+    account: Account,
+    engine: sa.Engine,
+    asset: str,
+    shown: _Shown,
+    synced: Sequence[Range],
+    now: datetime,
+) -> Corrections:
+    windows = asset_windows(account, asset).between(account.start_date, account.today(now), now)
+    finished, unfinished, in_ledger = (
+        _inside(windows, ranges) for ranges in (shown.finished, shown.unfinished, synced)
+    )
+    missing = [window for window in windows if window in in_ledger - finished - unfinished]
+    excess = [window.key for window in windows if window in finished - in_ledger - unfinished]
+    key = _key(account, asset)
+    if excess:
+        try:
+            instance.wipe_asset_partitions(key, excess)
+        except NotImplementedError:
+            # Dagster's own storages wipe whole assets only.
+            instance.wipe_assets([key])
+            missing = [window for window in windows if window in in_ledger]
+    if missing:
+        with engine.connect() as connection:
+            _report(instance, key, Ledger(account.slug, asset).synced(connection, missing))
+    return Corrections(len(in_ledger - finished - unfinished), len(excess))
+
+
+def _report(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:
+    """Report windows as materialized outside of any run."""
+    entries = [
+        EventLogEntry(
+            error_info=None,
+            level=logging.INFO,
+            user_message="",
+            run_id=RUNLESS_RUN_ID,
+            timestamp=time.time(),
+            job_name=RUNLESS_JOB_NAME,
+            dagster_event=DagsterEvent(
+                event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
+                job_name=RUNLESS_JOB_NAME,
+                event_specific_data=StepMaterializationData(
+                    dg.AssetMaterialization(
+                        key, description=FROM_LEDGER, partition=synced.window.key, metadata=window_metadata(synced)
+                    )
+                ),
+            ),
+        )
+        for synced in windows
+    ]
+    for first in range(0, len(entries), EVENTS_AT_ONCE):
+        instance.event_log_storage.store_event_batch(entries[first : first + EVENTS_AT_ONCE])
+
+
+def _key(account: Account, asset: str) -> dg.AssetKey:
+    return dg.AssetKey(account.asset_key(asset))
+
+
+def _ranges(subset: object) -> list[Range]:
+    assert isinstance(subset, TimeWindowPartitionsSubset)
+    return [(window.start.astimezone(UTC), window.end.astimezone(UTC)) for window in subset.included_time_windows]
+
+
+def _inside(windows: Sequence[Window], ranges: Sequence[Range]) -> set[Window]:
+    """The windows whose start is in one of these ordered ranges."""
+    starts = [start for start, _ in ranges]
+    found = set()
+    for window in windows:
+        place = bisect_right(starts, window.start) - 1
+        if place >= 0 and window.start < ranges[place][1]:
+            found.add(window)
+    return found

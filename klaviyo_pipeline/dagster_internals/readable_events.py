@@ -1,0 +1,95 @@
+"""Events of Dagster's log that begin with what a person needs to know.
+
+- A failed step and a failed run begin with our own sentence. The traceback stays in the error, which the UI folds.
+- A cancelled step has one line instead of the stack of the interrupt.
+- A step that did not run because another one failed is no error of its own.
+
+The alert and the terminal show the same line: see `orchestration.step_errors`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from dagster import DagsterEvent, DagsterEventType, DagsterExecutionInterruptedError, EventLogEntry, Failure
+from dagster._core.events import JobCanceledData, JobFailureData, StepFailureData
+from dagster_shared.error import SerializableErrorInfo
+
+INTERRUPTS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
+
+CANCELLED = "The run was cancelled. Windows that were committed before stay synced, and the others are as they were."
+
+NOT_EXECUTED = ("Dependencies for step ", " Not executing.")
+
+
+def readable(entry: EventLogEntry) -> EventLogEntry:
+    """The entry, with a message that a person understands."""
+    event = entry.dagster_event
+    if event is None:
+        return _not_run(entry)
+    kind = event.event_type
+    if kind == DagsterEventType.STEP_FAILURE:
+        return entry._replace(dagster_event=_failed_step(event))
+    if kind == DagsterEventType.RUN_FAILURE:
+        return entry._replace(dagster_event=_failed_run(event))
+    if kind == DagsterEventType.RUN_CANCELED:
+        return entry._replace(dagster_event=event._replace(event_specific_data=JobCanceledData(None)))
+    return entry
+
+
+def is_about_step_not_run(message: str) -> bool:
+    """Whether Dagster says so of a step that it did not execute. It logs that as an error of its own."""
+    begins, ends = NOT_EXECUTED
+    return message.startswith(begins) and message.endswith(ends)
+
+
+def _not_run(entry: EventLogEntry) -> EventLogEntry:
+    if not is_about_step_not_run(entry.user_message):
+        return entry
+    return entry._replace(
+        level=logging.INFO, user_message="Not run, because an asset that it is computed from failed in this run."
+    )
+
+
+def _root_cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    while error.cause is not None:
+        error = error.cause
+    return error
+
+
+def _sentence(error: SerializableErrorInfo) -> str:
+    """What failed, on one line: the text of our own failure, else that of the root cause, without its class."""
+    text = (error if error.cls_name == Failure.__name__ else _root_cause(error)).message.strip()
+    name, separator, rest = text.partition(": ")
+    line = rest if separator and " " not in name else text
+    return next((part.strip() for part in line.splitlines() if part.strip()), text)
+
+
+def _failed_step(event: DagsterEvent) -> DagsterEvent:
+    found = event.step_failure_data
+    if found.error is None:
+        return event
+    cause = _root_cause(found.error)
+    if cause.cls_name in INTERRUPTS:
+        error = SerializableErrorInfo(CANCELLED, [], cause.cls_name)
+        cancelled = StepFailureData(error, found.user_failure_data, found.error_source)
+        return event._replace(message=CANCELLED, event_specific_data=cancelled)
+    sentence = _sentence(found.error)
+    error = found.error
+    if error.cls_name == Failure.__name__:
+        # Its own stack is Dagster's. That of the cause stays.
+        error = SerializableErrorInfo(sentence, [], error.cls_name, error.cause)
+    return event._replace(
+        message=sentence, event_specific_data=StepFailureData(error, found.user_failure_data, found.error_source)
+    )
+
+
+def _failed_run(event: DagsterEvent) -> DagsterEvent:
+    found = event.job_failure_data
+    first = found.first_step_failure_event
+    error = (first.step_failure_data.error if first is not None else None) or found.error
+    if error is None:
+        return event
+    # The error of a step is in the event of the step.
+    kept = found if first is None else JobFailureData(None, found.failure_reason, first)
+    return event._replace(message=f"{_sentence(error)} {event.message or ''}".strip(), event_specific_data=kept)

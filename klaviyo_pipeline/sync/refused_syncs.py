@@ -1,0 +1,68 @@
+"""What a sync leaves behind that cannot start: a failed run in Dagster, and its reason in the ledger.
+
+Without them `status`, the sensors and the alerts would know nothing of it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster import DagsterInstance
+
+from klaviyo_pipeline.catalog import CENSUSES
+from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError
+from klaviyo_pipeline.maintenance.dead_runs import tags_of_this_process
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
+from klaviyo_pipeline.planning.planner import Planner, SyncRequest
+from klaviyo_pipeline.postgres.account_binding import AccountRefused
+from klaviyo_pipeline.postgres.census_runs import CensusRecord
+from klaviyo_pipeline.postgres.engine import reason
+from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.sync.check_runs import SILENT
+
+
+def record_refusal(account: Account, warehouse: Warehouse, request: SyncRequest, error: Exception) -> None:
+    """Record why this sync could not start. Changes nothing in a schema that belongs to another account."""
+    with DagsterInstance.get() as instance:
+        run_id = _failed_run(instance, account, error)
+    if isinstance(error, AccountRefused):
+        return
+    with warehouse.engine(account.slug) as engine, engine.begin() as connection:
+        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        planner = Planner(account, now)
+        for asset in request.assets:
+            if asset not in CENSUSES:
+                windows = [window for each in planner.windows(connection, asset, request) for window in each]
+                Ledger(account.slug, asset).record_failed(
+                    connection, windows, run_id=run_id, started_at=now, error=reason(error)
+                )
+            elif planner.census_is_due(connection, asset, request):
+                record = CensusRecord(account.slug, CENSUSES[asset].entity)
+                record.failed(connection, began=now, run_id=run_id, error=reason(error))
+
+
+def _failed_run(instance: DagsterInstance, account: Account, error: Exception) -> str:
+    """A run that fails with this error. Returns its id."""
+
+    @dg.op(name=f"{account.slug}_open_session")
+    def open_session() -> None:
+        raise dg.Failure(reason(error)) from error
+
+    @dg.job(name=f"{account.slug}_sync", executor_def=dg.in_process_executor)
+    def sync() -> None:
+        open_session()
+
+    return sync.execute_in_process(
+        instance=instance,
+        tags={ACCOUNT_TAG: account.slug, **tags_of_this_process()},
+        run_config=SILENT,
+        raise_on_error=False,
+    ).run_id
+
+
+REFUSALS = (KlaviyoError, AccountRefused)
+"""The errors that keep a whole sync from starting."""
