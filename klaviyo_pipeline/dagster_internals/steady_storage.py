@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from dagster import DagsterInstance
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
 from dagster_postgres.utils import set_pg_statement_timeout
 
 from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
+from klaviyo_pipeline.postgres.server.sessions import ping_when_in_doubt
 
 
 class SteadySessions:
@@ -26,15 +28,28 @@ class SteadySessions:
         self._engine = steady_engine(postgres_url, poolclass=sa.NullPool)
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
-        """Keep a session open, as Dagster does, but ping it before it is used again."""
+        """Keep a session open, as Dagster does, but replace it if it has ended meanwhile."""
         self._engine = steady_engine(
-            self.postgres_url, pool_size=1, pool_recycle=pool_recycle, max_overflow=max_overflow, pool_pre_ping=True
+            self.postgres_url, pool_size=1, pool_recycle=pool_recycle, max_overflow=max_overflow
         )
+        ping_when_in_doubt(self._engine)
 
         def limit(driver: Any, _: object) -> None:
             set_pg_statement_timeout(driver, statement_timeout)
 
         sa.event.listen(self._engine, "connect", limit)
+
+
+STATEMENT_TIMEOUT_MS = 60_000
+
+
+def keep_sessions(instance: DagsterInstance) -> None:
+    """Keep the instance's sessions open between two uses. By default Dagster opens two for each window of a run.
+
+    Only our storage may: with another one, a run fails if the server ends an idle session.
+    """
+    if isinstance(instance.run_storage, SteadySessions):
+        instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
 
 
 class SteadyRunStorage(SteadySessions, PostgresRunStorage):
