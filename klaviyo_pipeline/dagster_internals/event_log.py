@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dagster import DagsterEventType, EventLogEntry
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 
@@ -22,6 +22,9 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         kinds = {event.get_dagster_event().event_type for event in events}
+        if kinds == {DagsterEventType.ASSET_CHECK_EVALUATION}:
+            self._store_evaluations(events)
+            return
         if len(kinds) != 1 or not kinds <= BATCHED_EVENTS:
             super().store_event_batch(events)
             return
@@ -35,3 +38,28 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             # Sorted, so that concurrent runs of the same assets cannot deadlock.
             for _, (event, event_id) in sorted(last.items()):
                 self._store_asset_event(connection, event, event_id)
+
+    def _store_evaluations(self, events: Sequence[EventLogEntry]) -> None:
+        """Store evaluations of checks that were not planned, each as Dagster does."""
+        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
+        rows = [self._event_to_row(event) for event in events]
+        with self.index_transaction() as connection:
+            ids = [int(row[0]) for row in connection.execute(insert, rows)]
+            executions = []
+            for row, event, event_id in zip(rows, events, ids, strict=True):
+                evaluation = event.get_dagster_event().asset_check_evaluation_data
+                target = evaluation.target_materialization_data
+                executions.append(
+                    {
+                        "asset_key": evaluation.asset_key.to_string(),
+                        "check_name": evaluation.check_name,
+                        "run_id": event.run_id,
+                        "execution_status": "SUCCEEDED" if evaluation.passed else "FAILED",
+                        "evaluation_event": row["event"],
+                        "evaluation_event_timestamp": row["timestamp"],
+                        "evaluation_event_storage_id": event_id,
+                        "materialization_event_storage_id": target and target.storage_id,
+                        "partition": evaluation.partition,
+                    }
+                )
+            connection.execute(AssetCheckExecutionsTable.insert(), executions)

@@ -17,7 +17,8 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
-from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, database_check_keys
+from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys
+from klaviyo_pipeline.orchestration.checks.checks_job import checks_job
 from klaviyo_pipeline.windows import entity_windows, report_windows
 
 ACCOUNT_TAG = "klaviyo/account"
@@ -92,13 +93,7 @@ def account_jobs(account: Account, *, single_account: bool = True) -> list[Accou
             )
             for spec in job_specs(account, single_account=single_account)
         ),
-        dg.define_asset_job(
-            f"{account.slug}_checks",
-            selection=dg.AssetSelection.checks(*database_check_keys(account)),
-            description="Runs every check that reads only Postgres: whether the data is complete, plausible and fresh.",
-            tags=tags,
-            executor_def=dg.in_process_executor,
-        ),
+        checks_job(account, tags),
         dg.define_asset_job(
             f"{account.slug}_reconcile",
             selection=api_checks,

@@ -1,6 +1,7 @@
 """Builds Dagster's asset checks of one account.
 
 All checks of an asset that read only Postgres form one step, which runs after the asset in every run of the asset.
+`checks_job` runs those of all assets in a single step.
 Each check that calls Klaviyo's API is a step of its own, and all of them are in a job of their own. In a run that
 materializes assets it yields no result, so that a sync or a backfill never spends the quota of reports on checks.
 """
@@ -99,11 +100,6 @@ def api_checks() -> list[ApiCheck]:
     ]
 
 
-def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that read only Postgres."""
-    return [_key(account, asset, check.name) for asset, found in database_checks(account).items() for check in found]
-
-
 def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
     """The keys of the checks that call Klaviyo's API."""
     return [_key(account, check.asset, check.name) for check in api_checks()]
@@ -128,11 +124,11 @@ def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 
 
 @contextmanager
-def check_context(engine: sa.Engine, account: Account, asset: str) -> Iterator[CheckContext]:
-    """The context of one asset: one snapshot of the database, in a read-only transaction."""
+def check_context(engine: sa.Engine, account: Account, *assets: str) -> Iterator[CheckContext]:
+    """The context of the first of these assets: one snapshot of the database, in a read-only transaction."""
     with snapshot(engine) as connection:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
-        yield CheckContext(connection, account, asset, now)
+        yield CheckContext(connection, account, assets[0], now, assets)
 
 
 def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
@@ -182,12 +178,16 @@ def _result(
     key: dg.AssetKey, name: str, outcome_of_check: CheckOutcome, requests: int | None = None
 ) -> dg.AssetCheckResult:
     requested = {} if requests is None else {"api_requests": requests}
-    severity = dg.AssetCheckSeverity.WARN if outcome_of_check.outcome == "warning" else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=name,
         passed=outcome_of_check.outcome == "passed",
-        severity=severity,
+        severity=severity_of(outcome_of_check),
         description=outcome_of_check.found,
         metadata={**outcome_of_check.metadata, **requested},
     )
+
+
+def severity_of(outcome_of_check: CheckOutcome) -> dg.AssetCheckSeverity:
+    """Dagster's severity of an outcome."""
+    return dg.AssetCheckSeverity.WARN if outcome_of_check.outcome == "warning" else dg.AssetCheckSeverity.ERROR
