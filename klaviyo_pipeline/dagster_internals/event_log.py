@@ -17,8 +17,20 @@ from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStor
 BATCHED_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 
 
+CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
+
+
 class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or completed materializations in one statement, and updates each asset only once."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event. Dagster also sends a notification for each one, to which nothing listens any more."""
+        of_dagster = event.dagster_event
+        if of_dagster and (of_dagster.asset_key is not None or of_dagster.event_type in CHECK_EVENTS):
+            super().store_event(event)
+            return
+        with self.index_connection() as connection:
+            connection.execute(SqlEventLogStorageTable.insert(), self._event_to_row(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         kinds = {event.get_dagster_event().event_type for event in events}

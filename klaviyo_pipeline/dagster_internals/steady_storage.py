@@ -6,6 +6,7 @@ text. If Dagster keeps a session open, and the server, a proxy or a firewall end
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,7 +54,21 @@ def keep_sessions(instance: DagsterInstance) -> None:
 
 
 class SteadyRunStorage(SteadySessions, PostgresRunStorage):
-    """Dagster's runs."""
+    """Dagster's runs. Dagster reads from the catalog in each run which columns the table has; this reads it once."""
+
+    @cached_property
+    def _has_times(self) -> bool:
+        return super().has_run_stats_index_cols()
+
+    @cached_property
+    def _has_backfill_id(self) -> bool:
+        return super().has_backfill_id_column()
+
+    def has_run_stats_index_cols(self) -> bool:
+        return self._has_times
+
+    def has_backfill_id_column(self) -> bool:
+        return self._has_backfill_id
 
 
 class SteadyScheduleStorage(SteadySessions, PostgresScheduleStorage):
@@ -61,4 +76,13 @@ class SteadyScheduleStorage(SteadySessions, PostgresScheduleStorage):
 
 
 class SteadyEventLogStorage(SteadySessions, PostgresEventLogStorage):
-    """Dagster's event log."""
+    """Dagster's event log. A table that exists is not looked up again."""
+
+    @cached_property
+    def _existing(self) -> set[str]:
+        return set()
+
+    def has_table(self, table_name: str) -> bool:
+        if table_name not in self._existing and super().has_table(table_name):
+            self._existing.add(table_name)
+        return table_name in self._existing
