@@ -15,6 +15,7 @@ from benchmarks import (
     growth,
     memory,
     other_writers,
+    quiet_day,
     rates,
     reading,
     request_counts,
@@ -37,6 +38,7 @@ BENCHMARKS: Mapping[str, Callable[..., Iterator[Measurement]]] = {
     "memory": memory.run,
     "reading": reading.run,
     "startup": startup.run,
+    "quiet_day": quiet_day.run,
     "celery_workers": celery_workers.run,
 }
 DOCS = PROJECT_ROOT / "docs"

@@ -67,39 +67,52 @@ CALL create_table('conversion_refusals', 'Which statistics Klaviyo refuses for a
     ['refused_at', 'timestamptz NOT NULL', 'When Klaviyo refused them.']
 ], 'PRIMARY KEY (report, metric_id)');
 
--- The open window is not expected yet. The first week and month may begin before the start date.
+-- The open window is not expected yet. The first week and month may begin before the start date. The windows are the same
+-- for all assets of a kind, so they are computed once for each kind.
 CREATE VIEW expected_windows AS
 SELECT
     asset.entity,
     span.window_start,
     span.window_end
-FROM account
-JOIN assets AS asset ON asset.is_on
-CROSS JOIN LATERAL (
+FROM (
     SELECT
-        edge AS window_start,
-        lead(edge) OVER (ORDER BY edge) AS window_end
+        edges.unit,
+        edges.sync_window,
+        edges.edge AS window_start,
+        lead(edges.edge) OVER (PARTITION BY edges.unit ORDER BY edges.edge) AS window_end
     FROM (
-        SELECT generate_series(
-            account.start_date::timestamp AT TIME ZONE account.window_timezone,
-            now(),
-            interval '1 hour'
-        ) AS edge
-        WHERE asset.by_sync_window AND account.sync_window = 'hourly'
+        SELECT
+            'hour' AS unit,
+            account.sync_window,
+            generate_series(
+                account.start_date::timestamp AT TIME ZONE account.window_timezone,
+                now(),
+                interval '1 hour'
+            ) AS edge
+        -- The table has one row. The limit tells the planner.
+        FROM (SELECT * FROM account LIMIT 1) AS account
+        WHERE account.sync_window = 'hourly'
         UNION ALL
         -- The first of two midnights, if the clocks go back over midnight.
-        SELECT least(
-            day AT TIME ZONE account.window_timezone,
-            (day - interval '1 hour') AT TIME ZONE account.window_timezone + interval '1 hour'
-        )
-        FROM generate_series(
-            date_trunc(asset.period, account.start_date::timestamp),
-            date_trunc(asset.period, now() AT TIME ZONE account.window_timezone) + ('1 ' || asset.period)::interval,
-            ('1 ' || asset.period)::interval
+        SELECT
+            length.unit,
+            account.sync_window,
+            least(
+                day AT TIME ZONE account.window_timezone,
+                (day - interval '1 hour') AT TIME ZONE account.window_timezone + interval '1 hour'
+            )
+        FROM (SELECT * FROM account LIMIT 1) AS account
+        CROSS JOIN (VALUES ('day'), ('week'), ('month')) AS length (unit)
+        CROSS JOIN LATERAL generate_series(
+            date_trunc(length.unit, account.start_date::timestamp),
+            date_trunc(length.unit, now() AT TIME ZONE account.window_timezone) + ('1 ' || length.unit)::interval,
+            ('1 ' || length.unit)::interval
         ) AS day
-        WHERE NOT (asset.by_sync_window AND account.sync_window = 'hourly')
     ) AS edges
 ) AS span
+JOIN assets AS asset
+    ON asset.is_on
+    AND span.unit = CASE WHEN asset.by_sync_window AND span.sync_window = 'hourly' THEN 'hour' ELSE asset.period END
 WHERE span.window_end <= now();
 CALL comment_on_view('expected_windows', 'Every sync window that has ended, from the start date until now, for each asset.', ARRAY[
     ['entity', 'The asset''s table.'],

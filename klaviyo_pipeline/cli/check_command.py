@@ -1,6 +1,8 @@
 """`klaviyo-pipeline check`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +16,7 @@ from klaviyo_pipeline.cli.shared import (
     format_option,
     json_text,
     quiet,
+    shared_sessions,
     warehouse,
 )
 from klaviyo_pipeline.config.settings import Settings
@@ -22,6 +25,8 @@ from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.reporting.text import printable
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from klaviyo_pipeline.sync.check_runs import Checked
 
 SIGNS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "error": ("✘", "red")}
@@ -44,8 +49,9 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
       klaviyo-pipeline check --api
     """
     quiet()
-    with chosen_accounts(slugs) as chosen:
-        by_account = chosen.each(lambda settings: _results(settings, api=api))
+    with chosen_accounts(slugs) as chosen, shared_sessions(chosen), ExitStack() as opened:
+        instance = cache(lambda: opened.enter_context(_instance()))
+        by_account = chosen.each(lambda settings: _results(settings, instance, api=api))
         if form == "json":
             summaries = [
                 {"account": settings.account.slug, **vars(result)} if chosen.several else vars(result)
@@ -61,17 +67,29 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
             raise click.exceptions.Exit(1)
 
 
-def _results(settings: Settings, *, api: bool) -> "list[Checked]":
+@contextmanager
+def _instance() -> "Iterator[DagsterInstance]":
+    """Dagster's instance, for all accounts. It is opened when the first account has turned out to be in order."""
+    from dagster import DagsterInstance
+
+    from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
+    from klaviyo_pipeline.dagster_internals.storage import use_project_instance
+
+    use_project_instance()
+    with DagsterInstance.get() as instance:
+        keep_sessions(instance)
+        yield instance
+
+
+def _results(settings: Settings, instance: "Callable[[], DagsterInstance]", *, api: bool) -> "list[Checked]":
     if api:
         api_key(settings.account.api_key_variable)
     with warehouse(settings) as engine, engine.connect() as connection:
         check_schema_owner(connection, settings.account, None)
-    from klaviyo_pipeline.dagster_internals.storage import use_project_instance
     from klaviyo_pipeline.sync.check_runs import CheckBroken, run_checks
 
-    use_project_instance()
     try:
-        return run_checks(settings.account, api=api)
+        return run_checks(settings.account, instance(), api=api)
     except CheckBroken as error:
         raise click.ClickException(str(error)) from None
 

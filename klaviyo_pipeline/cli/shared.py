@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,9 +19,10 @@ from rich.table import Table
 
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import SQL_DIR, Account, Settings, load_settings
-from klaviyo_pipeline.postgres.engine import DatabaseUnreachable, clear_errors, create_engine, warehouse_url
+from klaviyo_pipeline.postgres.engine import DatabaseUnreachable, clear_errors, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused, refresh_cross_account_views
 from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.server.embedded import project_server
 from klaviyo_pipeline.reporting.text import printable
 
 WIDE = 200
@@ -75,11 +76,8 @@ def warehouse(settings: Settings, *, migrated: bool = False) -> Iterator[sa.Engi
     with clear_errors(url):
         if migrated:
             migrate(url, settings.account.slug, SQL_DIR)
-        engine = create_engine(url)
-        try:
+        with shared_engine(url) as engine:
             yield engine
-        finally:
-            engine.dispose()
 
 
 @dataclass
@@ -136,6 +134,17 @@ def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
             yield chosen
     if chosen.failed:
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def shared_sessions(chosen: Chosen) -> Iterator[None]:
+    """In this block, accounts in one database share the sessions that `warehouse` opens, and the compiled queries."""
+    with ExitStack() as opened:
+        for url in {settings.database_url for settings in chosen.every} - {None}:
+            opened.enter_context(shared_engine(str(url)))
+        if project_server().running:
+            opened.enter_context(shared_engine(project_server().dsn))
+        yield
 
 
 def refresh_views(settings: Iterable[Settings]) -> None:

@@ -16,6 +16,7 @@ from klaviyo_pipeline.cli.shared import (
     format_bytes,
     format_option,
     json_text,
+    shared_sessions,
     table,
     warehouse,
 )
@@ -58,7 +59,7 @@ def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
       klaviyo-pipeline status
       klaviyo-pipeline status --disk
     """
-    with chosen_accounts(slugs) as chosen:
+    with chosen_accounts(slugs) as chosen, shared_sessions(chosen):
         found = chosen.each(read_disk if disk else read_status)
         rows = _disk_rows(found) if disk else _status_rows(chosen, found)
         if form == "json":

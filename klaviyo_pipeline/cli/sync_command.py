@@ -160,7 +160,7 @@ def run_sync(settings: Settings, request: SyncRequest) -> bool:
 
     use_project_instance()
     if any(len(queries) > 1 for queries in request.stages):
-        start_importing()
+        start_importing(request)
     with warehouse(settings, migrated=True):
         pass
     from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -205,7 +205,8 @@ def _sync_several(chosen: Chosen, requests: Sequence[tuple[Settings, SyncRequest
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
 
     use_project_instance()
-    start_importing()
+    if requests:
+        start_importing(requests[0][1])
     from klaviyo_pipeline.sync.all_accounts import sync_accounts
 
     output = console()

@@ -16,12 +16,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from dotenv import load_dotenv
 
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION
-from klaviyo_pipeline.config.time_zones import same_zone
+from klaviyo_pipeline.config.time_zones import same_zone, zone_names
 from klaviyo_pipeline.config.variables import VARIABLES
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -241,7 +241,7 @@ class _Reader:
 
     def zone(self, name: str) -> str:
         zone = self.text(name)
-        if zone not in available_timezones():
+        if zone not in zone_names():
             raise SettingsError(f"{name}={zone!r} is not an IANA time zone; use a name such as America/New_York.")
         return zone
 

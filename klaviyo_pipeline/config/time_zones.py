@@ -6,6 +6,12 @@ from zoneinfo import available_timezones
 
 
 @cache
+def zone_names() -> frozenset[str]:
+    """Every known name. Finding them reads hundreds of files, so it is done once."""
+    return frozenset(available_timezones())
+
+
+@cache
 def same_zone(one: str, other: str) -> bool:
     """Whether both names have the same rules in the tz database. An unknown name equals only itself."""
     return one == other or ((rules := _rules(one)) is not None and rules == _rules(other))
@@ -16,7 +22,7 @@ def _rules(name: str) -> bytes | None:
 
     The system's files may have another version, and may lack the old names.
     """
-    if name not in available_timezones():
+    if name not in zone_names():
         return None
     file = resources.files("tzdata").joinpath("zoneinfo", *name.split("/"))
     # UTC and GMT have the same days, so the abbreviation does not matter.

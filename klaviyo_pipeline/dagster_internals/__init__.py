@@ -60,7 +60,24 @@ PRIVATE_NAMES = (
     PrivateName(
         _SCHEMA, "AssetKeyTable", "Wiping single partitions clears the cached state of the asset.", _PARTITIONS_DIFFER
     ),
-    PrivateName(_SCHEMA, "AssetCheckExecutionsTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
+    PrivateName(
+        _SCHEMA,
+        "AssetCheckExecutionsTable",
+        f"{_WHAT_TO_PRUNE} `check` stores the results of all checks in one statement.",
+        f"{_PRUNE_FAILS} Or `check` stores each result in separate statements, and says why on standard error.",
+    ),
+    PrivateName(
+        "dagster._core.events",
+        "DagsterEventBatchMetadata",
+        "`check` passes the results of all checks to the event log as one batch.",
+        "`check` fails.",
+    ),
+    PrivateName(
+        "dagster._core.definitions.asset_checks.asset_check_evaluation",
+        "AssetCheckEvaluationTargetMaterializationData",
+        "`check` tells Dagster which materialization of its asset each check examined.",
+        "`check` fails.",
+    ),
     PrivateName(_SCHEMA, "AssetEventTagsTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName("dagster._core.storage.schedules.schema", "JobTickTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName("dagster._core.scheduler.instigation", "TickStatus", _WHAT_TO_PRUNE, _PRUNE_FAILS),

@@ -14,12 +14,20 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from dagster import AssetKey, DagsterEventType, EventLogEntry
-from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    AssetKeyTable,
+    SqlEventLogStorageTable,
+)
 
 from klaviyo_pipeline.dagster_internals.readable_events import readable
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 
 BATCHED_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
+
+
+CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 class BatchedEventLogStorage(SteadyEventLogStorage):
@@ -29,10 +37,20 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
     """
 
     def store_event(self, event: EventLogEntry) -> None:
-        super().store_event(readable(event))
+        """Store an event. Dagster also sends a notification for each one, to which nothing listens any more."""
+        event = readable(event)
+        of_dagster = event.dagster_event
+        if of_dagster and (of_dagster.asset_key is not None or of_dagster.event_type in CHECK_EVENTS):
+            super().store_event(event)
+            return
+        with self.index_connection() as connection:
+            connection.execute(SqlEventLogStorageTable.insert(), self._event_to_row(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         kinds = {event.get_dagster_event().event_type for event in events}
+        if kinds == {DagsterEventType.ASSET_CHECK_EVALUATION}:
+            self._store_evaluations(events)
+            return
         if len(kinds) != 1 or not kinds <= BATCHED_EVENTS:
             super().store_event_batch(events)
             return
@@ -79,3 +97,28 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
         with self.index_connection() as connection:
             found = {AssetKey.from_db_string(text) for text in connection.execute(query).scalars()}
         return {key for key in found if key is not None}
+
+    def _store_evaluations(self, events: Sequence[EventLogEntry]) -> None:
+        """Store evaluations of checks that were not planned, each as Dagster does."""
+        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
+        rows = [self._event_to_row(event) for event in events]
+        with self.index_transaction() as connection:
+            ids = [int(row[0]) for row in connection.execute(insert, rows)]
+            executions = []
+            for row, event, event_id in zip(rows, events, ids, strict=True):
+                evaluation = event.get_dagster_event().asset_check_evaluation_data
+                target = evaluation.target_materialization_data
+                executions.append(
+                    {
+                        "asset_key": evaluation.asset_key.to_string(),
+                        "check_name": evaluation.check_name,
+                        "run_id": event.run_id,
+                        "execution_status": "SUCCEEDED" if evaluation.passed else "FAILED",
+                        "evaluation_event": row["event"],
+                        "evaluation_event_timestamp": row["timestamp"],
+                        "evaluation_event_storage_id": event_id,
+                        "materialization_event_storage_id": target and target.storage_id,
+                        "partition": evaluation.partition,
+                    }
+                )
+            connection.execute(AssetCheckExecutionsTable.insert(), executions)

@@ -6,12 +6,15 @@ text. If Dagster keeps a session open, and the server, a proxy or a firewall end
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
+from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
+from klaviyo_pipeline.postgres.server.sessions import ping_when_in_doubt
 
 with naming_extra("Dagster's storage in Postgres"):
     from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
@@ -29,10 +32,11 @@ class SteadySessions:
         self._engine = steady_engine(postgres_url, poolclass=sa.NullPool)
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
-        """Keep a session open, as Dagster does, but ping it before it is used again."""
+        """Keep a session open, as Dagster does, but replace it if it has ended meanwhile."""
         self._engine = steady_engine(
-            self.postgres_url, pool_size=1, pool_recycle=pool_recycle, max_overflow=max_overflow, pool_pre_ping=True
+            self.postgres_url, pool_size=1, pool_recycle=pool_recycle, max_overflow=max_overflow
         )
+        ping_when_in_doubt(self._engine)
 
         def limit(driver: Any, _: object) -> None:
             set_pg_statement_timeout(driver, statement_timeout)
@@ -40,8 +44,34 @@ class SteadySessions:
         sa.event.listen(self._engine, "connect", limit)
 
 
+STATEMENT_TIMEOUT_MS = 60_000
+
+
+def keep_sessions(instance: DagsterInstance) -> None:
+    """Keep the instance's sessions open between two uses. By default Dagster opens two for each window of a run.
+
+    Only our storage may: with another one, a run fails if the server ends an idle session.
+    """
+    if isinstance(instance.run_storage, SteadySessions):
+        instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
+
+
 class SteadyRunStorage(SteadySessions, PostgresRunStorage):
-    """Dagster's runs."""
+    """Dagster's runs. Dagster reads from the catalog in each run which columns the table has; this reads it once."""
+
+    @cached_property
+    def _has_times(self) -> bool:
+        return super().has_run_stats_index_cols()
+
+    @cached_property
+    def _has_backfill_id(self) -> bool:
+        return super().has_backfill_id_column()
+
+    def has_run_stats_index_cols(self) -> bool:
+        return self._has_times
+
+    def has_backfill_id_column(self) -> bool:
+        return self._has_backfill_id
 
 
 class SteadyScheduleStorage(SteadySessions, PostgresScheduleStorage):
@@ -49,4 +79,13 @@ class SteadyScheduleStorage(SteadySessions, PostgresScheduleStorage):
 
 
 class SteadyEventLogStorage(SteadySessions, PostgresEventLogStorage):
-    """Dagster's event log."""
+    """Dagster's event log. A table that exists is not looked up again."""
+
+    @cached_property
+    def _existing(self) -> set[str]:
+        return set()
+
+    def has_table(self, table_name: str) -> bool:
+        if table_name not in self._existing and super().has_table(table_name):
+            self._existing.add(table_name)
+        return table_name in self._existing

@@ -6,11 +6,13 @@ Every attempt takes its own slot. The time of the slot is the observation time o
 import json
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 import httpx
 
@@ -46,6 +48,12 @@ class _Try:
     number: int
     because: str | None
     backed_off: float
+
+
+@cache
+def tls_context(trust_env: bool) -> ssl.SSLContext:
+    """The certificates that this process trusts, of all clients. Loading them takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 class Sender:
@@ -88,6 +96,7 @@ class Sender:
                 timeout=TIMEOUT,
                 follow_redirects=False,
                 transport=transport,
+                verify=tls_context(origin.encrypted),
                 # A proxy from the environment would see the key of an unencrypted request.
                 trust_env=origin.encrypted,
             )

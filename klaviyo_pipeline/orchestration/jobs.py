@@ -26,7 +26,8 @@ from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.run_executor import executor_by_assets
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
-from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, database_check_keys
+from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys
+from klaviyo_pipeline.orchestration.checks.checks_job import checks_job
 from klaviyo_pipeline.orchestration.resources.account_resources import access_key
 from klaviyo_pipeline.windows import entity_windows, report_windows
 
@@ -122,18 +123,8 @@ def account_jobs(
                 executor_def=by_assets,
             )
         )
-    if checks and (keys := database_check_keys(account)):
-        jobs.append(
-            dg.define_asset_job(
-                f"{account.slug}_checks",
-                selection=dg.AssetSelection.checks(*keys),
-                description=(
-                    "Runs every check that reads only Postgres: whether the data is complete, plausible and fresh."
-                ),
-                tags=tags,
-                executor_def=in_process,
-            )
-        )
+    if checks:
+        jobs.append(checks_job(account, tags, in_process))
     if api_keys:
         jobs.append(
             dg.define_asset_job(

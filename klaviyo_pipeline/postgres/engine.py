@@ -23,7 +23,7 @@ from psycopg.types.json import set_json_dumps
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline.postgres.server.embedded import project_server
-from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, prepare
+from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, ping_when_in_doubt, prepare
 
 POOL_SIZE = 3
 """The most sessions that a process opens for one URL: one writes, the others reserve request slots and read."""
@@ -94,11 +94,11 @@ def create_engine(url: str) -> sa.Engine:
         isolation_level="READ COMMITTED",
         pool_size=POOL_SIZE,
         max_overflow=0,
-        pool_pre_ping=True,
         json_serializer=lambda value: json_text(value).decode(),
     )
     # Runs before SQLAlchemy's own queries on a new session.
     sa.event.listen(engine, "connect", _prepared, insert=True)
+    ping_when_in_doubt(engine)
     return engine
 
 

@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from klaviyo_pipeline.reporting.formats import Formatter, money, rate
 from klaviyo_pipeline.reporting.panels import BARS, Panel
@@ -75,8 +76,8 @@ def svg(panel: Panel, name: str) -> str:
     return _for_page(buffer.getvalue(), panel.in_words())
 
 
-def png(panels: Sequence[Panel]) -> bytes:
-    """The panels in one picture, two in a row, each below its title."""
+def png(panels: Sequence[Panel], digest: str = "") -> bytes:
+    """The panels in one picture, two in a row, each below its title. `digest` becomes a text in the file."""
     rows = math.ceil(len(panels) / 2)
     columns = min(2, len(panels))
     with mpl.rc_context(STYLE):
@@ -92,7 +93,9 @@ def png(panels: Sequence[Panel]) -> bytes:
     # Fewer colours halve the size. The picture is stored with the run.
     packed = io.BytesIO()
     few = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE)
-    few.save(packed, format="png", optimize=True)
+    info = PngInfo()
+    info.add_text("digest", digest)
+    few.save(packed, format="png", optimize=True, pnginfo=info)
     return packed.getvalue()
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 
-from klaviyo_pipeline.reporting.charts import png
 from klaviyo_pipeline.reporting.comparison import KeyMetric
 from klaviyo_pipeline.reporting.metric_values import Kind
+from klaviyo_pipeline.reporting.panels import Panel
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.report_tables import Row, Table, markdown, ranking
 from klaviyo_pipeline.reporting.subjects import Subject
 
 TOP = 5
+DATA_URL = "data:image/png;base64,"
 RATES_NOTE = "\\* Average of the daily rates, weighted by deliveries."
 
 
@@ -24,13 +26,31 @@ def top_table(reader: Reader, subject: Subject[Kind], period: Period) -> str:
     return f"{table}\n\n{RATES_NOTE}" if starred else table
 
 
-def chart(reader: Reader, subject: Subject[Kind], period: Period) -> str | None:
-    """A chart of the period as a picture in the text; None if no day has metrics."""
+def chart(reader: Reader, subject: Subject[Kind], period: Period, previous: str | None = None) -> str | None:
+    """A chart of the period as a picture in the text; None if no day has metrics.
+
+    Returns the `previous` chart if it displays the same values. Each picture contains a digest of its values.
+    """
     by_day = reader.by_day(subject, period)
     panels = [panel for plot in subject.plots if not (panel := plot.panel(by_day, period.days)).is_empty]
     if not panels:
         return None
-    return f"![{subject.table.entity} by day](data:image/png;base64,{base64.b64encode(png(panels)).decode()})"
+    title, digest = f"{subject.table.entity} by day", _digest(panels)
+    if previous is not None and digest in _picture_in(previous):
+        return previous
+    # Imported only if there is something to draw: it takes longer than all the rest of a run.
+    from klaviyo_pipeline.reporting.charts import png
+
+    return f"![{title}]({DATA_URL}{base64.b64encode(png(panels, digest.decode())).decode()})"
+
+
+def _digest(panels: Sequence[Panel]) -> bytes:
+    shown = [(panel.title, panel.shape, list(panel.days), list(panel.series)) for panel in panels]
+    return hashlib.sha256(repr(shown).encode()).hexdigest().encode()
+
+
+def _picture_in(text: str) -> bytes:
+    return base64.b64decode(text.partition(DATA_URL)[2].removesuffix(")"))
 
 
 def key_metrics_table(values: Sequence[KeyMetric], period: Period) -> str:

@@ -14,7 +14,7 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
 from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
 from klaviyo_pipeline.sync.refused_syncs import REFUSALS, record_refusal
-from klaviyo_pipeline.sync.workers import run_concurrently
+from klaviyo_pipeline.sync.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,9 @@ class Sync:
                 self.on_progress(f"warning: {session.duplicate_notice}")
             metrics = self._conversion_metrics(session, request)
         results: list[AssetResult] = []
-        for groups in request.stages:
-            results += run_concurrently(
-                self.account, identity, groups, request, metrics, self.on_progress, self.workers
-            )
+        with Workers(self.account, identity, request, metrics, self.on_progress, self.workers) as workers:
+            for groups in request.stages:
+                results += workers.run(groups)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
 

@@ -1,8 +1,11 @@
 """Syncs assets one after the other, each in runs of its own."""
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,7 +18,7 @@ from klaviyo_pipeline.catalog import CENSUSES, METRICS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.readable_events import is_about_step_not_run
-from klaviyo_pipeline.dagster_internals.steady_storage import SteadySessions
+from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
 from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -31,8 +34,6 @@ from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.windows import Window, range_tags
-
-STORAGE_TIMEOUT_MS = 60_000
 
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
@@ -59,37 +60,28 @@ class AssetResult:
     """Whether a blocking check failed: the data is stored, but nothing should be computed from it."""
 
 
-def sync_assets(
+@contextmanager
+def asset_runs(
     account: Account,
-    assets: Sequence[str],
     request: SyncRequest,
     conversion_metrics: Mapping[str, str],
     on_progress: ProgressCallback,
-) -> list[AssetResult]:
-    """Sync these assets one after the other in this process. Return one result for each.
+) -> Iterator[AssetRuns]:
+    """What the runs of one account share in this process: definitions, instance, connections.
 
     `conversion_metrics` contains the id of each report's conversion metric, by asset.
     """
-    if not assets:
-        return []
     warehouse = Warehouse.of([account])
     definitions = sync_defs(account, warehouse)
     logging.getLogger().addFilter(_is_relevant)
     with warehouse.engine(account.slug) as engine, DagsterInstance.get() as instance, without_output_capture():
-        if isinstance(instance.run_storage, SteadySessions):
-            # By default Dagster opens two connections for each window of a run. Only our storage may keep them open:
-            # with another storage, a run fails if the server ends an idle connection.
-            instance.optimize_for_webserver(STORAGE_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
-        group = _AssetRuns(account, engine, definitions, instance, request, conversion_metrics, on_progress)
-        results: list[AssetResult] = []
-        for asset in assets:
-            results.append(group.blocked_by_check(asset, results) or group.sync(asset))
-        return results
+        keep_sessions(instance)
+        yield AssetRuns(account, engine, definitions, instance, request, conversion_metrics, on_progress)
 
 
 @dataclass(frozen=True)
-class _AssetRuns:
-    """Runs assets one after the other. Each run is recorded in the instance."""
+class AssetRuns:
+    """Runs assets one after the other in this process. Each run is recorded in the instance."""
 
     account: Account
     engine: sa.Engine
@@ -98,6 +90,13 @@ class _AssetRuns:
     request: SyncRequest
     conversion_metrics: Mapping[str, str]
     on_progress: ProgressCallback
+
+    def sync_group(self, assets: Sequence[str]) -> list[AssetResult]:
+        """Sync these assets one after the other. Return one result for each."""
+        results: list[AssetResult] = []
+        for asset in assets:
+            results.append(self.blocked_by_check(asset, results) or self.sync(asset))
+        return results
 
     def blocked_by_check(self, asset: str, before: Sequence[AssetResult]) -> AssetResult | None:
         """The result of a metrics asset that must not run, because a check of its report failed; None if it may run."""

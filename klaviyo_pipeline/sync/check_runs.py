@@ -1,5 +1,6 @@
 """Runs all checks through Dagster, so that the UI has the results too."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,9 +8,14 @@ import dagster as dg
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.orchestration.checks.check import Outcome
+from klaviyo_pipeline.orchestration.checks.checks_job import checks_job
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
+from klaviyo_pipeline.orchestration.resources.account_resources import account_resources
 from klaviyo_pipeline.orchestration.step_errors import step_errors
+from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -28,24 +34,29 @@ class CheckBroken(RuntimeError):
     """A check could not run. The message says why."""
 
 
-def run_checks(account: Account, *, api: bool = False) -> list[Checked]:
+def run_checks(account: Account, instance: DagsterInstance, *, api: bool = False) -> list[Checked]:
     """Run the checks that read Postgres and, with `api`, the API checks. Return results sorted by asset and check.
 
     Raises `CheckBroken` if a check could not run.
     """
-    definitions = project_defs([account])
-    names = [f"{account.slug}_checks", *([f"{account.slug}_reconcile"] if api else [])]
-    with DagsterInstance.get() as instance:
+    with without_output_capture():
         runs = [
-            definitions.resolve_job_def(name).execute_in_process(
-                instance=instance, run_config=SILENT, raise_on_error=False
-            )
-            for name in names
+            job.execute_in_process(instance=instance, run_config=SILENT, raise_on_error=False)
+            for job in _jobs(account, api=api)
         ]
     results = [_checked(evaluation) for run in runs for evaluation in run.get_asset_check_evaluations()]
     for run in runs:
         _raise_if_broken(run)
     return sorted(results, key=lambda result: (result.asset, result.check))
+
+
+def _jobs(account: Account, *, api: bool) -> Iterator[dg.JobDefinition]:
+    job = checks_job(account, {ACCOUNT_TAG: account.slug}, dg.in_process_executor)
+    warehouse = Warehouse.of([account])
+    # Alone, because building all definitions of an account takes longer than its checks.
+    yield dg.Definitions(jobs=[job], resources=account_resources(account, warehouse)).resolve_job_def(job.name)
+    if api:
+        yield project_defs([account], warehouse).resolve_job_def(f"{account.slug}_reconcile")
 
 
 def outcome_of(evaluation: dg.AssetCheckEvaluation) -> Outcome:

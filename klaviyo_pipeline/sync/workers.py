@@ -3,17 +3,18 @@
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any
+from typing import Self
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import cache_identity, stop_requested, stop_sessions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import reason
-from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback, sync_assets
+from klaviyo_pipeline.sync.asset_runs import AssetResult, AssetRuns, ProgressCallback, asset_runs
 from klaviyo_pipeline.sync.forkserver import forking_context
 
 STOP_SECONDS = 10.0
@@ -21,97 +22,126 @@ POLL_SECONDS = 0.5
 """How often to check whether the sync was stopped, because a signal interrupts only the main thread."""
 
 
-def run_concurrently(
-    account: Account,
-    identity: KlaviyoAccount,
-    groups: Sequence[Sequence[str]],
-    request: SyncRequest,
-    conversion_metrics: Mapping[str, str],
-    on_progress: ProgressCallback,
-    at_once: int | None = None,
-) -> list[AssetResult]:
-    """Sync several groups of assets at once, each in a process of its own.
+class Workers:
+    """The worker processes of one sync. Each takes one group of assets after the other, until the block ends.
 
     They are not threads, because Dagster configures the logging of the process when a run begins, which can deadlock
-    other runs.
+    other runs. A sync whose stages have one group each needs none: its assets run in this process.
     """
-    if at_once is None and len(groups) <= 1:
-        return [
-            result
-            for group in groups
-            for result in sync_assets(account, group, request, conversion_metrics, on_progress)
-        ]
-    waiting = list(reversed(groups))
-    workers: dict[Connection, tuple[BaseProcess, Sequence[str]]] = {}
-    results: list[AssetResult] = []
-    stop = stop_requested()
-    try:
-        while waiting or workers:
-            while waiting and len(workers) < (at_once or len(groups)):
-                group = waiting.pop()
-                ours, worker = _start(account, identity, list(group), request, conversion_metrics)
-                workers[ours] = worker, group
-            for ready in wait(list(workers), timeout=POLL_SECONDS):
+
+    def __init__(
+        self,
+        account: Account,
+        identity: KlaviyoAccount,
+        request: SyncRequest,
+        conversion_metrics: Mapping[str, str],
+        on_progress: ProgressCallback,
+        at_once: int | None = None,
+    ) -> None:
+        self._identity, self._on_progress, self._at_once = identity, on_progress, at_once
+        self._shared = account, request, conversion_metrics
+        self._none_needed = at_once is None and all(len(groups) <= 1 for groups in request.stages)
+        self._processes: dict[Connection, BaseProcess] = {}
+        self._groups: dict[Connection, Sequence[str]] = {}
+        """The group of each worker that is busy."""
+        self._here = ExitStack()
+        self._runs_here: AssetRuns | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        self._here.close()
+        for channel, process in self._processes.items():
+            if raised is None:
+                channel.close()
+            else:
+                process.terminate()
+        for process in self._processes.values():
+            process.join(timeout=STOP_SECONDS)
+            process.kill()
+
+    def run(self, groups: Sequence[Sequence[str]]) -> list[AssetResult]:
+        """Sync these groups of assets concurrently. Return one result for each asset."""
+        if self._none_needed:
+            return [result for group in groups for result in self._run_here(group)]
+        waiting = list(reversed(groups))
+        results: list[AssetResult] = []
+        stop = stop_requested()
+        while waiting or self._groups:
+            while waiting and len(self._groups) < (self._at_once or len(groups)):
+                self._start(waiting.pop())
+            for ready in wait(list(self._groups), timeout=POLL_SECONDS):
                 assert isinstance(ready, Connection)
-                results += _receive(ready, workers, on_progress)
+                results += self._receive(ready)
             if stop.is_set():
                 raise KeyboardInterrupt
-    finally:
-        for worker, _ in workers.values():
-            worker.terminate()
-        for worker, _ in workers.values():
-            worker.join(timeout=STOP_SECONDS)
-            worker.kill()
-    return results
+        return results
 
+    def _run_here(self, group: Sequence[str]) -> list[AssetResult]:
+        if self._runs_here is None:
+            self._runs_here = self._here.enter_context(asset_runs(*self._shared, self._on_progress))
+        return self._runs_here.sync_group(group)
 
-def _start(*arguments: Any) -> tuple[Connection, BaseProcess]:
-    """Start a worker with these arguments of `_work`. Return it, and the channel for its messages."""
-    context = forking_context()
-    ours, theirs = context.Pipe(duplex=False)
-    worker = context.Process(target=_work, args=(*arguments, theirs), daemon=True)
-    worker.start()
-    theirs.close()
-    return ours, worker
+    def _start(self, group: Sequence[str]) -> None:
+        """Pass the group to an idle worker, or to a new one."""
+        channel = next((one for one in self._processes if one not in self._groups), None) or self._new_worker()
+        self._groups[channel] = group
+        # If the worker has died while it was idle, `_receive` notices.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            channel.send(list(group))
 
+    def _new_worker(self) -> Connection:
+        context = forking_context()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(*self._shared, self._identity, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        self._processes[ours] = process
+        return ours
 
-def _receive(
-    ready: Connection, workers: dict[Connection, tuple[BaseProcess, Sequence[str]]], on_progress: ProgressCallback
-) -> list[AssetResult]:
-    """Receive a message of a worker: a progress line, or the results of a worker that has ended."""
-    try:
-        message = ready.recv()
-    except EOFError:
-        worker, group = workers.pop(ready)
-        worker.join()
-        return [AssetResult(asset, error=f"the worker process died (exit code {worker.exitcode})") for asset in group]
-    if isinstance(message, str):
-        on_progress(message)
-        return []
-    worker, _ = workers.pop(ready)
-    worker.join()
-    results: list[AssetResult] = message
-    return results
+    def _receive(self, ready: Connection) -> list[AssetResult]:
+        """Receive a message of a worker: a progress line, or the results of its group."""
+        try:
+            message = ready.recv()
+        except (EOFError, ConnectionResetError):
+            process, group = self._processes.pop(ready), self._groups.pop(ready)
+            process.join()
+            error = f"the worker process died (exit code {process.exitcode})"
+            return [AssetResult(asset, error=error) for asset in group]
+        if isinstance(message, str):
+            self._on_progress(message)
+            return []
+        del self._groups[ready]
+        results: list[AssetResult] = message
+        return results
 
 
 def _work(
     account: Account,
-    identity: KlaviyoAccount,
-    assets: list[str],
     request: SyncRequest,
     conversion_metrics: Mapping[str, str],
+    identity: KlaviyoAccount,
     channel: Connection,
 ) -> None:
-    """A worker: syncs its group. It sends progress lines to the parent and, at the end, the results."""
+    """A worker: syncs the groups that it receives. It sends progress lines, and the results of each group."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _interrupt)
         cache_identity(account, identity)
-        try:
-            results = sync_assets(account, assets, request, conversion_metrics, channel.send)
-        except Exception as error:
-            results = [AssetResult(asset, error=reason(error)) for asset in assets]
-        channel.send(results)
+        runs: AssetRuns | None = None
+        with ExitStack() as opened:
+            while True:
+                group: list[str] = channel.recv()
+                try:
+                    if runs is None:
+                        runs = opened.enter_context(asset_runs(account, request, conversion_metrics, channel.send))
+                    results = runs.sync_group(group)
+                except Exception as error:
+                    results = [AssetResult(asset, error=reason(error)) for asset in group]
+                channel.send(results)
+    except EOFError:
+        return  # there are no more groups, or the parent was killed
     except (KeyboardInterrupt, BrokenPipeError):
         # The worker was stopped, or the parent was killed. No traceback: nothing is wrong in the worker.
         sys.exit(1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterEventType, DagsterInstance
 
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.config.settings import Account
@@ -77,3 +78,25 @@ def test_a_schema_that_is_not_migrated_is_reported_in_one_line(
 def test_checks_against_the_api_need_the_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("--api") == 1
     assert "KLAVIYO_API_KEY is not set" in capsys.readouterr().err
+
+
+def test_a_check_that_cannot_run_leaves_the_results_of_the_other_assets(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.run(UNTIL_TODAY)
+    stored.run("ALTER TABLE forms_superseded RENAME TO gone")
+    stored.run("DROP VIEW forms_history CASCADE")
+    stored.run("CREATE VIEW forms_history AS SELECT 1 / (count(*) - count(*)) AS id FROM forms")
+    with DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(DagsterInstance, "get", lambda: nullcontext(instance))
+        assert code_of() == 1
+        assert "forms: " in capsys.readouterr().err
+        [run] = instance.get_runs()
+        recorded = instance.all_logs(run.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+        steps = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_START)
+    assert len(steps) == 1
+    evaluated = {entry.get_dagster_event().asset_check_evaluation_data.asset_key.path[-1] for entry in recorded}
+    assert evaluated == {*database_checks(Account(slug=SLUG))}
+    forms = len(database_checks(Account(slug=SLUG))["forms"])
+    every = sum(len(checks) for checks in database_checks(Account(slug=SLUG)).values())
+    assert every - forms < len(recorded) < every

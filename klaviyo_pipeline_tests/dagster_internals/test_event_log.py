@@ -1,7 +1,5 @@
 """The event log over many windows: a batch stores the same as Dagster's own event log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
+from klaviyo_pipeline.dagster_internals.check_events import check_targets, recorded
 from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
 from klaviyo_pipeline_tests.support import recorded_pipeline
 
@@ -115,3 +114,64 @@ def test_assets_are_locked_in_one_order_whatever_the_order_of_their_events(insta
     for events in (kept, kept[::-1]):
         storage.store_event_batch(events)
     assert locked == ['["a"]', '["b"]'] * 2
+
+
+EVALUATIONS = {
+    "events": """
+        SELECT dagster_event_type, asset_key, step_key, event::jsonb #> '{dagster_event,event_specific_data}'
+        FROM event_logs WHERE run_id = :run_id AND dagster_event_type = 'ASSET_CHECK_EVALUATION' ORDER BY id""",
+    "executions": """
+        SELECT asset_key, check_name, execution_status, partition, materialization_event_storage_id,
+            evaluation_event::jsonb #> '{dagster_event,event_specific_data}',
+            evaluation_event_timestamp
+                = to_timestamp((evaluation_event::jsonb ->> 'timestamp')::float) AT TIME ZONE 'UTC',
+            (SELECT event FROM event_logs WHERE id = evaluation_event_storage_id) = evaluation_event
+        FROM asset_check_executions WHERE run_id = :run_id ORDER BY id""",
+}
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def examined(context: dg.OpExecutionContext) -> Iterator[Any]:
+    keys = [dg.AssetKey("a"), dg.AssetKey("never_materialized")]
+    targets = check_targets(context.instance, keys)
+    evaluations = [
+        dg.AssetCheckEvaluation(
+            asset_key=key, check_name=name, passed=name == "passes", target_materialization_data=targets.get(key)
+        )
+        for key in keys
+        for name in ("passes", "fails")
+    ]
+    yield from recorded(context, evaluations)
+    yield dg.Output(None)
+
+
+def test_evaluations_of_checks_are_stored_together_as_dagsters_own_log_does(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.job(executor_def=dg.in_process_executor)
+    def checks() -> None:
+        examined()
+
+    left_by_a_run(instance)
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchedEventLogStorage)
+    sent: list[str] = []
+    sa.event.listen(storage._engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
+
+    def left() -> dict[str, list[Any]]:
+        run = checks.execute_in_process(instance=instance)
+        assert [one.passed for one in run.get_asset_check_evaluations()] == [True, False] * 2
+        with storage.index_connection() as connection:
+            return {
+                name: [tuple(row) for row in connection.execute(sa.text(query), {"run_id": run.run_id})]
+                for name, query in EVALUATIONS.items()
+            }
+
+    ours = left()
+    assert len([one for one in sent if "INTO asset_check_executions" in one]) == 1
+    with monkeypatch.context() as dagsters:
+        dagsters.delenv("DAGSTER_EVENT_BATCH_SIZE")
+        assert left() == ours
+    assert len(ours["executions"]) == 4
+    history = storage.get_asset_check_execution_history(dg.AssetCheckKey(dg.AssetKey("a"), "fails"), limit=5)
+    assert [one.status.value for one in history] == ["FAILED", "FAILED"]

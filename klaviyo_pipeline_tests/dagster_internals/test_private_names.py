@@ -89,7 +89,10 @@ def test_the_tables_have_the_columns_that_the_code_reads() -> None:
         "check_name",
         "partition",
         "execution_status",
+        "evaluation_event",
+        "evaluation_event_timestamp",
         "evaluation_event_storage_id",
+        "materialization_event_storage_id",
     } <= set(AssetCheckExecutionsTable.c.keys())
     assert "event_id" in AssetEventTagsTable.c
     assert {"id", "timestamp", "status", "selector_id", "job_origin_id"} <= set(JobTickTable.c.keys())

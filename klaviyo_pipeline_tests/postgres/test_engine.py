@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres import engine as engines
 from klaviyo_pipeline.postgres.engine import create_engine, in_transaction, shared_engine
+from klaviyo_pipeline.postgres.server import sessions
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +73,28 @@ def test_the_last_user_of_a_url_closes_its_sessions(database: str) -> None:
     with shared_engine(database) as another, another.connect() as connection:
         assert another is not engine
         assert connection.scalar(sa.text("SELECT pg_backend_pid()")) != before
+
+
+def test_a_session_is_asked_whether_it_still_exists_only_if_that_is_in_doubt(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(database)
+    pings: list[object] = []
+    ping = engine.dialect.do_ping
+    monkeypatch.setattr(engine.dialect, "do_ping", lambda driver: pings.append(driver) or ping(driver))
+
+    def process() -> int:
+        with engine.connect() as connection:
+            return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+
+    first = process()
+    assert process() == first
+    assert pings == []
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
+    second = process()
+    assert second != first
+    monkeypatch.setattr(sessions, "IDLE_SECONDS", 0.0)
+    assert process() == second
+    assert len(pings) == 2
+    engine.dispose()

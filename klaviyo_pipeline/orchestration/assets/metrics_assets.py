@@ -7,7 +7,6 @@ import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable, period_column, period_of
-from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
@@ -22,6 +21,7 @@ from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_W
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
+from klaviyo_pipeline.reporting import preview
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.subjects import SUBJECTS
@@ -117,23 +117,28 @@ def _add_preview(
     """Add a table and a chart of the computed metrics to the materialization.
 
     Dagster stores the metadata of a run once for each partition. The preview is added only to the last partition,
-    which the UI shows first.
+    which the UI shows first. A chart whose values have not changed is not drawn again.
     """
-    # Imported here because it takes a second, which every load of the code location would take too.
-    with naming_extra("A preview"):
-        from klaviyo_pipeline.reporting.preview import chart, top_table
-
     subject = SUBJECTS[metrics.table.name]
     period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))
     with warehouse.engine(metrics.schema) as engine, snapshot(engine) as connection:
         reader = Reader(connection, metrics.schema)
         previews = {
-            f"top_{metrics.table.entity}": top_table(reader, subject, period),
-            "chart": chart(reader, subject, period),
+            f"top_{metrics.table.entity}": preview.top_table(reader, subject, period),
+            "chart": preview.chart(reader, subject, period, _previous_chart(context, windows[-1])),
         }
     context.add_asset_metadata(
         {name: dg.MetadataValue.md(text) for name, text in previews.items() if text}, partition_key=windows[-1].key
     )
+
+
+def _previous_chart(context: dg.AssetExecutionContext, window: Window) -> str | None:
+    """The chart in the last materialization of this window."""
+    partition = dg.AssetRecordsFilter(context.asset_key, asset_partitions=[window.key])
+    found = context.instance.fetch_materializations(partition, limit=1).records
+    materialization = found[0].asset_materialization if found else None
+    shown = materialization.metadata.get("chart") if materialization else None
+    return shown.md_str if isinstance(shown, dg.MarkdownMetadataValue) else None
 
 
 def _compute(

@@ -1,6 +1,7 @@
 """Builds Dagster's asset checks of one account.
 
 All checks of an asset that read only Postgres form one step, which runs after the asset in every run of the asset.
+`checks_job` runs those of all assets in a single step.
 Each check that calls Klaviyo's API is a step of its own, and all of them are in a job of their own. In a run that
 materializes assets it yields no result, so that a sync or a backfill never spends the quota of reports on checks.
 """
@@ -132,11 +133,6 @@ def api_checks(account: Account) -> list[ApiCheck]:
     ]
 
 
-def database_check_keys(account: Account) -> list[dg.AssetCheckKey]:
-    """The keys of the checks that read only Postgres."""
-    return [_key(account, asset, check.name) for asset, found in database_checks(account).items() for check in found]
-
-
 def api_check_keys(account: Account) -> list[dg.AssetCheckKey]:
     """The keys of the checks that call Klaviyo's API."""
     return [_key(account, check.asset, check.name) for check in api_checks(account)]
@@ -161,11 +157,11 @@ def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 
 
 @contextmanager
-def check_context(engine: sa.Engine, account: Account, asset: str) -> Iterator[CheckContext]:
-    """The context of one asset: one snapshot of the database, in a read-only transaction."""
+def check_context(engine: sa.Engine, account: Account, *assets: str) -> Iterator[CheckContext]:
+    """The context of the first of these assets: one snapshot of the database, in a read-only transaction."""
     with snapshot(engine) as connection:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
-        yield CheckContext(connection, account, asset, now)
+        yield CheckContext(connection, account, assets[0], now, assets)
 
 
 def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
@@ -190,13 +186,15 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
                 if check.name in selected:
                     found = check.examine(ctx)
                     if found.lost:
-                        _note_lost(context.instance, engine, ctx, found)
+                        record_lost_windows(context.instance, engine, ctx, found)
                     yield _result(key, check.name, found)
 
     return examined
 
 
-def _note_lost(instance: dg.DagsterInstance, engine: sa.Engine, ctx: CheckContext, found: CheckOutcome) -> None:
+def record_lost_windows(
+    instance: dg.DagsterInstance, engine: sa.Engine, ctx: CheckContext, found: CheckOutcome
+) -> None:
     """Take windows without their rows out of the synced ones, in the ledger and in Dagster."""
     with engine.begin() as connection:
         Ledger(ctx.account.slug, ctx.asset).record_lost(connection, found.lost, found.found, asked_before=ctx.now)
@@ -232,12 +230,16 @@ def _result(
     key: dg.AssetKey, name: str, outcome_of_check: CheckOutcome, requests: int | None = None
 ) -> dg.AssetCheckResult:
     requested = {} if requests is None else {"api_requests": requests}
-    severity = dg.AssetCheckSeverity.WARN if outcome_of_check.outcome == "warning" else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=name,
         passed=outcome_of_check.outcome == "passed",
-        severity=severity,
+        severity=severity_of(outcome_of_check),
         description=outcome_of_check.found,
         metadata={**outcome_of_check.metadata, **requested},
     )
+
+
+def severity_of(outcome_of_check: CheckOutcome) -> dg.AssetCheckSeverity:
+    """Dagster's severity of an outcome."""
+    return dg.AssetCheckSeverity.WARN if outcome_of_check.outcome == "warning" else dg.AssetCheckSeverity.ERROR

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 
@@ -16,6 +16,8 @@ from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 
 Outcome = Literal["passed", "warning", "error"]
+
+Result = TypeVar("Result")
 
 NAMED = 5
 """How many of the affected objects a message lists."""
@@ -56,14 +58,27 @@ class CheckContext:
     """What a check reads: one asset of one account, in one snapshot of the database.
 
     `asset` is the asset's name. Except for a census, it is also the name of the table. `now` is the database's clock
-    (UTC).
+    (UTC). `assets` are all assets that are examined in this snapshot.
     """
 
     connection: sa.Connection
     account: Account
     asset: str
     now: datetime
+    assets: Sequence[str]
     _targets: dict[str, DestinationTable] = field(default_factory=dict, repr=False)
+    _results: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
+
+    def of(self, asset: str) -> CheckContext:
+        """The same snapshot, for another of its assets."""
+        return replace(self, asset=asset)
+
+    def once(self, read: Callable[[CheckContext], Result]) -> Result:
+        """The result of a function that reads something of all `assets`. It is called once for each snapshot."""
+        if read not in self._results:
+            self._results[read] = read(self)
+        result: Result = self._results[read]
+        return result
 
     def target(self, name: str | None = None) -> DestinationTable:
         """A table of the account's schema; the asset's own by default."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
     some,
     warning,
 )
-from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 LATE = timedelta(hours=36)
 """A day's window is synced within hours of its end. After 36 hours, the next day's window is due."""
@@ -59,29 +60,25 @@ def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
 
 
 def windows_do_not_overlap(ctx: CheckContext) -> CheckOutcome:
-    windows = _windows(ctx)
-    overlapping = ctx.rows(
-        sa.select(windows).where(windows.c.window_end > windows.c.following).order_by(windows.c.window_end)
-    )
+    overlapping = [row for row in ctx.once(_odd_windows)[ctx.asset] if row.window_end > row.following]
     if overlapping:
         return error(
             f"{counted(len(overlapping), 'overlap')} between windows of {ctx.asset}: "
             f"{some(_utc(row.window_start) for row in overlapping)}. {_RESET_WINDOWS}",
             windows=len(overlapping),
         )
-    strays = _strays(ctx)
+    strays = ctx.once(_strays)[ctx.asset]
     if strays:
         return error(
             f"{counted(len(strays), 'window')} of {ctx.asset} that do not match the account's time zone and window "
-            f"size: {some(_utc(start) for start in strays)}. {_RESET_WINDOWS}",
+            f"size: {some(_utc(row.window_start) for row in strays)}. {_RESET_WINDOWS}",
             windows=len(strays),
         )
     return passed("all windows match the account's time zone and window size, and none overlap")
 
 
 def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
-    windows = _windows(ctx)
-    gaps = ctx.rows(sa.select(windows).where(windows.c.window_end < windows.c.following).order_by(windows.c.window_end))
+    gaps = [row for row in ctx.once(_odd_windows)[ctx.asset] if row.window_end < row.following]
     if not gaps:
         return passed("no gaps between windows")
     zone = ctx.account.zone
@@ -96,13 +93,7 @@ def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
 
 
 def windows_have_not_failed(ctx: CheckContext) -> CheckOutcome:
-    ledger = Ledger(ctx.account.slug, ctx.asset).table
-    query = (
-        sa.select(ledger.c.window_start, ledger.c.error)
-        .where(ledger.c.entity == ctx.asset, ledger.c.status == "failed")
-        .order_by(ledger.c.window_start)
-    )
-    failed = ctx.rows(query)
+    failed = ctx.once(_failed_windows)[ctx.asset]
     if not failed:
         return passed("no failed windows")
     return error(
@@ -114,9 +105,7 @@ def windows_have_not_failed(ctx: CheckContext) -> CheckOutcome:
 
 
 def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
-    status = ctx.view("sync_status", ["entity", "synced_through"])
-    query = sa.select(status.c.synced_through).where(status.c.entity == ctx.asset)
-    through: datetime | None = ctx.connection.execute(query).scalar_one_or_none()
+    through = ctx.once(_synced_through).get(ctx.asset)
     remedy = f"run `klaviyo-pipeline sync {_assets(ctx)}`"
     if through is None:
         return warning(f"{ctx.asset} was never synced: {remedy}")
@@ -140,33 +129,63 @@ def _assets(ctx: CheckContext) -> str:
     return f"{METRICS[ctx.asset].report} {ctx.asset}" if ctx.asset in METRICS else ctx.asset
 
 
-def _windows(ctx: CheckContext) -> sa.Subquery:
-    """Every window of the asset, with the start of the next one."""
-    ledger = Ledger(ctx.account.slug, ctx.asset).table
-    following = sa.func.lead(ledger.c.window_start).over(order_by=ledger.c.window_start)
-    query = sa.select(ledger.c.window_start, ledger.c.window_end, following.label("following"))
-    return query.where(ledger.c.entity == ctx.asset).subquery()
+# Each of these reads the ledger once for all assets of a snapshot.
 
 
-def _strays(ctx: CheckContext) -> Sequence[Any]:
-    """Starts of the ended windows since the start date that are not among the expected windows."""
-    ledger = Ledger(ctx.account.slug, ctx.asset).table
-    expected = ctx.view("expected_windows", ["entity", "window_start", "window_end"])
-    ours = sa.select(expected).where(expected.c.entity == ctx.asset).cte()
-    first = sa.select(sa.func.min(ours.c.window_start)).scalar_subquery()
-    same = sa.and_(ours.c.window_start == ledger.c.window_start, ours.c.window_end == ledger.c.window_end)
+def _odd_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
+    """The windows that do not end where the next one begins, with the start of the next one, by asset."""
+    ledger = system_table(ctx.account.slug, "sync_windows")
+    following = sa.func.lead(ledger.c.window_start).over(partition_by=ledger.c.entity, order_by=ledger.c.window_start)
+    windows = (
+        sa.select(ledger.c.entity, ledger.c.window_start, ledger.c.window_end, following.label("following"))
+        .where(ledger.c.entity.in_(ctx.assets))
+        .subquery()
+    )
+    query = sa.select(windows).where(windows.c.window_end != windows.c.following).order_by(windows.c.window_end)
+    return _by_asset(ctx.rows(query))
+
+
+def _failed_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
+    ledger = system_table(ctx.account.slug, "sync_windows")
     query = (
-        sa.select(ledger.c.window_start)
-        .select_from(ledger.outerjoin(ours, same))
+        sa.select(ledger.c.entity, ledger.c.window_start, ledger.c.error)
+        .where(ledger.c.entity.in_(ctx.assets), ledger.c.status == "failed")
+        .order_by(ledger.c.window_start)
+    )
+    return _by_asset(ctx.rows(query))
+
+
+def _strays(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
+    """The ended windows since the start date that are not among the expected windows, by asset."""
+    ledger = system_table(ctx.account.slug, "sync_windows")
+    view = ctx.view("expected_windows", ["entity", "window_start", "window_end"])
+    expected = sa.select(view).where(view.c.entity.in_(ctx.assets)).cte()
+    start = sa.func.min(expected.c.window_start).label("start")
+    since = sa.select(expected.c.entity, start).group_by(expected.c.entity).subquery()
+    same = sa.and_(*(expected.c[name] == ledger.c[name] for name in ("entity", "window_start", "window_end")))
+    query = (
+        sa.select(ledger.c.entity, ledger.c.window_start)
+        .select_from(ledger.join(since, since.c.entity == ledger.c.entity).outerjoin(expected, same))
         .where(
-            ledger.c.entity == ctx.asset,
             ledger.c.window_end <= sa.func.now(),
-            ledger.c.window_start >= first,
-            ours.c.window_start.is_(None),
+            ledger.c.window_start >= since.c.start,
+            expected.c.window_start.is_(None),
         )
         .order_by(ledger.c.window_start)
     )
-    return ctx.connection.execute(query).scalars().all()
+    return _by_asset(ctx.rows(query))
+
+
+def _synced_through(ctx: CheckContext) -> Mapping[str, datetime | None]:
+    status = ctx.view("sync_status", ["entity", "synced_through"])
+    return {row.entity: row.synced_through for row in ctx.rows(sa.select(status))}
+
+
+def _by_asset(rows: Sequence[sa.Row[Any]]) -> Mapping[str, Sequence[sa.Row[Any]]]:
+    found: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
+    for row in rows:
+        found[row.entity].append(row)
+    return found
 
 
 def _utc(moment: datetime) -> str:

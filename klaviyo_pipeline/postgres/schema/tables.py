@@ -6,12 +6,14 @@ the declared columns are read and written: a column that a user added is left al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
 
@@ -63,7 +65,7 @@ class DestinationTable:
 def reflect(
     connection: sa.Connection, schema: str, name: str, filled: Collection[str] = (), *, ours: bool = True
 ) -> DestinationTable:
-    """Read the table from the catalog. Raises `NotMigrated` if it does not exist.
+    """The table. The catalog is read once through each engine. Raises `NotMigrated` if it does not exist.
 
     `ours` says that the schema is an account's, where the migrations declare the tables.
 
@@ -71,35 +73,65 @@ def reflect(
     of earlier states lacks one of them, or if the migrations declare more: those would become NULL, and the history
     would get a state that Klaviyo never had.
     """
-    metadata = sa.MetaData()
-    # Otherwise Postgres may quote the names of types, which SQLAlchemy does not recognize.
-    connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
-    declared = declared_tables().get(name) if ours else None
-    only: dict[str, Any] = {"include_columns": [*declared.columns, *filled, VALID_FROM, VALID_TO]} if declared else {}
-    try:
-        table = sa.Table(name, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **only)
-    except sa.exc.NoSuchTableError:
+    tables = _tables(connection, schema) if ours else _read(connection, schema)
+    if name not in tables:
+        remedy = "create it, or name its primary_key in the asset's metadata to have the first write create it."
         if ours:
             remedy = "run `klaviyo-pipeline migrate` first."
-        else:
-            remedy = "create it, or name its primary_key in the asset's metadata to have the first write create it."
-        raise NotMigrated(f'table "{schema}"."{name}" does not exist; {remedy}') from None
-    if not table.primary_key.columns:
+        raise NotMigrated(f'table "{schema}"."{name}" does not exist; {remedy}')
+    if not tables[name].key:
         raise ValueError(f'table "{schema}"."{name}" has no primary key; the writer needs one to merge rows.')
-    target = DestinationTable(table, _superseded(connection, metadata, schema, name, only))
+    declared = declared_tables().get(name) if ours else None
+    only = {*declared.columns, *filled, VALID_FROM, VALID_TO} if declared else None
+    superseded = tables.get(f"{name}_superseded")
+    target = DestinationTable(tables[name].table(only), superseded and superseded.table(only))
     if filled:
         _check_columns(target, set(filled))
     return target
 
 
-def _superseded(
-    connection: sa.Connection, metadata: sa.MetaData, schema: str, name: str, only: Mapping[str, Any]
-) -> sa.Table | None:
-    superseded = f"{name}_superseded"
-    try:
-        return sa.Table(superseded, metadata, schema=schema, autoload_with=connection, resolve_fks=False, **only)
-    except sa.exc.NoSuchTableError:
-        return None
+@dataclass(frozen=True)
+class _Reflected:
+    """A table in the catalog: its columns, and the names of those of the primary key, in order."""
+
+    schema: str
+    name: str
+    columns: Sequence[ReflectedColumn]
+    key: Sequence[str]
+
+    def table(self, names: Collection[str] | None) -> sa.Table:
+        """The table with these columns; with all if there are no names."""
+        columns = [_column(one) for one in self.columns if names is None or one["name"] in names]
+        return sa.Table(self.name, sa.MetaData(), *columns, sa.PrimaryKeyConstraint(*self.key), schema=self.schema)
+
+
+def _column(reflected: ReflectedColumn) -> sa.Column[Any]:
+    computed = [sa.Computed(reflected["computed"]["sqltext"])] if "computed" in reflected else []
+    return sa.Column(reflected["name"], reflected["type"], *computed, nullable=reflected["nullable"])
+
+
+_known: WeakKeyDictionary[sa.Engine, dict[str, dict[str, _Reflected]]] = WeakKeyDictionary()
+"""The tables of each schema that was read through an engine. While a run has an engine open, no table changes."""
+
+
+def _tables(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
+    """All tables of an account's schema. The catalog is read once through each engine."""
+    known = _known.setdefault(connection.engine, {})
+    if schema not in known:
+        known[schema] = _read(connection, schema)
+    return known[schema]
+
+
+def _read(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
+    """All tables of the schema, in five queries. One by one, each table takes eight."""
+    # Otherwise Postgres may quote the names of types, which SQLAlchemy does not recognize.
+    connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
+    inspector = sa.inspect(connection)
+    keys = inspector.get_multi_pk_constraint(schema)
+    return {
+        name: _Reflected(schema, name, columns, keys[of, name]["constrained_columns"])
+        for (of, name), columns in inspector.get_multi_columns(schema).items()
+    }
 
 
 def _check_columns(target: DestinationTable, filled: set[str]) -> None:

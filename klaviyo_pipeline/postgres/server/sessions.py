@@ -9,10 +9,13 @@ transaction sets its own isolation level.
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import sqlalchemy as sa
 
 CONNECT_TIMEOUT_SECONDS = 10
 ENCODING = "UTF8"
@@ -73,3 +76,42 @@ def check_encoding(encoding: str | None, database: str) -> None:
 def differing(reported: Callable[[str], str | None]) -> str:
     """The statements that set the parameters whose reported value differs; empty if none does."""
     return "; ".join(f"SET {name} TO '{value}'" for name, value in SETTINGS.items() if reported(name) != value)
+
+
+IDLE_SECONDS = 5.0
+"""A session that was idle for longer is always asked whether it still exists: a firewall may have dropped it."""
+
+
+def ping_when_in_doubt(engine: sa.Engine) -> None:
+    """Replace sessions that have ended while they were in the engine's pool.
+
+    A server that ends a session says so, and its socket becomes readable: looking at it needs no round trip. With
+    SQLAlchemy's `pool_pre_ping`, each use of a session has one.
+    """
+
+    def checked_in(driver: Any, record: sa.pool.ConnectionPoolEntry) -> None:
+        record.info[CHECKED_IN_AT] = time.monotonic()
+
+    def checked_out(driver: Any, record: sa.pool.ConnectionPoolEntry, _: object) -> None:
+        since = record.info.get(CHECKED_IN_AT)
+        if since is None or (time.monotonic() - since < IDLE_SECONDS and not _is_readable(driver)):
+            return
+        try:
+            engine.dialect.do_ping(driver)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DisconnectionError(str(error)) from error
+
+    sa.event.listen(engine, "checkin", checked_in)
+    sa.event.listen(engine, "checkout", checked_out)
+
+
+def _is_readable(driver: Any) -> bool:
+    """Whether the server has sent something, or has closed the socket."""
+    if driver.closed:
+        return True
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+CHECKED_IN_AT = "checked_in_at"

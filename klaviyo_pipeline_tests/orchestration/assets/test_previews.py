@@ -92,6 +92,22 @@ def test_the_other_metrics_have_a_table_and_a_chart_too(subject: str, text: str,
     assert picture_of(reported["chart"])
 
 
+def test_a_chart_is_drawn_again_only_if_its_values_have_changed(
+    shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[object] = []
+    draw = charts.png
+    monkeypatch.setattr(charts, "png", lambda *given: drawn.append(given) or draw(*given))
+    shown = []
+    for recipients in (100, 100, 101):
+        day = date.fromisoformat(LAST)
+        shop.set_figures("flow", GROUPINGS["flow"], day, {"recipients": recipients, "delivered": 90})
+        pipeline.run("flow_report", FIRST, LAST)
+        shown.append(output(pipeline.run("flow_metrics", FIRST, LAST), "flow_metrics")[LAST]["chart"])
+    assert len(drawn) == 2
+    assert shown[0] == shown[1] != shown[2]
+
+
 def test_days_without_values_have_a_table_without_a_chart(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-02-03")
     [reported] = output(pipeline.run("flow_metrics", "2025-02-03"), "flow_metrics").values()

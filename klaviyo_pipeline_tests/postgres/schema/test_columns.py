@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Shape, read_record
@@ -112,6 +113,18 @@ def test_a_column_of_the_user_is_left_alone(store: Store, connection: psycopg.Co
     connection.execute(f"ALTER TABLE {table} ADD note text DEFAULT 'mine'".encode())
     with store.engine.connect() as writer:
         assert set(reflect(writer, SLUG, "flows", FILLED).written) == set(FILLED)
+
+
+def test_the_catalog_is_read_once_for_all_tables(store: Store) -> None:
+    sent: list[str] = []
+    sa.event.listen(store.engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
+    with store.engine.connect() as reader:
+        reflect(reader, SLUG, "flows", FILLED)
+        first = len(sent)
+        metrics = reflect(reader, SLUG, "flow_metrics")
+    assert len(sent) == first < 10
+    assert metrics.key == ("date", "flow_id") or metrics.key == ("flow_id", "date")
+    assert "open_rate" not in metrics.written
 
 
 @pytest.mark.parametrize("table", ["flows", "flows_superseded"])

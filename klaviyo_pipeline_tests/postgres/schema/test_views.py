@@ -210,3 +210,11 @@ def test_entities_do_not_mix(moment: Moment) -> None:
     moment.account()
     moment.sync(*range(DAYS))
     assert moment.status("status", entity="campaigns") == ("never synced",)
+
+
+@pytest.mark.parametrize("view", ["sync_status", "window_states", "report_days"])
+def test_a_view_is_not_compiled_in_a_schema_that_was_never_analyzed(moment: Moment, view: str) -> None:
+    moment.account(start_date=date(2021, 1, 1))
+    [plan] = moment.rows(f"EXPLAIN (FORMAT json) SELECT * FROM {view}")[0]
+    [limit] = moment.rows("SELECT setting::float FROM pg_settings WHERE name = 'jit_above_cost'")[0]
+    assert plan[0]["Plan"]["Total Cost"] < limit / 10

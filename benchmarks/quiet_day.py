@@ -1,0 +1,81 @@
+"""What a day costs on which Klaviyo has nothing new, for one account and for sixteen: of the time of `import dagster`.
+
+Klaviyo answers at once. Most servers have `jit = on`, and a new table has no statistics before autovacuum visits it: so
+has the server here.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.fetch import environment_of
+from benchmarks.processor_time import Cost, cost_of
+from benchmarks.results import Measurement
+from klaviyo_pipeline.sandbox.app import create_app
+from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.server import SandboxServer
+
+DAYS = 40
+SHOP = {"flows": 10, "campaigns": 100, "forms": 10, "segments": 40}
+ASSETS = ("flows", "campaigns", "forms", "segments", "flow_report", "flow_metrics")
+IMPORT = ("python", "-c", "import dagster")
+
+
+def run(url: str, *, quick: bool) -> Iterator[Measurement]:
+    """Wall time and processor time of each command, those of Postgres included, of those of importing Dagster."""
+    with psycopg.connect(url) as connection:
+        [data] = connection.execute("SHOW data_directory").fetchall()[0]
+    postmaster = int((Path(data) / "postmaster.pid").read_text().split()[0])
+    many = 2 if quick else 16
+    with tempfile.TemporaryDirectory() as folder, _accounts(many, url, Path(folder)) as environment:
+
+        def measured(name: str, mark: float, *command: str) -> Iterator[Measurement]:
+            imports = [cost_of(IMPORT, environment)]
+            cost = cost_of(("klaviyo-pipeline", *command), environment, postmaster)
+            imports.append(cost_of(IMPORT, environment))
+            for place, unit in enumerate(Cost._fields):
+                ratio = cost[place] / (sum(one[place] for one in imports) / len(imports))
+                what = name if unit == "wall" else f"{name}: processor time"
+                yield Measurement("quiet day", what, ratio, "ratio", mark, "at most")
+
+        one, found = ("--account", "shop_0"), f"{many} accounts"
+        yield from measured(f"first sync, {found}", 40, "sync", *ASSETS)
+        yield from measured(f"sync of six assets, {found}, nothing new", 25, "sync", *ASSETS)
+        yield from measured("sync of flows, one account, nothing new", 2, "sync", "flows", *one)
+        yield from measured(f"status, {found}", 2.5, "status")
+        yield from measured("check, one account", 4, "check", *one)
+        yield from measured(f"check, {found}", 30, "check")
+
+
+@contextmanager
+def _accounts(many: int, url: str, home: Path) -> Iterator[Mapping[str, str]]:
+    """An environment with this number of small accounts, each with a database schema and an account of Klaviyo."""
+    today = datetime.now(UTC).date()
+    start, until = today - timedelta(days=DAYS), today - timedelta(days=1)
+    shops = [generate_account(seed, **SHOP, timezone="UTC", start=start, until=until) for seed in range(many)]
+    entries = []
+    keys = {}
+    for number, shop in enumerate(shops):
+        keys[f"KEY_{number}"] = key = f"pk_benchmark_{number}"
+        shop.api_keys = {key: next(iter(shop.api_keys.values()))}
+        entries.append({"slug": f"shop_{number}", "api_key_env": f"KEY_{number}"})
+    with SandboxServer(create_app(shops, rate_scale=0)) as server:
+        environment = {**environment_of(server.url, url, home), **keys}
+        file = home / "accounts.yaml"
+        # JSON is YAML.
+        file.write_text(
+            json.dumps(
+                {
+                    "defaults": {"start_date": start.isoformat(), "api_url": server.url, "rate_scale": 0},
+                    "accounts": entries,
+                }
+            )
+        )
+        yield {**environment, "KLAVIYO_ACCOUNTS_FILE": str(file)}

@@ -1,0 +1,55 @@
+"""Records the evaluations of many checks of one step together.
+
+Dagster stores each evaluation in several statements, and looks up the asset's latest materialization for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import dagster as dg
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as CheckTarget,
+)
+from dagster._core.events import DagsterEventBatchMetadata
+
+from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
+
+CheckEvent = DagsterEvent | dg.AssetCheckEvaluation
+
+
+def check_targets(instance: DagsterInstance, keys: Iterable[dg.AssetKey]) -> Mapping[dg.AssetKey, CheckTarget]:
+    """The latest materialization of each of these assets that has one: what a check of the asset examines."""
+    targets = {}
+    for record in instance.get_asset_records(list(keys)):
+        latest = record.asset_entry.last_materialization_record
+        if latest is not None:
+            targets[record.asset_entry.asset_key] = CheckTarget(
+                storage_id=latest.storage_id, run_id=latest.run_id, timestamp=latest.timestamp
+            )
+    return targets
+
+
+def recorded(context: dg.OpExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation]) -> Iterator[CheckEvent]:
+    """The event of each evaluation, for the step to yield. They are stored together, before the first is yielded.
+
+    An error of a blocking check is yielded as it is: Dagster stores it, and fails the step at the end.
+    """
+    failing = [one for one in evaluations if one.blocking and not one.passed and one.severity == _ERROR]
+    others = [one for one in evaluations if one not in failing]
+    batched = isinstance(context.instance.event_log_storage, BatchedEventLogStorage)
+    step = context.get_step_execution_context()
+    yield from [
+        DagsterEvent.from_step(
+            DagsterEventType.ASSET_CHECK_EVALUATION,
+            step,
+            evaluation,
+            batch_metadata=DagsterEventBatchMetadata(context.run_id, number == len(others)) if batched else None,
+        )
+        for number, evaluation in enumerate(others, 1)
+    ]
+    yield from failing
+
+
+_ERROR = dg.AssetCheckSeverity.ERROR
