@@ -19,7 +19,14 @@ def test_the_declared_tables_are_the_catalog(database: str) -> None:
 
 
 def test_every_column_of_an_entity_is_declared_with_its_type_and_comment() -> None:
-    types = {"text": "text", "bool": "boolean", "time": "timestamptz", "json": "jsonb"}
+    types = {
+        "text": "text",
+        "texts": "text[]",
+        "int": "integer",
+        "bool": "boolean",
+        "time": "timestamptz",
+        "json": "jsonb",
+    }
     for listing in _LISTINGS:
         columns = declared_tables()[listing.entity].columns
         assert {column.name: types[column.kind] for column in listing.columns}.items() <= {
