@@ -247,6 +247,7 @@ def test_an_account_moves_over_and_back_without_false_states(
     for id, channel in (("mail", "email"), ("text", "sms"), ("note", "mobile_push")):
         shop.put("campaigns", id, name=id, channels=[channel], status="Sent", send_time=day(2), updated_at=day(2))
     shop.put("campaigns", "off", name="Off", status="Cancelled: No Recipients", updated_at=day(3))
+    shop.put("campaigns", "busy", name="Busy", status="Adding Recipients", updated_at=day(3))
     pipeline.configure(revision=OLD)
     pipeline.run("campaigns_census")
     old = states(pipeline)
