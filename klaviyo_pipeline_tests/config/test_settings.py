@@ -98,7 +98,7 @@ def test_a_valid_value_is_used(variable: str, text: str, field: str, value: obje
         *(("KLAVIYO_ACCOUNT", slug) for slug in ["public", "dagster", "information_schema", "pg_temp"]),
         *(("KLAVIYO_API_URL", url) for url in ["a.klaviyo.com", "ftp://a.klaviyo.com", "https://", "http://[::1"]),
         *(("KLAVIYO_API_URL", url) for url in ["http://localhost:port", "http://localhost:99999"]),
-        *(("KLAVIYO_REVISION", revision) for revision in ["latest", "2027-01-15", "2026-10-15.pre", "2026-07-15\nX: 1"]),
+        *(("KLAVIYO_REVISION", revision) for revision in ["latest", "2027-01-15", "2026-10-15.pre", "2026-07-15\nX"]),
         *(("KLAVIYO_START_DATE", day) for day in ["yesterday", "2025-02-30", "01/02/2025", "2025-01-01T00:00"]),
         *(("KLAVIYO_START_DATE", day) for day in ["1999-12-31", "2025-06-16", "9999-12-31"]),
         *(("KLAVIYO_TIMEZONE", zone) for zone in ["New York", "EST5", "+02:00", "../../etc/passwd", "europe/berlin"]),
