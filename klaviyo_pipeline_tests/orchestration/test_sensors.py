@@ -249,11 +249,13 @@ def test_fresh_assets_are_not_reported(pipeline: Pipeline, inbox: list[str]) -> 
     assert inbox == []
 
 
-def test_a_revision_is_served_for_two_years(pipeline: Pipeline, inbox: list[str]) -> None:
+def test_a_revision_is_served_for_two_years(
+    pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert retirement_date("2026-07-15") == date(2028, 7, 14)
-    pipeline.configure(revision="2020-01-15")
+    monkeypatch.setattr(sensors, "retirement_date", lambda revision: date(2022, 1, 15))
     reported = evaluate(pipeline, "revision_retires")
-    assert "2020-01-15" in inbox[0]
+    assert pipeline.account.revision in inbox[0]
     evaluate(pipeline, "revision_retires", cursor=reported.cursor)
     assert len(inbox) == 1
 
@@ -263,7 +265,7 @@ def test_a_webhook_error_does_not_fail_the_sensor_and_is_logged_without_the_addr
 ) -> None:
     messages: list[str] = []
     monkeypatch.setenv(WEBHOOK, "http://127.0.0.1:9/secret-path")
-    pipeline.configure(revision="2020-01-15")
+    monkeypatch.setattr(sensors, "retirement_date", lambda revision: date(2022, 1, 15))
     monkeypatch.setattr(sensors, "_alert", _recording(sensors._alert, messages))
     evaluate(pipeline, "revision_retires")
     assert any("was not posted" in line for line in messages)
