@@ -47,6 +47,7 @@ class CampaignWindowReader:
 
     def _read_messages(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
         """Notes the messages of the span, their variations and campaigns; the pages count the requests alone."""
+        refused = 0
         while True:
             include = self.variations.include
             listing = replace(self.messages, include=include)
@@ -55,11 +56,13 @@ class CampaignWindowReader:
                     for page in self._reader(listing, self._note_messages).read(query):
                         for record in page.records:
                             self._note_moved(record, start, end)
-                        yield replace(page, records=[])
+                        yield replace(page, records=[], requests=page.requests + refused)
+                        refused = 0
                 return
             except BadRequest as error:
                 if not self.variations.is_refusal(error, include):
                     raise
+                refused += error.attempts
 
     def _note_messages(self, data: Sequence[object], answer: Answer) -> Inclusion:
         self._trees |= message_trees(answer)

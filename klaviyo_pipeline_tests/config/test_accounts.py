@@ -80,7 +80,7 @@ accounts:
     assets: [flows, flow_report]
     rate_scale: 0.5
     api_url: https://eu.example.com/
-    revision: 2026-04-15
+    revision: 2026-07-15
   - slug: shop_de
 """
     )
@@ -89,7 +89,7 @@ accounts:
         slug="shop_uk",
         api_key_variable="KEY_UK",
         api_url="https://eu.example.com",
-        revision="2026-04-15",
+        revision="2026-07-15",
         start_date=date(2025, 3, 1),
         timezone="Europe/London",
         sync_window="hourly",

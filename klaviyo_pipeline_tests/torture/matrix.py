@@ -200,7 +200,7 @@ class Matrix:
         kept = () if target.fills is None else self.tables.of_entity(target.fills)
         self.tables.clear("census_runs", "api_pacing", *(name for name in self.tables.names if name not in kept))
         if target.asset.endswith("_census"):
-            entity = target.path.rpartition("/")[2]
+            entity = target.asset.removesuffix("_census")
             gone = "'gone', '{}', '2025-01-01T00:00Z'"
             self.pipeline.execute(f"INSERT INTO {entity} (id, raw, observed_at) VALUES ({gone})")
 

@@ -197,7 +197,7 @@ def test_a_census_without_the_scope_of_tags_syncs_everything_but_the_tags_and_re
         with pipeline.requested() as requests:
             result = pipeline.run(f"{entity}_census")
         assert metadata(result)["tags"] == "not requested: the key lacks tags:read"
-        sent = sum(request.endpoint == f"get_{entity}" for request in requests)
+        sent = sum(request.endpoint != "get_accounts" for request in requests)
         assert pipeline.one("SELECT requests FROM census_runs WHERE run_id = %s", result.run_id) == sent
         messages = [entry.user_message for entry in pipeline.instance.all_logs(result.run_id)]
         assert len([line for line in messages if "the key lacks tags:read" in line]) == 1
