@@ -80,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = cli.main(arguments, prog_name="klaviyo-pipeline", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
     except click.ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # click before 8.2 does not have it
+            error.show()
+            sys.exit(2)
         _fail(error.format_message(), error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

@@ -14,7 +14,7 @@ from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 
 
-class HtmlFile(click.ParamType[Path]):
+class HtmlFile(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
     """A file to create or overwrite in an existing folder."""
 
     name = "FILE"

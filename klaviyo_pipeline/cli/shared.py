@@ -33,7 +33,7 @@ DAGSTER = "dagster"
 Result = TypeVar("Result")
 
 
-class Day(click.ParamType[date]):
+class Day(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
     """A calendar date, YYYY-MM-DD."""
 
     name = "DATE"

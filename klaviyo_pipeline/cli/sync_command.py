@@ -55,7 +55,7 @@ RESULT_COLUMNS = {
 }
 
 
-class AssetName(click.ParamType[str]):
+class AssetName(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
     """An asset to sync."""
 
     name = "ASSET"

@@ -39,8 +39,8 @@ def _text(value: object) -> str:
 def _setting(name: str, description: str, example: object, kind: Any = str) -> dg.Resolver:
     """Checks an attribute where it is written, so that Dagster's error has the file and the line."""
 
-    def resolve(context: dg.ResolutionContext, value: object) -> Any:
-        value = context.resolve_value(value)
+    def resolve(context: dg.ResolutionContext, value: Any) -> Any:
+        value = context.resolve_value(value, as_type=object)
         _settings_of({name: value})
         return value if value is None or kind is str else int(str(value))
 

@@ -19,6 +19,7 @@ import pytest
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox.generate import generate_account
+from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.support import key_of
 
@@ -72,6 +73,8 @@ def shops() -> Iterator[dict[str, str]]:
         name: generate_account(seed, timezone=zone, **small, **days)  # type: ignore[arg-type]
         for seed, (name, zone) in enumerate(ZONES.items(), start=1)
     }
+    for name, account in accounts.items():
+        account.api_keys = {f"pk_of_{name.lower()}": set(READ_SCOPES)}
     with SandboxServer(list(accounts.values()), rate_scale=0) as server:
         keys = {f"KLAVIYO_API_KEY_{name}": key_of(account) for name, account in accounts.items()}
         yield {**keys, "KLAVIYO_API_URL": server.url}

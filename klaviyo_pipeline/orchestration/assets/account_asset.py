@@ -33,7 +33,7 @@ def account_asset(
             return access.execute(context, lambda: body(context, access))
 
         vars(run).update(__signature__=_SIGNATURE, __wrapped__=body)
-        return dg.asset(
+        asset: dg.AssetsDefinition = dg.asset(
             key=account.asset_key(name),
             group_name=account.group or account.slug,
             io_manager_key=tables_key(account),
@@ -41,5 +41,6 @@ def account_asset(
             metadata={**stored, **metadata},
             **options,
         )(run)
+        return asset
 
     return decorate

@@ -215,7 +215,7 @@ def _api_step(account: Account, one: ApiCheck) -> dg.AssetChecksDefinition:
     )
     @cache_signature
     def requested(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if context.job_def.asset_layer.selected_asset_keys:
+        if list(context.job_def.asset_layer.executable_asset_keys):
             context.log.debug(f"API check skipped in a run that materializes assets: run job {account.slug}_reconcile")
             return
         access = access_to(account, context.op_execution_context.resources)

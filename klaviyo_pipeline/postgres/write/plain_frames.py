@@ -85,6 +85,11 @@ def check_frame(target: DestinationTable, frame: pd.DataFrame) -> None:
 
 def _check_values(table: sa.Table, name: str, values: pd.Series[Any]) -> None:
     kind = table.c[name].type
+    if not table.c[name].nullable and values.isna().any():
+        raise UnfitFrame(
+            f"the column {name} for {table.fullname} has no value in row {int(values.isna().argmax())} of the frame, "
+            "and the table requires one."
+        )
     if isinstance(kind, sa.DateTime):
         aware = isinstance(values.dtype, pd.DatetimeTZDtype)
         naive = pd.api.types.is_datetime64_dtype(values.dtype)
