@@ -12,8 +12,9 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENTITIES, FIGURES
+from klaviyo_pipeline.catalog import ENTITIES, FIGURES, FLOW_METRICS, FORM_METRICS
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_specs, own_job
@@ -21,6 +22,7 @@ from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.postgres.warehouse import Warehouse
+from klaviyo_pipeline.reporting.quiet_objects import quiet_metrics, unsent_campaigns
 from klaviyo_pipeline.windows import range_tags
 
 WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
@@ -34,6 +36,7 @@ RUNS_AT_ONCE = 8
 
 STALE_AFTER = timedelta(hours=36)
 CHECK_SECONDS = 3600
+ALERTS_REMEMBERED = 1_000
 
 REVISION_LIVES = timedelta(days=730)
 REVISION_NOTICE = timedelta(days=90)
@@ -41,7 +44,7 @@ REVISION_NOTICE = timedelta(days=90)
 
 def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.SensorDefinition]:
     """The sensors of one account."""
-    return [_missing_windows(account, jobs), _stale_data(account), _revision_retires(account)]
+    return [_missing_windows(account, jobs), _stale_data(account), _quiet_objects(account), _revision_retires(account)]
 
 
 def failed_runs(accounts: Sequence[Account]) -> dg.SensorDefinition:
@@ -213,6 +216,34 @@ def never_synced_assets(connection: sa.Connection, account: Account, now: dateti
     )
     query = sa.select(status.c.entity, status.c.last_error).where(status.c.synced_through.is_(None))
     return [f"{asset} ({first_line(error)})" if error else asset for asset, error in connection.execute(query)]
+
+
+def _quiet_objects(account: Account) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{account.slug}_quiet_objects",
+        minimum_interval_seconds=CHECK_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Alerts, once each, on live flows and forms that stopped, no longer convert, or whose rates fell, and on "
+            "scheduled campaigns that were not sent."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SkipReason:
+        slug, zone = account.slug, account.timezone
+        with warehouse.engine(slug) as engine, engine.connect() as connection:
+            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            found = unsent_campaigns(connection, slug, zone, now)
+            for table in (FLOW_METRICS, FORM_METRICS):
+                found += quiet_metrics(connection, slug, zone, table)
+        known = (context.cursor or "").split("\n")
+        news = [one for one in found if one.key not in known]
+        if news:
+            _alert(context, f"{slug}: {'; '.join(map(str, news))}.")
+        # What was reported stays known for a while: a rate that is back in its range may leave it again.
+        context.update_cursor("\n".join([*known, *(one.key for one in news)][-ALERTS_REMEMBERED:]))
+        return dg.SkipReason(f"{counted(len(found), 'object')} went quiet, {len(news)} of them reported now")
+
+    return sensor
 
 
 def _revision_retires(account: Account) -> dg.SensorDefinition:
