@@ -114,9 +114,9 @@ def _judged(table: MetricsTable, history: _History) -> list[QuietObject]:
         rates = [one / of if of else None for one, of in zip(history.values[part], counts, strict=True)]
         if has_fallen(rates, counts):
             of = sum(counts[-30:-2])
-            usual = sum(history.values[part][-30:-2]) / of if of else 0.0
+            mean = sum(history.values[part][-30:-2]) / of if of else 0.0
             now = ", ".join(f"{one or 0:.1%}" for one in rates[-2:])
-            fallen.append(quiet("fell", history.days[-3], f"{rate.replace('_', ' ')} {now}, usually {usual:.1%}"))
+            fallen.append(quiet("fell", history.days[-3], f"{rate.replace('_', ' ')} {now}, usually {mean:.1%}"))
     return fallen
 
 
