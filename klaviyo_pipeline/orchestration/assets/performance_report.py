@@ -4,7 +4,7 @@ from datetime import UTC
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import METRICS
+from klaviyo_pipeline.catalog import METRICS, period_of
 from klaviyo_pipeline.config.settings import STATE_DIR, Account
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.postgres.engine import snapshot
@@ -30,7 +30,7 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         key_prefix=account.slug,
         group_name=account.slug,
         kinds={"html"},
-        deps=[dg.AssetKey([account.slug, name]) for name in METRICS],
+        deps=[dg.AssetKey([account.slug, name]) for name in METRICS if period_of(name) == "day"],
         # Off until the automation sensor is switched on.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
