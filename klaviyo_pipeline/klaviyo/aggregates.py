@@ -170,7 +170,7 @@ def _cursor(document: Mapping[str, Any], rows: int) -> str | None:
     if not link:
         return None
     params = httpx.URL(str(link)).params
-    cursor = params.get("page_cursor") or params.get("page[cursor]")
+    cursor: str | None = params.get("page_cursor") or params.get("page[cursor]")
     if not cursor:
         raise _malformed(f"has a link to the next page without a cursor: {link!r}")
     return cursor

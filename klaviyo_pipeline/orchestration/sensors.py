@@ -12,9 +12,10 @@ import dagster as dg
 import httpx
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
+from klaviyo_pipeline.catalog import ENTITIES, FIGURES, FLOW_METRICS, FORM_METRICS, switched_on
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors
@@ -24,6 +25,7 @@ from klaviyo_pipeline.orchestration.resources.account_resources import access_ke
 from klaviyo_pipeline.orchestration.step_errors import failure_line
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
+from klaviyo_pipeline.reporting.quiet_objects import quiet_metrics, unsent_campaigns
 from klaviyo_pipeline.windows import range_tags
 
 WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
@@ -37,6 +39,7 @@ RUNS_AT_ONCE = 8
 
 STALE_AFTER = timedelta(hours=36)
 CHECK_SECONDS = 3600
+ALERTS_REMEMBERED = 1_000
 
 REVISION_NOTICE = timedelta(days=90)
 
@@ -47,6 +50,7 @@ def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.Sen
     return [
         *([_missing_windows(account, jobs)] if windowed else []),
         _stale_data(account),
+        _quiet_objects(account),
         _revision_retires(account),
     ]
 
@@ -233,6 +237,36 @@ def never_synced_assets(connection: sa.Connection, account: Account, now: dateti
     on = switched_on(account.assets)
     never = [row for row in connection.execute(query) if row.entity in on]
     return [f"{asset} ({first_line(error)})" if error else asset for asset, error in never]
+
+
+def _quiet_objects(account: Account) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{account.slug}_quiet_objects",
+        minimum_interval_seconds=CHECK_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Alerts, once each, on live flows and forms that stopped, no longer convert, or whose rates fell, and on "
+            "scheduled campaigns that were not sent."
+        ),
+        required_resource_keys={access_key(account)},
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        warehouse = access_to(account, context.resources).warehouse
+        slug, zone = account.slug, account.timezone
+        with warehouse.engine(slug) as engine, engine.connect() as connection:
+            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            found = unsent_campaigns(connection, slug, zone, now)
+            for table in (FLOW_METRICS, FORM_METRICS):
+                found += quiet_metrics(connection, slug, zone, table)
+        known = (context.cursor or "").split("\n")
+        news = [one for one in found if one.key not in known]
+        if news:
+            _alert(context, f"{slug}: {'; '.join(map(str, news))}.")
+        # What was reported stays known for a while: a rate that is back in its range may leave it again.
+        context.update_cursor("\n".join([*known, *(one.key for one in news)][-ALERTS_REMEMBERED:]))
+        return dg.SkipReason(f"{counted(len(found), 'object')} went quiet, {len(news)} of them reported now")
+
+    return sensor
 
 
 def _revision_retires(account: Account) -> dg.SensorDefinition:

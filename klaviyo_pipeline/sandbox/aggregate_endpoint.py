@@ -131,10 +131,10 @@ def _count(call: Call, request: AggregateRequest, group: OrderGroup, buckets: Bu
                 part = {name: part_of_day(value, from_hour, to_hour) for name, value in counts.items()}
                 _add(buckets, _begin(datetime.combine(day, time(), request.zone), request.interval), part)
         else:
-            for hour, part in group.hours(day, request.metric):
+            for hour, of_hour in group.hours(day, request.metric):
                 moment = datetime.combine(day, time(hour), zone).astimezone(request.zone)
                 if request.start <= moment < request.end:
-                    _add(buckets, _begin(moment, request.interval), part)
+                    _add(buckets, _begin(moment, request.interval), of_hour)
         day += timedelta(days=1)
 
 

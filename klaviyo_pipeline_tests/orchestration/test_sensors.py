@@ -251,6 +251,24 @@ def test_fresh_assets_are_not_reported(pipeline: Pipeline, inbox: list[str]) -> 
     assert inbox == []
 
 
+def test_a_campaign_that_was_not_sent_is_reported_once(pipeline: Pipeline, inbox: list[str]) -> None:
+    pipeline.run("campaigns", DAY, DAY)
+    pipeline.execute(
+        "INSERT INTO campaigns (id, name, status, send_time, raw, observed_at) "
+        "VALUES ('C1', 'Sale', 'Scheduled', now() - interval '2 days', '{}', now())"
+    )
+    pipeline.execute(
+        "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
+        "SELECT entity, window_start, window_end, 'synced', now() FROM expected_windows WHERE entity = 'campaigns' "
+        "ON CONFLICT DO NOTHING"
+    )
+    reported = evaluate(pipeline, "quiet_objects")
+    [text] = inbox
+    assert text.startswith(f"{SLUG}: Sale (C1): scheduled for ")
+    assert evaluate(pipeline, "quiet_objects", cursor=reported.cursor).cursor == reported.cursor
+    assert len(inbox) == 1
+
+
 def test_a_revision_is_served_for_two_years(
     pipeline: Pipeline, inbox: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import METRICS
+from klaviyo_pipeline.catalog import METRICS, period_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline.postgres.engine import snapshot
@@ -55,8 +55,8 @@ class Books:
             connection.execute(sa.insert(columns).values(row))
 
     def sync(self, days: Iterable[date], *tables: str, after: timedelta = LONG_SETTLED) -> None:
-        """Record these days as synced in the reports and metrics (all by default), requested `after` their end."""
-        for name in tables or METRICS:
+        """Record these days as synced in the daily reports and metrics (default: all), requested `after` their end."""
+        for name in tables or (name for name in METRICS if period_of(name) == "day"):
             for day in days:
                 number = (day - FIRST_DAY).days
                 one = synced(number, window(number).end + after)

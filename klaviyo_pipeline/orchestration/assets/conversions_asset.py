@@ -169,8 +169,11 @@ def campaigns_of_messages(connection: sa.Connection, schema: str) -> dict[str, s
     """The campaign of each message, by the id that Klaviyo may use for it: the message's own, or the campaign's."""
 
     def pairs(table: str, message: str, campaign: str) -> sa.Select[Any]:
-        columns = (sa.column(message).label("message"), sa.column(campaign).label("campaign"))
-        return sa.select(*columns).select_from(sa.table(table, schema=schema)).where(sa.column(message) != "")
+        names = dict.fromkeys((message, campaign))
+        known = sa.table(table, *(sa.column(name, sa.Text) for name in names), schema=schema)
+        return sa.select(known.c[message].label("message"), known.c[campaign].label("campaign")).where(
+            known.c[message] != ""
+        )
 
     queries = (
         pairs("campaigns", "id", "id"),

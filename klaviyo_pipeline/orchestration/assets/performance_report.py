@@ -4,7 +4,7 @@ from datetime import UTC
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import METRICS, of_account
+from klaviyo_pipeline.catalog import METRICS, of_account, period_of
 from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.config.settings import Account, state_dir
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
@@ -32,7 +32,9 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         metadata={},
         config_schema=ReportConfig.to_config_schema(),
         kinds={"html"},
-        deps=[dg.AssetKey(account.asset_key(name)) for name in of_account(METRICS, account)],
+        deps=[
+            dg.AssetKey(account.asset_key(name)) for name in of_account(METRICS, account) if period_of(name) == "day"
+        ],
         # Off until the automation sensor is switched on.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()

@@ -19,6 +19,8 @@ from klaviyo_pipeline.catalog import (
     CENSUSES,
     CONVERSIONS_DAILY,
     ENTITIES,
+    FLOW_METRICS,
+    FORM_METRICS,
     LISTED_IN_FULL,
     METRICS,
     REPORTS,
@@ -29,6 +31,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
 from klaviyo_pipeline.orchestration.checks import conversion_checks, listing_checks, reconciliation_checks
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome
 from klaviyo_pipeline.orchestration.checks.clock_checks import CLOCK_CHECK
@@ -37,6 +40,7 @@ from klaviyo_pipeline.orchestration.checks.entity_checks import census_checks, e
 from klaviyo_pipeline.orchestration.checks.ledger_checks import ledger_checks
 from klaviyo_pipeline.orchestration.checks.metrics_checks import metrics_checks
 from klaviyo_pipeline.orchestration.checks.period_checks import period_checks
+from klaviyo_pipeline.orchestration.checks.quiet_checks import QUIET_CHECKS, UNSENT_CHECK
 from klaviyo_pipeline.orchestration.checks.report_checks import report_checks
 from klaviyo_pipeline.orchestration.checks.row_count_checks import (
     entity_count_check,
@@ -69,6 +73,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
             *drift_checks(listing),
             *ledger_checks(hourly=hourly),
             entity_count_check(),
+            *((UNSENT_CHECK,) if listing is CAMPAIGNS else ()),
             CLOCK_CHECK,
         )
     for name, listing in of_account(CENSUSES, account).items():
@@ -88,6 +93,7 @@ def database_checks(account: Account) -> dict[str, tuple[Check, ...]]:
     for table in of_account(METRICS, account).values():
         found[table.name] = (
             *metrics_checks(table),
+            *(QUIET_CHECKS if table in (FLOW_METRICS, FORM_METRICS) else ()),
             *ledger_checks(hourly=False),
             metrics_count_check(table),
             CLOCK_CHECK,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import partial
 
 import sqlalchemy as sa
@@ -73,7 +74,7 @@ def periods_match_days(ctx: CheckContext, spec: ReportAsset) -> CheckOutcome:
     )
 
 
-def _settled_periods(ctx: CheckContext, period: sa.ColumnElement[object]) -> sa.ColumnElement[bool]:
+def _settled_periods(ctx: CheckContext, period: sa.ColumnElement[date]) -> sa.ColumnElement[bool]:
     """Whether the period and all of its days were requested after their attribution windows had closed."""
     table, ledger = ctx.target().table, Ledger(ctx.account.slug, ctx.asset).table
     account = ctx.view("account", ["attribution_days"])

@@ -70,6 +70,10 @@ def sync(pipeline: Pipeline) -> None:
     for kind in KINDS:
         for asset in (f"{kind}_report", f"{kind}_metrics"):
             pipeline.run(asset, FIRST.isoformat(), LAST.isoformat())
+    for word, first, last in (("weekly", "2025-02-24", "2025-04-07"), ("monthly", "2025-03-01", "2025-04-01")):
+        pipeline.run(f"flow_report_{word}", first, last)
+        pipeline.run(f"flow_metrics_{word}", first, last)
+    pipeline.run("conversions_daily", FIRST.isoformat(), LAST.isoformat())
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,171 @@
+"""Flows, forms and campaigns that went quiet, from Postgres alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+import sqlalchemy as sa
+
+from klaviyo_pipeline.catalog import FLOW_METRICS, FORM_METRICS, MetricsTable
+from klaviyo_pipeline.reporting.silence import has_fallen, quiet_days
+
+HISTORY = timedelta(days=150)
+LONGEST = 30
+"""After this many quiet days a break is no news any more."""
+UNSENT_AFTER = timedelta(hours=24)
+
+Problem = Literal["stopped", "no conversions", "fell", "not sent"]
+
+_COUNTED = {FLOW_METRICS.name: "delivered", FORM_METRICS.name: "viewed_form"}
+_CONVERTED = {FLOW_METRICS.name: "conversions", FORM_METRICS.name: "submits"}
+_RATES = {FLOW_METRICS.name: {"open_rate": "opens_unique", "click_rate": "clicks_unique"}, FORM_METRICS.name: {}}
+
+
+@dataclass(frozen=True)
+class QuietObject:
+    """An object that went quiet: the last day on which it was well, and the values since then, in words."""
+
+    problem: Problem
+    entity: str
+    id: str
+    name: str | None
+    last_good_day: date
+    found: str
+
+    @property
+    def key(self) -> str:
+        """The same for the same break, whenever it is found."""
+        return f"{self.problem} {self.entity} {self.id} {self.last_good_day}"
+
+    def __str__(self) -> str:
+        return f"{self.name or self.id} ({self.id}): {self.found}, last good day {self.last_good_day}"
+
+
+@dataclass(frozen=True)
+class _History:
+    """The daily values of one object up to the last day, zero on days without a row."""
+
+    id: str
+    name: str | None
+    days: Sequence[date]
+    values: Mapping[str, Sequence[float]]
+
+
+def quiet_metrics(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> list[QuietObject]:
+    """The live objects of a metrics table that stopped, no longer convert, or whose rates fell, by id."""
+    found: list[QuietObject] = []
+    for history in _histories(connection, schema, zone, table):
+        found += _judged(table, history)
+    return found
+
+
+def unsent_campaigns(connection: sa.Connection, schema: str, zone: str, now: datetime) -> list[QuietObject]:
+    """Campaigns that are still scheduled a day after their send time, and that were synced since."""
+    names = ("id", "name", "status", "send_time", "archived", "deleted_at")
+    campaigns = sa.table("campaigns", *(sa.column(name) for name in names), schema=schema)
+    status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=schema)
+    through = sa.select(status.c.synced_through).where(status.c.entity == "campaigns").scalar_subquery()
+    day = sa.cast(sa.func.timezone(zone, campaigns.c.send_time), sa.Date)
+    query = (
+        sa.select(campaigns.c.id, campaigns.c.name, campaigns.c.status, day.label("day"))
+        .where(
+            campaigns.c.status.ilike("scheduled%"),
+            campaigns.c.deleted_at.is_(None),
+            campaigns.c.archived.is_not(True),
+            campaigns.c.send_time.between(now - timedelta(days=LONGEST), now - UNSENT_AFTER),
+            through >= campaigns.c.send_time + UNSENT_AFTER,
+        )
+        .order_by(campaigns.c.id)
+    )
+    return [
+        QuietObject(
+            "not sent", "campaigns", row.id, row.name, row.day, f"scheduled for {row.day}, and still {row.status}"
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _judged(table: MetricsTable, history: _History) -> list[QuietObject]:
+    counts = history.values[_COUNTED[table.name]]
+    word = _COUNTED[table.name].replace("_", " ")
+
+    def quiet(problem: Problem, last_good: date, found: str) -> QuietObject:
+        return QuietObject(problem, table.entity, history.id, history.name, last_good, found)
+
+    if silent := quiet_days(counts):
+        before = [count for count in counts[:-silent] if count][-28:]
+        usual = f"{sum(before) / len(before):,.0f} a day with any before"
+        found = f"{word} 0 for {silent} days, about {usual}"
+        return [quiet("stopped", history.days[-silent - 1], found)] if silent <= LONGEST else []
+    converted = history.values[_CONVERTED[table.name]]
+    if quiet_days(converted, counts):
+        last = max(at for at, count in enumerate(converted) if count)
+        went_on = sum(counts[last + 1 :])
+        found = f"{_CONVERTED[table.name]} 0 of {went_on:,.0f} {word}, {sum(converted[last - 27 : last + 1]):,.0f} of "
+        found += f"{sum(counts[last - 27 : last + 1]):,.0f} in the four weeks before"
+        return [quiet("no conversions", history.days[last], found)] if len(counts) - last <= LONGEST else []
+    fallen = []
+    for rate, part in _RATES[table.name].items():
+        rates = [one / of if of else None for one, of in zip(history.values[part], counts, strict=True)]
+        if has_fallen(rates, counts):
+            of = sum(counts[-30:-2])
+            mean = sum(history.values[part][-30:-2]) / of if of else 0.0
+            now = ", ".join(f"{one or 0:.1%}" for one in rates[-2:])
+            fallen.append(quiet("fell", history.days[-3], f"{rate.replace('_', ' ')} {now}, usually {mean:.1%}"))
+    return fallen
+
+
+def _histories(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> list[_History]:
+    """The live objects and their values on the days that were synced without a gap, up to the last ended day."""
+    last = _last_day(connection, schema, zone, table)
+    if last is None:
+        return []
+    names = {_COUNTED[table.name], _CONVERTED[table.name], *_RATES[table.name].values()}
+    metrics = sa.table(table.name, *(sa.column(name) for name in (table.key, "date", *sorted(names))), schema=schema)
+    columns = ("id", "name", "status", "deleted_at", *(("archived",) if table.entity == "flows" else ()))
+    objects = sa.table(table.entity, *(sa.column(name) for name in columns), schema=schema)
+    is_live = sa.and_(objects.c.status == "live", objects.c.deleted_at.is_(None))
+    if "archived" in objects.c:
+        is_live = sa.and_(is_live, objects.c.archived.is_not(True))
+    query = (
+        sa.select(objects.c.id, objects.c.name, metrics.c.date, *(metrics.c[name] for name in sorted(names)))
+        .join_from(objects, metrics, metrics.c[table.key] == objects.c.id)
+        .where(is_live, metrics.c.date.between(last[0], last[1]))
+        .order_by(objects.c.id, metrics.c.date)
+    )
+    days = [last[0] + timedelta(days=number) for number in range((last[1] - last[0]).days + 1)]
+    rows: dict[tuple[str, str | None], dict[date, Mapping[str, Decimal | None]]] = defaultdict(dict)
+    for row in connection.execute(query):
+        rows[row.id, row.name][row.date] = {name: getattr(row, name) for name in names}
+    return [
+        _History(
+            id,
+            name,
+            days,
+            {one: [float(by_day[day][one] or 0) if day in by_day else 0.0 for day in days] for one in names},
+        )
+        for (id, name), by_day in rows.items()
+    ]
+
+
+def _last_day(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> tuple[date, date] | None:
+    """The first and the last day of the synced days before the open one, without a gap between them."""
+    states = sa.table(
+        "window_states", *(sa.column(name) for name in ("entity", "window_start", "state")), schema=schema
+    )
+    day = sa.cast(sa.func.timezone(zone, states.c.window_start), sa.Date)
+    query = sa.select(day).where(states.c.entity == table.name, states.c.state == "synced").order_by(day.desc())
+    days: list[date] = list(connection.execute(query).scalars())
+    if not days:
+        return None
+    first = last = days[0]
+    for earlier in days[1:]:
+        if first - earlier != timedelta(days=1) or last - earlier >= HISTORY:
+            break
+        first = earlier
+    return first, last
