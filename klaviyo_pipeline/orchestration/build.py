@@ -42,7 +42,7 @@ def account_assets(account: Account) -> list[dg.AssetsDefinition]:
         *(census_asset(account, as_chosen(listing, account)) for listing in of_account(CENSUSES, account).values()),
         *(report_asset(account, spec) for spec in of_account(REPORTS, account).values()),
         *(metrics_asset(account, table) for table in of_account(METRICS, account).values()),
-        performance_report_asset(account),
+        *([performance_report_asset(account)] if of_account(METRICS, account) else []),
     ]
     return [asset.map_asset_specs(partial(described, account=account, source=source_of(asset))) for asset in assets]
 

@@ -10,7 +10,7 @@ from functools import cache
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import METRICS, OBJECTS, REPORTS, MetricsTable
+from klaviyo_pipeline.catalog import METRICS, OBJECTS, REPORTS, MetricsTable, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
@@ -32,6 +32,14 @@ def described(spec: dg.AssetSpec, account: Account, source: dg.LocalFileCodeRefe
         tags=_tags(name),
         metadata={**_columns(spec), **_lineage(account, name), **_links(name), **references},
     )
+
+
+def latest_objects(account: Account, listing: Listing) -> list[dg.AssetDep]:
+    """The dependency on an entity: on the latest state of its objects, whatever the window in which these changed.
+    None if the account does not have the entity's asset."""
+    if listing.entity not in switched_on(account.assets):
+        return []
+    return [dg.AssetDep([account.slug, listing.entity], partition_mapping=dg.LastPartitionMapping())]
 
 
 def _tags(name: str) -> dict[str, str]:

@@ -6,10 +6,11 @@ from datetime import date
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.catalog import REPORTS, MetricsTable
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
+from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
@@ -34,6 +35,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
     """One metrics table of one account, by day."""
     plan = report_windows(account)
     metrics = Metrics(account.slug, table)
+    objects = latest_objects(account, REPORTS[table.report].listing)
 
     @dg.asset(
         name=table.name,
@@ -43,16 +45,12 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="postgres",
         kinds={"postgres"},
-        deps=[
-            dg.AssetKey([account.slug, table.report]),
-            # Metrics use the latest state of an object, whatever the window in which it changed.
-            dg.AssetDep([account.slug, table.entity], partition_mapping=dg.LastPartitionMapping()),
-        ],
+        deps=[dg.AssetKey([account.slug, table.report]), *objects],
         # Off until the automation sensor is switched on. Changes of the entity are ignored: each would request all
         # days again, and every run refreshes names anyway. A report that is synced during a run is handled after it.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
-            .ignore(dg.AssetSelection.assets([account.slug, table.entity]))
+            .ignore(dg.AssetSelection.assets(*(dep.asset_key for dep in objects)))
             .since_last_handled()
             & NOTHING_IN_PROGRESS
         ),

@@ -28,6 +28,7 @@ from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversio
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES
+from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
 from klaviyo_pipeline.orchestration.assets.report_fetcher import (
@@ -75,10 +76,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
         io_manager_key="postgres",
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
-        deps=[
-            # Rows refer to the latest state of their objects, whatever the window in which these changed.
-            dg.AssetDep([account.slug, spec.listing.entity], partition_mapping=dg.LastPartitionMapping())
-        ],
+        deps=latest_objects(account, spec.listing),
         metadata={
             PARTITION_EXPR: "date",
             REPLACE_WINDOWS: True,
