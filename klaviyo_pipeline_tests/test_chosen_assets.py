@@ -70,6 +70,11 @@ def test_an_account_with_a_single_asset_without_checks_has_definitions() -> None
     assert {sensor.name for sensor in repository.sensor_defs} >= {"shop_stale_data", "failed_runs"}
 
 
+def test_a_report_whose_entity_is_off_stands_alone() -> None:
+    graph = build_defs([Account(slug="shop", assets=("flow_report",))]).resolve_asset_graph()
+    assert {key.path[-1] for key in graph.get_all_asset_keys()} == {"flow_report"}
+
+
 def test_the_doctor_checks_the_scopes_of_the_assets_that_are_on() -> None:
     assert scope_checks(Account(assets=FEW)) == ["scope accounts:read", "scope flows:read", "scope metrics:read"]
 

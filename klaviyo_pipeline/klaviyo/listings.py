@@ -115,9 +115,9 @@ class Listing:
     values in order of preference: an object can be in several listings.
 
     `sort` is None if the endpoint has no order, and `page_size_is_fixed` if it takes no page size. `attributes` are the
-    only ones that requests ask for; none means all. A listing with a `parent` exists once for each of the parent's
-    objects, and its path contains `{id}` in place of the parent's id. Lookups by id then have a path of their own,
-    `lookup_path`, and include `lookup_include`, from which `lookup_request_value` reads the parent's id.
+    only ones that are requested; none means all. A listing with a `parent` exists once for each object of the parent;
+    its path contains `{id}` for the parent's id. Lookups then have a path of their own, `lookup_path`, and include
+    `lookup_include`, from which `lookup_request_value` reads that id.
     """
 
     entity: str
@@ -217,8 +217,7 @@ class Listing:
 
     def from_second_of(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
         """`query`, which is sorted by a time, from the record's second on; None if the record has no such time."""
-        moment = None if query.sort is None else self._time(record, query.sort)
-        if query.sort is None or moment is None:
+        if not (query.sort and (moment := self._time(record, query.sort))):
             return None
         return query.with_bounds(self._lower(query.sort, moment, now), sort=query.sort)
 
@@ -228,11 +227,8 @@ class Listing:
         `query` is sorted by a time. None if the record lacks it, or if the endpoint has no upper bound. An upper bound
         that is too close to now is left out.
         """
-        upper = self.time_operators[1]
-        if query.sort is None or upper is None or self.created_field is None or self.time_field is None:
-            return None
-        moment = self._time(record, query.sort)
-        if moment is None:
+        upper, moment = self.time_operators[1], query.sort and self._time(record, query.sort)
+        if not (query.sort and moment and upper and self.created_field and self.time_field):
             return None
         bounds, end = [self._lower(query.sort, moment, now)], moment.replace(microsecond=0) + SECOND
         if end <= now - NOW_MARGIN:

@@ -115,6 +115,8 @@ FORM_VERSIONS = Listing(
             Column("updated_at", "updated_at", "time"),
             Column("raw", RAW, "json"),
         ),
+        # Klaviyo's description does not require ab_test.
+        complete=False,
     ),
     list_endpoint=rates.GET_VERSIONS_FOR_FORM,
     get_endpoint=rates.GET_FORM_VERSION,

@@ -49,16 +49,22 @@ class SyncRequest:
     def stages(self) -> list[list[list[str]]]:
         """The assets in order: the stages run one after the other, the groups of a stage concurrently, the assets of a
         group one after the other."""
+        # A group is a process: assets whose requests share a rate limit gain nothing from one of their own.
+        with_parent = {name: one.parent.entity for name, one in LISTED_IN_FULL.items() if one.parent is not None}
         entities = [
-            [asset for asset in self.assets if asset in (name, census_name(one))] for name, one in ENTITIES.items()
+            [asset for asset in self.assets if asset in (name, census_name(one)) or with_parent.get(asset) == name]
+            for name, one in ENTITIES.items()
         ]
-        entities += [[asset] for asset in self.assets if asset in LISTED_IN_FULL]
         reports = [[asset for asset in (table.report, name) if asset in self.assets] for name, table in METRICS.items()]
-        reports += [[asset] for asset in self.assets if asset in BREAKDOWNS]
+        reports += [
+            [asset for asset in self.assets if asset in BREAKDOWNS and BREAKDOWNS[asset].listing.entity == name]
+            for name in ENTITIES
+        ]
         conversions = [asset for asset in self.assets if asset == CONVERSIONS_DAILY]
         # After the censuses, which store new tags by id only: the listing of tags then adds their names.
-        tags = [asset for asset in self.assets if asset == TAGS.entity]
-        return [[group for group in groups if group] for groups in (entities, [*reports, conversions, tags])]
+        others = [asset for asset in self.assets if asset == TAGS.entity]
+        others += [asset for asset in self.assets if asset in LISTED_IN_FULL and asset not in with_parent]
+        return [[group for group in groups if group] for groups in (entities, [*reports, conversions, others])]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.config.wording import counted
@@ -79,7 +80,9 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
     """Read the content of a report. `zone` is the account's time zone; times on the page are in it."""
     flows, campaigns = reader.by_day(FLOWS, period), reader.by_day(CAMPAIGNS, period)
     covered = {name: reader.coverage(subject.table, period) for name, subject in SUBJECTS.items()}
-    account = reader.account()
+    account, statuses = reader.account(), reader.statuses()
+    # Nobody expects the days of metrics that the account has switched off.
+    on = {row["entity"] for row in statuses}
     sources = [("Flows", added(Sending, flows.values())), ("Campaigns", added(Sending, campaigns.values()))]
     before, compared_with = _before(reader, period, covered)
     forms, segments = reader.by_day(FORMS, period), reader.by_day(SEGMENTS, period)
@@ -88,7 +91,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
         account=account,
         period=period,
         made_at=reader.now().astimezone(zone),
-        notices=list(_notices(covered)),
+        notices=list(_notices({name: one for name, one in covered.items() if name in on})),
         key_metrics=key_metrics(added(Sending, [values for _, values in sources]), before),
         compared_with=compared_with,
         by_source=by_source(str(period), sources),
@@ -113,7 +116,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
                 [plot.panel(segments, period.days) for plot in SEGMENTS.plots],
             ),
         ],
-        freshness=_freshness(reader, zone),
+        freshness=_freshness(statuses, zone),
         is_empty=not (flows or campaigns or forms or segments),
     )
 
@@ -214,7 +217,7 @@ def _by_send_day(one: Ranked[Sending]) -> tuple[timedelta, Decimal, str]:
     return date.max - one.last_day, -(one.values.conversion_value or Decimal()), one.id
 
 
-def _freshness(reader: Reader, zone: ZoneInfo) -> Table:
+def _freshness(statuses: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> Table:
     def moment(value: datetime | None) -> str:
         return f"{value.astimezone(zone):%Y-%m-%d %H:%M}" if value else "never"
 
@@ -229,7 +232,7 @@ def _freshness(reader: Reader, zone: ZoneInfo) -> Table:
             ],
             shortened(row["last_error"] or "", ERROR_LENGTH),
         )
-        for row in reader.statuses()
+        for row in statuses
     ]
     headings = ["Asset", "Status", "Synced through", "Last synced", "Missing windows"]
     return Table(f"Sync status of each asset, times in {zone.key}", headings, rows)

@@ -58,7 +58,7 @@ def test_every_account_has_the_same_definitions_under_its_own_name(repository: d
         for account in ACCOUNTS
     }
     assert len({frozenset(assets) for assets in by_account.values()}) == 1
-    assert len(by_account["shop"]) == 18
+    assert len(by_account["shop"]) == 20
     zones = {
         repository.asset_graph.get(dg.AssetKey([account.slug, "flows"])).partitions_def.timezone  # type: ignore[union-attr]
         for account in ACCOUNTS

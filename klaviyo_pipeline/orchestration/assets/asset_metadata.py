@@ -10,7 +10,7 @@ from functools import cache
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, METRICS, OBJECTS, REPORTS, MetricsTable
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, METRICS, OBJECTS, REPORTS, MetricsTable, switched_on
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
@@ -39,6 +39,14 @@ def described(spec: dg.AssetSpec, account: Account, name: str, source: dg.LocalF
             **references,
         },
     )
+
+
+def latest_objects(account: Account, listing: Listing) -> list[dg.AssetDep]:
+    """The dependency on an entity: on the latest state of its objects, whatever the window in which these changed.
+    None if the account does not have the entity's asset."""
+    if listing.entity not in switched_on(account.assets):
+        return []
+    return [dg.AssetDep(account.asset_key(listing.entity), partition_mapping=dg.LastPartitionMapping())]
 
 
 def _tags(name: str) -> dict[str, str]:

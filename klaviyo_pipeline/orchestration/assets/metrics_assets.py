@@ -6,10 +6,11 @@ from datetime import date
 import dagster as dg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable, period_column, period_of
+from klaviyo_pipeline.catalog import REPORTS, MetricsTable, period_column, period_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -37,6 +38,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
     period = period_of(table.name)
     plan = report_windows(account, period)
     metrics = Metrics(account.slug, table)
+    objects = latest_objects(account, REPORTS[table.report].listing)
 
     @account_asset(
         account,
@@ -44,16 +46,12 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         partitions_def=plan.definition,
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={"postgres"},
-        deps=[
-            dg.AssetKey(account.asset_key(table.report)),
-            # Metrics use the latest state of an object, whatever the window in which it changed.
-            dg.AssetDep(account.asset_key(table.entity), partition_mapping=dg.LastPartitionMapping()),
-        ],
+        deps=[dg.AssetKey(account.asset_key(table.report)), *objects],
         # Off until the automation sensor is switched on. Changes of the entity are ignored: each would request all
         # days again, and every run refreshes names anyway. A report that is synced during a run is handled after it.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
-            .ignore(dg.AssetSelection.assets(account.asset_key(table.entity)))
+            .ignore(dg.AssetSelection.assets(*(dep.asset_key for dep in objects)))
             .since_last_handled()
             & NOTHING_IN_PROGRESS
         ),

@@ -28,6 +28,7 @@ from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
 from klaviyo_pipeline.orchestration.assets.period_fetcher import COVERED_FROM, COVERED_TO, PeriodFetcher
@@ -74,10 +75,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
-        deps=[
-            # Rows refer to the latest state of their objects, whatever the window in which these changed.
-            dg.AssetDep(account.asset_key(spec.listing.entity), partition_mapping=dg.LastPartitionMapping())
-        ],
+        deps=latest_objects(account, spec.listing),
         metadata={
             PARTITION_EXPR: period_column(spec.name),
             REPLACE_WINDOWS: True,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import LISTED_IN_FULL
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.checks.build_checks import check_context, database_checks
 from klaviyo_pipeline.orchestration.checks.check import CheckOutcome
@@ -67,6 +68,8 @@ def sync(pipeline: Pipeline) -> None:
     for entity in ENTITIES:
         pipeline.run(entity, FIRST.isoformat(), LAST.isoformat())
         pipeline.run(f"{entity}_census")
+    for entity in LISTED_IN_FULL:
+        pipeline.run(entity)
     for kind in KINDS:
         for asset in (f"{kind}_report", f"{kind}_metrics"):
             pipeline.run(asset, FIRST.isoformat(), LAST.isoformat())
