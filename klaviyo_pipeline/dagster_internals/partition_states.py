@@ -135,7 +135,7 @@ def _align(
 def _report(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:
     """Report windows as materialized outside of any run."""
     entries = [
-        EventLogEntry(
+        EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
             level=logging.INFO,
             user_message="",
