@@ -26,6 +26,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow, synced_ranges
 from klaviyo_pipeline.postgres.write.io_manager import window_metadata
@@ -36,6 +37,9 @@ WINDOWED = (*ENTITIES, *DAILY_ASSETS)
 FROM_LEDGER = "Reported from the ledger, which has this window as synced."
 
 EVENTS_AT_ONCE = 1000
+
+EVENTS_OF_A_LOOK = 25
+"""A sensor has a minute. Dagster's own storages take a window in 10 ms."""
 
 Range = tuple[datetime, datetime]
 
@@ -64,9 +68,16 @@ class Corrections:
 
 
 def align_partitions(
-    instance: DagsterInstance, account: Account, engine: sa.Engine, assets: Sequence[str] = WINDOWED
+    instance: DagsterInstance,
+    account: Account,
+    engine: sa.Engine,
+    assets: Sequence[str] = WINDOWED,
+    *,
+    briefly: bool = False,
 ) -> Corrections:
     """Make Dagster show the account's windows as the ledger has them. Windows of unfinished runs are left alone.
+
+    With `briefly`, at most `EVENTS_OF_A_LOOK` windows of an asset are reported if the storage takes them one by one.
 
     Raises `AccountRefused` if the ledger has windows of another time zone or length.
     """
@@ -80,7 +91,8 @@ def align_partitions(
     corrections = Corrections()
     for asset in assets:
         if shown[asset].finished != synced.get(asset, []) or shown[asset].unfinished:
-            corrections += _align(instance, account, engine, asset, shown[asset], synced.get(asset, []), now)
+            most = EVENTS_OF_A_LOOK if briefly and not _stores_batches(instance) else None
+            corrections += _align(instance, account, engine, asset, shown[asset], synced.get(asset, []), now, most)
     return corrections
 
 
@@ -111,12 +123,13 @@ def _align(
     shown: _Shown,
     synced: Sequence[Range],
     now: datetime,
+    most: int | None,
 ) -> Corrections:
     windows = _plan(account, asset).between(account.start_date, account.today(now), now)
     finished, unfinished, in_ledger = (
         _inside(windows, ranges) for ranges in (shown.finished, shown.unfinished, synced)
     )
-    missing = [window for window in windows if window in in_ledger - finished - unfinished]
+    missing = [window for window in windows if window in in_ledger - finished - unfinished][:most]
     excess = [window.key for window in windows if window in finished - in_ledger - unfinished]
     key = _key(account, asset)
     if excess:
@@ -129,7 +142,11 @@ def _align(
     if missing:
         with engine.connect() as connection:
             _report(instance, key, Ledger(account.slug, asset).synced(connection, missing))
-    return Corrections(len(in_ledger - finished - unfinished), len(excess))
+    return Corrections(min(len(in_ledger - finished - unfinished), len(missing)), len(excess))
+
+
+def _stores_batches(instance: DagsterInstance) -> bool:
+    return isinstance(instance.event_log_storage, BatchedEventLogStorage)
 
 
 def _report(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:

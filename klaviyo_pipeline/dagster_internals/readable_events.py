@@ -28,6 +28,8 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
     event = entry.dagster_event
     if event is None:
         return _not_run(entry)
+    if event.event_specific_data is None and event.event_type != DagsterEventType.RUN_CANCELED:
+        return entry  # reported from outside of the run, with a message of its own
     kind = event.event_type
     if kind == DagsterEventType.STEP_FAILURE:
         return entry._replace(dagster_event=_failed_step(event))
