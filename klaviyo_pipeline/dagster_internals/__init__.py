@@ -124,7 +124,7 @@ PRIVATE_NAMES = (
         "Only such a job can run its steps in processes of their own.",
         "A run of several assets in code, without a code location, fails.",
     ),
-    PrivateName("dagster._core.events", "StepFailureData", _READABLE, _STACKS),
+    PrivateName("dagster._core.execution.plan.objects", "StepFailureData", _READABLE, _STACKS),
     PrivateName("dagster._core.events", "JobFailureData", _READABLE, _STACKS),
     PrivateName("dagster._core.events", "JobCanceledData", _READABLE, _STACKS),
     PrivateName("dagster._core.instance.utils", "RUNLESS_RUN_ID", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),

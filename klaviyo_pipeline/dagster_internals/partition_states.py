@@ -26,6 +26,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow, synced_ranges
 from klaviyo_pipeline.postgres.write.io_manager import window_metadata
@@ -36,6 +37,9 @@ WINDOWED = (*ENTITIES, *FIGURES)
 FROM_LEDGER = "Reported from the ledger, which has this window as synced."
 
 EVENTS_AT_ONCE = 1000
+
+EVENTS_OF_A_LOOK = 25
+"""A sensor has a minute. Dagster's own storages take a window in 10 ms."""
 
 Range = tuple[datetime, datetime]
 
@@ -64,11 +68,18 @@ class Corrections:
 
 
 def align_partitions(
-    instance: DagsterInstance, account: Account, engine: sa.Engine, assets: Sequence[str] | None = None
+    instance: DagsterInstance,
+    account: Account,
+    engine: sa.Engine,
+    assets: Sequence[str] | None = None,
+    *,
+    briefly: bool = False,
 ) -> Corrections:
     """Make Dagster show the account's windows as the ledger has them. Windows of unfinished runs are left alone.
 
-    `assets` are all of the account's assets with windows by default.
+    `assets` are all of the account's assets with windows by default. With `briefly`, at most `EVENTS_OF_A_LOOK` windows
+    of an asset are reported if the storage takes them one by one.
+
     Raises `AccountRefused` if the ledger has windows of another time zone or length.
     """
     if assets is None:
@@ -84,7 +95,8 @@ def align_partitions(
     corrections = Corrections()
     for asset in assets:
         if shown[asset].finished != synced.get(asset, []) or shown[asset].unfinished:
-            corrections += _align(instance, account, engine, asset, shown[asset], synced.get(asset, []), now)
+            most = EVENTS_OF_A_LOOK if briefly and not _stores_batches(instance) else None
+            corrections += _align(instance, account, engine, asset, shown[asset], synced.get(asset, []), now, most)
     return corrections
 
 
@@ -115,12 +127,13 @@ def _align(
     shown: _Shown,
     synced: Sequence[Range],
     now: datetime,
+    most: int | None,
 ) -> Corrections:
     windows = asset_windows(account, asset).between(account.start_date, account.today(now), now)
     finished, unfinished, in_ledger = (
         _inside(windows, ranges) for ranges in (shown.finished, shown.unfinished, synced)
     )
-    missing = [window for window in windows if window in in_ledger - finished - unfinished]
+    missing = [window for window in windows if window in in_ledger - finished - unfinished][:most]
     excess = [window.key for window in windows if window in finished - in_ledger - unfinished]
     key = _key(account, asset)
     if excess:
@@ -133,13 +146,17 @@ def _align(
     if missing:
         with engine.connect() as connection:
             _report(instance, key, Ledger(account.slug, asset).synced(connection, missing))
-    return Corrections(len(in_ledger - finished - unfinished), len(excess))
+    return Corrections(min(len(in_ledger - finished - unfinished), len(missing)), len(excess))
+
+
+def _stores_batches(instance: DagsterInstance) -> bool:
+    return isinstance(instance.event_log_storage, BatchedEventLogStorage)
 
 
 def _report(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:
     """Report windows as materialized outside of any run."""
     entries = [
-        EventLogEntry(
+        EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
             level=logging.INFO,
             user_message="",

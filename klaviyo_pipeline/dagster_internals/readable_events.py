@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 
 from dagster import DagsterEvent, DagsterEventType, DagsterExecutionInterruptedError, EventLogEntry, Failure
-from dagster._core.events import JobCanceledData, JobFailureData, StepFailureData
+from dagster._core.events import JobCanceledData, JobFailureData
+from dagster._core.execution.plan.objects import StepFailureData
 from dagster_shared.error import SerializableErrorInfo
 
 INTERRUPTS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
@@ -27,6 +28,8 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
     event = entry.dagster_event
     if event is None:
         return _not_run(entry)
+    if event.event_specific_data is None and event.event_type != DagsterEventType.RUN_CANCELED:
+        return entry  # reported from outside of the run, with a message of its own
     kind = event.event_type
     if kind == DagsterEventType.STEP_FAILURE:
         return entry._replace(dagster_event=_failed_step(event))
@@ -72,16 +75,15 @@ def _failed_step(event: DagsterEvent) -> DagsterEvent:
     cause = _root_cause(found.error)
     if cause.cls_name in INTERRUPTS:
         error = SerializableErrorInfo(CANCELLED, [], cause.cls_name)
-        cancelled = StepFailureData(error, found.user_failure_data, found.error_source)
+        cancelled = StepFailureData(error, found.user_failure_data, found.error_source)  # type: ignore[no-untyped-call]
         return event._replace(message=CANCELLED, event_specific_data=cancelled)
     sentence = _sentence(found.error)
     error = found.error
     if error.cls_name == Failure.__name__:
         # Its own stack is Dagster's. That of the cause stays.
         error = SerializableErrorInfo(sentence, [], error.cls_name, error.cause)
-    return event._replace(
-        message=sentence, event_specific_data=StepFailureData(error, found.user_failure_data, found.error_source)
-    )
+    failure = StepFailureData(error, found.user_failure_data, found.error_source)  # type: ignore[no-untyped-call]
+    return event._replace(message=sentence, event_specific_data=failure)
 
 
 def _failed_run(event: DagsterEvent) -> DagsterEvent:

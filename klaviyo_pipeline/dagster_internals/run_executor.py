@@ -1,4 +1,4 @@
-"""The executor of runs: a run of one asset uses one process, a run of several assets a process for each step.
+"""The executor of runs: one process for a run that reads one asset from Klaviyo, else a process for each step.
 
 Dagster's implicit job over all assets runs what you materialize by hand, be it one asset or the whole graph. One
 process starts ten times faster, and several read from Klaviyo at the same time: the entities side by side, then the
@@ -7,24 +7,29 @@ reports, then the metrics. The processes are forked from a server that has loade
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob
+
+from klaviyo_pipeline.catalog import METRICS
 
 AT_ONCE = 4
 """The most processes of one run: Klaviyo's rate limits allow no more speed, and each takes about 150 MB."""
 
-RETRIES = {"retries": {"enabled": {}}}
+RETRIES: dict[str, Any] = {"retries": {"enabled": {}}}
 
 SEVERAL = {**RETRIES, "max_concurrent": AT_ONCE, "start_method": {"forkserver": {}}}
 
 
 @dg.executor(name="by_number_of_assets")
 def executor_by_assets(init_context: dg.InitExecutorContext) -> dg.Executor:
-    """In this process for a run of at most one asset, else in a process for each step."""
+    """In this process if at most one asset reads from Klaviyo, else in a process for each step."""
     layer = init_context.job.get_definition().asset_layer
     # Only definitions of a code location can be loaded in another process, and only a shared instance be used there.
     in_processes = isinstance(init_context.job, ReconstructableJob) and not init_context.instance.is_ephemeral
-    several = in_processes and len(layer.selected_asset_keys) > 1
+    reading = [key for key in layer.selected_asset_keys if key.path[-1] not in METRICS]
+    several = in_processes and len(reading) > 1
     chosen = dg.multiprocess_executor if several else dg.in_process_executor
     create = chosen.executor_creation_fn
     assert create is not None

@@ -143,7 +143,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             )
         context.update_cursor("\n".join([hour, *requested, *due]))
         with warehouse.engine(account.slug) as engine:
-            corrections = align_partitions(context.instance, account, engine)
+            corrections = align_partitions(context.instance, account, engine, briefly=True)
         if corrections.total:
             context.log.info(corrections.text)
 

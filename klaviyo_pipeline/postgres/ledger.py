@@ -68,8 +68,7 @@ def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
 def synced_ranges(connection: sa.Connection, schema: str) -> dict[str, list[tuple[datetime, datetime]]]:
     """The synced windows of each entity as ranges without a gap, in order: start and end in UTC."""
     ledger = system_table(schema, "sync_windows")
-    in_order = {"partition_by": ledger.c.entity, "order_by": ledger.c.window_start}
-    previous_end = sa.func.lag(ledger.c.window_end).over(**in_order)
+    previous_end = sa.func.lag(ledger.c.window_end).over(partition_by=ledger.c.entity, order_by=ledger.c.window_start)
     marked = (
         sa.select(
             ledger.c.entity,
