@@ -73,7 +73,7 @@ def reflect(connection: sa.Connection, schema: str, name: str, filled: Collectio
     declared = declared_tables().get(name)
     ours = {*declared.columns, *filled, VALID_FROM, VALID_TO} if declared else None
     superseded = tables.get(f"{name}_superseded")
-    target = DestinationTable(tables[name].table(ours), superseded and superseded.table(ours))
+    target = DestinationTable(tables[name].table(ours), superseded.table(ours) if superseded else None)
     if filled:
         _check_columns(target, set(filled))
     return target
