@@ -104,7 +104,7 @@ _known: WeakKeyDictionary[sa.Engine, dict[str, dict[str, _Reflected]]] = WeakKey
 
 
 def _read(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
-    """All tables of the schema, in five queries. One by one, each table takes eight."""
+    """All tables of the schema, in a few queries. One by one, each table takes eight."""
     # Otherwise Postgres may quote the names of types, which SQLAlchemy does not recognize.
     connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
     inspector = sa.inspect(connection)
