@@ -45,11 +45,19 @@ def recorded(context: dg.OpExecutionContext, evaluations: Sequence[dg.AssetCheck
             DagsterEventType.ASSET_CHECK_EVALUATION,
             step,
             evaluation,
+            _message(evaluation),
             batch_metadata=DagsterEventBatchMetadata(context.run_id, number == len(others)) if batched else None,
         )
         for number, evaluation in enumerate(others, 1)
     ]
     yield from failing
+
+
+def _message(evaluation: dg.AssetCheckEvaluation) -> str:
+    """The line in the run's log, as Dagster writes it."""
+    outcome = "passed." if evaluation.passed else "did not pass."
+    found = "" if evaluation.description is None else f" Description: '{evaluation.description}'"
+    return f"Asset check '{evaluation.check_name}' on '{evaluation.asset_key.to_user_string()}' {outcome}{found}"
 
 
 _ERROR = dg.AssetCheckSeverity.ERROR

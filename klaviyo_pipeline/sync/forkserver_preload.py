@@ -6,6 +6,7 @@ ours, in memory, and a client that sends nothing are part of it.
 
 import contextlib
 import signal
+from importlib import import_module
 
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 
@@ -16,13 +17,14 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 def _rehearse() -> None:
     import dagster as dg
     import httpx
-    import psycopg2.extras  # noqa: F401 - Dagster's driver
 
     from klaviyo_pipeline.config.settings import Account
     from klaviyo_pipeline.klaviyo.sender import tls_context
     from klaviyo_pipeline.orchestration.build import sync_defs
     from klaviyo_pipeline.postgres.warehouse import Warehouse
     from klaviyo_pipeline.sync.check_runs import SILENT
+
+    import_module("psycopg2.extras")  # Dagster's driver
 
     @dg.asset
     def nothing() -> None: ...

@@ -118,13 +118,14 @@ def test_assets_are_locked_in_one_order_whatever_the_order_of_their_events(insta
 
 EVALUATIONS = {
     "events": """
-        SELECT dagster_event_type, asset_key, step_key, event::jsonb #> '{dagster_event,event_specific_data}'
+        SELECT dagster_event_type, asset_key, step_key, event::jsonb #>> '{dagster_event,message}',
+            event::jsonb #> '{dagster_event,event_specific_data}'
         FROM event_logs WHERE run_id = :run_id AND dagster_event_type = 'ASSET_CHECK_EVALUATION' ORDER BY id""",
     "executions": """
         SELECT asset_key, check_name, execution_status, partition, materialization_event_storage_id,
             evaluation_event::jsonb #> '{dagster_event,event_specific_data}',
-            evaluation_event_timestamp
-                = to_timestamp((evaluation_event::jsonb ->> 'timestamp')::float) AT TIME ZONE 'UTC',
+            abs(extract(epoch FROM evaluation_event_timestamp) - (evaluation_event::jsonb ->> 'timestamp')::float)
+                < 0.01,
             (SELECT event FROM event_logs WHERE id = evaluation_event_storage_id) = evaluation_event
         FROM asset_check_executions WHERE run_id = :run_id ORDER BY id""",
 }
@@ -136,7 +137,11 @@ def examined(context: dg.OpExecutionContext) -> Iterator[Any]:
     targets = check_targets(context.instance, keys)
     evaluations = [
         dg.AssetCheckEvaluation(
-            asset_key=key, check_name=name, passed=name == "passes", target_materialization_data=targets.get(key)
+            asset_key=key,
+            check_name=name,
+            passed=name == "passes",
+            description="what it found" if name == "fails" else None,
+            target_materialization_data=targets.get(key),
         )
         for key in keys
         for name in ("passes", "fails")

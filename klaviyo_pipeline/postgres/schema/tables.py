@@ -84,7 +84,7 @@ def reflect(
     declared = declared_tables().get(name) if ours else None
     only = {*declared.columns, *filled, VALID_FROM, VALID_TO} if declared else None
     superseded = tables.get(f"{name}_superseded")
-    target = DestinationTable(tables[name].table(only), superseded and superseded.table(only))
+    target = DestinationTable(tables[name].table(only), superseded.table(only) if superseded else None)
     if filled:
         _check_columns(target, set(filled))
     return target
@@ -123,7 +123,7 @@ def _tables(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
 
 
 def _read(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
-    """All tables of the schema, in five queries. One by one, each table takes eight."""
+    """All tables of the schema, in a few queries. One by one, each table takes eight."""
     # Otherwise Postgres may quote the names of types, which SQLAlchemy does not recognize.
     connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
     inspector = sa.inspect(connection)
