@@ -15,7 +15,6 @@ import dagster as dg
 from klaviyo_pipeline.catalog import DAILY_ASSETS, ENTITIES, ENTITY_CENSUSES
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
-from klaviyo_pipeline.dagster_internals.run_executor import executor_by_assets
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
 from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, database_check_keys
@@ -29,6 +28,8 @@ SCHEDULED = {"dagster/priority": "10"}
 
 CATCHING_UP = {"dagster/priority": "5"}
 """Tags of a run that syncs missing windows: after scheduled runs, before a backfill."""
+
+CONCURRENTLY = dg.multiprocess_executor.configured({"max_concurrent": len(ENTITIES)})
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def account_jobs(account: Account, *, single_account: bool = True) -> list[Accou
                 selection=dg.AssetSelection.assets(*([account.slug, asset] for asset in spec.assets)) - api_checks,
                 description=spec.description,
                 tags=tags,
-                executor_def=executor_by_assets,
+                executor_def=CONCURRENTLY if len(spec.assets) > 1 else dg.in_process_executor,
             )
             for spec in job_specs(account, single_account=single_account)
         ),
