@@ -23,7 +23,6 @@ from klaviyo_pipeline.catalog import (
 )
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
-from klaviyo_pipeline.dagster_internals.run_executor import executor_by_assets
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
 from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys
@@ -42,6 +41,10 @@ CATCHING_UP = {"dagster/priority": "5"}
 
 CALENDAR_PERIODS: Mapping[str, Period] = {"weekly": "week", "monthly": "month"}
 """The periods of reports whose values are not sums of days, by the word in the names of their jobs."""
+
+# The code location is imported once for each run. By default each step imports it, which takes several times as much
+# processor time as a sync that finds nothing new.
+CONCURRENTLY = dg.multiprocess_executor.configured({"max_concurrent": AT_ONCE, "start_method": {"forkserver": {}}})
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def account_jobs(
     """
     tags = {ACCOUNT_TAG: account.slug}
     in_process = dg.in_process_executor if own_executors else None
-    by_assets = executor_by_assets if own_executors else None
+    concurrently = CONCURRENTLY if own_executors else None
     api_keys = api_check_keys(account) if checks else []
     jobs: list[AccountJob] = []
     for spec in job_specs(account, single_account=single_account):
@@ -120,7 +123,7 @@ def account_jobs(
                 selection=selection - dg.AssetSelection.checks(*api_keys) if api_keys else selection,
                 description=spec.description,
                 tags=tags,
-                executor_def=by_assets,
+                executor_def=concurrently if len(spec.assets) > 1 else in_process,
             )
         )
     if checks:
