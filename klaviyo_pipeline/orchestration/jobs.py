@@ -23,6 +23,7 @@ from klaviyo_pipeline.catalog import (
 )
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
+from klaviyo_pipeline.dagster_internals.run_executor import AT_ONCE
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
 from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys
