@@ -58,7 +58,9 @@ class VariationReader:
 
     def is_refusal(self, error: BadRequest, include: Sequence[str]) -> bool:
         """Whether the error is about this include of variations, which is then left out from now on."""
-        refused = VARIATIONS in include and (error.pointer or "").strip("/") == "include"
+        pointer = (error.pointer or "").strip("/")
+        # An error without a source is taken for one about the include if it names it.
+        refused = VARIATIONS in include and (pointer == "include" if pointer else VARIATIONS in (error.detail or ""))
         self.is_include_refused |= refused
         return refused
 
