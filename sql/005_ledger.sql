@@ -112,7 +112,10 @@ FROM (
 ) AS span
 JOIN assets AS asset
     ON asset.is_on
-    AND span.unit = CASE WHEN asset.by_sync_window AND span.sync_window = 'hourly' THEN 'hour' ELSE asset.period END
+    AND CASE
+        WHEN asset.by_sync_window AND span.sync_window = 'hourly' THEN span.unit = 'hour'
+        ELSE span.unit = asset.period
+    END
 WHERE span.window_end <= now();
 CALL comment_on_view('expected_windows', 'Every sync window that has ended, from the start date until now, for each asset.', ARRAY[
     ['entity', 'The asset''s table.'],
@@ -176,26 +179,27 @@ CALL comment_on_view('report_days', 'Every day for which a report was requested:
     ['refused_statistics', 'Statistics that Klaviyo refused for the metric; they are NULL in the rows of the day.']
 ]);
 
--- The windows' states are computed once, for all assets together.
+-- The windows' states are computed once, for all assets together. So are the others, whatever the planner expects:
+-- computed once for each window, they would take minutes.
 CREATE VIEW sync_status AS
 WITH states AS MATERIALIZED (
     SELECT * FROM window_states
 ),
-begun AS (
+begun AS MATERIALIZED (
     SELECT entity, min(window_start) AS since
     FROM states
     WHERE state IN ('synced', 'open')
     GROUP BY entity
 ),
 -- The first window after the earliest synced one that is not done: synced_through does not go beyond it.
-broken AS (
+broken AS MATERIALIZED (
     SELECT gap.entity, min(gap.window_start) AS at
     FROM states AS gap
     JOIN begun ON begun.entity = gap.entity AND gap.window_start >= begun.since
     WHERE gap.state <> 'synced'
     GROUP BY gap.entity
 ),
-counted AS (
+counted AS MATERIALIZED (
     SELECT
         w.entity,
         max(w.finished_at) FILTER (WHERE w.state IN ('synced', 'open')) AS last_synced_at,
@@ -250,13 +254,19 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE BEGIN ATOMIC
     WITH windows AS MATERIALIZED (
+        -- A week or a month has several days, and a day several hours.
         SELECT
-            (w.window_start AT TIME ZONE account.window_timezone)::date AS day,
+            covered.day::date AS day,
             w.state,
             w.window_end,
             account.window_timezone AS zone
         FROM window_states AS w
         CROSS JOIN account
+        CROSS JOIN LATERAL generate_series(
+            date_trunc('day', w.window_start AT TIME ZONE account.window_timezone),
+            greatest(w.window_start, w.window_end - interval '1 microsecond') AT TIME ZONE account.window_timezone,
+            interval '1 day'
+        ) AS covered (day)
         WHERE w.entity = days_covered.asset
     ),
     days AS (
@@ -273,7 +283,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
                 ELSE 'synced'
             END AS state
         FROM generate_series(days_covered.first_day::timestamp, days_covered.last_day::timestamp, interval '1 day') AS one (day)
-        LEFT JOIN windows ON windows.day <= one.day::date AND windows.window_end AT TIME ZONE windows.zone > one.day
+        LEFT JOIN windows ON windows.day = one.day::date
         GROUP BY one.day
     )
     SELECT days.day, days.state, days.state = 'synced' FROM days ORDER BY days.day;
