@@ -208,8 +208,8 @@ def test_a_missing_scope_is_named(scope: str, shop: SandboxAccount, database: st
     assert finding.verdict == ("warning" if scope == "tags" else "failed")
 
 
-def test_a_retired_revision_fails_with_a_remedy(setting: Set) -> None:
-    setting(KLAVIYO_REVISION="2023-01-15")
+def test_a_retired_revision_fails_with_a_remedy(shop: SandboxAccount) -> None:
+    shop.retired_revisions = {"2026-10-15"}
     finding = diagnose()["API revision"]
     assert finding.verdict == "failed"
     assert "KLAVIYO_REVISION" in str(finding.remedy)
@@ -460,7 +460,7 @@ def test_the_projects_instance_is_opened_only_after_it_was_created(setting: Set,
     with DagsterInstance.get():
         pass
     found = diagnose()["Dagster instance"].found
-    assert "SteadyRunStorage" in found
+    assert "ProjectRunStorage" in found
     assert "0 runs" in found
     assert str(urlsplit(database).password) not in found
 

@@ -169,9 +169,12 @@ def test_after_an_outage_of_days_everything_catches_up_in_one_run_for_each_asset
         "query_segment_series",
     ]
     metrics = [name.replace("report", "metrics") for name in reports]
-    assert requested(evaluate(pipeline, "missing_windows")) == {f"{SLUG}_{asset}": outage for asset in metrics}
-    for asset in metrics:
-        pipeline.run(asset, *outage)
+    week = ("2025-03-10", "2025-03-10")
+    second = {asset: outage for asset in (*metrics, "conversions_daily")} | {"flow_report_weekly": week}
+    for missing in (second, {"flow_metrics_weekly": week}):
+        assert requested(evaluate(pipeline, "missing_windows")) == {f"{SLUG}_{name}": missing[name] for name in missing}
+        for asset, windows in missing.items():
+            pipeline.run(asset, *windows)
     assert requested(evaluate(pipeline, "missing_windows")) == {}
     assert pipeline.rows("SELECT DISTINCT windows_missing FROM sync_status") == [0]
 
@@ -200,8 +203,13 @@ def test_the_schedules_have_an_hour_for_a_window_that_has_just_ended(
 
 
 def synced_but(pipeline: Pipeline, first: str, last: str) -> None:
-    """Mark every ended window as synced in the ledger, except those of these days."""
+    """Mark every ended window as synced in the ledger, except those of these days; and the open week and month."""
     pipeline.run("flows", DAY)
+    pipeline.execute(
+        "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
+        "SELECT entity, max(window_end), now() + interval '1 month', 'synced', now() FROM expected_windows "
+        "WHERE entity IN (SELECT entity FROM assets WHERE period <> 'day') GROUP BY entity"
+    )
     pipeline.execute(
         "INSERT INTO sync_windows (entity, window_start, window_end, status, asked_at) "
         "SELECT entity, window_start, window_end, 'synced', window_end + interval '1 minute' FROM expected_windows "
