@@ -170,7 +170,7 @@ def test_after_an_outage_of_days_everything_catches_up_in_one_run_for_each_asset
     ]
     metrics = [name.replace("report", "metrics") for name in reports]
     week = ("2025-03-10", "2025-03-10")
-    second = {asset: outage for asset in (*metrics, "conversions_daily")} | {"flow_report_weekly": week}
+    second = dict.fromkeys((*metrics, "conversions_daily"), outage) | {"flow_report_weekly": week}
     for missing in (second, {"flow_metrics_weekly": week}):
         assert requested(evaluate(pipeline, "missing_windows")) == {f"{SLUG}_{name}": missing[name] for name in missing}
         for asset, windows in missing.items():
