@@ -56,7 +56,7 @@ METRICS_COLUMNS = {
     "revenue_per_recipient": "revenue per recipient",
 }
 
-RATES_NOTE = "* Average of the daily rates, weighted by deliveries. For rates from the unique counts of all days: metrics --exact."
+RATES_NOTE = "* Average of the daily rates, weighted by deliveries. `metrics --exact` has rates from unique counts."
 EXACT_NOTE = "* From Klaviyo's own unique counts for these days, summed over the messages of each flow."
 
 SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
