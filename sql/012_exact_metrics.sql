@@ -15,7 +15,12 @@ CROSS JOIN account
 CROSS JOIN LATERAL (
     SELECT (answer.last_day + 1 + account.attribution_days)::timestamp AT TIME ZONE account.timezone AS settled_at
 ) AS attribution
-WHERE (answer.asked_at >= settled_at OR answer.asked_at > now() - interval '1 hour')
+WHERE (
+        answer.asked_at > now() - interval '1 hour'
+        -- Refused statistics are requested again the next day, as a sync does.
+        OR answer.asked_at >= settled_at
+            AND (answer.refused_statistics = '{}' OR answer.asked_at > now() - interval '20 hours')
+    )
     -- The report was since requested with another conversion metric.
     AND NOT EXISTS (
         SELECT FROM sync_windows AS later
@@ -24,7 +29,7 @@ WHERE (answer.asked_at >= settled_at OR answer.asked_at > now() - interval '1 ho
             AND later.asked_at > answer.asked_at
             AND later.conversion_metric_id <> answer.conversion_metric_id
     );
-CALL comment_on_view('current_exact_answers', 'The exact answers that are used without a new request: final ones, and those of the last hour.', ARRAY[
+CALL comment_on_view('current_exact_answers', 'The exact answers that are used without a new request: final ones, and those of the last hour. A final one with refused statistics is used for 20 hours.', ARRAY[
     ['first_day', 'First day of the range, in the account''s time zone.'],
     ['last_day', 'Last day of the range, inclusive.'],
     ['asked_at', 'When the request was sent.'],

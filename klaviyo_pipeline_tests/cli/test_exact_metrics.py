@@ -120,6 +120,22 @@ def test_an_answer_that_may_still_change_is_requested_again_after_an_hour(
     assert pipeline.rows("SELECT count(*) FROM exact_answers") == [1]
 
 
+def test_statistics_that_klaviyo_refuses_are_null_and_are_requested_again_the_next_day(
+    pipeline: Pipeline, metrics: Metrics, shop: SandboxAccount
+) -> None:
+    shop.refused_statistics = {"flow": {"conversion_value"}}
+    code, out, err = metrics(*DAYS, "--exact")
+    assert code == 0
+    assert {(row["conversion_value"], row["revenue_per_recipient"]) for row in json.loads(out)} == {(None, None)}
+    assert all(row["delivered"] > 0 for row in json.loads(out))
+    assert "Klaviyo rejects conversion_value" in err
+    shop.refused_statistics = {}
+    assert metrics(*DAYS, "--exact")[1] == out
+    for table in ("exact_answers SET asked_at = asked_at", "conversion_refusals SET refused_at = refused_at"):
+        pipeline.execute(f"UPDATE {table} - interval '21 hours'")
+    assert all(row["conversion_value"] is not None for row in json.loads(metrics(*DAYS, "--exact")[1]))
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
