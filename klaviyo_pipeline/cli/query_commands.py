@@ -26,8 +26,12 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.config.settings import Account, Settings
+from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
+from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES, VALUES_CHUNK_DAYS
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup, repository
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
+from klaviyo_pipeline.postgres.exact_answers import ExactAnswer, current_answer
 from klaviyo_pipeline.postgres.metrics_tables import flow_metrics_between, is_known_flow
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.repositories import Criteria
@@ -52,7 +56,8 @@ METRICS_COLUMNS = {
     "revenue_per_recipient": "revenue per recipient",
 }
 
-RATES_NOTE = "* Average of the daily rates, weighted by deliveries. Unique counts over several days are not available."
+RATES_NOTE = "* Average of the daily rates, weighted by deliveries. `metrics --exact` has rates from unique counts."
+EXACT_NOTE = "* From Klaviyo's own unique counts for these days, summed over the messages of each flow."
 
 SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """First characters of a formula in a spreadsheet, including the full-width forms of East Asian keyboards."""
@@ -63,6 +68,7 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－"
 @click.option("--from", "first", type=DAY, required=True, help="First day, inclusive, in the account's time zone.")
 @click.option("--to", "last", type=DAY, required=True, help="Last day, inclusive.")
 @click.option("--flow", "flow_id", help="Id of a single flow.")
+@click.option("--exact", is_flag=True, help="Request Klaviyo's own values for exactly these days, at most 365.")
 @click.option(
     "--format",
     "form",
@@ -71,7 +77,7 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－"
     show_default=True,
     help="Output format.",
 )
-def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form: str) -> None:
+def metrics(slug: str | None, first: date, last: date, flow_id: str | None, exact: bool, form: str) -> None:
     """Print the metrics of each flow between two days, highest revenue first.
 
     Counts are summed. Rates that depend on unique counts are averages of the daily rates, weighted by deliveries,
@@ -79,21 +85,33 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, form
     final; with JSON and CSV it does so on stderr. In CSV a name that a spreadsheet would run as a formula is prefixed
     with '. In JSON names are unchanged.
 
+    With --exact, unique counts and rates are Klaviyo's own for these days. That takes one request of the daily quota,
+    and stderr shows what is used. The answer is stored: it is requested again only if it is older than an hour and
+    was not final.
+
     \b
     Examples:
       klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31
+      klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31 --exact
       klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31 --flow XyZ123 --format csv
     """
     check_order(first, last)
     with one_account(slug) as settings:
         check_not_future(settings.account, first)
+        last = min(last, settings.account.today(datetime.now(UTC)))
+        if exact:
+            click.echo(_request_unless_stored(settings, first, last), err=True)
         rows = read_metrics(settings, first, last, flow_id)
         notice = _metrics_notice(settings, first, last)
     if form == "table":
         output = console()
         output.print(table(rows, METRICS_COLUMNS))
-        output.print(RATES_NOTE if rows else "No metrics for these days.")
-        output.print(notice or "All of these days are synced and final.", markup=False, soft_wrap=True)
+        if rows:
+            output.print(EXACT_NOTE if rows[0]["uniques"] == "exact" else RATES_NOTE)
+        else:
+            output.print("No metrics for these days.")
+        final = "All of these days are final." if exact else "All of these days are synced and final."
+        output.print(notice or final, markup=False, soft_wrap=True)
         return
     if form == "json":
         click.echo(json_text(rows))
@@ -208,11 +226,33 @@ def read_metrics(settings: Settings, first: date, last: date, flow_id: str | Non
         return [{key: number(value) for key, value in row.items()} for row in found]
 
 
+def _request_unless_stored(settings: Settings, first: date, last: date) -> str:
+    """Request Klaviyo's values for exactly these days, unless the stored answer is current. Return what it cost."""
+    account, days = settings.account, (last - first).days + 1
+    if days > VALUES_CHUNK_DAYS:
+        raise click.UsageError(f"--exact allows at most {VALUES_CHUNK_DAYS} days; {first} to {last} are {days:,}.")
+    with warehouse(settings) as engine, engine.connect() as connection:
+        answer = current_answer(connection, account.slug, first, last)
+    if answer is not None and account.conversion_metric_id in (None, answer.conversion_metric_id):
+        return f"No request: Klaviyo's answer of {answer.asked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC is stored."
+    from klaviyo_pipeline.orchestration.assets.exact_metrics import request_exactly
+    from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
+
+    with KlaviyoResource().session(account, Warehouse.of([account])) as session:
+        quota = request_exactly(session, first, last)
+    return (
+        f"{counted(quota.wanted, 'request')} of the {quota.per_day} a day for {FLOW_VALUES.name} reports; "
+        f"{quota.spent} used in the last 24 hours."
+    )
+
+
 def _metrics_notice(settings: Settings, first: date, last: date) -> str | None:
     """A notice about days that flow_metrics lacks, or that may still change. None if all days are final."""
     account = settings.account
-    period = Period(first, min(last, account.today(datetime.now(UTC))))
+    period = Period(first, last)
     with warehouse(settings) as engine, engine.connect() as connection:
+        if answer := current_answer(connection, account.slug, first, last):
+            return _answer_notice(answer)
         covered = Reader(connection, account.slug).coverage(FLOW_METRICS, period)
     notices = " ".join(coverage_notices(covered))
     if not notices:
@@ -220,6 +260,16 @@ def _metrics_notice(settings: Settings, first: date, last: date) -> str | None:
     sync = f"sync flow_report flow_metrics --from {first} --to {period.last}"
     remedy = "" if covered.is_whole else f" Run `klaviyo-pipeline {sync}`."
     return f"{covered.synced:,} of {len(period.days):,} days are synced: {notices}{remedy}"
+
+
+def _answer_notice(answer: ExactAnswer) -> str | None:
+    """A notice about an exact answer that may still change, or that lacks statistics."""
+    notices = []
+    if not answer.is_final:
+        notices.append(f"These values may change until {answer.settled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.")
+    if answer.refused_statistics:
+        notices.append(f"{refused_words(FLOW_VALUES, answer.conversion_metric_id, answer.refused_statistics)}.")
+    return " ".join(notices) or None
 
 
 def _listing_notice(

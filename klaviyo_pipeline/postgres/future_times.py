@@ -24,6 +24,7 @@ REQUEST_TIMES = {
     "census_runs": "started_at",
     "lookup_misses": "missed_at",
     "conversion_refusals": "refused_at",
+    "exact_answers": "asked_at",
 }
 """The tables that record when Klaviyo was requested, each with its column for this time."""
 

@@ -131,7 +131,8 @@ def flow_metrics_between(
 ) -> Iterator[Row]:
     """One row for each flow over the days from `first` to `last`, highest revenue first.
 
-    Counts are summed; rates of unique counts are the daily rates weighted by deliveries.
+    Counts are summed. `uniques` says whether the rates of unique counts are `exact`, or `weighted`: the daily rates
+    weighted by deliveries.
     """
     query = _in_schema(connection, schema, _BETWEEN)
     for row in connection.execute(query, {"first": first, "last": last, "flow_id": flow_id}).mappings():

@@ -420,6 +420,7 @@ def test_report_of_a_missing_schema_names_the_command_to_run(here: Here, tmp_pat
         (["status"], {"KLAVIYO_DATABASE_URL": "mysql://u:hidden@h/d"}, 1, "KLAVIYO_DATABASE_URL"),
         (["status"], {}, 1, "klaviyo-pipeline migrate"),
         (["metrics", *DAYS], {}, 1, "klaviyo-pipeline migrate"),
+        (["metrics", *DAYS, "--exact"], {}, 1, "klaviyo-pipeline migrate"),
         (["sync"], {"KLAVIYO_START_DATE": TOMORROW}, 1, "KLAVIYO_START_DATE"),
         (["sync"], {"KLAVIYO_START_DATE": "yesterday"}, 1, "KLAVIYO_START_DATE"),
         (["sync"], {"KLAVIYO_TIMEZONE": "Mars/Base"}, 1, "KLAVIYO_TIMEZONE"),

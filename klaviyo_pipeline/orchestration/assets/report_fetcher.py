@@ -8,13 +8,12 @@ other day stays missing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
-
-import dagster as dg
+from typing import Any, Protocol
 
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import BadRequest, CursorExpired
@@ -51,11 +50,24 @@ class ReportResult:
     refused: frozenset[str] = frozenset()
 
 
+class Notices(Protocol):
+    """Where notices about a response go: the context of a run, or a stand-in for it."""
+
+    @property
+    def log(self) -> logging.Logger:
+        """The log of the run."""
+        ...
+
+    def add_asset_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Show a notice with the materialization."""
+        ...
+
+
 @dataclass(frozen=True)
 class ReportFetcher:
     """Fetches days of one report."""
 
-    context: dg.AssetExecutionContext
+    context: Notices
     session: Session
     report: Report
     metric: ConversionMetric | None

@@ -15,6 +15,8 @@ SystemTable = Literal[
     "assets",
     "census_runs",
     "conversion_refusals",
+    "exact_answers",
+    "flow_metrics_exact",
     "lookup_misses",
     "sync_windows",
 ]

@@ -1,0 +1,107 @@
+-- Flow metrics of any range of days with Klaviyo's own uniques of the whole range: the answers to `metrics --exact`.
+
+CALL create_table('exact_answers', 'Ranges of days for which metrics --exact requested Klaviyo''s flow values report, one row each. A later answer replaces the earlier one.', ARRAY[
+    ['first_day', 'date', 'First day of the range, in the account''s time zone.'],
+    ['last_day', 'date', 'Last day of the range, inclusive.'],
+    ['asked_at', 'timestamptz NOT NULL', 'When the request was sent.'],
+    ['conversion_metric_id', 'text NOT NULL', 'The conversion metric of the request.'],
+    ['refused_statistics', 'text[] NOT NULL DEFAULT ''{}''', 'Statistics that Klaviyo refused for the metric; they are NULL in flow_metrics_exact.']
+], 'PRIMARY KEY (first_day, last_day), CHECK (last_day >= first_day)');
+
+CREATE VIEW current_exact_answers AS
+SELECT answer.first_day, answer.last_day, answer.asked_at, answer.conversion_metric_id, answer.refused_statistics, settled_at
+FROM exact_answers AS answer
+CROSS JOIN account
+CROSS JOIN LATERAL (
+    SELECT (answer.last_day + 1 + account.attribution_days)::timestamp AT TIME ZONE account.timezone AS settled_at
+) AS attribution
+WHERE (
+        answer.asked_at > now() - interval '1 hour'
+        -- Refused statistics are requested again the next day, as a sync does.
+        OR answer.asked_at >= settled_at
+            AND (answer.refused_statistics = '{}' OR answer.asked_at > now() - interval '20 hours')
+    )
+    -- The report was since requested with another conversion metric.
+    AND NOT EXISTS (
+        SELECT FROM sync_windows AS later
+        WHERE later.entity = 'flow_report'
+            AND later.status = 'synced'
+            AND later.asked_at > answer.asked_at
+            AND later.conversion_metric_id <> answer.conversion_metric_id
+    );
+CALL comment_on_view('current_exact_answers', 'The exact answers that are used without a new request: final ones, and those of the last hour. A final one with refused statistics is used for 20 hours.', ARRAY[
+    ['first_day', 'First day of the range, in the account''s time zone.'],
+    ['last_day', 'Last day of the range, inclusive.'],
+    ['asked_at', 'When the request was sent.'],
+    ['conversion_metric_id', 'The conversion metric of the request.'],
+    ['refused_statistics', 'Statistics that Klaviyo refused for the metric.'],
+    ['settled_at', 'When the attribution window of the last day closes: an answer requested later is final.']
+]);
+
+DO $$
+DECLARE
+    counts CONSTANT text[] := (
+        SELECT array_agg(ARRAY[attname::text, 'numeric', replace(replace(col_description(attrelid, attnum),
+            ' by message and day.', ' by message, as Klaviyo counts them for the whole range.'),
+            ' Sum of the messages'' daily uniques: do not add it up over days.',
+            ' Summed over the flow''s messages: do not add it up over ranges.')] ORDER BY attnum)
+        FROM pg_attribute
+        WHERE attrelid = 'flow_metrics'::regclass AND atttypid = 'numeric'::regtype AND attgenerated = '' AND attnum > 0 AND NOT attisdropped
+    );
+    rates CONSTANT text[] := (
+        SELECT array_agg(ARRAY[attname::text, pg_get_expr(adbin, adrelid)] ORDER BY attnum)
+        FROM pg_attribute JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attrelid = 'flow_metrics'::regclass AND atttypid = 'numeric'::regtype AND attgenerated <> '' AND NOT attisdropped
+    );
+    returned text := '';
+    weighted text := '';
+    exact text := '';
+    selected text := '';
+    returned_uniques text := '';
+    selected_uniques text := '';
+    one text[];
+BEGIN
+    CALL create_table('flow_metrics_exact', 'One row per flow and requested range of days: sums over the flow''s messages. Uniques are Klaviyo''s own for the range and message. flow_metrics_between reads this table, and computes the rates.', ARRAY[
+        ['first_day', 'date', 'First day of the range, in the account''s time zone.'],
+        ['last_day', 'date', 'Last day of the range, inclusive.'],
+        ['flow_id', 'text', 'Id of the flow; empty if the report names none.']
+    ] || counts, 'PRIMARY KEY (first_day, last_day, flow_id), FOREIGN KEY (first_day, last_day) REFERENCES exact_answers ON DELETE CASCADE');
+
+    FOREACH one SLICE 1 IN ARRAY counts LOOP
+        exact := exact || format(', exact.%I', one[1]);
+        weighted := weighted || CASE WHEN one[1] = 'conversion_value'
+            THEN format(', CASE WHEN count(%1$I) = count(*) THEN sum(%1$I) END AS %1$I', one[1])
+            ELSE format(', sum(%1$I) AS %1$I', one[1]) END;
+        IF one[1] LIKE '%unique%' THEN
+            returned_uniques := returned_uniques || format(', %I numeric', one[1]);
+            selected_uniques := selected_uniques || format(', CASE WHEN is_exact THEN %I END', one[1]);
+        ELSE
+            returned := returned || format(', %I numeric', one[1]);
+            selected := selected || format(', %I', one[1]);
+        END IF;
+    END LOOP;
+    FOREACH one SLICE 1 IN ARRAY rates LOOP
+        returned := returned || format(', %I numeric', one[1]);
+        selected := selected || format(', %s', one[2]);
+    END LOOP;
+    DROP FUNCTION flow_metrics_between(date, date);
+    EXECUTE format(
+        'CREATE FUNCTION flow_metrics_between(first_day date, last_day date) '
+        'RETURNS TABLE (flow_id text, flow_name text, flow_status text, trigger_type text, days bigint%1$s%2$s, uniques text) '
+        'LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC '
+        'WITH answer AS MATERIALIZED ('
+        'SELECT FROM current_exact_answers AS stored WHERE stored.first_day = $1 AND stored.last_day = $2'
+        '), summed AS ('
+        'SELECT flow_id, max(flow_name) AS flow_name, max(flow_status) AS flow_status, max(trigger_type) AS trigger_type, '
+        'count(*) AS days%3$s, $1 = $2 AS is_exact '
+        'FROM flow_metrics WHERE date BETWEEN $1 AND $2 AND NOT EXISTS (SELECT FROM answer) GROUP BY flow_id '
+        'UNION ALL '
+        'SELECT exact.flow_id, flows.name, flows.status, flows.trigger_type, $2 - $1 + 1%4$s, true '
+        'FROM flow_metrics_exact AS exact LEFT JOIN flows ON flows.id = exact.flow_id '
+        'WHERE exact.first_day = $1 AND exact.last_day = $2 AND EXISTS (SELECT FROM answer)'
+        ') SELECT flow_id, flow_name, flow_status, trigger_type, days%5$s%6$s, '
+        'CASE WHEN is_exact THEN ''exact'' ELSE ''weighted'' END FROM summed; END',
+        returned, returned_uniques, weighted, exact, selected, selected_uniques);
+END
+$$;
+COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. Revenue, and the values computed from it, are NULL if the revenue of any day is NULL. If uniques is weighted, a rate of uniques is the average of the daily rates, weighted by deliveries (click_to_open_rate: by opens), and the uniques are NULL. If it is exact, they are Klaviyo''s own for these days, summed over the flow''s messages: the range is a single day, or was requested with metrics --exact (see current_exact_answers). days counts the days with values, or all days of a requested range.';
