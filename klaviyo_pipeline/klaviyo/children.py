@@ -48,7 +48,7 @@ class ChildKind:
 
     `inherited` are the columns that are copied from the parent. `children` are the kinds of children of the child.
     `has_stand_ins` is true if an older revision has no ids for these children: there, the only child of a parent has
-    the parent's id.
+    the parent's id. `are_stand_ins` is true for the kind of that revision.
     """
 
     table: str
@@ -58,6 +58,7 @@ class ChildKind:
     inherited: tuple[str, ...] = ()
     children: tuple[ChildKind, ...] = ()
     has_stand_ins: bool = False
+    are_stand_ins: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -86,6 +86,7 @@ FLAT_VARIATIONS = ChildKind(
     find=_variation,
     shape=replace(VARIATION_SHAPE, revision=REVISION_NAME),
     has_stand_ins=True,
+    are_stand_ins=True,
 )
 
 FLAT_AUDIENCES = ChildKind(
@@ -94,6 +95,7 @@ FLAT_AUDIENCES = ChildKind(
     find=_audience,
     shape=replace(AUDIENCE_SHAPE, revision=REVISION_NAME),
     has_stand_ins=True,
+    are_stand_ins=True,
 )
 
 FLAT_MESSAGES = ChildKind(

@@ -58,9 +58,9 @@ class VariationReader:
 
     def is_refusal(self, error: BadRequest, include: Sequence[str]) -> bool:
         """Whether the error is about this include of variations, which is then left out from now on."""
-        pointer = (error.pointer or "").strip("/")
-        # An error without a source is taken for one about the include if it names it.
-        refused = VARIATIONS in include and (pointer == "include" if pointer else VARIATIONS in (error.detail or ""))
+        # Klaviyo's errors do not always point at the parameter. One that only names the include is taken for a refusal:
+        # an error about something else comes back without the include.
+        refused = VARIATIONS in include and ("include" in (error.pointer or "") or VARIATIONS in (error.detail or ""))
         self.is_include_refused |= refused
         return refused
 

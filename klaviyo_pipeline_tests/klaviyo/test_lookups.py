@@ -4,7 +4,7 @@ import pytest
 
 from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.listing_revisions import FLAT_CAMPAIGNS
-from klaviyo_pipeline.klaviyo.listings import FLOWS, FORMS
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS
 
 from .conftest import Bench
 from .fakes import NOON
@@ -181,3 +181,25 @@ def test_an_unknown_path_is_not_a_missing_mapping(bench: Bench, answer: Scripted
     bench.server.will(answer)
     with pytest.raises(errors.NotFound):
         bench.client.mapped_metric()
+
+
+REFUSALS = {
+    "a parameter": {"detail": "Not allowed.", "source": {"parameter": "include"}},
+    "its place": {"detail": "Not allowed.", "source": {"parameter": "include[1]"}},
+    "the body": {"detail": "'campaign-variations' is not an allowed include.", "source": {"pointer": "/data/"}},
+    "no source": {"detail": "'campaign-variations' is not an allowed include."},
+}
+
+
+@pytest.mark.parametrize("error", REFUSALS.values(), ids=REFUSALS)
+def test_variations_whose_include_is_refused_are_requested_by_message(bench: Bench, error: dict[str, object]) -> None:
+    names = {"campaign-messages": {"data": [{"type": "campaign-message", "id": "M"}]}}
+    bench.server.will(
+        ok(
+            {"data": {"type": "campaign", "id": "C", "attributes": {}, "relationships": names}, "included": [message()]}
+        ),
+        failed(400, {"id": "r", "status": 400, "code": "invalid", "title": "Invalid input.", **error}),
+        ok({"data": [{"type": "campaign-variation", "id": "V", "attributes": {}}]}),
+    )
+    assert bench.client.get(CAMPAIGNS, "C").record is not None
+    assert bench.server.requested[-1].path == "/api/campaign-messages/M/campaign-variations"

@@ -63,5 +63,14 @@ def child_tables(listing: Listing) -> list[ChildTable]:
 
 def _tables(parent: str, kinds: Iterable[ChildKind]) -> Iterator[tuple[ChildKind, ChildTable]]:
     for kind in kinds:
-        yield kind, ChildTable(kind.table, parent, kind.parent_column, has_stand_ins=kind.has_stand_ins)
+        yield (
+            kind,
+            ChildTable(
+                kind.table,
+                parent,
+                kind.parent_column,
+                has_stand_ins=kind.has_stand_ins,
+                are_stand_ins=kind.are_stand_ins,
+            ),
+        )
         yield from _tables(kind.table, kind.children)

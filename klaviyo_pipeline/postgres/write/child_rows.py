@@ -21,7 +21,7 @@ class ChildTable:
     """A table whose rows are children of rows in the table `parent`.
 
     `parent_column` has the parent's id, `id_column` identifies a child within its parent; `fixed` are columns with the
-    same value in all rows of these parents.
+    same value in all rows of these parents. `has_stand_ins` and `are_stand_ins`: see `ChildKind`.
     """
 
     name: str
@@ -30,6 +30,7 @@ class ChildTable:
     id_column: str = "id"
     fixed: Mapping[str, str] = field(default_factory=dict)
     has_stand_ins: bool = False
+    are_stand_ins: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 A stand-in has its parent's id. Where a later revision gives the child an id, the row takes it, with its earlier states:
 nothing is deleted and nothing new. Where an earlier revision shows the child again, the row that is there is updated.
+An id of a later revision is the child's own, even if it is the parent's too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.postgres.schema.tables import DestinationTable
+from klaviyo_pipeline.postgres.schema.tables import REVISION, DestinationTable
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.postgres.write.child_rows import Children
@@ -24,16 +25,18 @@ def settle_stand_ins(connection: sa.Connection, target: DestinationTable, childr
     if not len(children.frame):
         return children
     parents, ids = children.frame[children.table.parent_column], children.frame[children.table.id_column]
-    is_stand_in = parents == ids
-    named = dict(sorted(zip(parents[~is_stand_in], ids[~is_stand_in], strict=True), reverse=True))
-    if named:
-        _rename(connection, target, children, named)
-    if not is_stand_in.any():
+    is_parents_id = parents == ids
+    if not children.table.are_stand_ins:
+        named = dict(sorted(zip(parents, ids, strict=True), reverse=True))
+        for parent in parents[is_parents_id]:
+            named.pop(parent, None)
+        if named:
+            _rename(connection, target, children, named)
         return children
-    known = _known(connection, target, children, list(ids[is_stand_in]))
+    known = _known(connection, target, children, list(ids[is_parents_id]))
     several = {parent for parent, known_ids in known.items() if len(known_ids) > 1}
     only = {parent: known_ids[0] for parent, known_ids in known.items() if len(known_ids) == 1}
-    frame = children.frame[~(is_stand_in & ids.isin(list(several)))].copy()
+    frame = children.frame[~(is_parents_id & ids.isin(list(several)))].copy()
     frame[children.table.id_column] = [
         only.get(id, id) if id == parent else id
         for parent, id in zip(frame[children.table.parent_column], frame[children.table.id_column], strict=True)
@@ -58,7 +61,10 @@ def _rename(connection: sa.Connection, target: DestinationTable, children: Child
     )
     # In order of id, as every writer locks rows: otherwise two of them could wait for each other.
     parents = sa.func.unnest(sa.bindparam("parents", list(named), type_=pg.ARRAY(sa.Text)))
-    stand_ins = sa.and_(table.c[id_column].in_(sa.select(parents)), table.c[id_column] == table.c[parent_column])
+    is_other_revision = table.c[REVISION] != str(children.frame[REVISION].iloc[0])
+    stand_ins = sa.and_(
+        table.c[id_column].in_(sa.select(parents)), table.c[id_column] == table.c[parent_column], is_other_revision
+    )
     found = sa.select(table.c[id_column]).where(stand_ins).order_by(table.c[id_column]).with_for_update()
     if not connection.execute(found).scalars().all():
         return
@@ -67,7 +73,7 @@ def _rename(connection: sa.Connection, target: DestinationTable, children: Child
     done = connection.execute(
         sa.update(table)
         .values({id_column: renamed.c.id})
-        .where(_is_stand_in(table, children, renamed.c.parent), is_free)
+        .where(_is_stand_in(table, children, renamed.c.parent), is_other_revision, is_free)
         .returning(renamed.c.parent)
     )
     changed = list(done.scalars())
@@ -88,10 +94,12 @@ def _known(
     connection: sa.Connection, target: DestinationTable, children: Children, parents: list[str]
 ) -> dict[str, list[str]]:
     """The ids of the children with an id of their own that exist, by parent."""
+    revision = str(children.frame[REVISION].iloc[0])
     table = target.table
     parent, id = table.c[children.table.parent_column], table.c[children.table.id_column]
     wanted = sa.func.unnest(sa.bindparam("parents", parents, type_=pg.ARRAY(sa.Text)))
-    query = sa.select(parent, id).where(parent.in_(sa.select(wanted)), id != parent, table.c.deleted_at.is_(None))
+    is_own = sa.or_(id != parent, table.c[REVISION] != revision)
+    query = sa.select(parent, id).where(parent.in_(sa.select(wanted)), is_own, table.c.deleted_at.is_(None))
     known: dict[str, list[str]] = {}
     for row in connection.execute(query):
         known.setdefault(row[0], []).append(row[1])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter, ObservedChildren
 from klaviyo_pipeline.postgres.write.repositories import EntityRepository
-from klaviyo_pipeline_tests.postgres.store import SLUG, Store, flow, frame, minute
+from klaviyo_pipeline_tests.postgres.store import SLUG, Store, campaign, flow, frame, minute
 
 ACTIONS = ChildTable("flow_actions", "flows", "flow_id")
 MESSAGES = ChildTable("flow_messages", "flow_actions", "action_id")
@@ -147,4 +147,38 @@ def test_pairs_are_distinguished_by_the_kind_of_their_object(store: Store) -> No
     assert store.rows("SELECT entity, deleted_at FROM object_tags ORDER BY entity") == [
         ("flows", minute(2)),
         ("segments", None),
+    ]
+
+
+def write_audiences(store: Store, at: int, revision: str, **audiences: str) -> None:
+    """The audiences of the campaign C, by id: the name of each list that they include."""
+    table = ChildTable(
+        "campaign_audiences", "campaigns", "campaign_id", has_stand_ins=True, are_stand_ins=revision == "2026-07-15"
+    )
+    unknown = dict.fromkeys(("name", "excluded", "priority", "created_at", "updated_at", "deleted_at"))
+    rows = [
+        {"id": id, "campaign_id": "C", "included": [name], "revision": revision, "raw": {"id": id}}
+        | {**unknown, "observed_at": minute(at)}
+        for id, name in audiences.items()
+    ]
+    observed = {"C": ObservedChildren(minute(at), tuple(audiences), revision)}
+    with store.engine.begin() as connection:
+        ChildWriter(SLUG).write(connection, [Children(table, frame(rows), observed)])
+
+
+def test_a_child_that_really_has_its_parents_id_is_no_stand_in(store: Store) -> None:
+    store.merge("campaigns", [campaign("C", minute(0), "email")])
+    living_ones = "SELECT id, included FROM campaign_audiences WHERE deleted_at IS NULL ORDER BY id"
+    write_audiences(store, 1, "2026-10-15", A="one", C="two")
+    write_audiences(store, 2, "2026-10-15", A="one", C="two")
+    assert store.rows(living_ones) == [("A", ["one"]), ("C", ["two"])]
+    write_audiences(store, 3, "2026-07-15", C="one")
+    assert store.rows(living_ones) == [("A", ["one"]), ("C", ["two"])]
+    write_audiences(store, 4, "2026-10-15", C="two")
+    write_audiences(store, 5, "2026-10-15", B="two")
+    assert store.rows(living_ones) == [("B", ["two"])]
+    assert store.rows("SELECT id FROM campaign_audiences_history ORDER BY id, valid_from") == [
+        *[("A",)] * 2,
+        ("B",),
+        *[("C",)] * 2,
     ]
