@@ -26,7 +26,6 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow, synced_ranges
 from klaviyo_pipeline.postgres.write.io_manager import window_metadata
@@ -150,7 +149,8 @@ def _align(
 
 
 def _stores_batches(instance: DagsterInstance) -> bool:
-    return isinstance(instance.event_log_storage, BatchedEventLogStorage)
+    # Not the class of `event_log`: its import needs the extra ui, and a project with another storage may lack it.
+    return getattr(instance.event_log_storage, "stores_batches", False)
 
 
 def _report(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:
