@@ -14,7 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 from dagster._core.events import DagsterEventBatchMetadata
 
-from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
+from klaviyo_pipeline.dagster_internals.batches import stores_batches
 
 CheckEvent = DagsterEvent | dg.AssetCheckEvaluation
 
@@ -38,7 +38,7 @@ def recorded(context: dg.OpExecutionContext, evaluations: Sequence[dg.AssetCheck
     """
     failing = [one for one in evaluations if one.blocking and not one.passed and one.severity == _ERROR]
     others = [one for one in evaluations if one not in failing]
-    batched = isinstance(context.instance.event_log_storage, BatchedEventLogStorage)
+    batched = stores_batches(context.instance)
     step = context.get_step_execution_context()
     yield from [
         DagsterEvent.from_step(

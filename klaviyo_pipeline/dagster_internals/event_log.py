@@ -36,6 +36,8 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
     Failures are stored as `readable_events` words them.
     """
 
+    stores_batches = True
+
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event. Dagster also sends a notification for each one, to which nothing listens any more."""
         event = readable(event)

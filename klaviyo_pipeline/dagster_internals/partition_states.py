@@ -26,7 +26,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
+from klaviyo_pipeline.dagster_internals.batches import stores_batches
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow, synced_ranges
 from klaviyo_pipeline.postgres.write.io_manager import window_metadata
@@ -95,7 +95,7 @@ def align_partitions(
     corrections = Corrections()
     for asset in assets:
         if shown[asset].finished != synced.get(asset, []) or shown[asset].unfinished:
-            most = EVENTS_OF_A_LOOK if briefly and not _stores_batches(instance) else None
+            most = EVENTS_OF_A_LOOK if briefly and not stores_batches(instance) else None
             corrections += _align(instance, account, engine, asset, shown[asset], synced.get(asset, []), now, most)
     return corrections
 
@@ -147,10 +147,6 @@ def _align(
         with engine.connect() as connection:
             _report(instance, key, Ledger(account.slug, asset).synced(connection, missing))
     return Corrections(min(len(in_ledger - finished - unfinished), len(missing)), len(excess))
-
-
-def _stores_batches(instance: DagsterInstance) -> bool:
-    return isinstance(instance.event_log_storage, BatchedEventLogStorage)
 
 
 def _report(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:
