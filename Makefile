@@ -25,9 +25,9 @@ demo: $(VENV)/.installed ## sync 90 days of a simulated account into an embedded
 dev: $(VENV)/.installed ## start the Dagster UI and daemon on 127.0.0.1:3000 (ACCOUNT=demo for the demo's account)
 	@$(BIN)/klaviyo-pipeline dev $(if $(filter demo,$(ACCOUNT)),--demo)
 
-# Two processes, each with its own Postgres: most tests spend half of their time waiting for a server or a worker.
+# Three processes, each with its own Postgres: most tests spend half of their time waiting for a server or a worker.
 test: $(VENV)/.installed-dev ## run all tests, on a temporary Postgres
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-fast: $(VENV)/.installed-dev ## run the tests without whole syncs, processes and services, while you work
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
