@@ -86,18 +86,19 @@ def test_definitions_of_accounts_merge_with_those_of_a_project_and_leave_it_its_
 
 def test_an_account_has_the_chosen_assets_only_and_whatever_belongs_to_them() -> None:
     definitions = build_defs(
-        [Account(key_prefix=("crm",), group="crm")], assets=["flows", "flow_report"], sensors=False
+        [Account(key_prefix=("crm",), group="crm", assets=("flows", "flow_report"))], sensors=False
     )
     repository = definitions.get_repository_def()
-    assert keys_of(definitions) == {"crm/flows", "crm/flow_report"}
+    assert keys_of(definitions) == {"crm/flows", "crm/flows_census", "crm/flow_report"}
     names = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert names == {
-        f"klaviyo_{name}" for name in ("flows", "flow_report", "entities", "reports", "all", "checks", "reconcile")
+        f"klaviyo_{name}"
+        for name in ("flows", "flow_report", "entities", "reports", "census", "all", "checks", "reconcile")
     }
-    assert "klaviyo_census_daily" not in {schedule.name for schedule in repository.schedule_defs}
+    assert "klaviyo_tags_daily" not in {schedule.name for schedule in repository.schedule_defs}
     assert {key.asset_key.to_user_string() for key in repository.asset_graph.asset_check_keys} == keys_of(definitions)
-    with pytest.raises(SettingsError, match="no asset 'flow'; did you mean flows"):
-        build_defs([Account()], assets=["flow"])
+    with pytest.raises(SettingsError, match="there is no asset 'flow'; choose from default, flows"):
+        build_defs([Account(assets=("flow",))])
 
 
 class Own(KlaviyoAccountComponent):
