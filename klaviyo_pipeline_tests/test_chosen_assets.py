@@ -10,7 +10,7 @@ from klaviyo_pipeline.catalog import ASSETS, OFF_BY_DEFAULT, switched_on
 from klaviyo_pipeline.cli.status_command import read_status
 from klaviyo_pipeline.config.settings import Account, Settings, SettingsError
 from klaviyo_pipeline.diagnosis.scopes import scope_checks
-from klaviyo_pipeline.orchestration.build import build_defs
+from klaviyo_pipeline.orchestration.build import build_defs, project_defs
 from klaviyo_pipeline.orchestration.sensors import never_synced_assets
 from klaviyo_pipeline.postgres.account_binding import record_assets
 from klaviyo_pipeline.postgres.engine import create_engine
@@ -54,7 +54,7 @@ def test_names_that_cannot_be_used_are_refused_with_the_setting(named: tuple[str
 
 
 def test_only_assets_that_are_on_are_defined_with_their_checks_jobs_and_schedules() -> None:
-    repository = build_defs([Account(slug="shop", assets=FEW)]).get_repository_def()
+    repository = project_defs([Account(slug="shop", assets=FEW)]).get_repository_def()
     graph = repository.asset_graph
     assets = {key.path[-1] for key in graph.get_all_asset_keys()}
     assert assets == {*FEW, "flows_census", "performance_report"}
@@ -65,7 +65,7 @@ def test_only_assets_that_are_on_are_defined_with_their_checks_jobs_and_schedule
 
 
 def test_an_account_with_a_single_asset_without_checks_has_definitions() -> None:
-    repository = build_defs([Account(slug="shop", assets=("tags",))]).get_repository_def()
+    repository = project_defs([Account(slug="shop", assets=("tags",))]).get_repository_def()
     assert {schedule.name for schedule in repository.schedule_defs} == {"shop_tags_daily", "shop_prune_weekly"}
     assert {sensor.name for sensor in repository.sensor_defs} >= {"shop_stale_data", "failed_runs"}
 

@@ -5,6 +5,7 @@ Every attempt takes its own slot. The time of the slot is the observation time o
 
 import json
 import logging
+import os
 import re
 import ssl
 import threading
@@ -50,9 +51,13 @@ class _Try:
     backed_off: float
 
 
-@cache
 def tls_context(trust_env: bool) -> ssl.SSLContext:
     """The certificates that this process trusts, of all clients. Loading them takes longer than a request."""
+    return _tls_context(trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _tls_context(trust_env: bool, *_: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=trust_env)
 
 

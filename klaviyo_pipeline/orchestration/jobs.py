@@ -26,7 +26,7 @@ from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.dagster_internals.run_executor import AT_ONCE
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
-from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys
+from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, database_checks
 from klaviyo_pipeline.orchestration.checks.checks_job import checks_job
 from klaviyo_pipeline.orchestration.resources.account_resources import access_key
 from klaviyo_pipeline.windows import entity_windows, report_windows
@@ -127,7 +127,7 @@ def account_jobs(
                 executor_def=concurrently if len(spec.assets) > 1 else in_process,
             )
         )
-    if checks:
+    if checks and database_checks(account):
         jobs.append(checks_job(account, tags, in_process))
     if api_keys:
         jobs.append(

@@ -58,7 +58,7 @@ def test_every_account_has_the_same_definitions_under_its_own_name(repository: d
         for account in ACCOUNTS
     }
     assert len({frozenset(assets) for assets in by_account.values()}) == 1
-    assert len(by_account["shop"]) == 20
+    assert len(by_account["shop"]) == 25
     zones = {
         repository.asset_graph.get(dg.AssetKey([account.slug, "flows"])).partitions_def.timezone  # type: ignore[union-attr]
         for account in ACCOUNTS
@@ -126,12 +126,13 @@ def test_each_job_is_built_once_when_all_are_loaded_and_none_for_the_list_of_nam
 
     monkeypatch.setattr(dg.JobDefinition, "__init__", noted)
     assert repository.asset_graph.get_all_asset_keys()
-    # Jobs of assets take most of the time.
-    assert set(made) == {f"{account.slug}_prune" for account in ACCOUNTS}
+    # Jobs of assets take most of the time. The others have a single step.
+    others = {f"{account.slug}_{kind}" for account in ACCOUNTS for kind in ("prune", "checks")}
+    assert set(made) == others
     made.clear()
     repository.load_all_definitions()
-    of_assets = [name for name in repository.job_names if not name.endswith("_prune")]
-    assert sorted(name for name in made if not name.endswith("_prune")) == sorted(of_assets)
+    of_assets = [name for name in repository.job_names if name not in others]
+    assert sorted(name for name in made if name not in others) == sorted(of_assets)
     made.clear()
     RepositorySnap.from_def(repository, defer_snapshots=True)
     assert made == []

@@ -173,7 +173,9 @@ def _target(
 ) -> tuple[DestinationTable, bool]:
     """The table to write, and whether the first batch creates it."""
     try:
-        return reflect(connection, schema, name, obj.filled if isinstance(obj, Load) else (), ours=ours), False
+        if isinstance(obj, Load):
+            return reflect(connection, schema, name, obj.filled), False
+        return reflect(connection, schema, name, ours=ours), False
     except NotMigrated:
         key = metadata.get(PRIMARY_KEY)
         if isinstance(obj, Load) or key is None:
