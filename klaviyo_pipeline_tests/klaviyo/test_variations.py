@@ -21,7 +21,7 @@ NAMED = f"'{VARIATIONS}' is not a valid include."
         ("/include", "Invalid input.", True),
         (None, NAMED, True),
         (None, "Invalid filter.", False),
-        ("filter", NAMED, False),
+        ("filter", "Invalid filter.", False),
     ],
 )
 def test_a_refused_include_is_recognized(pointer: str | None, detail: str, refused: bool) -> None:

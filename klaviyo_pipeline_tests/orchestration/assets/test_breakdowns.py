@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from klaviyo_pipeline.catalog import BREAKDOWNS, REPORTS
+from klaviyo_pipeline.catalog import BREAKDOWNS, REPORTS, period_of
 from klaviyo_pipeline.cli.plan_command import make_plan
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
@@ -123,6 +123,7 @@ def test_the_plan_shows_the_requests_of_each_breakdown_and_their_share_of_the_da
         made = make_plan(connection, pipeline.account, SyncRequest(names, date(2025, 2, 1), date(2025, 7, 31)))
     engine.dispose()
     costs: dict[str, Any] = {one.asset: (one.requests, one.basis) for one in made.estimates}
-    assert costs == {name: (1 if name.startswith("campaign") else 4, "exact") for name in names}
+    by_day = [name for name in names if not name.startswith("campaign") and period_of(name) == "day"]
+    assert costs == {name: (4 if name in by_day else 1, "exact") for name in names}
     shares = {quota.endpoint: quota.wanted for quota in made.quotas}
-    assert shares == {"query_flow_series": 8, "query_campaign_values": 3, "query_form_series": 8}
+    assert shares == {"query_flow_series": 10, "query_campaign_values": 3, "query_form_series": 8}
