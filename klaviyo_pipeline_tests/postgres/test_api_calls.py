@@ -63,8 +63,8 @@ def test_a_failed_run_leaves_its_rows_and_two_sessions_of_a_run_are_summed(
             job = pipeline.definitions.resolve_job_def(f"{SLUG}_reports")
             run = job.execute_in_process(instance=pipeline.instance, tags=dict.fromkeys(RANGE, DAY))
         recorded = {row[0]: row[1] for row in calls_of(pipeline, run.run_id)}
-        # The reports of flows and of campaigns each request the conversion metric, in their own sessions.
-        assert recorded["get_mapped_metric"] == requested_for(requests, "get_mapped_metric") == 2
+        # The reports of flows and of campaigns and the conversions request the metric, each in its own session.
+        assert recorded["get_mapped_metric"] == requested_for(requests, "get_mapped_metric") == 3
 
 
 def test_a_run_does_not_fail_if_its_counts_cannot_be_written(
