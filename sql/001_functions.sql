@@ -140,29 +140,41 @@ END
 $$;
 COMMENT ON PROCEDURE create_entity IS 'Creates all relations of an entity: table, earlier states, history, as-of function, indexes, comments. Adds id, the times, raw and observed_at to the columns. An entity without sync windows is not in sync_status.';
 
--- The column is filled from raw in the same way as `klaviyo_pipeline.klaviyo.records` reads an answer, so that the next
--- sync finds no differences.
-CREATE PROCEDURE add_column(name text, new_column text, type text, path text, comment text) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE add_derived_column(name text, new_column text, type text, comment text) LANGUAGE plpgsql AS $$
 DECLARE
     superseded text := name || '_superseded';
-    has_history boolean := to_regclass(quote_ident(superseded)) IS NOT NULL;
     relation text;
 BEGIN
-    IF coalesce(type, '') NOT IN ('text', 'boolean', 'timestamptz', 'jsonb') OR path IS NULL OR comment IS NULL THEN
-        RAISE 'add_column needs a type (text, boolean, timestamptz or jsonb), the path of an attribute, and a comment';
-    END IF;
-    FOREACH relation IN ARRAY CASE WHEN has_history THEN ARRAY[name, superseded] ELSE ARRAY[name] END LOOP
+    FOREACH relation IN ARRAY ARRAY[name, superseded] LOOP
+        CONTINUE WHEN to_regclass(quote_ident(relation)) IS NULL;
         EXECUTE format('ALTER TABLE %I ADD %I %s', relation, new_column, type);
         CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
-        EXECUTE format('UPDATE %1$I SET %2$I = %3$I(raw, %4$L) WHERE %3$I(raw, %4$L) IS NOT NULL',
-            relation, new_column, 'attribute_' || type, path);
     END LOOP;
-    IF has_history THEN
+    IF to_regclass(quote_ident(superseded)) IS NOT NULL THEN
         CALL create_history_view(name);
     END IF;
     IF to_regprocedure(format('%I(timestamptz)', name || '_as_of')) IS NOT NULL THEN
         CALL create_as_of(name);
     END IF;
+END
+$$;
+COMMENT ON PROCEDURE add_derived_column IS 'A new column of a table of objects, of its earlier states and its history, that is NULL until the next sync.';
+
+-- The column is filled from raw in the same way as `klaviyo_pipeline.klaviyo.records` reads an answer, so that the next
+-- sync finds no differences.
+CREATE PROCEDURE add_column(name text, new_column text, type text, path text, comment text) LANGUAGE plpgsql AS $$
+DECLARE
+    relation text;
+BEGIN
+    IF coalesce(type, '') NOT IN ('text', 'boolean', 'timestamptz', 'jsonb') OR path IS NULL OR comment IS NULL THEN
+        RAISE 'add_column needs a type (text, boolean, timestamptz or jsonb), the path of an attribute, and a comment';
+    END IF;
+    CALL add_derived_column(name, new_column, type, comment);
+    FOREACH relation IN ARRAY ARRAY[name, name || '_superseded'] LOOP
+        CONTINUE WHEN to_regclass(quote_ident(relation)) IS NULL;
+        EXECUTE format('UPDATE %1$I SET %2$I = %3$I(raw, %4$L) WHERE %3$I(raw, %4$L) IS NOT NULL',
+            relation, new_column, 'attribute_' || type, path);
+    END LOOP;
 END
 $$;
 COMMENT ON PROCEDURE add_column IS 'Adds a column to a table of objects, its earlier states and its history, and fills it from raw. The path is that of the Column: the name of an attribute, with a dot before the name of a nested one.';

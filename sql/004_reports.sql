@@ -81,45 +81,6 @@ END
 $$;
 COMMENT ON PROCEDURE create_metrics IS 'Creates a table of metrics: sums by object and day, and rates that the table generates from these sums.';
 
--- The same sums and rates over any range of days. `whole` are the sums that are NULL if the value of any day is NULL.
-CREATE PROCEDURE create_metrics_between(metrics text, names text[], sums text[], rates text[], whole text[])
-LANGUAGE plpgsql AS $$
-DECLARE
-    returned text := names[1] || ' text';
-    summed text := names[1];
-    selected text := names[1];
-    one text[];
-BEGIN
-    FOR place IN 2 .. array_length(names, 1) LOOP
-        returned := returned || format(', %I text', names[place]);
-        summed := summed || format(', max(%1$I) AS %1$I', names[place]);
-        selected := selected || format(', %I', names[place]);
-    END LOOP;
-    returned := returned || ', days bigint';
-    summed := summed || ', count(*) AS days';
-    selected := selected || ', days';
-    FOREACH one SLICE 1 IN ARRAY sums LOOP
-        summed := summed || CASE WHEN one[1] = ANY (whole)
-            THEN format(', CASE WHEN count(%1$I) = count(*) THEN sum(%1$I) END AS %1$I', one[1])
-            ELSE format(', sum(%1$I) AS %1$I', one[1]) END;
-        IF one[1] NOT LIKE '%unique%' THEN
-            returned := returned || format(', %I numeric', one[1]);
-            selected := selected || format(', %I', one[1]);
-        END IF;
-    END LOOP;
-    FOREACH one SLICE 1 IN ARRAY rates LOOP
-        returned := returned || format(', %I numeric', one[1]);
-        selected := selected || format(', %s / nullif(%s, 0)', one[2], one[3]);
-    END LOOP;
-    EXECUTE format(
-        'CREATE FUNCTION %1$I(first_day date, last_day date) RETURNS TABLE (%2$s) LANGUAGE sql STABLE PARALLEL SAFE '
-        'BEGIN ATOMIC SELECT %3$s FROM (SELECT %4$s FROM %5$I WHERE date BETWEEN first_day AND last_day GROUP BY %6$I) '
-        'AS summed; END',
-        metrics || '_between', returned, selected, summed, metrics, names[1]);
-END
-$$;
-COMMENT ON PROCEDURE create_metrics_between IS 'Creates the function that sums a table of metrics over a range of days.';
-
 DO $$
 DECLARE
     counts CONSTANT text[] := ARRAY[
@@ -197,7 +158,6 @@ BEGIN
         ['trigger_type', 'text', 'The flow''s latest trigger type.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that this row sums up: one per message and channel.']
     ], counts, rates, metric, true);
-    CALL create_metrics_between('flow_metrics', ARRAY['flow_id', 'flow_name', 'flow_status', 'trigger_type'], counts, rates, ARRAY['conversion_value']);
 
     CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send of the message began.', campaign_key, 'Day on which the send of the message began (its send_time), in the account''s time zone.', counts || stated, metric);
     CALL create_metrics('campaign_metrics', 'One row per campaign and day on which the send of one of its messages began: sums over these messages, and rates from those sums.', ARRAY[
@@ -219,7 +179,6 @@ BEGIN
         ], 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel)');
 END
 $$;
-COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. Revenue, and the values computed from it, are NULL if the revenue of any day is NULL. A rate of uniques is the average of the daily rates, weighted by deliveries (click_to_open_rate: by opens): it is not computed from the uniques of the whole range.';
 CREATE INDEX flow_metrics_name_idx ON flow_metrics USING hash (flow_name);
 CREATE INDEX flow_metrics_status_idx ON flow_metrics (flow_status, date);
 CREATE INDEX flow_metrics_trigger_type_idx ON flow_metrics (trigger_type, date);

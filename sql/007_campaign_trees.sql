@@ -2,26 +2,6 @@
 --
 -- Revision 2026-07-15 fills the same tables as far as it goes. `revision` says of which revision a row is.
 
-CREATE PROCEDURE add_derived_column(name text, new_column text, type text, comment text) LANGUAGE plpgsql AS $$
-DECLARE
-    superseded text := name || '_superseded';
-    relation text;
-BEGIN
-    FOREACH relation IN ARRAY ARRAY[name, superseded] LOOP
-        CONTINUE WHEN to_regclass(quote_ident(relation)) IS NULL;
-        EXECUTE format('ALTER TABLE %I ADD %I %s', relation, new_column, type);
-        CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
-    END LOOP;
-    IF to_regclass(quote_ident(superseded)) IS NOT NULL THEN
-        CALL create_history_view(name);
-    END IF;
-    IF to_regprocedure(format('%I(timestamptz)', name || '_as_of')) IS NOT NULL THEN
-        CALL create_as_of(name);
-    END IF;
-END
-$$;
-COMMENT ON PROCEDURE add_derived_column IS 'A new column of a table of objects, of its earlier states and its history, that is NULL until the next sync.';
-
 -- Every row until now is of that revision; the default goes again, so that no row gets it unasked.
 CREATE PROCEDURE add_revision(name text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -46,20 +26,19 @@ CALL add_column('campaigns', 'send_settings', 'jsonb', 'definition.send_settings
 CALL add_revision('campaigns');
 CREATE INDEX ON campaigns USING gin (channels);
 
-CREATE PROCEDURE comment_on_campaign(new_column text, comment text) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE comment_on_states(name text, new_column text, comment text) LANGUAGE plpgsql AS $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['campaigns', 'campaigns_superseded', 'campaigns_history'] LOOP
+    FOREACH relation IN ARRAY ARRAY[name, name || '_superseded', name || '_history'] LOOP
         CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
     END LOOP;
 END
 $$;
-CALL comment_on_campaign('status', 'Sending where a message is sending, or one is sent and another scheduled; else Scheduled where one is scheduled; else Sent where one is sent; else Draft where one is a draft, or where it has no message; else Cancelled. At revision 2026-07-15 as Klaviyo states it.');
-CALL comment_on_campaign('channel', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.');
-CALL comment_on_campaign('scheduled_at', 'When the campaign was scheduled; NULL since revision 2026-10-15.');
-CALL comment_on_campaign('send_time', 'When it is or was sent: the earliest send time of its messages.');
-DROP PROCEDURE comment_on_campaign;
+CALL comment_on_states('campaigns', 'status', 'Sending where a message is sending, or one is sent and another scheduled; else Scheduled where one is scheduled; else Sent where one is sent; else Draft where one is a draft, or where it has no message; else Cancelled. At revision 2026-07-15 as Klaviyo states it.');
+CALL comment_on_states('campaigns', 'channel', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.');
+CALL comment_on_states('campaigns', 'scheduled_at', 'When the campaign was scheduled; NULL since revision 2026-10-15.');
+CALL comment_on_states('campaigns', 'send_time', 'When it is or was sent: the earliest send time of its messages.');
 
 CREATE PROCEDURE create_part(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
 BEGIN
@@ -104,23 +83,14 @@ ALTER TABLE campaign_messages ADD FOREIGN KEY (audience_id) REFERENCES campaign_
 CREATE INDEX ON campaign_messages (audience_id);
 CREATE INDEX ON campaign_messages (send_time);
 
-CREATE PROCEDURE comment_on_message(new_column text, comment text) LANGUAGE plpgsql AS $$
-DECLARE
-    relation text;
-BEGIN
-    FOREACH relation IN ARRAY ARRAY['campaign_messages', 'campaign_messages_superseded', 'campaign_messages_history'] LOOP
-        CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
-    END LOOP;
-END
-$$;
-CALL comment_on_message('channel', 'Channel of its only variation: email, sms, mobile_push or whatsapp; NULL where it has several.');
-CALL comment_on_message('label', 'The same as name.');
-CALL comment_on_message('subject', 'Subject line of its only variation, if that is an email; NULL where it has several.');
-CALL comment_on_message('preview_text', 'Preview text of its only variation, if that is an email; NULL where it has several.');
-CALL comment_on_message('from_email', 'Address that its only variation is sent from, if that is an email; NULL where it has several.');
-CALL comment_on_message('from_label', 'Name that its only variation is sent from, if that is an email; NULL where it has several.');
-CALL comment_on_message('send_times', 'When it is or was sent: times by id of the variation; at revision 2026-07-15 a list of objects with datetime and is_local.');
-DROP PROCEDURE comment_on_message;
+CALL comment_on_states('campaign_messages', 'channel', 'Channel of its only variation: email, sms, mobile_push or whatsapp; NULL where it has several.');
+CALL comment_on_states('campaign_messages', 'label', 'The same as name.');
+CALL comment_on_states('campaign_messages', 'subject', 'Subject line of its only variation, if that is an email; NULL where it has several.');
+CALL comment_on_states('campaign_messages', 'preview_text', 'Preview text of its only variation, if that is an email; NULL where it has several.');
+CALL comment_on_states('campaign_messages', 'from_email', 'Address that its only variation is sent from, if that is an email; NULL where it has several.');
+CALL comment_on_states('campaign_messages', 'from_label', 'Name that its only variation is sent from, if that is an email; NULL where it has several.');
+CALL comment_on_states('campaign_messages', 'send_times', 'When it is or was sent: times by id of the variation; at revision 2026-07-15 a list of objects with datetime and is_local.');
+DROP PROCEDURE comment_on_states;
 
 CALL create_part('campaign_variations', 'The latest state of every variation of every campaign message: its content for one channel, or one side of an A/B test. A deleted one keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the variation; the message''s id where it was read at revision 2026-07-15 alone, which has no other.'],

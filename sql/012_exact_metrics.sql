@@ -84,7 +84,6 @@ BEGIN
         returned := returned || format(', %I numeric', one[1]);
         selected := selected || format(', %s', one[2]);
     END LOOP;
-    DROP FUNCTION flow_metrics_between(date, date);
     EXECUTE format(
         'CREATE FUNCTION flow_metrics_between(first_day date, last_day date) '
         'RETURNS TABLE (flow_id text, flow_name text, flow_status text, trigger_type text, days bigint%1$s%2$s, uniques text) '
