@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from klaviyo_pipeline.sandbox.api_errors import ApiError, bad_body
 from klaviyo_pipeline.sandbox.filter_grammar import MalformedFilterError, parse_filter
-from klaviyo_pipeline.sandbox.report_requests import check_content_type, one_of, required_object, several
+from klaviyo_pipeline.sandbox.report_requests import attributes_of, check_content_type, one_of, required_object, several
 from klaviyo_pipeline.sandbox.sandbox_account import Metric, SandboxAccount
 from klaviyo_pipeline.sandbox.timestamps import read_bound
 
@@ -110,15 +109,8 @@ def read_aggregate_request(body: bytes, content_type: str, account: SandboxAccou
 
 
 def _attributes(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except ValueError:
-        raise bad_body("/", "The body is not JSON.") from None
-    data = required_object(document, "", {"data"}, set())["data"]
-    inner = required_object(data, "/data", {"type", "attributes"}, set())
-    if inner["type"] != "metric-aggregate":
-        raise bad_body("/data/type", f"'{inner['type']}' is not the type 'metric-aggregate'.")
-    return required_object(inner["attributes"], _ATTRIBUTES, {"metric_id", "measurements", "filter"}, _OPTIONAL)
+    attributes = attributes_of(body, "metric-aggregate")
+    return required_object(attributes, _ATTRIBUTES, {"metric_id", "measurements", "filter"}, _OPTIONAL)
 
 
 def _metric(id: Any, account: SandboxAccount) -> Metric:

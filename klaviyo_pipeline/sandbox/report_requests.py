@@ -62,15 +62,20 @@ def check_content_type(content_type: str) -> None:
         raise ApiError(415, "unsupported_media_type", title, detail)
 
 
-def _attributes(body: bytes, report: Report) -> dict[str, Any]:
+def attributes_of(body: bytes, resource_type: str) -> Any:
+    """The attributes in a body, whose resource must have this type."""
     try:
         document = json.loads(body)
     except ValueError:
         raise bad_body("/", "The body is not JSON.") from None
     data = required_object(document, "", {"data"}, set())["data"]
     inner = required_object(data, "/data", {"type", "attributes"}, set())
-    if inner["type"] != report.type:
-        raise bad_body("/data/type", f"'{inner['type']}' is not the type '{report.type}'.")
+    if inner["type"] != resource_type:
+        raise bad_body("/data/type", f"'{inner['type']}' is not the type '{resource_type}'.")
+    return inner["attributes"]
+
+
+def _attributes(body: bytes, report: Report) -> dict[str, Any]:
     required = {"statistics", "timeframe"}
     optional = {"filter"}
     if report.series:
@@ -79,7 +84,7 @@ def _attributes(body: bytes, report: Report) -> dict[str, Any]:
         required.add("conversion_metric_id")
     if report.kind.group_by:
         optional.add("group_by")
-    return required_object(inner["attributes"], _ATTRIBUTES, required, optional)
+    return required_object(attributes_of(body, report.type), _ATTRIBUTES, required, optional)
 
 
 def required_object(value: Any, pointer: str, required: set[str], optional: set[str]) -> dict[str, Any]:
