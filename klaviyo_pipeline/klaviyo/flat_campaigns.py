@@ -13,7 +13,9 @@ from klaviyo_pipeline.klaviyo.channels import channel_named, sorted_channels
 from klaviyo_pipeline.klaviyo.children import ChildKind, Found, Included, related
 from klaviyo_pipeline.klaviyo.nested_campaigns import (
     AUDIENCE_SHAPE,
+    CAMPAIGN_AUDIENCES,
     CAMPAIGN_STATUSES,
+    CAMPAIGN_VARIATIONS,
     VARIATION_SHAPE,
 )
 from klaviyo_pipeline.klaviyo.records import (
@@ -79,23 +81,12 @@ def _object(value: object) -> Resource:
 
 REVISION_NAME = "2026-07-15"
 
-FLAT_VARIATIONS = ChildKind(
-    table="campaign_variations",
-    parent_column="message_id",
-    inherited=("campaign_id",),
-    find=_variation,
-    shape=replace(VARIATION_SHAPE, revision=REVISION_NAME),
-    has_stand_ins=True,
-    are_stand_ins=True,
+FLAT_VARIATIONS = replace(
+    CAMPAIGN_VARIATIONS, find=_variation, shape=replace(VARIATION_SHAPE, revision=REVISION_NAME), are_stand_ins=True
 )
 
-FLAT_AUDIENCES = ChildKind(
-    table="campaign_audiences",
-    parent_column="campaign_id",
-    find=_audience,
-    shape=replace(AUDIENCE_SHAPE, revision=REVISION_NAME),
-    has_stand_ins=True,
-    are_stand_ins=True,
+FLAT_AUDIENCES = replace(
+    CAMPAIGN_AUDIENCES, find=_audience, shape=replace(AUDIENCE_SHAPE, revision=REVISION_NAME), are_stand_ins=True
 )
 
 FLAT_MESSAGES = ChildKind(

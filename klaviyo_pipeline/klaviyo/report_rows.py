@@ -72,7 +72,9 @@ def _added(report: Report, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any
     if len(groups) == 1:
         return {**groups[0], GROUPS: 1}
     counts = {
-        name: _sum(group[name] for group in groups) for name in report.statistics if name not in report.by_use.rates
+        name: sum_known(group[name] for group in groups)
+        for name in report.statistics
+        if name not in report.by_use.rates
     }
     others: dict[str, list[object]] = {}
     for group in groups:
@@ -88,7 +90,8 @@ def _added(report: Report, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any
     }
 
 
-def _sum(values: Iterable[Decimal | None]) -> Decimal | None:
+def sum_known(values: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known, Decimal()) if known else None
 

@@ -7,7 +7,6 @@ answer names a flow and a message; the campaign of a message is found in Postgre
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from typing import Any
 
 import dagster as dg
@@ -21,6 +20,7 @@ from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import CursorExpired
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
 from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
+from klaviyo_pipeline.klaviyo.report_rows import sum_known
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut, WrongTimezone, chosen_metric
@@ -161,8 +161,7 @@ class _Reading:
 
 
 def _sum(one: dict[str, Any], other: Row) -> dict[str, Any]:
-    values = {name: [row[name] for row in (one, other) if row[name] is not None] for name in MEASUREMENTS}
-    return {**one, **{name: sum(known, Decimal()) if known else None for name, known in values.items()}}
+    return {**one, **{name: sum_known((one[name], other[name])) for name in MEASUREMENTS}}
 
 
 def campaigns_of_messages(connection: sa.Connection, schema: str) -> dict[str, str]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import date
-from decimal import Decimal
 from typing import Any
 
 from klaviyo_pipeline.catalog import FLOW_REPORT
 from klaviyo_pipeline.config.settings import SettingsError
+from klaviyo_pipeline.klaviyo.report_rows import sum_known
 from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
 from klaviyo_pipeline.orchestration.assets.report_assets import chosen_metric
@@ -66,11 +66,6 @@ def _by_flow(rows: Iterable[Row]) -> list[Row]:
         by_flow.setdefault(row["flow_id"], []).append(row)
     counts = (*FLOW_VALUES.by_use.sums, *FLOW_VALUES.by_use.uniques)
     return [
-        {"flow_id": flow_id, **{name: _sum(row[name] for row in messages) for name in counts}}
+        {"flow_id": flow_id, **{name: sum_known(row[name] for row in messages) for name in counts}}
         for flow_id, messages in by_flow.items()
     ]
-
-
-def _sum(values: Iterable[Decimal | None]) -> Decimal | None:
-    known = [value for value in values if value is not None]
-    return sum(known, Decimal()) if known else None
