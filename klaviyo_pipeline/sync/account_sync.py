@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from dagster import DagsterInstance
+
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT, REPORTS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
@@ -12,7 +14,7 @@ from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
+from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance, project_instance
 from klaviyo_pipeline.sync.refused_syncs import REFUSALS, record_refusal
 from klaviyo_pipeline.sync.workers import Workers
 
@@ -32,18 +34,20 @@ class Sync:
 
         Raises errors that concern all assets: a wrong key, the key of another account, an unreachable database.
         """
-        prepare_instance([self.account])
-        return self.sync(request)
+        with project_instance() as instance:
+            prepare_instance(instance, [self.account])
+            results = self.sync(instance, request)
+            align_with_ledger(instance, self.account, self.warehouse, self.on_progress)
+        return results
 
-    def sync(self, request: SyncRequest) -> list[AssetResult]:
-        """Like `run`, if the instance is already prepared for the account."""
+    def sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
+        """Like `run`, if the instance is already prepared for the account, and its partitions are compared with the
+        ledger afterwards."""
         try:
-            results = self._sync(request)
+            return self._sync(instance, request)
         except REFUSALS as error:
             self._record_refusal(request, error)
             raise
-        align_with_ledger(self.account, self.warehouse, self.on_progress)
-        return results
 
     def _record_refusal(self, request: SyncRequest, error: Exception) -> None:
         try:
@@ -51,7 +55,7 @@ class Sync:
         except Exception as second:  # the first error is the one to report
             self.on_progress(f"warning: the failure was not recorded: {reason(second)}")
 
-    def _sync(self, request: SyncRequest) -> list[AssetResult]:
+    def _sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:
@@ -60,7 +64,7 @@ class Sync:
                 self.on_progress(f"warning: {session.duplicate_notice}")
             metrics = self._conversion_metrics(session, request)
         results: list[AssetResult] = []
-        with Workers(self.account, identity, request, metrics, self.on_progress, self.workers) as workers:
+        with Workers(instance, self.account, identity, request, metrics, self.on_progress, self.workers) as workers:
             for groups in request.stages:
                 results += workers.run(groups)
         by_asset = {result.asset: result for result in results}

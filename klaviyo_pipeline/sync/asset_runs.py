@@ -18,7 +18,6 @@ from klaviyo_pipeline.catalog import CENSUSES, METRICS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.readable_events import is_about_step_not_run
-from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
 from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -62,20 +61,20 @@ class AssetResult:
 
 @contextmanager
 def asset_runs(
+    instance: DagsterInstance,
     account: Account,
     request: SyncRequest,
     conversion_metrics: Mapping[str, str],
     on_progress: ProgressCallback,
 ) -> Iterator[AssetRuns]:
-    """What the runs of one account share in this process: definitions, instance, connections.
+    """What the runs of one account share in this process: definitions and connections.
 
     `conversion_metrics` contains the id of each report's conversion metric, by asset.
     """
     warehouse = Warehouse.of([account])
     definitions = sync_defs(account, warehouse)
     logging.getLogger().addFilter(_is_relevant)
-    with warehouse.engine(account.slug) as engine, DagsterInstance.get() as instance, without_output_capture():
-        keep_sessions(instance)
+    with warehouse.engine(account.slug) as engine, without_output_capture():
         yield AssetRuns(account, engine, definitions, instance, request, conversion_metrics, on_progress)
 
 
