@@ -99,8 +99,8 @@ def _judged(table: MetricsTable, history: _History) -> list[QuietObject]:
 
     if silent := quiet_days(counts):
         before = [count for count in counts[:-silent] if count][-28:]
-        usual = f"{sum(before) / len(before):,.0f} a day with any before"
-        found = f"{word} 0 for {silent} days, about {usual}"
+        usual = f"{sum(before) / len(before):,.0f} on an active day"
+        found = f"{word} 0 for {silent} days, usually about {usual}"
         return [quiet("stopped", history.days[-silent - 1], found)] if silent <= LONGEST else []
     converted = history.values[_CONVERTED[table.name]]
     if quiet_days(converted, counts):

@@ -57,7 +57,9 @@ def test_each_quiet_flow_is_named_with_its_last_good_day_and_the_values(sends: B
         "F2": ("no conversions", day(BREAK - 1)),
         "F3": ("fell", day(BREAK)),
     }
-    assert str(quiet["F1"]).startswith("stops (F1): delivered 0 for 3 days, about 103 a day with any before, last good")
+    assert str(quiet["F1"]).startswith(
+        "stops (F1): delivered 0 for 3 days, usually about 103 on an active day, last good"
+    )
     assert "conversions 0 of 306 delivered" in str(quiet["F2"])
     assert "open rate 3." in str(quiet["F3"])
 
