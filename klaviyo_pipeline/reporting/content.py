@@ -184,7 +184,7 @@ def _quiet(reader: Reader, zone: ZoneInfo) -> Iterator[str]:
     ]
     for one in found:
         name = f"{display_name(one.name)} ({one.entity.removesuffix('s')} {shortened(one.id, 40)})"
-        yield f"{name}: {printable(one.found)}. Last good day: {Period(one.last_good_day, one.last_good_day)}."
+        yield f"{name}: {printable(one.details)}."
 
 
 def _by_both_dates(
