@@ -89,6 +89,23 @@ def check_results(settings: Settings) -> "list[Checked]":
         return _results(settings, lambda: instance, api=False)
 
 
+def check_after_first_sync(settings: Settings) -> str | None:
+    """Run the checks that read Postgres only if they never ran, so that the UI has results; return a line about them.
+
+    A check that could not run is a warning: the data is stored.
+    """
+    from klaviyo_pipeline.sync.check_runs import have_run
+
+    with _instance() as instance:
+        if have_run(settings.account, instance):
+            return None
+        try:
+            results = _results(settings, lambda: instance, api=False)
+        except click.ClickException as error:
+            return f"warning: the checks did not run: {error.message}"
+    return f"{checks_summary(results)} `klaviyo-pipeline check` shows what they found."
+
+
 def checks_summary(results: Sequence["Checked"]) -> str:
     """The number of results of each kind, on one line: `Checks: 190 passed, 9 warnings, 1 error.`"""
     numbers = Counter(result.outcome for result in results)

@@ -113,3 +113,39 @@ def test_the_demo_sums_up_the_results_on_one_line() -> None:
     others: tuple[Outcome, ...] = ("warning", "warning", "error")
     results += [Checked("flows", "other", outcome, "") for outcome in others]
     assert checks_summary(results) == "Checks: 3 passed, 2 warnings, 1 error."
+
+
+def test_the_first_whole_sync_runs_the_checks_so_that_the_ui_has_results(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.run(UNTIL_TODAY)
+    failed = True
+    monkeypatch.setattr("klaviyo_pipeline.cli.sync_command.run_sync", lambda *_: failed)
+
+    def lines(*arguments: str) -> list[str]:
+        with pytest.raises(SystemExit):
+            main(["sync", *arguments])
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("Checks: ")]
+
+    with DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(DagsterInstance, "get", lambda: nullcontext(instance))
+        assert lines() == []
+        failed = False
+        assert lines("flows") == lines("--from", FIRST.isoformat()) == []
+        [line] = lines()
+        assert "passed" in line
+        assert line.endswith("`klaviyo-pipeline check` shows what they found.")
+        assert lines() == []
+        [run] = instance.get_runs()
+        assert run.job_name == f"{SLUG}_checks"
+
+
+def test_checks_that_cannot_run_do_not_fail_the_first_sync(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.run("DROP VIEW forms_history CASCADE")
+    monkeypatch.setattr("klaviyo_pipeline.cli.sync_command.run_sync", lambda *_: False)
+    with pytest.raises(SystemExit) as ended:
+        main(["sync"])
+    assert ended.value.code == 0
+    assert "warning: the checks did not run: " in capsys.readouterr().out
