@@ -104,6 +104,19 @@ def test_the_unique_counts_of_a_single_day_are_exact(books: Books) -> None:
     assert books.value("Open rate", Period(MONDAY, MONDAY))[0] == "40.00%"
 
 
+def test_days_that_were_requested_exactly_have_the_rates_of_the_answer(books: Books) -> None:
+    books.book("flow_metrics", "F1", WEEK.first, **SENT, opens_unique=40)
+    books.book("flow_metrics", "F1", WEEK.last, **SENT, opens_unique=40)
+    days = {"first_day": WEEK.first, "last_day": WEEK.last}
+    insert(books, "exact_answers", **days, asked_at=NOON, conversion_metric_id="M")
+    insert(books, "flow_metrics_exact", **days, flow_id="F1", recipients=200, delivered=200, opens_unique=50)
+    books.store.run("UPDATE account SET attribution_days = 5")
+    assert books.value("Open rate*")[0] == "40.00%"
+    # Requested after the values were final.
+    books.store.run("UPDATE exact_answers SET asked_at = '2025-06-01 00:00+00'")
+    assert books.value("Open rate")[0] == "25.00%"
+
+
 def order(books: Books, on: date, value: int | None, flow: str = "", message: str = "", metric: str = "M") -> None:
     key = {"conversion_metric_id": metric, "date": on, "flow_id": flow, "message_id": message, "campaign_id": ""}
     sums = {"conversions": 1, "conversion_uniques": 1, "conversion_value": value}
