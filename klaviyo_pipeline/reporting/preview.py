@@ -24,8 +24,7 @@ RATES_NOTE = "\\* Average of the daily rates, weighted by deliveries."
 def top_table(reader: Reader, subject: Subject[Kind], period: Period) -> str:
     """The top objects of the period. The UI shows the first 1,000 characters, and the rest on a click."""
     table = markdown(ranking(subject, reader.by_object(subject, period), period, TOP))
-    starred = any(column.heading.endswith("*") for column in subject.columns)
-    return f"{table}\n\n{RATES_NOTE}" if starred else table
+    return f"{table}\n\n{RATES_NOTE}" if subject.sends_daily else table
 
 
 def chart(reader: Reader, subject: Subject[Kind], period: Period, previous: str | None = None) -> str | None:

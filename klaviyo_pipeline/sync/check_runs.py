@@ -47,6 +47,12 @@ def run_checks(account: Account, instance: DagsterInstance, *, api: bool = False
     return sorted(results, key=lambda result: (result.asset, result.check))
 
 
+def have_run(account: Account, instance: DagsterInstance) -> bool:
+    """Whether a run of these checks is known."""
+    job = checks_job(account, {}, None)
+    return bool(instance.get_runs(dg.RunsFilter(job_name=job.name), limit=1))
+
+
 def _jobs(account: Account, *, api: bool) -> Iterator[dg.JobDefinition]:
     job = checks_job(account, {ACCOUNT_TAG: account.slug}, dg.in_process_executor)
     warehouse = Warehouse.of([account])
