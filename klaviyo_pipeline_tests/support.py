@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
@@ -63,6 +65,12 @@ def key_of(shop: SandboxAccount) -> str:
     return next(iter(shop.api_keys))
 
 
+@cache
+def definitions_of(account: Account) -> dg.Definitions:
+    """The definitions of this account, built once for each process: as in a code location, they serve many runs."""
+    return project_defs([account])
+
+
 @dataclass
 class Pipeline:
     """An account served over HTTP, the pipeline's definitions for it, and its migrated schema."""
@@ -75,13 +83,10 @@ class Pipeline:
     connection: psycopg.Connection[Any]
     checked: bool = False
     """Whether a run also evaluates the checks of its asset. Off by default, because checks have separate tests."""
-    _definitions: dict[Account, dg.Definitions] = field(default_factory=dict)
 
     @property
     def definitions(self) -> dg.Definitions:
-        if self.account not in self._definitions:
-            self._definitions[self.account] = project_defs([self.account])
-        return self._definitions[self.account]
+        return definitions_of(self.account)
 
     def configure(self, **settings: Any) -> None:
         """The same pipeline with changed settings of the account."""
@@ -212,6 +217,24 @@ def reason(result: dg.ExecuteInProcessResult) -> str:
     return "no step failed"
 
 
+@cache
+def usual_port() -> int:
+    """A port that was free. Accounts with the same URL share their definitions."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def served(shop: SandboxAccount) -> Iterator[SandboxServer]:
+    """The account over HTTP, without limits: on this process's usual port, or another one if that is in use."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(SandboxServer(shop, usual_port(), rate_scale=0))
+        except OSError:
+            server = stack.enter_context(SandboxServer(shop, rate_scale=0))
+        yield server
+
+
 @contextmanager
 def pipeline_on(
     database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch, **settings: Any
@@ -222,7 +245,7 @@ def pipeline_on(
     monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
     reported: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
     with (
-        SandboxServer(shop, rate_scale=0) as server,
+        served(shop) as server,
         dg.DagsterInstance.ephemeral() as instance,
         psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection,
     ):
