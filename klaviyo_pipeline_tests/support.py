@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
@@ -16,6 +18,8 @@ import psycopg
 import pytest
 import yaml
 from dagster._core.instance import InstanceRef
+from dagster._core.storage.event_log import in_memory as in_memory_events
+from dagster._core.storage.runs import in_memory as in_memory_runs
 from psycopg import sql
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
@@ -63,6 +67,12 @@ def key_of(shop: SandboxAccount) -> str:
     return next(iter(shop.api_keys))
 
 
+@cache
+def definitions_of(account: Account) -> dg.Definitions:
+    """The definitions of this account, built once for each process: as in a code location, they serve many runs."""
+    return project_defs([account])
+
+
 @dataclass
 class Pipeline:
     """An account served over HTTP, the pipeline's definitions for it, and its migrated schema."""
@@ -75,13 +85,10 @@ class Pipeline:
     connection: psycopg.Connection[Any]
     checked: bool = False
     """Whether a run also evaluates the checks of its asset. Off by default, because checks have separate tests."""
-    _definitions: dict[Account, dg.Definitions] = field(default_factory=dict)
 
     @property
     def definitions(self) -> dg.Definitions:
-        if self.account not in self._definitions:
-            self._definitions[self.account] = project_defs([self.account])
-        return self._definitions[self.account]
+        return definitions_of(self.account)
 
     def configure(self, **settings: Any) -> None:
         """The same pipeline with changed settings of the account."""
@@ -212,6 +219,32 @@ def reason(result: dg.ExecuteInProcessResult) -> str:
     return "no step failed"
 
 
+@cache
+def usual_port() -> int:
+    """A port that was free. Accounts with the same URL share their definitions."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def served(shop: SandboxAccount) -> Iterator[SandboxServer]:
+    """The account over HTTP, without limits: on this process's usual port, or another one if that is in use."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(SandboxServer(shop, usual_port(), rate_scale=0))
+        except OSError:
+            server = stack.enter_context(SandboxServer(shop, rate_scale=0))
+        yield server
+
+
+def ephemeral_instance() -> dg.DagsterInstance:
+    """An instance in memory. Nothing reads the stamps of its migrations, which take two thirds of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (in_memory_events, in_memory_runs):
+            patch.setattr(module, "stamp_alembic_rev", lambda config, connection: None)
+        return dg.DagsterInstance.ephemeral()
+
+
 @contextmanager
 def pipeline_on(
     database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch, **settings: Any
@@ -222,8 +255,8 @@ def pipeline_on(
     monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
     reported: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
     with (
-        SandboxServer(shop, rate_scale=0) as server,
-        dg.DagsterInstance.ephemeral() as instance,
+        served(shop) as server,
+        ephemeral_instance() as instance,
         psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection,
     ):
         account = Account(**{**reported, "api_url": server.url, **settings})

@@ -17,7 +17,8 @@ from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, wa
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.errors import Forbidden, KlaviyoError, MissingScope
-from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.tags import TAGS
 

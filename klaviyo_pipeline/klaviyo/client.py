@@ -19,7 +19,8 @@ from klaviyo_pipeline.klaviyo.calls import Call, RequestRecord, with_request_inf
 from klaviyo_pipeline.klaviyo.campaign_windows import CampaignWindowReader
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, NotFound, PaginationLoop
 from klaviyo_pipeline.klaviyo.listing_pages import Completion, ListingReader, Page, as_included
-from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.metrics import Metric, read_metric, related_metric_id
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.pacing import Pacer

@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 from klaviyo_pipeline.klaviyo.calls import Answer, Call, with_request_info
 from klaviyo_pipeline.klaviyo.children import Inclusion, inclusion_of
 from klaviyo_pipeline.klaviyo.errors import IndistinctObjects
-from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.paging import data_list, iter_pages, next_link
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sender import Sender

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from klaviyo_pipeline.klaviyo.listing_pages import Page
-from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.postgres.write.loads import CompletedWindow
 from klaviyo_pipeline.windows import Window

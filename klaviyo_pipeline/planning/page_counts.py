@@ -13,7 +13,8 @@ from math import ceil
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Listing, ListingQuery, Variant
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, OVERLAP, Listing, Variant
 from klaviyo_pipeline.klaviyo.records import REQUEST_VALUE
 from klaviyo_pipeline.klaviyo.sorting import CONFIRMATIONS
 from klaviyo_pipeline.klaviyo.variations import IDS_PER_REQUEST

@@ -1,152 +1,24 @@
-"""The command line: a sync into Postgres, the commands that read from it, and errors in one line."""
+"""The command line: a sync into Postgres, and the set-up of its schema."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
-from klaviyo_pipeline.cli.main import COMMANDS, main
-from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
-from klaviyo_pipeline.sandbox.generate import generate_account
-from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
-from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, throw_away_database, truth, utc
+from klaviyo_pipeline_tests.cli.shell import DAYS, ENTITIES, REFUSED, Here, Outcome, Shell
+from klaviyo_pipeline_tests.support import SLUG, key_of, truth, utc
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
-DAYS = ("--from", "2025-03-01", "--to", "2025-03-14")
 STOPS_WITHIN_SECONDS = 15
-ENTITIES = ("flows", "campaigns", "forms", "segments")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The exit code and the output of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A shell with the settings of a served account in its environment."""
-
-    shop: SandboxAccount
-    server: SandboxServer
-    database: str
-    variables: dict[str, str]
-
-    def start(self, *arguments: str, **changed: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [PROGRAM, *arguments],
-            env={**os.environ, **self.variables, **changed},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def end(self, process: subprocess.Popen[str], seconds: float = 280) -> Outcome:
-        """Wait for the process. Its output must not contain the key or a password."""
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-        self.check_secrets(out + err)
-        return Outcome(process.returncode, out, err)
-
-    def run(self, *arguments: str, **changed: str) -> Outcome:
-        return self.end(self.start(*arguments, **changed))
-
-    def check_secrets(self, output: str) -> None:
-        for secret in (key_of(self.shop), psycopg.conninfo.conninfo_to_dict(self.database)["password"]):
-            assert str(secret) not in output
-
-    def rows(self, query: str) -> list[Any]:
-        with psycopg.connect(self.database, options=f"-csearch_path={SLUG}") as connection:
-            return connection.execute(query.encode()).fetchall()
-
-
-def shell_for(shop: SandboxAccount, server: SandboxServer, database: str, home: Path) -> Shell:
-    return Shell(shop, server, database, environment(shop, server.url, database, home))
-
-
-@pytest.fixture(scope="module")
-def first_sync(postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, Outcome]]:
-    """A generated account, synced once by the command line."""
-    begun, until = date(2025, 2, 1), date(2025, 5, 1)
-    shop = generate_account(3, flows=12, campaigns=20, forms=5, segments=8, start=begun, until=until)
-    shop.api_keys = empty_shop().api_keys
-    shop.clock = lambda: utc("2025-03-20T12:00:00")
-    home = tmp_path_factory.mktemp("dagster")
-    with throw_away_database(postgres_server) as database, SandboxServer(shop, rate_scale=0) as server:
-        shell = shell_for(shop, server, database, home)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("DAGSTER_HOME", raising=False)
-            yield shell, shell.run("sync", *DAYS)
-
-
-@pytest.fixture
-def synced(first_sync: tuple[Shell, Outcome]) -> Shell:
-    return first_sync[0]
-
-
-@pytest.fixture
-def fresh(database: str, tmp_path: Path) -> Iterator[Shell]:
-    """An account with a flow and a form, and an empty database."""
-    shop = empty_shop()
-    put(shop, "flows", "f1", utc("2025-03-10T12:00:00"))
-    put(shop, "forms", "o1", utc("2025-03-10T12:00:00"))
-    with SandboxServer(shop, rate_scale=0) as server:
-        yield shell_for(shop, server, database, tmp_path)
-
-
-@pytest.fixture
-def here(fresh: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
-    """Runs commands in this process, which is faster. Use it for commands that end before a run starts."""
-    return Here(fresh, monkeypatch, capfd)
-
-
-@pytest.fixture
-def reader(synced: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
-    """Runs commands in this process, on the data of the first sync."""
-    return Here(synced, monkeypatch, capfd)
-
-
-@dataclass(frozen=True)
-class Here:
-    """Runs commands in this process, in the environment of a shell."""
-
-    shell: Shell
-    patch: pytest.MonkeyPatch
-    capture: pytest.CaptureFixture[str]
-
-    def run(self, *arguments: str, **changed: str | None) -> Outcome:
-        for name, value in {**self.shell.variables, **changed}.items():
-            self.patch.delenv(name, raising=False) if value is None else self.patch.setenv(name, value)
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        out, err = self.capture.readouterr()
-        self.shell.check_secrets(out + err)
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, out, err)
 
 
 # A sync into Postgres.
@@ -172,186 +44,17 @@ def test_a_sync_prints_the_outcome_of_each_asset(first_sync: tuple[Shell, Outcom
         assert any(line.split()[:2] == [name, "done"] for line in table.splitlines()), name
 
 
-def test_every_run_of_a_sync_is_recorded_in_the_storage_of_the_ui(synced: Shell) -> None:
-    runs = synced.rows("SELECT status, count(*) FROM public.runs GROUP BY status")
-    [(assets,)] = synced.rows("SELECT count(DISTINCT run_id) FROM sync_windows")
-    [(censuses,)] = synced.rows("SELECT count(DISTINCT run_id) FROM census_runs")
+def test_every_run_of_a_sync_is_recorded_in_the_storage_of_the_ui(synced_shell: Shell) -> None:
+    runs = synced_shell.rows("SELECT status, count(*) FROM public.runs GROUP BY status")
+    [(assets,)] = synced_shell.rows("SELECT count(DISTINCT run_id) FROM sync_windows")
+    [(censuses,)] = synced_shell.rows("SELECT count(DISTINCT run_id) FROM census_runs")
     assert runs == [("SUCCESS", assets + censuses)]
 
 
-def test_no_secret_is_stored_in_the_database(synced: Shell) -> None:
-    kept = str(synced.rows("SELECT event FROM public.event_logs UNION ALL SELECT run_body FROM public.runs"))
+def test_no_secret_is_stored_in_the_database(synced_shell: Shell) -> None:
+    kept = str(synced_shell.rows("SELECT event FROM public.event_logs UNION ALL SELECT run_body FROM public.runs"))
     assert len(kept) > 10_000
-    synced.check_secrets(kept)
-
-
-# Commands that read from Postgres.
-
-
-def test_status_as_json_is_one_object_for_each_asset_with_values_as_numbers(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("status", "--format", "json")
-    assert (outcome.code, outcome.err) == (0, "")
-    by_asset = {row["entity"]: row for row in json.loads(outcome.out)}
-    assert {*ENTITIES, "flow_report", "flow_metrics"} <= by_asset.keys()
-    flows = by_asset["flows"]
-    assert flows["windows_synced"] == 14
-    assert (flows["windows_failed"], flows["last_error"]) == (0, None)
-    assert flows["row_count"] == len(truth(synced.shop, "flows"))
-    assert datetime.fromisoformat(flows["synced_through"]) == utc("2025-03-15T04:00:00")
-
-
-def test_status_as_a_table_has_a_line_for_each_asset(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("status")
-    assert outcome.code == 0
-    assert {*ENTITIES, "flow_report", "flow_metrics"} <= {line.split()[0] for line in outcome.out.splitlines() if line}
-
-
-def test_status_reports_the_bytes_on_disk_of_each_table_and_of_its_history(synced: Shell, reader: Here) -> None:
-    by_asset = {row["entity"]: row for row in json.loads(reader.run("status", "--format", "json").out)}
-    sizes = dict(
-        synced.rows(
-            "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class "
-            "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
-        )
-    )
-    for name, row in by_asset.items():
-        assert row["bytes"] == sizes[name] > 0
-        assert row["history_bytes"] == sizes.get(f"{name}_superseded")
-    assert by_asset["flow_metrics"]["history_bytes"] is None
-
-
-def test_status_with_disk_lists_every_table_and_dagsters_tables(synced: Shell, reader: Here) -> None:
-    rows = json.loads(reader.run("status", "--disk", "--format", "json").out)
-    ours, dagsters = ({row["table"]: row["bytes"] for row in rows if row["of"] == of} for of in (SLUG, "dagster"))
-    assert {"flows", "flows_superseded", "sync_windows", "schema_migrations"} <= ours.keys()
-    assert {"event_logs", "runs", "job_ticks"} <= dagsters.keys()
-    assert all(isinstance(row["bytes"], int) for row in rows)
-    described = reader.run("status").out.splitlines()[-1]
-    assert described.startswith("On disk: ")
-    assert f"in schema {SLUG}" in described
-
-
-def test_status_works_while_dagsters_storage_is_unreachable(reader: Here) -> None:
-    outcome = reader.run("status", KLAVIYO_DAGSTER_DATABASE_URL=REFUSED)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.splitlines()[-1].endswith("Dagster's tables cannot be read.")
-
-
-def test_metrics_as_json_is_one_object_for_each_flow_with_values_as_numbers(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("metrics", *DAYS, "--format", "json")
-    assert (outcome.code, outcome.err) == (0, "")
-    rows = json.loads(outcome.out)
-    expected = synced.rows(
-        "SELECT flow_id, flow_name, recipients, conversion_value, revenue_per_recipient "
-        "FROM flow_metrics_between('2025-03-01', '2025-03-14') ORDER BY conversion_value DESC, flow_id"
-    )
-    assert [row["flow_id"] for row in rows] == [row[0] for row in expected]
-    for row, (_, name, *figures) in zip(rows, expected, strict=True):
-        found = [row["recipients"], row["conversion_value"], row["revenue_per_recipient"]]
-        assert row["flow_name"] == name
-        assert all(isinstance(figure, int | float) for figure in found)
-        assert found == pytest.approx([float(figure) for figure in figures])
-
-
-def test_metrics_of_one_flow_as_csv_is_a_header_and_a_row(synced: Shell, reader: Here) -> None:
-    [(flow,)] = synced.rows("SELECT min(flow_id) FROM flow_metrics")
-    outcome = reader.run("metrics", *DAYS, "--flow", flow, "--format", "csv")
-    [row] = csv.DictReader(io.StringIO(outcome.out))
-    assert (outcome.code, row["flow_id"]) == (0, flow)
-    assert float(row["recipients"]) > 0
-
-
-def test_metrics_as_a_table_names_the_flows(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("metrics", *DAYS)
-    assert outcome.code == 0
-    assert all(flow in outcome.out for (flow,) in synced.rows("SELECT DISTINCT flow_id FROM flow_metrics"))
-
-
-def test_metrics_of_days_that_are_not_synced_are_an_empty_array_with_a_warning(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--format", "json")
-    assert (outcome.code, json.loads(outcome.out)) == (0, [])
-    assert outcome.err == (
-        "warning: 0 of 2 days are synced: not synced for any of these days. "
-        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2024-01-01 --to 2024-01-02`.\n"
-    )
-
-
-@pytest.mark.parametrize("form", ["table", "json", "csv"])
-def test_metrics_report_which_of_the_days_they_cover(form: str, synced: Shell, reader: Here) -> None:
-    outcome = reader.run("metrics", "--from", "2025-03-12", "--to", "2025-03-20", "--format", form)
-    covered = (
-        "3 of 9 days are synced: not synced for 6 days (15 Mar 2025 to 20 Mar 2025). "
-        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-12 --to 2025-03-20`.\n"
-    )
-    messages = outcome.out if form == "table" else outcome.err
-    assert (outcome.code, messages.endswith(covered)) == (0, True)
-    if form == "json":
-        assert {type(row) for row in json.loads(outcome.out)} == {dict}
-
-
-def test_metrics_of_days_that_are_all_synced_say_so(synced: Shell, reader: Here) -> None:
-    assert reader.run("metrics", *DAYS).out.endswith("\nAll of these days are synced and final.\n")
-    assert reader.run("metrics", *DAYS, "--format", "csv").err == ""
-
-
-def test_metrics_of_an_unknown_flow_are_a_usage_error_in_one_line(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("metrics", *DAYS, "--flow", "NOPE")
-    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
-    assert "--flow 'NOPE': Postgres has no flow with this id" in outcome.err
-
-
-def test_a_flow_without_metrics_on_these_days_is_not_an_error(synced: Shell, reader: Here) -> None:
-    [(flow,)] = synced.rows("SELECT min(id) FROM flows")
-    outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--flow", flow, "--format", "json")
-    assert (outcome.code, outcome.out) == (0, "[]\n")
-
-
-def test_a_list_names_the_days_whose_objects_may_be_missing(fresh: Shell, here: Here) -> None:
-    assert here.run("migrate").code == 0
-    days = ("--from", "2025-03-01", "--to", "2025-03-03")
-    whole, part = here.run("list", "flows", "--format", "json"), here.run("list", "flows", *days)
-    assert json.loads(whole.out) == []
-    assert whole.err.startswith(
-        "warning: flows: no census yet, so flows last updated before 2025-03-01 may be missing; not synced for "
-    )
-    assert part.out.splitlines()[-1] == (
-        "flows: not synced for 3 days (1 Mar 2025 to 3 Mar 2025). Run `klaviyo-pipeline sync flows flows_census`."
-    )
-
-
-def test_a_list_after_a_census_has_no_warning(synced: Shell, reader: Here) -> None:
-    assert reader.run("list", "flows", *DAYS, "--format", "json").err == ""
-
-
-def test_list_continues_after_the_last_id(synced: Shell, reader: Here) -> None:
-    first = json.loads(reader.run("list", "campaigns", "--limit", "5", "--format", "json").out)
-    rest = json.loads(reader.run("list", "campaigns", "--after", first[-1]["id"], "--format", "json").out)
-    assert len(first) == 5
-    assert sorted(row["id"] for row in first + rest) == sorted(truth(synced.shop, "campaigns"))
-
-
-def test_list_filters_by_status_and_day(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("list", "flows", "--status", "live", *DAYS, "--format", "json")
-    expected = synced.rows(
-        "SELECT id FROM flows WHERE status = 'live' AND updated_at >= '2025-03-01T05:00Z' "
-        "AND updated_at < '2025-03-15T04:00Z' ORDER BY id"
-    )
-    assert [row["id"] for row in json.loads(outcome.out)] == [id for (id,) in expected] != []
-
-
-def test_a_filter_that_the_entity_does_not_support_is_an_error_in_one_line(synced: Shell, reader: Here) -> None:
-    outcome = reader.run("list", "segments", "--status", "live")
-    assert (outcome.code, outcome.err) == (1, "Error: segments have no status to filter by.\n")
-
-
-def test_get_reads_postgres_first_then_requests_from_klaviyo_and_stores_the_object(fresh: Shell, here: Here) -> None:
-    assert here.run("migrate").code == 0
-    for requests in (1, 1):
-        outcome = here.run("get", "flows", "f1")
-        assert (outcome.code, json.loads(outcome.out)["name"]) == (0, "flows f1")
-        assert fresh.server.count("get_flow") == requests
-    missing = here.run("get", "flows", "nobody")
-    assert (missing.code, missing.err) == (1, "Error: flows nobody exists neither in Postgres nor in Klaviyo.\n")
+    synced_shell.check_secrets(kept)
 
 
 # Set-up.
@@ -376,111 +79,7 @@ def test_a_changed_time_zone_is_refused_until_the_windows_are_reset(here: Here, 
     assert fresh.rows("SELECT count(*), count(DISTINCT window_start) FROM sync_windows") == [(14, 14)]
 
 
-# Errors.
-
-TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
-REFUSED = "postgresql://nobody:hidden@127.0.0.1:9/w"
-
-
-def test_report_writes_a_page_and_names_the_missing_days(reader: Here, tmp_path: Path) -> None:
-    page = tmp_path / "march.html"
-    outcome = reader.run("report", "--from", "2025-03-01", "--to", "2025-03-20", "--out", str(page))
-    assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.splitlines()[0].startswith(f"1 Mar 2025 to 20 Mar 2025: {page} (")
-    assert "Flows, campaigns, forms, segments: not synced for 6 days (15 Mar 2025 to 20 Mar 2025)." in outcome.out
-    displayed = page.read_text()
-    [revenue] = reader.shell.rows(
-        "SELECT sum(value) FROM (SELECT conversion_value FROM flow_metrics UNION ALL "
-        "SELECT conversion_value FROM campaign_metrics) AS every (value)"
-    )
-    assert f'<dd class="value">{revenue[0]:,.0f}</dd>' in displayed
-    assert list(tmp_path.iterdir()) == [page]
-
-
-def test_report_covers_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
-    outcome = reader.run("report", "--out", str(tmp_path / "r.html"))
-    assert outcome.out.startswith("13 Feb 2025 to 14 Mar 2025: ")
-
-
-def test_report_of_a_missing_schema_names_the_command_to_run(here: Here, tmp_path: Path) -> None:
-    outcome = here.run("report", "--out", str(tmp_path / "r.html"))
-    assert (outcome.code, list(tmp_path.glob("*.html"))) == (1, [])
-    assert "klaviyo-pipeline migrate" in outcome.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "changed", "code", "line"),
-    [
-        (["sync", "flows"], {"KLAVIYO_API_KEY": None}, 1, "KLAVIYO_API_KEY is not set"),
-        (["sync", "flows"], {"KLAVIYO_API_KEY": "pk_wrong"}, 1, "Check KLAVIYO_API_KEY"),
-        (["sync", "flows"], {"KLAVIYO_API_URL": "http://example.com"}, 1, "http"),
-        (["sync", "flows"], {"KLAVIYO_API_URL": "nonsense"}, 1, "KLAVIYO_API_URL"),
-        (["sync", "flows"], {"KLAVIYO_DATABASE_URL": REFUSED}, 1, "cannot connect to Postgres at 127.0.0.1:9/w"),
-        (["status"], {"KLAVIYO_DATABASE_URL": REFUSED}, 1, "cannot connect to Postgres at 127.0.0.1:9/w"),
-        (["status"], {"KLAVIYO_DATABASE_URL": "mysql://u:hidden@h/d"}, 1, "KLAVIYO_DATABASE_URL"),
-        (["status"], {}, 1, "klaviyo-pipeline migrate"),
-        (["metrics", *DAYS], {}, 1, "klaviyo-pipeline migrate"),
-        (["metrics", *DAYS, "--exact"], {}, 1, "klaviyo-pipeline migrate"),
-        (["sync"], {"KLAVIYO_START_DATE": TOMORROW}, 1, "KLAVIYO_START_DATE"),
-        (["sync"], {"KLAVIYO_START_DATE": "yesterday"}, 1, "KLAVIYO_START_DATE"),
-        (["sync"], {"KLAVIYO_TIMEZONE": "Mars/Base"}, 1, "KLAVIYO_TIMEZONE"),
-        (["sync"], {"KLAVIYO_SYNC_WINDOW": "weekly"}, 1, "KLAVIYO_SYNC_WINDOW"),
-        (["sync"], {"KLAVIYO_ACCOUNT": "pg_toast"}, 1, "KLAVIYO_ACCOUNT"),
-        (["sync", "--from", "2025-13-01"], {}, 2, "'2025-13-01' is not a valid date"),
-        (["sync", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
-        (["sync", "--from", "2025-02-28"], {}, 2, "KLAVIYO_START_DATE=2025-03-01"),
-        (["sync", "--from", TOMORROW], {}, 2, "is in the future"),
-        (["metrics", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
-        (["metrics", "--from", "2025-03-10"], {}, 2, "--to"),
-        (["metrics", "--from", "2099-03-10", "--to", "2099-03-11"], {}, 2, "is in the future"),
-        (["list", "flows", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
-        (["report", "--out", "r.html", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
-        (["report", "--out", "r.html", "--from", TOMORROW], {}, 2, "is in the future"),
-        (["report", "--out", "r.html", "--to", "2025-02-30"], {}, 2, "is not a valid date"),
-        (["report"], {}, 2, "--out"),
-        (["report", "--out", "/dev/null"], {}, 2, "is not a regular file"),
-        (["report", "--out", "/nowhere/r.html"], {}, 2, "folder /nowhere does not exist"),
-        (["sync", "flow"], {}, 2, "unknown asset 'flow'"),
-        (["sync", "forms"], {"KLAVIYO_ASSETS": "flows"}, 2, "forms is switched off. To sync it, add it to KLAVIYO_AS"),
-        (["plan", "flow_report"], {"KLAVIYO_ASSETS": "flows"}, 2, "KLAVIYO_ASSETS"),
-        (["sync"], {"KLAVIYO_ASSETS": "flows, nonsense"}, 1, "KLAVIYO_ASSETS: there is no asset 'nonsense'"),
-        (["list", "profiles"], {}, 2, "profiles"),
-        (["status", "--format", "xml"], {}, 2, "xml"),
-        (["nonsense"], {}, 2, "nonsense"),
-        (["sync", "--nonsense"], {}, 2, "--nonsense"),
-    ],
-)
-def test_an_error_is_one_line(
-    arguments: Sequence[str], changed: dict[str, str | None], code: int, line: str, here: Here
-) -> None:
-    outcome = here.run(*arguments, **changed)
-    assert outcome.code == code
-    assert outcome.err.startswith("Error: ")
-    assert outcome.err.count("\n") == 1, outcome.err
-    assert line in outcome.err
-    assert "hidden" not in outcome.err
-    assert "Traceback" not in outcome.out + outcome.err
-
-
-def test_an_unreachable_api_is_an_error_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
-    outcome = here.run("sync", "flows", KLAVIYO_API_URL="http://127.0.0.1:9")
-    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
-    assert "Klaviyo cannot be reached" in outcome.err
-
-
-def test_debug_prints_the_traceback(fresh: Shell) -> None:
-    outcome = fresh.run("status", "--debug")
-    assert outcome.code == 1
-    assert "Traceback" in outcome.err
-
-
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
-def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
-    outcome = here.run(*command, "--help", KLAVIYO_START_DATE="nonsense")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.startswith(" ".join(["Usage: klaviyo-pipeline", *command]))
-    assert len(outcome.out.splitlines()) > 4
+# Failures and interruptions.
 
 
 def test_a_failing_asset_does_not_stop_the_others_and_the_exit_code_is_1(fresh: Shell) -> None:
@@ -527,3 +126,200 @@ def test_an_interrupted_sync_ends_within_seconds_and_the_next_one_resumes_it(
 
 def _forms_came_again(shell: Shell) -> bool:
     return shell.rows("SELECT min(attempts) FROM sync_windows WHERE entity = 'forms'") == [(2,)]
+
+
+# Commands that read from Postgres.
+
+
+def test_status_as_json_is_one_object_for_each_asset_with_values_as_numbers(synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("status", "--format", "json")
+    assert (outcome.code, outcome.err) == (0, "")
+    by_asset = {row["entity"]: row for row in json.loads(outcome.out)}
+    assert {*ENTITIES, "flow_report", "flow_metrics"} <= by_asset.keys()
+    flows = by_asset["flows"]
+    assert flows["windows_synced"] == 14
+    assert (flows["windows_failed"], flows["last_error"]) == (0, None)
+    assert flows["row_count"] == len(truth(synced_shell.shop, "flows"))
+    assert datetime.fromisoformat(flows["synced_through"]) == utc("2025-03-15T04:00:00")
+
+
+def test_status_as_a_table_has_a_line_for_each_asset(synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("status")
+    assert outcome.code == 0
+    assert {*ENTITIES, "flow_report", "flow_metrics"} <= {line.split()[0] for line in outcome.out.splitlines() if line}
+
+
+def test_status_reports_the_bytes_on_disk_of_each_table_and_of_its_history(synced_shell: Shell, reader: Here) -> None:
+    by_asset = {row["entity"]: row for row in json.loads(reader.run("status", "--format", "json").out)}
+    sizes = dict(
+        synced_shell.rows(
+            "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class "
+            "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+        )
+    )
+    for name, row in by_asset.items():
+        assert row["bytes"] == sizes[name] > 0
+        assert row["history_bytes"] == sizes.get(f"{name}_superseded")
+    assert by_asset["flow_metrics"]["history_bytes"] is None
+
+
+def test_status_with_disk_lists_every_table_and_dagsters_tables(synced_shell: Shell, reader: Here) -> None:
+    rows = json.loads(reader.run("status", "--disk", "--format", "json").out)
+    ours, dagsters = ({row["table"]: row["bytes"] for row in rows if row["of"] == of} for of in (SLUG, "dagster"))
+    assert {"flows", "flows_superseded", "sync_windows", "schema_migrations"} <= ours.keys()
+    assert {"event_logs", "runs", "job_ticks"} <= dagsters.keys()
+    assert all(isinstance(row["bytes"], int) for row in rows)
+    described = reader.run("status").out.splitlines()[-1]
+    assert described.startswith("On disk: ")
+    assert f"in schema {SLUG}" in described
+
+
+def test_status_works_while_dagsters_storage_is_unreachable(reader: Here) -> None:
+    outcome = reader.run("status", KLAVIYO_DAGSTER_DATABASE_URL=REFUSED)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[-1].endswith("Dagster's tables cannot be read.")
+
+
+def test_metrics_as_json_is_one_object_for_each_flow_with_values_as_numbers(synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", *DAYS, "--format", "json")
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = json.loads(outcome.out)
+    expected = synced_shell.rows(
+        "SELECT flow_id, flow_name, recipients, conversion_value, revenue_per_recipient "
+        "FROM flow_metrics_between('2025-03-01', '2025-03-14') ORDER BY conversion_value DESC, flow_id"
+    )
+    assert [row["flow_id"] for row in rows] == [row[0] for row in expected]
+    for row, (_, name, *figures) in zip(rows, expected, strict=True):
+        found = [row["recipients"], row["conversion_value"], row["revenue_per_recipient"]]
+        assert row["flow_name"] == name
+        assert all(isinstance(figure, int | float) for figure in found)
+        assert found == pytest.approx([float(figure) for figure in figures])
+
+
+def test_metrics_of_one_flow_as_csv_is_a_header_and_a_row(synced_shell: Shell, reader: Here) -> None:
+    [(flow,)] = synced_shell.rows("SELECT min(flow_id) FROM flow_metrics")
+    outcome = reader.run("metrics", *DAYS, "--flow", flow, "--format", "csv")
+    [row] = csv.DictReader(io.StringIO(outcome.out))
+    assert (outcome.code, row["flow_id"]) == (0, flow)
+    assert float(row["recipients"]) > 0
+
+
+def test_metrics_as_a_table_names_the_flows(synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", *DAYS)
+    assert outcome.code == 0
+    assert all(flow in outcome.out for (flow,) in synced_shell.rows("SELECT DISTINCT flow_id FROM flow_metrics"))
+
+
+def test_metrics_of_days_that_are_not_synced_are_an_empty_array_with_a_warning(
+    synced_shell: Shell, reader: Here
+) -> None:
+    outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--format", "json")
+    assert (outcome.code, json.loads(outcome.out)) == (0, [])
+    assert outcome.err == (
+        "warning: 0 of 2 days are synced: not synced for any of these days. "
+        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2024-01-01 --to 2024-01-02`.\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_metrics_report_which_of_the_days_they_cover(form: str, synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", "--from", "2025-03-12", "--to", "2025-03-20", "--format", form)
+    covered = (
+        "3 of 9 days are synced: not synced for 6 days (15 Mar 2025 to 20 Mar 2025). "
+        "Run `klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-12 --to 2025-03-20`.\n"
+    )
+    messages = outcome.out if form == "table" else outcome.err
+    assert (outcome.code, messages.endswith(covered)) == (0, True)
+    if form == "json":
+        assert {type(row) for row in json.loads(outcome.out)} == {dict}
+
+
+def test_metrics_of_days_that_are_all_synced_say_so(synced_shell: Shell, reader: Here) -> None:
+    assert reader.run("metrics", *DAYS).out.endswith("\nAll of these days are synced and final.\n")
+    assert reader.run("metrics", *DAYS, "--format", "csv").err == ""
+
+
+def test_metrics_of_an_unknown_flow_are_a_usage_error_in_one_line(synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("metrics", *DAYS, "--flow", "NOPE")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "--flow 'NOPE': Postgres has no flow with this id" in outcome.err
+
+
+def test_a_flow_without_metrics_on_these_days_is_not_an_error(synced_shell: Shell, reader: Here) -> None:
+    [(flow,)] = synced_shell.rows("SELECT min(id) FROM flows")
+    outcome = reader.run("metrics", "--from", "2024-01-01", "--to", "2024-01-02", "--flow", flow, "--format", "json")
+    assert (outcome.code, outcome.out) == (0, "[]\n")
+
+
+def test_a_list_names_the_days_whose_objects_may_be_missing(fresh: Shell, here: Here) -> None:
+    assert here.run("migrate").code == 0
+    days = ("--from", "2025-03-01", "--to", "2025-03-03")
+    whole, part = here.run("list", "flows", "--format", "json"), here.run("list", "flows", *days)
+    assert json.loads(whole.out) == []
+    assert whole.err.startswith(
+        "warning: flows: no census yet, so flows last updated before 2025-03-01 may be missing; not synced for "
+    )
+    assert part.out.splitlines()[-1] == (
+        "flows: not synced for 3 days (1 Mar 2025 to 3 Mar 2025). Run `klaviyo-pipeline sync flows flows_census`."
+    )
+
+
+def test_a_list_after_a_census_has_no_warning(synced_shell: Shell, reader: Here) -> None:
+    assert reader.run("list", "flows", *DAYS, "--format", "json").err == ""
+
+
+def test_list_continues_after_the_last_id(synced_shell: Shell, reader: Here) -> None:
+    first = json.loads(reader.run("list", "campaigns", "--limit", "5", "--format", "json").out)
+    rest = json.loads(reader.run("list", "campaigns", "--after", first[-1]["id"], "--format", "json").out)
+    assert len(first) == 5
+    assert sorted(row["id"] for row in first + rest) == sorted(truth(synced_shell.shop, "campaigns"))
+
+
+def test_list_filters_by_status_and_day(synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("list", "flows", "--status", "live", *DAYS, "--format", "json")
+    expected = synced_shell.rows(
+        "SELECT id FROM flows WHERE status = 'live' AND updated_at >= '2025-03-01T05:00Z' "
+        "AND updated_at < '2025-03-15T04:00Z' ORDER BY id"
+    )
+    assert [row["id"] for row in json.loads(outcome.out)] == [id for (id,) in expected] != []
+
+
+def test_a_filter_that_the_entity_does_not_support_is_an_error_in_one_line(synced_shell: Shell, reader: Here) -> None:
+    outcome = reader.run("list", "segments", "--status", "live")
+    assert (outcome.code, outcome.err) == (1, "Error: segments have no status to filter by.\n")
+
+
+def test_get_reads_postgres_first_then_requests_from_klaviyo_and_stores_the_object(fresh: Shell, here: Here) -> None:
+    assert here.run("migrate").code == 0
+    for requests in (1, 1):
+        outcome = here.run("get", "flows", "f1")
+        assert (outcome.code, json.loads(outcome.out)["name"]) == (0, "flows f1")
+        assert fresh.server.count("get_flow") == requests
+    missing = here.run("get", "flows", "nobody")
+    assert (missing.code, missing.err) == (1, "Error: flows nobody exists neither in Postgres nor in Klaviyo.\n")
+
+
+def test_report_writes_a_page_and_names_the_missing_days(reader: Here, tmp_path: Path) -> None:
+    page = tmp_path / "march.html"
+    outcome = reader.run("report", "--from", "2025-03-01", "--to", "2025-03-20", "--out", str(page))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[0].startswith(f"1 Mar 2025 to 20 Mar 2025: {page} (")
+    assert "Flows, campaigns, forms, segments: not synced for 6 days (15 Mar 2025 to 20 Mar 2025)." in outcome.out
+    displayed = page.read_text()
+    [revenue] = reader.shell.rows(
+        "SELECT sum(value) FROM (SELECT conversion_value FROM flow_metrics UNION ALL "
+        "SELECT conversion_value FROM campaign_metrics) AS every (value)"
+    )
+    assert f'<dd class="value">{revenue[0]:,.0f}</dd>' in displayed
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_report_covers_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
+    outcome = reader.run("report", "--out", str(tmp_path / "r.html"))
+    assert outcome.out.startswith("13 Feb 2025 to 14 Mar 2025: ")
+
+
+def test_report_of_a_missing_schema_names_the_command_to_run(here: Here, tmp_path: Path) -> None:
+    outcome = here.run("report", "--out", str(tmp_path / "r.html"))
+    assert (outcome.code, list(tmp_path.glob("*.html"))) == (1, [])
+    assert "klaviyo-pipeline migrate" in outcome.err

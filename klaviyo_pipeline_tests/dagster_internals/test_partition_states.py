@@ -21,6 +21,8 @@ from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.windows import entity_windows
 from klaviyo_pipeline_tests.support import SLUG, Pipeline
 
+pytestmark = pytest.mark.slow
+
 DAYS = [f"2025-03-{day:02}" for day in range(8, 15)]
 GREEN, RED, GREY = "MATERIALIZED", "FAILED", None
 

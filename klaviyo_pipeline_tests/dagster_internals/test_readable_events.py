@@ -8,9 +8,12 @@ import signal
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline_tests.support import SLUG, Pipeline
+
+pytestmark = pytest.mark.slow
 
 FIRST, LAST = "2025-03-08", "2025-03-12"
 RANGE = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}

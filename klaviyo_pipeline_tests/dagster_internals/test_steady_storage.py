@@ -21,6 +21,8 @@ from klaviyo_pipeline_tests.postgres.server.test_sessions import (
     upset,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["narrow"]
 
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FORMS, OVERLAP, SEGMENTS, Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FORMS, OVERLAP, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sorting import SortMonitor
 from klaviyo_pipeline.planning.chunks import chunks_of

@@ -9,7 +9,7 @@ from klaviyo_pipeline_tests.torture.matrix import PLACES, TARGETS, Defect, matri
 
 pytestmark = pytest.mark.slow
 
-SAMPLE = sample(31)
+SAMPLE = sample(59)
 
 
 def test_the_sample_covers_every_fault_target_place_and_duration() -> None:

@@ -13,8 +13,9 @@ import dagster as dg
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listing_pages import Page
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
-from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer

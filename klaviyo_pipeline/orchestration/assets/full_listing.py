@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope, NotFound
 from klaviyo_pipeline.klaviyo.listing_pages import Page
-from klaviyo_pipeline.klaviyo.listings import Listing, ListingQuery
+from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.tags import OBJECT_TAGS, with_tags
 from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently

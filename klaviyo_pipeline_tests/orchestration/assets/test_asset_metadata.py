@@ -8,18 +8,14 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.orchestration.build import project_defs
-from klaviyo_pipeline_tests.support import Pipeline, put, utc
+from klaviyo_pipeline_tests.support import Pipeline, definitions_of, put, utc
 
 ACCOUNT = Account(slug="shop")
 
 
 def node(name: str, account: Account = ACCOUNT) -> dg.AssetSpec:
-    return (
-        project_defs([account])
-        .resolve_assets_def(dg.AssetKey([account.slug, name]))
-        .specs_by_key[dg.AssetKey([account.slug, name])]
-    )
+    key = dg.AssetKey([account.slug, name])
+    return definitions_of(account).resolve_assets_def(key).specs_by_key[key]
 
 
 @pytest.mark.parametrize("asset", ["flows", "flows_census", "tags", "flow_report", "flow_metrics"])

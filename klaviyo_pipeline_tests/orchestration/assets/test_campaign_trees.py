@@ -12,6 +12,8 @@ from klaviyo_pipeline.sandbox.campaign_tree import CampaignTrees, send_moments, 
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, utc
 
+pytestmark = pytest.mark.slow
+
 OLD = "2026-07-15"
 EARLY = datetime(2025, 2, 1, 9, tzinfo=UTC)
 WORDS = {"push": "mobile_push"}

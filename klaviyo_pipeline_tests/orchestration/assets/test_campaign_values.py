@@ -9,7 +9,9 @@ import pytest
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline
 
-RANGE = ("2025-03-01", "2025-03-20")
+pytestmark = pytest.mark.slow
+
+RANGE = ("2025-03-01", "2025-03-10")
 DATED = (
     "SELECT campaign_id, campaign_message_id, send_channel, date::text, recipients FROM campaign_report "
     "ORDER BY 1, 2, 3"

@@ -13,6 +13,8 @@ from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, put, truth, utc
 
+pytestmark = pytest.mark.slow
+
 ENTITIES = ("flows", "campaigns", "forms", "segments")
 DAY = "2025-03-10"
 NOON = utc("2025-03-10T12:00:00")

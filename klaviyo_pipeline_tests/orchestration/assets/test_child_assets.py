@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, put, utc
+
+pytestmark = pytest.mark.slow
 
 DAY = "2025-03-10"
 NOON = utc("2025-03-10T12:00:00")

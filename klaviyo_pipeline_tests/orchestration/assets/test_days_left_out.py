@@ -13,6 +13,8 @@ from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, put, utc
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = "2025-03-10", "2025-03-14"
 MESSAGE = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "email"}
 

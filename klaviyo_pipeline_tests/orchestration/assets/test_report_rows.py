@@ -11,6 +11,8 @@ import pytest
 from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, put, utc
 
+pytestmark = pytest.mark.slow
+
 OLD = utc("2024-06-01T12:00:00")
 DAY = date(2025, 3, 10)
 FLOW = {"flow_id": "F1", "flow_message_id": "M1", "send_channel": "email"}

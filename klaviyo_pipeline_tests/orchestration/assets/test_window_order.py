@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
 
+pytestmark = pytest.mark.slow
+
 DAYS = [f"2025-03-{day:02}" for day in range(8, 14)]
 TABLES = ("flows", "flows_superseded", "campaigns", "campaigns_superseded")
 

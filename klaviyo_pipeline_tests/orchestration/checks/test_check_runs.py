@@ -16,14 +16,15 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sync.account_sync import Sync
-from klaviyo_pipeline_tests.orchestration.checks.conftest import EMAIL, FIRST, LAST, OLD, sound_shop, sync
-from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, pipeline_on, put, utc
+from klaviyo_pipeline_tests.orchestration.checks.conftest import EMAIL, FIRST, LAST, OLD, sound_shop
+from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, pipeline_on, put, throw_away_database, utc
 
 pytestmark = pytest.mark.slow
 
 SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 MESSAGE = {"flow_id": "F1", "flow_message_id": "M1", **EMAIL}
 SPAN = (FIRST.isoformat(), LAST.isoformat())
+AROUND = ("2025-03-19", "2025-03-21")
 
 
 @pytest.fixture
@@ -34,6 +35,18 @@ def shop() -> SandboxAccount:
 @pytest.fixture
 def pipeline(migrated: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     with pipeline_on(migrated, shop, monkeypatch, start_date=FIRST) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def settled(
+    postgres_server: str, synced: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pipeline]:
+    """A pipeline on a copy of the synced account's database. Every day of `SPAN` is final."""
+    with (
+        throw_away_database(postgres_server, synced) as database,
+        pipeline_on(database, shop, monkeypatch, start_date=FIRST) as pipeline,
+    ):
         yield pipeline
 
 
@@ -126,7 +139,7 @@ def test_a_failed_blocking_check_blocks_only_the_assets_computed_from_its_asset(
     shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
     break_a_count(shop)
-    result = run_job(pipeline, "reports", SPAN)
+    result = run_job(pipeline, "reports", AROUND)
     assert not result.success
     assert outcomes(result)["flow_report", "counts_are_not_negative"] is False
     made = {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}
@@ -150,11 +163,10 @@ def test_a_sync_skips_the_metrics_after_a_failed_check_and_reports_its_message(
 # Checks that call Klaviyo's API.
 
 
-def test_reconciling_a_synced_account_passes_and_costs_one_request_for_each_report(pipeline: Pipeline) -> None:
-    sync(pipeline)
-    with pipeline.requested() as came:
-        result = run_job(pipeline, "reconcile")
-    assert outcomes(result) == {(check.asset, check.name): True for check in api_checks(pipeline.account)}
+def test_reconciling_a_synced_account_passes_and_costs_one_request_for_each_report(settled: Pipeline) -> None:
+    with settled.requested() as came:
+        result = run_job(settled, "reconcile")
+    assert outcomes(result) == {(check.asset, check.name): True for check in api_checks(settled.account)}
     reports = [entry.path for entry in came if entry.path.endswith("-reports")]
     assert sorted(reports) == [f"/api/{kind}-values-reports" for kind in ("campaign", "flow", "form", "segment")]
 
@@ -169,28 +181,24 @@ RESTATED: dict[str, tuple[dict[str, str], date, dict[str, float]]] = {
 
 @pytest.mark.parametrize("kind", RESTATED)
 def test_settled_days_that_klaviyo_restated_are_an_error_that_lists_the_sum(
-    kind: str, shop: SandboxAccount, pipeline: Pipeline
+    kind: str, shop: SandboxAccount, settled: Pipeline
 ) -> None:
-    pipeline.run(f"{kind}s", *SPAN)
-    pipeline.run(f"{kind}_report", *SPAN)
     groupings, day, figures = RESTATED[kind]
     shop.set_figures(kind, groupings, day, figures)
-    found = reconciled(pipeline, f"{kind}_report", "daily_sums_match_total")
+    found = reconciled(settled, f"{kind}_report", "daily_sums_match_total")
     assert not found.passed
     assert next(iter(groupings.values())) in (found.description or "")
     assert "--from 2025-03-12 --to 2025-04-10 --force" in (found.description or "")
 
 
-def test_values_that_are_missing_in_postgres_are_an_error(pipeline: Pipeline) -> None:
-    pipeline.run("flow_report", *SPAN)
-    pipeline.execute("DELETE FROM flow_report WHERE flow_id = 'F2'")
-    assert not reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
+def test_values_that_are_missing_in_postgres_are_an_error(settled: Pipeline) -> None:
+    settled.execute("DELETE FROM flow_report WHERE flow_id = 'F2'")
+    assert not reconciled(settled, "flow_report", "daily_sums_match_total").passed
 
 
-def test_days_before_the_last_thirty_are_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
-    pipeline.run("flow_report", *SPAN)
+def test_days_before_the_last_thirty_are_not_compared(shop: SandboxAccount, settled: Pipeline) -> None:
     shop.set_figures("flow", MESSAGE, date(2025, 3, 11), {"recipients": 1})
-    assert reconciled(pipeline, "flow_report", "daily_sums_match_total").passed
+    assert reconciled(settled, "flow_report", "daily_sums_match_total").passed
 
 
 def test_days_that_may_still_change_are_not_compared(shop: SandboxAccount, pipeline: Pipeline) -> None:
@@ -204,13 +212,13 @@ def test_days_that_may_still_change_are_not_compared(shop: SandboxAccount, pipel
 
 @pytest.mark.parametrize("entity", ["flows", "campaigns", "forms", "segments"])
 def test_an_object_that_the_table_lacks_is_an_error_that_lists_its_id(
-    entity: str, shop: SandboxAccount, pipeline: Pipeline
+    entity: str, shop: SandboxAccount, settled: Pipeline
 ) -> None:
     put(shop, entity, "lost", utc("2025-03-20T10:00:00"))
-    pipeline.run(entity, *SPAN)
-    assert reconciled(pipeline, entity, "listed_objects_exist").passed
-    pipeline.execute(f"DELETE FROM {entity} WHERE id = 'lost'")
-    found = reconciled(pipeline, entity, "listed_objects_exist")
+    settled.run(entity, *AROUND)
+    assert reconciled(settled, entity, "listed_objects_exist").passed
+    settled.execute(f"DELETE FROM {entity} WHERE id = 'lost'")
+    found = reconciled(settled, entity, "listed_objects_exist")
     assert not found.passed
     assert "lost" in (found.description or "")
 

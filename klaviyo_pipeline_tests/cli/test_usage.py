@@ -1,0 +1,91 @@
+"""Help, and errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from klaviyo_pipeline.cli.main import COMMANDS
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline_tests.cli.shell import DAYS, REFUSED, Here, Shell
+
+pytestmark = pytest.mark.slow
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed", "code", "line"),
+    [
+        (["sync", "flows"], {"KLAVIYO_API_KEY": None}, 1, "KLAVIYO_API_KEY is not set"),
+        (["sync", "flows"], {"KLAVIYO_API_KEY": "pk_wrong"}, 1, "Check KLAVIYO_API_KEY"),
+        (["sync", "flows"], {"KLAVIYO_API_URL": "http://example.com"}, 1, "http"),
+        (["sync", "flows"], {"KLAVIYO_API_URL": "nonsense"}, 1, "KLAVIYO_API_URL"),
+        (["sync", "flows"], {"KLAVIYO_DATABASE_URL": REFUSED}, 1, "cannot connect to Postgres at 127.0.0.1:9/w"),
+        (["status"], {"KLAVIYO_DATABASE_URL": REFUSED}, 1, "cannot connect to Postgres at 127.0.0.1:9/w"),
+        (["status"], {"KLAVIYO_DATABASE_URL": "mysql://u:hidden@h/d"}, 1, "KLAVIYO_DATABASE_URL"),
+        (["status"], {}, 1, "klaviyo-pipeline migrate"),
+        (["metrics", *DAYS], {}, 1, "klaviyo-pipeline migrate"),
+        (["metrics", *DAYS, "--exact"], {}, 1, "klaviyo-pipeline migrate"),
+        (["sync"], {"KLAVIYO_START_DATE": TOMORROW}, 1, "KLAVIYO_START_DATE"),
+        (["sync"], {"KLAVIYO_START_DATE": "yesterday"}, 1, "KLAVIYO_START_DATE"),
+        (["sync"], {"KLAVIYO_TIMEZONE": "Mars/Base"}, 1, "KLAVIYO_TIMEZONE"),
+        (["sync"], {"KLAVIYO_SYNC_WINDOW": "weekly"}, 1, "KLAVIYO_SYNC_WINDOW"),
+        (["sync"], {"KLAVIYO_ACCOUNT": "pg_toast"}, 1, "KLAVIYO_ACCOUNT"),
+        (["sync", "--from", "2025-13-01"], {}, 2, "'2025-13-01' is not a valid date"),
+        (["sync", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
+        (["sync", "--from", "2025-02-28"], {}, 2, "KLAVIYO_START_DATE=2025-03-01"),
+        (["sync", "--from", TOMORROW], {}, 2, "is in the future"),
+        (["metrics", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
+        (["metrics", "--from", "2025-03-10"], {}, 2, "--to"),
+        (["metrics", "--from", "2099-03-10", "--to", "2099-03-11"], {}, 2, "is in the future"),
+        (["list", "flows", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
+        (["report", "--out", "r.html", "--from", "2025-03-10", "--to", "2025-03-09"], {}, 2, "is after --to"),
+        (["report", "--out", "r.html", "--from", TOMORROW], {}, 2, "is in the future"),
+        (["report", "--out", "r.html", "--to", "2025-02-30"], {}, 2, "is not a valid date"),
+        (["report"], {}, 2, "--out"),
+        (["report", "--out", "/dev/null"], {}, 2, "is not a regular file"),
+        (["report", "--out", "/nowhere/r.html"], {}, 2, "folder /nowhere does not exist"),
+        (["sync", "flow"], {}, 2, "unknown asset 'flow'"),
+        (["sync", "forms"], {"KLAVIYO_ASSETS": "flows"}, 2, "forms is switched off. To sync it, add it to KLAVIYO_AS"),
+        (["plan", "flow_report"], {"KLAVIYO_ASSETS": "flows"}, 2, "KLAVIYO_ASSETS"),
+        (["sync"], {"KLAVIYO_ASSETS": "flows, nonsense"}, 1, "KLAVIYO_ASSETS: there is no asset 'nonsense'"),
+        (["list", "profiles"], {}, 2, "profiles"),
+        (["status", "--format", "xml"], {}, 2, "xml"),
+        (["nonsense"], {}, 2, "nonsense"),
+        (["sync", "--nonsense"], {}, 2, "--nonsense"),
+    ],
+)
+def test_an_error_is_one_line(
+    arguments: Sequence[str], changed: dict[str, str | None], code: int, line: str, here: Here
+) -> None:
+    outcome = here.run(*arguments, **changed)
+    assert outcome.code == code
+    assert outcome.err.startswith("Error: ")
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert line in outcome.err
+    assert "hidden" not in outcome.err
+    assert "Traceback" not in outcome.out + outcome.err
+
+
+def test_an_unreachable_api_is_an_error_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+    outcome = here.run("sync", "flows", KLAVIYO_API_URL="http://127.0.0.1:9")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "Klaviyo cannot be reached" in outcome.err
+
+
+def test_debug_prints_the_traceback(fresh: Shell) -> None:
+    outcome = fresh.run("status", "--debug")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
+    outcome = here.run(*command, "--help", KLAVIYO_START_DATE="nonsense")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(" ".join(["Usage: klaviyo-pipeline", *command]))
+    assert len(outcome.out.splitlines()) > 4
