@@ -196,6 +196,11 @@ CONVERSIONS_DAILY = "conversions_daily"
 """The conversions by the day of the order, from metric aggregates."""
 
 
+def has_conversion_metric(asset: str) -> bool:
+    """Whether the rows of an asset are those of a conversion metric: some reports, and the conversions."""
+    return asset == CONVERSIONS_DAILY or (asset in REPORTS and REPORTS[asset].report.needs_conversion_metric)
+
+
 FIGURES = (*REPORTS, *METRICS, CONVERSIONS_DAILY)
 """The assets with values by period: the reports, the metrics tables and the conversions."""
 

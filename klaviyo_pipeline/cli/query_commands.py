@@ -233,7 +233,7 @@ def _request_unless_stored(settings: Settings, first: date, last: date) -> str:
         raise click.UsageError(f"--exact allows at most {VALUES_CHUNK_DAYS} days; {first} to {last} are {days:,}.")
     with warehouse(settings) as engine, engine.connect() as connection:
         answer = current_answer(connection, account.slug, first, last)
-    if answer is not None and account.conversion_metric_id in (None, answer.conversion_metric_id):
+    if answer is not None and account.first_conversion_metric in (None, answer.conversion_metric_id):
         return f"No request: Klaviyo's answer of {answer.asked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC is stored."
     from klaviyo_pipeline.orchestration.assets.exact_metrics import request_exactly
     from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource

@@ -204,6 +204,20 @@ def test_windows_requested_with_another_conversion_metric_count_as_missing(
     assert (report["already_there"], report["to_request"]) == (0, 31)
 
 
+def test_each_further_conversion_metric_costs_the_requests_of_the_report_again(
+    pipeline: Pipeline, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = between("2025-02-01", "2025-12-31")
+    one = planned("flow_report", *days)["assets"]["flow_report"]
+    monkeypatch.setenv("KLAVIYO_CONVERSION_METRIC_ID", "RPlacd,RChkot")
+    two = planned("flow_report", *days)["assets"]["flow_report"]
+    assert (one["requests"], two["requests"], two["to_request"]) == (6, 12, one["to_request"])
+    pipeline.configure(conversion_metric_id="RPlacd")
+    pipeline.run("flow_report", "2025-02-01", "2025-12-31")
+    added = planned("flow_report", *days)["assets"]["flow_report"]
+    assert (added["requests"], added["already_there"]) == (6, 0)
+
+
 def test_tags_are_planned_as_the_pages_of_their_listing(pipeline: Pipeline, planned: Planned) -> None:
     pipeline.shop.tags = {f"T{number:02}": f"tag {number}" for number in range(60)}
     assert planned("tags")["assets"]["tags"]["basis"] == "at least"

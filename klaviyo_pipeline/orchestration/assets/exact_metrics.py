@@ -15,7 +15,7 @@ from klaviyo_pipeline.config.settings import SettingsError
 from klaviyo_pipeline.klaviyo.report_rows import sum_known
 from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
-from klaviyo_pipeline.orchestration.assets.report_assets import chosen_metric
+from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric
 from klaviyo_pipeline.orchestration.assets.report_fetcher import ReportFetcher, Row
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.quota import Quota, daily_limit, spent_today
