@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.catalog import FLOW_METRICS, METRICS
+from klaviyo_pipeline.catalog import EXACT_METRICS, METRICS
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
+from klaviyo_pipeline.postgres.exact_answers import forget_answers
 from klaviyo_pipeline.postgres.ledger import of_metric
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
@@ -36,9 +37,9 @@ def make_first(connection: sa.Connection, schema: str, report: str, metric_id: s
         remember_conversion_metric(connection, schema, metric_id)
     computed = [name for name, table in METRICS.items() if table.report == report]
     connection.execute(sa.delete(ledger).where(ledger.c.entity.in_(computed), ledger.c.window_start.in_(changed)))
-    if report == FLOW_METRICS.report:
-        answers = system_table(schema, "exact_answers")
-        connection.execute(sa.delete(answers).where(answers.c.conversion_metric_id != metric_id))
+    for exact in EXACT_METRICS.values():
+        if exact.report.name == report:
+            forget_answers(connection, schema, exact, metric_id)
 
 
 def _rename(
