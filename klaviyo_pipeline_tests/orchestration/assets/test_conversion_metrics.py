@@ -205,6 +205,12 @@ def test_a_switch_of_the_first_metric_requests_nothing_that_is_there_and_compute
 ) -> None:
     synced(pipeline, "flow_report", "flow_metrics")
     kept = pipeline.versions("flow_report")
+    for statement in (
+        "exact_answers (entity, first_day, last_day, asked_at, conversion_metric_id) VALUES ('flows', {0}, now(), {1})",
+        "exact_answers (entity, first_day, last_day, asked_at) VALUES ('forms', {0}, now())",
+        "flow_metrics_exact (first_day, last_day, flow_id) VALUES ({0}, 'F1')",
+    ):
+        pipeline.execute("INSERT INTO " + statement.format("'2025-03-01', '2025-03-31'", f"'{ORDERS}'"))
     for setting in ((CHECKOUTS, ORDERS), ORDERS, CHECKOUTS):
         pipeline.configure(conversion_metric_id=setting)
         assert synced(pipeline, "flow_report", "flow_metrics") == []
@@ -213,6 +219,9 @@ def test_a_switch_of_the_first_metric_requests_nothing_that_is_there_and_compute
         assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM report_days") == [first]
         assert outcomes(pipeline) == ["passed"] * 3
     assert pipeline.versions("flow_report") == kept
+    # Exact values are those of the first metric too; forms have none.
+    assert pipeline.rows("SELECT entity FROM exact_answers") == ["forms"]
+    assert pipeline.rows("SELECT flow_id FROM flow_metrics_exact") == []
 
 
 def test_a_switch_to_a_metric_that_was_never_requested_keeps_the_rows_of_the_earlier_one(
