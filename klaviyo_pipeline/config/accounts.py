@@ -299,7 +299,7 @@ class _File:
             return "yes" if value else "no"
         if isinstance(value, bool):
             raise self.refuse(f"{who}: YAML reads the value of {name} as true or false; write it in quotes.")
-        if name in ("owners", "assets") and isinstance(value, list):
+        if name in ("owners", "assets", "conversion_metric_id") and isinstance(value, list):
             return ", ".join(str(one) for one in value)
         if isinstance(value, list | dict):
             raise self.refuse(f"{who}: {name} must be a single value.")

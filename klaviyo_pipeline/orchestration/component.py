@@ -63,6 +63,11 @@ def _assets(context: dg.ResolutionContext, value: str | list[str]) -> tuple[str,
     return _settings_of({"assets": context.resolve_value(value)}).assets
 
 
+def _conversion_metrics(context: dg.ResolutionContext, value: str | list[str]) -> str | tuple[str, ...] | None:
+    named = _settings_of({"conversion_metric_id": context.resolve_value(value)}).conversion_metric_id
+    return named if named is None or isinstance(named, str) else tuple(named)
+
+
 def _translation(context: dg.ResolutionContext, model: Any) -> Translate:
     names = {field.name for field in dataclasses.fields(TranslatorResolvingInfo)}
     # Dagster before 1.11.2 asks for the name under which a template finds the object.
@@ -116,7 +121,13 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         int, _setting("attribution_days", "Days for which a report day can still change.", 5, int)
     ] = Account.attribution_days
     conversion_metric_id: Annotated[
-        str | None, _setting("conversion_metric_id", "Metric that counts as a conversion; found if absent.", "WXyz12")
+        str | tuple[str, ...] | None,
+        dg.Resolver(
+            _conversion_metrics,
+            model_field_type=list[str] | str,
+            description="Metric that counts as a conversion, or several; found if absent.",
+            examples=["WXyz12", ["WXyz12", "ABcd34"]],
+        ),
     ] = None
     database_url: Annotated[
         str | None,

@@ -38,7 +38,7 @@ class Workers:
         account: Account,
         identity: KlaviyoAccount,
         request: SyncRequest,
-        conversion_metrics: Mapping[str, str],
+        conversion_metrics: Mapping[str, Sequence[str]],
         on_progress: ProgressCallback,
         at_once: int | None = None,
     ) -> None:
@@ -125,7 +125,7 @@ class Workers:
 def _work(
     account: Account,
     request: SyncRequest,
-    conversion_metrics: Mapping[str, str],
+    conversion_metrics: Mapping[str, Sequence[str]],
     identity: KlaviyoAccount,
     channel: Connection,
 ) -> None:
