@@ -7,5 +7,5 @@ UI. A failing asset does not stop the others.
 - `workers`: groups of assets concurrently, each in a process of its own. `asset_runs`: the assets of one group.
 - `forkserver`, `forkserver_preload`: the server that these processes are forked from.
 - `instance_state`: Dagster's instance before and after a sync. `check_runs`: a run of every check.
-- `refused_syncs`: what a sync leaves behind that cannot start.
+- `refused_syncs`: the records of a sync that cannot start.
 """
