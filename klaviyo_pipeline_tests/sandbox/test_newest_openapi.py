@@ -1,4 +1,4 @@
-"""The sandbox at revision 2026-10-15 against what is known of that revision, where a copy of it is at hand."""
+"""The sandbox at revision 2026-10-15 matches the description of that revision. Skipped without a copy of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from klaviyo_pipeline_tests.sandbox.test_sandbox_openapi import NOW
 
 DESCRIPTION = Path(__file__).parents[3] / "shared" / "klaviyo-2026-10-15.json"
 
-pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="no description of revision 2026-10-15 at hand")
+pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="there is no description of revision 2026-10-15")
 
 
 @cache
@@ -50,7 +50,7 @@ def named(*, method: str | None = None) -> list[Any]:
 def valid_resource(resource: dict[str, Any]) -> None:
     schema = description()["resources"].get(resource["type"])
     if schema is None:
-        # What else is included (custom metrics) has no schema there.
+        # Other included resources (custom metrics) have no schema in the description.
         return
     checker = jsonschema.FormatChecker([])
     checker.checks("date-time")(lambda text: not isinstance(text, str) or read_time(text) is not None)
