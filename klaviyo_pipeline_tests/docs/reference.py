@@ -24,7 +24,7 @@ SETTINGS = PROJECT_ROOT / "docs" / "settings.md"
 TABLES = PROJECT_ROOT / "docs" / "tables.md"
 SCHEMA = "klaviyo"
 
-WRITTEN = "<!-- Written by `make docs`. What stands here is changed where it comes from: {source}. -->\n"
+WRITTEN = "<!-- Written by `make docs`. To change this page, edit its source: {source}. -->\n"
 
 SETTINGS_HEAD = """# Settings
 
