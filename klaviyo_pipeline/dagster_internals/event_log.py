@@ -33,10 +33,11 @@ CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_
 class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
 
-    Failures are stored as `readable_events` words them.
+    Failures are stored as `readable_events` words them. With a Dagster that cannot store a batch in one transaction,
+    before 1.12, events are stored one by one.
     """
 
-    stores_batches = True
+    stores_batches = hasattr(SteadyEventLogStorage, "_store_asset_event_tags")
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event. Dagster also sends a notification for each one, to which nothing listens any more."""
@@ -49,6 +50,9 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             connection.execute(SqlEventLogStorageTable.insert(), self._event_to_row(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        if not self.stores_batches:
+            super().store_event_batch([readable(event) for event in events])
+            return
         kinds = {event.get_dagster_event().event_type for event in events}
         if kinds == {DagsterEventType.ASSET_CHECK_EVALUATION}:
             self._store_evaluations(events)
