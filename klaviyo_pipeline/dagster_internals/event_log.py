@@ -32,10 +32,11 @@ CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_
 class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
 
-    Failures are stored as `readable_events` words them.
+    Failures are stored as `readable_events` words them. With a Dagster that cannot store a batch in one transaction,
+    before 1.12, events are stored one by one.
     """
 
-    stores_batches = True
+    stores_batches = hasattr(SteadyEventLogStorage, "_store_asset_event_tags")
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event. Dagster also sends a notification for each one, to which nothing listens any more."""
@@ -49,6 +50,9 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store a batch. A run plans its materializations and its checks in one, so a batch may be of several types."""
+        if not self.stores_batches:
+            super().store_event_batch([readable(event) for event in events])
+            return
         by_type: dict[DagsterEventType, list[EventLogEntry]] = {}
         for event in events:
             by_type.setdefault(event.get_dagster_event().event_type, []).append(event)

@@ -13,6 +13,7 @@ import httpx
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ENTITIES, FIGURES, FLOW_METRICS, FORM_METRICS, switched_on
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
@@ -284,8 +285,11 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
         if context.cursor != month:
             _alert(
                 context,
-                f"{account.slug}: Klaviyo retires API revision {account.revision} on {retires}. "
-                "Upgrade klaviyo-pipeline, or set KLAVIYO_REVISION to a later revision.",
+                in_terms_of(
+                    account,
+                    f"{account.slug}: Klaviyo retires API revision {account.revision} on {retires}. "
+                    "Upgrade klaviyo-pipeline, or set KLAVIYO_REVISION to a later revision.",
+                ),
             )
             context.update_cursor(month)
         return dg.SkipReason(f"revision {account.revision} retires on {retires}")
