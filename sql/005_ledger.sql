@@ -273,7 +273,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
         SELECT
             one.day::date AS day,
             CASE
-                -- Once the account's first day has ended, every asset has windows. A name without windows is no asset.
+                -- Once the account's first day has ended, every asset has windows. A name without windows is not an asset.
                 WHEN NOT EXISTS (SELECT FROM windows) AND EXISTS (SELECT FROM expected_windows) THEN 'unknown asset'
                 WHEN bool_or(windows.state = 'failed') THEN 'failed'
                 WHEN count(windows.state) = 0 OR bool_or(windows.state = 'missing') THEN 'missing'

@@ -120,7 +120,7 @@ def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
 
 
 _RESET_WINDOWS = (
-    "Run `klaviyo-pipeline reset-windows`, then sync again: rows are kept, and all windows are synced anew."
+    "Run `klaviyo-pipeline reset-windows`, then sync again: rows are kept, and all windows are synced again."
 )
 
 
