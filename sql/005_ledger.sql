@@ -245,7 +245,7 @@ CALL comment_on_view('sync_status', 'One row per asset: how far it is synced, wh
     ['last_error', 'The newest error that no later success has cleared.']
 ]);
 
--- Which days are covered. Only for a covered day does the lack of rows in the asset's table mean that Klaviyo has none.
+-- Which days are covered. If a day is covered and the asset's table has no rows for it, Klaviyo has none.
 CREATE FUNCTION days_covered(asset text, first_day date, last_day date)
 RETURNS TABLE (
     date date,

@@ -1,8 +1,8 @@
 """Campaigns of revision 2026-10-15: a campaign has audiences and messages, a message has variations.
 
 The attributes that a campaign has in older revisions are spread over the tree: variations have the channel, messages
-have the status and the send time. The columns that earlier revisions fill are derived here. Klaviyo may leave out, or
-send as null, every attribute.
+have the status and the send time. The columns that earlier revisions fill are derived here. Any attribute can be
+missing or null in Klaviyo's answers.
 """
 
 from __future__ import annotations

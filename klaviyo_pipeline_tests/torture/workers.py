@@ -98,7 +98,7 @@ def _wrong(brands: Brands) -> Iterator[str]:
             yield f"the ledger of {slug} has {ledger} instead of {windows} synced windows"
     refused = Counter(entry.status for entry in brands.server.requests if entry.status not in (200, 401))
     if refused:
-        yield f"Klaviyo refused what was too much: {dict(refused)}"
+        yield f"Klaviyo refused requests, by status: {dict(refused)}"
 
 
 def _not_alone(runs: list[dg.DagsterRun]) -> Iterator[str]:
