@@ -40,7 +40,7 @@ CONTENT = ("channel", "subject", "preview_text", "from_email", "from_label")
 
 
 def campaign_status(statuses: Iterable[object]) -> str:
-    """The status of a campaign by those of its messages, in the words of older revisions.
+    """The status of a campaign, derived from the statuses of its messages, in the words of older revisions.
 
     An unknown status counts only if no message has a known one. Messages without a status do not count.
     """
