@@ -1,9 +1,9 @@
 """Makes the partitions that Dagster shows the same as the windows of the ledger: green exactly when synced.
 
 Dagster computes the state of a partition from its own events. They may differ from the ledger: a run fails at windows
-that were synced before, a process dies between a commit and its event, a database is restored, windows are reset. For
-a synced window that Dagster shows otherwise, a materialization outside of any run is reported, with the counts of the
-ledger. A partition that Dagster shows as materialized, and that the ledger does not have, loses its events.
+that were synced before, a process dies between a commit and its event, a database is restored, windows are reset. If
+Dagster does not show a synced window as materialized, a materialization outside of any run is reported, with the counts
+of the ledger. A partition that Dagster shows as materialized, and that the ledger does not have, loses its events.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def align_partitions(
     with engine.connect() as connection:
         check_schema_owner(connection, account, None)
     shown = {asset: _shown(instance, account, asset) for asset in assets}
-    # Read after Dagster's state: a window that a run commits in between is then not taken for one that is not synced.
+    # Read after Dagster's state. Otherwise a window that a run commits in between would count as not synced.
     with engine.connect() as connection:
         synced = synced_ranges(connection, account.slug)
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()

@@ -1,7 +1,7 @@
 """Which of several conversion metrics is a report's first one: that of the metrics tables.
 
-The ledger has the windows of the first metric under the report's name, and those of each further metric under a name of
-their own. A switch of the first one only renames windows: nothing that Postgres has is requested again.
+The ledger has the windows of the first metric under the report's name, and those of each further metric under a
+separate name. A switch of the first one only renames windows: nothing that Postgres has is requested again.
 """
 
 from __future__ import annotations
