@@ -1,9 +1,9 @@
 """When a daily series has gone quiet, or has left its usual range: plain statistics of the series alone.
 
-Stopped: a series with a usual day of `BUSY` and more has stopped if it misses two days in a row on which it is due, and
-never missed as many in the last eight weeks. A weekday is due if it nearly always counted something. Any other series
-has stopped once it is silent for more than a week and for more than twice its longest pause, unless it had
-faded before: in its last four weeks it counted less than one a day, or less than half of the four weeks before.
+Stopped: a series with at least `BUSY` on a usual day has stopped if it misses two due days in a row, and never missed
+as many in the last eight weeks. A weekday is due if it nearly always counted something. Any other series has stopped
+once it is silent for more than a week and for more than twice its longest pause, unless it had faded before: in its
+last four weeks it counted less than one a day, or less than half of the four weeks before.
 
 No conversions: how likely are no conversions of so many deliveries, if their share and its spread are those of the last
 eight weeks (a negative binomial distribution)? That must be below `UNLIKELY`, and never have lasted as long before.

@@ -71,7 +71,7 @@ def _kill(running: Cluster, chance: random.Random, morning: Morning, kills: int)
 
 
 def _given_up(runs: list[dg.DagsterRun]) -> list[tuple[str, str]]:
-    """Account and asset of every run that should have succeeded, but neither an attempt nor a replacement did."""
+    """Account and asset of the runs that should succeed, if all attempts and replacements failed."""
     done = {_what(run) for run in runs if run.status is dg.DagsterRunStatus.SUCCESS}
     return sorted({_what(run) for run in runs if _what(run)[0] != REVOKED} - done)
 

@@ -217,7 +217,7 @@ def _has_revisions(target: DestinationTable, staged: sa.Table) -> bool:
 def _differs_between_revisions(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether a column differs that both revisions fill with the same meaning.
+    """Whether any column that both revisions fill with the same meaning differs.
 
     An attribute that one revision leaves out is NULL. An empty text, or a value that only one revision has, counts as
     NULL.
