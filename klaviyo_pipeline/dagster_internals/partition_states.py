@@ -46,7 +46,7 @@ Range = tuple[datetime, datetime]
 
 @dataclass
 class Corrections:
-    """How many partitions were set right: synced windows that were not shown as materialized, and the reverse."""
+    """How many partitions were corrected: synced windows that were not shown as materialized, and the reverse."""
 
     shown: int = 0
     withdrawn: int = 0
@@ -57,9 +57,9 @@ class Corrections:
 
     @property
     def text(self) -> str:
-        """What was set right, on one line."""
+        """What was corrected, on one line."""
         return (
-            f"{counted(self.total, 'partition')} set right in Dagster: {self.shown:,} synced and not shown as "
+            f"{counted(self.total, 'partition')} corrected in Dagster: {self.shown:,} synced and not shown as "
             f"materialized, {self.withdrawn:,} shown as materialized and not synced"
         )
 

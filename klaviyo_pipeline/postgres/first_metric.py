@@ -45,7 +45,7 @@ def make_first(connection: sa.Connection, schema: str, report: str, metric_id: s
 def _rename(
     connection: sa.Connection, ledger: sa.TableClause, condition: sa.ColumnElement[bool], name: sa.ColumnElement[str]
 ) -> None:
-    """Give these windows another name in the ledger. Of two rows for one window, the one requested later stays."""
+    """Give these windows another name in the ledger. If a window then has two rows, the later request stays."""
     columns = [column.name for column in ledger.columns]
     moved = (
         sa.delete(ledger)

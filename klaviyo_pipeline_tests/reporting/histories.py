@@ -205,7 +205,7 @@ def broken_tracking(seeds: Sequence[int]) -> Measured:
 def fallen_rates(seeds: Sequence[int]) -> Measured:
     """Open and click rates that drift, differ by weekday, are lower in the week of Black Friday and come in late.
 
-    On one day, most fall to less than half for good.
+    On one day, most fall to less than half and stay there.
     """
     measured = Measured()
     for luck, what, rate in each(seeds, DAILY):
