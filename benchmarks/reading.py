@@ -49,7 +49,7 @@ ONE_FLOW: LiteralString = """
 QUERIES: tuple[tuple[str, LiteralString, float | None], ...] = (
     ("one flow's metrics over a year, by day", ONE_FLOW, 0.05),
     ("every flow's metrics over a year", "SELECT * FROM flow_metrics_between('2025-01-01', '2025-12-31')", 1),
-    ("every flow's over a month", "SELECT * FROM flow_metrics_between('2025-03-01', '2025-03-31')", None),
+    ("every flow's metrics over a month", "SELECT * FROM flow_metrics_between('2025-03-01', '2025-03-31')", None),
     ("the days of a report", "SELECT * FROM report_days", None),
     ("the states of all windows", "SELECT * FROM window_states", None),
     ("status", "SELECT * FROM sync_status", None),
@@ -69,7 +69,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
         scan = _milliseconds(connection, SCAN)
         for name, query, mark in QUERIES:
             share = _milliseconds(connection, query) / scan
-            yield Measurement("reading", f"{name}, of a scan of five years", share, "share", mark, "at most")
+            yield Measurement("reading", f"{name}, relative to a scan of five years", share, "share", mark, "at most")
         scans = sum(_scans(connection, query) for _, query, _ in QUERIES)
         yield Measurement("reading", "of these, read the whole table", scans, "queries", 0, "at most")
 
