@@ -117,8 +117,10 @@ def _meanwhile(account: str) -> Meanwhile:
 def environment_of(account: str, database: str, home: Path) -> Mapping[str, str]:
     """The environment of a sync of the account into the database, with Dagster's files in `home`."""
     (home / "dagster.yaml").write_text((PROJECT_ROOT / "dagster.yaml").read_text())
+    # Without bytecode, the project would be compiled at each start, but the installed packages would not.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **inherited,
         "DAGSTER_HOME": str(home),
         "KLAVIYO_IGNORE_DOTENV": "1",
         "KLAVIYO_API_KEY": KEY,

@@ -1,4 +1,4 @@
-"""Klaviyo accounts in Postgres, synced by Dagster: what you import to use the package in a project of your own.
+"""Klaviyo accounts in Postgres, synced by Dagster: what you import to use the package in your own project.
 
 These names are public: `docs/library.md` describes them, and everything else may change. Importing this package builds
 nothing and reads no environment. Each name is loaded when you first use it, because Dagster takes a second to import.

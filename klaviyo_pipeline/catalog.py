@@ -192,8 +192,34 @@ METRICS = {
 """The metrics tables, by asset. Each is computed from a report."""
 
 
+@dataclass(frozen=True)
+class ExactMetrics:
+    """Metrics of any range of days, from Klaviyo's values report, as data: their table, the daily metrics that have the
+    same columns, and the report asset whose conversion metric they have."""
+
+    table: str
+    metrics: MetricsTable
+    report: ReportAsset
+
+
+EXACT_METRICS = {
+    exact.metrics.entity: exact
+    for exact in (
+        ExactMetrics("flow_metrics_exact", FLOW_METRICS, FLOW_REPORT),
+        ExactMetrics("campaign_metrics_exact", CAMPAIGN_METRICS, CAMPAIGN_REPORT),
+        ExactMetrics("form_metrics_exact", FORM_METRICS, FORM_REPORT),
+    )
+}
+"""The exact metrics, by entity."""
+
+
 CONVERSIONS_DAILY = "conversions_daily"
 """The conversions by the day of the order, from metric aggregates."""
+
+
+def has_conversion_metric(asset: str) -> bool:
+    """Whether the rows of an asset are those of a conversion metric: some reports, and the conversions."""
+    return asset == CONVERSIONS_DAILY or (asset in REPORTS and REPORTS[asset].report.needs_conversion_metric)
 
 
 FIGURES = (*REPORTS, *METRICS, CONVERSIONS_DAILY)

@@ -86,7 +86,7 @@ def _services(variables: dict[str, str], log: Path, output: Path) -> None:
     with (
         _counted("web server, daemon, code server, and a run", log),
         dev_server(variables, output) as client,
-        _counted("of which while the run went on", log),
+        _counted("of these, during the run", log),
     ):
         launched = ask(client, launch_of("2025-03-01", "2025-03-14"))["launchRun"]["run"]["runId"]
         assert ended(client, launched)["status"] == "SUCCESS"

@@ -16,7 +16,7 @@ import psycopg
 from klaviyo_pipeline.postgres.server.embedded import PORTS
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-MISSING = "no pgbouncer here: Debian's package of that name brings it"
+MISSING = "pgbouncer is not installed; Debian's package has the same name"
 PATIENCE = 30.0
 UNPRIVILEGED = "nobody"
 

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports run one way, importing builds nothing, names are told apart."""
+"""The rooms of the package: imports run one way, importing builds nothing, and no two modules share a name."""
 
 from __future__ import annotations
 

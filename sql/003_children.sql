@@ -1,4 +1,4 @@
--- Objects that belong to campaigns and flows, and tags: tables of their own, joined by id.
+-- Objects that belong to campaigns and flows, and tags: separate tables, joined by id.
 --
 -- The foreign keys are enforced: a child is written after its parent, in the same transaction. Only
 -- `object_tags.object_id` has no foreign key: it refers to a row of one of three tables.

@@ -179,8 +179,8 @@ CALL comment_on_view('report_days', 'Every day for which a report was requested:
     ['refused_statistics', 'Statistics that Klaviyo refused for the metric; they are NULL in the rows of the day.']
 ]);
 
--- The windows' states are computed once, for all assets together. So are the others, whatever the planner expects:
--- computed once for each window, they would take minutes.
+-- The windows' states are computed once, for all assets together. The other parts are materialized too: if the planner
+-- computed them once for each window, they would take minutes.
 CREATE VIEW sync_status AS
 WITH states AS MATERIALIZED (
     SELECT * FROM window_states

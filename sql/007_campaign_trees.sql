@@ -1,8 +1,8 @@
 -- Campaigns since revision 2026-10-15: a campaign has audiences and messages, a message has variations.
 --
--- Revision 2026-07-15 fills the same tables as far as it goes. `revision` says of which revision a row is.
+-- Revision 2026-07-15 fills the same tables as far as it goes. `revision` is the revision at which a row was read.
 
--- Every row until now is of that revision; the default goes again, so that no row gets it unasked.
+-- All existing rows were read at that revision. The default is dropped again, so that no new row gets it.
 CREATE PROCEDURE add_revision(name text) LANGUAGE plpgsql AS $$
 DECLARE
     relation text;
@@ -16,7 +16,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE add_revision IS 'The column revision; rows that are there get 2026-07-15.';
+COMMENT ON PROCEDURE add_revision IS 'Adds the column revision; existing rows get 2026-07-15.';
 
 CALL add_derived_column('campaigns', 'channels', 'text[]', 'Its channels, sorted: email, sms, mobile_push, whatsapp. Those of its variations; at revision 2026-07-15 those of its messages.');
 CALL add_column('campaigns', 'builder', 'text', 'definition.builder', 'canvas or wizard, as Klaviyo states it; NULL at revision 2026-07-15.');
@@ -35,7 +35,7 @@ BEGIN
     END LOOP;
 END
 $$;
-CALL comment_on_states('campaigns', 'status', 'Sending where a message is sending, or one is sent and another scheduled; else Scheduled where one is scheduled; else Sent where one is sent; else Draft where one is a draft, or where it has no message; else Cancelled. At revision 2026-07-15 as Klaviyo states it.');
+CALL comment_on_states('campaigns', 'status', 'From its messages, the first of these that applies: Sending if one is sending, or if one is sent and another is scheduled; Scheduled if one is scheduled; Sent if one is sent; Draft if one is a draft, or if there is no message; Cancelled. At revision 2026-07-15, as Klaviyo states it.');
 CALL comment_on_states('campaigns', 'channel', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.');
 CALL comment_on_states('campaigns', 'scheduled_at', 'When the campaign was scheduled; NULL since revision 2026-10-15.');
 CALL comment_on_states('campaigns', 'send_time', 'When it is or was sent: the earliest send time of its messages.');
@@ -45,7 +45,7 @@ BEGIN
     CALL create_objects(name, comment, columns || ARRAY[
         ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
         ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo.'],
-        ['deleted_at', 'timestamptz', 'When it was first found missing from what it belongs to, or that deleted; NULL while it exists.'],
+        ['deleted_at', 'timestamptz', 'When it was first found missing from its parent, or its parent was found deleted; NULL while it exists.'],
         ['revision', 'text', 'Revision of the API that this state was read at.']
     ]);
     CALL keep_part_history(name);
@@ -55,14 +55,14 @@ COMMENT ON PROCEDURE create_part IS 'A table of objects that campaigns consist o
 
 CREATE PROCEDURE keep_part_history(name text) LANGUAGE plpgsql AS $$
 BEGIN
-    CALL keep_history(name, format('Every distinct state of every row of %s that was seen, deletions and returns among them.', name));
+    CALL keep_history(name, format('Every distinct state of every row of %s that a sync observed, including deletions and restorations.', name));
     CALL create_as_of(name);
 END
 $$;
 COMMENT ON PROCEDURE keep_part_history IS 'The earlier states of a table of objects that campaigns consist of.';
 
-CALL create_part('campaign_audiences', 'The latest state of every audience of every campaign, one row each. A deleted one keeps its row.', ARRAY[
-    ['id', 'text', 'Klaviyo''s id of the audience; the campaign''s id where it was read at revision 2026-07-15 alone, which has no other.'],
+CALL create_part('campaign_audiences', 'The latest state of every audience of every campaign, one row each. A deleted audience keeps its row.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the audience; the campaign''s id if it was read only at revision 2026-07-15, which has no id for it.'],
     ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign that it belongs to.'],
     ['name', 'text', 'Name.'],
     ['included', 'text[]', 'Ids of the lists and segments that receive it.'],
@@ -73,8 +73,8 @@ CREATE INDEX ON campaign_audiences (campaign_id);
 
 CALL add_column('campaign_messages', 'name', 'text', 'definition.label', 'Name of the message within the campaign.');
 CALL add_derived_column('campaign_messages', 'audience_id', 'text', 'The audience that it goes to; NULL at revision 2026-07-15.');
-CALL add_derived_column('campaign_messages', 'status', 'text', 'draft, scheduled, sending, sent or cancelled. At revision 2026-07-15 the campaign''s, where it has one of these.');
-CALL add_derived_column('campaign_messages', 'send_time', 'timestamptz', 'When it is or was sent: the earliest time where it has several. At revision 2026-07-15 the campaign''s.');
+CALL add_derived_column('campaign_messages', 'status', 'text', 'draft, scheduled, sending, sent or cancelled. At revision 2026-07-15: the campaign''s status, if it is one of these.');
+CALL add_derived_column('campaign_messages', 'send_time', 'timestamptz', 'When it is or was sent: the earliest time if it has several. At revision 2026-07-15 the campaign''s.');
 CALL add_derived_column('campaign_messages', 'send_strategy', 'text', 'How its send is timed, such as static, throttled or content_variation; NULL at revision 2026-07-15.');
 CALL add_derived_column('campaign_messages', 'ab_test', 'jsonb', 'winner_metric, winner_percentage and winner_wait_hours of an A/B test; NULL without one, and at revision 2026-07-15.');
 CALL add_revision('campaign_messages');
@@ -83,17 +83,17 @@ ALTER TABLE campaign_messages ADD FOREIGN KEY (audience_id) REFERENCES campaign_
 CREATE INDEX ON campaign_messages (audience_id);
 CREATE INDEX ON campaign_messages (send_time);
 
-CALL comment_on_states('campaign_messages', 'channel', 'Channel of its only variation: email, sms, mobile_push or whatsapp; NULL where it has several.');
+CALL comment_on_states('campaign_messages', 'channel', 'Channel of its only variation: email, sms, mobile_push or whatsapp; NULL if it has several.');
 CALL comment_on_states('campaign_messages', 'label', 'The same as name.');
-CALL comment_on_states('campaign_messages', 'subject', 'Subject line of its only variation, if that is an email; NULL where it has several.');
-CALL comment_on_states('campaign_messages', 'preview_text', 'Preview text of its only variation, if that is an email; NULL where it has several.');
-CALL comment_on_states('campaign_messages', 'from_email', 'Address that its only variation is sent from, if that is an email; NULL where it has several.');
-CALL comment_on_states('campaign_messages', 'from_label', 'Name that its only variation is sent from, if that is an email; NULL where it has several.');
+CALL comment_on_states('campaign_messages', 'subject', 'Subject line of its only variation, if that is an email; NULL if it has several.');
+CALL comment_on_states('campaign_messages', 'preview_text', 'Preview text of its only variation, if that is an email; NULL if it has several.');
+CALL comment_on_states('campaign_messages', 'from_email', 'Address that its only variation is sent from, if that is an email; NULL if it has several.');
+CALL comment_on_states('campaign_messages', 'from_label', 'Name that its only variation is sent from, if that is an email; NULL if it has several.');
 CALL comment_on_states('campaign_messages', 'send_times', 'When it is or was sent: times by id of the variation; at revision 2026-07-15 a list of objects with datetime and is_local.');
 DROP PROCEDURE comment_on_states;
 
-CALL create_part('campaign_variations', 'The latest state of every variation of every campaign message: its content for one channel, or one side of an A/B test. A deleted one keeps its row.', ARRAY[
-    ['id', 'text', 'Klaviyo''s id of the variation; the message''s id where it was read at revision 2026-07-15 alone, which has no other.'],
+CALL create_part('campaign_variations', 'The latest state of every variation of every campaign message: its content for one channel, or one side of an A/B test. A deleted variation keeps its row.', ARRAY[
+    ['id', 'text', 'Klaviyo''s id of the variation; the message''s id if it was read only at revision 2026-07-15, which has no id for it.'],
     ['message_id', 'text NOT NULL REFERENCES campaign_messages (id) ON DELETE CASCADE', 'The message that it belongs to.'],
     ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign of the message.'],
     ['name', 'text', 'Name.'],
@@ -150,11 +150,11 @@ CALL comment_on_view('campaign_report_messages', 'The message of each row of cam
     ['campaign_message_id', 'As in campaign_report: the message''s id, the campaign''s, or empty.'],
     ['send_channel', 'As in campaign_report.'],
     ['date', 'As in campaign_report.'],
-    ['message_id', 'Id in campaign_messages; NULL where the row cannot be attributed to one message.'],
+    ['message_id', 'Id in campaign_messages; NULL if the row cannot be attributed to one message.'],
     ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.']
 ]);
 
 -- A census of another revision does not count as one of this revision.
 ALTER TABLE census_runs ADD revision text;
 UPDATE census_runs SET revision = '2026-07-15' WHERE entity = 'campaigns';
-CALL comment_on_columns('census_runs', ARRAY[['revision', 'Revision of the API at which a census of campaigns was read; NULL where all revisions list an entity in the same way.']]);
+CALL comment_on_columns('census_runs', ARRAY[['revision', 'Revision of the API at which a census of campaigns was read; NULL if all revisions list an entity in the same way.']]);

@@ -1,8 +1,8 @@
 -- Lists, metrics, templates and form versions. Metrics and form versions have no sync windows: only a full listing.
 
 CALL create_entity('lists', 'list', ARRAY[
-    ['name', 'text', 'Name; NULL where Klaviyo has none.'],
-    ['opt_in_process', 'text', 'double_opt_in or single_opt_in; NULL where Klaviyo has none.']
+    ['name', 'text', 'Name; NULL if Klaviyo has none.'],
+    ['opt_in_process', 'text', 'double_opt_in or single_opt_in; NULL if Klaviyo has none.']
 ]);
 
 CALL create_entity('templates', 'template', ARRAY[
@@ -12,8 +12,8 @@ CALL create_entity('templates', 'template', ARRAY[
 
 CALL create_entity('metrics', 'metric', ARRAY[
     ['name', 'text', 'Name, such as Placed Order. Names change and can repeat: join by id.'],
-    ['integration_name', 'text', 'The integration that sends its events, such as Shopify; NULL where Klaviyo has none.'],
-    ['integration_category', 'text', 'The kind of integration, such as eCommerce; NULL where Klaviyo has none.']
+    ['integration_name', 'text', 'The integration that sends its events, such as Shopify; NULL if Klaviyo has none.'],
+    ['integration_category', 'text', 'The kind of integration, such as eCommerce; NULL if Klaviyo has none.']
 ], false);
 
 CALL create_entity('form_versions', 'form version', ARRAY[

@@ -1,5 +1,6 @@
 """`klaviyo-pipeline check`."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -20,6 +21,7 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.config.settings import Settings
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
 from klaviyo_pipeline.reporting.text import printable
@@ -79,6 +81,37 @@ def _instance() -> "Iterator[DagsterInstance]":
     with DagsterInstance.get() as instance:
         keep_sessions(instance)
         yield instance
+
+
+def check_results(settings: Settings) -> "list[Checked]":
+    """Run the checks that read Postgres only. Their results also appear in the UI."""
+    with _instance() as instance:
+        return _results(settings, lambda: instance, api=False)
+
+
+def check_after_first_sync(settings: Settings) -> str | None:
+    """Run the checks that read Postgres only if they never ran, so that the UI has results; return a line about them.
+
+    A check that could not run is a warning: the data is stored.
+    """
+    from klaviyo_pipeline.sync.check_runs import have_run
+
+    with _instance() as instance:
+        if have_run(settings.account, instance):
+            return None
+        try:
+            results = _results(settings, lambda: instance, api=False)
+        except click.ClickException as error:
+            return f"warning: the checks did not run: {error.message}"
+    return f"{checks_summary(results)} `klaviyo-pipeline check` shows what they found."
+
+
+def checks_summary(results: Sequence["Checked"]) -> str:
+    """The number of results of each kind, on one line: `Checks: 190 passed, 9 warnings, 1 error.`"""
+    numbers = Counter(result.outcome for result in results)
+    others = [counted(numbers[outcome], outcome) for outcome in ("warning", "error") if numbers[outcome]]
+    passed = f"{numbers['passed']:,} passed"
+    return f"Checks: {', '.join((passed, *others))}."
 
 
 def _results(settings: Settings, instance: "Callable[[], DagsterInstance]", *, api: bool) -> "list[Checked]":

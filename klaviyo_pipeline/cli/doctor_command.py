@@ -23,11 +23,11 @@ SIGNS = {"ok": ("✔", "green"), "warning": ("!", "yellow"), "failed": ("✘", "
 def doctor(slugs: tuple[str, ...], form: str) -> None:
     """Check everything that a sync needs, and print one line for each check, with a remedy if it fails.
 
-    The checks cover the settings, the API key and its scopes, the API revision, the time zone, the conversion
-    metric, the database and its role, the migrations, Dagster's instance, and the clocks. They use no report quota, and
-    write nothing but this: runs whose process died are ended, and partitions in Dagster that differ from the ledger are
-    set right. The exit code is 1 if a check fails or is skipped. A warning (!) works today but needs attention;
-    it does not change the exit code.
+    The checks cover the settings, the API key and its scopes, the API revision, the time zone, the conversion metric,
+    the database and its role, the migrations, Dagster's instance, and the clocks. They use no report quota, and write
+    nothing but this: runs whose process died are marked as failed, and partitions in Dagster that differ from the
+    ledger are corrected. The exit code is 1 if a check fails or is skipped. A warning (!) works today but needs
+    attention; it does not change the exit code.
 
     \b
     Examples:

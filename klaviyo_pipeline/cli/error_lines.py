@@ -1,4 +1,4 @@
-"""Any error as one line. It imports every module with errors of its own, so import it only after an error."""
+"""Any error as one line. It imports every module that defines errors, so import it only after an error."""
 
 import psycopg
 import sqlalchemy as sa

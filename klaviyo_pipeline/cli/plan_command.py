@@ -125,17 +125,16 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
     return Plan(migrated, estimates, whole_sync(requests, account.rate_scale), quotas)
 
 
-def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, str]:
-    """The conversion metric of each report: the configured one, else the one of its last sync."""
-    from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, REPORTS
+def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, Sequence[str]]:
+    """The conversion metrics of each report: the configured ones, else the one of its last sync."""
+    from klaviyo_pipeline.catalog import FIGURES, has_conversion_metric
     from klaviyo_pipeline.postgres.ledger import Ledger
 
-    found: dict[str, str | None] = {}
-    for name in (*REPORTS, CONVERSIONS_DAILY):
-        if name == CONVERSIONS_DAILY or REPORTS[name].report.needs_conversion_metric:
-            last = Ledger(account.slug, name).conversion_metric(connection) if connection is not None else None
-            found[name] = account.conversion_metric_id or last
-    return {name: metric for name, metric in found.items() if metric is not None}
+    found: dict[str, Sequence[str]] = {}
+    for name in filter(has_conversion_metric, FIGURES):
+        last = Ledger(account.slug, name).conversion_metric(connection) if connection is not None else None
+        found[name] = account.conversion_metrics or ((last,) if last else ())
+    return found
 
 
 def _quotas(

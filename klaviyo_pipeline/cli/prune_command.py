@@ -81,7 +81,7 @@ COMMANDS = (prune,)
 def _prune(
     chosen: Chosen, progress: "ProgressCallback", *, days: int | None, dry_run: bool
 ) -> "Sequence[tuple[dict[str, str], Pruned]]":
-    """The deleted records of each account and of Dagster. With several accounts Dagster's have a row of their own."""
+    """The deleted records of each account and of Dagster. With several accounts, Dagster's have a separate row."""
     from dagster import DagsterInstance
 
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance

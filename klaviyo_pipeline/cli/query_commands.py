@@ -10,7 +10,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import FLOW_METRICS, LISTED_IN_FULL, OBJECTS, as_chosen
+from klaviyo_pipeline.catalog import EXACT_METRICS, FLOW_METRICS, LISTED_IN_FULL, OBJECTS, as_chosen
 from klaviyo_pipeline.cli.shared import (
     DAY,
     account_option,
@@ -28,10 +28,10 @@ from klaviyo_pipeline.cli.shared import (
 from klaviyo_pipeline.config.settings import Account, Settings
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
-from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES, VALUES_CHUNK_DAYS
+from klaviyo_pipeline.klaviyo.reports import VALUES, VALUES_CHUNK_DAYS
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup, repository
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
-from klaviyo_pipeline.postgres.exact_answers import ExactAnswer, current_answer
+from klaviyo_pipeline.postgres.exact_answers import ExactAnswer, current_answer, exact_metrics
 from klaviyo_pipeline.postgres.metrics_tables import flow_metrics_between, is_known_flow
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.repositories import Criteria
@@ -40,10 +40,7 @@ from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.text import printable
 
-METRICS_COLUMNS = {
-    "flow_id": "flow",
-    "flow_name": "name",
-    "flow_status": "status",
+_OF_MESSAGES = {
     "recipients": "recipients",
     "delivered": "delivered",
     "opens": "opens",
@@ -54,6 +51,21 @@ METRICS_COLUMNS = {
     "click_rate": "click rate*",
     "conversion_rate": "conversion rate*",
     "revenue_per_recipient": "revenue per recipient",
+}
+METRICS_COLUMNS = {"flow_id": "flow", "flow_name": "name", "flow_status": "status", **_OF_MESSAGES}
+EXACT_COLUMNS = {
+    "flows": METRICS_COLUMNS,
+    "campaigns": {"campaign_id": "campaign", "campaign_name": "name", "campaign_status": "status", **_OF_MESSAGES},
+    "forms": {
+        "form_id": "form",
+        "form_name": "name",
+        "form_status": "status",
+        "viewed_form": "views",
+        "viewed_form_uniques": "people who viewed",
+        "submits": "submits",
+        "closed_form": "closes",
+        "submit_rate": "submit rate",
+    },
 }
 
 RATES_NOTE = "* Average of the daily rates, weighted by deliveries. `metrics --exact` has rates from unique counts."
@@ -69,6 +81,8 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－"
 @click.option("--to", "last", type=DAY, required=True, help="Last day, inclusive.")
 @click.option("--flow", "flow_id", help="Id of a single flow.")
 @click.option("--exact", is_flag=True, help="Request Klaviyo's own values for exactly these days, at most 365.")
+@click.option("--campaigns", "entity", flag_value="campaigns", help="With --exact: of campaigns instead of flows.")
+@click.option("--forms", "entity", flag_value="forms", help="With --exact: of forms instead of flows.")
 @click.option(
     "--format",
     "form",
@@ -77,7 +91,9 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－"
     show_default=True,
     help="Output format.",
 )
-def metrics(slug: str | None, first: date, last: date, flow_id: str | None, exact: bool, form: str) -> None:
+def metrics(
+    slug: str | None, first: date, last: date, flow_id: str | None, exact: bool, entity: str | None, form: str
+) -> None:
     """Print the metrics of each flow between two days, highest revenue first.
 
     Counts are summed. Rates that depend on unique counts are averages of the daily rates, weighted by deliveries,
@@ -87,26 +103,37 @@ def metrics(slug: str | None, first: date, last: date, flow_id: str | None, exac
 
     With --exact, unique counts and rates are Klaviyo's own for these days. That takes one request of the daily quota,
     and stderr shows what is used. The answer is stored: it is requested again only if it is older than an hour and
-    was not final.
+    was not final. Campaigns and forms have a quota of their own; campaigns count by the day of the send.
 
     \b
     Examples:
       klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31
       klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31 --exact
+      klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31 --exact --campaigns
       klaviyo-pipeline metrics --from 2026-10-01 --to 2026-10-31 --flow XyZ123 --format csv
     """
     check_order(first, last)
+    if entity is not None and not exact:
+        raise click.UsageError(f"--{entity} needs --exact; {EXACT_METRICS[entity].metrics.name} has the values by day.")
+    if entity is not None and flow_id is not None:
+        raise click.UsageError(f"--flow is not possible with --{entity}.")
+    entity = entity or FLOW_METRICS.entity
     with one_account(slug) as settings:
         check_not_future(settings.account, first)
         last = min(last, settings.account.today(datetime.now(UTC)))
         if exact:
-            click.echo(_request_unless_stored(settings, first, last), err=True)
-        rows = read_metrics(settings, first, last, flow_id)
-        notice = _metrics_notice(settings, first, last)
+            click.echo(_request_unless_stored(settings, entity, first, last), err=True)
+        if entity == FLOW_METRICS.entity:
+            rows = read_metrics(settings, first, last, flow_id)
+        else:
+            rows = _read_exact(settings, entity, first, last)
+        notice = _metrics_notice(settings, entity, first, last)
     if form == "table":
         output = console()
-        output.print(table(rows, METRICS_COLUMNS))
-        if rows:
+        output.print(table(rows, EXACT_COLUMNS[entity]))
+        if rows and entity != FLOW_METRICS.entity:
+            output.print(f"* From Klaviyo's own unique counts of the {entity} for these days.")
+        elif rows:
             output.print(EXACT_NOTE if rows[0]["uniques"] == "exact" else RATES_NOTE)
         else:
             output.print("No metrics for these days.")
@@ -226,33 +253,46 @@ def read_metrics(settings: Settings, first: date, last: date, flow_id: str | Non
         return [{key: number(value) for key, value in row.items()} for row in found]
 
 
-def _request_unless_stored(settings: Settings, first: date, last: date) -> str:
+def _read_exact(settings: Settings, entity: str, first: date, last: date) -> list[dict[str, Any]]:
+    """One row for each object over these days, as Klaviyo counts them. Decimals are converted to int or float."""
+    with warehouse(settings) as engine, engine.connect() as connection:
+        found = exact_metrics(connection, settings.account.slug, EXACT_METRICS[entity], first, last)
+        return [{key: number(value) for key, value in row.items()} for row in found]
+
+
+def _request_unless_stored(settings: Settings, entity: str, first: date, last: date) -> str:
     """Request Klaviyo's values for exactly these days, unless the stored answer is current. Return what it cost."""
     account, days = settings.account, (last - first).days + 1
     if days > VALUES_CHUNK_DAYS:
         raise click.UsageError(f"--exact allows at most {VALUES_CHUNK_DAYS} days; {first} to {last} are {days:,}.")
     with warehouse(settings) as engine, engine.connect() as connection:
-        answer = current_answer(connection, account.slug, first, last)
-    if answer is not None and account.conversion_metric_id in (None, answer.conversion_metric_id):
+        answer = current_answer(connection, account.slug, entity, first, last)
+    if answer is not None and _has_metric(answer, account):
         return f"No request: Klaviyo's answer of {answer.asked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC is stored."
     from klaviyo_pipeline.orchestration.assets.exact_metrics import request_exactly
     from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
 
     with KlaviyoResource().session(account, Warehouse.of([account])) as session:
-        quota = request_exactly(session, first, last)
+        quota = request_exactly(session, EXACT_METRICS[entity], first, last)
     return (
-        f"{counted(quota.wanted, 'request')} of the {quota.per_day} a day for {FLOW_VALUES.name} reports; "
+        f"{counted(quota.wanted, 'request')} of the {quota.per_day} a day for {VALUES[entity].name} reports; "
         f"{quota.spent} used in the last 24 hours."
     )
 
 
-def _metrics_notice(settings: Settings, first: date, last: date) -> str | None:
+def _has_metric(answer: ExactAnswer, account: Account) -> bool:
+    """Whether the answer has the conversion metric of the setting, if it has one. Forms have none."""
+    metrics = (answer.conversion_metric_id, account.first_conversion_metric)
+    return None in metrics or metrics[0] == metrics[1]
+
+
+def _metrics_notice(settings: Settings, entity: str, first: date, last: date) -> str | None:
     """A notice about days that flow_metrics lacks, or that may still change. None if all days are final."""
     account = settings.account
     period = Period(first, last)
     with warehouse(settings) as engine, engine.connect() as connection:
-        if answer := current_answer(connection, account.slug, first, last):
-            return _answer_notice(answer)
+        if answer := current_answer(connection, account.slug, entity, first, last):
+            return _answer_notice(answer, entity)
         covered = Reader(connection, account.slug).coverage(FLOW_METRICS, period)
     notices = " ".join(coverage_notices(covered))
     if not notices:
@@ -262,13 +302,13 @@ def _metrics_notice(settings: Settings, first: date, last: date) -> str | None:
     return f"{covered.synced:,} of {len(period.days):,} days are synced: {notices}{remedy}"
 
 
-def _answer_notice(answer: ExactAnswer) -> str | None:
+def _answer_notice(answer: ExactAnswer, entity: str) -> str | None:
     """A notice about an exact answer that may still change, or that lacks statistics."""
     notices = []
     if not answer.is_final:
         notices.append(f"These values may change until {answer.settled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.")
     if answer.refused_statistics:
-        notices.append(f"{refused_words(FLOW_VALUES, answer.conversion_metric_id, answer.refused_statistics)}.")
+        notices.append(f"{refused_words(VALUES[entity], answer.conversion_metric_id, answer.refused_statistics)}.")
     return " ".join(notices) or None
 
 

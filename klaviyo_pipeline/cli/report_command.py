@@ -36,8 +36,9 @@ class HtmlFile(click.ParamType):  # type: ignore[type-arg]  # not generic before
 def report(slug: str | None, first: date | None, last: date | None, file: Path) -> None:
     """Write an HTML page with key metrics, charts, top flows, campaigns, forms and segments, and data freshness.
 
-    The command reads Postgres only. The page is a single file that needs no network. It states which days are missing
-    or may still change. Days are in KLAVIYO_TIMEZONE.
+    The command reads Postgres only. The page is a single file that needs no network. It states what is quiet now, and
+    which days are missing or may still change. Its rates are exact for a calendar week or month, for a day, and for
+    days that `metrics --exact` requested. Days are in KLAVIYO_TIMEZONE.
 
     \b
     Examples:

@@ -13,6 +13,7 @@ from types import FrameType
 
 import click
 
+from klaviyo_pipeline.cli.check_command import check_results, checks_summary
 from klaviyo_pipeline.cli.query_commands import METRICS_COLUMNS, RATES_NOTE, read_metrics
 from klaviyo_pipeline.cli.shared import console, quiet, refresh_views, settings_of_environment, table, warehouse
 from klaviyo_pipeline.cli.status_command import read_status, status_table
@@ -38,8 +39,8 @@ def demo() -> None:
     """Sync 90 days of a simulated account into the embedded Postgres, without a Klaviyo account.
 
     The command starts a sandbox that behaves like Klaviyo's API on the loopback interface, syncs every asset with
-    Dagster into the schema `demo`, and prints the result. It ignores your settings. A second run finds nothing new to
-    write.
+    Dagster into the schema `demo`, runs the checks, and prints the result. It ignores your settings. A second run finds
+    nothing new to write.
 
     \b
     Examples:
@@ -56,6 +57,8 @@ def demo() -> None:
         failed = run_sync(settings, sync_request(settings.account, (), first, today))
         output.print()
         output.print(status_table(read_status(settings)))
+        # For the UI, which shows checks that never ran as not evaluated.
+        output.print(f"\n{checks_summary(check_results(settings))} The UI shows what they found.")
         top = read_metrics(settings, first, today)[:TOP_FLOWS]
         output.print(f"\n[bold]Top flows by revenue, {first} to {today}[/bold]")
         output.print(table(top, METRICS_COLUMNS))

@@ -81,10 +81,11 @@ def _align(settings: Settings) -> None:
 
     use_project_instance()
     from klaviyo_pipeline.postgres.warehouse import Warehouse
-    from klaviyo_pipeline.sync.instance_state import align_with_ledger
+    from klaviyo_pipeline.sync.instance_state import align_with_ledger, project_instance
 
     account = settings.account
-    align_with_ledger(account, Warehouse.of([account]), click.echo)
+    with project_instance() as instance:
+        align_with_ledger(instance, account, Warehouse.of([account]), click.echo)
 
 
 @click.command("reset-clock")

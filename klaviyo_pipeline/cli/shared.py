@@ -150,7 +150,7 @@ def shared_sessions(chosen: Chosen) -> Iterator[None]:
 def refresh_views(settings: Iterable[Settings]) -> None:
     """Recreate the cross-account views in the shared database. A failure is a warning, not an error.
 
-    Does nothing if every account has a database URL of its own: such a role can read its own account only.
+    Does nothing if every account has its own database URL, because the role in it can read only that account.
     """
     variable = Account.database_url_variable
     shared = os.environ.get(variable, "").strip()

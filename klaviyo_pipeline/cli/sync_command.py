@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from klaviyo_pipeline.catalog import ASSETS, ENTITIES, ENTITY_CENSUSES, EVERY_CENSUS, switched_on
+from klaviyo_pipeline.cli.check_command import check_after_first_sync
 from klaviyo_pipeline.cli.shared import (
     DAY,
     Chosen,
@@ -88,7 +89,8 @@ def sync(
     flow_report, campaign_report, form_report, segment_report; flow_report_by_variation, campaign_report_by_variation,
     campaign_report_by_audience, form_report_by_version; the metrics computed from reports, such as flow_metrics;
     flow_report and flow_metrics with _weekly or _monthly; conversions_daily. The default is all that KLAVIYO_ASSETS
-    switches on: lists, templates and the reports by variation, audience and version are off unless it names them.
+    switches on: lists, templates and the reports by variation, audience and version are off unless it names them. After
+    the first sync of all assets and days of a single account, the checks run too, so that the UI shows their results.
 
     Days are in KLAVIYO_TIMEZONE. Each asset is synced in Dagster runs that you can see in the UI. If an asset fails,
     the others continue, and the exit code is 1. Several accounts in accounts.yaml are synced concurrently, and a
@@ -109,8 +111,13 @@ def sync(
         requests = chosen.each(request_of)
         if chosen.several:
             _sync_several(chosen, requests)
-        elif any(run_sync(settings, request) for settings, request in requests):
-            raise click.exceptions.Exit(1)
+            return
+        for settings, request in requests:
+            if run_sync(settings, request):
+                raise click.exceptions.Exit(1)
+            is_whole = not assets and first is None and last is None
+            if is_whole and (checked := check_after_first_sync(settings)):
+                click.echo(checked)
 
 
 COMMANDS = (sync,)

@@ -55,7 +55,7 @@ AS_VARIABLES = {
 }
 """The fields of an entry that correspond to an environment variable, with that variable."""
 
-DATABASE_VARIABLE = Account.database_url_variable
+KEY_VARIABLE, DATABASE_VARIABLE = Account.api_key_variable, Account.database_url_variable
 KEY_FIELD, DATABASE_FIELD = "api_key_env", "database_url_env"
 FIELDS = (*AS_VARIABLES, KEY_FIELD, DATABASE_FIELD)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -175,12 +175,33 @@ def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Acco
 
 
 def in_terms_of(account: Account, text: str) -> str:
-    """`text` with the settings named as in the place that describes this account: the file or the environment."""
+    """`text` with the settings named as in the place that describes this account: file, environment, code, component.
+
+    A key or a URL that is given as a `dg.EnvVar` has the name of its variable.
+    """
     if account.described_in is None:
         return text
-    names = {variable: f"{field} ({account.described_in}, {account.slug})" for field, variable in AS_VARIABLES.items()}
-    names |= {"KLAVIYO_API_KEY": account.api_key_variable, "KLAVIYO_DATABASE_URL": account.database_url_variable}
+    where = f" ({account.described_in}, {account.slug})"
+    names = {variable: field + where for field, variable in AS_VARIABLES.items()} | {
+        KEY_VARIABLE: account.api_key_variable
+        if account.api_key is None
+        else getattr(account.api_key, "env_var_name", f"api_key{where}"),
+        DATABASE_VARIABLE: account.database_url_variable
+        if account.database_url is None
+        else getattr(account.database_url, "env_var_name", f"database_url{where}"),
+    }
     return re.sub(r"KLAVIYO_[A-Z_]+\b", lambda match: names.get(match[0], match[0]), text)
+
+
+@contextmanager
+def naming_fields() -> Iterator[None]:
+    """Settings have the names of fields, not of variables, in a `SettingsError` of this block."""
+    try:
+        yield
+    except SettingsError as error:
+        fields = {variable: field for field, variable in AS_VARIABLES.items()} | {DATABASE_VARIABLE: "database_url"}
+        text = re.sub(r"KLAVIYO_[A-Z_]+\b", lambda match: fields.get(match[0], match[0]), str(error))
+        raise SettingsError(text) from None
 
 
 @contextmanager
@@ -287,19 +308,17 @@ class _File:
         }
         values[RETENTION_VARIABLE] = self.environ.get(RETENTION_VARIABLE, "")
         try:
-            return load_settings(values, now=self.now)
+            with naming_fields():
+                return load_settings(values, now=self.now)
         except SettingsError as error:
-            text = str(error)
-            for name, variable in AS_VARIABLES.items():
-                text = re.sub(rf"\b{variable}\b", name, text)
-            raise self.refuse(f"{who}: {text}") from None
+            raise self.refuse(f"{who}: {error}") from None
 
     def _text(self, who: str, name: str, value: object) -> str:
         if name == "template_html" and isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, bool):
             raise self.refuse(f"{who}: YAML reads the value of {name} as true or false; write it in quotes.")
-        if name in ("owners", "assets") and isinstance(value, list):
+        if name in ("owners", "assets", "conversion_metric_id") and isinstance(value, list):
             return ", ".join(str(one) for one in value)
         if isinstance(value, list | dict):
             raise self.refuse(f"{who}: {name} must be a single value.")

@@ -1,4 +1,4 @@
-"""The revisions of Klaviyo's API that this release speaks.
+"""The revisions of Klaviyo's API that this release supports.
 
 A revision is stable for a year, deprecated for another, then retired. `klaviyo/listing_revisions.py` declares the
 differences between them.
@@ -32,6 +32,6 @@ class ApiRevision:
 
 
 API_REVISIONS: dict[str, ApiRevision] = {name: ApiRevision(name) for name in ("2026-07-15", "2026-10-15")}
-"""Every revision that this release speaks, by name, oldest first."""
+"""Every revision that this release supports, by name, oldest first."""
 
 DEFAULT_REVISION = "2026-10-15"

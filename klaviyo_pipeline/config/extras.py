@@ -1,4 +1,4 @@
-"""The optional packages: which extra of this package brings each, and the line that says so if it is missing."""
+"""The optional packages: the extra of this package that installs each, and the error if it is missing."""
 
 from __future__ import annotations
 

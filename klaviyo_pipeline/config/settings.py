@@ -65,7 +65,8 @@ class Account:
     `timezone`, the zone of the sync windows. `api_key_variable` is the name of the environment variable with the
     private key, and `database_url_variable` the name of the one with the database URL. `described_in` is the name of
     the file with the account's settings; None means the environment. `assets` are the names in the setting:
-    `catalog.switched_on` says which assets they stand for.
+    `catalog.switched_on` says which assets they stand for. `conversion_metric_id` is one id, or several in a list or
+    with commas; the metrics tables are those of the first.
 
     In a code location of your own, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar`, which a
     run reads: neither is ever displayed. `migrate` says what a run does about migrations: apply those that the schema
@@ -83,7 +84,7 @@ class Account:
     lookback_days: int = 7
     attribution_days: int = 5
     retention_days: int = 90
-    conversion_metric_id: str | None = None
+    conversion_metric_id: str | Sequence[str] | None = None
     assets: tuple[str, ...] = ("default",)
     template_html: bool = False
     rate_scale: float = 1.0
@@ -96,6 +97,21 @@ class Account:
     key_prefix: tuple[str, ...] = ()
     group: str | None = None
     asset_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = conversion_metrics(self.conversion_metric_id)
+        # One id stays a text, and several are hashable.
+        object.__setattr__(self, "conversion_metric_id", ids if len(ids) > 1 else next(iter(ids), None))
+
+    @property
+    def conversion_metrics(self) -> tuple[str, ...]:
+        """The conversion metrics of the setting, the first one first; empty if it is found in the account."""
+        return conversion_metrics(self.conversion_metric_id)
+
+    @property
+    def first_conversion_metric(self) -> str | None:
+        """The conversion metric of the metrics tables; None if it is found in the account."""
+        return next(iter(self.conversion_metrics), None)
 
     def asset_key(self, name: str) -> list[str]:
         """The path of the asset key of the asset with this name."""
@@ -120,6 +136,12 @@ class Settings:
 
     account: Account
     database_url: str | None = None
+
+
+def conversion_metrics(setting: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The ids in the setting, each once: a text with commas, or a sequence."""
+    named = setting.split(",") if isinstance(setting, str) else setting or ()
+    return tuple(dict.fromkeys(one.strip() for one in named if one.strip()))
 
 
 def state_dir() -> Path:
@@ -173,7 +195,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
         lookback_days=read.whole("KLAVIYO_LOOKBACK_DAYS", least=0, most=3650),
         attribution_days=read.whole("KLAVIYO_ATTRIBUTION_DAYS", least=0, most=365),
         retention_days=read.whole("KLAVIYO_RETENTION_DAYS", least=1, most=36500),
-        conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID") or None,
+        conversion_metric_id=read.text("KLAVIYO_CONVERSION_METRIC_ID"),
         assets=read.names("KLAVIYO_ASSETS"),
         template_html=read.choice("KLAVIYO_TEMPLATE_HTML"),
         rate_scale=read.number("KLAVIYO_RATE_SCALE"),

@@ -109,8 +109,9 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_CONVERSION_METRIC_ID",
-            "The metric that counts as a conversion in the reports of flows and campaigns.",
-            "a metric's id",
+            "The metric that counts as a conversion in the reports of flows and campaigns. With several, each report "
+            "is requested once for each; the metrics tables, such as `flow_metrics`, are those of the first.",
+            "a metric's id, or several with commas",
             otherwise='the metric that the account maps to revenue, otherwise the one named "Placed Order"',
         ),
         Variable(

@@ -4,19 +4,38 @@
 `klaviyo_pipeline_tests/dagster_internals/test_private_names.py` has an assertion for each of them.
 
 `event_log` also calls three private methods of Dagster's event log: `_event_to_row`, `_store_asset_event_tags` and
-`_store_asset_event`.
+`_store_asset_event`. Dagster 1.11 lacks the last two, and its events are stored one by one.
 """
 
+from contextlib import suppress
+from importlib import import_module
 from typing import NamedTuple
 
 
 class PrivateName(NamedTuple):
-    """A private name of Dagster: its module, the name, why it is needed, and the sign that it broke."""
+    """A private name of Dagster: its module, the name, why it is needed, and the sign that it broke.
+
+    `earlier_module` is the module that older releases have it in, if it moved within the supported versions.
+    """
 
     module: str
     name: str
     reason: str
     sign: str
+    earlier_module: str = ""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules from which it is imported, the newest first."""
+        return (self.module, self.earlier_module) if self.earlier_module else (self.module,)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the installed Dagster has it."""
+        for module in self.modules:
+            with suppress(ModuleNotFoundError):
+                return hasattr(import_module(module), self.name)
+        return False
 
 
 _SCHEMA = "dagster._core.storage.event_log.schema"
@@ -77,6 +96,7 @@ PRIVATE_NAMES = (
         "AssetCheckEvaluationTargetMaterializationData",
         "`check` tells Dagster which materialization of its asset each check examined.",
         "`check` fails.",
+        earlier_module="dagster._core.definitions.asset_check_evaluation",
     ),
     PrivateName(_SCHEMA, "AssetEventTagsTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
     PrivateName("dagster._core.storage.schedules.schema", "JobTickTable", _WHAT_TO_PRUNE, _PRUNE_FAILS),
@@ -107,12 +127,6 @@ PRIVATE_NAMES = (
         _PARTITIONS_DIFFER,
     ),
     PrivateName(
-        "dagster._core.definitions.partitions.subset",
-        "TimeWindowPartitionsSubset",
-        "Its ranges are compared with the ledger's.",
-        _PARTITIONS_DIFFER,
-    ),
-    PrivateName(
         "dagster._core.events",
         "StepMaterializationData",
         "Reports synced windows as materialized, many at once. The public call stores them one by one.",
@@ -127,8 +141,8 @@ PRIVATE_NAMES = (
     PrivateName("dagster._core.execution.plan.objects", "StepFailureData", _READABLE, _STACKS),
     PrivateName("dagster._core.events", "JobFailureData", _READABLE, _STACKS),
     PrivateName("dagster._core.events", "JobCanceledData", _READABLE, _STACKS),
-    PrivateName("dagster._core.instance.utils", "RUNLESS_RUN_ID", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
-    PrivateName("dagster._core.instance.utils", "RUNLESS_JOB_NAME", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
+    PrivateName("dagster._core.instance", "RUNLESS_RUN_ID", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
+    PrivateName("dagster._core.instance", "RUNLESS_JOB_NAME", _OUTSIDE_OF_RUNS, _PARTITIONS_DIFFER),
     PrivateName("dagster._core.launcher", "CheckRunHealthResult", _HEALTH, "Runs of a dead worker never fail."),
     PrivateName("dagster._core.launcher", "WorkerStatus", _HEALTH, "Runs of a dead worker never fail."),
     PrivateName(

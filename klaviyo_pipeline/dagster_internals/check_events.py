@@ -9,12 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData as CheckTarget,
-)
 from dagster._core.events import DagsterEventBatchMetadata
 
 from klaviyo_pipeline.dagster_internals.batches import stores_batches
+
+try:
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData as CheckTarget,
+    )
+except ModuleNotFoundError:  # Dagster before 1.11.2
+    from dagster._core.definitions.asset_check_evaluation import (  # type: ignore[no-redef, import-not-found]
+        AssetCheckEvaluationTargetMaterializationData as CheckTarget,
+    )
 
 CheckEvent = DagsterEvent | dg.AssetCheckEvaluation
 

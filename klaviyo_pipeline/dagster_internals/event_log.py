@@ -10,7 +10,8 @@ ones that were planned, so that the partitions look as if they had never been ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from dagster import AssetKey, DagsterEventType, EventLogEntry
@@ -24,19 +25,18 @@ from dagster._core.storage.event_log.schema import (
 from klaviyo_pipeline.dagster_internals.readable_events import readable
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 
-BATCHED_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
-
-
+MATERIALIZATIONS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
 
-    Failures are stored as `readable_events` words them.
+    Failures are stored as `readable_events` words them. With a Dagster that cannot store a batch in one transaction,
+    before 1.12, events are stored one by one.
     """
 
-    stores_batches = True
+    stores_batches = hasattr(SteadyEventLogStorage, "_store_asset_event_tags")
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event. Dagster also sends a notification for each one, to which nothing listens any more."""
@@ -49,30 +49,38 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             connection.execute(SqlEventLogStorageTable.insert(), self._event_to_row(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        kinds = {event.get_dagster_event().event_type for event in events}
-        if kinds == {DagsterEventType.ASSET_CHECK_EVALUATION}:
-            self._store_evaluations(events)
+        """Store a batch. A run plans its materializations and its checks in one, so a batch may be of several types."""
+        if not self.stores_batches:
+            super().store_event_batch([readable(event) for event in events])
             return
-        if len(kinds) != 1 or not kinds <= BATCHED_EVENTS:
+        by_type: dict[DagsterEventType, list[EventLogEntry]] = {}
+        for event in events:
+            by_type.setdefault(event.get_dagster_event().event_type, []).append(event)
+        if not by_type.keys() <= MATERIALIZATIONS | CHECK_EVENTS:
             super().store_event_batch(events)
             return
         insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-        rows = [self._event_to_row(event) for event in events]
         # In one transaction: if a batch fails, Dagster stores all of its events again, one by one.
         with self.index_transaction() as connection:
-            ids = [int(row[0]) for row in connection.execute(insert, rows)]
-            self._store_asset_event_tags(connection, events, ids)
-            last = {row["asset_key"]: (event, id) for row, event, id in zip(rows, events, ids, strict=True)}
-            # Sorted, so that concurrent runs of the same assets cannot deadlock.
-            for _, (event, event_id) in sorted(last.items()):
-                self._store_asset_event(connection, event, event_id)
+            for kind, of_type in by_type.items():
+                rows = [self._event_to_row(event) for event in of_type]
+                ids = [int(row[0]) for row in connection.execute(insert, rows)]
+                if kind in CHECK_EVENTS:
+                    executions = [_execution(*stored) for stored in zip(rows, of_type, ids, strict=True)]
+                    connection.execute(AssetCheckExecutionsTable.insert(), executions)
+                    continue
+                self._store_asset_event_tags(connection, of_type, ids)
+                last = {row["asset_key"]: (event, id) for row, event, id in zip(rows, of_type, ids, strict=True)}
+                # Sorted, so that concurrent runs of the same assets cannot deadlock.
+                for _, (event, event_id) in sorted(last.items()):
+                    self._store_asset_event(connection, event, event_id)
 
     def wipe_asset_partitions(self, asset_key: AssetKey, partition_keys: Sequence[str]) -> None:
         events, key = SqlEventLogStorageTable.c, asset_key.to_string()
         wiped = sa.and_(
             events.asset_key == key,
             events.partition.in_(partition_keys),
-            events.dagster_event_type.in_([kind.value for kind in BATCHED_EVENTS]),
+            events.dagster_event_type.in_([kind.value for kind in MATERIALIZATIONS]),
         )
         with self.index_transaction() as connection:
             ids = sa.select(events.id).where(wiped)
@@ -100,27 +108,27 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             found = {AssetKey.from_db_string(text) for text in connection.execute(query).scalars()}
         return {key for key in found if key is not None}
 
-    def _store_evaluations(self, events: Sequence[EventLogEntry]) -> None:
-        """Store evaluations of checks that were not planned, each as Dagster does."""
-        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-        rows = [self._event_to_row(event) for event in events]
-        with self.index_transaction() as connection:
-            ids = [int(row[0]) for row in connection.execute(insert, rows)]
-            executions = []
-            for row, event, event_id in zip(rows, events, ids, strict=True):
-                evaluation = event.get_dagster_event().asset_check_evaluation_data
-                target = evaluation.target_materialization_data
-                executions.append(
-                    {
-                        "asset_key": evaluation.asset_key.to_string(),
-                        "check_name": evaluation.check_name,
-                        "run_id": event.run_id,
-                        "execution_status": "SUCCEEDED" if evaluation.passed else "FAILED",
-                        "evaluation_event": row["event"],
-                        "evaluation_event_timestamp": row["timestamp"],
-                        "evaluation_event_storage_id": event_id,
-                        "materialization_event_storage_id": target and target.storage_id,
-                        "partition": evaluation.partition,
-                    }
-                )
-            connection.execute(AssetCheckExecutionsTable.insert(), executions)
+
+def _execution(row: Mapping[str, Any], event: EventLogEntry, event_id: int) -> dict[str, Any]:
+    """The row in the table of check executions for a planned check, or for a result of one that was not planned.
+
+    A check examines the whole table, whatever the windows of the run. Dagster plans it for each of them, in rows that
+    no result ever updates: thousands in a run of all assets.
+    """
+    of_dagster = event.get_dagster_event()
+    if of_dagster.event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+        key, status, target = of_dagster.asset_check_planned_data.asset_check_key, "PLANNED", None
+    else:
+        evaluation = of_dagster.asset_check_evaluation_data
+        key, target = evaluation.asset_check_key, evaluation.target_materialization_data
+        status = "SUCCEEDED" if evaluation.passed else "FAILED"
+    return {
+        "asset_key": key.asset_key.to_string(),
+        "check_name": key.name,
+        "run_id": event.run_id,
+        "execution_status": status,
+        "evaluation_event": row["event"],
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": event_id,
+        "materialization_event_storage_id": target and target.storage_id,
+    }

@@ -116,8 +116,8 @@ class AccountsRepository(dg.RepositoryData):
         return {key: check for part in self.parts for key, check in part.asset_checks_defs_by_key.items()}
 
     def _repository_with(self, name: str, has: str) -> dg.RepositoryDefinition:
-        """The repository that has a definition of this name: an account's if the name begins with its slug, else the
-        whole. `has` is the repository's method that says whether it has it.
+        """The repository with a definition of this name: that of the account whose slug begins the name, else the whole
+        one. `has` is the method of a repository that finds the name.
 
         The slug alone does not decide, because one slug may begin with another: shop, shop_uk.
         """

@@ -14,13 +14,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
-from dagster._core.definitions.partitions.subset import TimeWindowPartitionsSubset
 from dagster._core.events import StepMaterializationData
-from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
+from dagster._core.instance import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
@@ -179,8 +179,8 @@ def _key(account: Account, asset: str) -> dg.AssetKey:
     return dg.AssetKey(account.asset_key(asset))
 
 
-def _ranges(subset: object) -> list[Range]:
-    assert isinstance(subset, TimeWindowPartitionsSubset)
+def _ranges(subset: Any) -> list[Range]:
+    """The ranges of a subset of time windows, whose class has another module in each release of Dagster."""
     return [(window.start.astimezone(UTC), window.end.astimezone(UTC)) for window in subset.included_time_windows]
 
 

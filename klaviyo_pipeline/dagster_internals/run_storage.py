@@ -1,10 +1,10 @@
-"""Dagster's runs, with a readable tag, and with partitions that are right at the end of a run.
+"""Dagster's runs, with a readable tag, and with partitions that match the ledger at the end of a run.
 
 A run over a range of windows has the range in one tag, whatever launched it.
 
-Dagster shows the planned windows of a failed run as failed, also those that were synced before and those whose step
-never began. So at the end of a run its partitions are made the same as the ledger's windows, in the process that
-reports the end: the run's own, the daemon if the run's process died, or the next sync.
+Dagster shows all planned windows of a failed run as failed, even if they were synced before or their step never began.
+So at the end of a run its partitions are made the same as the ledger's windows, in the process that reports the end:
+the run's own, the daemon if the run's process died, or the next sync.
 """
 
 from __future__ import annotations

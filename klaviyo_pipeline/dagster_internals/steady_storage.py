@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dagster import DagsterInstance
+from dagster._core.storage.event_log.schema import AssetKeyTable
 
 from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.dagster_internals.steady_engine import steady_engine
@@ -79,7 +80,8 @@ class SteadyScheduleStorage(SteadySessions, PostgresScheduleStorage):
 
 
 class SteadyEventLogStorage(SteadySessions, PostgresEventLogStorage):
-    """Dagster's event log. A table that exists is not looked up again."""
+    """Dagster's event log. It reads once which tables and which columns of assets exist. Dagster reads the columns
+    several times for each asset."""
 
     @cached_property
     def _existing(self) -> set[str]:
@@ -89,3 +91,11 @@ class SteadyEventLogStorage(SteadySessions, PostgresEventLogStorage):
         if table_name not in self._existing and super().has_table(table_name):
             self._existing.add(table_name)
         return table_name in self._existing
+
+    @cached_property
+    def _asset_columns(self) -> set[str]:
+        with self.index_connection() as connection:
+            return {column["name"] for column in sa.inspect(connection).get_columns(AssetKeyTable.name)}
+
+    def has_asset_key_col(self, column_name: str) -> bool:
+        return column_name in self._asset_columns

@@ -120,7 +120,7 @@ def _check_pooler(url: str, schema: str | None = None) -> None:
 
 @contextmanager
 def reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection. Raises `SettingsError` with one line, where Dagster would retry for long and log a lot."""
+    """A connection. Raises `SettingsError` with one line. Dagster itself would retry for a long time and log a lot."""
     try:
         connection = connect(url)
     except psycopg.OperationalError as error:

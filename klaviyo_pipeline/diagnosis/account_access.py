@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION
@@ -132,14 +132,17 @@ class _AccessCheck:
         if scope.verdict != "ok":
             return skipped(METRIC, "the metrics cannot be read")
         try:
-            metric = find_conversion_metric(self.client, self.account.conversion_metric_id)
-            name = next((known.name or "" for known in self.client.metrics() if known.id == metric.id), None)
+            metric = find_conversion_metric(self.client, self.account.first_conversion_metric)
+            names = {known.id: known.name or "" for known in self.client.metrics()}
         except KlaviyoError as error:
             return failed(METRIC, self.secrets.one_line(error))
-        return self._metric_finding(metric, name)
+        absent = next((one for one in self.account.conversion_metrics[1:] if one not in names), None)
+        if absent is not None:
+            metric = replace(metric, id=absent)
+        return self._metric_finding(metric, names.get(metric.id))
 
     def _metric_finding(self, metric: ConversionMetric, name: str | None) -> Finding:
-        if name is None and self.account.conversion_metric_id:
+        if name is None and self.account.conversion_metrics:
             return failed(
                 METRIC,
                 f"the account has no metric {metric.id}",

@@ -1,4 +1,4 @@
-"""Checks that Dagster's instance can be opened, reports where its storage is, and sets its partitions right."""
+"""Checks that Dagster's instance can be opened, reports where its storage is, and corrects its partitions."""
 
 from __future__ import annotations
 

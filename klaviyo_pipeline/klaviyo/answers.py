@@ -83,7 +83,8 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
 
     `exact` reads numbers with a fraction as Decimal. Raises `UnreadableError` for any other body.
     """
-    # In a list, a resource is nested one level deeper. Both limits cut a resource at the same level of its own.
+    # In a list, a resource is nested one level deeper. Both limits cut a resource at the same level, counted within the
+    # resource.
     text = cut_at(_text(response), MOST_LEVELS + (2 if data_kind is list else 1))
     fast = None if exact else _fast_parsed(text)
     body = _parsed(text, exact=exact) if fast is None else fast

@@ -1,7 +1,8 @@
-"""Campaigns of revision 2026-10-15 by window: those that changed in it, and those whose messages did.
+"""Campaigns of revision 2026-10-15 by window: those that changed in it, and those with a message that changed in it.
 
-Klaviyo does not say whether a change of a message moves the campaign's `updated_at`. Both listings are read: messages
-by their time, with their variations; then campaigns by theirs; then, by id, the campaigns that only a message names.
+Klaviyo does not say whether a change of a message moves the campaign's `updated_at`. So a window reads three things:
+the messages that changed in it, with their variations; the campaigns that changed in it; and, by id, the other
+campaigns of these messages.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass
 class CampaignWindowReader:
-    """Reads the campaigns of one span of windows. `get` looks up a campaign by id, as a page of one or none."""
+    """Reads the campaigns of one range of windows. `get` looks up a campaign by id, as a page of one or none."""
 
     listing: Listing
     messages: Listing
@@ -35,7 +36,7 @@ class CampaignWindowReader:
     _done: dict[str, tuple[object, object]] = field(default_factory=dict)
 
     def read(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
-        """Pages of every campaign that changed in [start, end), or one of whose messages did.
+        """Pages of every campaign that changed in [start, end), or that has a message that did.
 
         A campaign that changed at another time has the time of its latest message in [start, end) as `moved_at`.
         """
@@ -46,7 +47,7 @@ class CampaignWindowReader:
         yield from self._read_unlisted(start, end, now)
 
     def _read_messages(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
-        """Notes the messages of the span, their variations and campaigns; the pages count the requests alone."""
+        """Stores the messages of the range, with variations and campaigns. The pages have requests but no records."""
         refused = 0
         while True:
             include = self.variations.include
@@ -78,7 +79,7 @@ class CampaignWindowReader:
             self._moved[campaign] = max(moment, self._moved.get(campaign, moment))
 
     def _read_unlisted(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
-        """The campaigns that a message of the span names and that the listings by time did not contain."""
+        """The campaigns of the messages in the range that are missing from the listings by time."""
         unlisted = sorted(self._moved.keys() - self._done)
         for batch in id_batches(unlisted):
             for query in self.listing.variant_queries(None, None, now):
@@ -91,7 +92,7 @@ class CampaignWindowReader:
                     yield self._placed(self.get(id), start, end)
 
     def _placed(self, page: Page, start: datetime, end: datetime) -> Page:
-        """The page with its records' `moved_at`, and without those that another listing has contained unchanged."""
+        """The page with the `moved_at` of its records, without records that another listing contained unchanged."""
         records = []
         for record in page.records:
             state = record.updated_at, record.values["archived"]

@@ -81,9 +81,9 @@ def included_of(document: Mapping[str, object]) -> Included:
 
 @dataclass
 class Inclusion:
-    """What an answer includes, and what was requested besides to have it: so many requests.
+    """The resources that an answer includes or that were requested separately, and the number of those requests.
 
-    `observed_at` (UTC) is the earliest of their observations; `clean` promises that nothing needs an escape.
+    `observed_at` (UTC) is the earliest of their observations; `clean` means that no text needs an escape.
     """
 
     included: Included
@@ -93,7 +93,7 @@ class Inclusion:
 
 
 def inclusion_of(answer: Answer) -> Inclusion:
-    """What an answer includes by itself."""
+    """The resources that an answer includes, without further requests."""
     return Inclusion(included_of(answer.body), answer.observed_at, answer.clean, 0)
 
 
@@ -132,9 +132,9 @@ def _read(
 
 
 def related_ids(resource: Resource, relationship: str) -> list[str] | None:
-    """The ids that a relationship names, in order, of one object or of many; None where the answer does not tell."""
+    """The ids that a relationship to one or many objects names, in order; None if the answer does not contain them."""
     data = _data(resource, relationship)
-    if data is UNTOLD:
+    if data is UNKNOWN:
         return None
     named = data if isinstance(data, list) else [data]
     return sorted({one["id"] for one in named if isinstance(one, Mapping) and isinstance(one.get("id"), str)})
@@ -143,9 +143,9 @@ def related_ids(resource: Resource, relationship: str) -> list[str] | None:
 def child_ids(
     resource: Resource, relationship: str, resource_type: str, back: str | None, included: Included
 ) -> list[str] | None:
-    """The ids of the children that a relationship names, in order; None where the answer does not tell.
+    """The ids of the children that a relationship names, in order; None if the answer does not contain them.
 
-    If the resource does not name them, those count that name the resource by their own relationship `back`.
+    If the resource does not name its children, they are the ones whose relationship `back` names the resource.
     """
     if isinstance(_data(resource, relationship), list):
         return related_ids(resource, relationship)
@@ -173,18 +173,18 @@ def _named(resource: Resource, relationship: str) -> list[str]:
     return related_ids(resource, relationship) or []
 
 
-UNTOLD = object()
+UNKNOWN = object()
 
 
 def _data(resource: Resource, relationship: str) -> object:
-    """What a relationship names; `UNTOLD` where the answer does not tell."""
+    """The objects that a relationship names; `UNKNOWN` if the answer does not contain them."""
     relationships = resource.get("relationships")
     reported = relationships.get(relationship) if isinstance(relationships, Mapping) else None
-    return reported.get("data", UNTOLD) if isinstance(reported, Mapping) else UNTOLD
+    return reported.get("data", UNKNOWN) if isinstance(reported, Mapping) else UNKNOWN
 
 
 def _messages_of_action(action: Resource, included: Included) -> Found | None:
-    """The messages in an action's definition; None if the definition is null, which says nothing about them."""
+    """The messages in an action's definition; None if the definition is null, so that they are not known."""
     attributes = action.get("attributes")
     definition = attributes.get("definition") if isinstance(attributes, Mapping) else None
     if not isinstance(definition, Mapping):

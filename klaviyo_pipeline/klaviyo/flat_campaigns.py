@@ -1,7 +1,7 @@
 """Campaigns of revision 2026-07-15: a campaign has one channel, one send time, one audience, and its messages.
 
-They fill the tables of later revisions as far as they go. The audience stands in the row that has the campaign's id,
-the content of a message in the variation that has the message's id: this revision has no ids for either.
+They are stored in the tables of later revisions. This revision has no ids for audiences and variations: the audience
+gets the campaign's id, and the variation with the content of a message gets the message's id.
 """
 
 from __future__ import annotations

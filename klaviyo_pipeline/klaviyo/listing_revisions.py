@@ -1,4 +1,4 @@
-"""What differs between the revisions of Klaviyo's API, as data: the listings of each that are not as in all others."""
+"""The differences between the revisions of Klaviyo's API, as data: the listings that are not the same in all."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ OTHERWISE_STATED: Mapping[str, frozenset[str]] = {
     "campaigns": frozenset({"channels"}),
     "campaign_messages": frozenset({"status", "send_time"}),
 }
-"""Columns that every revision fills, each in its own sense: another value of another revision is no other state."""
+"""Columns that mean something else at each revision: if only they and the revision differ, the state is the same."""
 
 
 SHARED_WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {"campaigns": {"status": frozenset(CAMPAIGN_STATUSES)}}
-"""Columns for which a revision has words that another one does not have, and the words of both."""
+"""Columns with values that only one revision has, and the values that both revisions have."""
 
 
 def listing_at(revision: str, listing: Listing) -> Listing:

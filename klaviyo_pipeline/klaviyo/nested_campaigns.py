@@ -1,8 +1,8 @@
 """Campaigns of revision 2026-10-15: a campaign has audiences and messages, a message has variations.
 
-What a campaign was in older revisions is spread over the tree: its channels stand on the variations, its status and
-send time on the messages. The columns that earlier revisions fill are derived here. Klaviyo may leave out, or send as
-null, every attribute.
+The attributes that a campaign has in older revisions are spread over the tree: variations have the channel, messages
+have the status and the send time. The columns that earlier revisions fill are derived here. Klaviyo may leave out, or
+send as null, every attribute.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SENDING, SCHEDULED, SENT, DRAFT, CANCELLED = "Sending", "Scheduled", "Sent", "Dr
 CAMPAIGN_STATUSES = (SENDING, SCHEDULED, SENT, DRAFT, CANCELLED)
 
 SHORTEST_TIME = len("2026-10-15T00:00")
-"""A shorter text is no time: a day, or a number that reads as one."""
+"""A shorter text is not a time, even if it can be parsed as one: it is a day or a number."""
 
 CONTENT = ("channel", "subject", "preview_text", "from_email", "from_label")
-"""Columns of a message that are those of its only variation."""
+"""Columns of a message that are copied from its only variation."""
 
 
 def campaign_status(statuses: Iterable[object]) -> str:
     """The status of a campaign by those of its messages, in the words of older revisions.
 
-    A status that Klaviyo adds counts only where no message has a known one; messages without a status do not count.
+    An unknown status counts only if no message has a known one. Messages without a status do not count.
     """
     words = [status.lower() for status in statuses if isinstance(status, str) and status]
     known = set(words)
@@ -63,7 +63,7 @@ def message_send_time(send_options: object) -> datetime | None:
 
 
 def _moments(value: object) -> Iterator[datetime]:
-    """Every time in a value. Klaviyo does not say what `send_times` has for each variation."""
+    """Every time in a value. Klaviyo does not document what `send_times` contains for each variation."""
     if isinstance(value, str) and len(value.strip()) >= SHORTEST_TIME:
         try:
             moment = parse_time(value)
@@ -116,12 +116,12 @@ _FIND_MESSAGES = related("campaign-messages", MESSAGE, back=CAMPAIGN)
 
 
 def message_ids(campaign: Resource, included: Included) -> list[str]:
-    """The ids of a campaign's messages, as far as the answer tells."""
+    """The ids of a campaign's messages that the answer contains."""
     return child_ids(campaign, "campaign-messages", MESSAGE, CAMPAIGN, included) or []
 
 
 def _messages(campaign: Resource, included: Included) -> Found | None:
-    """The campaign's messages, each with the id of its audience, if that is one of the campaign's and included."""
+    """The campaign's messages, each with the id of its audience if the answer includes that audience."""
     found, listed = _FIND_MESSAGES(campaign, included), _FIND_AUDIENCES(campaign, included)
     if found is None:
         return None

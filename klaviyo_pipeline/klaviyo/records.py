@@ -81,7 +81,7 @@ def _nothing(record: Record) -> None:
 
 
 def children_of(record: Record, table: str) -> tuple[Record, ...]:
-    """The record's children of that table that came along."""
+    """The record's children of that table, if the answer contains them."""
     children = record.children.get(table)
     return children.records if children is not None else ()
 

@@ -271,8 +271,8 @@ def _checked_key(api_key: str) -> str:
 
 
 def _is_about_the_request(fault: Fault) -> bool:
-    """Whether the error is Klaviyo's answer to the request itself, as the revision that answered understood it.
+    """Whether the error is about the request itself, and so depends on the revision of the API that answered.
 
-    A wrong key and a revision that is no longer served come first, and have errors of their own.
+    Errors about a wrong key or a retired revision are not: Klaviyo checks both before it reads the request.
     """
     return not fault.retried and not isinstance(fault.error, (BadKey, RevisionRetired))

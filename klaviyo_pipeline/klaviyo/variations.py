@@ -1,7 +1,7 @@
 """The variations of campaign messages, which no request for campaigns returns.
 
-The listing of messages includes them, according to Klaviyo's reference page; according to its SDK it does not take that
-include. Where it is refused, they are requested message by message.
+According to Klaviyo's reference page, the listing of messages can include them; according to its SDK, it cannot. If
+Klaviyo refuses the include, they are requested message by message.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from klaviyo_pipeline.klaviyo.sender import Sender
 MESSAGES_PATH = "/api/campaign-messages"
 IDS_PER_REQUEST = 100
 LONGEST_FILTER = 3_500
-"""Characters of ids in a filter: their quotes and commas take three times as many in the address."""
+"""Maximum length of the ids in a filter, in characters. In the URL, a quote or a comma takes three."""
 
 VARIATIONS = "campaign-variations"
 
 
 @dataclass(frozen=True)
 class MessageTree:
-    """A message with its variations, observed at `observed_at` (UTC). `message` is None where only they were requested.
+    """A message with its variations, observed at `observed_at` (UTC). `message` is None if only its variations were
+    requested.
 
-    `variations` is None where the answer does not say which they are. `clean` promises that nothing needs an escape.
+    `variations` is None if the answer does not list them. `clean` means that no text needs an escape.
     """
 
     message: Resource | None
@@ -45,7 +46,7 @@ class MessageTree:
 
 @dataclass
 class VariationReader:
-    """Requests variations. Remembers for as long as it lives that their include was refused."""
+    """Requests variations. Once Klaviyo has refused to include them, this object does not request the include again."""
 
     sender: Sender
     origin: Origin
@@ -53,13 +54,13 @@ class VariationReader:
 
     @property
     def include(self) -> tuple[str, ...]:
-        """What a listing of messages includes."""
+        """The relationships that a listing of messages includes."""
         return ("campaign",) if self.is_include_refused else ("campaign", VARIATIONS)
 
     def is_refusal(self, error: BadRequest, include: Sequence[str]) -> bool:
-        """Whether the error is about this include of variations, which is then left out from now on."""
-        # Klaviyo's errors do not always point at the parameter. One that only names the include is taken for a refusal:
-        # an error about something else comes back without the include.
+        """Whether Klaviyo refuses to include variations. If so, later requests leave the include out."""
+        # Klaviyo's errors do not always point at the parameter. An error that only names the include counts as a
+        # refusal: if it has another cause, the request without the include fails too.
         refused = VARIATIONS in include and ("include" in (error.pointer or "") or VARIATIONS in (error.detail or ""))
         self.is_include_refused |= refused
         return refused
@@ -95,7 +96,7 @@ class VariationReader:
         return found
 
     def _listed(self, ids: Sequence[str], done: Inclusion) -> dict[str, MessageTree]:
-        """The messages of these ids with their variations, by one listing; nothing where the include is refused."""
+        """The messages with these ids and their variations, from one listing; empty if the include is refused."""
         params = (
             ("filter", str(Condition("any", "id", tuple(ids)))),
             ("sort", "id"),
@@ -117,7 +118,7 @@ class VariationReader:
         return found
 
     def _of_one(self, id: str, done: Inclusion) -> dict[str, MessageTree]:
-        """The variations of one message; nothing where Klaviyo says that it does not exist."""
+        """The variations of one message; empty if Klaviyo responds that it does not exist."""
         url = self.origin.url(f"{MESSAGES_PATH}/{quote(id, safe='')}/{VARIATIONS}")
         variations, observed_at, clean = list[Resource](), None, True
         try:
@@ -161,7 +162,7 @@ def _has_id(resource: object) -> bool:
 
 
 def _with_variations(message: Resource, variations: Iterable[Resource] | None) -> Resource:
-    """The message with these variations as its relationship; as it is where they are not known."""
+    """The message with these variations as its relationship; unchanged if the variations are not known."""
     if variations is None:
         return message
     data = [{"type": VARIATION, "id": one["id"]} for one in variations]
@@ -171,7 +172,7 @@ def _with_variations(message: Resource, variations: Iterable[Resource] | None) -
 
 
 def id_batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """The ids, as many at once as a filter's address can have."""
+    """The ids in batches, each as large as fits into the URL of a filter."""
     batch, length = list[str](), 0
     for id in ids:
         if batch and (len(batch) == IDS_PER_REQUEST or length + len(id) + 3 > LONGEST_FILTER):

@@ -1,4 +1,4 @@
-"""Runs of syncs: the tags that name their process, and the end of those whose process died on this machine."""
+"""Runs of syncs: tags that name their process. Runs whose process died on this machine are marked as failed."""
 
 import getpass
 import os
@@ -35,7 +35,7 @@ def free_dead_runs(instance: DagsterInstance) -> list[str]:
 
 
 def tags_of_this_process() -> dict[str, str]:
-    """The tags of this process's runs: what launched them, who, and the process, which a later sync looks for."""
+    """The tags of this process's runs: what launched them, the user, and the process, which a later sync looks for."""
     return {
         SOURCE_TAG: "klaviyo-pipeline sync",
         HOST_TAG: socket.gethostname(),
@@ -54,7 +54,7 @@ def _user() -> str:
 def _process(pid: int) -> str:
     """A process by its id and start time, because ids are reused. A process that has ended has no start time.
 
-    Until its parent notices the end, the system still lists an ended process, as a zombie.
+    The system lists an ended process as a zombie until its parent notices the end.
     """
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

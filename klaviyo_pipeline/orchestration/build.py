@@ -39,6 +39,7 @@ from klaviyo_pipeline.orchestration.assets.report_assets import report_asset
 from klaviyo_pipeline.orchestration.checks.build_checks import account_checks, blocking_checks
 from klaviyo_pipeline.orchestration.jobs import account_jobs, pruning_job
 from klaviyo_pipeline.orchestration.resources.account_resources import Execute, account_resources, run_asset
+from klaviyo_pipeline.orchestration.resources.account_settings import checked
 from klaviyo_pipeline.orchestration.schedules import account_schedules
 from klaviyo_pipeline.orchestration.sensors import account_sensors, failed_runs
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -92,12 +93,12 @@ def build_defs(
     They have no executor, and resources only under keys that begin with `klaviyo_account__` or `klaviyo_tables__` and
     end with an account's slug. They open no connection and read no environment; a run does. `translate` changes an
     asset's attributes, and `execute` is called to run each asset, with its context and the function that does its
-    work. Raises `SettingsError` for an unknown name in an account's `assets`.
+    work. Raises `SettingsError` for an invalid setting of an account.
     """
     found: list[dg.Definitions] = []
     with _many_definitions():
         for account in accounts:
-            ours = replace(account, migrate=bool(account.migrate))
+            ours = replace(checked(account), migrate=bool(account.migrate))
             if translate:
                 keys = {
                     spec.key.path[-1]: translate(spec).key.path

@@ -7,60 +7,66 @@ from typing import Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.resolved.core_models import AssetAttributesModel
+from dagster.components.resolved.errors import ResolutionException
 from dagster.components.utils import TranslatorResolvingInfo
 from pydantic import Field
 
-from klaviyo_pipeline.catalog import DEFAULT, switched_on
-from klaviyo_pipeline.config.accounts import AS_VARIABLES, DATABASE_VARIABLE
-from klaviyo_pipeline.config.settings import Account, SettingsError, load_settings
+from klaviyo_pipeline.catalog import DEFAULT
+from klaviyo_pipeline.config.accounts import AS_VARIABLES
+from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.orchestration.build import Translate, build_defs
+from klaviyo_pipeline.orchestration.resources.account_settings import account_of, group_name, key_path
 
 
-def _settings_of(values: dict[str, object]) -> Account:
-    """The account with these attributes. Raises `SettingsError` for the first invalid one."""
-    variables = {AS_VARIABLES[name]: _text(value) for name, value in values.items()}
-    try:
-        account = load_settings(variables).account
-        switched_on(account.assets)
-        return account
-    except SettingsError as error:
-        text = str(error)
-        for name, variable in AS_VARIABLES.items():
-            text = re.sub(rf"\b{variable}\b", name, text)
-        raise SettingsError(text) from None
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return "" if value is None else str(value)
-
-
-def _setting(name: str, description: str, example: object, kind: Any = str) -> dg.Resolver:
-    """Checks an attribute where it is written, so that Dagster's error has the file and the line."""
+def _attribute(read: Callable[[Any], Any], kind: Any, description: str, example: object) -> dg.Resolver:
+    """Reads an attribute. A `SettingsError` becomes one line with the file and the line where it is written."""
 
     def resolve(context: dg.ResolutionContext, value: Any) -> Any:
         value = context.resolve_value(value, as_type=object)
-        _settings_of({name: value})
+        try:
+            return read(value)
+        except SettingsError as error:
+            line = str(error)
+        where = ""
+        if tree := context.source_position_tree:
+            place = tree.source_error(yaml_path=context.path, inline_error_message=line, value_error=True)
+            where = f"{place.file_name}:{place.start_line_no} - "
+        # Dagster adds a stack to any other error.
+        raise ResolutionException(f"{where}{line}")
+
+    return dg.Resolver(resolve, model_field_type=kind, description=description, examples=[example])
+
+
+def _setting(name: str, description: str, example: object, kind: Any = str) -> dg.Resolver:
+    def read(value: Any) -> Any:
+        account_of({name: value})
         return value if value is None or kind is str else int(str(value))
 
-    field_type = str if kind is str else int | str
-    return dg.Resolver(resolve, model_field_type=field_type, description=description, examples=[example])
+    return _attribute(read, str if kind is str else int | str, description, example)
 
 
-def _database_url(context: dg.ResolutionContext, value: str) -> str:
-    url = str(context.resolve_value(value) or "")
-    load_settings({DATABASE_VARIABLE: url})
+def _switch(name: str, description: str) -> dg.Resolver:
+    def read(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise SettingsError(f"{name}={value!r} must be true or false.")
+        return value
+
+    return _attribute(read, bool | str, description, True)
+
+
+def _database_url(value: Any) -> str:
+    url = str(value or "")
+    account_of({"database_url": url})
     return url
 
 
-def _key_prefix(context: dg.ResolutionContext, value: str | list[str]) -> tuple[str, ...]:
-    prefix = context.resolve_value(value)
-    return tuple(prefix.split("/")) if isinstance(prefix, str) else tuple(prefix)
+def _assets(value: Any) -> tuple[str, ...]:
+    return account_of({"assets": value}).assets
 
 
-def _assets(context: dg.ResolutionContext, value: str | list[str]) -> tuple[str, ...]:
-    return _settings_of({"assets": context.resolve_value(value)}).assets
+def _conversion_metrics(context: dg.ResolutionContext, value: str | list[str]) -> str | tuple[str, ...] | None:
+    named = _settings_of({"conversion_metric_id": context.resolve_value(value)}).conversion_metric_id
+    return named if named is None or isinstance(named, str) else tuple(named)
 
 
 def _translation(context: dg.ResolutionContext, model: Any) -> Translate:
@@ -116,15 +122,21 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         int, _setting("attribution_days", "Days for which a report day can still change.", 5, int)
     ] = Account.attribution_days
     conversion_metric_id: Annotated[
-        str | None, _setting("conversion_metric_id", "Metric that counts as a conversion; found if absent.", "WXyz12")
+        str | tuple[str, ...] | None,
+        dg.Resolver(
+            _conversion_metrics,
+            model_field_type=list[str] | str,
+            description="Metric that counts as a conversion, or several; found if absent.",
+            examples=["WXyz12", ["WXyz12", "ABcd34"]],
+        ),
     ] = None
     database_url: Annotated[
         str | None,
-        dg.Resolver(
+        _attribute(
             _database_url,
-            model_field_type=str,
-            description="postgresql:// URL, from the environment. By default that of KLAVIYO_DATABASE_URL.",
-            examples=["{{ env.KLAVIYO_DATABASE_URL }}"],
+            str,
+            "postgresql:// URL, from the environment. By default that of KLAVIYO_DATABASE_URL.",
+            "{{ env.KLAVIYO_DATABASE_URL }}",
         ),
     ] = Field(default=None, repr=False)
     api_url: Annotated[str, _setting("api_url", "Base URL of the API, without /api.", Account.api_url)] = (
@@ -132,30 +144,28 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     assets: Annotated[
         tuple[str, ...],
-        dg.Resolver(
+        _attribute(
             _assets,
-            model_field_type=list[str] | str,
-            description="Names of assets; `default` stands for all that are on by default.",
-            examples=[["flows", "flow_report", "flow_metrics"]],
+            list[str] | str,
+            "Names of assets; `default` stands for all that are on by default.",
+            ["flows", "flow_report", "flow_metrics"],
         ),
     ] = (DEFAULT,)
     key_prefix: Annotated[
         tuple[str, ...],
-        dg.Resolver(
-            _key_prefix,
-            model_field_type=str | list[str],
-            description="Prefix of the asset keys; the slug by default. The schema is the slug in any case.",
-            examples=["marketing/shop_uk"],
+        _attribute(
+            key_path,
+            str | list[str],
+            "Prefix of the asset keys; the slug by default. The schema is the slug in any case.",
+            "marketing/shop_uk",
         ),
     ] = ()
-    group: Annotated[
-        str | None, dg.Resolver.default(description="Asset group; the slug by default.", examples=["marketing"])
-    ] = None
-    schedules: Annotated[bool, dg.Resolver.default(description="Whether the account's schedules come along.")] = True
-    sensors: Annotated[bool, dg.Resolver.default(description="Whether the account's sensors come along.")] = True
-    checks: Annotated[bool, dg.Resolver.default(description="Whether the account's asset checks come along.")] = True
+    group: Annotated[str | None, _attribute(group_name, str, "Asset group; the slug by default.", "marketing")] = None
+    schedules: Annotated[bool, _switch("schedules", "Whether the account's schedules come along.")] = True
+    sensors: Annotated[bool, _switch("sensors", "Whether the account's sensors come along.")] = True
+    checks: Annotated[bool, _switch("checks", "Whether the account's asset checks come along.")] = True
     migrate: Annotated[
-        bool, dg.Resolver.default(description="Whether a run applies missing migrations. Its role needs the rights.")
+        bool, _switch("migrate", "Whether a run applies missing migrations. Its role needs the rights.")
     ] = False
     translation: Annotated[
         Callable[[dg.AssetSpec], dg.AssetSpec] | None,
@@ -173,7 +183,7 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         """The account that these attributes describe. Raises `SettingsError` if two of them contradict each other."""
         names = [name for name in AS_VARIABLES if name in type(self).model_fields]
         return dataclasses.replace(
-            _settings_of({name: getattr(self, name) for name in names}),
+            account_of({name: getattr(self, name) for name in names}),
             api_key=self.api_key,
             database_url=self.database_url,
             migrate=self.migrate,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import dagster as dg
 
@@ -23,7 +24,7 @@ from klaviyo_pipeline.catalog import (
 )
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
-from klaviyo_pipeline.dagster_internals.run_executor import AT_ONCE
+from klaviyo_pipeline.dagster_internals.run_executor import IN_PROCESSES
 from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.maintenance.prune_job import prune_job
 from klaviyo_pipeline.orchestration.checks.build_checks import api_check_keys, database_checks
@@ -40,12 +41,13 @@ SCHEDULED = {"dagster/priority": "10"}
 CATCHING_UP = {"dagster/priority": "5"}
 """Tags of a run that syncs missing windows: after scheduled runs, before a backfill."""
 
+SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""The configuration of a run in this process that prints nothing."""
+
 CALENDAR_PERIODS: Mapping[str, Period] = {"weekly": "week", "monthly": "month"}
 """The periods of reports whose values are not sums of days, by the word in the names of their jobs."""
 
-# The code location is imported once for each run. By default each step imports it, which takes several times as much
-# processor time as a sync that finds nothing new.
-CONCURRENTLY = dg.multiprocess_executor.configured({"max_concurrent": AT_ONCE, "start_method": {"forkserver": {}}})
+CONCURRENTLY = dg.multiprocess_executor.configured(IN_PROCESSES)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import httpx
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ENTITIES, FIGURES, FLOW_METRICS, FORM_METRICS, switched_on
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
@@ -26,7 +27,6 @@ from klaviyo_pipeline.orchestration.step_errors import failure_line
 from klaviyo_pipeline.planning.planner import Planner
 from klaviyo_pipeline.postgres.engine import first_line
 from klaviyo_pipeline.reporting.quiet_objects import quiet_metrics, unsent_campaigns
-from klaviyo_pipeline.windows import range_tags
 
 WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
 WEBHOOK_SECONDS = 10.0
@@ -124,22 +124,22 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             hour = f"{now.astimezone(UTC):%Y-%m-%d %H}"
             requested = _requested_within(context.cursor, hour)
             ranges = {
-                f"{asset} {windows[0].key} {windows[-1].key} {hour}": (asset, windows)
+                " ".join((asset, run.windows[0].key, run.windows[-1].key, *run.metric_ids, hour)): (asset, run)
                 for asset in by_asset
                 if asset not in busy
-                for windows in planner.missing(connection, asset)
+                for run in planner.missing(connection, asset)
             }
         due = [key for key in ranges if key not in requested][:RUNS_AT_ONCE]
         if not due:
             yield dg.SkipReason("no missing windows: all are synced, running, or were requested within the last hour")
         for key in due:
-            asset, windows = ranges[key]
+            asset, run = ranges[key]
             job = by_asset[asset].name
             yield dg.RunRequest(
                 run_key=key,
                 job_name=job,
                 asset_selection=None if job == own_job(account, asset) else [dg.AssetKey(account.asset_key(asset))],
-                tags=range_tags(windows) | CATCHING_UP,
+                tags=run.tags | CATCHING_UP,
             )
         context.update_cursor("\n".join([hour, *requested, *due]))
         with warehouse.engine(account.slug) as engine:
@@ -285,8 +285,11 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
         if context.cursor != month:
             _alert(
                 context,
-                f"{account.slug}: Klaviyo retires API revision {account.revision} on {retires}. "
-                "Upgrade klaviyo-pipeline, or set KLAVIYO_REVISION to a later revision.",
+                in_terms_of(
+                    account,
+                    f"{account.slug}: Klaviyo retires API revision {account.revision} on {retires}. "
+                    "Upgrade klaviyo-pipeline, or set KLAVIYO_REVISION to a later revision.",
+                ),
             )
             context.update_cursor(month)
         return dg.SkipReason(f"revision {account.revision} retires on {retires}")

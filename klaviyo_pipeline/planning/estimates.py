@@ -27,7 +27,7 @@ from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.planning.durations import pace
 from klaviyo_pipeline.planning.page_counts import Pages
-from klaviyo_pipeline.planning.planner import JOINED_GAPS, Planner, SyncRequest
+from klaviyo_pipeline.planning.planner import JOINED_GAPS, PlannedRun, Planner, SyncRequest
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.refusals import refusals
@@ -75,7 +75,7 @@ class Estimator:
     account: Account
     now: datetime
     connection: sa.Connection | None
-    conversion_metrics: Mapping[str, str] = field(default_factory=dict)
+    conversion_metrics: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def estimates(self, request: SyncRequest) -> list[Estimate]:
         """One estimate for each asset of the request, in its order."""
@@ -85,19 +85,19 @@ class Estimator:
         if asset in CENSUSES:
             due = self.connection is None or self._planner.census_is_due(self.connection, asset, request)
             return self.census(asset, due=due)
-        return self.windowed(asset, request, self._ranges(asset, self._every(asset, request), request))
+        return self.windowed(asset, request, self._runs(asset, self._every(asset, request), request))
 
-    def windowed(self, asset: str, request: SyncRequest, ranges: Sequence[Sequence[Window]]) -> Estimate:
-        """The estimate of an asset with windows, of which these ranges are synced, each by one run."""
+    def windowed(self, asset: str, request: SyncRequest, runs: Sequence[PlannedRun]) -> Estimate:
+        """The estimate of an asset with windows that is synced by these runs."""
         every = self._every(asset, request)
         there = self._done(asset) & {window.start for window in every}
-        requests, basis, endpoint = self._cost(asset, ranges, there)
+        requests, basis, endpoint = self._cost(asset, runs, there)
         return Estimate(
             asset=asset,
             windows=len(every),
             already_there=len(there),
-            to_request=sum(map(len, ranges)),
-            ranges=len(ranges),
+            to_request=len({window for run in runs for window in run.windows}),
+            ranges=len(runs),
             endpoint=endpoint,
             requests=requests,
             basis=basis,
@@ -112,22 +112,22 @@ class Estimator:
         endpoint = listing.list_endpoint.name
         return Estimate(asset, None, None, None, int(due), endpoint, requests, basis, self._seconds(endpoint, requests))
 
-    def _cost(
-        self, asset: str, ranges: Sequence[Sequence[Window]], there: set[datetime]
-    ) -> tuple[int, Basis, str | None]:
+    def _cost(self, asset: str, runs: Sequence[PlannedRun], there: set[datetime]) -> tuple[int, Basis, str | None]:
         if asset in METRICS:
             return 0, "exact", None
+        metric_ids = self.conversion_metrics.get(asset, ())
         if asset in REPORTS:
             spec = REPORTS[asset]
-            requests = sum(reports_of(spec, windows) for windows in ranges)
-            if requests and self._may_be_refused(spec):
+            requests = sum(reports_of(spec, run.windows) * _times(run, metric_ids) for run in runs)
+            if requests and (refused := self._may_be_refused(spec)):
                 # The first request is for all statistics.
-                return requests + 1, "at least", spec.report.endpoint.name
+                return requests + refused, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
         if asset == CONVERSIONS_DAILY:
-            requests = sum(-(-len(windows) // DAYS_PER_REQUEST) for windows in ranges)
+            requests = sum(-(-len(run.windows) // DAYS_PER_REQUEST) * _times(run, metric_ids) for run in runs)
             # One request for each 500 messages with conversions.
             return requests, "at least" if requests else "exact", QUERY_METRIC_AGGREGATES.name
+        ranges = [run.windows for run in runs]
         requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
         # The open window is never done; one day of changes rarely needs another page.
         requested_before = all(
@@ -136,22 +136,25 @@ class Estimator:
         known = not ranges or (bool(there) and requested_before) or self._all_listed_once(asset)
         return requests, "estimate" if known else "at least", ENTITIES[asset].list_endpoint.name
 
-    def _ranges(self, asset: str, every: Sequence[Window], request: SyncRequest) -> list[list[Window]]:
+    def _runs(self, asset: str, every: Sequence[Window], request: SyncRequest) -> list[PlannedRun]:
         if self.connection is None:
             nothing_to_sum_up = asset in METRICS and METRICS[asset].report not in request.assets
-            return [list(every)] if every and not nothing_to_sum_up else []
-        ranges = self._planned(asset, request)
+            return [PlannedRun(every)] if every and not nothing_to_sum_up else []
         if asset in METRICS and METRICS[asset].report in request.assets:
-            # The metrics recompute the days that the report will request.
-            reported = self._planned(METRICS[asset].report, request)
-            wanted = [window for windows in (*ranges, *reported) for window in windows]
-            return contiguous_ranges(every, wanted, join_gaps=JOINED_GAPS[period_of(asset)])
-        return ranges
+            # The metrics recompute the days that the report will request with its first metric.
+            report = METRICS[asset].report
+            first = self.conversion_metrics.get(report, ())[:1]
+            planned = [*self._planned(asset, request), *self._planned(report, request)]
+            wanted = [
+                window for run in planned if not run.metric_ids or first[0] in run.metric_ids for window in run.windows
+            ]
+            ranges = contiguous_ranges(every, wanted, join_gaps=JOINED_GAPS[period_of(asset)])
+            return [PlannedRun(windows) for windows in ranges]
+        return self._planned(asset, request)
 
-    def _planned(self, asset: str, request: SyncRequest) -> list[list[Window]]:
+    def _planned(self, asset: str, request: SyncRequest) -> list[PlannedRun]:
         assert self.connection is not None
-        metric_id = self.conversion_metrics.get(asset)
-        return self._planner.windows(self.connection, asset, request, conversion_metric_id=metric_id)
+        return self._planner.runs(self.connection, asset, request, self.conversion_metrics.get(asset, ()))
 
     def _every(self, asset: str, request: SyncRequest) -> list[Window]:
         plan = asset_windows(self.account, asset)
@@ -161,15 +164,17 @@ class Estimator:
         if self.connection is None:
             return set()
         ledger = Ledger(self.account.slug, asset)
-        return set(ledger.done(self.connection, conversion_metric_id=self.conversion_metrics.get(asset)))
+        metric_ids = self.conversion_metrics.get(asset, ())
+        done = [ledger.done(self.connection, conversion_metric_id=one) for one in metric_ids or (None,)]
+        return set(done[0]).intersection(*done[1:])
 
-    def _may_be_refused(self, spec: ReportAsset) -> bool:
-        """Whether a refusal of this report has expired, so that its statistics are requested again."""
-        metric_id = self.conversion_metrics.get(spec.name)
-        if self.connection is None or metric_id is None:
-            return False
-        return any(
-            (refusal.report, refusal.metric_id) == (spec.report.name, metric_id) and not refusal.holds(self.now)
+    def _may_be_refused(self, spec: ReportAsset) -> int:
+        """For how many metrics a refusal of this report has expired, so that its statistics are requested again."""
+        metric_ids = self.conversion_metrics.get(spec.name, ())
+        if self.connection is None or not metric_ids:
+            return 0
+        return sum(
+            refusal.report == spec.report.name and refusal.metric_id in metric_ids and not refusal.holds(self.now)
             for refusal in refusals(self.connection, self.account.slug)
         )
 
@@ -188,6 +193,11 @@ class Estimator:
     @cached_property
     def _planner(self) -> Planner:
         return Planner(self.account, self.now)
+
+
+def _times(run: PlannedRun, metric_ids: Sequence[str]) -> int:
+    """How often a run requests its windows: once for each conversion metric."""
+    return len(run.metric_ids) or len(metric_ids) or 1
 
 
 def reports_of(spec: ReportAsset, windows: Sequence[Window]) -> int:

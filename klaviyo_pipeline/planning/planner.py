@@ -16,6 +16,7 @@ from klaviyo_pipeline.catalog import (
     METRICS,
     REPORTS,
     census_name,
+    has_conversion_metric,
 )
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
@@ -23,9 +24,12 @@ from klaviyo_pipeline.klaviyo.tags import TAGS
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
-from klaviyo_pipeline.windows import Unit, Window, WindowPlan, asset_windows, contiguous_ranges
+from klaviyo_pipeline.windows import Unit, Window, WindowPlan, asset_windows, contiguous_ranges, range_tags
 
 CENSUS_IS_FRESH = timedelta(hours=20)
+METRICS_TAG = "klaviyo/conversion_metrics"
+"""Tag of a run that requests a report only with some of the account's conversion metrics: their ids, with commas."""
+
 JOINED_GAPS: Mapping[Unit, int] = {"hour": 168, "day": 7, "week": 8, "month": 6}
 """A gap of up to this many windows between missing ones is requested again: one request instead of two."""
 
@@ -68,11 +72,36 @@ class SyncRequest:
 
 
 @dataclass(frozen=True)
+class PlannedRun:
+    """The contiguous windows of one run, and the conversion metrics that it requests them with.
+
+    No metrics stand for all metrics of the account, and for an asset without any.
+    """
+
+    windows: Sequence[Window]
+    metric_ids: Sequence[str] = ()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the Dagster run."""
+        return range_tags(self.windows) | ({METRICS_TAG: ",".join(self.metric_ids)} if self.metric_ids else {})
+
+
+@dataclass(frozen=True)
 class Planner:
     """Plans one account's sync from its ledger at `now` (UTC, the database's clock)."""
 
     account: Account
     now: datetime
+
+    def runs(
+        self, connection: sa.Connection, asset: str, request: SyncRequest, metric_ids: Sequence[str] = ()
+    ) -> list[PlannedRun]:
+        """The runs of this partitioned asset. Metrics that need the same windows share a run."""
+        return _by_range(
+            metric_ids,
+            {one: self.windows(connection, asset, request, conversion_metric_id=one) for one in metric_ids or (None,)},
+        )
 
     def windows(
         self, connection: sa.Connection, asset: str, request: SyncRequest, *, conversion_metric_id: str | None = None
@@ -88,15 +117,23 @@ class Planner:
             wanted = self._missing_or_trailing(connection, asset, every, conversion_metric_id)
         return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
 
-    def missing(self, connection: sa.Connection, asset: str) -> list[list[Window]]:
-        """The ranges of ended windows that are not done: never requested, failed, or requested too early."""
+    def missing(self, connection: sa.Connection, asset: str) -> list[PlannedRun]:
+        """Runs for the ended windows that are not done: never requested, failed, or requested too early."""
         every = self._ended(self._plan(asset).unit)
+
+        def ranges(wanted: Sequence[Window]) -> list[list[Window]]:
+            return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
+
         if asset in METRICS:
-            wanted = self._stale_metrics(connection, asset, every)
-        else:
-            done = Ledger(self.account.slug, asset).done(connection)
-            wanted = [window for window in every if window.start not in done]
-        return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
+            return [PlannedRun(windows) for windows in ranges(self._stale_metrics(connection, asset, every))]
+        metric_ids = self.account.conversion_metrics if has_conversion_metric(asset) else ()
+        found: dict[str | None, list[list[Window]]] = {}
+        for place, metric_id in enumerate(metric_ids or (None,)):
+            # The first metric may have been found in the account, so it is not compared.
+            further = metric_id if place else None
+            done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=further)
+            found[metric_id] = ranges([window for window in every if window.start not in done])
+        return _by_range(metric_ids, found)
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
         """Whether this census (or the tags') runs: it was named or forced, or the last complete one is too old.
@@ -143,3 +180,15 @@ class Planner:
             return []
         stale = Metrics(self.account.slug, METRICS[asset]).stale(connection, every[0].start, every[-1].start)
         return [window for window in every if window.start in stale]
+
+
+def _by_range(metric_ids: Sequence[str], ranges: Mapping[str | None, Sequence[Sequence[Window]]]) -> list[PlannedRun]:
+    """A run for each different range of windows, with the metrics that need it."""
+    by_range: dict[tuple[Window, ...], list[str]] = {}
+    for metric_id, of_metric in ranges.items():
+        for windows in of_metric:
+            by_range.setdefault(tuple(windows), []).extend([] if metric_id is None else [metric_id])
+    return [
+        PlannedRun(windows, () if len(named) == len(metric_ids) else tuple(named))
+        for windows, named in by_range.items()
+    ]

@@ -40,7 +40,7 @@ def check_schema_owner(connection: sa.Connection, account: Account, account_id: 
         return None
     if account_id is not None and row["account_id"] != account_id:
         raise AccountRefused(
-            f"schema {account.slug!r} belongs to Klaviyo account {row['account_id']}, but {account.api_key_variable} "
+            f"schema {account.slug!r} belongs to Klaviyo account {row['account_id']}, but KLAVIYO_API_KEY "
             f"is a key of account {account_id}: set KLAVIYO_ACCOUNT to another name, or use the right key."
         )
     _same_windows(connection, account, str(row["window_timezone"]), str(row["sync_window"]))

@@ -44,9 +44,9 @@ class CensusRecord:
         return moment
 
     def unseen(self, connection: sa.Connection, seen: set[str], began: datetime) -> tuple[list[str], int]:
-        """Ids that the table holds as existing since before the census and that it did not list; and how many exist.
+        """The ids of rows from before the census that it did not list, and the number of all rows from before it.
 
-        Rows that were read at a later revision are left out: this one may have no word for them.
+        Rows that were read at a later revision are left out: this revision may be unable to return them.
         """
         rows = sa.table(
             self.entity,
@@ -68,9 +68,9 @@ class CensusRecord:
         return missing, total
 
     def earlier_messages(self, connection: sa.Connection, began: datetime) -> list[str]:
-        """Ids of messages that exist, and that were read at an earlier revision and not at this one since.
+        """The ids of existing messages that were last read at an earlier revision.
 
-        A message for each variation of an A/B test may have become a variation; that none is named proves no delete.
+        Such a message may be a variation of an A/B test at this revision. Its absence then proves no delete.
         """
         names = ("id", "campaign_id", "deleted_at", "observed_at", "revision")
         messages = sa.table("campaign_messages", *(sa.column(name) for name in names), schema=self.schema)

@@ -6,32 +6,44 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import period_column
+from klaviyo_pipeline.catalog import has_conversion_metric, period_column
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.postgres.ledger import Ledger
+from klaviyo_pipeline.postgres.ledger import Ledger, of_metric
 
 
 def days_that_differ(
-    connection: sa.Connection, account: Account, name: str, first: date | None = None, last: date | None = None
+    connection: sa.Connection,
+    account: Account,
+    name: str,
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    further_metric: str | None = None,
 ) -> list[date]:
     """The first days of these periods of the table `name`, from `first` to `last`, in order. One statement, so one
-    snapshot."""
+    snapshot.
+
+    Of a report with several conversion metrics, the rows of the first one are counted, or those of a further one.
+    """
     ledger = Ledger(account.slug, name).table
-    stored = sa.table(name, sa.column(period_column(name), sa.Date), schema=account.slug)
+    metric = [sa.column("conversion_metric_id", sa.Text)] if has_conversion_metric(name) else []
+    stored = sa.table(name, sa.column(period_column(name), sa.Date), *metric, schema=account.slug)
     period = stored.c[period_column(name)]
     day = sa.cast(sa.func.timezone(account.timezone, ledger.c.window_start), sa.Date)
     between = (first or date.min, last or date.max)
     counts = (
-        sa.select(period.label("day"), sa.func.count().label("rows"))
+        sa.select(period.label("day"), *metric, sa.func.count().label("rows"))
+        .select_from(stored)
         .where(period.between(*between))
-        .group_by(period)
+        .group_by(period, *metric)
         .subquery()
     )
+    same = sa.and_(counts.c.day == day, *(counts.c[one.name] == ledger.c[one.name] for one in metric))
     query = (
         sa.select(day.label("day"))
-        .select_from(ledger.outerjoin(counts, counts.c.day == day))
+        .select_from(ledger.outerjoin(counts, same))
         .where(
-            ledger.c.entity == name,
+            ledger.c.entity == (name if further_metric is None else of_metric(name, further_metric)),
             ledger.c.status == "synced",
             day.between(*between),
             sa.func.coalesce(counts.c.rows, 0) != ledger.c.rows_fetched,

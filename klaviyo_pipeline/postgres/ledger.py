@@ -96,9 +96,15 @@ def synced_ranges(connection: sa.Connection, schema: str) -> dict[str, list[tupl
     return found
 
 
+def of_metric(report: str, metric_id: str) -> str:
+    """The name in the ledger of a report's windows for a further conversion metric. Those of the first have the
+    report's own name."""
+    return f"{report}:{metric_id}"
+
+
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger of one entity (an asset's table name) in one account's schema."""
+    """The ledger of one entity in one account's schema: an asset's table name, or what `of_metric` returns."""
 
     schema: str
     entity: str
@@ -219,16 +225,18 @@ class Ledger:
     def done(self, connection: sa.Connection, *, conversion_metric_id: str | None = None) -> dict[datetime, datetime]:
         """Starts of the windows that need no further request, each with the time of its request.
 
-        With a conversion metric, windows that were requested with another one do not count.
+        With a conversion metric, only windows that were requested with it count, as the first metric or as a further
+        one.
         """
         table = self.table
         query = sa.select(table.c.window_start, table.c.asked_at).where(
-            table.c.entity == self.entity,
-            table.c.status == "synced",
-            table.c.asked_at >= table.c.window_end + PRESENT_MARGIN,
+            table.c.status == "synced", table.c.asked_at >= table.c.window_end + PRESENT_MARGIN
         )
-        if conversion_metric_id is not None:
-            query = query.where(table.c.conversion_metric_id == conversion_metric_id)
+        if conversion_metric_id is None:
+            query = query.where(table.c.entity == self.entity)
+        else:
+            names = (self.entity, of_metric(self.entity, conversion_metric_id))
+            query = query.where(table.c.entity.in_(names), table.c.conversion_metric_id == conversion_metric_id)
         return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}
 
     def conversion_metric(self, connection: sa.Connection) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable, period_column
+from klaviyo_pipeline.catalog import MetricsTable, has_conversion_metric, period_column
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, DestinationTable, reflect
 
@@ -61,11 +61,25 @@ class Metrics:
                 sa.func.statement_timestamp().label(OBSERVED_AT),
             )
             .select_from(statistics.outerjoin(named, named.c.id == key))
-            .where(period.between(first, last))
+            .where(period.between(first, last), self._is_of_first_metric(statistics, period))
             .group_by(key, period, *latest.values())
             .order_by(key, period)
         )
         return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _is_of_first_metric(self, report: sa.Table, period: sa.ColumnElement[date]) -> sa.ColumnElement[bool]:
+        """Whether a row of the report is of the conversion metric that the ledger has for its period."""
+        if not has_conversion_metric(self.table.report):
+            return sa.true()
+        ledger, account = system_table(self.schema, "sync_windows"), system_table(self.schema, "account")
+        day = sa.cast(sa.func.timezone(account.c.window_timezone, ledger.c.window_start), sa.Date)
+        other = sa.exists().where(
+            ledger.c.entity == self.table.report,
+            ledger.c.status == "synced",
+            day == period,
+            ledger.c.conversion_metric_id != report.c.conversion_metric_id,
+        )
+        return ~other
 
     def columns(self, connection: sa.Connection) -> tuple[str, ...]:
         """The columns that `compute` fills."""

@@ -9,7 +9,8 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.config.settings import SQL_DIR, Account, SettingsError, plain_value
+from klaviyo_pipeline.config.accounts import DATABASE_VARIABLE, errors_in_terms_of
+from klaviyo_pipeline.config.settings import SQL_DIR, Account, SettingsError, load_settings, plain_value
 from klaviyo_pipeline.postgres.engine import clear_errors, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.schema.migrations import check_version, migrate
 
@@ -31,13 +32,18 @@ class Warehouse:
         return cls({account.slug: account for account in accounts})
 
     def url(self, slug: str) -> str:
-        """The libpq URL for this account; starts the embedded server if no URL is set."""
+        """The libpq URL for this account; starts the embedded server if no URL is set.
+
+        Raises `SettingsError` for an empty or invalid URL of the account's own.
+        """
         account = self.accounts.get(slug, Account())
         if account.database_url is None:
             return warehouse_url(os.environ.get(account.database_url_variable))
-        url = plain_value(account.database_url)
-        if not url:
-            raise SettingsError(f"account {slug}: database_url is empty; set it to a postgresql:// URL.")
+        with errors_in_terms_of(account):
+            url = plain_value(account.database_url)
+            if not url:
+                raise SettingsError(f"account {slug}: KLAVIYO_DATABASE_URL is empty; set it to a postgresql:// URL.")
+            load_settings({DATABASE_VARIABLE: url})
         return url
 
     @contextmanager
@@ -48,7 +54,7 @@ class Warehouse:
         `MigrationError` if this version of the package cannot work with the schema.
         """
         url = self.url(slug)
-        with clear_errors(url):
+        with errors_in_terms_of(self.accounts.get(slug, Account())), clear_errors(url):
             self._prepare(slug, url)
             with shared_engine(url) as engine:
                 yield engine

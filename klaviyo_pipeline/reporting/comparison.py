@@ -15,10 +15,10 @@ KEY_METRICS = (
     Column("Revenue", "conversion_value", round_money),
     Column("Recipients", "recipients", count),
     Column("Delivered", "delivered", count),
-    Column("Open rate*", "open_rate", rate),
-    Column("Click rate*", "click_rate", rate),
-    Column("Conversion rate*", "conversion_rate", rate),
-    Column("Unsubscribe rate*", "unsubscribe_rate", rate),
+    Column("Open rate", "open_rate", rate, of_uniques=True),
+    Column("Click rate", "click_rate", rate, of_uniques=True),
+    Column("Conversion rate", "conversion_rate", rate, of_uniques=True),
+    Column("Unsubscribe rate", "unsubscribe_rate", rate, of_uniques=True),
     Column("Revenue per delivery", "revenue_per_recipient", money),
 )
 
@@ -38,19 +38,28 @@ class KeyMetric:
     """up, down or even: the sign of the change, not a judgement."""
 
 
-def key_metrics(now: Sending, before: Sending | None) -> list[KeyMetric]:
-    """Every key metric. Without a previous period there is no comparison."""
-    return [_key_metric(column, now, before) for column in KEY_METRICS]
+def key_metrics(now: Sending, before: Sending | None, *, weighted: bool, same_uniques: bool = True) -> list[KeyMetric]:
+    """Every key metric. Without a previous period there is no comparison.
+
+    `weighted` says that daily unique counts were added up. Rates of uniques are compared only with `same_uniques`: an
+    exact rate differs from a weighted one even if nobody behaved differently.
+    """
+    return [
+        _key_metric(column, now, before if same_uniques or not column.of_uniques else None, weighted=weighted)
+        for column in KEY_METRICS
+    ]
 
 
-def by_source(period: str, sources: Sequence[tuple[str, Sending]]) -> Table:
+def by_source(period: str, sources: Sequence[tuple[str, Sending]], *, weighted: bool) -> Table:
     """The key metrics of each source of messages, and the total."""
     total = ("Total", added(Sending, [values for _, values in sources]))
     rows = [Row(label, [column.of(values) for column in KEY_METRICS]) for label, values in [*sources, total]]
-    return Table(f"Key metrics by source, {period}", ["Source", *(c.heading for c in KEY_METRICS)], rows)
+    headings = ["Source", *(column.headed(weighted=weighted) for column in KEY_METRICS)]
+    return Table(f"Key metrics by source, {period}", headings, rows)
 
 
-def _key_metric(column: Column, now: Sending, before: Sending | None) -> KeyMetric:
+def _key_metric(column: Column, now: Sending, before: Sending | None, *, weighted: bool) -> KeyMetric:
+    label = column.headed(weighted=weighted)
     value: Decimal | None = getattr(now, column.metric)
     earlier: Decimal | None = getattr(before, column.metric) if before else None
     change, direction = "", ""
@@ -58,7 +67,7 @@ def _key_metric(column: Column, now: Sending, before: Sending | None) -> KeyMetr
         difference = value - earlier
         change = points(difference) if column.formatter is rate else signed_rate(ratio(difference, earlier))
         direction = _direction(change)
-    return KeyMetric(column.heading, column.of(now), column.formatter(earlier) if before else "", change, direction)
+    return KeyMetric(label, column.of(now), column.formatter(earlier) if before else "", change, direction)
 
 
 def _direction(change: str) -> str:

@@ -9,14 +9,19 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from klaviyo_pipeline.catalog import FLOW_METRICS, FORM_METRICS, period_of
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.reporting.ab_tests import LEAD, ab_tests, tests_table
 from klaviyo_pipeline.reporting.comparison import KeyMetric, by_source, key_metrics
+from klaviyo_pipeline.reporting.exact_uniques import exact_flows, exact_periods
 from klaviyo_pipeline.reporting.formats import Formatter, count, money, rate
 from klaviyo_pipeline.reporting.metric_values import Sending, added
 from klaviyo_pipeline.reporting.panels import BARS, LINES, Panel, Series
 from klaviyo_pipeline.reporting.period import DAY, Period, spans
 from klaviyo_pipeline.reporting.queries import AccountFacts, Coverage, Ranked, Reader
+from klaviyo_pipeline.reporting.quiet_objects import quiet_metrics, unsent_campaigns
 from klaviyo_pipeline.reporting.report_tables import Row, Table, display_name, ranking
+from klaviyo_pipeline.reporting.revenue_dates import WHY, OrderDates, both_dates, both_dates_by_day, order_dates
 from klaviyo_pipeline.reporting.subjects import (
     CAMPAIGNS,
     FLOWS,
@@ -27,11 +32,11 @@ from klaviyo_pipeline.reporting.subjects import (
     Plot,
     by_day_of,
 )
-from klaviyo_pipeline.reporting.text import shortened
+from klaviyo_pipeline.reporting.text import printable, shortened
 
 RATES_OVER_TIME = (
-    Plot("Open and click rate*", LINES, {"open_rate": "opens", "click_rate": "clicks"}, rate),
-    Plot("Conversion rate*", LINES, {"conversion_rate": "conversion rate"}, rate),
+    Plot("Open and click rate", LINES, {"open_rate": "opens", "click_rate": "clicks"}, rate),
+    Plot("Conversion rate", LINES, {"conversion_rate": "conversion rate"}, rate),
 )
 
 DAYS = 30
@@ -61,6 +66,10 @@ class Content:
     period: Period
     made_at: datetime
     notices: Sequence[str]
+    quiet: Sequence[str]
+    """Objects that are quiet now, whatever the period is: one line each."""
+    exact: bool
+    """Whether the unique counts of flows are those of the whole period. Otherwise daily ones were added up."""
     key_metrics: Sequence[KeyMetric]
     compared_with: str
     by_source: Table
@@ -83,26 +92,51 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
     account, statuses = reader.account(), reader.statuses()
     # Nobody expects the days of metrics that the account has switched off.
     on = {row["entity"] for row in statuses}
-    sources = [("Flows", added(Sending, flows.values())), ("Campaigns", added(Sending, campaigns.values()))]
-    before, compared_with = _before(reader, period, covered)
+    exact = exact_flows(reader, period)
+    ranked_flows = reader.by_object(FLOWS, period) if exact is None else exact
+    sources = {
+        "Flows": added(Sending, [one.values for one in ranked_flows]),
+        "Campaigns": added(Sending, campaigns.values()),
+    }
+    before, before_is_exact, compared_with = _before(reader, period, covered)
+    same_uniques = before_is_exact == (exact is not None)
+    if before is not None and not same_uniques:
+        compared_with += " Rates are not compared, because those of only one period are exact."
     forms, segments = reader.by_day(FORMS, period), reader.by_day(SEGMENTS, period)
+    orders, of_orders = order_dates(reader, period), reader.coverage_of_conversions(period)
+    by_day = {
+        day: added(Sending, [one[day] for one in (flows, campaigns) if day in one]) for day in {*flows, *campaigns}
+    }
     return Content(
         slug=reader.schema,
         account=account,
         period=period,
         made_at=reader.now().astimezone(zone),
-        notices=list(_notices({name: one for name, one in covered.items() if name in on})),
-        key_metrics=key_metrics(added(Sending, [values for _, values in sources]), before),
+        notices=[
+            *_notices({name: one for name, one in covered.items() if name in on}),
+            *(f"Revenue by order date: {notice}" for notice in (coverage_notices(of_orders) if orders else ())),
+        ],
+        quiet=list(_quiet(reader, zone)),
+        exact=exact is not None,
+        key_metrics=key_metrics(
+            added(Sending, sources.values()),
+            before,
+            weighted=exact is None,
+            same_uniques=same_uniques,
+        ),
         compared_with=compared_with,
-        by_source=by_source(str(period), sources),
-        panels=_over_time(period, flows, campaigns),
+        by_source=by_source(str(period), list(sources.items()), weighted=exact is None),
+        panels=_over_time(period, flows, campaigns, by_day),
         sections=[
+            *(_by_both_dates(period, sources, by_day, one) for one in (orders,) if one),
             Section(
                 "Top flows",
                 "By revenue. Each message counts on the day it was sent.",
-                ranking(FLOWS, reader.by_object(FLOWS, period), period, TOP),
+                ranking(FLOWS, ranked_flows, period, TOP, exact=exact is not None),
             ),
+            *(_exact_periods(reader, period) if exact is None else ()),
             _campaigns(reader, period),
+            *(Section("A/B tests", LEAD, tests_table(one, period)) for one in (ab_tests(reader, period),) if one),
             Section(
                 "Forms",
                 "Every view and every submit counts, including repeated ones by the same person.",
@@ -121,8 +155,8 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
     )
 
 
-def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> tuple[Sending | None, str]:
-    """The sums of the previous period, and a sentence about the comparison.
+def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> tuple[Sending | None, bool, str]:
+    """The sums of the previous period, whether their unique counts are exact, and a sentence about the comparison.
 
     The sums are None if days are missing in one of the two periods.
     """
@@ -134,9 +168,44 @@ def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> 
         if not never and not (earlier.is_whole and now.is_whole):
             lacking.append(subject.table.entity)
     if lacking:
-        return None, f"Not compared with {before}: days of {' and '.join(lacking)} are missing in one of the periods."
-    days = [reader.by_day(subject, before).values() for subject in (FLOWS, CAMPAIGNS)]
-    return added(Sending, [one for found in days for one in found]), f"Compared with {before}."
+        missing = f"Not compared with {before}: days of {' and '.join(lacking)} are missing in one of the periods."
+        return None, False, missing
+    exact = exact_flows(reader, before)
+    flows = reader.by_object(FLOWS, before) if exact is None else exact
+    sums = [one.values for one in (*flows, *reader.by_object(CAMPAIGNS, before))]
+    return added(Sending, sums), exact is not None, f"Compared with {before}."
+
+
+def _quiet(reader: Reader, zone: ZoneInfo) -> Iterator[str]:
+    found = [
+        *quiet_metrics(reader.connection, reader.schema, zone.key, FLOW_METRICS),
+        *quiet_metrics(reader.connection, reader.schema, zone.key, FORM_METRICS),
+        *unsent_campaigns(reader.connection, reader.schema, zone.key, reader.now()),
+    ]
+    for one in found:
+        name = f"{display_name(one.name)} ({one.entity.removesuffix('s')} {shortened(one.id, 40)})"
+        yield f"{name}: {printable(one.details)}."
+
+
+def _by_both_dates(
+    period: Period, sources: Mapping[str, Sending], by_day: Mapping[date, Sending], orders: OrderDates
+) -> Section:
+    panel = both_dates_by_day(period, by_day, orders)
+    return Section("Revenue by send and order date", WHY, both_dates(period, sources, orders), [panel])
+
+
+def _exact_periods(reader: Reader, period: Period) -> Iterator[Section]:
+    """The flows' exact rates of the calendar weeks or months within a period whose own are weighted."""
+    table, periods = exact_periods(reader, period)
+    if periods:
+        unit = period_of(table.name)
+        rows = [Row(str(one), [column.of(values) for column in SENDING_COLUMNS]) for one, values in periods]
+        headings = [unit.capitalize(), *(column.heading for column in SENDING_COLUMNS)]
+        yield Section(
+            f"Flows by {unit}",
+            f"Exact rates: Klaviyo's own unique counts of each message and {unit}.",
+            Table(f"All flows by complete {unit}, {period}", headings, rows),
+        )
 
 
 def _notices(covered: Mapping[str, Coverage]) -> Iterator[str]:
@@ -174,12 +243,9 @@ def named_days(days: Sequence[date]) -> str:
     return f"{counted(len(days), 'day')} ({', '.join(ranges[:SPANS_NAMED])}{more})"
 
 
-def _over_time(period: Period, flows: Mapping[date, Sending], campaigns: Mapping[date, Sending]) -> list[Panel]:
-    total = {
-        day: added(Sending, [by_day[day] for by_day in (flows, campaigns) if day in by_day])
-        for day in {*flows, *campaigns}
-    }
-
+def _over_time(
+    period: Period, flows: Mapping[date, Sending], campaigns: Mapping[date, Sending], by_day: Mapping[date, Sending]
+) -> list[Panel]:
     def both(title: str, metric: str, formatter: Formatter) -> Panel:
         sources = {"flows": flows, "campaigns": campaigns}
         series = [Series(label, by_day_of(by_day, metric, period.days)) for label, by_day in sources.items()]
@@ -188,7 +254,7 @@ def _over_time(period: Period, flows: Mapping[date, Sending], campaigns: Mapping
     return [
         both("Revenue", "conversion_value", money),
         both("Recipients", "recipients", count),
-        *(plot.panel(total, period.days) for plot in RATES_OVER_TIME),
+        *(plot.panel(by_day, period.days) for plot in RATES_OVER_TIME),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from datetime import date
 
 from klaviyo_pipeline.reporting.comparison import KeyMetric
 from klaviyo_pipeline.reporting.metric_values import Kind
@@ -16,32 +17,46 @@ from klaviyo_pipeline.reporting.subjects import Subject
 
 TOP = 5
 DATA_URL = "data:image/png;base64,"
+FROM, TO = ", ", " to "
 RATES_NOTE = "\\* Average of the daily rates, weighted by deliveries."
 
 
 def top_table(reader: Reader, subject: Subject[Kind], period: Period) -> str:
     """The top objects of the period. The UI shows the first 1,000 characters, and the rest on a click."""
     table = markdown(ranking(subject, reader.by_object(subject, period), period, TOP))
-    starred = any(column.heading.endswith("*") for column in subject.columns)
-    return f"{table}\n\n{RATES_NOTE}" if starred else table
+    return f"{table}\n\n{RATES_NOTE}" if subject.sends_daily else table
 
 
 def chart(reader: Reader, subject: Subject[Kind], period: Period, previous: str | None = None) -> str | None:
     """A chart of the period as a picture in the text; None if no day has metrics.
 
-    Returns the `previous` chart if it displays the same values. Each picture contains a digest of its values.
+    Returns the `previous` chart, which may display more days, if none of its values has changed. Each picture contains
+    a digest of its values.
     """
-    by_day = reader.by_day(subject, period)
-    panels = [panel for plot in subject.plots if not (panel := plot.panel(by_day, period.days)).is_empty]
+    if previous is not None and (shown := _period_of(previous)) and shown.days[-len(period.days) :] == period.days:
+        panels = _panels(reader, subject, shown)
+        if panels and _digest(panels) in _picture_in(previous):
+            return previous
+    panels = _panels(reader, subject, period)
     if not panels:
         return None
-    title, digest = f"{subject.table.entity} by day", _digest(panels)
-    if previous is not None and digest in _picture_in(previous):
-        return previous
     # Imported only if there is something to draw: it takes longer than all the rest of a run.
     from klaviyo_pipeline.reporting.charts import png
 
-    return f"![{title}]({DATA_URL}{base64.b64encode(png(panels, digest.decode())).decode()})"
+    picture = png(panels, _digest(panels).decode())
+    title = f"{subject.table.entity} by day{FROM}{period.first}{TO}{period.last}"
+    return f"![{title}]({DATA_URL}{base64.b64encode(picture).decode()})"
+
+
+def _panels(reader: Reader, subject: Subject[Kind], period: Period) -> list[Panel]:
+    by_day = reader.by_day(subject, period)
+    return [panel for plot in subject.plots if not (panel := plot.panel(by_day, period.days)).is_empty]
+
+
+def _period_of(text: str) -> Period | None:
+    """The period in the title of a chart; None in the title of an older one."""
+    first, _, last = text.partition("](")[0].partition(FROM)[2].partition(TO)
+    return Period(date.fromisoformat(first), date.fromisoformat(last)) if last else None
 
 
 def _digest(panels: Sequence[Panel]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Generic
@@ -11,7 +11,7 @@ from typing import Any, Generic
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from klaviyo_pipeline.catalog import MetricsTable
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, MetricsTable
 from klaviyo_pipeline.reporting.metric_values import Kind, MetricValues
 from klaviyo_pipeline.reporting.period import Period
 from klaviyo_pipeline.reporting.subjects import Subject
@@ -68,8 +68,18 @@ class Reader:
     connection: sa.Connection
     schema: str
 
+    def table(self, name: str, *columns: str) -> sa.TableClause:
+        """A table or view of the account, with these of its columns."""
+        return sa.table(name, *(sa.column(column) for column in columns), schema=self.schema)
+
+    def of_latest_metric(self, report: sa.TableClause) -> sa.ColumnElement[bool]:
+        """Whether a row is of the conversion metric with which its day was requested last. Others would count twice."""
+        days = self.table("report_days", "entity", "date", "conversion_metric_id")
+        same = days.c.conversion_metric_id.is_not_distinct_from(report.c.conversion_metric_id)
+        return sa.exists().where(days.c.entity == report.name, days.c.date == report.c.date, same)
+
     def account(self) -> AccountFacts:
-        table = self._table("account", "account_id", "window_timezone", "currency", "attribution_days")
+        table = self.table("account", "account_id", "window_timezone", "currency", "attribution_days")
         row = self.connection.execute(sa.select(*table.c)).first()
         return AccountFacts(*row) if row else AccountFacts()
 
@@ -77,7 +87,7 @@ class Reader:
         """The sums over all objects, for each day with metrics."""
         kind = subject.kind
         names = [name for name in kind.columns() if name not in kind.LATEST]
-        table = self._table(subject.table.name, "date", *names)
+        table = self.table(subject.table.name, "date", *names)
         query = (
             sa.select(table.c.date, *(_sum(kind, table.c[name]).label(name) for name in names))
             .where(table.c.date.between(period.first, period.last))
@@ -89,7 +99,7 @@ class Reader:
         """Every object with metrics in the period, highest rank first."""
         kind, key, name, status = subject.kind, subject.table.key, subject.name_column, subject.status_column
         label_columns = [name, status] if status else [name]
-        table = self._table(subject.table.name, key, "date", *label_columns, *kind.columns())
+        table = self.table(subject.table.name, key, "date", *label_columns, *kind.columns())
         query = (
             sa.select(
                 table.c[key],
@@ -108,18 +118,15 @@ class Reader:
             Ranked(id, name_shown, state, day, kind(*values))
             for id, name_shown, state, day, *values in self.connection.execute(query)
         ]
-        return sorted(found, key=lambda one: (_descending(getattr(one.values, subject.rank)), one.id))
+        return ranked(found, subject.rank)
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
         """The coverage of these days. A day of metrics is as complete, and as final, as the report behind it."""
-        days = self._table("report_days", "entity", "date", "is_settled", "refused_statistics")
-        query = sa.select(days.c.date, days.c.is_settled, days.c.refused_statistics).where(
-            days.c.entity == table.report, days.c.date.between(period.first, period.last)
-        )
-        reported = self.connection.execute(query).all()
-        coverage = self._coverage(table.name, period, {day for day, is_settled, _ in reported if is_settled})
-        refused = sorted(day for day, _, names in reported if "conversion_value" in (names or []))
-        return replace(coverage, without_revenue=tuple(refused))
+        return self._reported(table.name, table.report, period)
+
+    def coverage_of_conversions(self, period: Period) -> Coverage:
+        """The coverage of these days for the conversions by the day of the order."""
+        return self._reported(CONVERSIONS_DAILY, CONVERSIONS_DAILY, period)
 
     def coverage_of_listing(self, entity: str, period: Period) -> Coverage:
         """The coverage of these days for an entity: whether the objects that were updated on them are synced."""
@@ -127,14 +134,14 @@ class Reader:
 
     def last_settled_day(self, *reports: str) -> date | None:
         """The latest day with final values in one of these reports."""
-        days = self._table("report_days", "entity", "date", "is_settled")
+        days = self.table("report_days", "entity", "date", "is_settled")
         query = sa.select(sa.func.max(days.c.date)).where(days.c.entity.in_(reports), days.c.is_settled)
         found: date | None = self.connection.execute(query).scalar_one()
         return found
 
     def statuses(self) -> list[Mapping[str, Any]]:
         """The view `sync_status`, one row for each asset."""
-        view = self._table(
+        view = self.table(
             "sync_status", "entity", "status", "last_synced_at", "synced_through", "windows_missing", "last_error"
         )
         return [dict(row) for row in self.connection.execute(sa.select(*view.c)).mappings()]
@@ -143,6 +150,16 @@ class Reader:
         """The start of the transaction, by the database's clock."""
         moment: datetime = self.connection.execute(sa.select(sa.func.now())).scalar_one()
         return moment
+
+    def _reported(self, asset: str, report: str, period: Period) -> Coverage:
+        days = self.table("report_days", "entity", "date", "is_settled", "refused_statistics")
+        query = sa.select(days.c.date, days.c.is_settled, days.c.refused_statistics).where(
+            days.c.entity == report, days.c.date.between(period.first, period.last)
+        )
+        reported = self.connection.execute(query).all()
+        coverage = self._coverage(asset, period, {day for day, is_settled, _ in reported if is_settled})
+        refused = sorted(day for day, _, names in reported if "conversion_value" in (names or []))
+        return replace(coverage, without_revenue=tuple(refused))
 
     def _coverage(self, asset: str, period: Period, settled: set[date]) -> Coverage:
         # Not `sa.func`, because it does not quote a schema whose name is a reserved word of SQL.
@@ -161,8 +178,10 @@ class Reader:
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in self.connection.execute(query).mappings()]
 
-    def _table(self, name: str, *columns: str) -> sa.TableClause:
-        return sa.table(name, *(sa.column(column) for column in columns), schema=self.schema)
+
+def ranked(found: Iterable[Ranked[Kind]], metric: str) -> list[Ranked[Kind]]:
+    """These objects by a metric, highest first."""
+    return sorted(found, key=lambda one: (_descending(getattr(one.values, metric)), one.id))
 
 
 def _sum(kind: type[MetricValues], column: sa.ColumnClause[Any]) -> sa.ColumnElement[Any]:

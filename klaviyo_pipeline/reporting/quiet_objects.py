@@ -12,12 +12,14 @@ from typing import Literal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import FLOW_METRICS, FORM_METRICS, MetricsTable
-from klaviyo_pipeline.reporting.silence import has_fallen, quiet_days
+from klaviyo_pipeline.reporting.silence import fallen_days, stopped_days, unconverted_days
 
 HISTORY = timedelta(days=150)
 LONGEST = 30
-"""After this many quiet days a break is no news any more."""
+"""After this many days a break is no news any more."""
 UNSENT_AFTER = timedelta(hours=24)
+UNSENT = ("scheduled", "preparing", "queued", "cancelled:")
+"""How the status of a campaign begins that waits to be sent, or that Klaviyo cancelled for a reason."""
 
 Problem = Literal["stopped", "no conversions", "fell", "not sent"]
 
@@ -43,7 +45,12 @@ class QuietObject:
         return f"{self.problem} {self.entity} {self.id} {self.last_good_day}"
 
     def __str__(self) -> str:
-        return f"{self.name or self.id} ({self.id}): {self.found}, last good day {self.last_good_day}"
+        return f"{self.name or self.id} ({self.id}): {self.details}"
+
+    @property
+    def details(self) -> str:
+        """The values and the last good day, in words."""
+        return self.found if self.problem == "not sent" else f"{self.found}, last good day {self.last_good_day}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,10 @@ def quiet_metrics(connection: sa.Connection, schema: str, zone: str, table: Metr
 
 
 def unsent_campaigns(connection: sa.Connection, schema: str, zone: str, now: datetime) -> list[QuietObject]:
-    """Campaigns that are still scheduled a day after their send time, and that were synced since."""
+    """Campaigns that were not sent a day after their send time, and that were synced since.
+
+    They are still waiting, or Klaviyo cancelled them and says why. One that a person cancelled does not count.
+    """
     names = ("id", "name", "status", "send_time", "archived", "deleted_at")
     campaigns = sa.table("campaigns", *(sa.column(name) for name in names), schema=schema)
     status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=schema)
@@ -74,7 +84,7 @@ def unsent_campaigns(connection: sa.Connection, schema: str, zone: str, now: dat
     query = (
         sa.select(campaigns.c.id, campaigns.c.name, campaigns.c.status, day.label("day"))
         .where(
-            campaigns.c.status.ilike("scheduled%"),
+            sa.or_(*(campaigns.c.status.ilike(f"{begin}%") for begin in UNSENT)),
             campaigns.c.deleted_at.is_(None),
             campaigns.c.archived.is_not(True),
             campaigns.c.send_time.between(now - timedelta(days=LONGEST), now - UNSENT_AFTER),
@@ -84,7 +94,7 @@ def unsent_campaigns(connection: sa.Connection, schema: str, zone: str, now: dat
     )
     return [
         QuietObject(
-            "not sent", "campaigns", row.id, row.name, row.day, f"scheduled for {row.day}, and still {row.status}"
+            "not sent", "campaigns", row.id, row.name, row.day, f"scheduled for {row.day}, not sent: {row.status}"
         )
         for row in connection.execute(query)
     ]
@@ -97,13 +107,14 @@ def _judged(table: MetricsTable, history: _History) -> list[QuietObject]:
     def quiet(problem: Problem, last_good: date, found: str) -> QuietObject:
         return QuietObject(problem, table.entity, history.id, history.name, last_good, found)
 
-    if silent := quiet_days(counts):
+    if silent := stopped_days(counts):
         before = [count for count in counts[:-silent] if count][-28:]
-        usual = f"{sum(before) / len(before):,.0f} a day with any before"
-        found = f"{word} 0 for {silent} days, about {usual}"
-        return [quiet("stopped", history.days[-silent - 1], found)] if silent <= LONGEST else []
+        usual = f"{sum(before) / len(before):,.0f} on an active day"
+        found = f"{word} 0 for {silent} days, usually about {usual}"
+        is_news = not stopped_days(counts[:-LONGEST])
+        return [quiet("stopped", history.days[-silent - 1], found)] if is_news else []
     converted = history.values[_CONVERTED[table.name]]
-    if quiet_days(converted, counts):
+    if unconverted_days(converted, counts):
         last = max(at for at, count in enumerate(converted) if count)
         went_on = sum(counts[last + 1 :])
         found = f"{_CONVERTED[table.name]} 0 of {went_on:,.0f} {word}, {sum(converted[last - 27 : last + 1]):,.0f} of "
@@ -112,11 +123,12 @@ def _judged(table: MetricsTable, history: _History) -> list[QuietObject]:
     fallen = []
     for rate, part in _RATES[table.name].items():
         rates = [one / of if of else None for one, of in zip(history.values[part], counts, strict=True)]
-        if has_fallen(rates, counts):
-            of = sum(counts[-30:-2])
-            mean = sum(history.values[part][-30:-2]) / of if of else 0.0
-            now = ", ".join(f"{one or 0:.1%}" for one in rates[-2:])
-            fallen.append(quiet("fell", history.days[-3], f"{rate.replace('_', ' ')} {now}, usually {mean:.1%}"))
+        if since := fallen_days(rates, counts):
+            of = sum(counts[-since - 28 : -since])
+            mean = sum(history.values[part][-since - 28 : -since]) / of if of else 0.0
+            now = ", ".join(f"{one:.1%}" for one in rates[-since:][-2:] if one is not None)
+            good = history.days[-since - 1]
+            fallen.append(quiet("fell", good, f"{rate.replace('_', ' ')} {now}, usually {mean:.1%}"))
     return fallen
 
 

@@ -36,15 +36,21 @@ class Table:
     rows: Sequence[Row]
 
 
-def ranking(subject: Subject[Kind], ranked: Sequence[Ranked[Kind]], period: Period, limit: int) -> Table:
-    """The first `limit` objects, and one row with the sums of the others."""
+def ranking(
+    subject: Subject[Kind], ranked: Sequence[Ranked[Kind]], period: Period, limit: int, *, exact: bool = False
+) -> Table:
+    """The first `limit` objects, and one row with the sums of the others.
+
+    `exact` says that the unique counts are those of the whole period. Otherwise daily ones were added up.
+    """
+    weighted = subject.sends_daily and not exact
     about = subject.table.entity
     rows = [_row(subject, one) for one in ranked[:limit]]
     if others := ranked[limit:]:
         sums = added(subject.kind, [one.values for one in others])
         rows.append(Row(counted(len(others), "other"), [column.of(sums) for column in subject.columns]))
     scope = f"Top {limit} of {len(ranked):,}" if others else "All"
-    headings = [about.removesuffix("s").capitalize(), *(column.heading for column in subject.columns)]
+    headings = [about.removesuffix("s").capitalize(), *(column.headed(weighted=weighted) for column in subject.columns)]
     return Table(f"{scope} {about} {subject.ranked}, {period}", headings, rows)
 
 

@@ -1,11 +1,17 @@
 """When a daily series has gone quiet, or has left its usual range: plain statistics of the series alone.
 
-Silence: how likely are so many days of zero in a row, if the series went on as before? The days of the last eight weeks
-give the expected count, by weekday, and how much the counts vary around it (a negative binomial distribution). A series
-is quiet if that probability is below `UNLIKELY`, and if it was never silent for as long before.
+Stopped: a series with a usual day of `BUSY` and more has stopped if it misses two days in a row on which it is due, and
+never missed as many in the last eight weeks. A weekday is due if it nearly always counted something. Any other series
+has stopped once it is silent for more than a week and for more than twice its longest pause, unless it had
+faded before: in its last four weeks it counted less than one a day, or less than half of the four weeks before.
 
-Range: each day is compared with the median of the same weekday in the four weeks before. A fall counts if it is far
-beyond the usual deviations (their median absolute deviation), and beyond every earlier one, on two days in a row.
+No conversions: how likely are no conversions of so many deliveries, if their share and its spread are those of the last
+eight weeks (a negative binomial distribution)? That must be below `UNLIKELY`, and never have lasted as long before.
+
+Fallen: each day is compared with the median of the same weekday in the four weeks before. A rate has fallen if on two
+days in a row it is lower by `RELATIVE_FALL`, by more than chance explains, and by more than ever in eight weeks.
+
+The constants were chosen on some generated histories and measured on others: docs/schedule.md has the results.
 """
 
 from __future__ import annotations
@@ -13,69 +19,94 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from math import log, sqrt
-from statistics import fmean, median
+from statistics import median
 
-UNLIKELY = 1e-4
 WEEK = 7
-RECENT = 8 * WEEK
-LEAST_DAYS = 4 * WEEK
+MONTH = 4 * WEEK
+RECENT = 2 * MONTH
+LEAST_DAYS = MONTH
 """Shorter series are not judged: four weeks show a rhythm."""
 LEAST_ACTIVE = 4
+
+BUSY = 10
+"""From this count on a usual day, a day without any is no chance."""
+OFTEN = 0.75
+"""A weekday is due if the count was above zero on this share of its last eight occurrences."""
+UNLIKELY = 1e-3
 
 LEAST_PEOPLE = 20
 """A rate of fewer people says nothing."""
 DEVIATIONS = 4.5
-BEYOND = 1.25
-"""A fall must exceed the largest earlier one by this factor."""
-RELATIVE_FALL = 0.4
+"""A fall must exceed this many standard deviations of the chance in counting these people."""
+RELATIVE_FALL = 0.5
+LONGEST_FALL = 14
+"""After two weeks a lower rate is the usual one."""
 
 # The share of the last day's conversions that are known on the next: orders follow the message by hours or days.
 _KNOWN_AT_ONCE = 0.5
 _IMMATURE_DAYS = 1
 
 
-def quiet_days(counts: Sequence[float], exposure: Sequence[float] | None = None) -> int:
-    """For how many days the series has been quiet at its end; 0 if it is not, or if that can be chance.
+def stopped_days(counts: Sequence[float]) -> int:
+    """For how many days nothing was counted at the end of the series; 0 if its own rhythm explains that.
 
-    `counts` has one value for each day, oldest first. With `exposure` (such as deliveries), the expected counts are in
-    proportion to it, and days without exposure are left out: the result counts days with exposure.
+    `counts` has one value for each day, oldest first.
     """
-    if exposure is not None:
-        kept = [(count, on) for count, on in zip(counts, exposure, strict=True) if on > 0]
-        counts, exposure = [count for count, _ in kept], [on for _, on in kept]
     silent = _zeros_at_end(counts)
-    first = next((at for at, count in enumerate(counts) if count > 0), len(counts))
-    past = counts[first : len(counts) - silent]
-    if not silent or len(past) < LEAST_DAYS or sum(count > 0 for count in past) < LEAST_ACTIVE:
+    past = _since_first(counts[: len(counts) - silent])
+    if not silent or not _is_known(past):
         return 0
-    if silent <= max((len(list(run)) for zero, run in groupby(past, lambda count: count <= 0) if zero), default=0):
+    ends = len(counts) - silent
+    recent = range(ends - min(len(past), RECENT), ends)
+    due = {day for day in range(WEEK) if _share_active(counts, recent, day) >= OFTEN}
+    before = [counts[at] for at in recent if at % WEEK in due]
+    if before and median(before[-len(due) :]) >= BUSY:
+        missed = sum(at % WEEK in due for at in range(ends, len(counts)))
+        return silent if missed >= 2 and missed > _longest_pause(before) else 0
+    has_faded = sum(past[-MONTH:]) < max(MONTH, sum(past[-2 * MONTH : -MONTH]) / 2)
+    return silent if not has_faded and silent > max(WEEK, 2 * _longest_pause(past)) else 0
+
+
+def unconverted_days(converted: Sequence[float], exposure: Sequence[float]) -> int:
+    """For how many days with exposure (such as deliveries) nothing converted; 0 if that can be chance.
+
+    Conversions are expected in proportion to the exposure. Days without exposure are left out and do not count.
+    """
+    kept = [(count, on) for count, on in zip(converted, exposure, strict=True) if on > 0]
+    counts, exposure = [count for count, _ in kept], [on for _, on in kept]
+    silent = _zeros_at_end(counts)
+    past = _since_first(counts[: len(counts) - silent])
+    if not silent or not _is_known(past) or silent <= _longest_pause(past):
         return 0
     recent, ends = past[-RECENT:], len(counts) - silent
-    if exposure is None:
-        known, expected = _by_weekday(recent, ends, silent)
-    else:
-        known, expected = _by_exposure(recent, exposure[ends - len(recent) : ends], exposure[ends:])
+    known, expected = _by_exposure(recent, exposure[ends - len(recent) : ends], exposure[ends:])
     return silent if _log_probability_of_zeros(recent, known, expected) < log(UNLIKELY) else 0
 
 
-def has_fallen(rates: Sequence[float | None], people: Sequence[float]) -> bool:
-    """Whether the rate has left its usual range downwards on the last two days. Days with few people are left out."""
+def fallen_days(rates: Sequence[float | None], people: Sequence[float]) -> int:
+    """Since how many days the rate is far below its usual range; 0 if it is not, or only since the last day.
+
+    Days with few people are left out. Nothing is said on such a day.
+    """
     usable = [
         rate if rate is not None and count >= LEAST_PEOPLE else None for rate, count in zip(rates, people, strict=True)
     ]
-    deviations: list[tuple[float, float, float] | None] = [
-        _deviation(usable, at, people[at]) for at in range(len(usable))
-    ]
-    past = [one[0] for one in deviations[:-2] if one is not None]
-    if len(past) < LEAST_DAYS or any(one is None for one in deviations[-2:]):
-        return False
-    drift = median(past[-WEEK:])
-    usual = 1.4826 * median(abs(one) for one in past)
-    largest = max(-min(past), 0.0)
-    return all(
-        -(fall - drift) > max(DEVIATIONS * max(usual, noise), BEYOND * largest, RELATIVE_FALL * base)
-        for fall, noise, base in (one for one in deviations[-2:] if one is not None)
-    )
+    low: list[tuple[int, float]] = []
+    past: list[float] = []
+    for at in reversed(range(len(usable))):
+        if (one := _deviation(usable, at, people[at])) is None:
+            continue
+        fall, noise, base = one
+        if not past and len(low) < LONGEST_FALL and fall < -max(DEVIATIONS * noise, RELATIVE_FALL * base):
+            low.append((at, fall))
+        else:
+            past.append(fall)
+        # Most rates are not low on the last day: the rest need not be computed.
+        if len(past) == (RECENT if len(low) > 1 else 1):
+            break
+    if len(low) < 2 or low[0][0] != len(usable) - 1 or len(past) < LEAST_DAYS:
+        return 0
+    return len(usable) - low[-1][0] if max(fall for _, fall in low) < min(past) else 0
 
 
 def _deviation(rates: Sequence[float | None], at: int, people: float) -> tuple[float, float, float] | None:
@@ -87,20 +118,6 @@ def _deviation(rates: Sequence[float | None], at: int, people: float) -> tuple[f
     base = median(before)
     share = min(max(base, 1 / people), 0.5)
     return rate - base, sqrt(share * (1 - share) / people), base
-
-
-def _by_weekday(recent: Sequence[float], ends: int, silent: int) -> tuple[list[float], list[float]]:
-    """The expected counts of the recent days and of the silent ones. A falling series is expected to go on falling."""
-    begins = ends - len(recent)
-    means = {
-        weekday: fmean(chosen)
-        for weekday in range(WEEK)
-        if (chosen := [count for at, count in enumerate(recent, begins) if at % WEEK == weekday])
-    }
-    level = min(1.0, _ratio(sum(recent[-2 * WEEK :]), sum(means[at % WEEK] for at in range(ends - 2 * WEEK, ends))))
-    last = min(level, _ratio(sum(recent[-WEEK:]), sum(means[at % WEEK] for at in range(ends - WEEK, ends))))
-    known = [means[at % WEEK] for at in range(begins, ends)]
-    return known, [means[at % WEEK] * last for at in range(ends, ends + silent)]
 
 
 def _by_exposure(
@@ -127,3 +144,20 @@ def _ratio(dividend: float, divisor: float) -> float:
 
 def _zeros_at_end(counts: Sequence[float]) -> int:
     return next((at for at, count in enumerate(reversed(counts)) if count > 0), len(counts))
+
+
+def _since_first(counts: Sequence[float]) -> Sequence[float]:
+    return counts[next((at for at, count in enumerate(counts) if count > 0), len(counts)) :]
+
+
+def _is_known(past: Sequence[float]) -> bool:
+    return len(past) >= LEAST_DAYS and sum(count > 0 for count in past) >= LEAST_ACTIVE
+
+
+def _longest_pause(counts: Sequence[float]) -> int:
+    return max((len(list(run)) for zero, run in groupby(counts, lambda count: count <= 0) if zero), default=0)
+
+
+def _share_active(counts: Sequence[float], days: range, weekday: int) -> float:
+    chosen = [counts[at] > 0 for at in days if at % WEEK == weekday]
+    return _ratio(sum(chosen), len(chosen))

@@ -21,6 +21,12 @@ class Column:
     heading: str
     metric: str
     formatter: Formatter
+    of_uniques: bool = False
+    """A rate of unique people."""
+
+    def headed(self, *, weighted: bool) -> str:
+        """The heading, with a star if daily unique counts were added up for the column."""
+        return f"{self.heading}*" if weighted and self.of_uniques else self.heading
 
     def of(self, values: MetricValues) -> str:
         value: Decimal | None = getattr(values, self.metric)
@@ -59,6 +65,8 @@ class Subject(Generic[Kind]):
     """The metric that orders the objects, highest first."""
     columns: tuple[Column, ...]
     plots: tuple[Plot, ...]
+    sends_daily: bool = False
+    """Whether a message goes out on several days, so that added up, its daily unique counts have people twice."""
 
     @property
     def name_column(self) -> str:
@@ -76,9 +84,9 @@ REVENUE = Column("Revenue", "conversion_value", money)
 SENDING_COLUMNS = (
     REVENUE,
     Column("Recipients", "recipients", count),
-    Column("Open rate*", "open_rate", rate),
-    Column("Click rate*", "click_rate", rate),
-    Column("Conversion rate*", "conversion_rate", rate),
+    Column("Open rate", "open_rate", rate, of_uniques=True),
+    Column("Click rate", "click_rate", rate, of_uniques=True),
+    Column("Conversion rate", "conversion_rate", rate, of_uniques=True),
 )
 SENDING_PLOTS = (
     Plot("Revenue", BARS, {"conversion_value": "revenue"}, money),
@@ -87,7 +95,9 @@ SENDING_PLOTS = (
     Plot("Conversion rate", LINES, {"conversion_rate": "conversion rate"}, rate),
 )
 
-FLOWS = Subject(FLOW_METRICS, Sending, "by revenue", "conversion_value", SENDING_COLUMNS, SENDING_PLOTS)
+FLOWS = Subject(
+    FLOW_METRICS, Sending, "by revenue", "conversion_value", SENDING_COLUMNS, SENDING_PLOTS, sends_daily=True
+)
 CAMPAIGNS = Subject(CAMPAIGN_METRICS, Sending, "by revenue", "conversion_value", SENDING_COLUMNS, SENDING_PLOTS)
 FORMS = Subject(
     FORM_METRICS,

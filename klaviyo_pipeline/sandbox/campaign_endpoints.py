@@ -48,7 +48,7 @@ def list_campaign_objects(call: Call, kind: CampaignKind) -> dict[str, Any]:
 
 
 def get_campaign_object(call: Call, kind: CampaignKind) -> dict[str, Any]:
-    """One object by id. Raises `ApiError` 404 if it does not exist, or its owner does not."""
+    """One object by id. Raises `ApiError` 404 if the object or its owner does not exist."""
     trees = CampaignTrees(call.account, call.now)
     node = _find(call, trees, kind)
     document = _document(call, trees, kind, [node], node_resource(call, trees, node, _types(call, kind)))
@@ -56,7 +56,7 @@ def get_campaign_object(call: Call, kind: CampaignKind) -> dict[str, Any]:
 
 
 def get_related(call: Call, kind: CampaignKind, name: str) -> dict[str, Any]:
-    """What an object is linked to, as resources."""
+    """The objects that are related to an object, as resources."""
     trees = CampaignTrees(call.account, call.now)
     node = _find(call, trees, kind)
     relation = kind.relations[name]
@@ -73,7 +73,7 @@ def get_related(call: Call, kind: CampaignKind, name: str) -> dict[str, Any]:
 
 
 def get_related_ids(call: Call, kind: CampaignKind, name: str) -> dict[str, Any]:
-    """What an object is linked to, as types and ids."""
+    """The objects that are related to an object, as types and ids."""
     trees = CampaignTrees(call.account, call.now)
     found = linkage(trees, _find(call, trees, kind), kind.relations[name])
     if not isinstance(found, list):

@@ -1,4 +1,4 @@
-"""The campaigns of revision 2026-10-15 and their parts, as data: how they may be requested, and how they are linked."""
+"""The campaigns of revision 2026-10-15 and their parts, as data: how they are requested, and how they are related."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ _TAG_FIELDS = ("id", "name")
 
 @dataclass(frozen=True)
 class Relation:
-    """What an object is linked to: `type` is the JSON:API type, `kind` its path, None where it has none."""
+    """A relationship of an object: `type` is the JSON:API type of the target, `kind` its path (None if it has none)."""
 
     type: str
     kind: str | None
@@ -142,7 +142,7 @@ class Relation:
 class CampaignKind:
     """One kind of object in the tree of a campaign. Without `page_size` it has no listing.
 
-    Of the `relations`, resources show those that are not `unnamed`; the others have only a path.
+    Resources contain the `relations` that are not `unnamed`; the others only have a path.
     """
 
     name: str

@@ -28,7 +28,7 @@ def node_resource(call: Call, trees: CampaignTrees, node: Node, types: set[str])
 
 
 def attributes_of(node: Node) -> Mapping[str, Any]:
-    """The attributes as the revision shows them: those of a campaign are in its `definition`, but for the times."""
+    """The attributes as the revision shows them: a campaign's are in its `definition`, except the times."""
     if node.kind != "campaigns":
         return node.attributes
     older = {*CAMPAIGN_BLANK, *OLDER_ATTRIBUTES}
@@ -39,7 +39,7 @@ def attributes_of(node: Node) -> Mapping[str, Any]:
 
 
 def linkage(trees: CampaignTrees, node: Node, relation: Relation) -> Related:
-    """The (type, id) of what `node` is linked to; None for one that is not there."""
+    """The (type, id) of each object that is related to `node`; None for one that does not exist."""
     if relation.type == "tag":
         return [("tag", tag) for tag in node.object.tags]
     if relation.kind is None:
@@ -51,7 +51,7 @@ def linkage(trees: CampaignTrees, node: Node, relation: Relation) -> Related:
 
 
 def related_resources(call: Call, trees: CampaignTrees, node: Node, name: str, types: set[str]) -> list[Resource]:
-    """What `node` is linked to under this name, as resources."""
+    """The objects that are related to `node` under this name, as resources."""
     relation = CAMPAIGN_KINDS[node.kind].relations[name]
     if relation.type == "tag":
         return [tag_resource(call, tag) for tag in node.object.tags]
@@ -61,7 +61,7 @@ def related_resources(call: Call, trees: CampaignTrees, node: Node, name: str, t
 
 
 def included_resources(call: Call, trees: CampaignTrees, nodes: Sequence[Node], types: set[str]) -> list[Resource]:
-    """What `include` names, each resource once, in no order that means anything."""
+    """The resources that `include` names, each one once. Their order has no meaning."""
     found: dict[tuple[str, str], Resource] = {}
     for node in nodes:
         for name in call.query.includes:

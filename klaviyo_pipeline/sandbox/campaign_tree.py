@@ -1,7 +1,7 @@
 """Campaigns as a tree: campaign, audiences, messages, variations.
 
-It is the only truth about the campaigns of an account. `campaign_resources` shows it at revision 2026-10-15, and
-`older_campaigns` derives the view that revision 2026-07-15 has.
+The tree is the only place where the campaigns of an account are stored. `campaign_resources` shows it at revision
+2026-10-15, and `older_campaigns` derives the view of revision 2026-07-15.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OWNERS = {
     "campaign-messages": "campaigns",
     "campaign-variations": "campaign-messages",
 }
-"""The kind that a part exists in: without its owner it is not there."""
+"""The kind of each part's owner. A part exists only if its owner exists."""
 
 LINKS = {
     "campaigns": ("campaign-audiences", "campaign-messages"),
@@ -35,7 +35,7 @@ LINKS = {
     "campaign-messages": ("campaigns", "campaign-audiences", "campaign-variations"),
     "campaign-variations": ("campaign-messages",),
 }
-"""What an object of a kind is linked to."""
+"""The kinds that are related to each kind."""
 
 CAMPAIGN_BLANK: dict[str, Any] = {
     "name": "",
@@ -47,8 +47,7 @@ CAMPAIGN_BLANK: dict[str, Any] = {
     "created_at": "2024-01-01T12:00:00.000000+00:00",
     "updated_at": "2024-01-01T12:00:00.000000+00:00",
 }
-"""A new campaign. Besides, it may hold what only an older revision shows (`OLDER_ATTRIBUTES`), and undocumented
-attributes."""
+"""A new campaign. It may also have undocumented attributes, and those of an older revision (`OLDER_ATTRIBUTES`)."""
 
 OLDER_ATTRIBUTES = ("status", "scheduled_at", "send_options", "send_strategy", "tracking_options")
 
@@ -99,7 +98,7 @@ class CampaignTrees:
         return [node for one in self._account.objects[kind].values() if (node := self._node(kind, one)) is not None]
 
     def linked(self, node: Node, kind: str) -> list[Node]:
-        """The objects of another kind that `node` is linked to, as its parents or its children."""
+        """The objects of another kind that are related to `node`, as its parents or its children."""
         ids: Iterable[str | None] = node.object.children.get(kind, ())
         if kind in node.object.parents:
             ids = (node.object.parents[kind],)
@@ -130,13 +129,13 @@ class CampaignTrees:
 
 
 def send_moments(message: Node) -> list[tuple[datetime, str]]:
-    """When a message or one of its variations goes out, earliest first; each moment also as it is written."""
+    """The send times of a message and its variations, earliest first, each as an instant and as the object's text."""
     texts = [message.options.get("send_time"), *(message.options.get("send_times") or {}).values()]
     return sorted((moment, text) for text in texts if (moment := read_time(text)) is not None)
 
 
 def status_of(messages: Iterable[Node]) -> str | None:
-    """One status for a campaign, in words of the older revision; None where no message has a known one."""
+    """One status for a campaign, in the words of the older revision; None if no message has a known status."""
     words = {message.definition.get("status") for message in messages}
     if not words:
         return "Draft"

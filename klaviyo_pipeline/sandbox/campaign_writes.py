@@ -1,6 +1,6 @@
 """Changes of campaigns and of their parts.
 
-A campaign can be written in the words of the older revision, as one object: then it gets a tree that says the same.
+A campaign can be written as one object with the attributes of the older revision. It then gets the equivalent tree.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ MESSAGE_STATUSES = {
     "Variations Sent": "sending",
     "Queued without Recipients": "sending",
 }
-"""A message's status by that of its campaign. All that begins with "Cancelled" is cancelled."""
+"""A message's status, by its campaign's status. A status that begins with "Cancelled" means cancelled."""
 
 DETAIL_CHANNELS = {"email": "email", "sms": "sms", "mobile_push": "push", "push": "push", "whatsapp": "whatsapp"}
-"""The word of a variation for a channel, by that word and by the older revision's."""
+"""A variation's word for a channel, by that word and by the older revision's word."""
 
 _PARENTS = {"campaign": "campaigns", "audience": "campaign-audiences", "message": "campaign-messages"}
 _STRATEGIES: dict[str | None, str] = {"throttled": "throttled", "smart_send_time": "send_time_optimization"}
@@ -58,7 +58,7 @@ AB_TEST = {"winner_metric": "opens_unique", "winner_percentage": 50, "winner_wai
 
 
 def details_of(channel: str, text: str, sender: str) -> dict[str, Any]:
-    """The details of a variation in this channel that says `text`."""
+    """The details of a variation in this channel with this text."""
     word = DETAIL_CHANNELS.get(channel, channel)
     details: dict[str, Any] = {"channel": word}
     if word == "email":
@@ -76,7 +76,7 @@ def details_of(channel: str, text: str, sender: str) -> dict[str, Any]:
 
 
 def message_status(status: str | None) -> str | None:
-    """The status of a campaign's messages by its own; a word that nobody knows stays as it is."""
+    """The status of a campaign's messages, by its own status; an unknown status is used unchanged."""
     if status is None:
         return None
     return "cancelled" if status.startswith("Cancelled") else MESSAGE_STATUSES.get(status, status)
@@ -107,7 +107,7 @@ def put_campaign(account: SandboxAccount, id: str, given: Mapping[str, Any]) -> 
 
 
 def put_part(account: SandboxAccount, kind: str, id: str, given: Mapping[str, Any]) -> SandboxObject:
-    """Create or change an audience, a message or a variation. A new one needs `campaign`, or `message`."""
+    """Create or change an audience, a message or a variation. A new one requires `campaign` or `message`."""
     given = {name: _text(value) for name, value in given.items()}
     parents = {_PARENTS[name]: value for name, value in given.items() if name in _PARENTS}
     values = {name: value for name, value in given.items() if name not in _PARENTS}
@@ -132,7 +132,7 @@ def put_part(account: SandboxAccount, kind: str, id: str, given: Mapping[str, An
 
 
 def move_owners(account: SandboxAccount, kind: str, part: SandboxObject, moment: str) -> None:
-    """A part changed at `moment`: its owners' times move where the account's options say so."""
+    """Change the times of a part's owners to `moment`, if the account's options require it."""
     owner_kind = OWNERS[kind]
     owner = account.objects[owner_kind].get(part.parents[owner_kind])
     if owner is None:
@@ -165,7 +165,7 @@ def _text(value: Any) -> Any:
 
 
 def _present(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Without the attributes that were put as `...`: those are not there at all."""
+    """The attributes without those whose value is `...`: the API does not return these."""
     return {name: value for name, value in attributes.items() if value is not ...}
 
 
@@ -179,7 +179,7 @@ def _blank(account: SandboxAccount, kind: str, values: Mapping[str, Any]) -> dic
 
 
 def _changed(kind: str, definition: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The definition with these values; those of a message's send options and of a variation's details go there."""
+    """The definition with these values, including those inside a message's send options and a variation's details."""
     inner = {"campaign-messages": "send_options", "campaign-variations": "details"}.get(kind)
     outer = {
         "campaign-audiences": _AUDIENCE.keys(),
@@ -209,7 +209,7 @@ def _link(account: SandboxAccount, kind: str, part: SandboxObject, parents: Mapp
 
 
 class _Parts:
-    """The parts of a campaign that is written in the words of the older revision."""
+    """The parts of a campaign that is written with the attributes of the older revision."""
 
     def __init__(self, account: SandboxAccount, campaign: SandboxObject) -> None:
         self._account = account
@@ -222,7 +222,7 @@ class _Parts:
         self._put("campaign-audiences", audiences[0], {"campaigns": self._campaign.id}, {**_AUDIENCE, **chosen})
 
     def put_messages(self, messages: Sequence[Message] | None) -> None:
-        """The messages of the older revision; those whose variations are under test become one."""
+        """The messages of the older revision; variations of the same test become one message."""
         campaign = self._campaign
         if messages is None:
             known = campaign.messages or [Message(f"{campaign.id}-message", campaign.channels[0], self._name())]
@@ -269,7 +269,7 @@ class _Parts:
         variation.older_message = written.id
 
     def _cover_channels(self, groups: list[list[Message]]) -> None:
-        """Channels that no message has are further variations of the first one."""
+        """Add a variation to the first message for each channel that no message has."""
         if not groups:
             return
         first = groups[0][0]
@@ -280,7 +280,7 @@ class _Parts:
             self._put_variation(message, added, f"{added.id}-variation")
 
     def _sends(self) -> dict[str, Any]:
-        """Status and send options of a new message: those of the campaign's first one, if it has any."""
+        """Status and send options of a new message: copied from the campaign's first message, if it has one."""
         for id in self._campaign.children.get("campaign-messages", []):
             definition = self._account.objects["campaign-messages"][id].attributes["definition"]
             return {name: definition.get(name) for name in ("status", "send_options")}
@@ -294,7 +294,7 @@ class _Parts:
         return self._campaign.attributes.get("name") or ""
 
     def _put(self, kind: str, id: str, parents: dict[str, str], definition: dict[str, Any]) -> SandboxObject:
-        """Write a part; its `updated` is that of the campaign if it says something new."""
+        """Write a part. If it changes, its `updated` becomes that of the campaign."""
         times = self._campaign.attributes
         objects = self._account.objects[kind]
         created, updated = times.get("created_at") or _NOON, times.get("updated_at") or _NOON
@@ -315,7 +315,7 @@ class _Parts:
 
 
 def _in_channels(messages: Sequence[Message], channels: Sequence[str]) -> list[Message]:
-    """Messages whose channel is none of the campaign's get one that no other message has, or the first."""
+    """If a message has a channel that is not the campaign's, give it an unused one of the campaign, or the first."""
     missing = [word for word in channels if word not in {message.channel for message in messages}]
     return [
         message

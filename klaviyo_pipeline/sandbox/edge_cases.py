@@ -45,7 +45,7 @@ def _change(account: SandboxAccount, entity: str, visible: SandboxObject, change
 
 
 def _move_parts(account: SandboxAccount, campaign: SandboxObject, since: datetime | None, moved: datetime) -> None:
-    """States of a campaign's parts that began with one of the campaign begin when that one does."""
+    """Give the parts' states that began with a state of the campaign the new start of that state."""
     for kind in PARTS:
         for part in account.objects[kind].values():
             owner = account.objects["campaign-messages"].get(part.parents.get("campaign-messages", ""), part)

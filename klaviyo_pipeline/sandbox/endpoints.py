@@ -216,7 +216,7 @@ def _campaign_object(name: str, kind: CampaignKind) -> Endpoint:
 
 
 def _links(kind: CampaignKind, relation: str, objects: str, ids: str) -> tuple[Endpoint, Endpoint]:
-    """What an object of this kind is linked to: as resources (the operation `objects`), and as ids (`ids`)."""
+    """The related objects of an object of this kind: as resources (the operation `objects`), and as ids (`ids`)."""
     target = kind.relations[relation]
     paged = target.many and target.type == "campaign-message"
     cursor = CURSOR if paged else None
@@ -338,4 +338,4 @@ ENDPOINTS: Mapping[date, tuple[Endpoint, ...]] = {
     OLDER: (*_SHARED, *_OLDER_CAMPAIGNS),
     NEWEST: (*_SHARED, *_CAMPAIGNS),
 }
-"""The operations that each revision has."""
+"""The operations of each revision."""

@@ -1,4 +1,4 @@
-"""The campaigns of the generated shop: mostly one message in one channel, and some of every other kind."""
+"""The campaigns of the generated shop: most have one message in one channel, and some are of every other kind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from klaviyo_pipeline.sandbox.traffic import SendTraffic
 
 @dataclass
 class _Message:
-    """A message to be made: when it goes out, and its variations by id, each with channel, text and send time."""
+    """A message to create: its send time, and its variations by id, each with channel, text and send time."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ class _Message:
 
 @dataclass
 class CampaignMaker:
-    """Makes the campaign of a number. `times` are when it was created and scheduled, and when it goes out."""
+    """Creates the campaign with this number. `times` are the times of its creation, its scheduling and its send."""
 
     seed: int
     account: SandboxAccount
@@ -52,7 +52,7 @@ class CampaignMaker:
     list_ids: list[str]
 
     def make(self, name: str, tags: list[str]) -> SandboxObject:
-        """The campaign with all its parts and figures. `messages` are the (channel, name) of its ordinary messages."""
+        """The campaign with all its parts and counts. `messages` are the (channel, name) of its ordinary messages."""
         created, scheduled, send = self.times
         planned = list(self._messages())
         last = max(message.last for message in planned)
@@ -65,7 +65,7 @@ class CampaignMaker:
             if not made.states or made.states[-1].since != moment:
                 made.states.append(State(moment, {**base, **more, "updated_at": _text(moment)}))
         self.account.objects["campaigns"][self.id] = made
-        # In the builder for several channels, a draft begins with nothing.
+        # In the builder for several channels, a new draft is empty.
         since = scheduled if self._builder() == "canvas" else created
         audiences = self._audiences(made, since, 2 if len(planned) > 1 and self._is("days") else 1)
         for index, message in enumerate(planned):

@@ -1,7 +1,7 @@
-"""Campaigns as revision 2026-07-15 shows them: one object with a status, a send time and channels it is listed under.
+"""Campaigns as revision 2026-07-15 shows them: one object with a status, a send time, and the channels that list it.
 
-The view is derived from the tree. What the older revision makes of a campaign that it has no words for is not known,
-so the account has an option for it (`older_revision_lists`).
+The view is derived from the tree. It is not known how the older revision shows a campaign that it cannot express, so
+the account has an option for it (`older_revision_lists`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OlderMessage:
 
 @dataclass(frozen=True)
 class OlderCampaign:
-    """A campaign as revision 2026-07-15 shows it, with the channels whose listings name it."""
+    """A campaign as revision 2026-07-15 shows it, with the channels whose listings contain it."""
 
     object: SandboxObject
     channels: list[str]
@@ -91,7 +91,7 @@ def _has_word(variation: Node) -> bool:
 
 
 def _fits(words: list[str], audiences: list[Node], messages: list[Node]) -> bool:
-    """Whether the older revision has a word for all of it: one channel, one audience, one send time."""
+    """Whether the older revision can express the campaign: one channel, one audience, one send time."""
     moments = {moment for message in messages for moment, _ in send_moments(message)}
     return OLDER_CHANNELS.keys() >= set(words) and len(words) <= 1 and len(audiences) <= 1 and len(moments) <= 1
 
@@ -126,7 +126,7 @@ def _attributes(campaign: Node, audiences: list[Node], messages: list[Node]) -> 
 
 
 def _status(word: str | None, messages: list[Node]) -> str:
-    """The older revision's word, which may say more, as long as the messages agree with it."""
+    """The older revision's status, which can be more precise, as long as the messages agree with it."""
     derived = status_of(messages)
     agreed = {message_status(derived)} if derived else {message.definition.get("status") for message in messages}
     return word if word is not None and message_status(word) in agreed else derived or "Unknown"

@@ -1,4 +1,4 @@
-"""The revisions that the sandbox serves, and which of them answers a request."""
+"""The revisions that the sandbox serves, and the choice of the revision that answers a request."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _REVISION = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 def answering_revision(header: str | None, opt_out: str | None, account: SandboxAccount) -> date:
     """The revision that answers a request with this `revision` header.
 
-    A retired one falls forward to the oldest that is served. Raises `GoneError` for one that must not, and `ApiError`
-    400 for none and for one that the sandbox does not know.
+    A retired revision falls forward to the oldest one that is served. Raises `GoneError` if it must not fall forward,
+    and `ApiError` 400 if the header is missing or names a revision that the sandbox does not know.
     """
     requested = _read(header)
     served = [revision for revision in SERVED if revision.isoformat() not in account.retired_revisions]
@@ -35,7 +35,7 @@ def answering_revision(header: str | None, opt_out: str | None, account: Sandbox
 
 
 def retirement(revision: date) -> date:
-    """The first day on which a revision is not served any more: two years after its own."""
+    """The first day on which a revision is no longer served: two years after its own date."""
     try:
         return revision.replace(year=revision.year + 2)
     except ValueError:

@@ -96,11 +96,11 @@ class SandboxAccount:
     - `unfiltered_campaigns`: revision 2026-10-15 lists only `current` campaigns, or `all`, without a filter on
       `archived`.
     - `messages_of_archived`: the listing of messages has those of archived campaigns.
-    - `relationship_data`: the campaigns of revision 2026-10-15 and their parts name related objects only where those
-      are `included`, or `always`.
+    - `relationship_data`: the campaigns of revision 2026-10-15 and their parts name related objects only if these are
+      `included`, or `always`.
     - `agent_hints`: the answers of revision 2026-10-15 have a top-level `meta`.
-    - `retired_revisions`: revisions that are served no more. A request with one of them is answered as by the oldest
-      that is, unless it opts out of that or the account `falls_forward` no more: then it is gone (410).
+    - `retired_revisions`: revisions that are no longer served. A request with one of them is answered by the oldest
+      revision that is served. If the request opts out of that, or `falls_forward` is False, the answer is 410 (gone).
     """
 
     id: str = "SBX001"
@@ -157,12 +157,12 @@ class SandboxAccount:
         attribute is null or empty. From then on the object has this state at every time of the clock.
 
         `campaigns` takes the attributes of revision 2026-07-15, and those of 2026-10-15 without their `definition`. A
-        new campaign gets a tree that says the same: an audience, and a message with a variation in each of its
-        `channels` (email unless given), or those of `messages`; `messages=[]` leaves it without. The parts are put by
-        themselves as well: `put("campaign-audiences", id, campaign=…, included=[…])`, `put("campaign-messages", id,
-        campaign=…, audience=…, status=…, send_time=…, ab_test=…)`, `put("campaign-variations", id, message=…,
-        channel="whatsapp", subject=…, older_message=…)`; `definition` replaces the whole definition. Their `updated`
-        moves that of their owners where the options say so. `...` as a value leaves the attribute out altogether.
+        new campaign gets the equivalent tree: an audience, and a message with a variation in each of its `channels`
+        (email unless given), or the given `messages`; `messages=[]` creates none. The parts can also be put separately:
+        `put("campaign-audiences", id, campaign=…, included=[…])`, `put("campaign-messages", id, campaign=…, audience=…,
+        status=…, send_time=…, ab_test=…)`, `put("campaign-variations", id, message=…, channel="whatsapp", subject=…,
+        older_message=…)`; `definition` replaces the whole definition. Their `updated` moves that of their owners if the
+        options require it. `...` as a value leaves the attribute out altogether.
         """
         if entity == "campaigns":
             with self.lock:
@@ -198,7 +198,7 @@ class SandboxAccount:
         """Remove the object from listings; a lookup by id returns 404. The parts of a campaign and the variations of a
         message are removed too. Its report data stays.
 
-        The delete of a part at `at` (default: the clock's time) changes its owners.
+        Deleting a part at `at` (default: the clock's time) also changes its owners.
         """
         with self.lock:
             self._must_exist(entity, id)
@@ -223,7 +223,7 @@ class SandboxAccount:
 
         These counts replace all others of the day. `report` is a kind (flow, campaign, form, segment, order) or a name
         that begins with one (`flow_series`). Orders are grouped by `$attributed_flow`, `$attributed_message` and
-        `$attributed_channel`; they come on top of the orders that follow from the conversions of flows and campaigns.
+        `$attributed_channel`; they are added to the orders that follow from the conversions of flows and campaigns.
         `statistics` must be counts: rates are always computed from them.
         """
         kind = next((kind for kind in KINDS if report.startswith(kind)), None)

@@ -1,4 +1,4 @@
-"""What an account consists of: objects with the states of their lives, and the messages that tests write them with."""
+"""The content of an account: objects with all their states, and the messages with which tests create them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Message:
 
 @dataclass
 class State:
-    """What an object looks like from `since` (UTC) on; None means always."""
+    """The state of an object from `since` (UTC) on; None means always."""
 
     since: datetime | None
     attributes: dict[str, Any]
@@ -31,10 +31,10 @@ class State:
 
 @dataclass
 class SandboxObject:
-    """A flow, campaign, form, segment or list, or a part of a campaign, with the states of its life, oldest first.
+    """A flow, campaign, form, segment or list, or a part of a campaign, with all its states, oldest first.
 
     `parents` and `children` are ids by kind: a campaign has audiences and messages, a message has variations.
-    `older_message` is the id of the message that a variation is at revisions that have no variations.
+    `older_message`: revisions without variations show a variation as the message with this id.
     """
 
     id: str

@@ -4,8 +4,8 @@ Every run is recorded in Dagster's instance, with its logs and materializations,
 UI. A failing asset does not stop the others.
 
 - `account_sync`: one sync of one account. `all_accounts`: one sync of each of several accounts.
-- `workers`: groups of assets concurrently, each in a process of its own. `asset_runs`: the assets of one group.
+- `workers`: groups of assets concurrently, each in its own process. `asset_runs`: the assets of one group.
 - `forkserver`, `forkserver_preload`: the server that these processes are forked from.
 - `instance_state`: Dagster's instance before and after a sync. `check_runs`: a run of every check.
-- `refused_syncs`: what a sync leaves behind that cannot start.
+- `refused_syncs`: the records of a sync that cannot start.
 """

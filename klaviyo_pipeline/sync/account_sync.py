@@ -1,18 +1,22 @@
 """One sync of one account: runs its assets in stages, and the groups of a stage concurrently."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT, REPORTS
+from dagster import DagsterInstance
+
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT, REPORTS, has_conversion_metric
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
-from klaviyo_pipeline.orchestration.assets.report_assets import chosen_metric
+from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import reason
+from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
+from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance, project_instance
 from klaviyo_pipeline.sync.refused_syncs import REFUSALS, record_refusal
 from klaviyo_pipeline.sync.workers import Workers
 
@@ -32,18 +36,20 @@ class Sync:
 
         Raises errors that concern all assets: a wrong key, the key of another account, an unreachable database.
         """
-        prepare_instance([self.account])
-        return self.sync(request)
+        with project_instance() as instance:
+            prepare_instance(instance, [self.account])
+            results = self.sync(instance, request)
+            align_with_ledger(instance, self.account, self.warehouse, self.on_progress)
+        return results
 
-    def sync(self, request: SyncRequest) -> list[AssetResult]:
-        """Like `run`, if the instance is already prepared for the account."""
+    def sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
+        """Like `run`, if the instance is already prepared for the account, and its partitions are compared with the
+        ledger afterwards."""
         try:
-            results = self._sync(request)
+            return self._sync(instance, request)
         except REFUSALS as error:
             self._record_refusal(request, error)
             raise
-        align_with_ledger(self.account, self.warehouse, self.on_progress)
-        return results
 
     def _record_refusal(self, request: SyncRequest, error: Exception) -> None:
         try:
@@ -51,7 +57,7 @@ class Sync:
         except Exception as second:  # the first error is the one to report
             self.on_progress(f"warning: the failure was not recorded: {reason(second)}")
 
-    def _sync(self, request: SyncRequest) -> list[AssetResult]:
+    def _sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
         with KlaviyoResource().session(self.account, self.warehouse) as session:
             identity = session.identity
             if not session.zone_is_right:
@@ -60,24 +66,31 @@ class Sync:
                 self.on_progress(f"warning: {session.duplicate_notice}")
             metrics = self._conversion_metrics(session, request)
         results: list[AssetResult] = []
-        with Workers(self.account, identity, request, metrics, self.on_progress, self.workers) as workers:
+        with Workers(instance, self.account, identity, request, metrics, self.on_progress, self.workers) as workers:
             for groups in request.stages:
                 results += workers.run(groups)
         by_asset = {result.asset: result for result in results}
         return [by_asset[asset] for asset in request.assets]
 
-    def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, str]:
-        """The conversion metric of each requested report. If it cannot be found, the report's own run fails with the
+    def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, Sequence[str]]:
+        """The conversion metrics of each requested report. If none can be found, the report's own run fails with the
         reason."""
         requested = [spec for name, spec in REPORTS.items() if name in request.assets]
         requested = [spec for spec in requested if spec.report.needs_conversion_metric and session.zone_is_right]
         if requested and request.force:
             with session.engine.begin() as connection:
                 forget_refusals(connection, self.account.slug, [spec.report.name for spec in requested])
+        if self.account.conversion_metrics and session.zone_is_right:
+            named = [asset for asset in request.assets if has_conversion_metric(asset)]
+            with session.engine.begin() as connection:
+                for asset in named:
+                    # A metric that the ledger does not know becomes the first one when its first answer is stored.
+                    make_first(connection, self.account.slug, asset, self.account.conversion_metrics[0], if_known=True)
+            return dict.fromkeys(named, self.account.conversion_metrics)
         try:
-            metrics = {spec.name: chosen_metric(session, spec).id for spec in requested}
+            metrics: dict[str, Sequence[str]] = {spec.name: (chosen_metric(session, spec).id,) for spec in requested}
             if CONVERSIONS_DAILY in request.assets and session.zone_is_right:
-                metrics[CONVERSIONS_DAILY] = metrics.get(FLOW_REPORT.name) or chosen_metric(session, FLOW_REPORT).id
+                metrics[CONVERSIONS_DAILY] = metrics.get(FLOW_REPORT.name) or (chosen_metric(session, FLOW_REPORT).id,)
             return metrics
         except KlaviyoError:
             return {}

@@ -4,8 +4,10 @@ Each account has a thread, which plans and waits, and its share of the worker pr
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+
+from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.accounts import errors_in_terms_of
 from klaviyo_pipeline.config.settings import SQL_DIR, Account
@@ -16,7 +18,7 @@ from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.instance_state import prepare_instance
+from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance, project_instance
 
 WORKERS = 8
 """The most worker processes, of some 80 MB each, and so the most accounts that are synced at once."""
@@ -38,34 +40,51 @@ def sync_accounts(
     slug."""
     if not requested:
         return []
-    prepare_instance([account for account, _ in requested])
     at_once = min(len(requested), WORKERS)
-    with ThreadPoolExecutor(at_once, thread_name_prefix="account") as pool:
+    with (
+        project_instance() as instance,
+        ThreadPoolExecutor(at_once, thread_name_prefix="account") as pool,
+    ):
+        prepare_instance(instance, [account for account, _ in requested])
         futures = [
-            pool.submit(_sync, account, request, WORKERS // at_once, on_progress) for account, request in requested
+            pool.submit(_sync, instance, account, request, WORKERS // at_once, on_progress)
+            for account, request in requested
         ]
         try:
-            return [future.result() for future in futures]
+            for future in as_completed(futures):
+                # Here and not in the threads, so that one session of the instance is enough.
+                _align(instance, future.result(), on_progress)
         except BaseException:
             # Running threads end once they notice the stop event. Threads that have not started are cancelled.
             pool.shutdown(wait=False, cancel_futures=True)
             stop_sessions()
             raise
+    return [future.result() for future in futures]
 
 
-def _sync(account: Account, request: SyncRequest, workers: int, on_progress: ProgressCallback) -> SyncedAccount:
+def _sync(
+    instance: DagsterInstance, account: Account, request: SyncRequest, workers: int, on_progress: ProgressCallback
+) -> SyncedAccount:
     warehouse = Warehouse.of([account])
 
-    def report_for_account(line: str) -> None:
-        on_progress(f"{account.slug}: {line}")
-
+    report_for_account = _for_account(account, on_progress)
     try:
         with errors_in_terms_of(account):
             api_key(account.api_key_variable)
             url = warehouse.url(account.slug)
             with clear_errors(url):
                 migrate(url, account.slug, SQL_DIR)
-            return SyncedAccount(account, Sync(account, warehouse, report_for_account, workers).sync(request))
+            return SyncedAccount(account, Sync(account, warehouse, report_for_account, workers).sync(instance, request))
     except Exception as error:
         report_for_account(f"failed: {reason(error)}")
         return SyncedAccount(account, error=reason(error))
+
+
+def _align(instance: DagsterInstance, synced: SyncedAccount, on_progress: ProgressCallback) -> None:
+    if synced.error is None:
+        account = synced.account
+        align_with_ledger(instance, account, Warehouse.of([account]), _for_account(account, on_progress))
+
+
+def _for_account(account: Account, on_progress: ProgressCallback) -> ProgressCallback:
+    return lambda line: on_progress(f"{account.slug}: {line}")

@@ -18,7 +18,6 @@ from klaviyo_pipeline.catalog import CENSUSES, METRICS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.readable_events import is_about_step_not_run
-from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
 from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.klaviyo.errors import Forbidden, MissingScope
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -29,11 +28,11 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoRes
 from klaviyo_pipeline.orchestration.step_errors import failure_line, step_errors
 from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.estimates import Estimate, Estimator
-from klaviyo_pipeline.planning.planner import Planner, SyncRequest
+from klaviyo_pipeline.planning.planner import PlannedRun, Planner, SyncRequest
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.windows import Window, range_tags
+from klaviyo_pipeline.windows import Window
 
 INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
@@ -62,20 +61,20 @@ class AssetResult:
 
 @contextmanager
 def asset_runs(
+    instance: DagsterInstance,
     account: Account,
     request: SyncRequest,
-    conversion_metrics: Mapping[str, str],
+    conversion_metrics: Mapping[str, Sequence[str]],
     on_progress: ProgressCallback,
 ) -> Iterator[AssetRuns]:
-    """What the runs of one account share in this process: definitions, instance, connections.
+    """What the runs of one account share in this process: definitions and connections.
 
-    `conversion_metrics` contains the id of each report's conversion metric, by asset.
+    `conversion_metrics` contains the ids of each report's conversion metrics, by asset.
     """
     warehouse = Warehouse.of([account])
     definitions = sync_defs(account, warehouse)
     logging.getLogger().addFilter(_is_relevant)
-    with warehouse.engine(account.slug) as engine, DagsterInstance.get() as instance, without_output_capture():
-        keep_sessions(instance)
+    with warehouse.engine(account.slug) as engine, without_output_capture():
         yield AssetRuns(account, engine, definitions, instance, request, conversion_metrics, on_progress)
 
 
@@ -88,7 +87,7 @@ class AssetRuns:
     definitions: dg.Definitions
     instance: DagsterInstance
     request: SyncRequest
-    conversion_metrics: Mapping[str, str]
+    conversion_metrics: Mapping[str, Sequence[str]]
     on_progress: ProgressCallback
 
     def sync_group(self, assets: Sequence[str]) -> list[AssetResult]:
@@ -136,20 +135,19 @@ class AssetRuns:
             planner = Planner(self.account, now)
             estimator = Estimator(self.account, now, connection, self.conversion_metrics)
             # Nothing is yielded in this block: the transaction would stay open during the run.
-            ranges: list[list[Window]] = []
+            runs: list[PlannedRun] = []
             if asset in CENSUSES:
                 estimate = estimator.census(asset, due=planner.census_is_due(connection, asset, self.request))
             else:
-                metric_id = self.conversion_metrics.get(asset)
-                ranges = planner.windows(connection, asset, self.request, conversion_metric_id=metric_id)
-                estimate = estimator.windowed(asset, self.request, ranges)
+                runs = planner.runs(connection, asset, self.request, self.conversion_metrics.get(asset, ()))
+                estimate = estimator.windowed(asset, self.request, runs)
         cost = _cost_text(estimate)
         if asset in CENSUSES and estimate.ranges:
             self.on_progress(f"{asset}: full listing{cost}")
             yield {}, self._config(asset), 0
-        for number, windows in enumerate(ranges):
-            self.on_progress(f"{asset}: {_windows_text(windows)}{cost if number == 0 else ''}")
-            yield range_tags(windows), {}, len(windows)
+        for number, run in enumerate(runs):
+            self.on_progress(f"{asset}: {_windows_text(run.windows)}{cost if number == 0 else ''}")
+            yield run.tags, {}, len(run.windows)
 
     def _missing_scope(self, asset: str) -> str | None:
         """Why the key has no access to the tags. Only the tags are optional, and only if not requested by name."""

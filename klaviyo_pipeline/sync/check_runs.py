@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 from dagster import DagsterInstance
@@ -12,12 +11,10 @@ from klaviyo_pipeline.dagster_internals.storage import without_output_capture
 from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.orchestration.checks.check import Outcome
 from klaviyo_pipeline.orchestration.checks.checks_job import checks_job
-from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, SILENT
 from klaviyo_pipeline.orchestration.resources.account_resources import account_resources
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-
-SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,12 @@ def run_checks(account: Account, instance: DagsterInstance, *, api: bool = False
     for run in runs:
         _raise_if_broken(run)
     return sorted(results, key=lambda result: (result.asset, result.check))
+
+
+def have_run(account: Account, instance: DagsterInstance) -> bool:
+    """Whether a run of these checks is known."""
+    job = checks_job(account, {}, None)
+    return bool(instance.get_runs(dg.RunsFilter(job_name=job.name), limit=1))
 
 
 def _jobs(account: Account, *, api: bool) -> Iterator[dg.JobDefinition]:

@@ -1,4 +1,4 @@
-"""The fork server, which imports what workers need once. Worker processes are forked from it.
+"""The fork server imports the modules that workers need, only once. Worker processes are forked from it.
 
 It is a separate process. Workers inherit the environment with which it was started.
 """

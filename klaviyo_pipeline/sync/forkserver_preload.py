@@ -1,45 +1,14 @@
-"""Imported once by the fork server, so that the workers need not import it.
+"""Imported once by the fork server, so that the workers need not import it."""
 
-Dagster, httpx and the drivers import half of their modules only when they are first used. So a run without assets of
-ours, in memory, and a client that sends nothing are part of it.
-"""
-
-import contextlib
 import signal
-from importlib import import_module
 
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 
 # The sync stops its workers itself, and this server ends with the process that started it. So it ignores Ctrl-C.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-
-def _rehearse() -> None:
-    import dagster as dg
-    import httpx
-
-    from klaviyo_pipeline.config.settings import Account
-    from klaviyo_pipeline.klaviyo.sender import tls_context
-    from klaviyo_pipeline.orchestration.build import sync_defs
-    from klaviyo_pipeline.postgres.warehouse import Warehouse
-    from klaviyo_pipeline.sync.check_runs import SILENT
-
-    import_module("psycopg2.extras")  # Dagster's driver
-
-    @dg.asset
-    def nothing() -> None: ...
-
-    with dg.DagsterInstance.ephemeral() as instance:
-        definitions = dg.Definitions(assets=[nothing], executor=dg.in_process_executor)
-        job = definitions.resolve_implicit_global_asset_job_def()
-        job.execute_in_process(instance=instance, run_config=SILENT)
-    sync_defs(Account(), Warehouse()).resolve_implicit_global_asset_job_def()
-    # If the environment names certificates that do not exist, the first request reports it.
-    with contextlib.suppress(OSError):
-        httpx.Client(verify=tls_context(True)).close()
-
-
 with gc_frozen():
     import klaviyo_pipeline.sync.workers  # noqa: F401
+    from klaviyo_pipeline.orchestration.rehearsal import rehearse
 
-    _rehearse()
+    rehearse()

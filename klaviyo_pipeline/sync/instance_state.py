@@ -1,33 +1,43 @@
 """Prepares Dagster's instance for a sync, and makes its partitions the same as the ledger after it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
+from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
 from klaviyo_pipeline.maintenance.dead_runs import free_dead_runs
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
-def prepare_instance(accounts: Sequence[Account]) -> None:
-    """End the runs of earlier syncs that died on this machine, and create the accounts' pools."""
+@contextlib.contextmanager
+def project_instance() -> Iterator[DagsterInstance]:
+    """The project's instance, with sessions that stay open between two uses."""
     with DagsterInstance.get() as instance:
-        free_dead_runs(instance)
-        for account in accounts:
-            make_pool(instance, f"{account.slug}_api")
+        keep_sessions(instance)
+        yield instance
 
 
-def align_with_ledger(account: Account, warehouse: Warehouse, on_progress: Callable[[str], None]) -> None:
+def prepare_instance(instance: DagsterInstance, accounts: Sequence[Account]) -> None:
+    """End the runs of earlier syncs that died on this machine, and create the accounts' pools."""
+    free_dead_runs(instance)
+    for account in accounts:
+        make_pool(instance, f"{account.slug}_api")
+
+
+def align_with_ledger(
+    instance: DagsterInstance, account: Account, warehouse: Warehouse, on_progress: Callable[[str], None]
+) -> None:
     """Make the account's partitions in Dagster the same as the ledger, and report how many were set right.
 
     An error is a warning only: the data is stored, and the next sync tries again.
     """
     try:
-        with DagsterInstance.get() as instance, warehouse.engine(account.slug) as engine:
+        with warehouse.engine(account.slug) as engine:
             corrections = align_partitions(instance, account, engine)
     except Exception as error:
         on_progress(f"warning: the partitions in Dagster were not compared with the ledger: {reason(error)}")

@@ -15,14 +15,13 @@ from klaviyo_pipeline.catalog import CENSUSES
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.maintenance.dead_runs import tags_of_this_process
-from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG
+from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, SILENT
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.sync.check_runs import SILENT
 
 
 def record_refusal(account: Account, warehouse: Warehouse, request: SyncRequest, error: Exception) -> None:

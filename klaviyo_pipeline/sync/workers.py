@@ -9,6 +9,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Self
 
+from dagster import DagsterInstance
+
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import cache_identity, stop_requested, stop_sessions
@@ -16,6 +18,7 @@ from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.sync.asset_runs import AssetResult, AssetRuns, ProgressCallback, asset_runs
 from klaviyo_pipeline.sync.forkserver import forking_context
+from klaviyo_pipeline.sync.instance_state import project_instance
 
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.5
@@ -31,15 +34,17 @@ class Workers:
 
     def __init__(
         self,
+        instance: DagsterInstance,
         account: Account,
         identity: KlaviyoAccount,
         request: SyncRequest,
-        conversion_metrics: Mapping[str, str],
+        conversion_metrics: Mapping[str, Sequence[str]],
         on_progress: ProgressCallback,
         at_once: int | None = None,
     ) -> None:
         self._identity, self._on_progress, self._at_once = identity, on_progress, at_once
         self._shared = account, request, conversion_metrics
+        self._instance = instance
         self._none_needed = at_once is None and all(len(groups) <= 1 for groups in request.stages)
         self._processes: dict[Connection, BaseProcess] = {}
         self._groups: dict[Connection, Sequence[str]] = {}
@@ -80,7 +85,7 @@ class Workers:
 
     def _run_here(self, group: Sequence[str]) -> list[AssetResult]:
         if self._runs_here is None:
-            self._runs_here = self._here.enter_context(asset_runs(*self._shared, self._on_progress))
+            self._runs_here = self._here.enter_context(asset_runs(self._instance, *self._shared, self._on_progress))
         return self._runs_here.sync_group(group)
 
     def _start(self, group: Sequence[str]) -> None:
@@ -120,7 +125,7 @@ class Workers:
 def _work(
     account: Account,
     request: SyncRequest,
-    conversion_metrics: Mapping[str, str],
+    conversion_metrics: Mapping[str, Sequence[str]],
     identity: KlaviyoAccount,
     channel: Connection,
 ) -> None:
@@ -135,7 +140,10 @@ def _work(
                 group: list[str] = channel.recv()
                 try:
                     if runs is None:
-                        runs = opened.enter_context(asset_runs(account, request, conversion_metrics, channel.send))
+                        instance = opened.enter_context(project_instance())
+                        runs = opened.enter_context(
+                            asset_runs(instance, account, request, conversion_metrics, channel.send)
+                        )
                     results = runs.sync_group(group)
                 except Exception as error:
                     results = [AssetResult(asset, error=reason(error)) for asset in group]

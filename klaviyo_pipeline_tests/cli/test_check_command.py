@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from dagster import DagsterEventType, DagsterInstance
 
+from klaviyo_pipeline.cli.check_command import checks_summary
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.checks.build_checks import database_checks
+from klaviyo_pipeline.orchestration.checks.check import Outcome
+from klaviyo_pipeline.sync.check_runs import Checked
 from klaviyo_pipeline_tests.orchestration.checks.conftest import FIRST, Stored
 from klaviyo_pipeline_tests.support import SLUG
 
@@ -102,3 +105,47 @@ def test_a_check_that_cannot_run_leaves_the_results_of_the_other_assets(
     forms = len(database_checks(Account(slug=SLUG))["forms"])
     every = sum(len(checks) for checks in database_checks(Account(slug=SLUG)).values())
     assert every - forms < len(recorded) < every
+
+
+def test_the_demo_sums_up_the_results_on_one_line() -> None:
+    results = [Checked("flows", f"check {number}", "passed", "") for number in range(3)]
+    assert checks_summary(results) == "Checks: 3 passed."
+    others: tuple[Outcome, ...] = ("warning", "warning", "error")
+    results += [Checked("flows", "other", outcome, "") for outcome in others]
+    assert checks_summary(results) == "Checks: 3 passed, 2 warnings, 1 error."
+
+
+def test_the_first_whole_sync_runs_the_checks_so_that_the_ui_has_results(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.run(UNTIL_TODAY)
+    failed = True
+    monkeypatch.setattr("klaviyo_pipeline.cli.sync_command.run_sync", lambda *_: failed)
+
+    def lines(*arguments: str) -> list[str]:
+        with pytest.raises(SystemExit):
+            main(["sync", *arguments])
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("Checks: ")]
+
+    with DagsterInstance.ephemeral() as instance:
+        monkeypatch.setattr(DagsterInstance, "get", lambda: nullcontext(instance))
+        assert lines() == []
+        failed = False
+        assert lines("flows") == lines("--from", FIRST.isoformat()) == []
+        [line] = lines()
+        assert "passed" in line
+        assert line.endswith("`klaviyo-pipeline check` shows what they found.")
+        assert lines() == []
+        [run] = instance.get_runs()
+        assert run.job_name == f"{SLUG}_checks"
+
+
+def test_checks_that_cannot_run_do_not_fail_the_first_sync(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.run("DROP VIEW forms_history CASCADE")
+    monkeypatch.setattr("klaviyo_pipeline.cli.sync_command.run_sync", lambda *_: False)
+    with pytest.raises(SystemExit) as ended:
+        main(["sync"])
+    assert ended.value.code == 0
+    assert "warning: the checks did not run: " in capsys.readouterr().out

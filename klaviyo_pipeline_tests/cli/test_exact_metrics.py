@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from klaviyo_pipeline.catalog import EXACT_METRICS
 from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.orchestration.assets.test_period_reports import NAMES, set_day, values
-from klaviyo_pipeline_tests.support import Pipeline, empty_shop, environment, pipeline_on, put, utc
+from klaviyo_pipeline_tests.support import Pipeline, empty_shop, environment, key_of, pipeline_on, put, utc
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +27,9 @@ Metrics = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def shop() -> SandboxAccount:
-    shop = generate_account(5, flows=8, campaigns=0, forms=0, segments=0, timezone="America/New_York")
+def shop(request: pytest.FixtureRequest) -> SandboxAccount:
+    generated: dict[str, Any] = {"flows": 8, "timezone": "America/New_York", **getattr(request, "param", {})}
+    shop = generate_account(5, **{"campaigns": 0, "forms": 0, "segments": 0, **generated})
     shop.api_keys = empty_shop().api_keys
     shop.clock = lambda: utc("2025-11-12T16:00:00")
     return shop
@@ -159,3 +165,76 @@ def test_a_spent_quota_or_a_wrong_zone_is_one_line_without_a_request(
 def test_more_days_than_a_report_allows_are_a_usage_error(metrics: Metrics) -> None:
     code, _, err = metrics("--from", "2024-01-01", "--to", "2025-01-01", "--exact")
     assert (code, "--exact allows at most 365 days" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("shop", "entity", "days"),
+    [
+        # Both changes of the clocks.
+        ({"campaigns": 60, "timezone": "America/Santiago"}, "campaigns", (date(2025, 3, 20), date(2025, 9, 20))),
+        ({"forms": 30, "timezone": "Australia/Lord_Howe"}, "forms", (date(2025, 3, 30), date(2025, 10, 10))),
+    ],
+    indirect=["shop"],
+)
+def test_campaigns_and_forms_have_exact_metrics_too(
+    entity: str, days: tuple[date, date], pipeline: Pipeline, metrics: Metrics
+) -> None:
+    exact, report = EXACT_METRICS[entity], VALUES[entity]
+    range_of_days = ("--from", str(days[0]), "--to", str(days[1]), "--exact", f"--{entity}")
+    code, out, err = metrics(*range_of_days)
+    assert (code, err) == (0, f"1 request of the 225 a day for {report.name} reports; 1 used in the last 24 hours.\n")
+    assert metrics(*range_of_days)[:2] == (0, out)
+    assert pipeline.server.count(report.endpoint.name) == 1
+
+    answer = httpx.post(
+        f"{pipeline.server.url}{report.path}",
+        json=body(report, *days, "RPlacd"),
+        headers={"Authorization": f"Klaviyo-API-Key {key_of(pipeline.shop)}", "revision": "2026-10-15"},
+    )
+    names = (*report.by_use.sums, *report.by_use.uniques)
+    truth: dict[str, Counter[str]] = defaultdict(Counter)
+    for result in answer.raise_for_status().json()["data"]["attributes"]["results"]:
+        truth[result["groupings"][exact.metrics.key]].update({name: result["statistics"][name] for name in names})
+    found = {row[exact.metrics.key]: row for row in json.loads(out)}
+    assert found.keys() == {id for id, sums in truth.items() if any(sums.values())} != set()
+    for id, row in found.items():
+        assert {name: row[name] for name in names} == pytest.approx(truth[id])
+        assert row[exact.metrics.key.replace("_id", "_name")]
+    rate, dividend, divisor = {
+        "campaigns": ("open_rate", "opens_unique", "delivered"),
+        "forms": ("submit_rate", "submits", "viewed_form"),
+    }[entity]
+    assert all(row[rate] == pytest.approx(row[dividend] / row[divisor]) for row in found.values() if row[divisor])
+
+
+def test_exact_metrics_of_campaigns_have_a_quota_of_their_own(pipeline: Pipeline, metrics: Metrics) -> None:
+    pipeline.execute(
+        "INSERT INTO api_pacing (endpoint, slots) SELECT 'query_campaign_values', "
+        "array_agg(now() - interval '2 hours' + place * interval '1 second') FROM generate_series(1, 225) AS place"
+    )
+    code, out, err = metrics(*DAYS, "--exact", "--campaigns", KLAVIYO_RATE_SCALE="1")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "Klaviyo's quota is used up until " in err
+    assert metrics(*DAYS, "--exact", "--forms", KLAVIYO_RATE_SCALE="1")[0] == 0
+
+
+def test_an_exact_answer_of_another_metric_is_not_used(pipeline: Pipeline, metrics: Metrics) -> None:
+    for expected, setting in enumerate(("RPlacd", "RPlacd,RChkot", "RChkot,RPlacd"), start=1):
+        assert metrics(*DAYS, "--exact", KLAVIYO_CONVERSION_METRIC_ID=setting)[0] == 0
+        assert reports(pipeline) == max(1, expected - 1)
+    first = pipeline.rows("SELECT conversion_metric_id FROM exact_answers")
+    assert first == ["RChkot"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--campaigns",), "--campaigns needs --exact"),
+        (("--exact", "--forms", "--flow", "F1"), "--flow is not possible with --forms"),
+    ],
+)
+def test_options_that_contradict_each_other_are_usage_errors(
+    arguments: tuple[str, ...], reason: str, metrics: Metrics
+) -> None:
+    code, _, err = metrics(*DAYS, *arguments)
+    assert (code, reason in err) == (2, True)

@@ -82,6 +82,7 @@ accounts:
     api_url: https://eu.example.com/
     revision: 2026-07-15
   - slug: shop_de
+    conversion_metric_id: [DeMet1, DeMet2]
 """
     )
     uk, de = (settings.account for settings in found.every)
@@ -102,6 +103,7 @@ accounts:
         described_in="accounts.yaml",
     )
     assert (de.slug, de.timezone, de.api_key_variable) == ("shop_de", "Europe/Berlin", "KLAVIYO_API_KEY_SHOP_DE")
+    assert de.conversion_metrics == ("DeMet1", "DeMet2")
     assert found.errors == ()
 
 

@@ -83,6 +83,7 @@ def test_blanks_around_a_value_are_removed() -> None:
         ("KLAVIYO_LOOKBACK_DAYS", "3650", "lookback_days", 3650),
         ("KLAVIYO_ATTRIBUTION_DAYS", "30", "attribution_days", 30),
         ("KLAVIYO_CONVERSION_METRIC_ID", "AbC123", "conversion_metric_id", "AbC123"),
+        ("KLAVIYO_CONVERSION_METRIC_ID", "AbC123, XyZ789,AbC123,", "conversion_metric_id", ("AbC123", "XyZ789")),
         ("KLAVIYO_RATE_SCALE", "0", "rate_scale", 0.0),
         ("KLAVIYO_RATE_SCALE", "0.25", "rate_scale", 0.25),
     ],
@@ -250,3 +251,11 @@ def test_owners_are_email_addresses_and_teams() -> None:
 def test_assets_are_names_separated_by_commas() -> None:
     assert load().assets == ("default",)
     assert load(KLAVIYO_ASSETS=" flows,flow_report ,").assets == ("flows", "flow_report")
+
+
+@pytest.mark.parametrize("setting", ["AbC123,XyZ789", ["AbC123", "XyZ789"], ("AbC123", "XyZ789", "AbC123")])
+def test_an_account_takes_several_conversion_metrics_as_a_list_or_with_commas(setting: str | list[str]) -> None:
+    account = Account(conversion_metric_id=setting)
+    assert (account.first_conversion_metric, account.conversion_metrics) == ("AbC123", ("AbC123", "XyZ789"))
+    assert Account(conversion_metric_id="AbC123").conversion_metric_id == "AbC123"
+    assert Account().conversion_metrics == ()

@@ -26,6 +26,12 @@ STORED = {
         WHERE run_id = :run_id ORDER BY event_id, key""",
     "latest": """
         SELECT asset_key, last_run_id = :run_id FROM asset_keys ORDER BY asset_key""",
+    "planned checks": """
+        SELECT event::jsonb #> '{dagster_event,event_specific_data}', step_key FROM event_logs
+        WHERE run_id = :run_id AND dagster_event_type = 'ASSET_CHECK_EVALUATION_PLANNED' ORDER BY id""",
+    "executions": """
+        SELECT asset_key, check_name, partition, execution_status FROM asset_check_executions
+        WHERE run_id = :run_id ORDER BY id""",
 }
 
 
@@ -37,6 +43,13 @@ def both() -> Iterator[Any]:
         yield dg.MaterializeResult(name, metadata={"rows": 1}, tags={"colour": "blue"})
 
 
+@dg.multi_asset_check(specs=[dg.AssetCheckSpec(name, asset=asset) for asset in ("a", "b") for name in ("x", "y")])
+def checked() -> Iterator[dg.AssetCheckResult]:
+    for asset in ("a", "b"):
+        yield dg.AssetCheckResult(asset_key=asset, check_name="x", passed=asset == "a")
+        yield dg.AssetCheckResult(asset_key=asset, check_name="y", passed=True)
+
+
 @pytest.fixture
 def instance(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
@@ -45,8 +58,9 @@ def instance(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def left_by_a_run(instance: dg.DagsterInstance) -> dict[str, list[Any]]:
-    """The event log of a run of `both` over ten days."""
-    job = dg.Definitions(assets=[both], jobs=[dg.define_asset_job("all", "*")]).resolve_job_def("all")
+    """The event log of a run of `both` over ten days, and of its checks."""
+    definitions = dg.Definitions(assets=[both], asset_checks=[checked], jobs=[dg.define_asset_job("all", "*")])
+    job = definitions.resolve_job_def("all")
     run_id = job.execute_in_process(instance=instance, tags=RANGE).run_id
     storage = instance.event_log_storage
     assert isinstance(storage, BatchedEventLogStorage)
@@ -69,9 +83,12 @@ def test_events_of_many_windows_are_stored_as_dagsters_own_log_does(
     with monkeypatch.context() as dagsters:
         dagsters.delattr(BatchedEventLogStorage, "store_event_batch")
         theirs = left_by_a_run(instance)
-    assert ours == theirs
+    theirs["executions"] = [one for one in theirs["executions"] if one[3] != "PLANNED"]
+    assert ours == theirs, "except that Dagster plans each check for each window"
     assert len(ours["events"]) == 40
     assert ours["latest"] == [(f'["{name}"]', True) for name in ("a", "b")]
+    assert len(ours["planned checks"]) == 4
+    assert [one[3] for one in ours["executions"]] == ["SUCCEEDED", "SUCCEEDED", "FAILED", "SUCCEEDED"]
 
 
 def test_a_run_over_many_windows_stores_its_events_in_one_statement_for_each_type(
@@ -82,8 +99,8 @@ def test_a_run_over_many_windows_stores_its_events_in_one_statement_for_each_typ
     sa.event.listen(engine, "before_cursor_execute", lambda *reported: sent.append(reported[2]))
     left_by_a_run(instance)
     several = [one for one in sent if one.startswith("INSERT INTO event_logs") and "sen_counter" in one]
-    # One for the planned events of both assets, and one for the materializations of each.
-    assert len(several) == 3
+    # One for the planned events of both assets, one for the planned checks, and one for the materializations of each.
+    assert len(several) == 4
 
 
 def test_a_batch_that_fails_halfway_stores_no_event_twice(

@@ -6,10 +6,12 @@ from datetime import date, timedelta
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.dagster_internals.partition_states import WINDOWED, Corrections, align_partitions
+from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage, keep_sessions
 from klaviyo_pipeline.diagnosis.dagster_access import check_partitions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
@@ -218,3 +220,17 @@ def test_an_emptied_report_is_requested_again_and_its_metrics_are_kept_until_the
     assert [result.error for result in results] == [None, None]
     assert installed.one("SELECT count(*) FROM flow_report") == installed.one("SELECT count(*) FROM flow_metrics") == 2
     assert bar(installed, "flow_report") == bar(installed, "flow_metrics") == [GREEN] * len(DAYS)
+
+
+def test_a_comparison_without_differences_sends_a_few_statements_for_each_asset(installed: Pipeline) -> None:
+    installed.run("flows", DAYS[0], DAYS[-1])
+    keep_sessions(installed.instance)
+    storage = installed.instance.event_log_storage
+    assert isinstance(storage, SteadyEventLogStorage)
+    assert aligned(installed) == Corrections()
+    sent: list[str] = []
+    sa.event.listen(storage._engine, "connect", lambda *_: sent.append("connect"))
+    sa.event.listen(storage._engine, "before_cursor_execute", lambda _, __, statement, *more: sent.append(statement))
+    assert aligned(installed) == Corrections()
+    assert 0 < len(sent) <= 4 * len(WINDOWED)
+    assert "connect" not in sent

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import dagster as dg
@@ -49,12 +48,13 @@ def private_imports() -> Mapping[str, set[str]]:
 
 
 def test_only_one_package_imports_private_names_and_it_lists_each_of_them() -> None:
-    assert private_imports() == {"dagster_internals": {f"{one.module}.{one.name}" for one in PRIVATE_NAMES}}
+    listed = {f"{module}.{one.name}" for one in PRIVATE_NAMES for module in one.modules}
+    assert private_imports() == {"dagster_internals": listed}
 
 
 @pytest.mark.parametrize("one", PRIVATE_NAMES, ids=lambda one: one.name)
 def test_a_private_name_exists(one: PrivateName) -> None:
-    assert hasattr(import_module(one.module), one.name)
+    assert one.exists
     assert not hasattr(dg, one.name), f"{one.name} is public now: import it from dagster"
     assert one.reason
     assert one.sign
@@ -105,7 +105,8 @@ def test_the_list_of_dagsters_tables_has_all_that_it_makes() -> None:
 
 def test_every_run_status_is_either_finished_or_unfinished() -> None:
     going_on = {"QUEUED", "NOT_STARTED", "MANAGED", "SUSPENDED", "STARTING", "STARTED", "CANCELING"}
-    assert {status.name for status in dg.DagsterRunStatus} - {status.name for status in FINISHED} == going_on
+    # Dagster 1.11 has no SUSPENDED.
+    assert {status.name for status in dg.DagsterRunStatus} - {status.name for status in FINISHED} <= going_on
 
 
 def test_definitions_get_the_name_that_the_repository_of_many_accounts_has() -> None:

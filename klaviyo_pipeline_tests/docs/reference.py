@@ -1,4 +1,4 @@
-"""What is written from the code and from a migrated database: the reference documents, and the declared tables.
+"""Writes the reference documents and the declared tables from the code and from a migrated database.
 
 `python -m klaviyo_pipeline_tests.docs.reference` (or `make docs`) writes `docs/settings.md`, `docs/tables.md` and
 `klaviyo_pipeline/postgres/schema/declarations.json`.
@@ -24,26 +24,27 @@ SETTINGS = PROJECT_ROOT / "docs" / "settings.md"
 TABLES = PROJECT_ROOT / "docs" / "tables.md"
 SCHEMA = "klaviyo"
 
-WRITTEN = "<!-- Written by `make docs`. What stands here is changed where it comes from: {source}. -->\n"
+WRITTEN = "<!-- Written by `make docs`. To change this page, edit its source: {source}. -->\n"
 
 SETTINGS_HEAD = """# Settings
 
-Every variable is read from the environment, or from `.env` in the project's folder ([the example](../.env.example));
-what is already set wins. An empty value counts as not set. A value that cannot be used ends a command with one line
-that names the variable. `klaviyo-pipeline doctor` says what is right and wrong with all of them together.
+Every variable is read from the environment, or from `.env` in the project's folder ([the example](../.env.example)); a
+variable that is already set takes precedence over the file. An empty value counts as not set. If a value is not valid,
+the command ends with one line that names the variable. `klaviyo-pipeline doctor` checks all variables together.
 """
 
 SETTINGS_TAIL = """## Dagster's own
 
-`DAGSTER_HOME`, set to a folder with a `dagster.yaml` of its own, wins over [the project's](../dagster.yaml), which
-holds otherwise, whatever the working folder.
+If `DAGSTER_HOME` is a folder with a `dagster.yaml`, that file is used. Otherwise [the project's](../dagster.yaml) is
+used, whatever the working folder.
 """
 
 TABLES_HEAD = """# Tables
 
-Everything is in one schema, named by `KLAVIYO_ACCOUNT` (`klaviyo` unless set). Times are `timestamptz`, figures
-`numeric`, days are days of the account. The same words stand in the database: `\\d+ klaviyo.flows` in psql, or the
-column list of your SQL client. Columns in **bold** are the primary key; all others may be null unless it is said.
+Everything is in one schema, named by `KLAVIYO_ACCOUNT` (`klaviyo` unless set). Times are `timestamptz`, statistics are
+`numeric`, days are days of the account. The database has the same comments: `\\d+ klaviyo.flows` in psql, or the column
+list of your SQL client. Columns in **bold** are the primary key. Other columns can be null unless the table says
+otherwise.
 """
 
 RELATIONS = """
@@ -174,7 +175,7 @@ def write() -> None:
     """Write all three, from a throw-away server."""
     SETTINGS.write_text(settings_document(), encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="klaviyo-docs-") as folder:
-        # As root the server runs as an unprivileged user, who has to reach its data.
+        # If root runs this, the server runs as an unprivileged user, who needs access to the data.
         Path(folder).chmod(0o711)
         server = EmbeddedPostgres(Path(folder) / "data")
         url = server.start()

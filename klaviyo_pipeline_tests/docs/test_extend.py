@@ -1,4 +1,4 @@
-"""A column and an entity that are added as `docs/extend.md` says, with its own code, are synced like others."""
+"""A column and an entity that are added with the code of `docs/extend.md` are synced like all others."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def command(shop: SandboxAccount, database: str, tmp_path: Path) -> Iterator[Com
 
 @pytest.fixture
 def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
-    """A look at the schema, which is migrated as the project is without the document's changes."""
+    """A connection to the schema, which is migrated without the document's changes."""
     migrate(database, SLUG, SQL_DIR)
     with psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection:
         yield connection
@@ -238,7 +238,7 @@ def test_half_a_column_is_refused_with_the_recipe_before_a_request_is_sent(
 
 
 def stored(database: str) -> dict[str, Any]:
-    """What the table says of every list that is not deleted, comparable with `truth`."""
+    """The table's rows of all lists that are not deleted, in the form of `truth`."""
     columns = "id, name, updated_at, raw->'attributes'"
     query = f"SELECT {columns} FROM universal_content WHERE deleted_at IS NULL ORDER BY id".encode()
     with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:

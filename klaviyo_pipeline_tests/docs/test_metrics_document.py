@@ -23,6 +23,9 @@ pytestmark = pytest.mark.slow
 DOCUMENT = (PROJECT_ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 QUERIES = dict(re.findall(r"^## (\d+)\. .*?^```sql\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL))
 SCHEMA = "klaviyo"
+METRICS = ("RPlacd", "RChkot")
+"""No query counts the rows of the second conversion metric, unless it says so."""
+
 FIRST, LAST = "2025-02-01", "2025-03-31"
 BORN = utc("2024-06-01T12:00:00")
 DAYS = [date(2025, 2, 1) + timedelta(days=number) for number in range(59)]
@@ -108,7 +111,8 @@ def synced(postgres_server: str) -> Iterator[Pipeline]:
         patch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
         patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
         migrate(database, SCHEMA, SQL_DIR)
-        with pipeline_on(database, shop, patch, slug=SCHEMA, assets=("default", AB_TESTS)) as pipeline:
+        settings: dict[str, Any] = {"assets": ("default", AB_TESTS), "conversion_metric_id": METRICS}
+        with pipeline_on(database, shop, patch, slug=SCHEMA, **settings) as pipeline:
             for entity in ("flows", "campaigns", "forms", "segments"):
                 pipeline.run(f"{entity}_census")
             pipeline.run("tags")
@@ -175,7 +179,7 @@ def revenue(flow: str, days: list[date]) -> Decimal:
 
 
 def test_the_document_has_its_queries_in_order() -> None:
-    assert list(QUERIES) == [str(number) for number in range(1, 18)]
+    assert list(QUERIES) == [str(number) for number in range(1, 19)]
 
 
 def test_1_revenue_by_flow_this_month_against_last(connection: psycopg.Connection[Any]) -> None:
@@ -309,6 +313,14 @@ def test_17_unique_opens_by_month(connection: psycopg.Connection[Any]) -> None:
     assert rows[2][2:] == (20, rounded(0.5), MARCH[0], MARCH[-1])
     # People who open on several days count once.
     assert 30 < rows[3][2] < 50 * 17 + 30 * 14
+
+
+def test_18_two_conversion_metrics_side_by_side(connection: psycopg.Connection[Any]) -> None:
+    found = answer(connection, 18)
+    assert [row[0] for row in found] == ["Cart", "Cart", "Welcome", "Welcome"]
+    assert {row[1] for row in found} == set(METRICS)
+    assert [row[2] for row in found] == [1, 1, len(MARCH), len(MARCH)]
+    assert found[0][4] == 120
 
 
 def test_every_query_finds_the_same_when_reports_write_the_campaigns_id(

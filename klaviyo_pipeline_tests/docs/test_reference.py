@@ -1,4 +1,4 @@
-"""The reference documents say what the code and the database say, and so does the example."""
+"""The reference documents and the example match the code and the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `docs/schedule.md` shows is what there is: names, commands, and the services of a server."""
+"""The names, commands and services in `docs/schedule.md` exist and work as shown."""
 
 from __future__ import annotations
 

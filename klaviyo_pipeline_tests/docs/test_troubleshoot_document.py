@@ -33,7 +33,7 @@ def _texts(file: Path) -> Iterator[str]:
 
 
 def says(text: str, quoted: str) -> bool:
-    """Whether the pieces of the quotation stand in the text, in their order. `…` stands for anything."""
+    """Whether the text contains the pieces of the quotation, in their order. `…` stands for anything."""
     pattern = ".*?".join(re.escape(piece.strip()) for piece in quoted.split("…"))
     return re.search(pattern, text, re.DOTALL) is not None
 

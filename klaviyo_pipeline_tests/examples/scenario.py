@@ -42,7 +42,9 @@ def command(*words: str) -> str:
 
 def the_package() -> None:
     import klaviyo_pipeline
+    from klaviyo_pipeline.dagster_internals import PRIVATE_NAMES
 
+    assert [one.name for one in PRIVATE_NAMES if not one.exists] == []
     folder = Path(klaviyo_pipeline.__file__).parent
     assert (folder / "installed" / "sql" / "001_functions.sql").is_file()
     assert not (folder.parent / "klaviyo_pipeline_tests").exists()

@@ -1,4 +1,4 @@
-"""What a campaign's columns are at each revision, from the answers that Klaviyo gives."""
+"""The columns of a campaign at each revision, read from Klaviyo's answers."""
 
 from __future__ import annotations
 

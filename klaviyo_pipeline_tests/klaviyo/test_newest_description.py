@@ -1,4 +1,4 @@
-"""Our declarations against what is known of revision 2026-10-15, where it is at hand.
+"""The declarations match the description of revision 2026-10-15. Skipped without a copy of the description.
 
 `test_openapi.py` does the same for revision 2026-07-15, which differs in campaigns alone.
 """
@@ -24,7 +24,7 @@ DESCRIPTION = Path(__file__).parents[2].parent / "shared" / "klaviyo-2026-10-15.
 SPANS = {"burst": 1, "steady": 60, "daily": 24 * 60 * 60}
 LISTINGS = {**ENTITIES, "tags": TAGS, "messages of campaigns": CAMPAIGN_MESSAGE_TIMES}
 
-pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="no description of revision 2026-10-15 is at hand")
+pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="there is no description of revision 2026-10-15")
 
 
 @pytest.fixture(scope="module")

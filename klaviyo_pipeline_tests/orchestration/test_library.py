@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from dagster.components.resolved.errors import ResolutionException
 
 from klaviyo_pipeline import Account, KlaviyoAccountComponent, KlaviyoResource, build_defs
 from klaviyo_pipeline.catalog import ENTITIES
@@ -171,9 +173,84 @@ def test_the_resource_alone_gives_a_client_of_the_account(pipeline: Pipeline, ac
 def test_an_empty_key_or_url_of_an_account_is_one_line(account: Account) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         keyless = build_defs([replace(account, api_key=dg.EnvVar("ABSENT_KEY"), migrate=True)])
-        assert "api_key is empty" in error_of(run(keyless, f"{SLUG}/flows", instance))
+        assert "ABSENT_KEY is empty" in error_of(run(keyless, f"{SLUG}/flows", instance))
         homeless = build_defs([replace(account, database_url="")])
-        assert "database_url is empty" in error_of(run(homeless, f"{SLUG}/flows", instance))
+        assert f"database_url (Account, {SLUG}) is empty" in error_of(run(homeless, f"{SLUG}/flows", instance))
+
+
+def test_what_a_run_finds_wrong_has_the_name_that_code_or_component_gives_it(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("URL_OF_OTHERS", "mysql://u:hidden@h/d")
+    with dg.DagsterInstance.ephemeral() as instance:
+        other = build_defs([replace(account, database_url=dg.EnvVar("URL_OF_OTHERS"))])
+        refused = error_of(run(other, f"{SLUG}/flows", instance))
+        assert refused.startswith("URL_OF_OTHERS must have the form postgresql://")
+        assert "hidden" not in refused
+        assert run(build_defs([replace(account, migrate=True)]), f"{SLUG}/flows", instance).success
+        moved = build_defs([replace(account, timezone="Asia/Tokyo")])
+        assert f"set timezone (Account, {SLUG})=" in error_of(run(moved, f"{SLUG}/flows", instance))
+        shut = component(replace(account, api_key="pk_wrong"), KlaviyoAccountComponent)
+        assert f"api_key (the component, {SLUG})" in error_of(run(shut, f"{SLUG}/flows", instance))
+
+
+WRONG: dict[str, Any] = {
+    "slug": "Shop-UK",
+    "timezone": "Mars",
+    "start_date": "soon",
+    "sync_window": "weekly",
+    "lookback_days": -1,
+    "attribution_days": "few",
+    "assets": ["flow"],
+    "api_url": "ftp://x",
+    "database_url": "mysql://u:hidden@h/d",
+    "key_prefix": "a b/c",
+    "group": "a b",
+}
+"""A value for each setting that cannot be used."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *WRONG.items(),
+        ("assets", []),
+        ("assets", ["flow_metrics"]),
+        ("revision", "2020-01-01"),
+        ("owners", ["jo"]),
+        ("rate_scale", -1),
+    ],
+)
+def test_an_invalid_setting_in_code_is_one_line_that_names_the_parameter(name: str, value: Any) -> None:
+    account = Account(**{"slug": "x", name: value})
+    with pytest.raises(SettingsError) as refused:
+        build_defs([account])
+    line = str(refused.value)
+    assert line.startswith(f"Account {account.slug!r}: {name}")
+    assert not any(word in line for word in ("\n", "KLAVIYO_", "hidden"))
+    if name == "revision":
+        with pytest.raises(SettingsError, match="Account 'x': revision"), KlaviyoResource().client(account):
+            pass
+
+
+def test_texts_are_read_in_code_as_in_a_component() -> None:
+    texts: dict[str, Any] = {"start_date": "2025-01-01", "key_prefix": "crm/uk", "assets": ["flows"]}
+    assert keys_of(build_defs([Account(**texts)])) == {"crm/uk/flows", "crm/uk/flows_census"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*WRONG.items(), ("assets", []), *((name, "maybe") for name in ("checks", "migrate", "schedules"))],
+)
+def test_a_wrong_attribute_of_the_component_is_one_line_with_file_and_line(name: str, value: Any) -> None:
+    attributes = {"slug": "x", "api_key": "pk_secret", name: value}
+    # JSON is YAML.
+    text = "\n".join(f"{attribute}: {json.dumps(each)}" for attribute, each in attributes.items())
+    with pytest.raises(ResolutionException) as refused:
+        KlaviyoAccountComponent.resolve_from_yaml(text)
+    line = str(refused.value)
+    assert line.startswith(f"<string>:{1 if name == 'slug' else 3} - {name}")
+    assert not any(word in line for word in ("\n", "KLAVIYO_", "hidden", "pk_secret"))
 
 
 @pytest.mark.parametrize("extras", [("report",), ("embedded", "ui")])

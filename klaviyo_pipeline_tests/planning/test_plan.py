@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from klaviyo_pipeline.catalog import (
+    ASSETS,
+    ENDPOINTS,
+    FIGURES,
+    METRICS,
+    OFF_BY_DEFAULT,
+    has_conversion_metric,
+    switched_on,
+)
 from klaviyo_pipeline.cli.main import main
+from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.planning.durations import format_duration, pace, whole_sync
+from klaviyo_pipeline.planning.estimates import Estimator
+from klaviyo_pipeline.planning.planner import SyncRequest
+from klaviyo_pipeline.planning.quota import daily_limit
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline_tests.support import SLUG, START, Pipeline, empty_shop, pipeline_on, put, utc
 
@@ -202,6 +216,42 @@ def test_windows_requested_with_another_conversion_metric_count_as_missing(
     monkeypatch.setenv("KLAVIYO_CONVERSION_METRIC_ID", "Other1")
     report = planned("flow_report", *between(*MARCH))["assets"]["flow_report"]
     assert (report["already_there"], report["to_request"]) == (0, 31)
+
+
+def test_each_further_conversion_metric_costs_the_requests_of_the_report_again(
+    pipeline: Pipeline, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = between("2025-02-01", "2025-12-31")
+    one = planned("flow_report", *days)["assets"]["flow_report"]
+    monkeypatch.setenv("KLAVIYO_CONVERSION_METRIC_ID", "RPlacd,RChkot")
+    two = planned("flow_report", *days)["assets"]["flow_report"]
+    assert (one["requests"], two["requests"], two["to_request"]) == (6, 12, one["to_request"])
+    pipeline.configure(conversion_metric_id="RPlacd")
+    pipeline.run("flow_report", "2025-02-01", "2025-12-31")
+    added = planned("flow_report", *days)["assets"]["flow_report"]
+    assert (added["requests"], added["already_there"]) == (6, 0)
+
+
+@pytest.mark.parametrize(
+    ("optional", "metrics", "most"), [(False, 0, 27), (False, 2, 54), (True, 0, 46), (True, 4, 184)]
+)
+def test_three_years_of_a_new_account_name_the_requests_of_every_asset_within_a_days_quota(
+    optional: bool, metrics: int, most: int
+) -> None:
+    ids = tuple("ABCD"[:metrics])
+    names = ("default", *sorted(OFF_BY_DEFAULT)) if optional else ("default",)
+    account = Account(start_date=date(2022, 11, 28), conversion_metric_id=ids, assets=names)
+    now = datetime(2025, 11, 27, 20, tzinfo=UTC)
+    assets = [asset for asset in ASSETS if asset in switched_on(account.assets)]
+    by_asset = {asset: ids for asset in FIGURES if ids and has_conversion_metric(asset)}
+    request = SyncRequest(assets, account.start_date, now.date())
+    requests: Counter[str] = Counter()
+    for estimate in Estimator(account, now, None, by_asset).estimates(request):
+        assert (estimate.requests > 0) == (estimate.asset not in METRICS)
+        if estimate.endpoint is not None:
+            requests[estimate.endpoint] += estimate.requests
+    limited = {name: count for name, count in requests.items() if daily_limit(ENDPOINTS[name])}
+    assert max(limited.values()) == limited["query_flow_series"] == most < 225
 
 
 def test_tags_are_planned_as_the_pages_of_their_listing(pipeline: Pipeline, planned: Planned) -> None:

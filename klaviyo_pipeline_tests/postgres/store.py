@@ -53,7 +53,8 @@ def campaign(id: str, observed_at: datetime, channel: str, name: str = "Sale") -
 
 def figures(flow_id: str, on: date, observed_at: datetime, delivered: object = 100, **more: Any) -> dict[str, Any]:
     """One row of the flow report."""
-    key = {"flow_id": flow_id, "flow_message_id": "M1", "send_channel": "email", "date": on}
+    message = {"flow_id": flow_id, "flow_message_id": "M1", "send_channel": "email"}
+    key = {**message, "date": on, "conversion_metric_id": "metric"}
     return {**key, "delivered": Decimal(str(delivered)), "observed_at": observed_at, **more}
 
 

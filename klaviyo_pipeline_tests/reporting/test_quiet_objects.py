@@ -57,9 +57,18 @@ def test_each_quiet_flow_is_named_with_its_last_good_day_and_the_values(sends: B
         "F2": ("no conversions", day(BREAK - 1)),
         "F3": ("fell", day(BREAK)),
     }
-    assert str(quiet["F1"]).startswith("stops (F1): delivered 0 for 3 days, about 103 a day with any before, last good")
+    assert str(quiet["F1"]).startswith(
+        "stops (F1): delivered 0 for 3 days, usually about 103 on an active day, last good"
+    )
     assert "conversions 0 of 306 delivered" in str(quiet["F2"])
     assert "open rate 3." in str(quiet["F3"])
+
+
+def test_a_flow_that_stopped_is_named_for_thirty_days(sends: Books) -> None:
+    more = range(DAYS, DAYS + 30)
+    sends.store.record("flow_metrics", *(synced(number, window(number).end + timedelta(hours=1)) for number in more))
+    # F1 was found with the last of the days before. The others stopped later, and F6 seldom sends.
+    assert found(sends).keys() == {"F2", "F3", "F4", "F6"}
 
 
 def test_days_that_are_not_synced_are_not_taken_for_silence(sends: Books) -> None:
@@ -68,9 +77,17 @@ def test_days_that_are_not_synced_are_not_taken_for_silence(sends: Books) -> Non
     assert found(sends) == {}
 
 
-def test_a_campaign_that_is_still_scheduled_a_day_after_its_send_time_was_not_sent(books: Books) -> None:
+def test_a_campaign_that_was_not_sent_a_day_after_its_send_time_is_named(books: Books) -> None:
     send = window(3).start
-    rows = [("C1", "Scheduled", send), ("C2", "Sent", send), ("C3", "Scheduled", send + timedelta(days=9))]
+    rows = [
+        ("C1", "Scheduled", send),
+        ("C2", "Sent", send),
+        ("C3", "Scheduled", send + timedelta(days=9)),
+        ("C4", "Cancelled: No Recipients", send),
+        ("C5", "Cancelled", send),
+        ("C6", "Queued without Recipients", send),
+        ("C7", "Draft", send),
+    ]
     for id, status, moment in rows:
         books.store.run(
             "INSERT INTO campaigns (id, name, status, send_time, raw, observed_at) "
@@ -83,7 +100,11 @@ def test_a_campaign_that_is_still_scheduled_a_day_after_its_send_time_was_not_se
 
     def unsent(hours: int) -> list[str]:
         with snapshot(books.store.engine) as connection:
-            return [one.id for one in unsent_campaigns(connection, SLUG, "UTC", send + timedelta(hours=hours))]
+            return [str(one) for one in unsent_campaigns(connection, SLUG, "UTC", send + timedelta(hours=hours))]
 
     assert unsent(23) == []
-    assert unsent(25) == ["C1"]
+    assert unsent(25) == [
+        f"Sale (C1): scheduled for {day(3)}, not sent: Scheduled",
+        f"Sale (C4): scheduled for {day(3)}, not sent: Cancelled: No Recipients",
+        f"Sale (C6): scheduled for {day(3)}, not sent: Queued without Recipients",
+    ]

@@ -9,9 +9,12 @@ from math import cos, exp, pi
 
 import pytest
 
-from klaviyo_pipeline.reporting.silence import has_fallen, quiet_days
+from klaviyo_pipeline.reporting.silence import fallen_days, stopped_days, unconverted_days
+from klaviyo_pipeline_tests.reporting.histories import MEASURES
 
 DAYS, MONTH = 150, 30
+FRIDAY = 95
+"""If day 0 is a Monday."""
 WEEKDAYS = (1.15, 1.1, 1.0, 1.05, 1.2, 0.8, 0.7)
 
 
@@ -65,14 +68,14 @@ def test_flows_that_stop_are_found_within_two_days_of_their_rhythm() -> None:
         due = [day for day in range(stops, DAYS) if counts[day] > 0][:3]
         last = due[1] if due[1] - due[0] > 3 else due[-1]
         breaks += 1
-        found += quiet_days([*counts[:stops], *[0.0] * (last + 1 - stops)]) > 0
+        found += stopped_days([*counts[:stops], *[0.0] * (last + 1 - stops)]) > 0
     assert found >= 0.95 * breaks
 
 
 def test_flows_that_go_on_raise_fewer_than_one_alarm_in_a_hundred_months() -> None:
     months = raised = 0
     for counts in histories(SHAPES | SEASONS, (0.3, 2.0, 20.0, 300.0)):
-        raised += alarms(lambda day, counts=counts: quiet_days(counts[: day + 1]) > 0, range(60, DAYS))  # type: ignore[misc]
+        raised += alarms(lambda day, counts=counts: stopped_days(counts[: day + 1]) > 0, range(60, DAYS))  # type: ignore[misc]
         months += (DAYS - 60) / MONTH
     assert months > 900
     assert raised <= months / 100
@@ -87,13 +90,13 @@ def test_broken_tracking_is_found_within_two_days_and_low_rates_raise_no_alarm()
         rate = (0.05, 0.1, 0.002, 0.0005)[number % 4]
         converted: list[float] = [poisson(luck, count * rate) for count in delivered]
         raised += alarms(
-            lambda day, c=converted, d=delivered: quiet_days(c[: day + 1], d[: day + 1]) > 0,  # type: ignore[misc]
+            lambda day, c=converted, d=delivered: unconverted_days(c[: day + 1], d[: day + 1]) > 0,  # type: ignore[misc]
             range(60, DAYS),
         )
         months += (DAYS - 60) / MONTH
         if number % 4 < 2:
             breaks += 1
-            found += quiet_days([*converted[:100], 0.0, 0.0], delivered[:102]) > 0
+            found += unconverted_days([*converted[:100], 0.0, 0.0], delivered[:102]) > 0
     assert found >= 0.95 * breaks
     assert raised <= months / 100
 
@@ -108,16 +111,52 @@ def test_a_rate_that_breaks_is_found_on_the_second_day_and_a_usual_one_raises_no
         for day, count in enumerate(people):
             true = (0.4 - 0.1 * day / DAYS) * (1.1 if day % 7 > 4 else 1.0) * luck.uniform(0.9, 1.1)
             rates.append(poisson(luck, count * true) / count if count else None)
-        raised += alarms(lambda day, r=rates, p=people: has_fallen(r[: day + 1], p[: day + 1]), range(70, DAYS))  # type: ignore[misc]
+        raised += alarms(lambda day, r=rates, p=people: fallen_days(r[: day + 1], p[: day + 1]) > 0, range(70, DAYS))  # type: ignore[misc]
         months += (DAYS - 70) / MONTH
         breaks += 1
         broken = [rate and rate * 0.2 for rate in rates[100:102]]
-        found += has_fallen([*rates[:100], *broken], people[:102])
+        found += fallen_days([*rates[:100], *broken], people[:102]) == 2
     assert found >= 0.95 * breaks
     assert raised <= months / 100
 
 
+@pytest.mark.parametrize("check", MEASURES)
+def test_the_marks_hold_on_histories_of_other_shapes_that_no_constant_was_chosen_on(check: str) -> None:
+    measured = MEASURES[check](range(20000, 20016))
+    assert measured.breaks >= 50
+    assert measured.found_share >= 0.95
+    assert measured.alarms_per_100_months <= 1
+
+
+@pytest.mark.parametrize("since", [2, 3, 9, 14])
+def test_a_rate_that_fell_is_named_since_the_same_day_until_it_is_the_usual_one(since: int) -> None:
+    usual = [0.4 + 0.01 * (day % 5) for day in range(100)]
+    people = [1000.0] * (100 + since)
+    assert fallen_days([*usual, *[0.1] * since], people) == since
+    assert fallen_days([*usual, *[0.1] * 30], [1000.0] * 130) == 0
+    assert fallen_days([*usual, *[0.1] * (since - 1), 0.4], people) == 0
+
+
+def test_a_fall_over_a_weekend_without_sends_is_found_on_the_second_day_with_sends() -> None:
+    people = [1000.0 if day % 7 < 5 else 0.0 for day in range(99)]
+    rates = [(0.1 if day >= FRIDAY else 0.4) if count else None for day, count in enumerate(people)]
+    assert [fallen_days(rates[: day + 1], people[: day + 1]) for day in range(FRIDAY, 99)] == [0, 0, 0, 4]
+
+
+def test_a_flow_that_sends_once_a_month_has_stopped_after_twice_its_pause() -> None:
+    monthly = [30.0 if day % 28 == 0 else 0.0 for day in range(113)]
+    assert stopped_days([*monthly, *[0.0] * 54]) == 0
+    assert stopped_days([*monthly, *[0.0] * 55]) == 55
+
+
+def test_a_public_holiday_before_a_weekend_is_no_break() -> None:
+    counts = [100.0 if day % 7 < 5 else 0.0 for day in range(98)]
+    assert stopped_days([*counts[:FRIDAY], 0.0, 0.0, 0.0]) == 0
+    assert stopped_days([*counts[:FRIDAY], 0.0, 0.0, 0.0, 0.0]) == 4
+
+
 @pytest.mark.parametrize("counts", [[], [0.0] * 90, [5.0] * 20 + [0.0] * 9, [0.0] * 60 + [9.0, 0.0, 0.0]])
 def test_a_short_or_silent_history_is_not_judged(counts: list[float]) -> None:
-    assert quiet_days(counts) == 0
-    assert not has_fallen([0.5] * len(counts), counts)
+    assert stopped_days(counts) == 0
+    assert unconverted_days(counts, [9.0] * len(counts)) == 0
+    assert not fallen_days([0.5] * len(counts), counts)

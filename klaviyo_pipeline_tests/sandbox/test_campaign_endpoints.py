@@ -1,4 +1,4 @@
-"""Campaigns at revision 2026-10-15, what revision 2026-07-15 makes of them, and each open question played both ways."""
+"""Campaigns at revision 2026-10-15, how revision 2026-07-15 shows them, and both answers to each open question."""
 
 from __future__ import annotations
 

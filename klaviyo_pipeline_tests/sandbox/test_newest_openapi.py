@@ -1,4 +1,4 @@
-"""The sandbox at revision 2026-10-15 against what is known of that revision, where a copy of it is at hand."""
+"""The sandbox at revision 2026-10-15 matches the description of that revision. Skipped without a copy of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DESCRIPTION = Path(__file__).parents[3] / "shared" / "klaviyo-2026-10-15.json"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not DESCRIPTION.exists(), reason="no description of revision 2026-10-15 at hand"),
+    pytest.mark.skipif(not DESCRIPTION.exists(), reason="there is no description of revision 2026-10-15"),
 ]
 
 
@@ -54,7 +54,7 @@ def named(*, method: str | None = None) -> list[Any]:
 def valid_resource(resource: dict[str, Any]) -> None:
     schema = description()["resources"].get(resource["type"])
     if schema is None:
-        # What else is included (custom metrics) has no schema there.
+        # Other included resources (custom metrics) have no schema in the description.
         return
     checker = jsonschema.FormatChecker([])
     checker.checks("date-time")(lambda text: not isinstance(text, str) or read_time(text) is not None)

@@ -1,4 +1,4 @@
-"""The sandbox at revision 2026-07-15 against the API's own description, where a copy of it is at hand."""
+"""The sandbox at revision 2026-07-15 matches the API's own description. Skipped without a copy of it."""
 
 from __future__ import annotations
 

@@ -348,7 +348,8 @@ def test_a_changed_conversion_metric_requests_the_reports_again(pipeline: Pipeli
     pipeline.configure(conversion_metric_id="RChkot")
     [result], _ = synced(pipeline, "flow_report")
     assert result.windows == 5
-    assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM flow_report") == ["RChkot"]
+    ledger = "SELECT DISTINCT entity, conversion_metric_id FROM sync_windows ORDER BY 1"
+    assert pipeline.rows(ledger) == [("flow_report", "RChkot"), ("flow_report:RPlacd", "RPlacd")]
 
 
 @dg.job

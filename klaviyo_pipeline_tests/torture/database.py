@@ -120,13 +120,13 @@ def outcome(matrix: Matrix, case: Case) -> Literal["right", "healed"]:
     matrix.heal(case)
     matrix.same(case, expected)
     if case.trouble.passes and not case.lasting:
-        raise Defect(f"{case}: trouble that passes failed the run: {reported}")
+        raise Defect(f"{case}: a temporary fault failed the run: {reported}")
     return "healed"
 
 
 @contextmanager
 def _trouble(matrix: Matrix, case: Case) -> Iterator[None]:
-    # A census writes a single row into its record.
+    # A census writes a single row into `census_runs`.
     first = 1 if case.table == "census_runs" else THIRD_ROW
     matrix.pipeline.execute(
         TRIGGER.format(
@@ -158,7 +158,7 @@ def _timeout(matrix: Matrix, trouble: Trouble) -> Iterator[None]:
 
 
 def at_page(matrix: Matrix, target: Target, happens: Callable[[], Any]) -> Undisturbed:
-    """A run in which this happens once, at the request for the middle page. The run must end right."""
+    """A run in which `happens` is called once, at the request for the middle page. The run must end right."""
     expected = matrix.undisturbed(target)
     matrix.start_over(target)
     left = [expected.requests // 2]

@@ -160,7 +160,7 @@ class Matrix:
         self.heal(cell)
         self.same(cell, expected)
         if cell.trouble.passes and not cell.lasting and not cell.trouble.uncertain:
-            raise Defect(f"{cell}: a fault that passes failed the run: {reason(first)}")
+            raise Defect(f"{cell}: a temporary fault failed the run: {reason(first)}")
         return "healed"
 
     def undisturbed(self, target: Target) -> Undisturbed:

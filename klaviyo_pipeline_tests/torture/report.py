@@ -1,4 +1,4 @@
-"""How the figures of a torture are told, on the terminal and in `docs/reliability.md`."""
+"""The format of the reliability results, on the terminal and in `docs/reliability.md`."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Tables:
     def hollow_windows(self, whole: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
         """Windows that the ledger calls synced although rows of theirs are missing, as (entity, id).
 
-        `whole` are the rows that `rows_of_windows` told after an undisturbed run.
+        `whole` are the rows that `rows_of_windows` returned after an undisturbed run.
         """
         here = set(self.rows_of_windows())
         synced = {

@@ -35,7 +35,7 @@ app = _app()
 
 @app.task(name=TASK_EXECUTE_JOB_NAME, track_started=True)  # type: ignore[untyped-decorator]
 def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
-    """Execute a run in a process of its own, as Dagster's default launcher does.
+    """Execute a run in its own process, as Dagster's default launcher does.
 
     A run of several assets starts processes itself. Celery's worker processes are daemons, which may not do that.
     """

@@ -1,4 +1,4 @@
-"""Executes a run in a process of its own, watched by the worker process of its Celery task."""
+"""Executes a run in its own process, watched by the worker process of its Celery task."""
 
 from __future__ import annotations
 

@@ -10,6 +10,9 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess, access_key, access_to, tables_key
 from klaviyo_pipeline.postgres.write.io_manager import SCHEMA, TABLE
 
+BEFORE_CHECKS = {"dagster/priority": "1"}
+"""Tags of the step of an asset: in a run of several, no check takes the process of an asset that could start."""
+
 Body = Callable[[dg.AssetExecutionContext, AccountAccess], Any]
 
 # Dagster computes the signature of a function some seventeen times, which takes long with many accounts.
@@ -39,6 +42,7 @@ def account_asset(
             io_manager_key=tables_key(account),
             required_resource_keys={access_key(account)},
             metadata={**stored, **metadata},
+            op_tags=BEFORE_CHECKS,
             **options,
         )(run)
         return asset

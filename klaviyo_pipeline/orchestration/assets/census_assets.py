@@ -214,7 +214,7 @@ def _look_up_missing(
 
 
 def _look_up_earlier_messages(session: Session, listing: Listing, findings: Findings) -> None:
-    """Ask by id for every message that an earlier revision has read and this one has not; mark deleted what is gone."""
+    """Look up by id every message that was last read at an earlier revision; mark those not found as deleted."""
     if listing.messages is None or listing.shape.revision is None or findings.began is None:
         return
     record = _record(session.account, listing)

@@ -23,12 +23,14 @@ from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.klaviyo.report_rows import sum_known
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
-from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut, WrongTimezone, chosen_metric
+from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, load_by_metric
+from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut
 from klaviyo_pipeline.orchestration.assets.report_fetcher import RETRIES, named
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
+from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.ledger import ReportContext
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
@@ -69,17 +71,14 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
     def conversions(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
         windows = plan.of_run(context)
 
-        def batches() -> Iterator[Batch]:
-            with access.klaviyo.session(account, access.warehouse, context.run.run_id) as session:
-                if not session.zone_is_right:
-                    raise WrongTimezone(session.zone_remedy)
-                metric = chosen_metric(session, FLOW_REPORT)
-                context.log.info(f"conversion metric {metric.id}: {metric.how}")
+        def read(session: Session, further: ConversionMetric | None) -> Iterator[Batch]:
+            metric = further or chosen_metric(session, FLOW_REPORT)
+            context.log.info(f"conversion metric {metric.id}: {metric.how}")
+            if further is None:
                 context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
-                yield from _Reading(context, session, windows, metric).batches()
-                context.add_asset_metadata(session.count.metadata())
+            return _Reading(context, session, windows, metric, is_further=further is not None).batches()
 
-        return Load(batches=batches(), windows=windows, on_synced=report_partitions(context))
+        return load_by_metric(context, access, account, CONVERSIONS_DAILY, windows, read)
 
     return conversions
 
@@ -92,6 +91,7 @@ class _Reading:
     session: Session
     windows: Sequence[Window]
     metric: ConversionMetric
+    is_further: bool
 
     def batches(self) -> Iterator[Batch]:
         """One batch for each query."""
@@ -110,9 +110,13 @@ class _Reading:
         return Batch(
             table_frame(rows, COLUMNS),
             [CompletedWindow(window, asked_at, 0 if place else requests) for place, window in enumerate(chunk)],
-            ReplaceRange("date", min(days), max(days), asked_at, days),
+            ReplaceRange("date", min(days), max(days), asked_at, days, self.metric.id),
             ReportContext(self.metric.id, self.session.identity.timezone, self.session.identity.currency),
+            prepare=None if self.is_further else self._make_first,
         )
+
+    def _make_first(self, connection: sa.Connection) -> None:
+        make_first(connection, self.session.account.slug, CONVERSIONS_DAILY, self.metric.id)
 
     def _rows(self, first: date, last: date) -> list[Row]:
         """The rows of these days. If a cursor expires, reading starts again at the first page."""

@@ -1,4 +1,5 @@
-"""Requests the metrics of flows for any range of days, with Klaviyo's own uniques of the whole range, and stores them.
+"""Requests metrics of flows, campaigns or forms for any range of days, with Klaviyo's own uniques of the whole range,
+and stores them.
 
 A range costs one request of the values report, which has a daily quota.
 """
@@ -6,16 +7,16 @@ A range costs one request of the values report, which has a daily quota.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from klaviyo_pipeline.catalog import FLOW_REPORT
+from klaviyo_pipeline.catalog import ExactMetrics
 from klaviyo_pipeline.config.settings import SettingsError
 from klaviyo_pipeline.klaviyo.report_rows import sum_known
-from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES
+from klaviyo_pipeline.klaviyo.reports import VALUES
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
-from klaviyo_pipeline.orchestration.assets.report_assets import chosen_metric
+from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric
 from klaviyo_pipeline.orchestration.assets.report_fetcher import ReportFetcher, Row
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.quota import Quota, daily_limit, spent_today
@@ -32,26 +33,29 @@ class _Unlogged:
         """There is no asset."""
 
 
-def request_exactly(session: Session, first: date, last: date) -> Quota:
-    """Request the flow values of these days, both included, and store them. Return what the request cost.
+def request_exactly(session: Session, exact: ExactMetrics, first: date, last: date) -> Quota:
+    """Request the values of these days, both included, and store them. Return what the request cost.
 
-    The conversion metric is that of `flow_report`. Raises `SettingsError` if the days of the settings are not the
-    account's, and `QuotaSpent` if the day's requests are used up.
+    The conversion metric is the first one of the daily report. Raises `SettingsError` if the days of the settings are
+    not the account's, and `QuotaSpent` if the day's requests are used up.
     """
     if not session.zone_is_right:
         raise SettingsError(session.zone_remedy)
-    metric = chosen_metric(session, FLOW_REPORT)
-    result = ReportFetcher(_Unlogged(), session, FLOW_VALUES, metric).request_days(FLOW_VALUES, first, last)
-    rows = _by_flow(result.rows)
-    Lookup(session, FLOW_REPORT.listing).fill(sorted({row["flow_id"] for row in rows if row["flow_id"]}))
-    schema, endpoint = session.account.slug, FLOW_VALUES.endpoint
+    report = VALUES[exact.metrics.entity]
+    metric = chosen_metric(session, exact.report) if report.needs_conversion_metric else None
+    result = ReportFetcher(_Unlogged(), session, report, metric).request_days(report, first, last)
+    key = exact.metrics.key
+    rows = _by_object(result.rows, key, (*report.by_use.sums, *report.by_use.uniques))
+    Lookup(session, exact.report.listing).fill(sorted({row[key] for row in rows if row[key]}))
+    schema, endpoint = session.account.slug, report.endpoint
     with session.engine.begin() as connection:
         store_answer(
             connection,
             schema,
+            exact,
             (first, last),
             asked_at=result.asked_at,
-            conversion_metric_id=metric.id,
+            conversion_metric_id=metric.id if metric is not None else None,
             refused=result.refused,
             rows=rows,
         )
@@ -59,13 +63,12 @@ def request_exactly(session: Session, first: date, last: date) -> Quota:
     return Quota(endpoint.name, daily_limit(endpoint) or 0, spent, session.count.sent_to(endpoint.name))
 
 
-def _by_flow(rows: Iterable[Row]) -> list[Row]:
-    """One row for each flow: its counts, summed over its messages. A count that no message has is None."""
-    by_flow: dict[str, list[Row]] = {}
+def _by_object(rows: Iterable[Row], key: str, counts: Sequence[str]) -> list[Row]:
+    """One row for each object: its counts, summed over its messages. A count that no message has is None."""
+    by_object: dict[str, list[Row]] = {}
     for row in rows:
-        by_flow.setdefault(row["flow_id"], []).append(row)
-    counts = (*FLOW_VALUES.by_use.sums, *FLOW_VALUES.by_use.uniques)
+        by_object.setdefault(row[key], []).append(row)
     return [
-        {"flow_id": flow_id, **{name: sum_known(row[name] for row in messages) for name in counts}}
-        for flow_id, messages in by_flow.items()
+        {key: id, **{name: sum_known(row[name] for row in messages) for name in counts}}
+        for id, messages in by_object.items()
     ]

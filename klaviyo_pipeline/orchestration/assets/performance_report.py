@@ -4,7 +4,7 @@ from datetime import UTC
 
 import dagster as dg
 
-from klaviyo_pipeline.catalog import METRICS, of_account, period_of
+from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, METRICS, switched_on
 from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.config.settings import Account, state_dir
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
@@ -33,7 +33,9 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         config_schema=ReportConfig.to_config_schema(),
         kinds={"html"},
         deps=[
-            dg.AssetKey(account.asset_key(name)) for name in of_account(METRICS, account) if period_of(name) == "day"
+            dg.AssetKey(account.asset_key(name))
+            for name in (*METRICS, CONVERSIONS_DAILY)
+            if name in switched_on(account.assets)
         ],
         # Off until the automation sensor is switched on.
         automation_condition=(
@@ -42,8 +44,9 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
             & ~dg.AutomationCondition.any_deps_in_progress()
         ),
         description=(
-            "One HTML page about the last days with final values: key metrics, charts, top flows, campaigns by "
-            "send day, forms, segments, and data freshness. The file is written to `.klaviyo/reports`."
+            "One HTML page about the last days with final values: what is quiet, key metrics, charts, revenue by both "
+            "dates, top flows, campaigns by send day, A/B tests, forms, segments, and data freshness. The file is "
+            "written to `.klaviyo/reports`."
         ),
     )
     def performance_report(context: dg.AssetExecutionContext, access: AccountAccess) -> dg.MaterializeResult[None]:

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import ReportAsset, period_column
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
+from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES
@@ -31,6 +31,7 @@ from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
 from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
+from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, load_by_metric, refused_metrics
 from klaviyo_pipeline.orchestration.assets.period_fetcher import COVERED_FROM, COVERED_TO, PeriodFetcher
 from klaviyo_pipeline.orchestration.assets.report_fetcher import (
     ReportFetcher,
@@ -43,10 +44,10 @@ from klaviyo_pipeline.orchestration.resources.account_resources import AccountAc
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
+from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.ledger import ReportContext
-from klaviyo_pipeline.postgres.refusals import METRIC_IS_PASSED_OVER, refusals
 from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
@@ -58,10 +59,6 @@ MOST_METRICS = 3
 
 class DaysLeftOut(RuntimeError):
     """Klaviyo's responses lack days that were requested."""
-
-
-class WrongTimezone(RuntimeError):
-    """The windows are not days of the account's time zone, so values would be stored under the wrong day."""
 
 
 def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
@@ -90,14 +87,14 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
     def report(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
         windows = plan.of_run(context)
 
-        def batches() -> Iterator[Batch]:
-            with access.klaviyo.session(account, access.warehouse, context.run.run_id) as session:
-                if not session.zone_is_right:
-                    raise WrongTimezone(session.zone_remedy)
-                yield from _read(context, session, spec, windows)
-                context.add_asset_metadata(session.count.metadata())
+        def read(session: Session, further: ConversionMetric | None) -> Iterator[Batch]:
+            if further is not None:
+                context.log.info(f"conversion metric {further.id}")
+                return _Reading(context, session, spec, windows, further, is_further=True).batches()
+            return _read(context, session, spec, windows)
 
-        return Load(batches=batches(), windows=windows, on_synced=report_partitions(context))
+        has_metric = spec.report.needs_conversion_metric
+        return load_by_metric(context, access, account, spec.name, windows, read, has_metric=has_metric)
 
     return report
 
@@ -109,12 +106,12 @@ def _read(
     if not spec.report.needs_conversion_metric:
         yield from _Reading(context, session, spec, windows, None).batches()
         return
-    override = session.account.conversion_metric_id
+    override = session.account.first_conversion_metric
     for metrics_left in reversed(range(MOST_METRICS)):
         metric = chosen_metric(session, spec)
         context.log.info(f"conversion metric {metric.id}: {metric.how}")
         context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
-        if override or not _refused_metrics(session, spec):
+        if override or not refused_metrics(session, spec):
             with session.engine.begin() as connection:
                 remember_conversion_metric(connection, session.account.slug, metric.id)
         try:
@@ -127,25 +124,6 @@ def _read(
             context.log.warning(f"trying another conversion metric than {metric.id}: {refused}")
 
 
-def chosen_metric(session: Session, spec: ReportAsset) -> ConversionMetric:
-    """The conversion metric of the account's reports; another one if Klaviyo refuses this report for it."""
-    return find_conversion_metric(session.client, session.account.conversion_metric_id, _refused_metrics(session, spec))
-
-
-def _refused_metrics(session: Session, spec: ReportAsset) -> frozenset[str]:
-    """The conversion metrics for which Klaviyo refuses every statistic of this report."""
-    now = session.now()
-    with session.engine.connect() as connection:
-        stored = refusals(connection, session.account.slug)
-    return frozenset(
-        one.metric_id
-        for one in stored
-        if one.report == spec.report.name
-        and one.statistics >= frozenset(spec.report.statistics)
-        and now - one.refused_at < METRIC_IS_PASSED_OVER
-    )
-
-
 @dataclass(frozen=True)
 class _Reading:
     """The reading of one report over contiguous windows."""
@@ -155,6 +133,8 @@ class _Reading:
     spec: ReportAsset
     windows: Sequence[Window]
     metric: ConversionMetric | None
+    is_further: bool = False
+    """Whether the metric is not the one of the metrics tables."""
     without_day: set[str] = field(default_factory=set)
     """Campaigns with values but without a send time."""
 
@@ -212,26 +192,28 @@ class _Reading:
                 for place, window in enumerate(covered)
             ]
             requests = 0
-            prepare = None
-            if not isinstance(self.spec.report, SeriesReport):
-                undated = [{**row, **requested} for row, day in dated if day is None]
-                reach = whole_sends(_day(chunk[0]), _day(chunk[-1]), self.session.account.today(result.asked_at))
-                prepare = partial(self._settle, undated, ReplaceRange("date", *reach, result.asked_at))
+            undated = [{**row, **requested} for row, day in dated if day is None]
+            reach = whole_sends(_day(chunk[0]), _day(chunk[-1]), self.session.account.today(result.asked_at))
+            whole = ReplaceRange("date", *reach, result.asked_at, conversion_metric_id=self.metric_id)
             yield Batch(
                 table_frame(rows, frame_columns(self.spec)),
                 completes,
-                ReplaceRange(column, min(days), max(days), result.asked_at, days),
+                ReplaceRange(column, min(days), max(days), result.asked_at, days, self.metric_id),
                 ReportContext(
                     self.metric_id,
                     self.session.identity.timezone,
                     self.session.identity.currency,
                     sorted(result.refused),
                 ),
-                prepare=prepare,
+                prepare=partial(self._prepare, undated, whole),
             )
 
-    def _settle(self, undated: Sequence[Mapping[str, Any]], chunk: ReplaceRange, connection: sa.Connection) -> None:
-        """Make sure that each value of a campaign is stored once, before the rows of a chunk are replaced."""
+    def _prepare(self, undated: Sequence[Mapping[str, Any]], chunk: ReplaceRange, connection: sa.Connection) -> None:
+        """Before the rows of a chunk are replaced: note the first metric, and store each value of a campaign once."""
+        if self.metric_id is not None and not self.is_further:
+            make_first(connection, self.session.account.slug, self.spec.name, self.metric_id)
+        if isinstance(self.spec.report, SeriesReport):
+            return
         moved = self._campaign_days.settle(connection)
         if moved:
             self.context.log.warning(

@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import BadRequest, CursorExpired
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
@@ -141,10 +142,11 @@ class ReportFetcher:
         if words in self._reported:
             return
         self._reported.add(words)
-        self.context.log.warning(
+        warning = (
             f"{words}: they are stored as NULL, the other statistics as returned. Set KLAVIYO_CONVERSION_METRIC_ID to "
             "a metric that Klaviyo returns them for. For this one, sync requests them again tomorrow, or with --force."
         )
+        self.context.log.warning(in_terms_of(self.session.account, warning))
         self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._reported))})
 
     def _read_pages(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:

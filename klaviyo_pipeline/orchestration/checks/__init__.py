@@ -5,5 +5,5 @@
 - `listing_checks`, `reconciliation_checks`: call Klaviyo's API, and so cost requests.
 - `build_checks`: all of them as Dagster's, for one account.
 
-A check changes nothing. Its text names what repairs what it found: a sync, a census.
+A check changes nothing. If it finds a problem, its text names the remedy, such as a sync or a census.
 """

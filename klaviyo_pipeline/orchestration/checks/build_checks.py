@@ -27,6 +27,7 @@ from klaviyo_pipeline.catalog import (
     of_account,
     switched_on,
 )
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
 from klaviyo_pipeline.dagster_internals.signatures import cache_signature
@@ -193,7 +194,7 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
                     found = check.examine(ctx)
                     if found.lost:
                         record_lost_windows(context.instance, engine, ctx, found)
-                    yield _result(key, check.name, found)
+                    yield _result(account, key, check.name, found)
 
     return examined
 
@@ -227,13 +228,13 @@ def _api_step(account: Account, one: ApiCheck) -> dg.AssetChecksDefinition:
         access = access_to(account, context.op_execution_context.resources)
         session_of_check = access.klaviyo.session(account, access.warehouse)
         with session_of_check as session, check_context(session.engine, account, one.asset) as ctx:
-            yield _result(key, one.name, one.examine(ctx, session), session.count.requests)
+            yield _result(account, key, one.name, one.examine(ctx, session), session.count.requests)
 
     return requested
 
 
 def _result(
-    key: dg.AssetKey, name: str, outcome_of_check: CheckOutcome, requests: int | None = None
+    account: Account, key: dg.AssetKey, name: str, outcome_of_check: CheckOutcome, requests: int | None = None
 ) -> dg.AssetCheckResult:
     requested = {} if requests is None else {"api_requests": requests}
     return dg.AssetCheckResult(
@@ -241,7 +242,7 @@ def _result(
         check_name=name,
         passed=outcome_of_check.outcome == "passed",
         severity=severity_of(outcome_of_check),
-        description=outcome_of_check.found,
+        description=in_terms_of(account, outcome_of_check.found),
         metadata={**outcome_of_check.metadata, **requested},
     )
 

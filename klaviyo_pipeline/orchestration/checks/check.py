@@ -74,7 +74,7 @@ class CheckContext:
         return replace(self, asset=asset)
 
     def once(self, read: Callable[[CheckContext], Result]) -> Result:
-        """The result of a function that reads something of all `assets`. It is called once for each snapshot."""
+        """The result of a function that reads data of all `assets`. It is called once for each snapshot."""
         if read not in self._results:
             self._results[read] = read(self)
         result: Result = self._results[read]
@@ -125,7 +125,7 @@ def shortened(name: object) -> str:
 
 
 def read_as_listed(table: sa.Table, listing: Listing) -> list[sa.ColumnElement[bool]]:
-    """Which rows were read as this listing reads them: those of its revision, where it has one."""
+    """The conditions for rows that were read at this listing's revision; none if all revisions list alike."""
     revision = listing.shape.revision
     return [] if revision is None else [table.c.revision == revision]
 

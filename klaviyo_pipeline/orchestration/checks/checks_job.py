@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.check_events import CheckEvent, check_targets, recorded
 from klaviyo_pipeline.orchestration.checks.build_checks import (
@@ -45,7 +46,7 @@ def checks_job(account: Account, tags: Mapping[str, str], executor: dg.ExecutorD
                     check_name=check.name,
                     passed=outcome.outcome == "passed",
                     severity=severity_of(outcome),
-                    description=outcome.found,
+                    description=in_terms_of(account, outcome.found),
                     metadata=outcome.metadata,
                     blocking=check.blocking,
                     target_materialization_data=targets.get(_key(account, asset)),

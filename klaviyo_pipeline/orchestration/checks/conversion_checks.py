@@ -36,7 +36,7 @@ CONVERSION_CHECKS = (
     ),
     Check(
         "conversions_are_of_one_metric",
-        "Every day was requested with the account's conversion metric.",
+        "Every day was requested with the account's conversion metric, and with each further one that is set.",
         lambda ctx: conversions_are_of_one_metric(ctx, FLOW_SERIES),
     ),
     Check(
@@ -54,7 +54,7 @@ def groups_match_total(ctx: CheckContext, session: Session) -> CheckOutcome:
     span = settled_span(ctx)
     if span is None or span.metric_id is None:
         return passed("no settled days yet")
-    stored = _stored(ctx, span.first, span.last)
+    stored = _stored(ctx, span.metric_id, span.first, span.last)
     ctx.release()
     total = _total(session, span.metric_id, span.first, span.last)
     days = f"{span.first} to {span.last}"
@@ -77,11 +77,11 @@ def _value(sums: Mapping[date, Sums], day: date, name: str) -> Decimal:
     return sums.get(day, {}).get(name) or Decimal()
 
 
-def _stored(ctx: CheckContext, first: date, last: date) -> dict[date, Sums]:
+def _stored(ctx: CheckContext, metric_id: str, first: date, last: date) -> dict[date, Sums]:
     table = ctx.target().table
     query = (
         sa.select(table.c.date, *(sa.func.sum(table.c[name]).label(name) for name in SUMS))
-        .where(table.c.date.between(first, last))
+        .where(table.c.conversion_metric_id == metric_id, table.c.date.between(first, last))
         .group_by(table.c.date)
     )
     return {row.date: dict(row._mapping) for row in ctx.rows(query)}

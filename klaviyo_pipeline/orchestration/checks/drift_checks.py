@@ -30,7 +30,7 @@ KEPT_IN_RAW = {
     "campaigns": ("audiences", "send_options", "send_strategy", "tracking_options"),
     "templates": ("amp", "html", "text"),
 }
-"""Attributes that Klaviyo documents and that have no column of their own; those of campaigns at 2026-07-15."""
+"""Documented attributes of Klaviyo that have no column; for campaigns, those of revision 2026-07-15."""
 
 
 def drift_checks(listing: Listing) -> tuple[Check, ...]:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable, period_column, period_of
+from klaviyo_pipeline.catalog import MetricsTable, has_conversion_metric, period_column, period_of
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -79,11 +79,13 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
     names = [name for name in metrics.content if name in report.content and name not in others]
     days = _computed_days(ctx, table)
     key, period, reported = table.key, ctx.period(), report.table.c[period_column(table.report)]
+    metric = "conversion_metric_id"
+    of_metric = [days.c[metric] == report.table.c[metric]] if has_conversion_metric(table.report) else []
     sums = (
         sa.select(
             report.table.c[key], reported.label("date"), *(sa.func.sum(report.table.c[n]).label(n) for n in names)
         )
-        .where(reported.in_(sa.select(days.c.date)))
+        .join(days, sa.and_(days.c.date == reported, *of_metric))
         .group_by(report.table.c[key], reported)
         .subquery()
     )
@@ -121,11 +123,11 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
 
 
 def _computed_days(ctx: CheckContext, table: MetricsTable) -> sa.CTE:
-    """The days whose metrics were computed from the latest report."""
+    """The days whose metrics were computed from the latest report, with the conversion metric of its request."""
     ledger = Ledger(ctx.account.slug, table.name).table
     computed, requested = ledger.alias("computed"), ledger.alias("requested")
     query = (
-        sa.select(ctx.day_of(computed.c.window_start).label("date"))
+        sa.select(ctx.day_of(computed.c.window_start).label("date"), requested.c.conversion_metric_id)
         .join_from(computed, requested, computed.c.window_start == requested.c.window_start)
         .where(
             computed.c.entity == table.name,

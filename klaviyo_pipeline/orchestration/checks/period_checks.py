@@ -37,7 +37,7 @@ def periods_match_days(ctx: CheckContext, spec: ReportAsset) -> CheckOutcome:
     keys = spec.report.keys
     sums, uniques = spec.report.by_use.sums, spec.report.by_use.uniques
     days = sa.and_(
-        *(daily.c[key] == table.c[key] for key in keys),
+        *(daily.c[key] == table.c[key] for key in (*keys, "conversion_metric_id")),
         daily.c.date.between(table.c.covered_from, table.c.covered_to),
     )
     zero = sa.literal(0)
@@ -82,15 +82,17 @@ def _settled_periods(ctx: CheckContext, period: sa.ColumnElement[date]) -> sa.Co
     asked = sa.exists().where(
         ledger.c.entity == ctx.asset,
         ledger.c.status == "synced",
+        ledger.c.conversion_metric_id == table.c.conversion_metric_id,
         ctx.day_of(ledger.c.window_start) == period,
         ledger.c.asked_at >= ledger.c.window_end + wait,
         sa.func.cardinality(ledger.c.refused_statistics) == 0,
     )
-    days = ctx.view("report_days", ["entity", "date", "is_settled", "refused_statistics"])
+    days = ctx.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
     settled_days = (
         sa.select(sa.func.count())
         .where(
             days.c.entity == FLOW_REPORT.name,
+            days.c.conversion_metric_id == table.c.conversion_metric_id,
             days.c.date.between(table.c.covered_from, table.c.covered_to),
             days.c.is_settled,
             sa.func.cardinality(days.c.refused_statistics) == 0,

@@ -11,8 +11,8 @@ from klaviyo_pipeline.reporting.quiet_objects import Problem, QuietObject, quiet
 QUIET_CHECKS = (
     Check(
         "live_objects_keep_going",
-        "No live object stopped for longer than its own rhythm explains: the counts of the last eight weeks, by "
-        "weekday, say how likely so many days of zero are. It is named while it stays quiet, for at most 30 days.",
+        "No live object stopped for longer than its own rhythm explains: a busy one on two days on which it is due, "
+        "any other for a week and twice its longest pause. It is named while it stays quiet, for at most 30 days.",
         lambda ctx: _outcome(ctx, "stopped"),
     ),
     Check(
@@ -23,15 +23,15 @@ QUIET_CHECKS = (
     ),
     Check(
         "rates_stay_in_range",
-        "No open or click rate fell on the last two days by far more than ever before, compared with the same weekday "
-        "of the four weeks before and the usual deviations (median absolute deviation).",
+        "No open or click rate fell to less than half on two days in a row, compared with the same weekday of the four "
+        "weeks before, and by more than in the eight weeks before. It is named for at most two weeks.",
         lambda ctx: _outcome(ctx, "fell"),
     ),
 )
 
 UNSENT_CHECK = Check(
     "scheduled_campaigns_were_sent",
-    "No campaign is still scheduled a day after its send time.",
+    "Every campaign was sent a day after its send time, or was cancelled by a person.",
     lambda ctx: _told(unsent_campaigns(ctx.connection, ctx.account.slug, ctx.account.timezone, ctx.now)),
 )
 

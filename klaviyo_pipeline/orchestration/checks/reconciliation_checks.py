@@ -163,6 +163,8 @@ def _stored(ctx: CheckContext, spec: ReportAsset, span: Span) -> dict[Key, Value
         .where(table.c.date.between(span.first, span.last))
         .group_by(*keys)
     )
+    if span.metric_id is not None:
+        query = query.where(table.c.conversion_metric_id == span.metric_id)
     return {_key(spec, row._mapping): _values(spec, row._mapping) for row in ctx.rows(query)}
 
 

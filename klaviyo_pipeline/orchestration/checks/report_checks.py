@@ -10,7 +10,7 @@ from operator import eq
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import BREAKDOWNS, ReportAsset, with_metrics
+from klaviyo_pipeline.catalog import BREAKDOWNS, ReportAsset, period_of, with_metrics
 from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
@@ -128,7 +128,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks += [
             Check(
                 "conversions_are_of_one_metric",
-                "Every day was requested with the current conversion metric.",
+                "Every day was requested with the current conversion metric, and with each further one that is set.",
                 lambda ctx: conversions_are_of_one_metric(ctx, spec.report),
             ),
             Check(
@@ -218,6 +218,8 @@ def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
         .group_by(table.c.campaign_id)
         .order_by(table.c.campaign_id)
     )
+    if metric_id := Ledger(ctx.account.slug, ctx.asset).conversion_metric(ctx.connection):
+        query = query.where(table.c.conversion_metric_id == metric_id)
     rows = ctx.rows(query)
     if not rows:
         return passed("every campaign with values has a send time")
@@ -311,12 +313,23 @@ def no_statistic_is_refused(ctx: CheckContext, report: Report) -> CheckOutcome:
 
 def conversions_are_of_one_metric(ctx: CheckContext, report: Report) -> CheckOutcome:
     present = _of_account(ctx, "conversion_metric_id")
-    every = frozenset(report.statistics)
     refused = {(one.report, one.metric_id): one.statistics for one in refusals(ctx.connection, ctx.account.slug)}
-    if present is not None and refused.get((report.name, present), frozenset()) >= every:
+    if present is not None and refused.get((report.name, present), frozenset()) >= frozenset(report.statistics):
         # Klaviyo refuses this report altogether for the account's metric, so it is requested with another metric.
         present = Ledger(ctx.account.slug, ctx.asset).conversion_metric(ctx.connection)
-    return _same_as_now(ctx, "conversion_metric_id", present, "with the conversion metric", "the metric is now")
+    found = _same_as_now(ctx, "conversion_metric_id", present, "with the conversion metric", "the metric is now")
+    ledger = Ledger(ctx.account.slug, ctx.asset)
+    every = set(ledger.done(ctx.connection))
+    for metric_id in ctx.account.conversion_metrics[1:] if found.outcome == "passed" else ():
+        if lacking := sorted(every - set(ledger.done(ctx.connection, conversion_metric_id=metric_id))):
+            first, last = (moment.astimezone(ctx.account.zone).date() for moment in (lacking[0], lacking[-1]))
+            return warning(
+                f"{counted(len(lacking), period_of(ctx.asset))} of {ctx.asset} ({first} to {last}) not requested with "
+                f"the further conversion metric {metric_id}. Run `klaviyo-pipeline sync {ctx.asset} --from "
+                f"{max(first, ctx.account.start_date)} --to {last}`.",
+                days=len(lacking),
+            )
+    return found
 
 
 def values_are_in_one_currency(ctx: CheckContext) -> CheckOutcome:

@@ -8,7 +8,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable, period_of, with_metrics
+from klaviyo_pipeline.catalog import MetricsTable, has_conversion_metric, period_of, with_metrics
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
@@ -40,8 +40,17 @@ def entity_count_check() -> Check:
 
 
 def report_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
-    days = days_that_differ(ctx.connection, ctx.account, ctx.asset)
-    return _compared(ctx, days, with_metrics(ctx.asset, ctx.account))
+    found = _compared(
+        ctx, days_that_differ(ctx.connection, ctx.account, ctx.asset), with_metrics(ctx.asset, ctx.account)
+    )
+    further = (
+        ctx.account.conversion_metrics[1:] if has_conversion_metric(ctx.asset) and found.outcome == "passed" else ()
+    )
+    for metric_id in further:
+        days = days_that_differ(ctx.connection, ctx.account, ctx.asset, further_metric=metric_id)
+        if days:
+            return replace(_compared(ctx, days, ctx.asset), lost=())
+    return found
 
 
 def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:

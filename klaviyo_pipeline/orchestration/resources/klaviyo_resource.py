@@ -26,6 +26,7 @@ from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
 from klaviyo_pipeline.klaviyo.api_usage import RequestCount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
+from klaviyo_pipeline.orchestration.resources.account_settings import checked
 from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline.postgres.api_calls import remember_calls
 from klaviyo_pipeline.postgres.engine import reason
@@ -100,8 +101,10 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
     def client(self, account: Account) -> Iterator[KlaviyoClient]:
         """A client of this account, for an asset of your own: pages, reports and lookups, with pacing and retries.
 
-        It needs no Postgres: the pacing covers the requests of this process only.
+        It needs no Postgres: the pacing covers the requests of this process only. Raises `SettingsError` for an
+        invalid setting of the account.
         """
+        account = checked(account)
         stop = stop_requested()
         client = KlaviyoClient(
             api_key=key_of(account),
@@ -110,7 +113,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
             pacer=LocalPacer(scale=account.rate_scale),
             stop=stop,
         )
-        with client:
+        with errors_in_terms_of(account), client:
             try:
                 yield client
             finally:
@@ -125,7 +128,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
         key = key_of(account)
         stop = stop_requested()
         count = RequestCount()
-        with errors_in_terms_of(account), warehouse.engine(account.slug) as engine:
+        with warehouse.engine(account.slug) as engine:
             pacer = PostgresPacer(engine, account.slug, scale=account.rate_scale)
             client = KlaviyoClient(
                 api_key=key,
@@ -174,7 +177,8 @@ def key_of(account: Account) -> str:
         return api_key(account.api_key_variable)
     key = (plain_value(account.api_key) or "").strip()
     if not key:
-        raise SettingsError(f"account {account.slug}: api_key is empty; set it to a private API key with read scopes.")
+        line = f"account {account.slug}: KLAVIYO_API_KEY is empty; set it to a private API key with read scopes."
+        raise SettingsError(in_terms_of(account, line))
     return key
 
 

@@ -1,4 +1,4 @@
-"""Views over all accounts of a database, in a schema of their own: each a UNION ALL of the accounts' own tables.
+"""Views over all accounts of a database, in a separate schema. Each is a UNION ALL of the accounts' tables.
 
 Each migration creates them again from the migrated schemas, so that they follow added and dropped accounts. With a
 filter on `account`, Postgres reads only the tables of that account.

@@ -13,10 +13,12 @@ SystemTable = Literal[
     "api_calls",
     "api_pacing",
     "assets",
+    "campaign_metrics_exact",
     "census_runs",
     "conversion_refusals",
     "exact_answers",
     "flow_metrics_exact",
+    "form_metrics_exact",
     "lookup_misses",
     "sync_windows",
 ]

@@ -26,7 +26,7 @@ OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
 REVISION = "revision"
 SYSTEM_COLUMNS = frozenset({OBSERVED_AT, REVISION})
-"""Columns that say when and how a row came, not what it holds: they never make a row differ."""
+"""Columns about when and how a row was written, not about its content: they never make a row count as changed."""
 
 RECIPE = 'see "Add a column" in docs/extend.md'
 

@@ -1,1 +1,1 @@
-"""The embedded Postgres server, for installations without a database of their own."""
+"""The embedded Postgres server, for installations without their own database."""

@@ -157,7 +157,7 @@ class EmbeddedPostgres:
         except PermissionError:
             raise EmbeddedPostgresError(
                 f"{path} belongs to another user, who created this database; run as that user, "
-                "or set KLAVIYO_DATABASE_URL to a server of your own."
+                "or set KLAVIYO_DATABASE_URL to your own server."
             ) from None
 
     def _postmaster(self) -> _Postmaster | None:

@@ -82,14 +82,14 @@ def server_user(data: Path) -> ServerUser:
     """
     if os.name != "posix":
         raise EmbeddedPostgresError(
-            "The embedded Postgres runs on Linux and macOS; set KLAVIYO_DATABASE_URL to a server of your own."
+            "The embedded Postgres runs on Linux and macOS; set KLAVIYO_DATABASE_URL to your own server."
         )
     owner = data.stat() if data.exists() else None
     if os.geteuid() != 0:
         if owner and owner.st_uid != os.geteuid():
             raise EmbeddedPostgresError(
                 f"{data} belongs to user id {owner.st_uid}; run as that user (or as root), "
-                "or set KLAVIYO_DATABASE_URL to a server of your own."
+                "or set KLAVIYO_DATABASE_URL to your own server."
             )
         return ServerUser()
     if owner:
@@ -101,7 +101,7 @@ def server_user(data: Path) -> ServerUser:
     except KeyError:
         raise EmbeddedPostgresError(
             "Postgres does not run as root, and there is no user 'nobody' to run it; "
-            "run as an ordinary user, or set KLAVIYO_DATABASE_URL to a server of your own."
+            "run as an ordinary user, or set KLAVIYO_DATABASE_URL to your own server."
         ) from None
     return ServerUser(nobody.pw_uid, nobody.pw_gid)
 
@@ -151,8 +151,7 @@ def programs(folder: Path, user: ServerUser) -> Path:
     spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
-            f"The package {PACKAGE} is not installed here; "
-            "install it, or set KLAVIYO_DATABASE_URL to a server of your own."
+            f"The package {PACKAGE} is not installed here; install it, or set KLAVIYO_DATABASE_URL to your own server."
         )
     module = Path(spec.origin).parent
     own = module / INSTALLATION / "bin"

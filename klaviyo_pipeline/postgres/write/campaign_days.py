@@ -87,7 +87,8 @@ class CampaignDays:
         at least as many recipients: an answer for some of its days would lose statistics.
         """
         target = reflect(connection, self.schema, self.undated)
-        stored_rows = [dict(row) for row in connection.execute(sa.select(target.table)).mappings()]
+        of_metric = target.table.c.conversion_metric_id == span.conversion_metric_id
+        stored_rows = [dict(row) for row in connection.execute(sa.select(target.table).where(of_metric)).mappings()]
         stored = {_key(target, row): row for row in stored_rows}
         received = {_key(target, row): {**row, ASKED_FROM: span.first, ASKED_TO: span.last} for row in rows}
         replaced = {key: row for key, row in received.items() if key not in stored or _supersedes(row, stored[key])}
@@ -168,13 +169,16 @@ class CampaignDays:
             names.append(CAMPAIGN_METRICS.name)
         for name in names:
             ledger = Ledger(self.schema, name).table
-            table = sa.table(name, sa.column("date"), schema=self.schema)
+            table = sa.table(name, sa.column("date"), sa.column("conversion_metric_id"), schema=self.schema)
             row_count = sa.select(sa.func.count()).where(table.c.date == self._day_of(ledger.c.window_start))
+            if name == self.report:
+                row_count = row_count.where(table.c.conversion_metric_id == ledger.c.conversion_metric_id)
             connection.execute(
                 sa.update(ledger)
                 .values(rows_fetched=row_count.scalar_subquery())
                 .where(
-                    ledger.c.entity == name,
+                    # The windows of further metrics too.
+                    sa.func.split_part(ledger.c.entity, ":", 1) == name,
                     ledger.c.status == "synced",
                     self._day_of(ledger.c.window_start).in_(days),
                 )

@@ -35,9 +35,10 @@ class ChildTable:
 
 @dataclass(frozen=True)
 class ObservedChildren:
-    """The ids of the children that a parent named, when (UTC), and at which revision, where it matters.
+    """The ids of the children that a parent named, when (UTC), and at which revision, if the revisions differ.
 
-    Children that were read at another revision are not gone for not being named: it may have no word for them.
+    A child that was read at another revision does not count as deleted if it is not named: this revision may be unable
+    to return it.
     """
 
     observed_at: datetime
@@ -74,14 +75,14 @@ class ChildWriter:
     _targets: dict[tuple[str, tuple[str, ...]], DestinationTable] = field(default_factory=dict)
 
     def write(self, connection: sa.Connection, children: Sequence[Children]) -> None:
-        """Merge the rows, parents before their children, and mark children deleted that are no longer listed.
+        """Merge the rows, parents before their children, and mark the children that are no longer listed as deleted.
 
-        A child that is listed but not in the frame stays as it is, and so does one that was observed later.
+        A child that is listed but not in the frame is not changed, nor is a child that was observed later.
         """
         self._write(connection, children, {})
 
     def forget(self, connection: sa.Connection, tables: Sequence[ChildTable], gone: Mapping[str, datetime]) -> None:
-        """Mark the children of deleted objects deleted. `gone` has the time of each deletion, by the object's id.
+        """Mark the children of deleted objects as deleted. `gone` has the time of each deletion, by the object's id.
 
         `tables` are in order: the direct children first.
         """

@@ -46,8 +46,7 @@ def _are_known(
     connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame, span: ReplaceRange | None
 ) -> bool:
     if span is not None:
-        day = target.table.c[span.column]
-        query = sa.select(sa.exists().where(day.between(span.first, span.last)))
+        query = sa.select(sa.exists().where(span.covers(target.table)))
         return bool(connection.execute(query).scalar_one())
     # If the rows are stored already, the first one mostly is: check it alone first.
     return any(

@@ -10,7 +10,7 @@ plain DataFrame, which is merged by the table's primary key. Metadata of the ass
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import Stopped
 from klaviyo_pipeline.postgres.engine import clear_errors, reason, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, NotMigrated, reflect
 from klaviyo_pipeline.postgres.write.loads import Load
 from klaviyo_pipeline.postgres.write.new_tables import UnfitFrame, create, table_for
@@ -82,21 +83,24 @@ class TableIOManager(dg.IOManager):
             if is_new:
                 load = _creating(load, target)
             ledger = Ledger(schema, name) if ours else NoLedger(schema, name)
-            writer = Writer(engine, target, ledger, load, context.run_id)
+            writers: list[Writer] = []
             try:
-                writer.run()
+                for one in (load, *load.then):
+                    of_load = replace(ledger, entity=one.ledger or name)
+                    writers.append(Writer(engine, target, of_load, one, context.run_id))
+                    writers[-1].run()
             except INTERRUPTS:
                 # A cancelled run is no failed attempt: the ledger keeps its committed windows, and no error.
-                for window in [*writer.synced, *_synced_before(context, writer)]:
+                for window in _shown(context, writers, ledger):
                     yield _materialization(context, window)
                 raise
             except BaseException as error:
-                _note_failure(context, writer, error)
-                for window in [*writer.synced, *_synced_before(context, writer)]:
+                _note_failure(context, writers[-1], error)
+                for window in _shown(context, writers, ledger):
                     yield _materialization(context, window)
                 # Dagster would wrap another error into one that says that writing failed. Most often fetching did.
                 raise dg.Failure(reason(error)) from error
-            context.add_output_metadata(_metadata(engine, target, writer))
+            context.add_output_metadata(_metadata(engine, target, writers))
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """The table, or the rows of the input's windows, as a DataFrame with the table's columns."""
@@ -231,26 +235,30 @@ def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseExceptio
         context.log.warning(f"the failure could not be recorded in the ledger: {type(second).__name__}")
 
 
-def _synced_before(context: dg.OutputContext, writer: Writer) -> list[SyncedWindow]:
-    """The windows that this load has not written and that the ledger has as synced from an earlier attempt."""
+def _shown(context: dg.OutputContext, writers: Sequence[Writer], ledger: Ledger) -> list[SyncedWindow]:
+    """The windows that the ledger has as synced under the asset's name: written by this run, or before it."""
+    written = [synced for writer in writers if writer.ledger == ledger for synced in writer.synced]
+    others = {one.window for one in written}
+    left = [window for window in writers[0].load.windows if window not in others]
     try:
-        with writer.engine.connect() as connection:
-            return writer.ledger.synced(connection, writer.open_windows)
+        with writers[0].engine.connect() as connection:
+            return [*written, *ledger.synced(connection, left)]
     except sa.exc.SQLAlchemyError as error:  # the first error is the one to report
         context.log.warning(f"the windows that were synced before could not be read: {type(error).__name__}")
-        return []
+        return written
 
 
-def _metadata(engine: sa.Engine, target: DestinationTable, writer: Writer) -> Mapping[str, Any]:
+def _metadata(engine: sa.Engine, target: DestinationTable, writers: Sequence[Writer]) -> Mapping[str, Any]:
     with engine.connect() as connection:
         rows = connection.execute(sa.select(sa.func.count()).select_from(target.table)).scalar_one()
+    total = sum((writer.total for writer in writers), RowCounts())
     return {
         "dagster/row_count": rows,
-        "rows_fetched": writer.rows_fetched,
-        "rows_inserted": writer.total.inserted,
-        "rows_updated": writer.total.updated,
-        "rows_deleted": writer.total.deleted,
-        "seconds": writer.seconds,
+        "rows_fetched": sum(writer.rows_fetched for writer in writers),
+        "rows_inserted": total.inserted,
+        "rows_updated": total.updated,
+        "rows_deleted": total.deleted,
+        "seconds": writers[0].seconds,
     }
 
 

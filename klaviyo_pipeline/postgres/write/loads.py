@@ -54,6 +54,9 @@ class Load:
     `filled` are the columns that every frame fills, if the table may have no others; `precedence` is passed to the
     merge. `on_synced` is called with each window once its batch is committed, `on_written` at the end with the changes
     and the number of rows read, `on_failed` with the error if the load fails.
+
+    `ledger` is the name of the windows in the ledger, if it is not the asset's. `then` are loads for the same table
+    that are written after this one, each with windows of its own in the ledger.
     """
 
     batches: Iterable[Batch]
@@ -63,3 +66,5 @@ class Load:
     on_synced: Callable[[SyncedWindow], None] = lambda synced: None
     on_written: Callable[[RowCounts, int], None] = lambda row_counts, rows: None
     on_failed: Callable[[str], None] = lambda reason: None
+    ledger: str | None = None
+    then: Sequence[Load] = ()

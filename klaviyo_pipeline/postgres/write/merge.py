@@ -41,13 +41,24 @@ CountsByWindow = dict[int, RowCounts]
 
 @dataclass(frozen=True)
 class ReplaceRange:
-    """Days of a report, both ends included, that a frame replaces as a whole; `column` is the table's date column."""
+    """Days of a report, both ends included, that a frame replaces as a whole; `column` is the table's date column.
+
+    With a conversion metric, only the rows of that metric are replaced.
+    """
 
     column: str
     first: date
     last: date
     asked_at: datetime
     window_of: Mapping[date, int] = field(default_factory=dict)
+    conversion_metric_id: str | None = None
+
+    def covers(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """Whether a row of the table is replaced, if the frame lacks it."""
+        within = table.c[self.column].between(self.first, self.last)
+        if self.conversion_metric_id is None:
+            return within
+        return sa.and_(within, table.c.conversion_metric_id == self.conversion_metric_id)
 
 
 def merge(

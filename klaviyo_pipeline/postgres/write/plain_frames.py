@@ -56,7 +56,7 @@ def load_of(
 
 
 def check_frame(target: DestinationTable, frame: pd.DataFrame) -> None:
-    """Raise `UnfitFrame` unless the frame has the table's columns, each once, and times with or without zones as they.
+    """Raise `UnfitFrame` unless the frame has each column of the table once, with or without time zones like the table.
 
     Columns that the database fills, by a default or an identity, may be absent.
     """

@@ -1,8 +1,8 @@
-"""Rows for the only child of a parent, where a revision of the API has no ids for such children.
+"""Rows for the only child of a parent, if a revision of the API has no ids for such children.
 
-A stand-in has its parent's id. Where a later revision gives the child an id, the row takes it, with its earlier states:
-nothing is deleted and nothing new. Where an earlier revision shows the child again, the row that is there is updated.
-An id of a later revision is the child's own, even if it is the parent's too.
+A stand-in has its parent's id. When a later revision returns the child's own id, the row and its earlier states get
+that id: no row is deleted or added. When an earlier revision returns the child again, the existing row is updated. An
+id from a later revision is the child's own, even if it equals the parent's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def settle_stand_ins(connection: sa.Connection, target: DestinationTable, children: Children) -> Children:
-    """The children with the ids of the rows that are there, which take the ids of the children where they have none."""
+    """Give stand-ins in the table the ids of the children, and children without an id the ids of the rows."""
     if not len(children.frame):
         return children
     parents, ids = children.frame[children.table.parent_column], children.frame[children.table.id_column]
@@ -93,7 +93,7 @@ def _is_stand_in(table: sa.Table, children: Children, parent: sa.ColumnElement[s
 def _known(
     connection: sa.Connection, target: DestinationTable, children: Children, parents: list[str]
 ) -> dict[str, list[str]]:
-    """The ids of the children with an id of their own that exist, by parent."""
+    """The ids of the existing children that have their own id, by parent."""
     revision = str(children.frame[REVISION].iloc[0])
     table = target.table
     parent, id = table.c[children.table.parent_column], table.c[children.table.id_column]

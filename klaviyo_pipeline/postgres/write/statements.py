@@ -73,7 +73,7 @@ def delete_missing(
     gone = (
         sa.delete(table)
         .where(
-            table.c[span.column].between(span.first, span.last),
+            span.covers(table),
             ~sa.exists().where(_same_key(target, table, staged)),
         )
         .returning(*table.c)

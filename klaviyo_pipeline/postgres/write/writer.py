@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -140,7 +140,7 @@ class Writer:
         frame = batch.frame[~batch.frame[WINDOW].isin(stale)]
         if not days:
             return frame, None
-        kept = ReplaceRange(span.column, min(days), max(days), span.asked_at, span.window_of)
+        kept = replace(span, first=min(days), last=max(days))
         if len(days) == (kept.last - kept.first).days + 1:
             return frame, kept
         raise ConcurrentReplacement(

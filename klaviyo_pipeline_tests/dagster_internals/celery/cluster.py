@@ -159,7 +159,7 @@ def _configure(home: Path, places: int) -> None:
 def _worker(
     stack: ExitStack, name: str, places: int, environment: dict[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    """A worker in a process group of its own, which ends with the stack."""
+    """A worker in its own process group, which ends with the stack."""
     command = [_program("celery"), "-A", "klaviyo_pipeline.dagster_internals.celery.celery_app", "worker", "-n", name]
     output = stack.enter_context(log.open("ab"))
     process = subprocess.Popen(

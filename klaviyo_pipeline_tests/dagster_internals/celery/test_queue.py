@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ACCOUNTS = 8
 PAGE = 3
-"""Runs that the daemon reads at once: far fewer than are queued, as 100 with two hundred accounts."""
+"""Runs that the daemon reads at once: far fewer than are queued, like the usual 100 with two hundred accounts."""
 
 
 @pytest.fixture(params=["dagster.yaml", "deploy/dagster/celery.yaml"])

@@ -143,6 +143,41 @@ def test_an_order_that_is_attributed_late_is_a_restatement(shop: SandboxAccount,
     assert pipeline.ledger(ASSET) == [("2025-03-09", "synced"), (DAY, "synced"), ("2025-03-11", "synced")]
 
 
+@pytest.mark.parametrize(
+    ("zone", "dates", "changes"),
+    [
+        ("America/New_York", "wall", ("2025-03-09", "2025-11-02")),
+        ("Pacific/Auckland", "wall", ("2025-04-06", "2025-09-28")),
+        # At midnight: the day in September begins at one o'clock.
+        ("America/Santiago", "wall", ("2025-04-05", "2025-09-07")),
+        # By half an hour.
+        ("Australia/Lord_Howe", "utc", ("2025-04-06", "2025-10-05")),
+    ],
+)
+def test_late_orders_of_the_days_on_which_the_clocks_change_are_counted_on_these_days(
+    zone: str, dates: str, changes: tuple[str, str], migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = empty_shop(timezone=zone)
+    shop.aggregate_dates = dates
+    with pipeline_on(migrated, shop, monkeypatch) as pipeline:
+        for change in map(date.fromisoformat, changes):
+            days = [change + timedelta(days=number) for number in range(-2, 3)]
+            for place, day in enumerate(map(str, days)):
+                order(shop, NOBODY, 50 + place, 500.25, day)
+                order(shop, FLOW, 20 + place, 200.5, day)
+            pipeline.run(ASSET, str(days[0]), str(days[-1]))
+            order(shop, NOBODY, 30, 300, str(change))
+            order(shop, FLOW, 45, 401.75, str(change))
+            late = reconciled(pipeline)
+            assert (late.outcome, late.metadata["differing"]) == ("error", 2)
+            pipeline.run(ASSET, str(days[0]), str(days[-1]))
+            assert (found := reconciled(pipeline)).outcome == "passed"
+            assert found.metadata["days"] == 5
+        assert stored(pipeline) == truth(shop, date.fromisoformat(changes[0]) - timedelta(days=2), days[-1])
+        restated = pipeline.rows("SELECT DISTINCT date FROM conversions_daily_restatements ORDER BY date")
+        assert list(map(str, restated)) == list(changes)
+
+
 def test_the_check_finds_an_order_that_is_missing(shop: SandboxAccount, pipeline: Pipeline) -> None:
     order(shop, NOBODY, 5, 50)
     order(shop, FLOW, 2, 20)

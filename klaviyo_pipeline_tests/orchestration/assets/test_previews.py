@@ -107,6 +107,14 @@ def test_a_chart_is_drawn_again_only_if_its_values_have_changed(
     assert len(drawn) == 2
     assert shown[0] == shown[1] != shown[2]
 
+    # A run of the last day keeps the chart of all days, unless a value of an earlier day has changed.
+    shown.append(output(pipeline.run("flow_metrics", LAST), "flow_metrics")[LAST]["chart"])
+    assert shown[2] == shown[3]
+    pipeline.execute(f"UPDATE shop.flow_metrics SET delivered = 1 WHERE date = '{FIRST}'")
+    shown.append(output(pipeline.run("flow_metrics", LAST), "flow_metrics")[LAST]["chart"])
+    assert len(drawn) == 3
+    assert shown[3] != shown[4]
+
 
 def test_days_without_values_have_a_table_without_a_chart(pipeline: Pipeline) -> None:
     pipeline.run("flow_report", "2025-02-03")

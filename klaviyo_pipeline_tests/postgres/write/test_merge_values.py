@@ -105,7 +105,7 @@ def test_times_keep_their_microseconds_and_their_moment(store: Store) -> None:
 
 @pytest.fixture
 def goods(store: Store) -> Store:
-    """A table of the user's own: names that need quotes, a scale, a generated column, no observation time."""
+    """A table that a user created: names that need quotes, a scale, a generated column, no observation time."""
     store.run(
         """
         CREATE TYPE mood AS ENUM ('fine', 'bad');

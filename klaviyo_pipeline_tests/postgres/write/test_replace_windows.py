@@ -14,7 +14,8 @@ from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.writer import ConcurrentReplacement, Writer
 from klaviyo_pipeline_tests.postgres.store import SLUG, Store, day, days, figures, frame, minute, window
 
-COLUMNS = ("flow_id", "flow_message_id", "send_channel", "date", "delivered", "observed_at", "_window")
+KEY = ("flow_id", "flow_message_id", "send_channel", "date", "conversion_metric_id")
+COLUMNS = (*KEY, "delivered", "observed_at", "_window")
 
 
 def answer(first: int, last: int, asked_at: datetime, **delivered: Sequence[int]) -> tuple[Batch, Load]:

@@ -1,0 +1,63 @@
+"""Which of several conversion metrics is a report's first one: that of the metrics tables.
+
+The ledger has the windows of the first metric under the report's name, and those of each further metric under a name of
+their own. A switch of the first one only renames windows: nothing that Postgres has is requested again.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from klaviyo_pipeline.catalog import EXACT_METRICS, METRICS
+from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
+from klaviyo_pipeline.postgres.exact_answers import forget_answers
+from klaviyo_pipeline.postgres.ledger import of_metric
+from klaviyo_pipeline.postgres.schema.system_tables import system_table
+
+
+def make_first(connection: sa.Connection, schema: str, report: str, metric_id: str, *, if_known: bool = False) -> None:
+    """Make this metric the report's first one; `if_known` does so only if it has windows as a further one.
+
+    The windows of the previous first metric are kept as those of a further one. The metrics of all windows that change
+    count as missing, so that the next run computes them from the rows of this metric. Exact answers for another metric
+    are deleted.
+    """
+    ledger = system_table(schema, "sync_windows")
+    others = sa.and_(ledger.c.entity == report, ledger.c.conversion_metric_id != metric_id)
+    own = ledger.c.entity == of_metric(report, metric_id)
+    query = sa.select(ledger.c.entity, ledger.c.window_start).where(sa.or_(others, own))
+    rows = connection.execute(query).all()
+    if not rows or (if_known and all(row.entity == report for row in rows)):
+        return
+    changed = {row.window_start for row in rows}
+    _rename(connection, ledger, others, sa.func.concat(report, ":", ledger.c.conversion_metric_id))
+    _rename(connection, ledger, own, sa.literal(report))
+    if if_known:
+        remember_conversion_metric(connection, schema, metric_id)
+    computed = [name for name, table in METRICS.items() if table.report == report]
+    connection.execute(sa.delete(ledger).where(ledger.c.entity.in_(computed), ledger.c.window_start.in_(changed)))
+    for exact in EXACT_METRICS.values():
+        if exact.report.name == report:
+            forget_answers(connection, schema, exact, metric_id)
+
+
+def _rename(
+    connection: sa.Connection, ledger: sa.TableClause, condition: sa.ColumnElement[bool], name: sa.ColumnElement[str]
+) -> None:
+    """Give these windows another name in the ledger. Of two rows for one window, the one requested later stays."""
+    columns = [column.name for column in ledger.columns]
+    moved = (
+        sa.delete(ledger)
+        .where(condition)
+        .returning(*(name.label("entity") if one == "entity" else ledger.c[one] for one in columns))
+        .cte("moved")
+    )
+    insert = pg.insert(ledger).from_select(columns, sa.select(*(moved.c[one] for one in columns)))
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["entity", "window_start"],
+            set_={one: insert.excluded[one] for one in columns if one not in ("entity", "window_start")},
+            where=sa.or_(ledger.c.asked_at.is_(None), ledger.c.asked_at < insert.excluded.asked_at),
+        )
+    )
