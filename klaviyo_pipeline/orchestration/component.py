@@ -64,8 +64,8 @@ def _assets(value: Any) -> tuple[str, ...]:
     return account_of({"assets": value}).assets
 
 
-def _conversion_metrics(context: dg.ResolutionContext, value: str | list[str]) -> str | tuple[str, ...] | None:
-    named = _settings_of({"conversion_metric_id": context.resolve_value(value)}).conversion_metric_id
+def _conversion_metrics(value: Any) -> str | tuple[str, ...] | None:
+    named = account_of({"conversion_metric_id": value}).conversion_metric_id
     return named if named is None or isinstance(named, str) else tuple(named)
 
 
@@ -123,11 +123,11 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = Account.attribution_days
     conversion_metric_id: Annotated[
         str | tuple[str, ...] | None,
-        dg.Resolver(
+        _attribute(
             _conversion_metrics,
-            model_field_type=list[str] | str,
-            description="Metric that counts as a conversion, or several; found if absent.",
-            examples=["WXyz12", ["WXyz12", "ABcd34"]],
+            list[str] | str,
+            "Metric that counts as a conversion, or several; found if absent.",
+            ["WXyz12", "ABcd34"],
         ),
     ] = None
     database_url: Annotated[
