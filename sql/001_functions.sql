@@ -77,7 +77,7 @@ BEGIN
         string_agg(quote_ident(attname), ', ' ORDER BY attnum),
         string_agg(CASE attname WHEN 'valid_from' THEN 'observed_at' WHEN 'valid_to' THEN 'NULL'
             ELSE quote_ident(attname) END, ', ' ORDER BY attnum),
-        array_agg(ARRAY[attname, CASE attname
+        array_agg(ARRAY[attname::text, CASE attname
             WHEN 'valid_to' THEN 'When the next state was first observed; NULL for the current state.'
             ELSE col_description(attrelid, attnum) END] ORDER BY attnum)
     INTO earlier, current, comments

@@ -25,7 +25,7 @@ BEGIN
             EXECUTE format('ALTER TABLE %I ADD covered_from date NOT NULL, ADD covered_to date NOT NULL', name);
             CALL comment_on_columns(name, covered);
             FOR one IN
-                SELECT attname AS column_name, col_description(attrelid, attnum) AS comment
+                SELECT attname::text AS column_name, col_description(attrelid, attnum) AS comment
                 FROM pg_attribute
                 WHERE attrelid = to_regclass(quote_ident(name)) AND attnum > 0 AND NOT attisdropped
             LOOP

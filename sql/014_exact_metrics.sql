@@ -66,7 +66,7 @@ BEGIN
         key := split_part(metrics, '_', 1) || '_id';
         EXECUTE format('CREATE TABLE %I (first_day date NOT NULL, last_day date NOT NULL, LIKE %I INCLUDING COMMENTS INCLUDING GENERATED)', name, metrics);
         FOR one IN
-            SELECT attname AS column_name, atttypid = 'numeric'::regtype AS is_numeric, col_description(attrelid, attnum) AS comment
+            SELECT attname::text AS column_name, atttypid = 'numeric'::regtype AS is_numeric, col_description(attrelid, attnum) AS comment
             FROM pg_attribute
             WHERE attrelid = to_regclass(quote_ident(name)) AND attnum > 0 AND NOT attisdropped
         LOOP

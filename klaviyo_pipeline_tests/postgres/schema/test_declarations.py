@@ -35,6 +35,16 @@ def test_every_column_of_an_entity_is_declared_with_its_type_and_comment() -> No
         assert all(column.comment for column in columns.values())
 
 
+def test_every_comment_is_complete(migrated: str) -> None:
+    """Postgres cuts a text that passes through the type `name` after 63 bytes."""
+    with psycopg.connect(migrated) as connection:
+        comments = connection.execute(
+            "SELECT attrelid::regclass::text, attname, col_description(attrelid, attnum) FROM pg_attribute "
+            "JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'shop'::regnamespace AND attnum > 0"
+        ).fetchall()
+    assert [row for row in comments if row[2] is not None and not row[2].endswith((".", ")"))] == []
+
+
 @pytest.mark.parametrize(
     ("column", "sources"),
     [("open_rate", {"opens_unique", "delivered"}), ("average_order_value", {"conversion_value", "conversions"})],
