@@ -24,9 +24,10 @@ METRICS: LiteralString = """
 """
 REPORT: LiteralString = """
     INSERT INTO flow_report (flow_id, flow_message_id, send_channel, date, recipients, delivered, opens, opens_unique,
-        clicks, clicks_unique, conversions, conversion_uniques, conversion_value, bounced, observed_at)
+        clicks, clicks_unique, conversions, conversion_uniques, conversion_value, bounced, observed_at,
+        conversion_metric_id)
     SELECT flow_id, 'M', 'email', date, recipients, delivered, opens, opens_unique, clicks, clicks_unique, conversions,
-        conversion_uniques, conversion_value, bounced, observed_at
+        conversion_uniques, conversion_value, bounced, observed_at, 'RPlacd'
     FROM flow_metrics
 """
 ACCOUNT: LiteralString = """

@@ -316,9 +316,9 @@ def test_groups_without_an_id_and_groups_that_were_added_are_a_warning_that_list
 def test_campaign_values_without_a_day_are_a_warning_with_their_value(stored: Stored) -> None:
     stored.run(
         "INSERT INTO campaign_report_undated (campaign_id, campaign_message_id, send_channel, recipients, "
-        "conversion_value, asked_from, asked_to, observed_at) "
-        "VALUES ('odd', 'M', 'email', 5, 77.5, '2025-03-01', '2025-03-31', now()), "
-        "('', '', '', 2, NULL, '2025-03-01', '2025-03-31', now())"
+        "conversion_value, asked_from, asked_to, observed_at, conversion_metric_id) "
+        "VALUES ('odd', 'M', 'email', 5, 77.5, '2025-03-01', '2025-03-31', now(), 'RPlacd'), "
+        "('', '', '', 2, NULL, '2025-03-01', '2025-03-31', now(), 'RPlacd')"
     )
     result = stored.check("campaign_report", "rows_have_a_day")
     assert result.outcome == "warning"
