@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
-from dagster import DagsterInstance
+from dagster import DagsterInstance, RunsFilter
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
@@ -19,6 +19,15 @@ def prepare_instance(accounts: Sequence[Account]) -> None:
         free_dead_runs(instance)
         for account in accounts:
             make_pool(instance, f"{account.slug}_api")
+
+
+def fill_new_instance(accounts: Sequence[Account], on_progress: Callable[[str], None]) -> None:
+    """Show what is synced in an instance without any run, whose storage is new: otherwise all partitions are grey."""
+    with DagsterInstance.get() as instance:
+        if instance.get_runs_count(RunsFilter()):
+            return
+    for account in accounts:
+        align_with_ledger(account, Warehouse.of([account]), on_progress)
 
 
 def align_with_ledger(account: Account, warehouse: Warehouse, on_progress: Callable[[str], None]) -> None:
