@@ -108,7 +108,7 @@ def test_days_that_were_requested_exactly_have_the_rates_of_the_answer(books: Bo
     books.book("flow_metrics", "F1", WEEK.first, **SENT, opens_unique=40)
     books.book("flow_metrics", "F1", WEEK.last, **SENT, opens_unique=40)
     days = {"first_day": WEEK.first, "last_day": WEEK.last}
-    insert(books, "exact_answers", **days, asked_at=NOON, conversion_metric_id="M")
+    insert(books, "exact_answers", **days, entity="flows", asked_at=NOON, conversion_metric_id="M")
     insert(books, "flow_metrics_exact", **days, flow_id="F1", recipients=200, delivered=200, opens_unique=50)
     books.store.run("UPDATE account SET attribution_days = 5")
     assert books.value("Open rate*")[0] == "40.00%"
