@@ -48,7 +48,7 @@ class Size:
         return self.flows + self.campaigns + self.forms + self.segments
 
 
-MIDDLING = Size(300, 4_000, 200, 1_500)
+MEDIUM = Size(300, 4_000, 200, 1_500)
 LARGE = Size(2_000, 20_000, 1_000, 5_000)
 SMALL = Size(8, 12, 4, 25)
 

@@ -42,10 +42,15 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
         reported = f"{workers} worker{'s' if workers > 1 else ''}, {accounts} accounts"
         yield Measurement("Celery workers", f"{reported}: accounts an hour", 3600 * accounts / seconds, "accounts")
         yield Measurement(
-            "Celery workers", f"{reported}: of what the rates allow", least * accounts / workers / seconds, "share"
+            "Celery workers",
+            f"{reported}: relative to the limit of the rates",
+            least * accounts / workers / seconds,
+            "share",
         )
         if workers > 1:
-            yield Measurement("Celery workers", f"{reported}: of one worker's accounts an hour", first / seconds)
+            yield Measurement(
+                "Celery workers", f"{reported}: relative to one worker's accounts an hour", first / seconds
+            )
 
 
 def _measured(server: str, workers: int, accounts: int, pages: int) -> float:

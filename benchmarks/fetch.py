@@ -28,7 +28,7 @@ from benchmarks.account_server import (
     LARGE,
     LAST_DAY,
     MEANWHILE,
-    MIDDLING,
+    MEDIUM,
     SMALL,
     Meanwhile,
     Size,
@@ -59,7 +59,7 @@ class Seconds:
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """How many times faster the pipeline is than dlt, with the latency of the internet and without latency."""
-    cases = [("150 ms an answer, middling account", MIDDLING, OVER_THE_INTERNET, 3.5)]
+    cases = [("150 ms an answer, medium account", MEDIUM, OVER_THE_INTERNET, 3.5)]
     cases += [("answers at once, large account", LARGE, 0.0, 2.0)]
     if quick:
         cases = [("answers at once, tiny account", SMALL, 0.0, 2.0)]
@@ -67,7 +67,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
         seconds = _measure(url, size, delay, repetitions=1 if quick else 3)
         yield Measurement("fetch", f"{name}: faster than dlt", seconds.times_faster, "ratio", mark)
         share = statistics.median(seconds.start) / statistics.median(seconds.pipeline)
-        yield Measurement("fetch", f"{name}: start-up, of the sync", share)
+        yield Measurement("fetch", f"{name}: start-up, relative to the sync", share)
         made = statistics.median(seconds.answers_made)
         yield Measurement("fetch", f"{name}: answers that were not ready", made, "requests")
 

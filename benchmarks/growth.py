@@ -51,7 +51,12 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     yield _written(url, flows, repetitions)
     ratio = statistics.median(seconds["year"]) / statistics.median(seconds["day"])
     yield Measurement(
-        "growth", f"a backfill of {DAYS} windows, of one with the same rows", ratio, "ratio", 1.3, "at most"
+        "growth",
+        f"a backfill of {DAYS} windows, relative to one window with the same rows",
+        ratio,
+        "ratio",
+        1.3,
+        "at most",
     )
 
 

@@ -50,10 +50,12 @@ def _measure(engine: sa.Engine, url: str, subject: Subject, repetitions: int) ->
             _to_sql(engine, target, frames["first"])
         by_dlt.append(_dlt(url, target, frames))
     name, copy = f"other writers, {subject.name}", statistics.median(timings.seconds["copy"])
-    yield Measurement(name, "pandas.to_sql, first load, of a bare COPY's rate", timings.rate("to_sql"), "share")
+    yield Measurement(
+        name, "pandas.to_sql, first load, relative to a bare COPY's rate", timings.rate("to_sql"), "share"
+    )
     for phase, reported in PHASES.items():
         seconds = statistics.median(one[phase] for one in by_dlt)
-        yield Measurement(name, f"dlt's merge, {reported}, of a bare COPY's rate", copy / seconds, "share")
+        yield Measurement(name, f"dlt's merge, {reported}, relative to a bare COPY's rate", copy / seconds, "share")
 
 
 def _columns(target: DestinationTable, frame: pd.DataFrame) -> list[str]:

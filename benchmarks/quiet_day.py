@@ -1,4 +1,4 @@
-"""What a day costs on which Klaviyo has nothing new, for one account and for sixteen: of the time of `import dagster`.
+"""The cost of a day without news from Klaviyo, for one account and for sixteen, relative to `import dagster`.
 
 Klaviyo answers at once. Most servers have `jit = on`, and a new table has no statistics before autovacuum visits it: so
 has the server here.

@@ -48,8 +48,8 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     for name, endpoints in STAGES.items():
         bound, seconds = _stage(url, endpoints, scale)
         least, taken = least + bound, taken + seconds
-        yield Measurement("rates", f"{name}: of the rate bound", bound / seconds, "share")
-    yield Measurement("rates", "a full sync: of the rate bound", least / taken, "share", 0.95)
+        yield Measurement("rates", f"{name}: relative to the rate bound", bound / seconds, "share")
+    yield Measurement("rates", "a full sync: relative to the rate bound", least / taken, "share", 0.95)
 
 
 def _sync(account: str, database: str, scale: float) -> None:

@@ -36,7 +36,7 @@ class Measurement:
 def as_table(measurements: Iterable[Measurement]) -> str:
     """The results as a Markdown table."""
     rows = [[one.benchmark, one.name, _value(one), _mark(one), _verdict(one)] for one in measurements]
-    return "\n".join(map(_row, [["benchmark", "figure", "measured", "mark", ""], ["---"] * 5, *rows]))
+    return "\n".join(map(_row, [["benchmark", "metric", "measured", "target", ""], ["---"] * 5, *rows]))
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.account_server import FIRST_DAY, LARGE, LAST_DAY, MIDDLING, SMALL, served
+from benchmarks.account_server import FIRST_DAY, LARGE, LAST_DAY, MEDIUM, SMALL, served
 from benchmarks.fetch import empty_database, environment_of
 from benchmarks.results import Measurement
 from klaviyo_pipeline.cli.main import main
@@ -68,7 +68,7 @@ class Stopwatch:
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     """The shares of each category, for both accounts."""
-    sizes = {"tiny account": SMALL} if quick else {"middling account": MIDDLING, "large account": LARGE}
+    sizes = {"tiny account": SMALL} if quick else {"medium account": MEDIUM, "large account": LARGE}
     for name, size in sizes.items():
         with served(size, 0.0) as account:
             _sync(account.url, empty_database(url), Stopwatch())

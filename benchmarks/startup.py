@@ -51,12 +51,12 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
                 environment,
                 1 if quick else 5,
             )
-            yield Measurement("start-up", f"{name}, of bare Dagster's", ratio)
+            yield Measurement("start-up", f"{name}, relative to bare Dagster", ratio)
         yield from _commands(environment, 1 if quick else 5)
 
 
 def _commands(environment: Mapping[str, str], times: int) -> Iterator[Measurement]:
-    """What a command takes to start and to end, of what Python takes to import Dagster."""
+    """The time of a command, relative to the time in which Python imports Dagster."""
     imported = ("python", "-c", "import dagster")
     for name, command in (
         ("--help", ("klaviyo-pipeline", "--help")),

@@ -126,13 +126,15 @@ def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[
             if phase == "unchanged":
                 dead.append(_dead_tuples(engine, subject.table) - dead_before)
     name = f"write path, {subject.name}"
-    yield Measurement(name, "first load, of a bare COPY's rate", timings.rate("first"), "share", subject.first_mark)
+    yield Measurement(
+        name, "first load, relative to a bare COPY's rate", timings.rate("first"), "share", subject.first_mark
+    )
     yield Measurement(name, "unchanged", timings.rate("unchanged"), "share", subject.unchanged_mark)
     yield Measurement(name, "a tenth changed", timings.rate("changed"), "share")
     for phase in ("first", "unchanged", "changed"):
-        yield Measurement(name, f"{phase}: processor time, of a bare COPY's", timings.work(phase))
+        yield Measurement(name, f"{phase}: processor time, relative to a bare COPY's", timings.work(phase))
     share = statistics.median(wal["unchanged"]) / statistics.median(wal["first"])
-    yield Measurement(name, "unchanged: WAL, of the first load's", share, "share", 0.01, "at most")
+    yield Measurement(name, "unchanged: WAL, relative to the first load's", share, "share", 0.01, "at most")
     yield Measurement(name, "unchanged: dead tuples", max(dead), "tuples", 0, "at most")
 
 

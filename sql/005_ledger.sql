@@ -245,7 +245,7 @@ CALL comment_on_view('sync_status', 'One row per asset: how far it is synced, wh
     ['last_error', 'The newest error that no later success has cleared.']
 ]);
 
--- Which days are covered. Only for a covered day does the lack of rows in the asset's table mean that Klaviyo has none.
+-- Which days are covered. If a day is covered and the asset's table has no rows for it, Klaviyo has none.
 CREATE FUNCTION days_covered(asset text, first_day date, last_day date)
 RETURNS TABLE (
     date date,
@@ -273,7 +273,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
         SELECT
             one.day::date AS day,
             CASE
-                -- Once the account's first day has ended, every asset has windows. A name without windows is no asset.
+                -- Once the account's first day has ended, every asset has windows. A name without windows is not an asset.
                 WHEN NOT EXISTS (SELECT FROM windows) AND EXISTS (SELECT FROM expected_windows) THEN 'unknown asset'
                 WHEN bool_or(windows.state = 'failed') THEN 'failed'
                 WHEN count(windows.state) = 0 OR bool_or(windows.state = 'missing') THEN 'missing'

@@ -1,6 +1,7 @@
 -- Campaigns since revision 2026-10-15: a campaign has audiences and messages, a message has variations.
 --
--- Revision 2026-07-15 fills the same tables as far as it goes. `revision` is the revision at which a row was read.
+-- Revision 2026-07-15 fills the same tables, except the columns that it does not have. `revision` is the revision at
+-- which a row was read.
 
 -- All existing rows were read at that revision. The default is dropped again, so that no new row gets it.
 CREATE PROCEDURE add_revision(name text) LANGUAGE plpgsql AS $$

@@ -47,7 +47,7 @@ BEGIN
                 EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (flow_id, flow_message_id, send_channel, period_start)', name);
                 EXECUTE format('CREATE INDEX %I ON %I (period_start, flow_id)', name || '_period_start_idx', name);
                 CALL keep_history(name, format('Every state of every row of %s. A later answer with other values ends a state.', name));
-                -- A change of a period that covers more days than before is no restatement.
+                -- If a period covers more days than before, its change is not a restatement.
                 CALL create_restatements(name, 'flow_id, flow_message_id, send_channel, period_start, covered_from, covered_to', statistics);
             ELSE
                 EXECUTE format('COMMENT ON TABLE %I IS %L', name, format(

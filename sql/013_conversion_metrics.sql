@@ -9,7 +9,7 @@ DECLARE
     key text[];
     statistics text[];
     described CONSTANT text := 'The conversion metric of the request, a part of the key. With several metrics, each has '
-        'rows of its own: first_metrics has the metric of the metrics tables.';
+        'its own rows: first_metrics has the metric of the metrics tables.';
 BEGIN
     FOR report IN
         SELECT relname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid

@@ -103,7 +103,7 @@ def metrics(
 
     With --exact, unique counts and rates are Klaviyo's own for these days. That takes one request of the daily quota,
     and stderr shows what is used. The answer is stored: it is requested again only if it is older than an hour and
-    was not final. Campaigns and forms have a quota of their own; campaigns count by the day of the send.
+    was not final. Campaigns and forms have separate quotas; campaigns count by the day of the send.
 
     \b
     Examples:

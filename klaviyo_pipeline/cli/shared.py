@@ -28,7 +28,7 @@ from klaviyo_pipeline.reporting.text import printable
 WIDE = 200
 
 DAGSTER = "dagster"
-"""Owner of what all accounts share, in the output of commands. No account may have this name."""
+"""In the output of commands, the owner of everything that all accounts share. No account may have this name."""
 
 Result = TypeVar("Result")
 

@@ -68,7 +68,7 @@ class Account:
     `catalog.switched_on` says which assets they stand for. `conversion_metric_id` is one id, or several in a list or
     with commas; the metrics tables are those of the first.
 
-    In a code location of your own, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar`, which a
+    In your own code location, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar`, which a
     run reads: neither is ever displayed. `migrate` says what a run does about migrations: apply those that the schema
     lacks (True), refuse to start without them (False), or rely on the commands (None). `group` is the asset group; the
     slug by default. `asset_keys` are the keys of assets that differ from the prefix and the asset's name, by name.

@@ -135,7 +135,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.definitions.reconstruct",
         "ReconstructableJob",
-        "Only such a job can run its steps in processes of their own.",
+        "Only such a job can run its steps in separate processes.",
         "A run of several assets in code, without a code location, fails.",
     ),
     PrivateName("dagster._core.execution.plan.objects", "StepFailureData", _READABLE, _STACKS),

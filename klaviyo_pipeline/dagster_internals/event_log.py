@@ -1,11 +1,11 @@
 """An event log for Dagster that stores the events of many windows in one statement, and can wipe single partitions.
 
 Dagster's own event log stores planned materializations one by one, each in two transactions. For a batch of
-materializations it compiles a statement with a parameter for each column of each event. Over a year of windows, both
-took longer than the sync itself.
+materializations, Dagster compiles a statement with a parameter for each column of each event. Over a year of windows,
+both took longer than the sync itself.
 
-Dagster's own event log on Postgres refuses to wipe single partitions. Here their materializations are deleted, and the
-ones that were planned, so that the partitions look as if they had never been materialized.
+Dagster's own event log on Postgres refuses to wipe single partitions. This one deletes their materializations, also
+planned ones. The partitions then look as if they had never been materialized.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_
 class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
 
-    Failures are stored as `readable_events` words them. With a Dagster that cannot store a batch in one transaction,
-    before 1.12, events are stored one by one.
+    Failures are stored with the wording of `readable_events`. With a Dagster that cannot store a batch in one
+    transaction, before 1.12, events are stored one by one.
     """
 
     stores_batches = hasattr(SteadyEventLogStorage, "_store_asset_event_tags")
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event. Dagster also sends a notification for each one, to which nothing listens any more."""
+        """Store an event. Dagster also sends a notification for each one, but nothing listens to it any more."""
         event = readable(event)
         of_dagster = event.dagster_event
         if of_dagster and (of_dagster.asset_key is not None or of_dagster.event_type in CHECK_EVENTS):

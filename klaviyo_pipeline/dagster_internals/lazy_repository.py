@@ -94,7 +94,7 @@ class AccountsRepository(dg.RepositoryData):
         return self._repository_with(schedule_name, "has_schedule_def").has_schedule_def(schedule_name)
 
     def get_all_sensors(self) -> Sequence[dg.SensorDefinition]:
-        # Dagster adds an automation sensor to each part. Only the one of the whole is used.
+        # Dagster adds an automation sensor to each part. Only the sensor of the whole repository is used.
         own = [
             sensor
             for slug, part in zip(self._accounts, self.parts, strict=True)

@@ -1,9 +1,9 @@
 """Makes the partitions that Dagster shows the same as the windows of the ledger: green exactly when synced.
 
 Dagster computes the state of a partition from its own events. They may differ from the ledger: a run fails at windows
-that were synced before, a process dies between a commit and its event, a database is restored, windows are reset. For
-a synced window that Dagster shows otherwise, a materialization outside of any run is reported, with the counts of the
-ledger. A partition that Dagster shows as materialized, and that the ledger does not have, loses its events.
+that were synced before, a process dies between a commit and its event, a database is restored, windows are reset. If
+Dagster does not show a synced window as materialized, a materialization outside of any run is reported, with the counts
+of the ledger. A partition that Dagster shows as materialized, and that the ledger does not have, loses its events.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Range = tuple[datetime, datetime]
 
 @dataclass
 class Corrections:
-    """How many partitions were set right: synced windows that were not shown as materialized, and the reverse."""
+    """How many partitions were corrected: synced windows that were not shown as materialized, and the reverse."""
 
     shown: int = 0
     withdrawn: int = 0
@@ -57,9 +57,9 @@ class Corrections:
 
     @property
     def text(self) -> str:
-        """What was set right, on one line."""
+        """What was corrected, on one line."""
         return (
-            f"{counted(self.total, 'partition')} set right in Dagster: {self.shown:,} synced and not shown as "
+            f"{counted(self.total, 'partition')} corrected in Dagster: {self.shown:,} synced and not shown as "
             f"materialized, {self.withdrawn:,} shown as materialized and not synced"
         )
 
@@ -88,7 +88,7 @@ def align_partitions(
     with engine.connect() as connection:
         check_schema_owner(connection, account, None)
     shown = {asset: _shown(instance, account, asset) for asset in assets}
-    # Read after Dagster's state: a window that a run commits in between is then not taken for one that is not synced.
+    # Read after Dagster's state. Otherwise a window that a run commits in between would count as not synced.
     with engine.connect() as connection:
         synced = synced_ranges(connection, account.slug)
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()

@@ -2,7 +2,7 @@
 
 - A failed step and a failed run begin with our own sentence. The traceback stays in the error, which the UI folds.
 - A cancelled step has one line instead of the stack of the interrupt.
-- A step that did not run because another one failed is no error of its own.
+- A step that did not run because another one failed does not count as a separate error.
 
 The alert and the terminal show the same line: see `orchestration.step_errors`.
 """
@@ -29,7 +29,7 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
     if event is None:
         return _not_run(entry)
     if event.event_specific_data is None and event.event_type != DagsterEventType.RUN_CANCELED:
-        return entry  # reported from outside of the run, with a message of its own
+        return entry  # reported from outside of the run, with its own message
     kind = event.event_type
     if kind == DagsterEventType.STEP_FAILURE:
         return entry._replace(dagster_event=_failed_step(event))
@@ -41,7 +41,7 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
 
 
 def is_about_step_not_run(message: str) -> bool:
-    """Whether Dagster says so of a step that it did not execute. It logs that as an error of its own."""
+    """Whether the message is Dagster's about a step that it did not execute. Dagster logs it as a separate error."""
     begins, ends = NOT_EXECUTED
     return message.startswith(begins) and message.endswith(ends)
 

@@ -1,7 +1,7 @@
 """The executor of runs: one process for a run that reads one asset from Klaviyo, else a process for each step.
 
-Dagster's implicit job over all assets runs what you materialize by hand, be it one asset or the whole graph. One
-process starts ten times faster, and several read from Klaviyo at the same time: the entities side by side, then the
+Dagster's implicit job over all assets runs the assets that you materialize by hand, from one asset to the whole graph.
+One process starts ten times faster, and several read from Klaviyo at the same time: the entities side by side, then the
 reports, then the metrics. The processes are forked from a server that has loaded the definitions once.
 """
 
@@ -21,7 +21,7 @@ PRELOADED = ["klaviyo_pipeline.definitions", "klaviyo_pipeline.orchestration.ste
 
 IN_PROCESSES: dict[str, Any] = {
     "max_concurrent": AT_ONCE,
-    # Whatever is not loaded before the fork, each step loads again: a second of processor time.
+    # Each step loads again what is not loaded before the fork. That takes a second of processor time.
     "start_method": {"forkserver": {"preload_modules": PRELOADED}},
 }
 """The configuration of Dagster's multiprocess executor."""
@@ -31,7 +31,7 @@ IN_PROCESSES: dict[str, Any] = {
 def executor_by_assets(init_context: dg.InitExecutorContext) -> dg.Executor:
     """In this process if at most one asset reads from Klaviyo, else in a process for each step."""
     layer = init_context.job.get_definition().asset_layer
-    # Only definitions of a code location can be loaded in another process, and only a shared instance be used there.
+    # Another process can only load definitions of a code location, and only use a shared instance.
     in_processes = isinstance(init_context.job, ReconstructableJob) and not init_context.instance.is_ephemeral
     reading = [key for key in layer.selected_asset_keys if key.path[-1] not in METRICS]
     several = in_processes and len(reading) > 1

@@ -1,4 +1,4 @@
-"""Deletes what Dagster stores about old finished runs, except what the UI needs.
+"""Deletes Dagster's records of old finished runs, except those that the UI needs.
 
 If a whole run is deleted, the windows that it materialized last have no status in the UI. This concerns nearly every
 run: the oldest trailing window of a daily run is never synced again. So the latest event of each asset and window is

@@ -44,7 +44,7 @@ class ProjectRunStorage(SteadyRunStorage):
             # The daemon frees the slots of a cancelled or killed run too, but only a minute later.
             self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
             _align(self._instance, run_id, succeeded=event.event_type == DagsterEventType.RUN_SUCCESS)
-        except Exception as error:  # the run has ended, and the next sync or sensor sets its partitions right
+        except Exception as error:  # the run has ended; the next sync or sensor corrects its partitions
             logger.warning("the partitions of run %s were not compared with the ledger: %s", run_id, reason(error))
 
 

@@ -51,14 +51,14 @@ STATEMENT_TIMEOUT_MS = 60_000
 def keep_sessions(instance: DagsterInstance) -> None:
     """Keep the instance's sessions open between two uses. By default Dagster opens two for each window of a run.
 
-    Only our storage may: with another one, a run fails if the server ends an idle session.
+    Only our storage may do this: with another storage, a run fails if the server ends an idle session.
     """
     if isinstance(instance.run_storage, SteadySessions):
         instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, pool_recycle=3600, max_overflow=4)
 
 
 class SteadyRunStorage(SteadySessions, PostgresRunStorage):
-    """Dagster's runs. Dagster reads from the catalog in each run which columns the table has; this reads it once."""
+    """Dagster's runs. In each run, Dagster reads the table's columns from the catalog; this class reads them once."""
 
     @cached_property
     def _has_times(self) -> bool:

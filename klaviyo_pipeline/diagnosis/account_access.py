@@ -83,7 +83,7 @@ class _AccessCheck:
     refusals: Sequence[Refusal]
 
     def report(self) -> AccountReport:
-        """Every finding. Raises `KlaviyoError` if Klaviyo rejects the key or the revision as such."""
+        """Every finding. Raises `KlaviyoError` if Klaviyo rejects the key or the revision itself."""
         identity: KlaviyoAccount | None = None
         refused: Forbidden | None = None
         try:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
 
@@ -114,7 +115,7 @@ def _rows(result: Any, days: list[date], dimensions: int) -> list[dict[str, Any]
         raise _malformed("has a row without dimensions or measurements")
     # Events without any of the dimensions have an empty list.
     if len(names) not in (0, dimensions):
-        raise _malformed(f"has {len(names)} dimensions in a row, not {dimensions}")
+        raise _malformed(f"has {counted(len(names), 'dimension')} in a row, not {dimensions}")
     channel, flow, message = ("" if name is None else escape(str(name)) for name in (*names, "", "", "")[:3])
     key = {"flow_id": flow, "message_id": message, "send_channel": _channel(channel)}
     values = {column: _series(measured, name, len(days)) for column, name in MEASUREMENTS.items()}
@@ -135,7 +136,7 @@ def _series(measured: Mapping[str, Any], name: str, length: int) -> list[Decimal
     if series is None:
         return [None] * length
     if not isinstance(series, list) or len(series) != length:
-        raise _malformed(f"does not contain {name} for each of its {length} days")
+        raise _malformed(f"does not contain {name} for each day ({counted(length, 'day')})")
     return [None if value is None else _number(value) for value in series]
 
 

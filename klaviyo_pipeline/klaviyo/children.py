@@ -46,7 +46,7 @@ Finder = Callable[[Resource, Included], Found | None]
 class ChildKind:
     """A kind of child as data: its table, the column with the parent's id, and how to find it.
 
-    `inherited` are the columns that are copied from the parent. `children` are the kinds of children of the child.
+    `inherited` are the columns that are copied from the parent. `children` are the kinds of the child's own children.
     `has_stand_ins` is true if an older revision has no ids for these children: there, the only child of a parent has
     the parent's id. `are_stand_ins` is true for the kind of that revision.
     """

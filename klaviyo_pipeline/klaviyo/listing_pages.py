@@ -67,7 +67,7 @@ def _words(link: str) -> set[str]:
 @dataclass
 class _Seen:
     """The objects read so far. `recent` are the records of the last page, which the next page may repeat. `seconds` are
-    the queries for objects of one second that were already sent.
+    the already sent queries that request the objects of a single second.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -90,11 +90,11 @@ class _Seen:
 
 
 Completion = Callable[[Sequence[object], Answer], Inclusion]
-"""What the objects of an answer need besides it, from more requests: what the answer includes, and more."""
+"""Requests further resources that the objects of an answer need. Returns them with those that the answer includes."""
 
 
 def as_included(data: Sequence[object], answer: Answer) -> Inclusion:
-    """What an answer includes by itself."""
+    """The resources that an answer includes, without further requests."""
     return inclusion_of(answer)
 
 
@@ -132,7 +132,7 @@ class ListingReader:
         if query.sort == BY_ID:
             yield from self._backwards(query, seen)
         elif query.sort is None:
-            # Without an order there is no other way to the objects after a full page than its link.
+            # Without an order, only the link of a full page leads to the objects after it.
             if not page.has_links:
                 raise self._indistinct()
         elif len(seen.ids) > known:
@@ -163,7 +163,7 @@ class ListingReader:
             own, were_promised = own | ids, each.next is not None
 
     def _from_second_of(self, query: ListingQuery, last: Record, now: datetime, seen: _Seen) -> Iterator[Page]:
-        """A single page from the last object's second on. Without an upper bound, more pages would repeat the rest."""
+        """One page from the last object's second on. Without an upper bound, more pages would repeat the rest."""
         further = self.listing.from_second_of(query, last, now)
         if further is not None:
             page = next(self._linked(further))

@@ -39,7 +39,7 @@ LISTINGS: Mapping[str, Mapping[str, Listing]] = {
     "2026-07-15": {"campaigns": FLAT_CAMPAIGNS},
     "2026-10-15": {"campaigns": CAMPAIGNS},
 }
-"""The listings of each revision that differ, by entity."""
+"""For each revision, the listings that differ from other revisions, by entity."""
 
 OTHERWISE_STATED: Mapping[str, frozenset[str]] = {
     "campaigns": frozenset({"channels"}),

@@ -45,7 +45,8 @@ def _no_request_value(document: Mapping[str, object]) -> str | None:
 class Variant:
     """One of the listings of an entity, if no single request returns all of its objects.
 
-    `conditions` are fixed. `stamp` is a value that follows from them for every row and that the rows do not contain.
+    `conditions` are fixed. `stamp` is a value that follows from the conditions: it is true for every row, but the rows
+    do not contain it.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Listing:
 
     `sort` is None if the endpoint has no order, and `page_size_is_fixed` if it takes no page size. `attributes` are the
     only ones that are requested; none means all. A listing with a `parent` exists once for each object of the parent;
-    its path contains `{id}` for the parent's id. Lookups then have a path of their own, `lookup_path`, and include
+    its path contains `{id}` for the parent's id. Lookups then have another path, `lookup_path`, and include
     `lookup_include`, from which `lookup_request_value` reads that id.
     """
 
@@ -115,7 +116,7 @@ class Listing:
         return self.time_field is not None and self.parent is None
 
     def of_parent(self, id: str) -> "Listing":
-        """The listing of the objects of this parent. The rows do not contain the parent's id, so it is their stamp."""
+        """The listing of the objects of this parent. The stamp is the parent's id, which the rows do not contain."""
         variants = tuple(replace(variant, stamp=id) for variant in self.variants)
         return replace(self, path=self.path.replace("{id}", quote(id, safe="")), variants=variants, parent=None)
 
@@ -246,7 +247,7 @@ def _archived(value: bool) -> Condition:
 
 
 BY_ARCHIVED = (Variant("current", (_archived(False),)), Variant("archived", (_archived(True),)))
-"""Listings that leave out archived objects, and those of them alone."""
+"""Two listings: one without archived objects, and one of archived objects only."""
 
 
 FLOWS = Listing(

@@ -1,8 +1,8 @@
 """Campaigns of revision 2026-10-15: a campaign has audiences and messages, a message has variations.
 
 The attributes that a campaign has in older revisions are spread over the tree: variations have the channel, messages
-have the status and the send time. The columns that earlier revisions fill are derived here. Klaviyo may leave out, or
-send as null, every attribute.
+have the status and the send time. The columns that earlier revisions fill are derived here. Any attribute can be
+missing or null in Klaviyo's answers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CONTENT = ("channel", "subject", "preview_text", "from_email", "from_label")
 
 
 def campaign_status(statuses: Iterable[object]) -> str:
-    """The status of a campaign by those of its messages, in the words of older revisions.
+    """The status of a campaign, derived from the statuses of its messages, in the words of older revisions.
 
     An unknown status counts only if no message has a known one. Messages without a status do not count.
     """

@@ -47,7 +47,7 @@ class Pacer(Protocol):
         ...
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
-        """Blocks the endpoint for so many seconds, after a 429 or after the day's last request."""
+        """Blocks the endpoint for this many seconds, after a 429 or after the day's last request."""
         ...
 
     def now(self) -> datetime:
@@ -56,7 +56,7 @@ class Pacer(Protocol):
 
 
 def padded_windows(endpoint: Endpoint, scale: float) -> list[tuple[int, float]]:
-    """The endpoint's rates as (requests, seconds): any period of that length contains at most so many slots.
+    """The endpoint's rates as (requests, seconds): any period of that length contains at most that many slots.
 
     The periods are padded, because a sender that wakes up late sends its request closer to the next one. `scale`
     multiplies the rates (2 is twice as fast); 0 switches them off.

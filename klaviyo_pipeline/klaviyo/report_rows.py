@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape, escape_json
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, Report, SeriesReport
@@ -173,7 +174,7 @@ def _series(report: Report, name: str, series: object, length: int) -> list[Deci
     if series is None:
         return [None] * length
     if not isinstance(series, list) or len(series) != length:
-        raise _malformed(report, f"does not contain {name} for each of its {length} days")
+        raise _malformed(report, f"does not contain {name} for each day ({counted(length, 'day')})")
     return [_number(report, value) for value in series]
 
 

@@ -10,10 +10,10 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 _VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_value", "text_message_roi"})
 
 OTHER_STATISTICS = "other_statistics"
-"""In a row, the statistics that the report does not declare; None without any."""
+"""In a row, the statistics that the report does not declare; None if there are none."""
 
 GROUPS = "groups"
-"""In a row, how many groups of the answer it adds up: 1, unless several groups have the same key."""
+"""In a row, the number of groups of the answer that it sums up: 1 unless several groups have the same key."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ class Sender:
                 headers={
                     "Authorization": f"Klaviyo-API-Key {self._key}",
                     "revision": revision,
-                    # Without it a retired revision is answered as the oldest one that Klaviyo still serves.
+                    # Without this header, Klaviyo answers a request of a retired revision at the oldest revision that
+                    # it still serves.
                     "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",
                     "accept": JSON_API,
                 },

@@ -88,12 +88,12 @@ def build_defs(
     translate: Translate | None = None,
     execute: Execute = run_asset,
 ) -> dg.Definitions:
-    """The definitions of these accounts, for a code location of your own: merge them with `dg.Definitions.merge`.
+    """The definitions of these accounts, for your own code location: merge them with `dg.Definitions.merge`.
 
     They have no executor, and resources only under keys that begin with `klaviyo_account__` or `klaviyo_tables__` and
-    end with an account's slug. They open no connection and read no environment; a run does. `translate` changes an
-    asset's attributes, and `execute` is called to run each asset, with its context and the function that does its
-    work. Raises `SettingsError` for an invalid setting of an account.
+    end with an account's slug. They open no connection and do not read the environment; only runs do. `translate`
+    changes an asset's attributes, and `execute` is called to run each asset, with its context and the function that
+    does its work. Raises `SettingsError` for an invalid setting of an account.
     """
     found: list[dg.Definitions] = []
     with _many_definitions():

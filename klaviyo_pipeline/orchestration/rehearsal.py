@@ -1,7 +1,7 @@
 """Makes a process import what runs need, before other processes are forked from it.
 
-Dagster, httpx and the drivers import half of their modules only when they are first used. So a run without assets of
-ours, in memory, and a client that sends nothing are part of it.
+Dagster, httpx and the drivers import half of their modules only when they are first used. So this module also executes
+a run in memory without our assets, and creates a client that sends nothing.
 """
 
 import contextlib

@@ -76,7 +76,7 @@ def failed_runs(accounts: Sequence[Account], name: str = "failed_runs") -> dg.Se
 
 
 def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, accounts: Sequence[Account]) -> list[str]:
-    """Which of these accounts a run is of, from the tag that jobs and syncs set, or from its assets and checks."""
+    """Which of these accounts a run belongs to, from the tag that jobs and syncs set, or from its assets and checks."""
     if ACCOUNT_TAG in run.tags:
         return [account.slug for account in accounts if account.slug == run.tags[ACCOUNT_TAG]]
     keys = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]

@@ -1,4 +1,4 @@
-"""What a sync has to request, and what that costs: windows, requests, time and quota.
+"""The requests of a sync and their cost: windows, requests, time and quota.
 
 The numbers come from the ledger and the tables; Klaviyo is not called. They leave out lookups by id and the few
 requests of every sync that identify the account and its conversion metric.

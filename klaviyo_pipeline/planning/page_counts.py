@@ -25,7 +25,7 @@ from klaviyo_pipeline.windows import Window
 def pages_of(rows: int, listing: Listing) -> int:
     """Requests for one query that returns this many objects; an empty one takes one too.
 
-    A full last page takes one more, and so does each page border if objects cannot be sorted by id.
+    A full last page takes one more request. If objects cannot be sorted by id, each page border takes one more too.
     """
     borders = max(0, rows - 1) // listing.page_size
     return rows // listing.page_size + 1 + (0 if listing.sort in ("id", None) else borders)

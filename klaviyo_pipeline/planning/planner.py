@@ -53,7 +53,7 @@ class SyncRequest:
     def stages(self) -> list[list[list[str]]]:
         """The assets in order: the stages run one after the other, the groups of a stage concurrently, the assets of a
         group one after the other."""
-        # A group is a process: assets whose requests share a rate limit gain nothing from one of their own.
+        # A group is a process: assets whose requests share a rate limit gain nothing from separate processes.
         with_parent = {name: one.parent.entity for name, one in LISTED_IN_FULL.items() if one.parent is not None}
         entities = [
             [asset for asset in self.assets if asset in (name, census_name(one)) or with_parent.get(asset) == name]
@@ -136,7 +136,7 @@ class Planner:
         return _by_range(metric_ids, found)
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
-        """Whether this census (or the tags') runs: it was named or forced, or the last complete one is too old.
+        """Whether this census (or listing of tags) runs: it was named or forced, or the last complete one is too old.
 
         A census that was read at another revision does not count: one sync moves the account to this revision.
         """

@@ -23,7 +23,7 @@ def days_that_differ(
     """The first days of these periods of the table `name`, from `first` to `last`, in order. One statement, so one
     snapshot.
 
-    Of a report with several conversion metrics, the rows of the first one are counted, or those of a further one.
+    If a report has several conversion metrics, the rows of the first one are counted, or those of a further one.
     """
     ledger = Ledger(account.slug, name).table
     metric = [sa.column("conversion_metric_id", sa.Text)] if has_conversion_metric(name) else []

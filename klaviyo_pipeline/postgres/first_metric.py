@@ -1,7 +1,7 @@
 """Which of several conversion metrics is a report's first one: that of the metrics tables.
 
-The ledger has the windows of the first metric under the report's name, and those of each further metric under a name of
-their own. A switch of the first one only renames windows: nothing that Postgres has is requested again.
+The ledger has the windows of the first metric under the report's name, and those of each further metric under a
+separate name. A switch of the first one only renames windows: nothing that Postgres has is requested again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def make_first(connection: sa.Connection, schema: str, report: str, metric_id: s
 def _rename(
     connection: sa.Connection, ledger: sa.TableClause, condition: sa.ColumnElement[bool], name: sa.ColumnElement[str]
 ) -> None:
-    """Give these windows another name in the ledger. Of two rows for one window, the one requested later stays."""
+    """Give these windows another name in the ledger. If a window then has two rows, the later request stays."""
     columns = [column.name for column in ledger.columns]
     moved = (
         sa.delete(ledger)

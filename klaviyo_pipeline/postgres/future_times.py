@@ -29,7 +29,7 @@ REQUEST_TIMES = {
 """The tables that record when Klaviyo was requested, each with its column for this time."""
 
 REMEDY = (
-    "Check that the database's clock is right now, run `klaviyo-pipeline reset-clock`, then `klaviyo-pipeline sync` "
+    "Check that the database's clock is correct now, run `klaviyo-pipeline reset-clock`, then `klaviyo-pipeline sync` "
     "and `klaviyo-pipeline sync census`"
 )
 

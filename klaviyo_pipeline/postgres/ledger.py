@@ -123,7 +123,7 @@ class Ledger:
     ) -> None:
         """Record the windows as synced, in the caller's transaction: that of the last batch of their rows.
 
-        Of two attempts at the same window, the one that was requested later stays.
+        If there are two attempts at the same window, the one that was requested later stays.
         """
         if not windows:
             return

@@ -90,7 +90,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
     flows, campaigns = reader.by_day(FLOWS, period), reader.by_day(CAMPAIGNS, period)
     covered = {name: reader.coverage(subject.table, period) for name, subject in SUBJECTS.items()}
     account, statuses = reader.account(), reader.statuses()
-    # Nobody expects the days of metrics that the account has switched off.
+    # Days of metrics that the account has switched off are not reported as missing.
     on = {row["entity"] for row in statuses}
     exact = exact_flows(reader, period)
     ranked_flows = reader.by_object(FLOWS, period) if exact is None else exact

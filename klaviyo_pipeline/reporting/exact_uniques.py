@@ -1,7 +1,7 @@
 """Flows with Klaviyo's own unique counts of a whole period, where they are stored.
 
-They are for a single day, for a calendar week or month, and for days that were requested with `metrics --exact`. Unique
-counts of any other period are not known: only its daily ones are, and added up they have people twice.
+They are stored for a single day, for a calendar week or month, and for days that were requested with `metrics --exact`.
+For any other period, only daily unique counts are known, and their sum counts some people twice.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from klaviyo_pipeline.reporting.silence import fallen_days, stopped_days, unconv
 
 HISTORY = timedelta(days=150)
 LONGEST = 30
-"""After this many days a break is no news any more."""
+"""After this many days, a break is no longer news."""
 UNSENT_AFTER = timedelta(hours=24)
 UNSENT = ("scheduled", "preparing", "queued", "cancelled:")
-"""How the status of a campaign begins that waits to be sent, or that Klaviyo cancelled for a reason."""
+"""The first words of the status of a campaign that waits to be sent, or that Klaviyo cancelled for a reason."""
 
 Problem = Literal["stopped", "no conversions", "fell", "not sent"]
 

@@ -1,9 +1,9 @@
 """When a daily series has gone quiet, or has left its usual range: plain statistics of the series alone.
 
-Stopped: a series with a usual day of `BUSY` and more has stopped if it misses two days in a row on which it is due, and
-never missed as many in the last eight weeks. A weekday is due if it nearly always counted something. Any other series
-has stopped once it is silent for more than a week and for more than twice its longest pause, unless it had
-faded before: in its last four weeks it counted less than one a day, or less than half of the four weeks before.
+Stopped: a series with at least `BUSY` on a usual day has stopped if it misses two due days in a row, and never missed
+as many in the last eight weeks. A weekday is due if it nearly always counted something. Any other series has stopped
+once it is silent for more than a week and for more than twice its longest pause, unless it had faded before: in its
+last four weeks it counted less than one a day, or less than half of the four weeks before.
 
 No conversions: how likely are no conversions of so many deliveries, if their share and its spread are those of the last
 eight weeks (a negative binomial distribution)? That must be below `UNLIKELY`, and never have lasted as long before.
@@ -29,13 +29,13 @@ LEAST_DAYS = MONTH
 LEAST_ACTIVE = 4
 
 BUSY = 10
-"""From this count on a usual day, a day without any is no chance."""
+"""If a usual day has at least this count, a day with zero is not chance."""
 OFTEN = 0.75
 """A weekday is due if the count was above zero on this share of its last eight occurrences."""
 UNLIKELY = 1e-3
 
 LEAST_PEOPLE = 20
-"""A rate of fewer people says nothing."""
+"""A rate of fewer people is not judged."""
 DEVIATIONS = 4.5
 """A fall must exceed this many standard deviations of the chance in counting these people."""
 RELATIVE_FALL = 0.5
@@ -84,9 +84,9 @@ def unconverted_days(converted: Sequence[float], exposure: Sequence[float]) -> i
 
 
 def fallen_days(rates: Sequence[float | None], people: Sequence[float]) -> int:
-    """Since how many days the rate is far below its usual range; 0 if it is not, or only since the last day.
+    """For how many days the rate has been far below its usual range; 0 if it is not, or only since the last day.
 
-    Days with few people are left out. Nothing is said on such a day.
+    Days with few people are left out. Such a day is not judged.
     """
     usable = [
         rate if rate is not None and count >= LEAST_PEOPLE else None for rate, count in zip(rates, people, strict=True)

@@ -66,7 +66,7 @@ class Subject(Generic[Kind]):
     columns: tuple[Column, ...]
     plots: tuple[Plot, ...]
     sends_daily: bool = False
-    """Whether a message goes out on several days, so that added up, its daily unique counts have people twice."""
+    """Whether a message is sent on several days, so that the sum of its daily unique counts has people twice."""
 
     @property
     def name_column(self) -> str:

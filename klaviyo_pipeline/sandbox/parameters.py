@@ -40,7 +40,7 @@ class Query:
 
 
 def read_query(pairs: Pairs, accepted: Parameters) -> Query:
-    """The parameters of a request. Raises `ApiError` 400, which names the parameter, for any that is not `accepted`."""
+    """The parameters of a request. Raises `ApiError` 400 for a parameter that is not `accepted`, and names it."""
     given: dict[str, str] = {}
     for name, value in pairs:
         if name in given:

@@ -1,4 +1,4 @@
-"""Syncs assets one after the other, each in runs of its own."""
+"""Syncs assets one after the other, each in separate runs."""
 
 from __future__ import annotations
 

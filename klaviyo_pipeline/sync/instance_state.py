@@ -32,7 +32,7 @@ def prepare_instance(instance: DagsterInstance, accounts: Sequence[Account]) -> 
 def align_with_ledger(
     instance: DagsterInstance, account: Account, warehouse: Warehouse, on_progress: Callable[[str], None]
 ) -> None:
-    """Make the account's partitions in Dagster the same as the ledger, and report how many were set right.
+    """Make the account's partitions in Dagster the same as the ledger, and report how many were corrected.
 
     An error is a warning only: the data is stored, and the next sync tries again.
     """

@@ -1,4 +1,4 @@
-"""What a sync leaves behind that cannot start: a failed run in Dagster, and its reason in the ledger.
+"""The records of a sync that cannot start: a failed run in Dagster, and the reason in the ledger.
 
 Without them `status`, the sensors and the alerts would know nothing of it.
 """

@@ -1,4 +1,4 @@
-"""Runs groups of assets concurrently, each group in a process of its own."""
+"""Runs groups of assets concurrently, each group in its own process."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Runs commands in processes of their own, or in this one, in the environment of a served account."""
+"""Runs commands in separate processes, or in this one, in the environment of a served account."""
 
 from __future__ import annotations
 

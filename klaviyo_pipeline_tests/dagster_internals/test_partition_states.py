@@ -171,7 +171,7 @@ def test_sync_and_doctor_say_how_many_partitions_they_set_right(installed: Pipel
 
     for heal in ("sync", "doctor"):
         assert damage_and(heal) == (
-            "3 partitions set right in Dagster: 3 synced and not shown as materialized, 0 shown as materialized and "
+            "3 partitions corrected in Dagster: 3 synced and not shown as materialized, 0 shown as materialized and "
             "not synced"
         )
         assert bar(installed) == ledger(installed)
@@ -184,7 +184,7 @@ def test_no_partition_is_green_after_the_windows_were_reset(installed: Pipeline)
     Sync(installed.account, Warehouse(), [].append).run(SyncRequest(["forms"], date(2025, 3, 8), date(2025, 3, 9)))
     ended = CliRunner().invoke(cli, ["reset-windows", "--yes"])
     assert ended.exit_code == 0, ended.output
-    assert "9 partitions set right" in ended.output
+    assert "9 partitions corrected" in ended.output
     assert bar(installed) == bar(installed, "forms") == [GREY] * len(DAYS)
     installed.run("flows", DAYS[2])
     assert bar(installed) == ledger(installed)

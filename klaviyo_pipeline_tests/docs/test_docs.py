@@ -52,7 +52,7 @@ def test_every_heading_that_a_link_leads_to_is_there(document: Path) -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """The headings of a document as links name them."""
+    """The headings of a document, as anchors for links."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""The queries of `docs/metrics.md`, as they are written, against a synced account whose figures are known."""
+"""The queries of `docs/metrics.md`, as they are written, against a synced account with known values."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def shop_with_figures() -> SandboxAccount:
 
 @pytest.fixture(scope="module")
 def synced(postgres_server: str) -> Iterator[Pipeline]:
-    """The account above, synced; then a flow is archived, one stopped, one figure restated, and all synced again."""
+    """The account above, synced; then a flow is archived, one stopped, a value restated, and all synced again."""
     shop = shop_with_figures()
     with throw_away_database(postgres_server) as database, pytest.MonkeyPatch.context() as patch:
         patch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
@@ -161,7 +161,7 @@ def _set_back(connection: psycopg.Connection[Any]) -> None:
 
 
 def answer(connection: psycopg.Connection[Any], number: int) -> list[tuple[Any, ...]]:
-    """What the document's query of that number finds."""
+    """The rows of the document's query with this number."""
     return connection.execute(QUERIES[str(number)].encode()).fetchall()
 
 
@@ -170,7 +170,7 @@ def rounded(value: float) -> Decimal:
 
 
 def revenue(flow: str, days: list[date]) -> Decimal:
-    """What the flow earned, after the restatement."""
+    """The flow's revenue after the restatement."""
     if flow == CART and date(2025, 3, 10) in days:
         return Decimal(120)
     return sum(

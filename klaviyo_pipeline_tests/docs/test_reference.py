@@ -18,13 +18,13 @@ INTERNAL = {"KLAVIYO_IGNORE_DOTENV"}
 
 
 def test_the_settings_document_is_the_declarations() -> None:
-    assert SETTINGS.read_text(encoding="utf-8") == settings_document(), "write it anew: make docs"
+    assert SETTINGS.read_text(encoding="utf-8") == settings_document(), "out of date; run: make docs"
 
 
 def test_the_tables_document_is_the_catalog(database: str) -> None:
     migrate(database, SCHEMA, SQL_DIR)
     with psycopg.connect(database) as connection:
-        assert TABLES.read_text(encoding="utf-8") == tables_document(connection), "write it anew: make docs"
+        assert TABLES.read_text(encoding="utf-8") == tables_document(connection), "out of date; run: make docs"
 
 
 def test_every_variable_that_the_code_names_is_declared() -> None:

@@ -44,6 +44,6 @@ def test_the_document_quotes_many_lines() -> None:
 
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_a_quoted_line_is_one_that_the_code_says(quoted: str) -> None:
-    # The name of a variable is filled in where several share a message.
+    # A message that several variables share has a placeholder for the name of the variable.
     forms = {quoted, quoted.replace("KLAVIYO_API_KEY is not", "… is not", 1)}
     assert any(says(text, form) for text in messages() for form in forms)

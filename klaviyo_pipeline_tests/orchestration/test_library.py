@@ -32,7 +32,7 @@ def pipeline(migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipelin
 
 @pytest.fixture
 def account(pipeline: Pipeline, database: str) -> Account:
-    """The served account as a project of its own describes it, with an empty database."""
+    """The served account as another project describes it, with an empty database."""
     return replace(pipeline.account, api_key=key_of(pipeline.shop), database_url=database)
 
 

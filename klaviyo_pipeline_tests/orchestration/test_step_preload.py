@@ -1,4 +1,4 @@
-"""What a run's fork server has loaded before the processes of steps are forked from it."""
+"""The modules that a run's fork server has loaded before the processes of steps are forked from it."""
 
 import subprocess
 import sys

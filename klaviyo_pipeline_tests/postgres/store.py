@@ -79,7 +79,7 @@ def synced(
 
 @dataclass(frozen=True)
 class Store:
-    """One migrated schema, `SLUG`, in a database of its own."""
+    """One migrated schema, `SLUG`, in a separate database."""
 
     dsn: str = field(repr=False)
     engine: sa.Engine

@@ -35,7 +35,7 @@ CONCURRENTLY = ("flow_report", "campaign_report", "form_report", "segment_report
 
 @pytest.fixture
 def limited(database: str) -> Iterator[str]:
-    """URL of the database for a role that may open only this many sessions; not a superuser, who has no limit."""
+    """URL of the database for a role that may open only this many sessions. A superuser would have no limit."""
     role = f"limited_{secrets.token_hex(6)}"
     parts = urlsplit(database)
     create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hush-hush' CONNECTION LIMIT {}")

@@ -166,7 +166,7 @@ def stopped_flows(seeds: Sequence[int]) -> Measured:
             continue
         stops = int(luck.integers(90, DAYS - 10))
         counts = counted(luck, max(volume, 20) * rate / usual(rate[stops - 28 : stops]))
-        # Two days on which it would have sent.
+        # Two days on which the flow would have sent.
         due = np.flatnonzero(rate[stops:] > 0)[1] + 1
         measured.tried(what, stopped_days([*counts[:stops].tolist(), *[0.0] * due]) > 0)
     return measured
@@ -205,7 +205,7 @@ def broken_tracking(seeds: Sequence[int]) -> Measured:
 def fallen_rates(seeds: Sequence[int]) -> Measured:
     """Open and click rates that drift, differ by weekday, are lower in the week of Black Friday and come in late.
 
-    On one day, most fall to less than half for good.
+    On one day, most fall to less than half and stay there.
     """
     measured = Measured()
     for luck, what, rate in each(seeds, DAILY):

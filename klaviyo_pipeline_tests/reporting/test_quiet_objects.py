@@ -19,7 +19,7 @@ BREAK = 57
 
 @pytest.fixture
 def sends(books: Books) -> Books:
-    """Flows with sends on each day: one stops, one no longer converts, one's opens fall, and others that are well."""
+    """Flows with sends on each day: one stops, one no longer converts, the opens of one fall, and others are fine."""
     names = {"F1": "stops", "F2": "broken tracking", "F3": "opens fall", "F4": "well", "F5": "draft", "F6": "seldom"}
     books.store.merge(
         "flows",

@@ -1,4 +1,4 @@
-"""What the descriptions of both revisions say in the same words."""
+"""The parts that the descriptions of both revisions share."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def workers(server: str, seed: int) -> Iterator[Section]:
     reported = (
         f"{sum(one.kills for one in mornings)} kills in {MORNINGS} mornings of {sum(one.runs for one in mornings)} "
         f"runs: {sum(one.begun_again for one in mornings)} runs started again by Dagster, "
-        f"{sum(one.requested_again for one in mornings)} launched anew after every attempt had died: "
+        f"{sum(one.requested_again for one in mornings)} launched again after every attempt had died: "
         f"{len(defects)} defects. {measured(began)}"
     )
     yield Section(reported, defects)

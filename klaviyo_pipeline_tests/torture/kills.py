@@ -169,7 +169,7 @@ class Slaughter:
             "SELECT run_id FROM public.concurrency_slots WHERE run_id IS NOT NULL"
         ).fetchall()
         if going_on or stored:
-            raise Defect(f"{what}: runs that seem to go on {going_on[:3]}, slots that are held {stored[:3]}")
+            raise Defect(f"{what}: runs that seem unfinished {going_on[:3]}, slots that are not freed {stored[:3]}")
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Tables:
         return [name for (name,) in found if name not in SYSTEM_COLUMNS]
 
     def state(self) -> State:
-        """The content of every table. A time of deletion or of a state's end is reduced to whether it is set."""
+        """The content of every table. A deletion time or the end of a state counts only as set or not set."""
         output = [name.replace("_superseded", "_history") for name in self.names]
         query = sql.SQL(" UNION ALL ").join(map(self._content, output))
         return Counter(self.connection.execute(query).fetchall())

@@ -71,7 +71,7 @@ def _kill(running: Cluster, chance: random.Random, morning: Morning, kills: int)
 
 
 def _given_up(runs: list[dg.DagsterRun]) -> list[tuple[str, str]]:
-    """Account and asset of every run that should have succeeded, but neither an attempt nor a replacement did."""
+    """Account and asset of the runs that should succeed, if all attempts and replacements failed."""
     done = {_what(run) for run in runs if run.status is dg.DagsterRunStatus.SUCCESS}
     return sorted({_what(run) for run in runs if _what(run)[0] != REVOKED} - done)
 
@@ -98,7 +98,7 @@ def _wrong(brands: Brands) -> Iterator[str]:
             yield f"the ledger of {slug} has {ledger} instead of {windows} synced windows"
     refused = Counter(entry.status for entry in brands.server.requests if entry.status not in (200, 401))
     if refused:
-        yield f"Klaviyo refused what was too much: {dict(refused)}"
+        yield f"Klaviyo refused requests, by status: {dict(refused)}"
 
 
 def _not_alone(runs: list[dg.DagsterRun]) -> Iterator[str]:

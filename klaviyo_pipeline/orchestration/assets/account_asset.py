@@ -11,7 +11,7 @@ from klaviyo_pipeline.orchestration.resources.account_resources import AccountAc
 from klaviyo_pipeline.postgres.write.io_manager import SCHEMA, TABLE
 
 BEFORE_CHECKS = {"dagster/priority": "1"}
-"""Tags of the step of an asset: in a run of several, no check takes the process of an asset that could start."""
+"""Tags of an asset's step: in a run of several assets, assets start before checks."""
 
 Body = Callable[[dg.AssetExecutionContext, AccountAccess], Any]
 

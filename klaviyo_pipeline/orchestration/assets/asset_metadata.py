@@ -42,7 +42,7 @@ def described(spec: dg.AssetSpec, account: Account, name: str, source: dg.LocalF
 
 
 def latest_objects(account: Account, listing: Listing) -> list[dg.AssetDep]:
-    """The dependency on an entity: on the latest state of its objects, whatever the window in which they changed.
+    """The dependency on an entity: on all its windows, because an asset uses the latest state of every object.
     None if the account does not have the entity's asset."""
     if listing.entity not in switched_on(account.assets):
         return []

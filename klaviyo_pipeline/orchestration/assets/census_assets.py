@@ -156,8 +156,8 @@ def _description(account: Account, listing: Listing) -> str:
             f"object has which {listing.resource_type} in `{account.slug}.object_tags`."
         )
     return (
-        f"A full listing of every {listing.resource_type}, including archived ones. Adds what the windows missed, "
-        "and marks rows as deleted whose object no longer exists in Klaviyo."
+        f"A full listing of every {listing.resource_type}, including archived ones. Adds objects that the windows "
+        "missed, and marks objects that no longer exist in Klaviyo as deleted."
     )
 
 

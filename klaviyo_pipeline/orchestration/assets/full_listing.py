@@ -98,7 +98,7 @@ class FullListing:
                     raise
                 refusal, refused = error, error.attempts
         pages = self.session.client.pages(self.listing, plain)
-        # Only if the request succeeds without tags is it clear that the tags were forbidden, and not the entity.
+        # If the request succeeds without tags, the tags were forbidden, and not the entity.
         first = next(pages)
         self._refusal = refusal
         yield replace(first, requests=first.requests + refused)

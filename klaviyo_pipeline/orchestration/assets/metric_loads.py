@@ -25,7 +25,7 @@ from klaviyo_pipeline.postgres.write.loads import Batch, Load
 from klaviyo_pipeline.windows import Window
 
 Read = Callable[[Session, ConversionMetric | None], Iterator[Batch]]
-"""Reads a report with this further conversion metric; with the first one, or without any, if it is None."""
+"""Reads a report with this further conversion metric. None means the first metric, or no metric at all."""
 
 
 class WrongTimezone(RuntimeError):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.reports import VALUES
 from klaviyo_pipeline.orchestration.assets.report_fetcher import ReportFetcher, ReportResult, Row
 from klaviyo_pipeline.windows import Window
@@ -52,7 +53,7 @@ class PeriodFetcher:
         report = VALUES[self.fetcher.report.entity]
         self.fetcher.context.log.warning(
             f"the {self.fetcher.report.name} report has other periods than calendar weeks or months: requesting the "
-            f"{report.name} report for each of {len(covered)} periods"
+            f"{report.name} report for {counted(len(covered), 'period')} separately"
         )
         results = {period: self.fetcher.request_days(report, *days) for period, days in covered.items()}
         return ReportResult(

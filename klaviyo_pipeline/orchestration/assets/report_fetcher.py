@@ -2,7 +2,7 @@
 
 A series report lists its days in `date_times`. A requested day that is not among them may still have values. So all
 missing days are requested again. Klaviyo may leave them out again, for example days before the account existed. Then
-the values report is requested for them. Only if that has no values either, the day counts as a day without values. Any
+the values report is requested for them. If that has no values either, the day counts as a day without values. Any
 other day stays missing.
 """
 

@@ -21,7 +21,7 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
 NAME = "groups_match_total"
 DESCRIPTION = (
-    "Over the last settled days (at most 30), the conversions of all flows, campaigns and messages, and those of none, "
+    "Over the last settled days (at most 30), the conversions of all flows, campaigns and messages, and of no message, "
     "add up to Klaviyo's total of each day: number and value. Calls Klaviyo's API once; the request has no daily quota."
 )
 

@@ -137,7 +137,7 @@ def attributes_are_present(ctx: CheckContext, listing: Listing) -> CheckOutcome:
         .order_by(expected.c.name)
     )
     if not listing.shape.complete:
-        # Klaviyo may leave any attribute out of an object. Only one that no object has is missing.
+        # Klaviyo may leave any attribute out of an object. An attribute counts as missing only if no object has it.
         total = sa.select(sa.func.count()).select_from(table)
         total = total.where(table.c.deleted_at.is_(None), *read_as_listed(table, listing))
         query = query.having(sa.func.count() == total.scalar_subquery())

@@ -53,7 +53,7 @@ def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
         Check(
             "synced_through_is_fresh",
             f"Data is synced without a gap up to at most {_age(late)} ago (else a warning) or {_age(VERY_LATE)} ago "
-            "(else an error). What counts is the end of the last window, not the time of the last successful run.",
+            "(else an error). The end of the last window counts, not the time of the last successful run.",
             lambda ctx: synced_through_is_fresh(ctx, late),
         ),
     )
@@ -120,7 +120,7 @@ def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
 
 
 _RESET_WINDOWS = (
-    "Run `klaviyo-pipeline reset-windows`, then sync again: rows are kept, and all windows are synced anew."
+    "Run `klaviyo-pipeline reset-windows`, then sync again: rows are kept, and all windows are synced again."
 )
 
 

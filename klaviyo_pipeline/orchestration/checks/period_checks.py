@@ -1,4 +1,4 @@
-"""A check of the reports by week and month: whether their values can be those of their days."""
+"""A check of the reports by week and month: whether their values are possible, given the values of their days."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, Che
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 NOISE = 0.5
-"""Counts that really differ do so by at least 1; values in money by less are noise too."""
+"""Counts that really differ, differ by at least 1. A smaller difference of money values is noise too."""
 
 
 def period_checks(spec: ReportAsset) -> tuple[Check, ...]:

@@ -31,7 +31,7 @@ QUIET_CHECKS = (
 
 UNSENT_CHECK = Check(
     "scheduled_campaigns_were_sent",
-    "Every campaign was sent a day after its send time, or was cancelled by a person.",
+    "No campaign is unsent a day after its send time, unless a person cancelled it.",
     lambda ctx: _told(unsent_campaigns(ctx.connection, ctx.account.slug, ctx.account.timezone, ctx.now)),
 )
 

@@ -76,8 +76,8 @@ def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
 def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
     """An object that changed since belongs to another window now, but its earlier state stays in the history.
 
-    An object whose `updated` could not be parsed may belong to any window: windows with no more objects than there are
-    such objects are not examined.
+    An object whose `updated` could not be parsed may belong to any window. So a window is examined only if it has more
+    objects than there are such objects.
     """
     ledger = Ledger(ctx.account.slug, ctx.asset).table
     history = ctx.view(f"{ctx.asset}_history", ["updated_at"])

@@ -18,7 +18,7 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import TableIOManager
 
 Execute = Callable[[dg.AssetExecutionContext, Callable[[], Any]], Any]
-"""Runs an asset: it returns what the second argument returns when it is called."""
+"""Runs an asset: it calls the second argument and returns its result."""
 
 
 def run_asset(context: dg.AssetExecutionContext, compute: Callable[[], Any]) -> Any:

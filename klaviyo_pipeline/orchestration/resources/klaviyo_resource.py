@@ -99,7 +99,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
 
     @contextmanager
     def client(self, account: Account) -> Iterator[KlaviyoClient]:
-        """A client of this account, for an asset of your own: pages, reports and lookups, with pacing and retries.
+        """A client of this account, for your own asset: pages, reports and lookups, with pacing and retries.
 
         It needs no Postgres: the pacing covers the requests of this process only. Raises `SettingsError` for an
         invalid setting of the account.

@@ -367,7 +367,7 @@ def _choose_port() -> int:
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        # As Postgres does: a port that was closed a second ago is free again.
+        # Postgres sets this option too. Without it, a port that was closed a second ago would not count as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -1,10 +1,10 @@
 """The settings of each session, whatever the defaults of the server, the database, the role or the environment.
 
-Session settings change what is stored: in another encoding, letters are different; in another time zone, local times
-are. This module sets the parameters that Postgres reports to the client (encoding, date and interval style, time zone,
-the meaning of backslashes), once per connection and only if they differ: a pooler in transaction mode keeps these for
-each of its clients. The code relies on no other session setting: queries name the schema, numbers are `numeric`, and a
-transaction sets its own isolation level.
+Session settings change what is stored: with another encoding, letters differ; with another time zone, local times
+differ. This module sets the parameters that Postgres reports to the client (encoding, date and interval style, time
+zone, the meaning of backslashes), once per connection and only if they differ: a pooler in transaction mode keeps these
+for each of its clients. The code relies on no other session setting: queries name the schema, numbers are `numeric`,
+and a transaction sets its own isolation level.
 """
 
 from __future__ import annotations

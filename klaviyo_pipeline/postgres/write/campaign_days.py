@@ -2,7 +2,7 @@
 
 Klaviyo returns the statistics of a campaign without a day. Their day is the day of the send time. It may change, be set
 or be removed after the rows were stored: the rows then move, so that each is stored once. Rows without a day are stored
-in a table of their own.
+in a separate table.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class CampaignDays:
         now_dated = self._take(connection, undated, self._send_day(undated.table).is_not(None))
         if not misplaced and not now_dated:
             return []
-        # A state of its own on the new day: rows that move away and back must not repeat an earlier state's key.
+        # A separate state on the new day: rows that move away and back must not repeat an earlier state's key.
         dated = [
             {**row, "date": row["day"], OBSERVED_AT: row[OBSERVED_AT] + LEAST}
             for row in (*misplaced, *now_dated)

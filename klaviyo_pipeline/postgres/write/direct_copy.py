@@ -48,7 +48,7 @@ def _are_known(
     if span is not None:
         query = sa.select(sa.exists().where(span.covers(target.table)))
         return bool(connection.execute(query).scalar_one())
-    # If the rows are stored already, the first one mostly is: check it alone first.
+    # If the rows are stored already, the first one usually is too. So it is checked alone first.
     return any(
         connection.execute(_any_of(target), {name: rows[name].tolist() for name in target.key}).scalar_one()
         for rows in (frame.iloc[:1], frame)

@@ -90,7 +90,7 @@ class TableIOManager(dg.IOManager):
                     writers.append(Writer(engine, target, of_load, one, context.run_id))
                     writers[-1].run()
             except INTERRUPTS:
-                # A cancelled run is no failed attempt: the ledger keeps its committed windows, and no error.
+                # A cancelled run is not a failed attempt: the ledger keeps its committed windows, and no error.
                 for window in _shown(context, writers, ledger):
                     yield _materialization(context, window)
                 raise
@@ -116,7 +116,7 @@ class TableIOManager(dg.IOManager):
 
 
 class PostgresIOManager(dg.ConfigurableIOManagerFactory[TableIOManager]):
-    """The IO manager for assets of your own. `database_url` is a `postgresql://` URL: give it as `dg.EnvVar`, because
+    """The IO manager for your own assets. `database_url` is a `postgresql://` URL: give it as `dg.EnvVar`, because
     the UI displays any other value. Without one, it is that of `KLAVIYO_DATABASE_URL`, else the embedded server.
     """
 

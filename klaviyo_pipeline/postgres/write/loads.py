@@ -56,7 +56,7 @@ class Load:
     and the number of rows read, `on_failed` with the error if the load fails.
 
     `ledger` is the name of the windows in the ledger, if it is not the asset's. `then` are loads for the same table
-    that are written after this one, each with windows of its own in the ledger.
+    that are written after this one, each with its own windows in the ledger.
     """
 
     batches: Iterable[Batch]

@@ -35,7 +35,7 @@ def has_changes(
 def add_new(connection: sa.Connection, target: DestinationTable, staged: sa.Table) -> Counter[int]:
     """Add the rows whose key the table lacks; return how many, by window.
 
-    A row that a concurrent writer is adding is waited for, and compared by the next statement.
+    The statement waits for a row that a concurrent writer is adding; the next statement compares it.
     """
     return Counter({row[0]: row[1] for row in connection.execute(_addition(target, staged))})
 
@@ -164,8 +164,8 @@ def _supersession(target: DestinationTable, staged: sa.Table, precedence: Column
 def _replacement(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
     _, values = _resolved(target, staged, precedence)
     if target.is_observed:
-        # What only gains names of related objects, or is read at another revision, is the state that it was, since
-        # when it was.
+        # A row that only gains names of related objects, or is read at another revision, keeps its state and
+        # observation time.
         is_other = _is_other_state(target, staged, values)
         values[OBSERVED_AT] = sa.case((is_other, values[OBSERVED_AT]), else_=target.table.c[OBSERVED_AT])
     return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
@@ -217,9 +217,10 @@ def _has_revisions(target: DestinationTable, staged: sa.Table) -> bool:
 def _differs_between_revisions(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether a column that both revisions fill, and in the same sense, says something else.
+    """Whether any column that both revisions fill with the same meaning differs.
 
-    What one revision leaves out is NULL; an empty text says as little, and so does a word that only one of them has.
+    An attribute that one revision leaves out is NULL. An empty text, or a value that only one revision has, counts as
+    NULL.
     """
     otherwise_stated = OTHERWISE_STATED.get(target.table.name, frozenset())
     shared_words = SHARED_WORDS.get(target.table.name, {})
@@ -234,12 +235,13 @@ def _differs_between_revisions(
             differences.append(_comparable(new, words) != _comparable(old, words))
         else:
             differences.append(new != old)
-    # A comparison with NULL is neither true nor false, and no difference.
+    # A comparison with NULL is neither true nor false. It counts as no difference.
     return sa.func.coalesce(sa.or_(*differences), sa.false())
 
 
 def _comparable(text: sa.ColumnElement[Any], words: Collection[str] | None) -> sa.ColumnElement[Any]:
-    """A text as it is compared between revisions; with `words`, without what follows a colon, and NULL if no such word.
+    """A text as it is compared between revisions. With `words`: only the part before a colon, NULL if it is not one of
+    them.
 
     Older revisions give the reason of "Cancelled" after a colon.
     """
@@ -252,7 +254,7 @@ def _comparable(text: sa.ColumnElement[Any], words: Collection[str] | None) -> s
 def _differs(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether any value differs from the row's. An object that names no related ones says nothing of them."""
+    """Whether any value differs from the row's. Related objects count only if the answer names them."""
     pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
         (values[name], target.table.c[name]) for name in _content(target, staged)
     ]

@@ -1,4 +1,4 @@
-"""Campaigns of every kind end as the account has them, whichever way the open questions are answered."""
+"""Campaigns of every kind equal the account after a sync, whatever the answers to the open questions are."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def put_trees(shop: SandboxAccount) -> None:
 
 
 def truth(shop: SandboxAccount) -> dict[str, dict[str, Any]]:
-    """What the account has at this moment, by table and id."""
+    """The content of the account at this moment, by table and id."""
     trees = CampaignTrees(shop, shop.clock())
     found: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
     for campaign in trees.all("campaigns"):
@@ -120,7 +120,7 @@ def truth(shop: SandboxAccount) -> dict[str, dict[str, Any]]:
 
 
 def shown_at_the_older(shop: SandboxAccount) -> dict[str, Any]:
-    """What revision 2026-07-15 lists, by id."""
+    """The campaigns that revision 2026-07-15 lists, by id."""
     found = {}
     for id in shop.objects["campaigns"]:
         older = shop.older_campaign(id)
@@ -142,7 +142,7 @@ COLUMNS = {
 
 
 def stored(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
-    """What the tables say, as `truth` does."""
+    """The content of the tables, in the form of `truth`."""
     return {
         table: {
             row[0]: row[1:]

@@ -1,4 +1,4 @@
-"""Values of campaigns with several messages, channels and send days stand on the day of the message."""
+"""Values of campaigns with several messages, channels and send days are stored on the day of the message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def at(day: int) -> datetime:
 
 @pytest.fixture
 def canvas(shop: SandboxAccount) -> SandboxAccount:
-    """A campaign whose email goes out on March 5, its WhatsApp message on March 7 and its push message on March 9."""
+    """A campaign that sends an email on March 5, a WhatsApp message on March 7 and a push message on March 9."""
     shop.put("campaigns", "C", name="Sale", builder="canvas", messages=[], created_at=at(1), updated_at=at(1))
     for day, (id, channel) in zip((5, 7, 9), (("M1", "email"), ("M2", "whatsapp"), ("M3", "push")), strict=True):
         shop.put("campaign-messages", id, campaign="C", status="sent", send_time=at(day), updated=at(1))

@@ -1,4 +1,4 @@
-"""Campaign messages, flow actions and flow messages: in tables of their own, joined by id, with few requests."""
+"""Campaign messages, flow actions and flow messages: in separate tables, joined by id, with few requests."""
 
 from __future__ import annotations
 

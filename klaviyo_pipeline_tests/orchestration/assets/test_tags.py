@@ -1,4 +1,4 @@
-"""Tags: the censuses read those of objects without extra requests; their names have their own listing."""
+"""Tags: the censuses read the tags of objects without extra requests. The names of tags have a separate listing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code location of a project that existed before: everything in the folder `defs`, and an executor of its own."""
+"""The code location of a project that existed before: everything in the folder `defs`, and its own executor."""
 
 from pathlib import Path
 
