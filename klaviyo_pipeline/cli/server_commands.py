@@ -112,6 +112,9 @@ def dev(host: str, port: int, of_demo: bool) -> None:
         from klaviyo_pipeline.dagster_internals.storage import use_project_instance
 
         folder = use_project_instance()
+        from klaviyo_pipeline.sync.instance_state import fill_new_instance
+
+        fill_new_instance([settings.account for settings in accounts.every], click.echo)
         single = f"account {accounts.every[0].account.slug}"
         summary = single if len(accounts.every) == 1 else f"{len(accounts.every)} accounts"
         click.echo(f"Dagster UI on http://{host}:{port} ({summary}). Press Ctrl-C to stop.")

@@ -20,6 +20,13 @@ INTERRUPTS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__nam
 
 CANCELLED = "The run was cancelled. Windows that were committed before stay synced, and the others are as they were."
 
+DIED = (
+    "The process of the run ended before the run did. Windows that were committed before stay synced. The sensor of "
+    "missing windows, or the next `sync`, requests the others."
+)
+MARKED_AS_FAILED = "This run has been marked as failed from outside the execution context."
+"""What Dagster says if it only knows that the process is gone."""
+
 NOT_EXECUTED = ("Dependencies for step ", " Not executing.")
 
 
@@ -28,6 +35,8 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
     event = entry.dagster_event
     if event is None:
         return _not_run(entry)
+    if event.event_type == DagsterEventType.RUN_FAILURE and event.message == MARKED_AS_FAILED:
+        return entry._replace(dagster_event=event._replace(message=DIED))
     if event.event_specific_data is None and event.event_type != DagsterEventType.RUN_CANCELED:
         return entry  # reported from outside of the run, with its own message
     kind = event.event_type
@@ -50,7 +59,7 @@ def _not_run(entry: EventLogEntry) -> EventLogEntry:
     if not is_about_step_not_run(entry.user_message):
         return entry
     return entry._replace(
-        level=logging.INFO, user_message="Not run, because an asset that it is computed from failed in this run."
+        level=logging.INFO, user_message="Not run, because a step that it depends on did not succeed in this run."
     )
 
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import sqlalchemy as sa
-from dagster import DagsterInstance
+from dagster import DagsterInstance, RunsFilter
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
@@ -27,6 +27,14 @@ def prepare_instance(instance: DagsterInstance, accounts: Sequence[Account]) -> 
     free_dead_runs(instance)
     for account in accounts:
         make_pool(instance, f"{account.slug}_api")
+
+
+def fill_new_instance(accounts: Sequence[Account], on_progress: Callable[[str], None]) -> None:
+    """Show what is synced in an instance without any run, whose storage is new: otherwise all partitions are grey."""
+    with project_instance() as instance:
+        if not instance.get_runs_count(RunsFilter()):
+            for account in accounts:
+                align_with_ledger(instance, account, Warehouse.of([account]), on_progress)
 
 
 def align_with_ledger(

@@ -18,6 +18,7 @@ from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sync.account_sync import Sync
+from klaviyo_pipeline.sync.instance_state import fill_new_instance
 from klaviyo_pipeline.windows import entity_windows
 from klaviyo_pipeline_tests.support import SLUG, Pipeline
 
@@ -112,6 +113,19 @@ def test_a_fresh_storage_and_a_restored_warehouse_are_made_the_same_as_the_ledge
     assert bar(installed) == ledger(installed) == [*[GREEN] * 2, *[GREY] * 5]
     assert aligned(installed) == Corrections()
     assert bar(installed, "forms") == ledger(installed, "forms")
+
+
+def test_a_new_storage_shows_what_is_synced_as_soon_as_the_ui_starts(installed: Pipeline) -> None:
+    installed.run("flows", DAYS[0], DAYS[4])
+    told: list[str] = []
+    installed.instance.wipe_assets([dg.AssetKey([SLUG, "flows"])])
+    fill_new_instance([installed.account], told.append)
+    assert told == [], "an instance with runs is not new"
+    for run in installed.instance.get_runs():
+        installed.instance.delete_run(run.run_id)
+    fill_new_instance([installed.account], told.append)
+    assert bar(installed) == ledger(installed) == [*[GREEN] * 5, *[GREY] * 2]
+    assert [line.partition(" in Dagster")[0] for line in told] == ["5 partitions corrected"]
 
 
 def test_windows_of_a_running_run_are_left_alone_until_it_ends(installed: Pipeline) -> None:

@@ -88,3 +88,11 @@ def test_a_cancelled_run_has_one_line_and_leaves_windows_and_slots_as_they_were(
     assert installed.rows("SELECT * FROM sync_windows ORDER BY window_start") == before
     assert installed.instance.get_materialized_partitions(dg.AssetKey([SLUG, "flows"])) == {FIRST, "2025-03-09"}
     assert installed.instance.event_log_storage.get_concurrency_info(f"{SLUG}_api").claimed_slots == []
+
+
+def test_a_run_whose_process_died_says_so_and_what_happens_next(installed: Pipeline) -> None:
+    run = installed.instance.create_run_for_job(installed.definitions.resolve_implicit_global_asset_job_def())
+    installed.instance.report_run_failed(run)
+    message = str(event(installed, run.run_id, dg.DagsterEventType.RUN_FAILURE).message)
+    assert message.startswith("The process of the run ended before the run did.")
+    assert "requests the others" in message

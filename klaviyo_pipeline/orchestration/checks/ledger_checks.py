@@ -120,7 +120,8 @@ def synced_through_is_fresh(ctx: CheckContext, late: timedelta) -> CheckOutcome:
 
 
 _RESET_WINDOWS = (
-    "Run `klaviyo-pipeline reset-windows`, then sync again: rows are kept, and all windows are synced again."
+    "Run `klaviyo-pipeline reset-windows`, then `klaviyo-pipeline sync`: rows are kept, and all windows are synced "
+    "again."
 )
 
 

@@ -274,7 +274,7 @@ def timezone_matches_account(ctx: CheckContext) -> CheckOutcome:
     if not same_zone(theirs, ours):
         return error(
             f"the sync windows use {ours}, but the account's own time zone is {theirs}, which report days follow. Set "
-            f"KLAVIYO_TIMEZONE={theirs}, run `klaviyo-pipeline reset-windows`, then sync again.",
+            f"KLAVIYO_TIMEZONE={theirs}, run `klaviyo-pipeline reset-windows`, then `klaviyo-pipeline sync`.",
             configured=ours,
             account=theirs,
         )

@@ -269,6 +269,12 @@ def test_a_single_day_with_missing_rows_is_listed(stored: Stored) -> None:
     assert "sync flow_report flow_metrics --from 2025-03-20 --to 2025-03-20 --force" in found
 
 
+def test_metrics_are_not_computed_again_from_a_report_that_was_changed_by_hand(stored: Stored) -> None:
+    stored.run("UPDATE flow_report SET opens_unique = opens_unique + 5 WHERE date = '2025-03-20'")
+    found = stored.check("flow_metrics", "metrics_match_report").found
+    assert "klaviyo-pipeline sync flow_report flow_metrics --from 2025-03-20 --to 2025-03-20 --force" in found
+
+
 def test_truncated_metrics_are_computed_again_from_a_complete_report(stored: Stored) -> None:
     stored.run("TRUNCATE flow_metrics")
     found = stored.check("flow_metrics", "rows_match_ledger").found
