@@ -40,12 +40,14 @@ def described() -> dict[str, Any]:
 
 
 def operation(described: dict[str, Any], name: str) -> tuple[str, dict[str, Any]]:
-    return next(
+    found = [
         (path, one)
         for path, methods in described["paths"].items()
         for one in methods.values()
         if one["operationId"] == name
-    )
+    ]
+    assert found, f"{DESCRIPTION} lacks the operation {name}: take a copy that has it"
+    return found[0]
 
 
 def parameter(one: dict[str, Any], name: str) -> dict[str, Any]:
