@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -15,12 +14,9 @@ import pytest
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.klaviyo.reports import FLOW_VALUES, body
 from klaviyo_pipeline.postgres.schema.migrations import migrate
-from klaviyo_pipeline.sandbox import report_endpoints
 from klaviyo_pipeline.sandbox.daily_counts import UNIT
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.generate import generate_account
-from klaviyo_pipeline.sandbox.report_requests import ReportRequest
-from klaviyo_pipeline.sandbox.report_results import Counter, ResultGroup
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline_tests.support import Pipeline, empty_shop, key_of, pipeline_on, put, utc
 
@@ -369,45 +365,3 @@ def test_the_values_of_today_are_synced_too_and_are_not_settled(shop: SandboxAcc
         "SELECT state FROM window_states WHERE entity = 'flow_report' AND state <> 'missing' ORDER BY window_start"
     )
     assert states == ["synced", "open"]
-
-
-@pytest.fixture
-def undeclared(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Undeclared statistics of the account's responses, by name: a value for each day, written as it is sent."""
-    output: dict[str, str] = {}
-    true_statistics = report_endpoints._statistics
-
-    def statistics(group: ResultGroup, request: ReportRequest, counter: Counter) -> dict[str, Any]:
-        found = true_statistics(group, request, counter)
-        days = len(found["recipients"])
-        return {**found, **{name: [json.loads(figure)] * days for name, figure in output.items()}}
-
-    monkeypatch.setattr(report_endpoints, "_statistics", statistics)
-    return output
-
-
-def test_undeclared_statistics_are_kept_and_their_changes_are_in_the_history(
-    shop: SandboxAccount, pipeline: Pipeline, undeclared: dict[str, str]
-) -> None:
-    kept = "SELECT other_statistics::text FROM flow_report_history ORDER BY valid_from"
-    pipeline.run("flow_report", DAY)
-    pipeline.run("flow_report", DAY)
-    assert pipeline.rows(kept) == [None]
-    for figure in ("0.125", "0.125", "2.5"):
-        undeclared["wow_rate"] = figure
-        pipeline.run("flow_report", DAY)
-    assert pipeline.rows(kept) == [None, '{"wow_rate": 0.125}', '{"wow_rate": 2.5}']
-    assert pipeline.rows("SELECT other_statistics::text FROM flow_report") == ['{"wow_rate": 2.5}']
-    assert pipeline.rows("SELECT statistic FROM flow_report_restatements") == []
-    pipeline.run("flow_metrics", DAY)
-    assert pipeline.one("SELECT recipients FROM flow_metrics") == 100
-
-
-def test_an_undeclared_statistic_alone_makes_a_row_too(
-    shop: SandboxAccount, pipeline: Pipeline, undeclared: dict[str, str]
-) -> None:
-    shop.zero_groups = True
-    undeclared["wows"] = "3"
-    set_day(shop, recipients=0)
-    pipeline.run("flow_report", DAY)
-    assert pipeline.rows("SELECT recipients, other_statistics FROM flow_report") == [(0, {"wows": 3})]
