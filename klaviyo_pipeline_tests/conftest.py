@@ -13,9 +13,19 @@ import pytest
 from dagster._core.instance import InstanceRef
 
 from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
-from klaviyo_pipeline_tests.support import SLUG, Pipeline, dagster_home, recorded_pipeline, throw_away_database
+from klaviyo_pipeline_tests.support import (
+    SLUG,
+    START,
+    Pipeline,
+    dagster_home,
+    put,
+    recorded_pipeline,
+    throw_away_database,
+    utc,
+)
 
 # Read here because `clean_environment` removes it; CI names an older major version this way.
 GIVEN_SERVER = os.environ.get("KLAVIYO_TEST_DATABASE_URL")
@@ -105,4 +115,18 @@ def recordable(postgres_server: str, recorded_template: str) -> Iterator[str]:
 def recorded(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     """A pipeline on an empty account. Its runs are recorded in Postgres, like a user's."""
     with recorded_pipeline(recordable, tmp_path, monkeypatch) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def installed(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    """A pipeline whose account is also the one of the environment, as in an installation."""
+    monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+    monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
+    monkeypatch.setenv("KLAVIYO_START_DATE", START.isoformat())
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with recorded_pipeline(recordable, tmp_path, monkeypatch) as pipeline:
+        monkeypatch.setenv("KLAVIYO_API_URL", pipeline.server.url)
+        monkeypatch.setenv("KLAVIYO_RATE_SCALE", "0")
+        put(pipeline.shop, "flows", "f", utc("2025-03-10T12:00:00"))
         yield pipeline

@@ -1,0 +1,68 @@
+"""Remedies of checks, followed to the letter: each repairs what it names, and the data is as before."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+import pytest
+from click.testing import CliRunner
+
+from klaviyo_pipeline.cli.main import cli
+from klaviyo_pipeline.orchestration.checks.build_checks import check_context, database_checks
+from klaviyo_pipeline.orchestration.checks.check import CheckOutcome
+from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline_tests.support import Pipeline
+
+pytestmark = pytest.mark.slow
+
+OF_THE_REPORT = "UPDATE sync_windows SET conversion_metric_id = 'M2' WHERE entity = 'flow_report'"
+OF_THE_METRICS = "DELETE FROM sync_windows WHERE entity = 'flow_metrics' AND window_start::date = '2025-03-10'"
+BROKEN = (
+    ("flow_metrics", "metrics_match_report", "TRUNCATE flow_report"),
+    ("flow_metrics", "metrics_match_report", "UPDATE flow_report SET recipients = 99"),
+    ("flow_report", "conversions_are_of_one_metric", OF_THE_REPORT),
+    ("flow_metrics", "windows_have_no_gaps", OF_THE_METRICS),
+    ("flows", "rows_match_ledger", "TRUNCATE flows, flows_superseded CASCADE"),
+    ("flows", "columns_match_raw", "UPDATE flows SET name = 'by hand'"),
+)
+"""An asset, a check of it that finds what is wrong, and how it went wrong."""
+
+DATA = (
+    "SELECT date, recipients, delivered FROM flow_report ORDER BY date",
+    "SELECT date, recipients, delivered, flow_name FROM flow_metrics ORDER BY date",
+    "SELECT id, name, updated_at, raw FROM flows",
+)
+
+
+@pytest.mark.timeout(400)
+def test_the_command_in_the_message_of_a_check_repairs_what_the_check_found(installed: Pipeline) -> None:
+    keys = {"flow_id": "f", "flow_message_id": "M", "send_channel": "email"}
+    for day in (9, 10):
+        installed.shop.set_figures("flow", keys, date(2025, 3, day), {"recipients": 10, "delivered": 9})
+    for asset in ("flows", "flow_report", "flow_metrics"):
+        installed.run(asset, "2025-03-08", "2025-03-12")
+    installed.run("flows_census")
+    before = [installed.rows(query) for query in DATA]
+    for asset, check, statement in BROKEN:
+        installed.execute(statement)
+        found = outcome(installed, asset, check)
+        assert found.outcome != "passed", (asset, check, statement)
+        commands = re.findall(r"`klaviyo-pipeline ([^`]*)`", found.found)
+        assert commands, found.found
+        for command in commands:
+            ended = CliRunner().invoke(cli, command.split())
+            assert ended.exit_code == 0, (command, ended.output)
+        assert outcome(installed, asset, check).outcome == "passed", (check, statement, commands)
+        assert [installed.rows(query) for query in DATA] == before, (check, statement, commands)
+
+
+def outcome(pipeline: Pipeline, asset: str, name: str) -> CheckOutcome:
+    """The outcome of one check of one asset."""
+    [check] = [check for check in database_checks(pipeline.account)[asset] if check.name == name]
+    engine = create_engine(pipeline.database)
+    try:
+        with check_context(engine, pipeline.account, asset) as ctx:
+            return check.examine(ctx)
+    finally:
+        engine.dispose()
