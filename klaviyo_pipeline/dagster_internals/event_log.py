@@ -33,8 +33,8 @@ CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_
 class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
 
-    Failures are stored as `readable_events` words them. With a Dagster that cannot store a batch in one transaction,
-    before 1.12, events are stored one by one.
+    Failures are stored as `readable_events` words them. Where Dagster's own log has no methods for a batch within a
+    transaction, as in 1.11, events are stored one by one.
     """
 
     stores_batches = hasattr(SteadyEventLogStorage, "_store_asset_event_tags")
