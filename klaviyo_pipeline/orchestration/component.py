@@ -82,14 +82,20 @@ class AccountScaffolder(dg.Scaffolder[Any]):
 
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         slug = re.sub(r"[^a-z0-9_]", "_", request.target_path.name.lower())
+        key, url = f"KLAVIYO_API_KEY_{slug.upper()}", "KLAVIYO_DATABASE_URL"
         attributes = {
             "slug": slug,
-            "api_key": f"{{{{ env.KLAVIYO_API_KEY_{slug.upper()} }}}}",
+            "api_key": f"{{{{ env.{key} }}}}",
             "timezone": "UTC",
             "start_date": "2025-01-01",
-            "database_url": "{{ env.KLAVIYO_DATABASE_URL }}",
+            "database_url": f"{{{{ env.{url} }}}}",
         }
         dg.scaffold_component(request, attributes)
+        if request.scaffold_format == "yaml":
+            path = request.target_path if request.target_path.is_file() else request.target_path / "defs.yaml"
+            with path.open("a", encoding="utf-8") as file:
+                # Dagster 1.11 checks that a component names the variables that it uses.
+                file.write(f"\nrequirements:\n  env:\n  - {key}\n  - {url}\n")
 
 
 @dg.scaffold_with(AccountScaffolder)

@@ -59,9 +59,9 @@ def the_commands_of_dg() -> None:
     command("dg", "scaffold", "defs", "klaviyo_pipeline.KlaviyoAccountComponent", "shop_fr")
     written = Path("src/existing_project/defs/shop_fr/defs.yaml")
     assert "slug: shop_fr" in written.read_text()
+    command("dg", "check", "yaml")
     written.unlink()
     written.parent.rmdir()
-    command("dg", "check", "yaml")
 
 
 def the_definitions(definitions: dg.Definitions) -> None:
