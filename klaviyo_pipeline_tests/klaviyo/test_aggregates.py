@@ -62,7 +62,7 @@ def test_events_without_dimensions_have_empty_texts_and_zeros_are_left_out() -> 
     [
         ({}, "no attributes"),
         (answer(["2025-03-01", "2025-03-01"]), "a day twice"),
-        (answer(["2025-03-01"], (["email"], [1])), "1 dimensions"),
+        (answer(["2025-03-01"], (["email"], [1])), "1 dimension in a row"),
         (answer(["2025-03-01"], (["email", "F", "M"], [1, 2])), r"for each day \(1 day\)"),
         (answer(["2025-03-01"], *[([], [1])] * PAGE_SIZE), "a full page, but no link"),
         (answer(["2025-03-01"], next="https://a.klaviyo.com/api"), "without a cursor"),
