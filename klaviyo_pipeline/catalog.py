@@ -257,7 +257,7 @@ DEFAULT = "default"
 """The name in `KLAVIYO_ASSETS` for all assets that are on by default."""
 
 OFF_BY_DEFAULT = frozenset({"lists", "lists_census", "templates", "templates_census", *BREAKDOWNS})
-"""The assets that are off unless `KLAVIYO_ASSETS` names them. Lists and templates need scopes of their own, and the
+"""The assets that are off unless `KLAVIYO_ASSETS` names them. Lists and templates need separate scopes, and the
 breakdowns take requests of the daily quota."""
 
 

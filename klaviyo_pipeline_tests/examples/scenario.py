@@ -76,7 +76,7 @@ def the_definitions(definitions: dg.Definitions) -> None:
 
 
 def the_runs(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
-    # The command uses the project's executor, which runs each step in a process of its own.
+    # The command uses the project's executor, which runs each step in its own process.
     words = ("dagster", "asset", "materialize", "-m", "existing_project.definitions")
     command(*words, "--select", 'key:"shop_uk/flows"', "--partition-range", f"{FIRST}...{LAST}")
     materialize(definitions, instance, "shop_uk/flow_report", "shop_uk/flow_metrics", tags=RANGE)

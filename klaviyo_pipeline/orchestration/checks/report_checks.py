@@ -229,7 +229,7 @@ def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
     )
     return warning(
         f"{counted(len(rows), 'campaign')} with values, but without a send time or in no listing: {sample}. The values "
-        f"are stored in {undated} and are part of no day. Check the campaigns in Klaviyo. If they have a send time "
+        f"are stored in {undated} and belong to no day. Check the campaigns in Klaviyo. If they have a send time "
         f"there, run `klaviyo-pipeline sync campaigns_census {ctx.asset}`.",
         campaigns=len(rows),
     )
