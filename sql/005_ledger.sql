@@ -155,7 +155,8 @@ CALL comment_on_view('window_states', 'Every window that is expected or in the l
     ['error', 'Why the last attempt failed.']
 ]);
 
--- A requested day of a report has a row here, with or without values; a day that was never requested has none.
+-- A requested day of a report has a row here, with or without values; a day that was never requested has none. Of
+-- several conversion metrics, it is the first, which the metrics tables are computed from.
 CREATE VIEW report_days AS
 SELECT
     ledger.entity,
@@ -168,13 +169,14 @@ SELECT
 FROM sync_windows AS ledger
 CROSS JOIN account
 WHERE (ledger.entity LIKE '%\_report' OR ledger.entity LIKE '%\_report\_by\_%' OR ledger.entity = 'conversions_daily')
+    AND ledger.entity NOT LIKE '%:%'
     AND ledger.status = 'synced';
 CALL comment_on_view('report_days', 'Every day for which a report was requested: the time of the last request, the number of rows, and whether they are final.', ARRAY[
     ['entity', 'The report''s table.'],
     ['date', 'Day, in the account''s time zone.'],
     ['asked_at', 'When it was last requested.'],
-    ['rows_fetched', 'Rows of the report; 0 if the day was requested and had none.'],
-    ['conversion_metric_id', 'The conversion metric of the request.'],
+    ['rows_fetched', 'Rows of the report and the metric; 0 if the day was requested and had none.'],
+    ['conversion_metric_id', 'The conversion metric of the request: the first one, if several are set.'],
     ['is_settled', 'Whether the attribution window of the day had closed when it was last requested.'],
     ['refused_statistics', 'Statistics that Klaviyo refused for the metric; they are NULL in the rows of the day.']
 ]);

@@ -122,7 +122,8 @@ SELECT
         WHEN named.id IS NOT NULL THEN 'message id'
         WHEN single.id IS NOT NULL THEN 'only message'
         ELSE 'unknown'
-    END AS matched_by
+    END AS matched_by,
+    report.conversion_metric_id
 FROM campaign_report AS report
 LEFT JOIN campaign_messages AS named
     ON named.campaign_id = report.campaign_id AND named.id = report.campaign_message_id
@@ -152,7 +153,8 @@ CALL comment_on_view('campaign_report_messages', 'The message of each row of cam
     ['send_channel', 'As in campaign_report.'],
     ['date', 'As in campaign_report.'],
     ['message_id', 'Id in campaign_messages; NULL if the row cannot be attributed to one message.'],
-    ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.']
+    ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.'],
+    ['conversion_metric_id', 'As in campaign_report.']
 ]);
 
 -- A census of another revision does not count as one of this revision.

@@ -58,26 +58,6 @@ CALL comment_on_columns('account', ARRAY[
     ['conversion_metric_id', 'The conversion metric of the latest report requests: the first one, if several are set.']
 ]);
 
--- Only the windows of the first metric, which the metrics tables are computed from.
-CREATE OR REPLACE VIEW report_days AS
-SELECT
-    ledger.entity,
-    (ledger.window_start AT TIME ZONE account.window_timezone)::date AS date,
-    ledger.asked_at,
-    ledger.rows_fetched,
-    ledger.conversion_metric_id,
-    ledger.asked_at >= ledger.window_end + account.attribution_days * interval '1 day' AS is_settled,
-    ledger.refused_statistics
-FROM sync_windows AS ledger
-CROSS JOIN account
-WHERE (ledger.entity LIKE '%\_report' OR ledger.entity LIKE '%\_report\_by\_%' OR ledger.entity = 'conversions_daily')
-    AND ledger.entity NOT LIKE '%:%'
-    AND ledger.status = 'synced';
-CALL comment_on_columns('report_days', ARRAY[
-    ['rows_fetched', 'Rows of the report and the metric; 0 if the day was requested and had none.'],
-    ['conversion_metric_id', 'The conversion metric of the request: the first one, if several are set.']
-]);
-
 CREATE VIEW first_metrics AS
 SELECT DISTINCT ON (entity) entity, conversion_metric_id
 FROM sync_windows
@@ -87,41 +67,3 @@ CALL comment_on_view('first_metrics', 'The conversion metric of each report that
     ['entity', 'The report''s table.'],
     ['conversion_metric_id', 'The metric''s id.']
 ]);
-
-CREATE OR REPLACE VIEW campaign_report_messages AS
-SELECT
-    report.campaign_id,
-    report.campaign_message_id,
-    report.send_channel,
-    report.date,
-    coalesce(named.id, single.id) AS message_id,
-    CASE
-        WHEN named.id IS NOT NULL THEN 'message id'
-        WHEN single.id IS NOT NULL THEN 'only message'
-        ELSE 'unknown'
-    END AS matched_by,
-    report.conversion_metric_id
-FROM campaign_report AS report
-LEFT JOIN campaign_messages AS named
-    ON named.campaign_id = report.campaign_id AND named.id = report.campaign_message_id
-LEFT JOIN LATERAL (
-    -- All messages of a deleted campaign are marked deleted, but they were sent.
-    SELECT
-        CASE
-            WHEN count(*) = 1 THEN min(message.id)
-            WHEN count(*) FILTER (WHERE message.is_of_channel) = 1 THEN min(message.id) FILTER (WHERE message.is_of_channel)
-        END AS id
-    FROM (
-        SELECT
-            one.id,
-            EXISTS (
-                SELECT FROM campaign_variations AS variation
-                WHERE variation.message_id = one.id
-                    AND variation.channel = CASE report.send_channel WHEN 'push-notification' THEN 'mobile_push' ELSE report.send_channel END
-            ) AS is_of_channel
-        FROM campaign_messages AS one
-        JOIN campaigns AS campaign ON campaign.id = one.campaign_id
-        WHERE one.campaign_id = report.campaign_id AND (one.deleted_at IS NULL OR campaign.deleted_at IS NOT NULL)
-    ) AS message
-) AS single ON named.id IS NULL;
-CALL comment_on_columns('campaign_report_messages', ARRAY[['conversion_metric_id', 'As in campaign_report.']]);
