@@ -16,7 +16,8 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 def make_first(connection: sa.Connection, schema: str, report: str, metric_id: str, *, if_known: bool = False) -> bool:
-    """Make this metric the report's first one; `if_known` does so only if it has windows as a further one.
+    """Make this metric the report's first one; `if_known` does so only if it has synced windows as a further
+    one.
     Returns whether windows were renamed.
 
     The windows of the previous first metric are kept as those of a further one. The metrics of all windows that change
@@ -26,9 +27,10 @@ def make_first(connection: sa.Connection, schema: str, report: str, metric_id: s
     ledger = system_table(schema, "sync_windows")
     others = sa.and_(ledger.c.entity == report, ledger.c.conversion_metric_id != metric_id)
     own = ledger.c.entity == of_metric(report, metric_id)
-    query = sa.select(ledger.c.entity, ledger.c.window_start).where(sa.or_(others, own))
+    query = sa.select(ledger.c.entity, ledger.c.window_start, ledger.c.status).where(sa.or_(others, own))
     rows = connection.execute(query).all()
-    if not rows or (if_known and all(row.entity == report for row in rows)):
+    is_known = any(row.entity != report and row.status == "synced" for row in rows)
+    if not rows or (if_known and not is_known):
         return False
     changed = {row.window_start for row in rows}
     _rename(connection, ledger, others, sa.func.concat(report, ":", ledger.c.conversion_metric_id))

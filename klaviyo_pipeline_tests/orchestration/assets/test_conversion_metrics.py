@@ -291,6 +291,20 @@ def test_a_further_metric_that_klaviyo_refuses_fails_the_run_and_leaves_the_firs
     assert states == {"flow_report": ["synced"], "flow_report:ROpend": ["failed"]}
 
 
+def test_a_metric_that_klaviyo_has_always_refused_does_not_become_the_first(
+    pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    pipeline.configure(conversion_metric_id=(ORDERS, "ROpend"))
+    pipeline.fail("flow_report", FIRST, "2025-03-05")
+    pipeline.run("flow_metrics", FIRST, "2025-03-05")
+    pipeline.configure(conversion_metric_id="ROpend")
+    request = SyncRequest(["flow_report", "flow_metrics"], date(2025, 3, 1), date(2025, 3, 5))
+    failed, _ = Sync(pipeline.account, Warehouse(), lambda line: None).run(request)
+    assert "does not support the conversion metric" in str(failed.error)
+    assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM report_days") == [ORDERS]
+    assert pipeline.one("SELECT count(*) FROM window_states WHERE entity = 'flow_metrics' AND state = 'synced'") == 5
+
+
 def test_a_changed_answer_for_one_metric_is_a_restatement_of_that_metric_alone(
     migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
