@@ -14,7 +14,9 @@ BEGIN
     FOR report IN
         SELECT relname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
         WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND attname = 'conversion_metric_id'
-            AND (relname LIKE '%\_report' OR relname LIKE '%\_report\_%') AND relname NOT LIKE '%\_superseded'
+            -- The account's own tables of a similar name are left alone.
+            AND regexp_replace(relname, '_undated$', '') IN (SELECT entity FROM assets)
+            AND (relname LIKE '%\_report' OR relname LIKE '%\_report\_%')
         ORDER BY relname
     LOOP
         FOREACH relation IN ARRAY ARRAY[report, report || '_superseded'] LOOP

@@ -10,14 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.catalog import EXACT_METRICS, METRICS
-from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
 from klaviyo_pipeline.postgres.exact_answers import forget_answers
 from klaviyo_pipeline.postgres.ledger import of_metric
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
-def make_first(connection: sa.Connection, schema: str, report: str, metric_id: str, *, if_known: bool = False) -> None:
-    """Make this metric the report's first one; `if_known` does so only if it has windows as a further one.
+def make_first(connection: sa.Connection, schema: str, report: str, metric_id: str, *, if_known: bool = False) -> bool:
+    """Make this metric the report's first one; `if_known` does so only if it has synced windows as a further
+    one.
+    Returns whether windows were renamed.
 
     The windows of the previous first metric are kept as those of a further one. The metrics of all windows that change
     count as missing, so that the next run computes them from the rows of this metric. Exact answers for another metric
@@ -26,20 +27,20 @@ def make_first(connection: sa.Connection, schema: str, report: str, metric_id: s
     ledger = system_table(schema, "sync_windows")
     others = sa.and_(ledger.c.entity == report, ledger.c.conversion_metric_id != metric_id)
     own = ledger.c.entity == of_metric(report, metric_id)
-    query = sa.select(ledger.c.entity, ledger.c.window_start).where(sa.or_(others, own))
+    query = sa.select(ledger.c.entity, ledger.c.window_start, ledger.c.status).where(sa.or_(others, own))
     rows = connection.execute(query).all()
-    if not rows or (if_known and all(row.entity == report for row in rows)):
-        return
+    is_known = any(row.entity != report and row.status == "synced" for row in rows)
+    if not rows or (if_known and not is_known):
+        return False
     changed = {row.window_start for row in rows}
     _rename(connection, ledger, others, sa.func.concat(report, ":", ledger.c.conversion_metric_id))
     _rename(connection, ledger, own, sa.literal(report))
-    if if_known:
-        remember_conversion_metric(connection, schema, metric_id)
     computed = [name for name, table in METRICS.items() if table.report == report]
     connection.execute(sa.delete(ledger).where(ledger.c.entity.in_(computed), ledger.c.window_start.in_(changed)))
     for exact in EXACT_METRICS.values():
         if exact.report.name == report:
             forget_answers(connection, schema, exact, metric_id)
+    return True
 
 
 def _rename(

@@ -74,8 +74,8 @@ class Metrics:
         ledger, account = system_table(self.schema, "sync_windows"), system_table(self.schema, "account")
         day = sa.cast(sa.func.timezone(account.c.window_timezone, ledger.c.window_start), sa.Date)
         other = sa.exists().where(
+            # A failed window too: it keeps the metric of its rows.
             ledger.c.entity == self.table.report,
-            ledger.c.status == "synced",
             day == period,
             ledger.c.conversion_metric_id != report.c.conversion_metric_id,
         )

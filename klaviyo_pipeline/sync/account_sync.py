@@ -8,9 +8,10 @@ from dagster import DagsterInstance
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT, REPORTS, has_conversion_metric
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
-from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric
+from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, refused_metrics
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.planner import SyncRequest
+from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.refusals import forget_refusals
@@ -82,15 +83,25 @@ class Sync:
                 forget_refusals(connection, self.account.slug, [spec.report.name for spec in requested])
         if self.account.conversion_metrics and session.zone_is_right:
             named = [asset for asset in request.assets if has_conversion_metric(asset)]
-            with session.engine.begin() as connection:
-                for asset in named:
-                    # A metric that the ledger does not know becomes the first one when its first answer is stored.
-                    make_first(connection, self.account.slug, asset, self.account.conversion_metrics[0], if_known=True)
+            for asset in named:
+                self._make_first(session, asset, self.account.conversion_metrics[0])
             return dict.fromkeys(named, self.account.conversion_metrics)
         try:
             metrics: dict[str, Sequence[str]] = {spec.name: (chosen_metric(session, spec).id,) for spec in requested}
             if CONVERSIONS_DAILY in request.assets and session.zone_is_right:
                 metrics[CONVERSIONS_DAILY] = metrics.get(FLOW_REPORT.name) or (chosen_metric(session, FLOW_REPORT).id,)
-            return metrics
         except KlaviyoError:
             return {}
+        for asset, (metric_id,) in metrics.items():
+            self._make_first(session, asset, metric_id)
+        return metrics
+
+    def _make_first(self, session: Session, asset: str, metric_id: str) -> None:
+        """Make this metric the first one of the report, if the ledger knows it as a further one.
+
+        One that it does not know becomes the first when its first answer is stored.
+        """
+        refused = not self.account.conversion_metrics and refused_metrics(session, REPORTS.get(asset, FLOW_REPORT))
+        with session.engine.begin() as connection:
+            if make_first(connection, self.account.slug, asset, metric_id, if_known=True) and not refused:
+                remember_conversion_metric(connection, self.account.slug, metric_id)

@@ -71,9 +71,11 @@ class Writer:
             if self.load.windows and not batch.completes:
                 # Nothing depends on these rows until the ledger row: its commit also makes all earlier ones durable.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-            frame, span = self._still_newest(connection, batch)
+            self._take_turn(connection, batch)
             if batch.prepare is not None:
+                # It may rename windows of the ledger: those of another metric must not look like a later request.
                 batch.prepare(connection)
+            frame, span = self._still_newest(connection, batch)
             changed = merge(connection, self.target, frame, precedence=self.load.precedence, replaces=span)
             self._children.write(connection, batch.children)
             counts_by_window = self._counts_by_window | {
@@ -115,6 +117,11 @@ class Writer:
             newest=complete.newest,
         )
 
+    def _take_turn(self, connection: sa.Connection, batch: Batch) -> None:
+        """Wait for the other writers that replace days of this table."""
+        if batch.replaces is not None and batch.replaces.window_of:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname))))
+
     def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, ReplaceRange | None]:
         """Leave out the days of a report that another run has requested later and written already.
 
@@ -125,7 +132,6 @@ class Writer:
         span = batch.replaces
         if span is None or not span.window_of:
             return batch.frame, span
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname))))
         windows = {index: self.load.windows[index] for index in sorted(span.window_of.values())}
         known = self.ledger.requested(connection, list(windows.values()))
         ours = {complete.window: complete.asked_at for complete in batch.completes}

@@ -242,6 +242,29 @@ def test_a_switch_to_a_metric_that_was_never_requested_keeps_the_rows_of_the_ear
     assert conversions(pipeline, "flow_metrics") == {CHECKOUTS: conversions(pipeline)[CHECKOUTS]}
 
 
+def test_without_a_setting_the_metrics_follow_the_metric_that_is_found_in_the_account(
+    pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    for setting in (None, CHECKOUTS):
+        pipeline.configure(conversion_metric_id=setting)
+        synced(pipeline, "flow_report", "flow_metrics")
+    pipeline.configure(conversion_metric_id=None)
+    assert synced(pipeline, "flow_report", "flow_metrics") == []
+    assert conversions(pipeline, "flow_metrics") == {ORDERS: conversions(pipeline)[ORDERS]}
+    assert pipeline.rows("SELECT conversion_metric_id FROM account") == [ORDERS]
+    assert outcomes(pipeline) == ["passed"] * 3
+
+
+def test_a_later_request_of_another_metric_does_not_keep_an_answer_from_its_rows(pipeline: Pipeline) -> None:
+    pipeline.configure(conversion_metric_id=ORDERS)
+    pipeline.run("flow_report", FIRST, LAST)
+    pipeline.execute("UPDATE sync_windows SET asked_at = asked_at + interval '1 hour'")
+    pipeline.configure(conversion_metric_id=CHECKOUTS)
+    pipeline.run("flow_report", FIRST, LAST)
+    assert sorted(conversions(pipeline)) == sorted(BOTH)
+    assert outcomes(pipeline)[1] == "passed"
+
+
 def test_force_and_reset_windows_request_each_metric_again(pipeline: Pipeline, home: DagsterInstance) -> None:
     synced(pipeline, "flow_report")
     assert list(map(metric_of, synced(pipeline, "flow_report", force=True))) == [*BOTH]
@@ -266,6 +289,20 @@ def test_a_further_metric_that_klaviyo_refuses_fails_the_run_and_leaves_the_firs
     assert list(conversions(pipeline)) == [ORDERS]
     states = dict(pipeline.rows("SELECT entity, array_agg(DISTINCT status) FROM sync_windows GROUP BY 1"))
     assert states == {"flow_report": ["synced"], "flow_report:ROpend": ["failed"]}
+
+
+def test_a_metric_that_klaviyo_has_always_refused_does_not_become_the_first(
+    pipeline: Pipeline, home: DagsterInstance
+) -> None:
+    pipeline.configure(conversion_metric_id=(ORDERS, "ROpend"))
+    pipeline.fail("flow_report", FIRST, "2025-03-05")
+    pipeline.run("flow_metrics", FIRST, "2025-03-05")
+    pipeline.configure(conversion_metric_id="ROpend")
+    request = SyncRequest(["flow_report", "flow_metrics"], date(2025, 3, 1), date(2025, 3, 5))
+    failed, _ = Sync(pipeline.account, Warehouse(), lambda line: None).run(request)
+    assert "does not support the conversion metric" in str(failed.error)
+    assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM report_days") == [ORDERS]
+    assert pipeline.one("SELECT count(*) FROM window_states WHERE entity = 'flow_metrics' AND state = 'synced'") == 5
 
 
 def test_a_changed_answer_for_one_metric_is_a_restatement_of_that_metric_alone(
@@ -303,3 +340,17 @@ def test_campaigns_whose_send_day_moved_move_with_every_metric(pipeline: Pipelin
     moved = "SELECT conversion_metric_id FROM campaign_report WHERE campaign_id = %s AND date::text > %s ORDER BY 1"
     assert sorted(set(pipeline.rows(moved, id, day))) == sorted(BOTH)
     assert outcomes(pipeline, "campaign_report")[1] == "passed"
+
+
+def test_metrics_of_a_day_whose_window_has_failed_count_one_metric(pipeline: Pipeline) -> None:
+    pipeline.run("campaigns_census")
+    for asset in ("campaign_report", "campaign_metrics"):
+        pipeline.run(asset, *SENDS)
+    recipients = "SELECT sum(recipients) FROM campaign_metrics"
+    before = pipeline.one(recipients)
+    id = pipeline.one(f"SELECT min(campaign_id) FROM campaign_report WHERE date BETWEEN '{FIRST}' AND '{LAST}'")
+    pipeline.execute("UPDATE sync_windows SET status = 'failed' WHERE entity = 'campaign_report'")
+    for table, key in (("campaigns", "id"), ("campaign_messages", "campaign_id")):
+        pipeline.execute(f"UPDATE {table} SET send_time = send_time + interval '1 day' WHERE {key} = '{id}'")
+    pipeline.run("campaign_report", SENDS[1])
+    assert pipeline.one(recipients) == before > 0
