@@ -36,14 +36,16 @@ def klaviyo_metrics(klaviyo: KlaviyoResource) -> pd.DataFrame:
     return pd.DataFrame(list(rows()), columns=["id", "name", "integration"], dtype="string")
 
 
-own = dg.Definitions(
-    assets=[klaviyo_metrics],
-    resources={
-        "klaviyo": KlaviyoResource(),
-        "tables": PostgresIOManager(database_url=dg.EnvVar("WAREHOUSE_URL")),
-        # A resource of the same name as others may have: it does not clash.
-        "postgres": dg.ResourceDefinition.hardcoded_resource("mine"),
-    },
+# One object: Dagster loads a module only if a single `Definitions` has a name in it.
+defs = dg.Definitions.merge(
+    dg.Definitions(
+        assets=[klaviyo_metrics],
+        resources={
+            "klaviyo": KlaviyoResource(),
+            "tables": PostgresIOManager(database_url=dg.EnvVar("WAREHOUSE_URL")),
+            # A resource of the same name as others may have: it does not clash.
+            "postgres": dg.ResourceDefinition.hardcoded_resource("mine"),
+        },
+    ),
+    build_defs([SHOP], checks=False, sensors=False),
 )
-
-defs = dg.Definitions.merge(own, build_defs([SHOP], checks=False, sensors=False))

@@ -112,6 +112,8 @@ def the_automation(definitions: dg.Definitions, instance: dg.DagsterInstance) ->
 
 
 def the_python_definitions(folder: Path, instance: dg.DagsterInstance) -> None:
+    # Dagster's own way of loading a file: it refuses, for example, a second object of definitions in it.
+    command("dagster", "definitions", "validate", "-f", str(folder / "definitions.py"))
     spec = importlib.util.spec_from_file_location("python_definitions", folder / "definitions.py")
     assert spec
     assert spec.loader
