@@ -16,9 +16,9 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 def make_first(connection: sa.Connection, schema: str, report: str, metric_id: str, *, if_known: bool = False) -> bool:
-    """Make this metric the report's first one; `if_known` does so only if it has synced windows as a further
-    one.
-    Returns whether windows were renamed.
+    """Make this metric the report's first one, and return whether windows were renamed.
+
+    With `if_known`, only a metric with synced windows as a further one becomes the first.
 
     The windows of the previous first metric are kept as those of a further one. The metrics of all windows that change
     count as missing, so that the next run computes them from the rows of this metric. Exact answers for another metric
