@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import date
 
+from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.reporting.comparison import KeyMetric
 from klaviyo_pipeline.reporting.metric_values import Kind
 from klaviyo_pipeline.reporting.panels import Panel
@@ -40,8 +41,9 @@ def chart(reader: Reader, subject: Subject[Kind], period: Period, previous: str 
     panels = _panels(reader, subject, period)
     if not panels:
         return None
-    # Imported only if there is something to draw: it takes longer than all the rest of a run.
-    from klaviyo_pipeline.reporting.charts import png
+    with naming_extra("A chart"):
+        # Imported only if there is something to draw: it takes longer than all the rest of a run.
+        from klaviyo_pipeline.reporting.charts import png
 
     picture = png(panels, _digest(panels).decode())
     title = f"{subject.table.entity} by day{FROM}{period.first}{TO}{period.last}"

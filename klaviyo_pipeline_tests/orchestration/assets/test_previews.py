@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
@@ -13,9 +14,12 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline.catalog import METRICS, period_of
+from klaviyo_pipeline.config.extras import MissingExtra
+from klaviyo_pipeline.postgres.engine import create_engine, snapshot
 from klaviyo_pipeline.reporting import charts, preview
 from klaviyo_pipeline.reporting.metric_values import Sending
 from klaviyo_pipeline.reporting.period import Period
+from klaviyo_pipeline.reporting.queries import Reader
 from klaviyo_pipeline.reporting.report_tables import Row, Table, markdown
 from klaviyo_pipeline.reporting.subjects import FLOWS
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
@@ -131,6 +135,20 @@ def test_a_chart_error_does_not_fail_the_run(pipeline: Pipeline, monkeypatch: py
     reported = output(pipeline.run("flow_metrics", FIRST, LAST), "flow_metrics")
     assert set(reported) == {"2025-03-09", "2025-03-10", "2025-03-11", "2025-03-12"}
     assert pipeline.ledger("flow_metrics") == [(key, "synced") for key in reported]
+
+
+def test_without_matplotlib_a_chart_names_the_extra_that_installs_it(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, charts.__name__)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    pipeline.run("flow_report", FIRST, LAST)
+    pipeline.run("flow_metrics", FIRST, LAST)
+    days = Period(date.fromisoformat(FIRST), date.fromisoformat(LAST))
+    engine = create_engine(pipeline.database)
+    with snapshot(engine) as connection, pytest.raises(MissingExtra, match="A chart needs the extra report"):
+        preview.chart(Reader(connection, "shop"), FLOWS, days)
+    engine.dispose()
 
 
 def test_the_chart_of_a_year_is_small() -> None:
