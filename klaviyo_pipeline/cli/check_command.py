@@ -72,14 +72,11 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
 @contextmanager
 def _instance() -> "Iterator[DagsterInstance]":
     """Dagster's instance, for all accounts. It is opened when the first account has turned out to be in order."""
-    from dagster import DagsterInstance
-
-    from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
+    from klaviyo_pipeline.sync.instance_state import project_instance
 
     use_project_instance()
-    with DagsterInstance.get() as instance:
-        keep_sessions(instance)
+    with project_instance() as instance:
         yield instance
 
 

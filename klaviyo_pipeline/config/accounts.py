@@ -190,7 +190,7 @@ def in_terms_of(account: Account, text: str) -> str:
         if account.database_url is None
         else getattr(account.database_url, "env_var_name", f"database_url{where}"),
     }
-    return re.sub(r"KLAVIYO_[A-Z_]+\b", lambda match: names.get(match[0], match[0]), text)
+    return _renamed(text, names)
 
 
 @contextmanager
@@ -200,8 +200,12 @@ def naming_fields() -> Iterator[None]:
         yield
     except SettingsError as error:
         fields = {variable: field for field, variable in AS_VARIABLES.items()} | {DATABASE_VARIABLE: "database_url"}
-        text = re.sub(r"KLAVIYO_[A-Z_]+\b", lambda match: fields.get(match[0], match[0]), str(error))
-        raise SettingsError(text) from None
+        raise SettingsError(_renamed(str(error), fields)) from None
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    """`text` with each environment variable in it replaced by its name in `names`, if it has one."""
+    return re.sub(r"KLAVIYO_[A-Z_]+\b", lambda match: names.get(match[0], match[0]), text)
 
 
 @contextmanager

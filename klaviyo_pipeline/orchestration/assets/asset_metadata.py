@@ -41,19 +41,16 @@ def described(spec: dg.AssetSpec, account: Account, name: str, source: dg.LocalF
     )
 
 
-def same_days() -> dg.TimeWindowPartitionMapping:
-    """The dependency of a day on the same day of an entity: a backfill of both then takes the chosen days of both.
-
-    A week or month may begin before the first window, and end after the last.
-    """
-    return dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
-
-
 def latest_objects(account: Account, listing: Listing) -> list[dg.AssetDep]:
-    """The dependency on an entity, if the account has its asset. An asset uses the latest state of every object."""
+    """The dependency on an entity, if the account has its asset. An asset uses the latest state of every object.
+
+    It depends on the same days, so that a backfill of both takes the chosen days of both.
+    """
     if listing.entity not in switched_on(account.assets):
         return []
-    return [dg.AssetDep(account.asset_key(listing.entity), partition_mapping=same_days())]
+    # A week or month may begin before the first window, and end after the last.
+    same_days = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    return [dg.AssetDep(account.asset_key(listing.entity), partition_mapping=same_days)]
 
 
 def _tags(name: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
 from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.klaviyo.report_rows import sum_known
 from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
-from klaviyo_pipeline.orchestration.assets.asset_metadata import same_days
+from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, load_by_metric
 from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut
@@ -54,10 +54,7 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
-        deps=[
-            # The campaign of a message is that of the latest listing, whatever the window in which it changed.
-            dg.AssetDep(account.asset_key(CAMPAIGNS.entity), partition_mapping=same_days())
-        ],
+        deps=latest_objects(account, CAMPAIGNS),
         metadata={
             PARTITION_EXPR: "date",
             REPLACE_WINDOWS: True,

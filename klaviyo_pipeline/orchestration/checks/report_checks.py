@@ -313,12 +313,12 @@ def no_statistic_is_refused(ctx: CheckContext, report: Report) -> CheckOutcome:
 
 def conversions_are_of_one_metric(ctx: CheckContext, report: Report) -> CheckOutcome:
     present = _of_account(ctx, "conversion_metric_id")
+    ledger = Ledger(ctx.account.slug, ctx.asset)
     refused = {(one.report, one.metric_id): one.statistics for one in refusals(ctx.connection, ctx.account.slug)}
     if present is not None and refused.get((report.name, present), frozenset()) >= frozenset(report.statistics):
         # Klaviyo refuses this report altogether for the account's metric, so it is requested with another metric.
-        present = Ledger(ctx.account.slug, ctx.asset).conversion_metric(ctx.connection)
+        present = ledger.conversion_metric(ctx.connection)
     found = _same_as_now(ctx, "conversion_metric_id", present, "with the conversion metric", "the metric is now")
-    ledger = Ledger(ctx.account.slug, ctx.asset)
     every = set(ledger.done(ctx.connection))
     for metric_id in ctx.account.conversion_metrics[1:] if found.outcome == "passed" else ():
         if lacking := sorted(every - set(ledger.done(ctx.connection, conversion_metric_id=metric_id))):
