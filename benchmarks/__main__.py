@@ -13,6 +13,7 @@ from benchmarks import (
     celery_workers,
     fetch,
     growth,
+    materialize_all,
     memory,
     other_writers,
     quiet_day,
@@ -39,6 +40,7 @@ BENCHMARKS: Mapping[str, Callable[..., Iterator[Measurement]]] = {
     "reading": reading.run,
     "startup": startup.run,
     "quiet_day": quiet_day.run,
+    "materialize_all": materialize_all.run,
     "celery_workers": celery_workers.run,
 }
 DOCS = PROJECT_ROOT / "docs"
