@@ -11,8 +11,6 @@ import os
 import tempfile
 from typing import Any
 
-CHANNELS = ("email", "sms", "mobile_push")
-
 
 def resources() -> list[dict[str, Any]]:
     """The listings in dlt's configuration format."""
@@ -21,24 +19,18 @@ def resources() -> list[dict[str, Any]]:
         for archived in ("false", "true")
     ]
     made += [
-        _resource(
-            "campaigns",
-            f"and(equals(messages.channel,'{channel}'),equals(archived,{archived}))",
-            100,
-            "updated_at",
-            {"include": "campaign-messages"},
-        )
-        for channel in CHANNELS
-        for archived in ("false", "true")
+        _resource("campaigns", f"equals(archived,{archived})", 100, "updated_at", {}) for archived in ("false", "true")
     ]
+    related = {"include": "campaign,campaign-variations"}
+    made.append(_resource("campaign-messages", None, 100, "id", related))
     return [*made, _resource("forms", None, 100, "updated_at", {}), _resource("segments", None, 10, "updated", {})]
 
 
 def _resource(entity: str, filters: str | None, size: int, sort: str, more: dict[str, str]) -> dict[str, Any]:
     params = {"sort": sort, "page[size]": size, **more, **({"filter": filters} if filters else {})}
     return {
-        "name": f"{entity}_{abs(hash(filters)) % 10**6}",
-        "table_name": entity,
+        "name": f"{entity.replace('-', '_')}_{abs(hash(filters)) % 10**6}",
+        "table_name": entity.replace("-", "_"),
         "primary_key": "id",
         "write_disposition": "merge",
         "max_table_nesting": 0,
@@ -57,7 +49,7 @@ def main() -> None:
         {
             "client": {
                 "base_url": url,
-                "headers": {"Authorization": f"Klaviyo-API-Key {key}", "revision": "2026-07-15"},
+                "headers": {"Authorization": f"Klaviyo-API-Key {key}", "revision": "2026-10-15"},
                 "paginator": {"type": "json_link", "next_url_path": "links.next"},
             },
             "resources": resources(),

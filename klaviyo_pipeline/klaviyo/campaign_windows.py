@@ -8,6 +8,7 @@ campaigns of these messages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -40,10 +41,19 @@ class CampaignWindowReader:
 
         A campaign that changed at another time has the time of its latest message in [start, end) as `moved_at`.
         """
-        yield from self._read_messages(start, end, now)
-        for query in self.listing.variant_queries(start, end, now):
-            for page in self._reader(self.listing, self._complete).read(query):
-                yield self._placed(page, start, end)
+        first, *others = self.listing.variant_queries(start, end, now)
+        reader = self._reader(self.listing, self._complete)
+        pool = ThreadPoolExecutor(1, "klaviyo-campaigns")
+        try:
+            # While the messages are read: the two listings have separate rate limits. Archived campaigns wait until the
+            # current ones are read, because one that is archived in between is then in at least one of the listings.
+            reader.read_ahead(first, pool)
+            yield from self._read_messages(start, end, now)
+            for query in (first, *others):
+                for page in reader.read(query):
+                    yield self._placed(page, start, end)
+        finally:
+            pool.shutdown(wait=False)
         yield from self._read_unlisted(start, end, now)
 
     def _read_messages(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:

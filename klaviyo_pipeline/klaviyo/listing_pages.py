@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
@@ -20,7 +21,7 @@ from klaviyo_pipeline.klaviyo.children import Inclusion, inclusion_of
 from klaviyo_pipeline.klaviyo.errors import IndistinctObjects
 from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
 from klaviyo_pipeline.klaviyo.listings import Listing
-from klaviyo_pipeline.klaviyo.paging import data_list, iter_pages, next_link
+from klaviyo_pipeline.klaviyo.paging import Turn, data_list, iter_pages, next_link
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sender import Sender
 from klaviyo_pipeline.klaviyo.sorting import SortMonitor
@@ -106,6 +107,11 @@ class ListingReader:
     url: str
     listing: Listing
     complete: Completion = as_included
+    _ahead: dict[ListingQuery, Future[list[Turn]]] = field(default_factory=dict)
+
+    def read_ahead(self, query: ListingQuery, pool: Executor) -> None:
+        """Requests all pages of this query in `pool`, until `read` is called for it. They are kept in memory."""
+        self._ahead[query] = pool.submit(lambda: list(self._turns(query)))
 
     def read(self, query: ListingQuery) -> Iterator[Page]:
         """The pages of the query, up to its last page or its end.
@@ -188,11 +194,11 @@ class ListingReader:
 
     def _linked(self, query: ListingQuery) -> Iterator[Page]:
         """The pages of a query, following their links."""
-        first = Call(self.listing.list_endpoint, self.url, query.params)
-        for turn in iter_pages(self.sender, first, restarts=RESTARTS):
+        ahead = self._ahead.pop(query, None)
+        for turn in self._turns(query) if ahead is None else ahead.result():
             answer = turn.answer
             inclusion = self.complete(data_list(answer), answer)
-            with with_request_info(answer, first.endpoint):
+            with with_request_info(answer, self.listing.list_endpoint):
                 records = [
                     self.listing.record(one, query.stamp, inclusion.included, clean=inclusion.clean)
                     for one in data_list(answer)
@@ -201,6 +207,9 @@ class ListingReader:
             following = None if link is None else str(link)
             requests = turn.requests + inclusion.requests
             yield Page(records, inclusion.observed_at, requests, turn.restarted, following, has_links)
+
+    def _turns(self, query: ListingQuery) -> Iterator[Turn]:
+        return iter_pages(self.sender, Call(self.listing.list_endpoint, self.url, query.params), restarts=RESTARTS)
 
     def _indistinct(self) -> IndistinctObjects:
         return IndistinctObjects(

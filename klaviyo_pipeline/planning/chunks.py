@@ -7,6 +7,7 @@ an upper bound always lists up to now: its range is one chunk.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -94,9 +95,10 @@ def chunks_of(listing: Listing, windows: Sequence[Window], now: datetime, *, spl
     count = 1
     if listing.time_operators[1] is not None:
         count = max(1, min(MAX_CHUNKS, (end - start) // SHORTEST_CHUNK))
-    length = -(-len(windows) // count)
-    for first in range(0, len(windows), length):
-        part = windows[first : first + length]
+    # An object counts at its last update, so recent times contain more of them: later chunks are shorter.
+    borders = [round(len(windows) * (place / count) ** 0.5) for place in range(count + 1)]
+    for first, last in itertools.pairwise(borders):
+        part = windows[first:last]
         bounds = part[0].start, part[-1].end, now
         queries = listing.split(*bounds) if split else []
         yield Chunk(part, first, queries or listing.queries(*bounds))

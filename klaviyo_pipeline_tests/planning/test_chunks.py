@@ -87,17 +87,23 @@ def test_every_object_of_the_windows_counts_once(
 
 
 @pytest.mark.parametrize(
-    ("listing", "days", "chunks", "queries"),
-    [(FORMS, 1, 1, 1), (FORMS, 239, 1, 1), (FORMS, 240, 2, 1), (CAMPAIGNS, 365, 3, 1), (SEGMENTS, 365, 1, 8)],
+    ("listing", "days", "lengths", "queries"),
+    [
+        (FORMS, 1, [1], 1),
+        (FORMS, 239, [239], 1),
+        (FORMS, 240, [170, 70], 1),
+        (CAMPAIGNS, 365, [211, 87, 67], 1),
+        (SEGMENTS, 365, [365], 8),
+    ],
     ids=lambda value: value.entity if isinstance(value, Listing) else str(value),
 )
-def test_a_range_is_a_few_chunks_of_about_the_same_length(
-    listing: Listing, days: int, chunks: int, queries: int
+def test_a_range_is_a_few_chunks_and_later_ones_are_shorter(
+    listing: Listing, days: int, lengths: list[int], queries: int
 ) -> None:
     found = list(chunks_of(listing, WINDOWS[:days], NOW))
-    assert [len(chunk.queries) for chunk in found] == [queries] * chunks
+    assert [len(chunk.queries) for chunk in found] == [queries] * len(lengths)
     assert [window for chunk in found for window in chunk.windows] == WINDOWS[:days]
-    assert max(len(chunk.windows) for chunk in found) - min(len(chunk.windows) for chunk in found) <= chunks
+    assert [len(chunk.windows) for chunk in found] == lengths
 
 
 def test_many_years_have_no_more_chunks_than_one_year() -> None:

@@ -90,10 +90,10 @@ def test_chunks_that_were_finished_before_a_failure_stay_synced(
     pipeline.server.faults.add(path_starts("/api/forms"), Fault(status=500), times=5, skip=1)
     result = pipeline.attempt("forms", "2025-03-09", "2025-03-12")
     assert not result.success
-    assert [status for _, status in pipeline.ledger("forms")] == ["synced", "synced", "failed", "failed"]
-    assert pipeline.ids("forms") == ["f09", "f10"]
+    assert [status for _, status in pipeline.ledger("forms")] == ["synced", "synced", "synced", "failed"]
+    assert pipeline.ids("forms") == ["f09", "f10", "f11"]
     reported = [event.partition for event in result.get_asset_materialization_events()]
-    assert reported == ["2025-03-09", "2025-03-10"]
+    assert reported == ["2025-03-09", "2025-03-10", "2025-03-11"]
 
 
 def test_a_wrong_key_fails_at_once_and_names_the_setting_to_check(shop: SandboxAccount, pipeline: Pipeline) -> None:
