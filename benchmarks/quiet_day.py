@@ -18,6 +18,7 @@ import psycopg
 from benchmarks.fetch import environment_of
 from benchmarks.processor_time import Cost, cost_of
 from benchmarks.results import Measurement
+from klaviyo_pipeline.orchestration.jobs import IN_ONE_PROCESS
 from klaviyo_pipeline.sandbox.app import create_app
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
@@ -25,6 +26,7 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 DAYS = 40
 SHOP = {"flows": 10, "campaigns": 100, "forms": 10, "segments": 40}
 ASSETS = ("flows", "campaigns", "forms", "segments", "flow_report", "flow_metrics")
+PROGRAM = "klaviyo-pipeline"
 IMPORT = ("python", "-c", "import dagster")
 
 
@@ -36,9 +38,9 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     many = 2 if quick else 16
     with tempfile.TemporaryDirectory() as folder, _accounts(many, url, Path(folder)) as environment:
 
-        def measured(name: str, mark: float, *command: str) -> Iterator[Measurement]:
+        def measured(name: str, mark: float | None, *command: str) -> Iterator[Measurement]:
             imports = [cost_of(IMPORT, environment)]
-            cost = cost_of(("klaviyo-pipeline", *command), environment, postmaster)
+            cost = cost_of(command, environment, postmaster)
             imports.append(cost_of(IMPORT, environment))
             wall, cpu = (
                 cost[place] / (sum(one[place] for one in imports) / len(imports)) for place in range(len(Cost._fields))
@@ -47,12 +49,27 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
             yield Measurement("quiet day", f"{name}: processor time", cpu)
 
         one, found = ("--account", "shop_0"), f"{many} accounts"
-        yield from measured(f"first sync, {found}", 40, "sync", *ASSETS)
-        yield from measured(f"sync of six assets, {found}, nothing new", 25, "sync", *ASSETS)
-        yield from measured("sync of flows, one account, nothing new", 2, "sync", "flows", *one)
-        yield from measured(f"status, {found}", 2.5, "status")
-        yield from measured("check, one account", 4, "check", *one)
-        yield from measured(f"check, {found}", 30, "check")
+        yield from measured(f"first sync, {found}", 40, PROGRAM, "sync", *ASSETS)
+        yield from measured(f"sync of six assets, {found}, nothing new", 25, PROGRAM, "sync", *ASSETS)
+        yield from measured("sync of flows, one account, nothing new", 2, PROGRAM, "sync", "flows", *one)
+        yield from measured(f"status, {found}", 2.5, PROGRAM, "status")
+        yield from measured("check, one account", 4, PROGRAM, "check", *one)
+        yield from measured(f"check, {found}", 30, PROGRAM, "check")
+        for kind in ("entities", "reports"):
+            yield from measured(
+                f"scheduled run of {kind}, one account", None, *_scheduled(f"shop_0_{kind}", Path(folder))
+            )
+
+
+def _scheduled(job: str, folder: Path) -> tuple[str, ...]:
+    """The command that does what the run of the daily schedule does, over eight days, without the daemon."""
+    config = folder / "run.yaml"
+    config.write_text(json.dumps(IN_ONE_PROCESS))
+    today = datetime.now(UTC).date()
+    days = {"start": today - timedelta(days=7), "end": today}
+    tags = json.dumps({f"dagster/asset_partition_range_{name}": day.isoformat() for name, day in days.items()})
+    module = ("-m", "klaviyo_pipeline.definitions")
+    return ("dagster", "job", "execute", *module, "-j", job, "--tags", tags, "--config", str(config))
 
 
 @contextmanager

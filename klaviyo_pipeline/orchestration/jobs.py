@@ -1,8 +1,8 @@
 """Jobs over an account's assets, for the UI and the schedules.
 
 All assets of a job have the same partitions, so that you can choose a range of windows for the job. In a job of
-several assets, the entities run concurrently, each in its own process. They share the pacing in Postgres, so they
-stay within Klaviyo's rate limits.
+several assets, the entities run concurrently, each in its own process, unless a schedule starts it for a few days. They
+share the pacing in Postgres, so they stay within Klaviyo's rate limits.
 """
 
 from __future__ import annotations
@@ -47,7 +47,24 @@ SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITI
 CALENDAR_PERIODS: Mapping[str, Period] = {"weekly": "week", "monthly": "month"}
 """The periods of reports whose values are not sums of days, by the word in the names of their jobs."""
 
-CONCURRENTLY = dg.multiprocess_executor.configured(IN_PROCESSES)
+IN_ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": True}}}
+"""The run config of a job of several assets that runs them one after the other. Loading each step again in a process of
+its own takes more time than the requests of a day with little news."""
+
+
+@dg.configured(
+    dg.multi_or_in_process_executor,
+    {
+        "in_process": dg.Field(
+            bool,
+            default_value=False,
+            description="Run the assets one after the other in the run's process, instead of each in its own.",
+        )
+    },
+)
+def concurrently(config: Mapping[str, bool]) -> dict[str, Any]:
+    """The executor of a job of several assets."""
+    return {"in_process": {}} if config["in_process"] else {"multiprocess": IN_PROCESSES}
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,7 @@ def account_jobs(
     """
     tags = {ACCOUNT_TAG: account.slug}
     in_process = dg.in_process_executor if own_executors else None
-    concurrently = CONCURRENTLY if own_executors else None
+    several = concurrently if own_executors else None
     api_keys = api_check_keys(account) if checks else []
     jobs: list[AccountJob] = []
     for spec in job_specs(account, single_account=single_account):
@@ -126,7 +143,7 @@ def account_jobs(
                 selection=selection - dg.AssetSelection.checks(*api_keys) if api_keys else selection,
                 description=spec.description,
                 tags=tags,
-                executor_def=concurrently if len(spec.assets) > 1 else in_process,
+                executor_def=several if len(spec.assets) > 1 else in_process,
             )
         )
     if checks and database_checks(account):

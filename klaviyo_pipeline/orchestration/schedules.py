@@ -4,14 +4,14 @@ All are off until you switch them on in the UI.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
-from klaviyo_pipeline.orchestration.jobs import CALENDAR_PERIODS, SCHEDULED
-from klaviyo_pipeline.windows import WindowPlan, entity_windows, range_tags, report_windows
+from klaviyo_pipeline.orchestration.jobs import CALENDAR_PERIODS, IN_ONE_PROCESS, SCHEDULED, concurrently
+from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows, range_tags, report_windows
 
 POLL_MINUTES = 15
 
@@ -89,7 +89,7 @@ def _open_window(account: Account, job: AccountJob, plan: WindowPlan) -> dg.Sche
     def open_window(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         now = context.scheduled_execution_time.astimezone(UTC)
         today = account.today(now)
-        return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(plan.between(today, today, now)[-1:]) | SCHEDULED)
+        return _run_request(job, now, plan.between(today, today, now)[-1:])
 
     return open_window
 
@@ -110,7 +110,12 @@ def _trailing(
     def trailing(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         now = context.scheduled_execution_time.astimezone(UTC)
         today = account.today(now)
-        windows = plan.between(today - timedelta(days=days), today, now)
-        return dg.RunRequest(run_key=now.isoformat(), tags=range_tags(windows) | SCHEDULED)
+        return _run_request(job, now, plan.between(today - timedelta(days=days), today, now))
 
     return trailing
+
+
+def _run_request(job: AccountJob, now: datetime, windows: Sequence[Window]) -> dg.RunRequest:
+    """The scheduled run of a few windows. In a project's own executor its config is unknown, so it stays as it is."""
+    config = IN_ONE_PROCESS if job.executor_def is concurrently else {}
+    return dg.RunRequest(run_key=now.isoformat(), run_config=config, tags=range_tags(windows) | SCHEDULED)

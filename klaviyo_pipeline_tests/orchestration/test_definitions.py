@@ -173,6 +173,16 @@ def test_a_daily_schedule_requests_the_trailing_days_and_the_open_window_as_one_
     assert request.partition_key is None
 
 
+@pytest.mark.parametrize("name", ["entities_daily", "reports_daily", "open_window"])
+def test_a_scheduled_run_of_a_few_windows_has_one_process_and_a_backfill_has_several(
+    name: str, definitions: dg.Definitions
+) -> None:
+    request = request_at(definitions, f"shop_{name}", new_york("2025-03-10T00:15:00"))
+    job = definitions.resolve_job_def(str(schedule(definitions, f"shop_{name}").job_name))
+    chosen = [dg.validate_run_config(job, config)["execution"]["concurrently"] for config in (request.run_config, {})]
+    assert [list(executor) for executor in chosen] == [["in_process"], ["multiprocess"]]
+
+
 @pytest.mark.parametrize("name", ["entities_daily", "reports_daily", "open_window", "census_daily"])
 def test_a_scheduled_run_goes_before_a_backfill(name: str, definitions: dg.Definitions) -> None:
     request = request_at(definitions, f"shop_{name}", new_york("2025-03-10T00:15:00"))
