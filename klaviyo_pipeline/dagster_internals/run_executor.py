@@ -33,7 +33,7 @@ def executor_by_assets(init_context: dg.InitExecutorContext) -> dg.Executor:
     layer = init_context.job.get_definition().asset_layer
     # Another process can only load definitions of a code location, and only use a shared instance.
     in_processes = isinstance(init_context.job, ReconstructableJob) and not init_context.instance.is_ephemeral
-    reading = [key for key in layer.selected_asset_keys if key.path[-1] not in METRICS]
+    reading = [key for key in layer.executable_asset_keys if key.path[-1] not in METRICS]
     several = in_processes and len(reading) > 1
     chosen = dg.multiprocess_executor if several else dg.in_process_executor
     create = chosen.executor_creation_fn

@@ -68,7 +68,7 @@ def test_every_account_has_the_same_definitions_under_its_own_name(repository: d
 
 def test_every_job_is_tagged_with_its_account(repository: dg.RepositoryDefinition) -> None:
     for job in repository.get_all_jobs():
-        slugs = {key.path[0] for key in job.asset_layer.selected_asset_keys}
+        slugs = {key.path[0] for key in job.asset_layer.executable_asset_keys}
         if not job.name.startswith("__"):
             assert slugs <= {job.tags[ACCOUNT_TAG]}
             assert job.name.startswith(f"{job.tags[ACCOUNT_TAG]}_")
@@ -77,7 +77,7 @@ def test_every_job_is_tagged_with_its_account(repository: dg.RepositoryDefinitio
 def test_a_run_builds_only_the_definitions_of_its_own_account() -> None:
     made = accounts_repository(ACCOUNTS)
     job = made.definition().get_job("brand_entities")
-    assert {key.path[0] for key in job.asset_layer.selected_asset_keys} == {"brand"}
+    assert {key.path[0] for key in job.asset_layer.executable_asset_keys} == {"brand"}
     assert list(made._parts) == ["brand"]
 
 

@@ -34,8 +34,10 @@ def materialize(definitions: dg.Definitions, instance: dg.DagsterInstance, *keys
     assert result.success
 
 
-def command(*words: str) -> str:
-    done = subprocess.run([str(BIN / words[0]), *words[1:]], capture_output=True, text=True, check=False)
+def command(*words: str, **variables: str) -> str:
+    environment = os.environ | variables
+    program = str(BIN / words[0])
+    done = subprocess.run([program, *words[1:]], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -91,6 +93,20 @@ def the_runs(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
     assert value("SELECT sum(revenue) FROM finance.revenue_by_flow") == value(total)
 
 
+def the_code_location_of_the_package() -> None:
+    variables = {
+        "KLAVIYO_ACCOUNT": "own",
+        "KLAVIYO_API_KEY": os.environ["KLAVIYO_API_KEY_SHOP_UK"],
+        "KLAVIYO_DATABASE_URL": os.environ["WAREHOUSE_URL"],
+        "KLAVIYO_TIMEZONE": "Europe/London",
+        "KLAVIYO_START_DATE": FIRST,
+    }
+    command("klaviyo-pipeline", "migrate", **variables)
+    words = ("dagster", "asset", "materialize", "-m", "klaviyo_pipeline.definitions", "--select", 'key:"own/flows"')
+    command(*words, "--partition-range", f"{FIRST}...{LAST}", **variables)
+    assert value("SELECT count(*) FROM own.sync_windows WHERE status = 'synced'") == 5
+
+
 def the_automation(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
     repository = definitions.get_repository_def()
     moment = datetime(2025, 3, 5, 0, 10, tzinfo=ZoneInfo("Europe/London"))
@@ -134,4 +150,5 @@ if __name__ == "__main__":
     with dg.DagsterInstance.get() as sqlite:
         the_runs(whole, sqlite)
         the_automation(whole, sqlite)
+        the_code_location_of_the_package()
         the_python_definitions(Path(sys.argv[1]), sqlite)
