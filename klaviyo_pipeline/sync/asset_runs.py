@@ -118,9 +118,10 @@ class AssetRuns:
                 self._run(asset, tags, config, result)
                 if result.error:
                     break
-            if not result.run_ids and not result.skipped:
+            if result.run_ids:
+                _add_counts(self.engine, self.account.slug, result)
+            elif not result.skipped:
                 result.skipped = "up to date" if asset not in CENSUSES else "the last census is fresh"
-            _add_counts(self.engine, self.account.slug, result)
         except Exception as error:
             result.error = reason(error)
         result.seconds = time.monotonic() - started
