@@ -37,6 +37,11 @@ class Window:
     end: datetime
     key: str
 
+    @property
+    def first_day(self) -> date:
+        """The account's first day of a window that is a day, a week or a month."""
+        return date.fromisoformat(self.key)
+
 
 @dataclass(frozen=True)
 class WindowPlan:

@@ -25,7 +25,9 @@ from psycopg import sql
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
 from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.orchestration.step_errors import step_errors
+from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.campaign_resources import attributes_of
 from klaviyo_pipeline.sandbox.campaign_tree import CampaignTrees
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES
@@ -33,6 +35,9 @@ from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
 from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
+from klaviyo_pipeline.sync.account_sync import Sync
+from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
+from klaviyo_pipeline.sync.instance_state import project_instance
 
 SLUG = "shop"
 START = date(2025, 2, 1)
@@ -235,6 +240,14 @@ def served(shop: SandboxAccount) -> Iterator[SandboxServer]:
         except OSError:
             server = stack.enter_context(SandboxServer(shop, rate_scale=0))
         yield server
+
+
+def run_sync(
+    account: Account, request: SyncRequest, on_progress: ProgressCallback = lambda line: None
+) -> list[AssetResult]:
+    """The results of a sync, in the instance of `DAGSTER_HOME`."""
+    with project_instance() as instance:
+        return Sync(account, Warehouse(), on_progress).run(instance, request)
 
 
 def ephemeral_instance() -> dg.DagsterInstance:

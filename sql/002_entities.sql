@@ -13,11 +13,11 @@ CREATE INDEX ON flows (trigger_type);
 
 CALL create_entity('campaigns', 'campaign', ARRAY[
     ['name', 'text', 'Name.'],
-    ['status', 'text', 'Draft, Scheduled, Sent and so on, as Klaviyo states it.'],
+    ['status', 'text', 'From its messages, the first of these that applies: Sending if one is sending, or if one is sent and another is scheduled; Scheduled if one is scheduled; Sent if one is sent; Draft if one is a draft, or if there is no message; Cancelled. At revision 2026-07-15, as Klaviyo states it.'],
     ['archived', 'boolean', 'Whether the campaign is archived.'],
-    ['channel', 'text', 'email, sms or mobile_push: the channel whose listing contains the campaign; if several do, the first of these.'],
-    ['scheduled_at', 'timestamptz', 'When the campaign was scheduled.'],
-    ['send_time', 'timestamptz', 'Send time, past or planned.']
+    ['channel', 'text', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.'],
+    ['scheduled_at', 'timestamptz', 'When the campaign was scheduled; NULL since revision 2026-10-15.'],
+    ['send_time', 'timestamptz', 'When it is or was sent: the earliest send time of its messages.']
 ]);
 CREATE INDEX ON campaigns (status);
 CREATE INDEX ON campaigns (channel);

@@ -1,31 +1,54 @@
 -- Reports: Klaviyo's statistics by day, the earlier values that later answers replaced, and the metrics computed from
 -- them. Days are in the account's time zone. A day is replaced as a whole.
 
--- `key` are the key columns before the date, `others` are the columns after the statistics.
+CREATE FUNCTION statistics_of(name text) RETURNS text[] LANGUAGE sql STABLE BEGIN ATOMIC
+    SELECT array_agg(ARRAY[attname::text, 'numeric', col_description(attrelid, attnum)] ORDER BY attnum)
+    FROM pg_attribute
+    WHERE attrelid = to_regclass(quote_ident(name)) AND attnum > 0 AND NOT attisdropped
+        AND atttypid = 'numeric'::regtype AND attgenerated = '';
+END;
+COMMENT ON FUNCTION statistics_of IS 'The statistics of a report, or the sums of a table of metrics, as a list of columns.';
+
+-- `key` are the key columns before the date. `metric` is the column of the conversion metric, the last of the key: the
+-- table has rows of each metric.
 CREATE PROCEDURE create_report(
-    name text, comment text, key text[], day_comment text, statistics text[], others text[] DEFAULT '{}'
+    name text, comment text, key text[], day_comment text, statistics text[], metric text[] DEFAULT '{}'
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    named text := (SELECT string_agg(key[place][1], ', ' ORDER BY place) FROM generate_subscripts(key, 1) AS place);
+    named text := array_to_string((key || ARRAY[['date', 'date', day_comment]] || metric)[:][1:1], ', ');
 BEGIN
-    CALL create_table(name, comment, key || ARRAY[['date', 'date', day_comment]] || statistics || others || ARRAY[
+    CALL create_table(name, comment, key || ARRAY[['date', 'date', day_comment]] || statistics || metric || ARRAY[
         ['other_statistics', 'jsonb', format('Statistics of the answer that have no column here, by Klaviyo''s name; '
             'NULL if there are none. %s does not list their changes.', name || '_restatements')],
         ['groups', 'integer NOT NULL DEFAULT 1', 'How many groups of Klaviyo''s answer this row sums up: 1, unless '
             'several groups had the same key. Such a row has no rates.'],
         ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
-    ], format('PRIMARY KEY (%s, date)', named));
+    ], format('PRIMARY KEY (%s)', named));
     EXECUTE format('CREATE INDEX %I ON %I (date, %s)', name || '_date_idx', name, key[1][1]);
     CALL keep_history(name, format('Every state of every row of %s. A later answer with other values ends a state.', name));
-    CALL create_restatements(name, named || ', date', statistics);
+    CALL create_restatements(name, named);
     CALL register_asset(name, false);
 END
 $$;
 COMMENT ON PROCEDURE create_report IS 'Creates all relations of a report: table, earlier states, history, restatements, index, comments.';
 
-CREATE PROCEDURE create_restatements(report text, key text, statistics text[]) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE create_undated(name text, comment text, key text[], statistics text[], metric text[]) LANGUAGE plpgsql AS $$
+BEGIN
+    CALL create_table(name, comment, key || statistics || metric || ARRAY[
+        ['other_statistics', 'jsonb', 'Statistics of the answer that have no column here, by Klaviyo''s name; NULL if there are none.'],
+        ['groups', 'integer NOT NULL DEFAULT 1', 'As in campaign_report.'],
+        ['asked_from', 'date NOT NULL', 'First day of the request.'],
+        ['asked_to', 'date NOT NULL', 'Last day of the request.'],
+        ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
+    ], format('PRIMARY KEY (%s)', array_to_string((key || metric)[:][1:1], ', ')));
+END
+$$;
+COMMENT ON PROCEDURE create_undated IS 'Creates the table of the rows of a campaign report whose day is not known.';
+
+CREATE PROCEDURE create_restatements(report text, key text) LANGUAGE plpgsql AS $$
 DECLARE
     name text := report || '_restatements';
+    statistics text[] := statistics_of(report);
     key_comments text[] := (
         SELECT array_agg(ARRAY[part, 'Part of the key of the report''s row.'])
         FROM unnest(string_to_array(key, ', ')) AS part
@@ -132,6 +155,10 @@ DECLARE
         ['spam_complaint_rate', 'spam_complaints', 'delivered', 'Spam complaints per delivery', ', a fraction of 1']
     ];
     metric CONSTANT text[] := ARRAY[
+        ['conversion_metric_id', 'text', 'The conversion metric of the request, a part of the key. With several metrics, '
+            'each has its own rows: first_metrics has the metric of the metrics tables.']
+    ];
+    metric_of_sums CONSTANT text[] := ARRAY[
         ['conversion_metric_id', 'text', 'The conversion metric of the report request.']
     ];
     channel CONSTANT text[] := ARRAY[
@@ -157,7 +184,7 @@ BEGIN
         ['flow_status', 'text', 'The flow''s latest status.'],
         ['trigger_type', 'text', 'The flow''s latest trigger type.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that this row sums up: one per message and channel.']
-    ], counts, rates, metric, true);
+    ], counts, rates, metric_of_sums, true);
 
     CALL create_report('campaign_report', 'Klaviyo''s campaign values report: one row per campaign, message and channel, on the day that the send of the message began.', campaign_key, 'Day on which the send of the message began (its send_time), in the account''s time zone.', counts || stated, metric);
     CALL create_metrics('campaign_metrics', 'One row per campaign and day on which the send of one of its messages began: sums over these messages, and rates from those sums.', ARRAY[
@@ -167,16 +194,10 @@ BEGIN
         ['campaign_status', 'text', 'The campaign''s latest status.'],
         ['channel', 'text', 'The campaign''s channel: email, sms, mobile_push or whatsapp; the first of these if it has several.'],
         ['messages', 'integer NOT NULL', 'Rows of the report that this row sums up: one per message and channel.']
-    ], counts, rates, metric, true);
+    ], counts, rates, metric_of_sums, true);
 
-    CALL create_table('campaign_report_undated', 'Rows of the campaign values report whose day is not known: the campaign is in no listing, or has no send time. Each row is stored once, and moves to campaign_report when its day is known.',
-        campaign_key || undated || metric || ARRAY[
-            ['other_statistics', 'jsonb', 'Statistics of the answer that have no column here, by Klaviyo''s name; NULL if there are none.'],
-            ['groups', 'integer NOT NULL DEFAULT 1', 'As in campaign_report.'],
-            ['asked_from', 'date NOT NULL', 'First day of the request.'],
-            ['asked_to', 'date NOT NULL', 'Last day of the request.'],
-            ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
-        ], 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel)');
+    CALL create_undated('campaign_report_undated', 'Rows of the campaign values report whose day is not known: the campaign is in no listing, or has no send time. Each row is stored once, and moves to campaign_report when its day is known.',
+        campaign_key, undated, metric);
 END
 $$;
 CREATE INDEX flow_metrics_name_idx ON flow_metrics USING hash (flow_name);

@@ -1,5 +1,8 @@
 -- What was requested from Klaviyo, when, and what it returned: the account, the ledger of the sync windows, the
 -- censuses, and the views of the sync status.
+--
+-- The windows of a report's first conversion metric are in the ledger under the report's name, those of each further
+-- metric under the name, a colon and the metric's id, such as flow_report:WXyz12.
 
 CALL create_table('account', 'The Klaviyo account of this schema, and how its time is divided into sync windows. One row.', ARRAY[
     ['singleton', 'boolean DEFAULT true CHECK (singleton)', 'Keeps the table at one row.'],
@@ -10,12 +13,12 @@ CALL create_table('account', 'The Klaviyo account of this schema, and how its ti
     ['sync_window', 'text NOT NULL CHECK (sync_window IN (''daily'', ''hourly''))', 'Length of an entity''s sync window: daily or hourly. Windows of reports are days.'],
     ['start_date', 'date NOT NULL', 'The day of the first sync window.'],
     ['attribution_days', 'integer NOT NULL DEFAULT 5', 'For how many days after its end a day of a report may still change. A setting, because Klaviyo''s API does not return it.'],
-    ['conversion_metric_id', 'text', 'The conversion metric of the latest report requests.'],
+    ['conversion_metric_id', 'text', 'The conversion metric of the latest report requests: the first one, if several are set.'],
     ['verified_at', 'timestamptz NOT NULL', 'When Klaviyo last confirmed which account the key belongs to.']
 ], 'PRIMARY KEY (singleton)');
 
 CALL create_table('sync_windows', 'The ledger: one row per asset and sync window. The row of a synced window was written in the same transaction as the last of its data. A window that was requested and had no rows has rows_fetched = 0.', ARRAY[
-    ['entity', 'text', 'The asset''s table, such as flows or flow_report.'],
+    ['entity', 'text', 'The asset''s table, such as flows or flow_report. For a further conversion metric of a report: the table, a colon and the metric''s id.'],
     ['window_start', 'timestamptz', 'Start of the window, inclusive.'],
     ['window_end', 'timestamptz NOT NULL', 'End of the window, exclusive.'],
     ['status', 'text NOT NULL CHECK (status IN (''synced'', ''failed''))', 'synced: the table has every object whose updated time was in the window when it was requested. failed: the window was never synced, and the last attempt failed.'],
@@ -31,7 +34,7 @@ CALL create_table('sync_windows', 'The ledger: one row per asset and sync window
     ['started_at', 'timestamptz', 'When that run began.'],
     ['finished_at', 'timestamptz', 'When that run finished the window.'],
     ['error', 'text', 'Why the last attempt failed; NULL if it succeeded.'],
-    ['conversion_metric_id', 'text', 'Reports: the conversion metric of the request.'],
+    ['conversion_metric_id', 'text', 'Reports: the conversion metric of the request. Metrics tables: NULL.'],
     ['account_timezone', 'text', 'Reports: the account''s time zone at the time of the request.'],
     ['account_currency', 'text', 'Reports: the account''s currency at the time of the request.'],
     ['refused_statistics', 'text[] NOT NULL DEFAULT ''{}''', 'Reports: the statistics that Klaviyo refused for the metric; they are NULL in the rows of the window.']
@@ -50,7 +53,8 @@ CALL create_table('census_runs', 'Full listings of an entity or of the tags, one
     ['rows_deleted', 'bigint NOT NULL DEFAULT 0', 'Objects that no longer exist in Klaviyo: it answered 404 for their id.'],
     ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo.'],
     ['run_id', 'text', 'The Dagster run.'],
-    ['error', 'text', 'Why the census failed; NULL if it is complete.']
+    ['error', 'text', 'Why the census failed; NULL if it is complete.'],
+    ['revision', 'text', 'Revision of the API at which a census of campaigns was read; NULL if all revisions list an entity in the same way.']
 ], 'PRIMARY KEY (entity, started_at)');
 
 CALL create_table('lookup_misses', 'Cached 404s: ids that did not exist in Klaviyo. They are not requested again for a day.', ARRAY[
@@ -179,6 +183,16 @@ CALL comment_on_view('report_days', 'Every day for which a report was requested:
     ['conversion_metric_id', 'The conversion metric of the request: the first one, if several are set.'],
     ['is_settled', 'Whether the attribution window of the day had closed when it was last requested.'],
     ['refused_statistics', 'Statistics that Klaviyo refused for the metric; they are NULL in the rows of the day.']
+]);
+
+CREATE VIEW first_metrics AS
+SELECT DISTINCT ON (entity) entity, conversion_metric_id
+FROM sync_windows
+WHERE status = 'synced' AND conversion_metric_id IS NOT NULL AND entity NOT LIKE '%:%'
+ORDER BY entity, window_start DESC;
+CALL comment_on_view('first_metrics', 'The conversion metric of each report that its metrics table is computed from: the first one, if several are set. Join it where you sum rows of a report, so that you count one metric.', ARRAY[
+    ['entity', 'The report''s table.'],
+    ['conversion_metric_id', 'The metric''s id.']
 ]);
 
 -- The windows' states are computed once, for all assets together. The other parts are materialized too: if the planner

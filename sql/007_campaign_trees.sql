@@ -27,20 +27,6 @@ CALL add_column('campaigns', 'send_settings', 'jsonb', 'definition.send_settings
 CALL add_revision('campaigns');
 CREATE INDEX ON campaigns USING gin (channels);
 
-CREATE PROCEDURE comment_on_states(name text, new_column text, comment text) LANGUAGE plpgsql AS $$
-DECLARE
-    relation text;
-BEGIN
-    FOREACH relation IN ARRAY ARRAY[name, name || '_superseded', name || '_history'] LOOP
-        CALL comment_on_columns(relation, ARRAY[[new_column, comment]]);
-    END LOOP;
-END
-$$;
-CALL comment_on_states('campaigns', 'status', 'From its messages, the first of these that applies: Sending if one is sending, or if one is sent and another is scheduled; Scheduled if one is scheduled; Sent if one is sent; Draft if one is a draft, or if there is no message; Cancelled. At revision 2026-07-15, as Klaviyo states it.');
-CALL comment_on_states('campaigns', 'channel', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.');
-CALL comment_on_states('campaigns', 'scheduled_at', 'When the campaign was scheduled; NULL since revision 2026-10-15.');
-CALL comment_on_states('campaigns', 'send_time', 'When it is or was sent: the earliest send time of its messages.');
-
 CREATE PROCEDURE create_part(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
 BEGIN
     CALL create_objects(name, comment, columns || ARRAY[
@@ -83,15 +69,6 @@ CALL keep_part_history('campaign_messages');
 ALTER TABLE campaign_messages ADD FOREIGN KEY (audience_id) REFERENCES campaign_audiences (id) ON DELETE SET NULL ON UPDATE CASCADE;
 CREATE INDEX ON campaign_messages (audience_id);
 CREATE INDEX ON campaign_messages (send_time);
-
-CALL comment_on_states('campaign_messages', 'channel', 'Channel of its only variation: email, sms, mobile_push or whatsapp; NULL if it has several.');
-CALL comment_on_states('campaign_messages', 'label', 'The same as name.');
-CALL comment_on_states('campaign_messages', 'subject', 'Subject line of its only variation, if that is an email; NULL if it has several.');
-CALL comment_on_states('campaign_messages', 'preview_text', 'Preview text of its only variation, if that is an email; NULL if it has several.');
-CALL comment_on_states('campaign_messages', 'from_email', 'Address that its only variation is sent from, if that is an email; NULL if it has several.');
-CALL comment_on_states('campaign_messages', 'from_label', 'Name that its only variation is sent from, if that is an email; NULL if it has several.');
-CALL comment_on_states('campaign_messages', 'send_times', 'When it is or was sent: times by id of the variation; at revision 2026-07-15 a list of objects with datetime and is_local.');
-DROP PROCEDURE comment_on_states;
 
 CALL create_part('campaign_variations', 'The latest state of every variation of every campaign message: its content for one channel, or one side of an A/B test. A deleted variation keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the variation; the message''s id if it was read only at revision 2026-07-15, which has no id for it.'],
@@ -156,8 +133,3 @@ CALL comment_on_view('campaign_report_messages', 'The message of each row of cam
     ['matched_by', 'message id (the report names the message), only message (the campaign, or its channel, has no other), or unknown.'],
     ['conversion_metric_id', 'As in campaign_report.']
 ]);
-
--- A census of another revision does not count as one of this revision.
-ALTER TABLE census_runs ADD revision text;
-UPDATE census_runs SET revision = '2026-07-15' WHERE entity = 'campaigns';
-CALL comment_on_columns('census_runs', ARRAY[['revision', 'Revision of the API at which a census of campaigns was read; NULL if all revisions list an entity in the same way.']]);

@@ -1,13 +1,6 @@
 -- Reports with finer groupings: by variation, by list or segment, by version of a form. Their statistics are those of
 -- the report without the finer groupings.
 
-CREATE FUNCTION pg_temp.statistics_of(report text) RETURNS text[] LANGUAGE sql AS $$
-    SELECT array_agg(ARRAY[attname::text, 'numeric', col_description(attrelid, attnum)] ORDER BY attnum)
-    FROM pg_attribute
-    WHERE attrelid = to_regclass(quote_ident(report)) AND attnum > 0 AND NOT attisdropped
-        AND atttypid = 'numeric'::regtype;
-$$;
-
 CREATE FUNCTION pg_temp.columns_of(report text, names text[]) RETURNS text[] LANGUAGE sql AS $$
     SELECT array_agg(ARRAY[attname::text, 'text', col_description(attrelid, attnum)] ORDER BY array_position(names, attname::text))
     FROM pg_attribute
@@ -16,9 +9,6 @@ $$;
 
 DO $$
 DECLARE
-    metric CONSTANT text[] := ARRAY[
-        ['conversion_metric_id', 'text', 'The conversion metric of the report request.']
-    ];
     variation CONSTANT text[] := ARRAY[
         ['variation', 'text', 'The variation of the A/B test, as the report names it; empty if the report names none.'],
         ['variation_name', 'text', 'Name of the variation at the time of the request; empty if the report names none.']
@@ -28,9 +18,9 @@ DECLARE
         ['group_name', 'text', 'Its name at the time of the request; empty if the report names none.']
     ];
     campaign_key CONSTANT text[] := pg_temp.columns_of('campaign_report', ARRAY['campaign_id', 'campaign_message_id', 'send_channel']);
-    of_messages CONSTANT text[] := pg_temp.statistics_of('flow_report');
+    metric CONSTANT text[] := pg_temp.columns_of('flow_report', ARRAY['conversion_metric_id']);
+    of_messages CONSTANT text[] := statistics_of('flow_report');
     send_day CONSTANT text := 'Day on which the send began (send_time), in the account''s time zone.';
-    breakdown text;
 BEGIN
     CALL create_report('flow_report_by_variation',
         'Klaviyo''s flow series report by variation: one row per flow, message, channel, variation and day. Off unless KLAVIYO_ASSETS names it.',
@@ -46,25 +36,16 @@ BEGIN
         'Klaviyo''s form series report by version: one row per form, version and day. Off unless KLAVIYO_ASSETS names it.',
         pg_temp.columns_of('form_report', ARRAY['form_id']) || ARRAY[
             ['form_version_id', 'text', 'Id of the version in form_versions; empty if the report names none.']
-        ], 'Day, in the account''s time zone.', pg_temp.statistics_of('form_report'));
+        ], 'Day, in the account''s time zone.', statistics_of('form_report'));
 
-    FOREACH breakdown IN ARRAY ARRAY['campaign_report_by_variation', 'campaign_report_by_audience'] LOOP
-        CALL create_table(breakdown || '_undated',
-            format('Rows of %s whose day is not known, as in campaign_report_undated.', breakdown),
-            campaign_key || CASE breakdown WHEN 'campaign_report_by_variation' THEN variation ELSE audience END
-            || of_messages || metric || ARRAY[
-                ['other_statistics', 'jsonb', 'Statistics of the answer that have no column here, by Klaviyo''s name; NULL if there are none.'],
-                ['groups', 'integer NOT NULL DEFAULT 1', 'As in campaign_report.'],
-                ['asked_from', 'date NOT NULL', 'First day of the request.'],
-                ['asked_to', 'date NOT NULL', 'Last day of the request.'],
-                ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
-            ], CASE breakdown WHEN 'campaign_report_by_variation'
-                THEN 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel, variation, variation_name)'
-                ELSE 'PRIMARY KEY (campaign_id, campaign_message_id, send_channel, group_id, group_name)' END);
-    END LOOP;
+    CALL create_undated('campaign_report_by_variation_undated',
+        'Rows of campaign_report_by_variation whose day is not known, as in campaign_report_undated.',
+        campaign_key || variation, of_messages, metric);
+    CALL create_undated('campaign_report_by_audience_undated',
+        'Rows of campaign_report_by_audience whose day is not known, as in campaign_report_undated.',
+        campaign_key || audience, of_messages, metric);
 END
 $$;
-DROP FUNCTION pg_temp.statistics_of(text);
 DROP FUNCTION pg_temp.columns_of(text, text[]);
 
 UPDATE assets SET is_on = false WHERE entity LIKE '%\_by\_%';

@@ -7,11 +7,6 @@ DECLARE
         ['covered_from', 'First day that the values stand for: later than period_start if the period began before the start date.'],
         ['covered_to', 'Last day that the values stand for: earlier than the last day of the period if the period was still open when it was requested.']
     ];
-    statistics CONSTANT text[] := (
-        SELECT array_agg(ARRAY[attname::text] ORDER BY attnum)
-        FROM pg_attribute
-        WHERE attrelid = 'flow_report'::regclass AND atttypid = 'numeric'::regtype AND attnum > 0 AND NOT attisdropped
-    );
     word text;
     name text;
     source text;
@@ -44,20 +39,18 @@ BEGIN
             IF source = 'flow_report' THEN
                 EXECUTE format('COMMENT ON TABLE %I IS %L', name, format(
                     'Klaviyo''s flow series report by %1$s: one row per flow, message, channel and %1$s.', word));
-                EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (flow_id, flow_message_id, send_channel, period_start)', name);
+                EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (flow_id, flow_message_id, send_channel, period_start, conversion_metric_id)', name);
                 EXECUTE format('CREATE INDEX %I ON %I (period_start, flow_id)', name || '_period_start_idx', name);
                 CALL keep_history(name, format('Every state of every row of %s. A later answer with other values ends a state.', name));
                 -- If a period covers more days than before, its change is not a restatement.
-                CALL create_restatements(name, 'flow_id, flow_message_id, send_channel, period_start, covered_from, covered_to', statistics);
+                CALL create_restatements(name, 'flow_id, flow_message_id, send_channel, period_start, covered_from, covered_to, conversion_metric_id');
             ELSE
                 EXECUTE format('COMMENT ON TABLE %I IS %L', name, format(
                     'One row per flow and %1$s: sums over the flow''s messages, and rates from those sums. Uniques are Klaviyo''s own for the %1$s and message.', word));
                 EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (flow_id, period_start)', name);
                 EXECUTE format('CREATE INDEX %I ON %I (period_start)', name || '_period_start_idx', name);
             END IF;
-        END LOOP;
-        FOREACH source IN ARRAY ARRAY['flow_report', 'flow_metrics'] LOOP
-            CALL register_asset(source || '_' || word || 'ly', false, word);
+            CALL register_asset(name, false, word);
         END LOOP;
     END LOOP;
 END

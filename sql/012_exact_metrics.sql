@@ -1,15 +1,18 @@
--- Flow metrics of any range of days with Klaviyo's own uniques of the whole range: the answers to `metrics --exact`.
+-- Metrics of any range of days with Klaviyo's own uniques of the whole range: the answers to `metrics --exact`.
 
-CALL create_table('exact_answers', 'Ranges of days for which metrics --exact requested Klaviyo''s flow values report, one row each. A later answer replaces the earlier one.', ARRAY[
+CALL create_table('exact_answers', 'Ranges of days for which metrics --exact requested Klaviyo''s values report of flows, campaigns or forms, one row each. A later answer replaces the earlier one.', ARRAY[
     ['first_day', 'date', 'First day of the range, in the account''s time zone.'],
     ['last_day', 'date', 'Last day of the range, inclusive.'],
     ['asked_at', 'timestamptz NOT NULL', 'When the request was sent.'],
-    ['conversion_metric_id', 'text NOT NULL', 'The conversion metric of the request.'],
-    ['refused_statistics', 'text[] NOT NULL DEFAULT ''{}''', 'Statistics that Klaviyo refused for the metric; they are NULL in flow_metrics_exact.']
-], 'PRIMARY KEY (first_day, last_day), CHECK (last_day >= first_day)');
+    ['conversion_metric_id', 'text', 'The conversion metric of the request; NULL for forms.'],
+    ['refused_statistics', 'text[] NOT NULL DEFAULT ''{}''', 'Statistics that Klaviyo refused for the metric; they are NULL in the values.'],
+    ['entity', 'text CHECK (entity IN (''flows'', ''campaigns'', ''forms''))', 'flows, campaigns or forms: whose report was requested. The values are in flow_metrics_exact, campaign_metrics_exact and form_metrics_exact.']
+], 'PRIMARY KEY (entity, first_day, last_day), CHECK (last_day >= first_day)');
 
-CREATE VIEW current_exact_answers AS
-SELECT answer.first_day, answer.last_day, answer.asked_at, answer.conversion_metric_id, answer.refused_statistics, settled_at
+CREATE VIEW valid_exact_answers AS
+SELECT
+    answer.entity, answer.first_day, answer.last_day, answer.asked_at, answer.conversion_metric_id,
+    answer.refused_statistics, settled_at
 FROM exact_answers AS answer
 CROSS JOIN account
 CROSS JOIN LATERAL (
@@ -24,30 +27,78 @@ WHERE (
     -- The report was since requested with another conversion metric.
     AND NOT EXISTS (
         SELECT FROM sync_windows AS later
-        WHERE later.entity = 'flow_report'
+        WHERE later.entity = CASE answer.entity WHEN 'flows' THEN 'flow_report' ELSE 'campaign_report' END
             AND later.status = 'synced'
             AND later.asked_at > answer.asked_at
             AND later.conversion_metric_id <> answer.conversion_metric_id
     );
-CALL comment_on_view('current_exact_answers', 'The exact answers that are used without a new request: final ones, and those of the last hour. A final one with refused statistics is used for 20 hours.', ARRAY[
-    ['first_day', 'First day of the range, in the account''s time zone.'],
-    ['last_day', 'Last day of the range, inclusive.'],
-    ['asked_at', 'When the request was sent.'],
-    ['conversion_metric_id', 'The conversion metric of the request.'],
-    ['refused_statistics', 'Statistics that Klaviyo refused for the metric.'],
-    ['settled_at', 'When the attribution window of the last day closes: an answer requested later is final.']
-]);
+
+CREATE VIEW current_exact_answers AS
+SELECT first_day, last_day, asked_at, conversion_metric_id, refused_statistics, settled_at
+FROM valid_exact_answers
+WHERE entity = 'flows';
 
 DO $$
 DECLARE
-    counts CONSTANT text[] := (
-        SELECT array_agg(ARRAY[attname::text, 'numeric', replace(replace(col_description(attrelid, attnum),
-            ' by message and day.', ' by message, as Klaviyo counts them for the whole range.'),
-            ' Sum of the messages'' daily uniques: do not add it up over days.',
-            ' Summed over the flow''s messages: do not add it up over ranges.')] ORDER BY attnum)
-        FROM pg_attribute
-        WHERE attrelid = 'flow_metrics'::regclass AND atttypid = 'numeric'::regtype AND attgenerated = '' AND attnum > 0 AND NOT attisdropped
-    );
+    described CONSTANT text[] := ARRAY[
+        ['first_day', 'First day of the range, in the account''s time zone.'],
+        ['last_day', 'Last day of the range, inclusive.'],
+        ['asked_at', 'When the request was sent.'],
+        ['refused_statistics', 'Statistics that Klaviyo refused for the metric.'],
+        ['settled_at', 'When the attribution window of the last day closes: an answer requested later is final.']
+    ];
+BEGIN
+    CALL comment_on_view('valid_exact_answers', 'The exact answers that are used without a new request: final ones, and those of the last hour. A final one with refused statistics is used for 20 hours.', described || ARRAY[
+        ['entity', 'flows, campaigns or forms.'],
+        ['conversion_metric_id', 'The conversion metric of the request; NULL for forms.']
+    ]);
+    CALL comment_on_view('current_exact_answers', 'Those of valid_exact_answers that are of flows: flow_metrics_between uses them.', described || ARRAY[
+        ['conversion_metric_id', 'The conversion metric of the request.']
+    ]);
+END
+$$;
+
+-- The tables have the sums of the daily metrics, and those of campaigns and forms have the rates too: those of flows are
+-- computed by flow_metrics_between.
+DO $$
+DECLARE
+    one text[];
+    noun text;
+    columns text[];
+BEGIN
+    FOREACH one SLICE 1 IN ARRAY ARRAY[
+        ['flow', 'Id of the flow; empty if the report names none.', 'sums over the flow''s messages. Uniques are Klaviyo''s own for the range and message. flow_metrics_between reads this table, and computes the rates.'],
+        ['campaign', 'Id of the campaign.', 'Klaviyo''s own counts and unique counts for the whole range, summed over the campaign''s messages, and rates from them. valid_exact_answers has the ranges whose values are current.'],
+        ['form', 'Id of the form.', 'Klaviyo''s own counts and unique counts for the whole range, and rates from them. valid_exact_answers has the ranges whose values are current.']
+    ] LOOP
+        noun := one[1];
+        SELECT array_agg(ARRAY[
+            attname::text,
+            'numeric' || coalesce(' GENERATED ALWAYS AS (' || pg_get_expr(adbin, adrelid) || ') STORED', ''),
+            replace(replace(replace(replace(col_description(attrelid, attnum),
+                ' by message and day.', ' by message, as Klaviyo counts them for the whole range.'),
+                ' on that day.', ' in the whole range, as Klaviyo counts them.'),
+                ' Sum of the messages'' daily uniques: do not add it up over days.',
+                format(' Summed over the %s''s messages: do not add it up over ranges.', noun)),
+                ' Computed from the sum of the messages'' daily uniques.',
+                format(' Computed from Klaviyo''s uniques of the range, summed over the %s''s messages.', noun))
+        ] ORDER BY attnum)
+        INTO columns
+        FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attrelid = to_regclass(noun || '_metrics') AND atttypid = 'numeric'::regtype AND NOT attisdropped
+            AND (attgenerated = '' OR noun <> 'flow');
+        CALL create_table(noun || '_metrics_exact', format('One row per %s and requested range of days: %s', noun, one[3]), ARRAY[
+            ['first_day', 'date', 'First day of the range, in the account''s time zone.'],
+            ['last_day', 'date', 'Last day of the range, inclusive.'],
+            [noun || '_id', 'text', one[2]]
+        ] || columns, format('PRIMARY KEY (first_day, last_day, %I)', noun || '_id'));
+    END LOOP;
+END
+$$;
+
+DO $$
+DECLARE
+    counts CONSTANT text[] := statistics_of('flow_metrics');
     rates CONSTANT text[] := (
         SELECT array_agg(ARRAY[attname::text, pg_get_expr(adbin, adrelid)] ORDER BY attnum)
         FROM pg_attribute JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
@@ -61,12 +112,6 @@ DECLARE
     selected_uniques text := '';
     one text[];
 BEGIN
-    CALL create_table('flow_metrics_exact', 'One row per flow and requested range of days: sums over the flow''s messages. Uniques are Klaviyo''s own for the range and message. flow_metrics_between reads this table, and computes the rates.', ARRAY[
-        ['first_day', 'date', 'First day of the range, in the account''s time zone.'],
-        ['last_day', 'date', 'Last day of the range, inclusive.'],
-        ['flow_id', 'text', 'Id of the flow; empty if the report names none.']
-    ] || counts, 'PRIMARY KEY (first_day, last_day, flow_id), FOREIGN KEY (first_day, last_day) REFERENCES exact_answers ON DELETE CASCADE');
-
     FOREACH one SLICE 1 IN ARRAY counts LOOP
         exact := exact || format(', exact.%I', one[1]);
         weighted := weighted || CASE WHEN one[1] = 'conversion_value'

@@ -86,20 +86,19 @@ def check_results(settings: Settings) -> "list[Checked]":
         return _results(settings, lambda: instance, api=False)
 
 
-def check_after_first_sync(settings: Settings) -> str | None:
+def check_after_first_sync(settings: Settings, instance: "DagsterInstance") -> str | None:
     """Run the checks that read Postgres only if they never ran, so that the UI has results; return a line about them.
 
     A check that could not run is a warning: the data is stored.
     """
     from klaviyo_pipeline.sync.check_runs import have_run
 
-    with _instance() as instance:
-        if have_run(settings.account, instance):
-            return None
-        try:
-            results = _results(settings, lambda: instance, api=False)
-        except click.ClickException as error:
-            return f"warning: the checks did not run: {error.message}"
+    if have_run(settings.account, instance):
+        return None
+    try:
+        results = _results(settings, lambda: instance, api=False)
+    except click.ClickException as error:
+        return f"warning: the checks did not run: {error.message}"
     return f"{checks_summary(results)} `klaviyo-pipeline check` shows what they found."
 
 

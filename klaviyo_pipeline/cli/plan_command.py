@@ -26,6 +26,7 @@ from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
+from klaviyo_pipeline.postgres.engine import database_now
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.planning.estimates import Estimate
@@ -113,7 +114,7 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
     from klaviyo_pipeline.planning.estimates import Estimator
 
     migrated = sa.inspect(connection).has_table("sync_windows", schema=account.slug)
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    now = database_now(connection)
     if migrated:
         check_schema_owner(connection, account, None)
     ledger = connection if migrated else None

@@ -15,12 +15,12 @@ import click
 
 from klaviyo_pipeline.cli.check_command import check_results, checks_summary
 from klaviyo_pipeline.cli.query_commands import METRICS_COLUMNS, RATES_NOTE, read_metrics
-from klaviyo_pipeline.cli.shared import console, quiet, refresh_views, settings_of_environment, table, warehouse
+from klaviyo_pipeline.cli.shared import console, quiet, refresh_views, table, warehouse
 from klaviyo_pipeline.cli.status_command import read_status, status_table
 from klaviyo_pipeline.cli.sync_command import run_sync, sync_request
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
 from klaviyo_pipeline.config.extras import require_extras
-from klaviyo_pipeline.config.settings import FILES, IS_CHECKOUT, PROJECT_ROOT, STATE_VARIABLE, Account
+from klaviyo_pipeline.config.settings import FILES, IS_CHECKOUT, PROJECT_ROOT, STATE_VARIABLE, Account, load_settings
 from klaviyo_pipeline.postgres.server.embedded import project_server
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
@@ -51,7 +51,7 @@ def demo() -> None:
     output = console()
     output.print(f"Syncing the last {DEMO_DAYS} days of a simulated Klaviyo account into schema demo.\n")
     with demo_environment():
-        settings = settings_of_environment()
+        settings = load_settings()
         today = settings.account.today(datetime.now(UTC))
         first = settings.account.start_date
         failed = run_sync(settings, sync_request(settings.account, (), first, today))
@@ -101,7 +101,7 @@ def dev(host: str, port: int, of_demo: bool) -> None:
     quiet()
     _check_free(host, port)
     with demo_environment() if of_demo else contextlib.nullcontext():
-        accounts = load_accounts(now=datetime.now(UTC))
+        accounts = load_accounts()
         for line in accounts.errors:
             click.echo(f"Error: {line}", err=True)
         for settings in accounts.every:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, load_accounts
-from klaviyo_pipeline.config.settings import SQL_DIR, Account, Settings, load_settings
+from klaviyo_pipeline.config.settings import SQL_DIR, Account, Settings
 from klaviyo_pipeline.postgres.engine import DatabaseUnreachable, clear_errors, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused, refresh_cross_account_views
 from klaviyo_pipeline.postgres.schema.migrations import migrate
@@ -123,7 +123,7 @@ def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
 
     Prints an error for each invalid entry of accounts.yaml. Exits with code 1 at the end if anything failed.
     """
-    found = load_accounts(chosen=slugs, now=datetime.now(UTC))
+    found = load_accounts(chosen=slugs)
     chosen = Chosen(found.every)
     for error in found.errors:
         chosen.report_error(error)
@@ -169,7 +169,7 @@ def refresh_views(settings: Iterable[Settings]) -> None:
 @contextmanager
 def one_account(slug: str | None) -> Iterator[Settings]:
     """The account of a command that works on a single one. Raises a usage error if the choice is ambiguous."""
-    found = load_accounts(chosen=[slug] if slug else [], now=datetime.now(UTC))
+    found = load_accounts(chosen=[slug] if slug else [])
     if len(found.every) > 1:
         known = ", ".join(settings.account.slug for settings in found.every)
         raise click.UsageError(f"Several accounts are configured; choose one with --account: {known}.")
@@ -190,11 +190,6 @@ account_option = click.option(
 format_option = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output format."
 )
-
-
-def settings_of_environment() -> Settings:
-    """The settings from the environment and `.env`."""
-    return load_settings(now=datetime.now(UTC))
 
 
 def console(*, err: bool = False) -> Console:

@@ -113,11 +113,8 @@ def sync(
             _sync_several(chosen, requests)
             return
         for settings, request in requests:
-            if run_sync(settings, request):
+            if run_sync(settings, request, is_whole=not assets and first is None and last is None):
                 raise click.exceptions.Exit(1)
-            is_whole = not assets and first is None and last is None
-            if is_whole and (checked := check_after_first_sync(settings)):
-                click.echo(checked)
 
 
 COMMANDS = (sync,)
@@ -159,8 +156,11 @@ def sync_request(
     return SyncRequest(expanded(account, assets), first, last, force, accept_deletes, named=bool(assets))
 
 
-def run_sync(settings: Settings, request: SyncRequest) -> bool:
-    """Migrate, sync, and print the results. Returns whether an asset failed."""
+def run_sync(settings: Settings, request: SyncRequest, *, is_whole: bool = False) -> bool:
+    """Migrate, sync, and print the results. Returns whether an asset failed.
+
+    If the sync is the first of all assets and days, and none failed, the checks run too.
+    """
     quiet()
     api_key(settings.account.api_key_variable)
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
@@ -172,17 +172,22 @@ def run_sync(settings: Settings, request: SyncRequest) -> bool:
         pass
     from klaviyo_pipeline.postgres.warehouse import Warehouse
     from klaviyo_pipeline.sync.account_sync import Sync
+    from klaviyo_pipeline.sync.instance_state import project_instance
 
     output = console()
-    with _stopping_on_signals():
-        results = Sync(settings.account, Warehouse.of([settings.account]), _report_progress).run(request)
-    output.print()
-    output.print(table([_row(result) for result in results], RESULT_COLUMNS))
-    if notice := _waiting_notice(settings, results):
-        _report_progress(notice)
-    failed = [result for result in results if result.error]
-    for result in failed:
-        click.echo(f"Error: {result.asset}: {printable(str(result.error))}", err=True)
+    with project_instance() as instance:
+        with _stopping_on_signals():
+            sync = Sync(settings.account, Warehouse.of([settings.account]), _report_progress)
+            results = sync.run(instance, request)
+        output.print()
+        output.print(table([_row(result) for result in results], RESULT_COLUMNS))
+        if notice := _waiting_notice(settings, results):
+            _report_progress(notice)
+        failed = [result for result in results if result.error]
+        for result in failed:
+            click.echo(f"Error: {result.asset}: {printable(str(result.error))}", err=True)
+        if is_whole and not failed and (checked := check_after_first_sync(settings, instance)):
+            click.echo(checked)
     return bool(failed)
 
 

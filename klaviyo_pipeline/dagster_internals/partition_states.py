@@ -28,6 +28,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.batches import stores_batches
 from klaviyo_pipeline.postgres.account_binding import check_schema_owner
+from klaviyo_pipeline.postgres.engine import database_now
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow, synced_ranges
 from klaviyo_pipeline.postgres.write.io_manager import window_metadata
 from klaviyo_pipeline.windows import Window, asset_windows
@@ -91,7 +92,7 @@ def align_partitions(
     # Read after Dagster's state. Otherwise a window that a run commits in between would count as not synced.
     with engine.connect() as connection:
         synced = synced_ranges(connection, account.slug)
-        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        now = database_now(connection)
     corrections = Corrections()
     for asset in assets:
         if shown[asset].finished != synced.get(asset, []) or shown[asset].unfinished:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun
 
@@ -79,6 +79,6 @@ def _align(instance: DagsterInstance, run_id: str, *, succeeded: bool) -> None:
 def _accounts() -> list[Settings]:
     """The accounts of this installation; none in a project that configures its accounts in code."""
     try:
-        return list(load_accounts(now=datetime.now(UTC)).every)
+        return list(load_accounts().every)
     except SettingsError:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION
@@ -13,7 +13,7 @@ from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok, skipped, warning
 from klaviyo_pipeline.diagnosis.scopes import scope_checks, scope_findings
-from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
+from klaviyo_pipeline.klaviyo.account import KlaviyoAccount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
 from klaviyo_pipeline.klaviyo.errors import BadRequest, Forbidden, KlaviyoError, RevisionRetired
@@ -136,19 +136,17 @@ class _AccessCheck:
             names = {known.id: known.name or "" for known in self.client.metrics()}
         except KlaviyoError as error:
             return failed(METRIC, self.secrets.one_line(error))
-        absent = next((one for one in self.account.conversion_metrics[1:] if one not in names), None)
-        if absent is not None:
-            metric = replace(metric, id=absent)
+        for absent in self.account.conversion_metrics:
+            if absent not in names:
+                return failed(
+                    METRIC,
+                    f"the account has no metric {absent}",
+                    "set KLAVIYO_CONVERSION_METRIC_ID to the id of one of the account's metrics, or unset it to use "
+                    "the default",
+                )
         return self._metric_finding(metric, names.get(metric.id))
 
     def _metric_finding(self, metric: ConversionMetric, name: str | None) -> Finding:
-        if name is None and self.account.conversion_metrics:
-            return failed(
-                METRIC,
-                f"the account has no metric {metric.id}",
-                "set KLAVIYO_CONVERSION_METRIC_ID to the id of one of the account's metrics, or unset it to use the "
-                "default",
-            )
         quoted_name = f' "{name}"' if name else ""
         found = self.secrets.redact(f"{metric.id}{quoted_name}, {metric.how}")
         refused = [_refused(one) for one in self.refusals if one.metric_id == metric.id and one.report in API_REPORTS]

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.config.settings import SQL_DIR, Settings
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
 from klaviyo_pipeline.postgres.account_binding import AccountRefused, check_schema_owner, other_schemas
-from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, warehouse_url
+from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, database_now, warehouse_url
 from klaviyo_pipeline.postgres.future_times import REMEDY, ahead_of_clock
 from klaviyo_pipeline.postgres.refusals import Refusal, refusals
 from klaviyo_pipeline.postgres.schema.migrations import pending, read_migrations
@@ -220,6 +220,6 @@ def _migrations(lacking: Sequence[str]) -> Finding:
 def _ahead(connection: sa.Connection, clock: Clock) -> timedelta:
     connection.execute(sa.text("SELECT 1"))  # opens the connection before the clock is read
     before = clock()
-    theirs: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    theirs = database_now(connection)
     after = clock()
     return theirs - (before + (after - before) / 2)

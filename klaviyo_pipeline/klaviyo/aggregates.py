@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import httpx
 
 from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.klaviyo.channels import OTHER_WORDS
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
 
@@ -35,11 +36,8 @@ _MARGIN = timedelta(days=1)
 _PRESENT_MARGIN = timedelta(seconds=10)
 
 # `campaigns.channels` has these words; the answer's words are not documented.
-_CHANNELS = {
-    "push": "mobile_push",
-    "push-notification": "mobile_push",
+_CHANNELS = OTHER_WORDS | {
     "push_notification": "mobile_push",
-    "mobile-push": "mobile_push",
     "text": "sms",
     "text-message": "sms",
     "text_message": "sms",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import NoReturn, TypedDict
+from typing import NoReturn
 
 import httpx
 import orjson
@@ -19,6 +19,7 @@ import orjson
 from klaviyo_pipeline.klaviyo import errors
 from klaviyo_pipeline.klaviyo.errors import (
     BadRequest,
+    Facts,
     KlaviyoError,
     Meaning,
     MissingScope,
@@ -64,14 +65,6 @@ class Fault:
     reason: str
     detail: str | None = None
     pause: float | None = None
-
-
-class Facts(TypedDict):
-    """The fields that every error about a response has."""
-
-    request_id: str | None
-    status: int | None
-    endpoint: str | None
 
 
 class UnreadableError(ValueError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.klaviyo.reports import CAMPAIGN_VALUES, FLOW_SERIES, FORM_SERIES
 
 _VARIATION = ("variation", "variation_name")
@@ -45,7 +44,3 @@ FORM_BY_VERSION = replace(
     keys=(*FORM_SERIES.keys, "form_version_id"),
     group_by=(*FORM_SERIES.group_by, "form_version_id"),
 )
-
-BREAKDOWNS: dict[str, Report] = {
-    report.name: report for report in (FLOW_BY_VARIATION, CAMPAIGN_BY_VARIATION, CAMPAIGN_BY_AUDIENCE, FORM_BY_VERSION)
-}

@@ -11,12 +11,13 @@ CHANNELS = ("email", "sms", "mobile_push", "whatsapp")
 LISTED_CHANNELS = CHANNELS[:3]
 """The channels that revision 2026-07-15 lists campaigns by."""
 
-_OTHER_WORDS = {"push": "mobile_push", "push-notification": "mobile_push", "mobile-push": "mobile_push"}
+OTHER_WORDS = {"push": "mobile_push", "push-notification": "mobile_push", "mobile-push": "mobile_push"}
+"""The channel that each of Klaviyo's other words stands for."""
 
 
 def channel_named(word: object) -> str | None:
     """The channel that Klaviyo's word stands for; an unknown word stands for itself. None if it is not text."""
-    return _OTHER_WORDS.get(word, word) if isinstance(word, str) and word else None
+    return OTHER_WORDS.get(word, word) if isinstance(word, str) and word else None
 
 
 def sorted_channels(words: Iterable[object]) -> list[str] | None:

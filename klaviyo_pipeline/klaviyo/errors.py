@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
 
 from klaviyo_pipeline.klaviyo.escape import escape
 
@@ -34,6 +34,14 @@ class Problem:
     def text(self) -> str:
         """The detail of the error, else its title."""
         return self.detail or self.title or ""
+
+
+class Facts(TypedDict, total=False):
+    """What every error says about the request."""
+
+    request_id: str | None
+    status: int | None
+    endpoint: str | None
 
 
 class KlaviyoError(Exception):
@@ -87,16 +95,8 @@ class MissingScope(Forbidden):
 
     permanent = True
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        scopes: tuple[str, ...] = (),
-        request_id: str | None = None,
-        status: int | None = None,
-        endpoint: str | None = None,
-    ) -> None:
-        super().__init__(message, request_id=request_id, status=status, endpoint=endpoint)
+    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.scopes = scopes
 
 
@@ -124,11 +124,9 @@ class BadRequest(KlaviyoError):
         *,
         detail: str | None = None,
         pointer: str | None = None,
-        request_id: str | None = None,
-        status: int | None = None,
-        endpoint: str | None = None,
+        **facts: Unpack[Facts],
     ) -> None:
-        super().__init__(message, request_id=request_id, status=status, endpoint=endpoint)
+        super().__init__(message, **facts)
         self.detail = detail
         self.pointer = pointer
 
@@ -152,16 +150,8 @@ class NotFound(KlaviyoError):
     time of the observation.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        problems: Sequence[Problem] = (),
-        request_id: str | None = None,
-        status: int | None = None,
-        endpoint: str | None = None,
-    ) -> None:
-        super().__init__(message, request_id=request_id, status=status, endpoint=endpoint)
+    def __init__(self, message: str, *, problems: Sequence[Problem] = (), **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.problems = tuple(problems)
         self.observed_at: datetime | None = None
 
@@ -193,16 +183,8 @@ class Throttled(KlaviyoError):
 class QuotaSpent(KlaviyoError):
     """The quota is used up for longer than a run should wait. `returns_at` (UTC) is when it is available again."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        returns_at: datetime,
-        request_id: str | None = None,
-        status: int | None = None,
-        endpoint: str | None = None,
-    ) -> None:
-        super().__init__(message, request_id=request_id, status=status, endpoint=endpoint)
+    def __init__(self, message: str, *, returns_at: datetime, **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.returns_at = returns_at
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import ClassVar, Literal
 
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 
@@ -48,8 +48,6 @@ class Report:
 
     name: str
     entity: str
-    path: str
-    resource_type: str
     endpoint: Endpoint
     keys: tuple[str, ...]
     group_by: tuple[str, ...]
@@ -58,6 +56,18 @@ class Report:
     first_day: date | None = None
     groupings: Mapping[str, str] = field(default_factory=dict)
     may_be_empty: frozenset[str] = frozenset()
+
+    kind: ClassVar[str]
+
+    @property
+    def resource_type(self) -> str:
+        """The type of the request and of the answer."""
+        return f"{self.entity.removesuffix('s')}-{self.kind}-report"
+
+    @property
+    def path(self) -> str:
+        """The path of the endpoint."""
+        return f"/api/{self.resource_type}s"
 
     @property
     def statistics(self) -> tuple[str, ...]:
@@ -84,9 +94,12 @@ class Report:
 class SeriesReport(Report):
     """A report with one value for each day, calendar week or calendar month."""
 
+    kind = "series"
     interval: Literal["daily", "weekly", "monthly"] = "daily"
 
 
 @dataclass(frozen=True)
 class ValuesReport(Report):
     """A report with one value for the whole timeframe."""
+
+    kind = "values"

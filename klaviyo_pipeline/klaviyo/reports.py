@@ -10,38 +10,12 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from klaviyo_pipeline.klaviyo import rates
-from klaviyo_pipeline.klaviyo.report_rows import ReportRows, read_rows, rows
+from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport, Statistics, ValuesReport
 
 LONGEST_SEND = timedelta(days=14)
 """The longest duration of a campaign's send: gradual and local-time sends take days, not weeks. A send that was
 cancelled and started again also has values from before its send time."""
-
-
-__all__ = [
-    "API_REPORTS",
-    "CAMPAIGN_VALUES",
-    "DAILY_CHUNK_DAYS",
-    "FLOW_SERIES",
-    "FLOW_SERIES_MONTHLY",
-    "FLOW_SERIES_WEEKLY",
-    "FLOW_VALUES",
-    "FORM_SERIES",
-    "FORM_VALUES",
-    "SEGMENT_FIRST_DAY",
-    "SEGMENT_SERIES",
-    "SEGMENT_VALUES",
-    "VALUES",
-    "VALUES_CHUNK_DAYS",
-    "Report",
-    "ReportRows",
-    "SeriesReport",
-    "Statistics",
-    "ValuesReport",
-    "body",
-    "read_rows",
-    "rows",
-]
 
 # The description allows 60 days for daily values. Klaviyo rounds the end up to the hour, so stay one day below.
 DAILY_CHUNK_DAYS = 59
@@ -119,13 +93,25 @@ _SEGMENT_STATISTICS = Statistics(
 _FLOW_KEYS = ("flow_id", "flow_message_id", "send_channel")
 _CAMPAIGN_KEYS = ("campaign_id", "campaign_message_id", "send_channel")
 _FORM_KEYS = ("form_id",)
-_SEGMENT_KEYS = ("segment_id",)
+
+
+def _values(series: SeriesReport, endpoint: Endpoint) -> ValuesReport:
+    """The values report with the keys and the statistics of a series report."""
+    return ValuesReport(
+        name=f"{series.entity.removesuffix('s')} values",
+        entity=series.entity,
+        endpoint=endpoint,
+        keys=series.keys,
+        group_by=series.group_by,
+        by_use=series.by_use,
+        needs_conversion_metric=series.needs_conversion_metric,
+        first_day=series.first_day,
+    )
+
 
 FLOW_SERIES = SeriesReport(
     name="flow series",
     entity="flows",
-    path="/api/flow-series-reports",
-    resource_type="flow-series-report",
     endpoint=rates.QUERY_FLOW_SERIES,
     keys=_FLOW_KEYS,
     group_by=_FLOW_KEYS,
@@ -136,23 +122,11 @@ FLOW_SERIES = SeriesReport(
 FLOW_SERIES_WEEKLY = replace(FLOW_SERIES, interval="weekly")
 FLOW_SERIES_MONTHLY = replace(FLOW_SERIES, interval="monthly")
 
-FLOW_VALUES = ValuesReport(
-    name="flow values",
-    entity="flows",
-    path="/api/flow-values-reports",
-    resource_type="flow-values-report",
-    endpoint=rates.QUERY_FLOW_VALUES,
-    keys=_FLOW_KEYS,
-    group_by=_FLOW_KEYS,
-    by_use=_MESSAGE_STATISTICS,
-    needs_conversion_metric=True,
-)
+FLOW_VALUES = _values(FLOW_SERIES, rates.QUERY_FLOW_VALUES)
 
 CAMPAIGN_VALUES = ValuesReport(
     name="campaign values",
     entity="campaigns",
-    path="/api/campaign-values-reports",
-    resource_type="campaign-values-report",
     endpoint=rates.QUERY_CAMPAIGN_VALUES,
     keys=_CAMPAIGN_KEYS,
     group_by=_CAMPAIGN_KEYS,
@@ -163,8 +137,6 @@ CAMPAIGN_VALUES = ValuesReport(
 FORM_SERIES = SeriesReport(
     name="form series",
     entity="forms",
-    path="/api/form-series-reports",
-    resource_type="form-series-report",
     endpoint=rates.QUERY_FORM_SERIES,
     keys=_FORM_KEYS,
     group_by=_FORM_KEYS,
@@ -172,43 +144,20 @@ FORM_SERIES = SeriesReport(
     needs_conversion_metric=False,
 )
 
-FORM_VALUES = ValuesReport(
-    name="form values",
-    entity="forms",
-    path="/api/form-values-reports",
-    resource_type="form-values-report",
-    endpoint=rates.QUERY_FORM_VALUES,
-    keys=_FORM_KEYS,
-    group_by=_FORM_KEYS,
-    by_use=_FORM_STATISTICS,
-    needs_conversion_metric=False,
-)
+FORM_VALUES = _values(FORM_SERIES, rates.QUERY_FORM_VALUES)
 
 SEGMENT_SERIES = SeriesReport(
     name="segment series",
     entity="segments",
-    path="/api/segment-series-reports",
-    resource_type="segment-series-report",
     endpoint=rates.QUERY_SEGMENT_SERIES,
-    keys=_SEGMENT_KEYS,
+    keys=("segment_id",),
     group_by=(),
     by_use=_SEGMENT_STATISTICS,
     needs_conversion_metric=False,
     first_day=SEGMENT_FIRST_DAY,
 )
 
-SEGMENT_VALUES = ValuesReport(
-    name="segment values",
-    entity="segments",
-    path="/api/segment-values-reports",
-    resource_type="segment-values-report",
-    endpoint=rates.QUERY_SEGMENT_VALUES,
-    keys=_SEGMENT_KEYS,
-    group_by=(),
-    by_use=_SEGMENT_STATISTICS,
-    needs_conversion_metric=False,
-    first_day=SEGMENT_FIRST_DAY,
-)
+SEGMENT_VALUES = _values(SEGMENT_SERIES, rates.QUERY_SEGMENT_VALUES)
 
 API_REPORTS: dict[str, Report] = {
     report.name: report

@@ -10,6 +10,7 @@ from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.run_pruning import ForeignStorage, ProgressCallback, PrunedRuns, RunStorage
+from klaviyo_pipeline.postgres.engine import database_now
 from klaviyo_pipeline.postgres.retention import prune_system_tables
 
 
@@ -49,7 +50,7 @@ def prune(
 def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bool = False) -> Pruned:
     """Prune the account's system tables only."""
     with engine.begin() as connection:
-        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        now = database_now(connection)
         before = now - timedelta(days=days)
         return Pruned(before, None, prune_system_tables(connection, account.slug, before, dry_run=dry_run))
 

@@ -188,10 +188,9 @@ def _definitions(
         )
 
 
-def accounts_repository(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> AccountsRepository:
+def accounts_repository(accounts: Sequence[Account]) -> AccountsRepository:
     """The same as `project_defs`, for many accounts: builds an account's definitions when Dagster requests them."""
-    warehouse = warehouse or Warehouse.of(accounts)
-
+    warehouse = Warehouse.of(accounts)
     part_of = cache(partial(_part, single_account=len(accounts) == 1))
 
     def whole() -> dg.Definitions:

@@ -25,7 +25,7 @@ from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, job_sp
 from klaviyo_pipeline.orchestration.resources.account_resources import access_key, access_to
 from klaviyo_pipeline.orchestration.step_errors import failure_line
 from klaviyo_pipeline.planning.planner import Planner
-from klaviyo_pipeline.postgres.engine import first_line
+from klaviyo_pipeline.postgres.engine import database_now, first_line
 from klaviyo_pipeline.reporting.quiet_objects import quiet_metrics, unsent_campaigns
 
 WEBHOOK = "KLAVIYO_ALERT_WEBHOOK_URL"
@@ -117,7 +117,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
         warehouse = access_to(account, context.resources).warehouse
         free_dead_runs(context.instance)
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
-            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            now = database_now(connection)
             planner = Planner(account, now - GRACE)
             busy = _assets_in_runs(context.instance, account)
             # While a range stays missing, it is requested at most once an hour.
@@ -197,7 +197,7 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         warehouse = access_to(account, context.resources).warehouse
         with warehouse.engine(account.slug) as engine, engine.connect() as connection:
-            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            now = database_now(connection)
             found = {
                 "stale": stale_assets(connection, account, now),
                 "never synced": never_synced_assets(connection, account, now),
@@ -254,7 +254,7 @@ def _quiet_objects(account: Account) -> dg.SensorDefinition:
         warehouse = access_to(account, context.resources).warehouse
         slug, zone = account.slug, account.timezone
         with warehouse.engine(slug) as engine, engine.connect() as connection:
-            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            now = database_now(connection)
             found = unsent_campaigns(connection, slug, zone, now)
             for table in (FLOW_METRICS, FORM_METRICS):
                 found += quiet_metrics(connection, slug, zone, table)

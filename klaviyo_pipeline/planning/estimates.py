@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
@@ -208,4 +208,4 @@ def reports_of(spec: ReportAsset, windows: Sequence[Window]) -> int:
     most = spec.windows_per_request
     spans = [windows[first : first + most] for first in range(0, len(windows), most)]
     first_day = spec.report.first_day
-    return sum(1 for span in spans if first_day is None or date.fromisoformat(span[-1].key) >= first_day)
+    return sum(1 for span in spans if first_day is None or span[-1].first_day >= first_day)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -157,6 +158,12 @@ def clear_errors(url: str) -> Iterator[None]:
                 f"Postgres: {error.orig.diag.message_primary}. `klaviyo-pipeline doctor` names the owner and the grant."
             ) from error
         raise
+
+
+def database_now(connection: sa.Connection) -> datetime:
+    """The time in UTC by the database's clock. It goes on within a transaction."""
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.postgres.engine import database_now
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO
+from klaviyo_pipeline.postgres.unnested import unnested
 
 TOLERATED = timedelta(seconds=5)
 """A server that takes over from another may be this much behind it. These times are soon in the past."""
@@ -63,7 +65,7 @@ def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
     A row that was observed ahead of the clock was in truth observed before now. The order stays: the times become the
     last microseconds before now. Windows and censuses that were requested ahead of the clock are due again.
     """
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    now = database_now(connection)
     columns = [
         (sa.table(table, sa.column(column, _TIME), schema=schema), column)
         for table, column in _times(connection, schema)
@@ -73,11 +75,7 @@ def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
     )
     moments = sorted(connection.execute(ahead).scalars())
     corrected = [now - timedelta(microseconds=len(moments) - place) for place in range(len(moments))]
-    given = (
-        sa.func.unnest(*(sa.bindparam(None, times, type_=pg.ARRAY(_TIME)) for times in (moments, corrected)))
-        .table_valued(sa.column("moment", _TIME), sa.column("corrected", _TIME))
-        .render_derived(name="given")
-    )
+    given = unnested("given", moment=(_TIME, moments), corrected=(_TIME, corrected))
     changed: dict[str, int] = {}
     for table, column in columns if moments else ():
         update = sa.update(table).values({column: given.c.corrected}).where(table.c[column] == given.c.moment)

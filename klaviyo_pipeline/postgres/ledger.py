@@ -39,8 +39,16 @@ class SyncedWindow:
     newest: datetime | None = None
 
     @property
-    def rows_unchanged(self) -> int:
-        return self.rows_fetched - self.row_counts.inserted - self.row_counts.updated
+    def counts(self) -> dict[str, int]:
+        """The counts of rows and requests, by the ledger's column."""
+        return {
+            "rows_fetched": self.rows_fetched,
+            "rows_inserted": self.row_counts.inserted,
+            "rows_updated": self.row_counts.updated,
+            "rows_unchanged": self.rows_fetched - self.row_counts.inserted - self.row_counts.updated,
+            "rows_deleted": self.row_counts.deleted,
+            "requests": self.requests,
+        }
 
 
 @dataclass(frozen=True)
@@ -148,12 +156,7 @@ class Ledger:
                     "window_end": synced.window.end,
                     "status": "synced",
                     "asked_at": synced.asked_at,
-                    "rows_fetched": synced.rows_fetched,
-                    "rows_inserted": synced.row_counts.inserted,
-                    "rows_updated": synced.row_counts.updated,
-                    "rows_unchanged": synced.rows_unchanged,
-                    "rows_deleted": synced.row_counts.deleted,
-                    "requests": synced.requests,
+                    **synced.counts,
                     "attempts": 1,
                     "run_id": run_id,
                     "started_at": synced.started_at,

@@ -101,16 +101,6 @@ class Metrics:
             sa.update(metrics).values(latest).where(metrics.c[self.table.key] == entity.c.id, differs)
         ).rowcount
 
-    def reported(self, connection: sa.Connection, first: datetime, last: datetime) -> dict[datetime, datetime]:
-        """Starts of the report's synced windows from `first` to `last`, each with the time of its request."""
-        ledger = system_table(self.schema, "sync_windows")
-        query = sa.select(ledger.c.window_start, ledger.c.asked_at).where(
-            ledger.c.entity == self.table.report,
-            ledger.c.status == "synced",
-            ledger.c.window_start.between(first, last),
-        )
-        return {start.astimezone(UTC): requested for start, requested in connection.execute(query)}
-
     def stale(self, connection: sa.Connection, first: datetime, last: datetime) -> set[datetime]:
         """Starts of the report's synced windows that have no metrics, or metrics of an earlier report request.
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.postgres.engine import database_now
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 REFUSAL_HOLDS = timedelta(hours=20)
@@ -44,7 +45,7 @@ def refusals(connection: sa.Connection, schema: str) -> list[Refusal]:
 
 def refusals_of(connection: sa.Connection, schema: str, report: str) -> list[Refusal]:
     """The refusals of this report that hold."""
-    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    now = database_now(connection)
     return [one for one in refusals(connection, schema) if one.report == report and one.holds(now)]
 
 

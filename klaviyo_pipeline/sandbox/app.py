@@ -45,8 +45,6 @@ def create_app(
     *,
     clock: Clock | None = None,
     rate_scale: float = 1.0,
-    log: RequestLog | None = None,
-    faults: Faults | None = None,
     timer: Callable[[], float] = time.monotonic,
 ) -> Starlette:
     """An application that serves one account or several, which it selects by API key.
@@ -60,7 +58,7 @@ def create_app(
     if clock is not None:
         for served in accounts:
             served.clock = clock
-    desk = _Desk(accounts, RateLimits(rate_scale, timer), log or RequestLog(), faults or Faults())
+    desk = _Desk(accounts, RateLimits(rate_scale, timer), RequestLog(), Faults())
     app = Starlette(routes=[Route("/{path:path}", desk.answer, methods=_METHODS)])
     app.state.log = desk.log
     app.state.faults = desk.faults

@@ -29,14 +29,6 @@ OWNERS = {
 }
 """The kind of each part's owner. A part exists only if its owner exists."""
 
-LINKS = {
-    "campaigns": ("campaign-audiences", "campaign-messages"),
-    "campaign-audiences": ("campaigns", "campaign-messages"),
-    "campaign-messages": ("campaigns", "campaign-audiences", "campaign-variations"),
-    "campaign-variations": ("campaign-messages",),
-}
-"""The kinds that are related to each kind."""
-
 CAMPAIGN_BLANK: dict[str, Any] = {
     "name": "",
     "archived": False,

@@ -33,8 +33,8 @@ class RequestLogEntry:
 class RequestLog:
     """The latest requests, oldest first. Safe to read while the server runs."""
 
-    def __init__(self, keep: int = 100_000) -> None:
-        self._entries: deque[RequestLogEntry] = deque(maxlen=keep)
+    def __init__(self) -> None:
+        self._entries: deque[RequestLogEntry] = deque(maxlen=100_000)
         self._lock = threading.Lock()
 
     def add(self, entry: RequestLogEntry) -> None:

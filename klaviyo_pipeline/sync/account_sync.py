@@ -17,7 +17,7 @@ from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance, project_instance
+from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
 from klaviyo_pipeline.sync.refused_syncs import REFUSALS, record_refusal
 from klaviyo_pipeline.sync.workers import Workers
 
@@ -32,15 +32,14 @@ class Sync:
     workers: int | None = None
     """How many worker processes run at once. By default, each group of a stage has one."""
 
-    def run(self, request: SyncRequest) -> list[AssetResult]:
+    def run(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
         """Sync the requested assets. Return one result for each asset, in the order of the request.
 
         Raises errors that concern all assets: a wrong key, the key of another account, an unreachable database.
         """
-        with project_instance() as instance:
-            prepare_instance(instance, [self.account])
-            results = self.sync(instance, request)
-            align_with_ledger(instance, self.account, self.warehouse, self.on_progress)
+        prepare_instance(instance, [self.account])
+        results = self.sync(instance, request)
+        align_with_ledger(instance, self.account, self.warehouse, self.on_progress)
         return results
 
     def sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:

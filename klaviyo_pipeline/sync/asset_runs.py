@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -29,7 +28,7 @@ from klaviyo_pipeline.orchestration.step_errors import failure_line, step_errors
 from klaviyo_pipeline.planning.durations import format_duration
 from klaviyo_pipeline.planning.estimates import Estimate, Estimator
 from klaviyo_pipeline.planning.planner import PlannedRun, Planner, SyncRequest
-from klaviyo_pipeline.postgres.engine import reason
+from klaviyo_pipeline.postgres.engine import database_now, reason
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.windows import Window
@@ -119,9 +118,10 @@ class AssetRuns:
                 self._run(asset, tags, config, result)
                 if result.error:
                     break
-            if not result.run_ids and not result.skipped:
+            if result.run_ids:
+                _add_counts(self.engine, self.account.slug, result)
+            elif not result.skipped:
                 result.skipped = "up to date" if asset not in CENSUSES else "the last census is fresh"
-            _add_counts(self.engine, self.account.slug, result)
         except Exception as error:
             result.error = reason(error)
         result.seconds = time.monotonic() - started
@@ -131,7 +131,7 @@ class AssetRuns:
     def _runs(self, asset: str) -> Iterator[tuple[dict[str, str], dict[str, Any], int]]:
         """Tags, run config and number of windows of each run that this asset needs. Reports each run's start."""
         with self.engine.connect() as connection:
-            now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+            now = database_now(connection)
             planner = Planner(self.account, now)
             estimator = Estimator(self.account, now, connection, self.conversion_metrics)
             # Nothing is yielded in this block: the transaction would stay open during the run.

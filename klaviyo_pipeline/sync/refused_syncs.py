@@ -5,10 +5,7 @@ Without them `status`, the sensors and the alerts would know nothing of it.
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import dagster as dg
-import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.catalog import CENSUSES
@@ -19,7 +16,7 @@ from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, SILENT
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
-from klaviyo_pipeline.postgres.engine import reason
+from klaviyo_pipeline.postgres.engine import database_now, reason
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
@@ -31,7 +28,7 @@ def record_refusal(account: Account, warehouse: Warehouse, request: SyncRequest,
     if isinstance(error, AccountRefused):
         return
     with warehouse.engine(account.slug) as engine, engine.begin() as connection:
-        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        now = database_now(connection)
         planner = Planner(account, now)
         for asset in request.assets:
             if asset not in CENSUSES:

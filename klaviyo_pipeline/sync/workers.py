@@ -12,7 +12,7 @@ from typing import Self
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
+from klaviyo_pipeline.klaviyo.account import KlaviyoAccount
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import cache_identity, stop_requested, stop_sessions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import reason

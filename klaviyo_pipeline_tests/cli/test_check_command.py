@@ -14,6 +14,8 @@ from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.checks.build_checks import database_checks
 from klaviyo_pipeline.orchestration.checks.check import Outcome
+from klaviyo_pipeline.sync.account_sync import Sync
+from klaviyo_pipeline.sync.asset_runs import AssetResult
 from klaviyo_pipeline.sync.check_runs import Checked
 from klaviyo_pipeline_tests.orchestration.checks.conftest import FIRST, Stored
 from klaviyo_pipeline_tests.support import SLUG
@@ -41,6 +43,16 @@ def environment(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", url)
     monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
     monkeypatch.setenv("KLAVIYO_START_DATE", FIRST.isoformat())
+
+
+@pytest.fixture
+def sync_result(monkeypatch: pytest.MonkeyPatch) -> AssetResult:
+    """The only result of a sync, which requests nothing."""
+    result = AssetResult("flows")
+    monkeypatch.setenv("KLAVIYO_API_KEY", "pk_key")
+    monkeypatch.setattr("klaviyo_pipeline.cli.sync_command.start_importing", lambda request: None)
+    monkeypatch.setattr(Sync, "run", lambda *_: [result])
+    return result
 
 
 def code_of(*arguments: str) -> int:
@@ -116,11 +128,10 @@ def test_the_demo_sums_up_the_results_on_one_line() -> None:
 
 
 def test_the_first_whole_sync_runs_the_checks_so_that_the_ui_has_results(
-    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stored: Stored, sync_result: AssetResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored.run(UNTIL_TODAY)
-    failed = True
-    monkeypatch.setattr("klaviyo_pipeline.cli.sync_command.run_sync", lambda *_: failed)
+    sync_result.error = "broken"
 
     def lines(*arguments: str) -> list[str]:
         with pytest.raises(SystemExit):
@@ -130,7 +141,7 @@ def test_the_first_whole_sync_runs_the_checks_so_that_the_ui_has_results(
     with DagsterInstance.ephemeral() as instance:
         monkeypatch.setattr(DagsterInstance, "get", lambda: nullcontext(instance))
         assert lines() == []
-        failed = False
+        sync_result.error = None
         assert lines("flows") == lines("--from", FIRST.isoformat()) == []
         [line] = lines()
         assert "passed" in line
@@ -140,11 +151,9 @@ def test_the_first_whole_sync_runs_the_checks_so_that_the_ui_has_results(
         assert run.job_name == f"{SLUG}_checks"
 
 
-def test_checks_that_cannot_run_do_not_fail_the_first_sync(
-    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("sync_result")
+def test_checks_that_cannot_run_do_not_fail_the_first_sync(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
     stored.run("DROP VIEW forms_history CASCADE")
-    monkeypatch.setattr("klaviyo_pipeline.cli.sync_command.run_sync", lambda *_: False)
     with pytest.raises(SystemExit) as ended:
         main(["sync"])
     assert ended.value.code == 0

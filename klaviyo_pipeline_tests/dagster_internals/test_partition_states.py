@@ -15,12 +15,10 @@ from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStor
 from klaviyo_pipeline.diagnosis.dagster_access import check_partitions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
-from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.instance_state import fill_new_instance
 from klaviyo_pipeline.windows import entity_windows
-from klaviyo_pipeline_tests.support import SLUG, Pipeline
+from klaviyo_pipeline_tests.support import SLUG, Pipeline, run_sync
 
 pytestmark = pytest.mark.slow
 
@@ -180,7 +178,7 @@ def test_sync_and_doctor_say_how_many_partitions_they_set_right(installed: Pipel
         if heal == "doctor":
             [finding] = check_partitions(installed.account)
             return finding.found
-        Sync(installed.account, Warehouse(), lines.append).run(request)
+        run_sync(installed.account, request, lines.append)
         return lines[-1]
 
     for heal in ("sync", "doctor"):
@@ -195,7 +193,7 @@ def test_sync_and_doctor_say_how_many_partitions_they_set_right(installed: Pipel
 
 def test_no_partition_is_green_after_the_windows_were_reset(installed: Pipeline) -> None:
     installed.run("flows", DAYS[0], DAYS[-1])
-    Sync(installed.account, Warehouse(), [].append).run(SyncRequest(["forms"], date(2025, 3, 8), date(2025, 3, 9)))
+    run_sync(installed.account, SyncRequest(["forms"], date(2025, 3, 8), date(2025, 3, 9)), [].append)
     ended = CliRunner().invoke(cli, ["reset-windows", "--yes"])
     assert ended.exit_code == 0, ended.output
     assert "9 partitions corrected" in ended.output
@@ -230,7 +228,7 @@ def test_an_emptied_report_is_requested_again_and_its_metrics_are_kept_until_the
     assert installed.one("SELECT count(*) FROM flow_metrics") == 2
     lines: list[str] = []
     request = SyncRequest(["flow_report", "flow_metrics"], date(2025, 3, 8), date(2025, 3, 14))
-    results = Sync(installed.account, Warehouse(), lines.append).run(request)
+    results = run_sync(installed.account, request, lines.append)
     assert [result.error for result in results] == [None, None]
     assert installed.one("SELECT count(*) FROM flow_report") == installed.one("SELECT count(*) FROM flow_metrics") == 2
     assert bar(installed, "flow_report") == bar(installed, "flow_metrics") == [GREEN] * len(DAYS)

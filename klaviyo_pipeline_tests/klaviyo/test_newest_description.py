@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from klaviyo_pipeline.catalog import ENTITIES
-from klaviyo_pipeline.klaviyo.breakdowns import BREAKDOWNS
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGN_MESSAGE_TIMES, Listing
 from klaviyo_pipeline.klaviyo.rates import ENDPOINTS, Endpoint
-from klaviyo_pipeline.klaviyo.reports import API_REPORTS, Report
+from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.klaviyo.tags import TAGS
 
 from .fakes import NOON
-from .test_openapi import CONDITION
+from .test_openapi import CONDITION, REPORTS
 
 DESCRIPTION = Path(__file__).parents[2].parent / "shared" / "klaviyo-2026-10-15.json"
 SPANS = {"burst": 1, "steady": 60, "daily": 24 * 60 * 60}
@@ -68,7 +67,7 @@ def test_every_condition_is_one_that_the_endpoint_takes(described: dict[str, Any
             assert value.strip("'") in reported["value"].get("enum", [value.strip("'")])
 
 
-@pytest.mark.parametrize("report", (API_REPORTS | BREAKDOWNS).values(), ids=API_REPORTS | BREAKDOWNS)
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
 def test_a_report_requests_what_its_endpoint_takes(described: dict[str, Any], report: Report) -> None:
     one = described["operations"][report.endpoint.name]
     attributes = one["body"]["attributes"]

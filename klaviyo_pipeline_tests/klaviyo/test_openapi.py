@@ -8,20 +8,22 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pipeline.catalog import ENTITIES, OBJECTS
-from klaviyo_pipeline.klaviyo.breakdowns import BREAKDOWNS
+from klaviyo_pipeline.catalog import BREAKDOWNS, ENTITIES, OBJECTS
 from klaviyo_pipeline.klaviyo.children import FLOW_ACTIONS, FLOW_MESSAGES, ChildKind
 from klaviyo_pipeline.klaviyo.flat_campaigns import FLAT_MESSAGES
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, GET_CAMPAIGNS, GET_FLOWS, MINUTE, SECOND, Endpoint
-from klaviyo_pipeline.klaviyo.reports import API_REPORTS, Report, SeriesReport, body
+from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport
+from klaviyo_pipeline.klaviyo.reports import API_REPORTS, body
 from klaviyo_pipeline.klaviyo.tags import TAGS, with_tags
 
 from .fakes import NOON
 
 DESCRIPTION = Path(__file__).parents[2].parent / "shared" / "klaviyo-openapi.json"
 LISTINGS = {listing.entity: listing_at("2026-07-15", listing) for listing in ENTITIES.values()}
+
+REPORTS = API_REPORTS | {spec.report.name: spec.report for spec in BREAKDOWNS.values()}
 
 NEW = ("get_campaign_messages", "get_variations_for_campaign_message")
 SHARED = {name: endpoint for name, endpoint in ENDPOINTS.items() if name not in NEW}
@@ -162,7 +164,7 @@ def test_a_report_requests_every_described_statistic(described: dict[str, Any], 
     assert sorted(report.statistics) == sorted(names_of(described, reported["statistics"]))
 
 
-@pytest.mark.parametrize("report", (API_REPORTS | BREAKDOWNS).values(), ids=API_REPORTS | BREAKDOWNS)
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
 def test_a_report_request_matches_the_description(described: dict[str, Any], report: Report) -> None:
     schema = report_attributes(described, report)
     requested = body(report, date(2026, 6, 1), date(2026, 6, 2), "M1")["data"]

@@ -9,7 +9,8 @@ import pytest
 
 from klaviyo_pipeline.klaviyo.errors import CursorExpired, MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
-from klaviyo_pipeline.klaviyo.report_rows import added_up
+from klaviyo_pipeline.klaviyo.report_rows import added_up, read_rows, rows
+from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.klaviyo.reports import (
     API_REPORTS,
     CAMPAIGN_VALUES,
@@ -17,10 +18,7 @@ from klaviyo_pipeline.klaviyo.reports import (
     FLOW_VALUES,
     FORM_SERIES,
     SEGMENT_SERIES,
-    Report,
     body,
-    read_rows,
-    rows,
 )
 
 from .conftest import Bench

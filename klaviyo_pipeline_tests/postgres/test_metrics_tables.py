@@ -202,11 +202,3 @@ def test_a_failed_attempt_at_metrics_does_not_make_them_look_fresh(store: Store)
 def test_days_outside_the_range_are_not_stale(store: Store) -> None:
     store.record("flow_report", synced(10, minute(5)), synced(9, minute(5)))
     assert stale(store) == {9}
-
-
-def test_the_synced_days_of_the_report_are_returned_with_their_request_times(store: Store) -> None:
-    store.record("flow_report", synced(0, minute(1)), synced(2, minute(3)), synced(5, minute(9)))
-    store.record_failed("flow_report", 1)
-    with store.engine.connect() as connection:
-        reported = FLOWS.reported(connection, window(0).start, window(4).start)
-    assert reported == {window(0).start: minute(1), window(2).start: minute(3)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +15,6 @@ from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
 
 NOW = datetime(2026, 3, 10, 15, 0, tzinfo=UTC)
 HEADERS = {"Authorization": f"Klaviyo-API-Key {SANDBOX_KEY}", "revision": "2026-07-15"}
-
-Get = Callable[..., httpx.Response]
 
 
 def client_of(server: SandboxServer, **headers: str) -> httpx.Client:

@@ -24,12 +24,10 @@ from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
-from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult
-from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, truth, utc
+from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, run_sync, truth, utc
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +89,7 @@ def synced(pipeline: Pipeline, *assets: str, **options: Any) -> tuple[list[Asset
     """The results of a sync of five days, and its progress lines."""
     reported: list[str] = []
     request = SyncRequest(assets, date(2025, 3, 8), date(2025, 3, 12), **{"named": True, **options})
-    return Sync(pipeline.account, Warehouse(), reported.append).run(request), reported
+    return run_sync(pipeline.account, request, reported.append), reported
 
 
 # The plan.
@@ -228,7 +226,7 @@ def test_a_sync_reports_its_cost_and_its_progress(pipeline: Pipeline, home: Dags
     pipeline.configure(rate_scale=1000.0)
     reported: list[str] = []
     request = SyncRequest(["flows", "flows_census", "flow_report"], date(2025, 2, 1), date(2025, 10, 8), named=True)
-    Sync(pipeline.account, Warehouse(), reported.append).run(request)
+    run_sync(pipeline.account, request, reported.append)
     assert "flows: 250 windows, 2025-02-01 to 2025-10-08: at least 4 requests" in reported
     assert any(line.startswith("flows: 2025-02-01 to 2025-06-05 synced with ") for line in reported)
     assert any(line.endswith(": 250 of 250 windows") for line in reported)

@@ -8,7 +8,8 @@ import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess, access_key, access_to, tables_key
-from klaviyo_pipeline.postgres.write.io_manager import SCHEMA, TABLE
+from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, SCHEMA, TABLE
+from klaviyo_pipeline.windows import WindowPlan
 
 BEFORE_CHECKS = {"dagster/priority": "1"}
 """Tags of an asset's step: in a run of several assets, assets start before checks."""
@@ -20,15 +21,34 @@ _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD,
 _SIGNATURE = inspect.Signature([_CONTEXT])
 
 
+def windowed_asset(
+    account: Account, name: str, plan: WindowPlan, *, column: str, replaced: bool = True, **options: Any
+) -> Callable[[Body], dg.AssetsDefinition]:
+    """As `account_asset`, with these windows as partitions: one run syncs a whole range of them.
+
+    The values of `column` assign the rows of the table to windows. If `replaced`, the rows of a window are replaced as
+    a whole.
+    """
+    return account_asset(
+        account,
+        name,
+        partitions_def=plan.definition,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata={PARTITION_EXPR: column} | ({REPLACE_WINDOWS: True} if replaced else {}),
+        **options,
+    )
+
+
 def account_asset(
-    account: Account, name: str, *, metadata: Mapping[str, Any], table: str | None = None, **options: Any
+    account: Account, name: str, *, metadata: Mapping[str, Any] = {}, table: str | None = None, **options: Any
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """Makes an asset of a function of the run's context and the account's access.
 
     `table` is the name of its table in the account's schema: the asset's name by default, empty for none. `options`
     are those of `dg.asset`.
     """
-    stored = {SCHEMA: account.slug, TABLE: name if table is None else table} if table != "" else {}
+    table = name if table is None else table
+    stored = {SCHEMA: account.slug, TABLE: table, "dagster/table_name": f"{account.slug}.{table}"} if table else {}
 
     def decorate(body: Body) -> dg.AssetsDefinition:
         def run(context: dg.AssetExecutionContext) -> Any:

@@ -77,7 +77,6 @@ def census_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         table=listing.entity,
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
-        metadata={"dagster/table_name": f"{account.slug}.{listing.entity}"},
         description=_description(account, listing),
         config_schema=_config_schema(),
     )

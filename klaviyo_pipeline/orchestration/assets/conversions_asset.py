@@ -14,24 +14,22 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.aggregates import DAYS_PER_REQUEST, MEASUREMENTS
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
-from klaviyo_pipeline.klaviyo.errors import CursorExpired
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
 from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
 from klaviyo_pipeline.klaviyo.report_rows import sum_known
-from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.assets.account_asset import windowed_asset
 from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, load_by_metric
 from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut
-from klaviyo_pipeline.orchestration.assets.report_fetcher import RETRIES, named
+from klaviyo_pipeline.orchestration.assets.report_fetcher import from_first_page
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.ledger import ReportContext
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
@@ -47,19 +45,14 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
     """The conversions of one account by the day of the order."""
     plan = report_windows(account)
 
-    @account_asset(
+    @windowed_asset(
         account,
         CONVERSIONS_DAILY,
-        partitions_def=plan.definition,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        plan,
+        column="date",
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
         deps=latest_objects(account, CAMPAIGNS),
-        metadata={
-            PARTITION_EXPR: "date",
-            REPLACE_WINDOWS: True,
-            "dagster/table_name": f"{account.slug}.{CONVERSIONS_DAILY}",
-        },
         description=(
             "Conversions by the day of the order: count, people and value by flow, campaign, message and channel, and "
             "those that Klaviyo attributes to none. Klaviyo attributes some orders late, so schedules sync the "
@@ -97,10 +90,10 @@ class _Reading:
             yield self._batch(self.windows[first : first + DAYS_PER_REQUEST], first)
 
     def _batch(self, chunk: Sequence[Window], first: int) -> Batch:
-        days = {date.fromisoformat(window.key): first + place for place, window in enumerate(chunk)}
+        days = {window.first_day: first + place for place, window in enumerate(chunk)}
         sent = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name)
         asked_at = self.session.now()
-        found: Sequence[Row] = self._rows(min(days), max(days)) if self.metric.counts else ()
+        found: Sequence[Row] = from_first_page(lambda: self._pages(min(days), max(days))) if self.metric.counts else ()
         requests = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name) - sent
         common = {"conversion_metric_id": self.metric.id, "observed_at": asked_at}
         rows = [{**row, **common, WINDOW: days[row["date"]]} for row in self._with_campaigns(found)]
@@ -116,17 +109,8 @@ class _Reading:
     def _make_first(self, connection: sa.Connection) -> None:
         make_first(connection, self.session.account.slug, CONVERSIONS_DAILY, self.metric.id)
 
-    def _rows(self, first: date, last: date) -> list[Row]:
-        """The rows of these days. If a cursor expires, reading starts again at the first page."""
-        for attempt in range(RETRIES + 1):
-            try:
-                return self._pages(first, last)
-            except CursorExpired:
-                if attempt == RETRIES:
-                    raise
-        raise AssertionError
-
     def _pages(self, first: date, last: date) -> list[Row]:
+        """The rows of these days."""
         account, now = self.session.account, self.session.now()
         rows: list[Row] = []
         for page in self.session.client.aggregates(self.metric.id, first, last, account.zone, now):
@@ -134,7 +118,8 @@ class _Reading:
             wanted = {date.fromordinal(day) for day in range(first.toordinal(), last.toordinal() + 1)}
             if missing := frozenset(day for day in wanted - page.days if day < today):
                 raise DaysLeftOut(
-                    f"Klaviyo's metric aggregates lack {named(missing)}. These days stay missing. Sync again later."
+                    f"Klaviyo's metric aggregates lack {some(sorted(missing))}. These days stay missing. Sync again "
+                    "later."
                 )
             rows += [row for row in page.rows if row["date"] in wanted]
         return rows

@@ -17,7 +17,7 @@ from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.assets.account_asset import windowed_asset
 from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer
 from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns, record_frame
@@ -25,7 +25,7 @@ from klaviyo_pipeline.orchestration.assets.object_tags import TagBuffer
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.chunks import Chunk, chunks_of
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, report_partitions
+from klaviyo_pipeline.postgres.write.io_manager import report_partitions
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.windows import Window, entity_windows
 
@@ -95,17 +95,14 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
     """The asset of one entity in one account; its table has the listing's name."""
     plan, listing = entity_windows(account), listing_at(account.revision, listing)
 
-    @account_asset(
+    @windowed_asset(
         account,
         listing.entity,
-        partitions_def=plan.definition,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        plan,
+        column="updated_at",
+        replaced=False,
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
-        metadata={
-            PARTITION_EXPR: "updated_at",
-            "dagster/table_name": f"{account.slug}.{listing.entity}",
-        },
         description=(
             f"The latest state of every {listing.resource_type}, one row each. A window contains the objects whose "
             f"`updated` is in it. Earlier states are in `{account.slug}.{listing.entity}_history`."

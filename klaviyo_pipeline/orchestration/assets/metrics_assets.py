@@ -1,7 +1,6 @@
 """The factory of the metrics assets: performance by object and day, week or month, computed only from Postgres."""
 
 from collections.abc import Iterator, Sequence
-from datetime import date
 
 import dagster as dg
 import sqlalchemy as sa
@@ -9,16 +8,17 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import REPORTS, MetricsTable, period_column, period_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.assets.account_asset import windowed_asset
 from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
-from klaviyo_pipeline.postgres.engine import in_transaction, reason, snapshot
+from klaviyo_pipeline.postgres.engine import database_now, in_transaction, reason, snapshot
+from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS, report_partitions
+from klaviyo_pipeline.postgres.write.io_manager import report_partitions
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
@@ -40,11 +40,11 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
     metrics = Metrics(account.slug, table)
     objects = latest_objects(account, REPORTS[table.report].listing)
 
-    @account_asset(
+    @windowed_asset(
         account,
         table.name,
-        partitions_def=plan.definition,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        plan,
+        column=period_column(table.name),
         kinds={"postgres"},
         deps=[dg.AssetKey(account.asset_key(table.report)), *objects],
         # Off until the automation sensor is switched on. Changes of the entity are ignored: each would request all
@@ -55,11 +55,6 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
             .since_last_handled()
             & NOTHING_IN_PROGRESS
         ),
-        metadata={
-            PARTITION_EXPR: period_column(table.name),
-            REPLACE_WINDOWS: True,
-            "dagster/table_name": f"{account.slug}.{table.name}",
-        },
         description=(
             f"One row for each {table.key} and {period} of {table.report}: sums, rates computed from the sums, and the "
             f"latest {', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
@@ -96,9 +91,7 @@ class ReportLostRows(RuntimeError):
 
 def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window]) -> None:
     with engine.connect() as connection:
-        days = days_that_differ(
-            connection, account, table.report, date.fromisoformat(chunk[0].key), date.fromisoformat(chunk[-1].key)
-        )
+        days = days_that_differ(connection, account, table.report, chunk[0].first_day, chunk[-1].first_day)
     if days:
         raise ReportLostRows(
             f"{table.report} has a different number of rows than its ledger counted on "
@@ -118,7 +111,7 @@ def _add_preview(
     which the UI shows first. A chart whose values have not changed is not drawn again.
     """
     subject = SUBJECTS[metrics.table.name]
-    period = Period(date.fromisoformat(windows[0].key), date.fromisoformat(windows[-1].key))
+    period = Period(windows[0].first_day, windows[-1].first_day)
     with warehouse.engine(metrics.schema) as engine, snapshot(engine) as connection:
         reader = Reader(connection, metrics.schema)
         previews = {
@@ -147,10 +140,10 @@ def _compute(
     first_index: int,
 ) -> Iterator[Batch]:
     """A batch for each range of days with a report. The metrics of the other days are left unchanged."""
-    days = {_day(window): first_index + place for place, window in enumerate(chunk)}
+    days = {window.first_day: first_index + place for place, window in enumerate(chunk)}
     with engine.connect() as connection:
-        computed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-        reported = metrics.reported(connection, chunk[0].start, chunk[-1].start)
+        computed_at = database_now(connection)
+        reported = Ledger(metrics.schema, metrics.table.report).requested(connection, chunk)
         column = period_column(metrics.table.name)
         rows = [{**row, WINDOW: days[row[column]]} for row in metrics.compute(connection, min(days), max(days))]
         columns = (*metrics.columns(connection), WINDOW)
@@ -161,12 +154,8 @@ def _compute(
             f"({unreported[0]} to {unreported[-1]}), so their metrics are not computed"
         )
     for covered in contiguous_ranges(chunk, [window for window in chunk if window.start in reported]):
-        of_range = {day: days[day] for day in map(_day, covered)}
+        of_range = {window.first_day: days[window.first_day] for window in covered}
         # The metrics of a window are as recent as the report that they were computed from.
         completes = [CompletedWindow(window, reported[window.start], 0) for window in covered]
         replaces = ReplaceRange(column, min(of_range), max(of_range), computed_at, of_range)
         yield Batch(table_frame([row for row in rows if row[column] in of_range], columns), completes, replaces)
-
-
-def _day(window: Window) -> date:
-    return date.fromisoformat(window.key)

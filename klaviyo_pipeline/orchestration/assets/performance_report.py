@@ -29,7 +29,6 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         account,
         PERFORMANCE_REPORT,
         table="",
-        metadata={},
         config_schema=ReportConfig.to_config_schema(),
         kinds={"html"},
         deps=[

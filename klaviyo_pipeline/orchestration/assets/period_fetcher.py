@@ -34,7 +34,7 @@ class PeriodFetcher:
         today = account.today(self.fetcher.session.now())
         covered: dict[date, Days] = {}
         for window in windows:
-            first, following = date.fromisoformat(window.key), window.end.astimezone(account.zone).date()
+            first, following = window.first_day, window.end.astimezone(account.zone).date()
             covered[first] = max(first, account.start_date), min(following - timedelta(days=1), today)
         periods = list(covered)
         since, until = covered[periods[0]][0], covered[periods[-1]][1]

@@ -22,12 +22,12 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset, period_column
 from klaviyo_pipeline.config.settings import Account
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES
-from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.assets.account_asset import windowed_asset
 from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
@@ -37,7 +37,6 @@ from klaviyo_pipeline.orchestration.assets.report_fetcher import (
     ReportFetcher,
     ReportResult,
     has_values,
-    named,
     whole_sends,
 )
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
@@ -47,7 +46,6 @@ from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
 from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.ledger import ReportContext
 from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays
-from klaviyo_pipeline.postgres.write.io_manager import PARTITION_EXPR, REPLACE_WINDOWS
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
@@ -65,19 +63,14 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
     """One report of one account, by day, week or month."""
     plan = report_windows(account, spec.period)
 
-    @account_asset(
+    @windowed_asset(
         account,
         spec.name,
-        partitions_def=plan.definition,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        plan,
+        column=period_column(spec.name),
         kinds={"klaviyo", "postgres"},
         pool=f"{account.slug}_api",
         deps=latest_objects(account, spec.listing),
-        metadata={
-            PARTITION_EXPR: period_column(spec.name),
-            REPLACE_WINDOWS: True,
-            "dagster/table_name": f"{account.slug}.{spec.name}",
-        },
         description=(
             f"Klaviyo's {spec.report.name} report: every statistic by {', '.join(spec.report.keys)} and {spec.period}, "
             f"as Klaviyo returns it. Klaviyo restates values for some {spec.period}s, so schedules sync the trailing "
@@ -150,7 +143,7 @@ class _Reading:
         for first in range(0, len(self.windows), self.spec.windows_per_request):
             chunk = self.windows[first : first + self.spec.windows_per_request]
             if self.spec.period == "day":
-                result = fetcher.fetch(_day(chunk[0]), _day(chunk[-1]))
+                result = fetcher.fetch(chunk[0].first_day, chunk[-1].first_day)
             else:
                 result = PeriodFetcher(fetcher).fetch(chunk)
             left_out |= result.left_out
@@ -160,9 +153,9 @@ class _Reading:
             self._log_progress(chunk, len(result.rows), done=first + len(chunk))
         if left_out:
             raise DaysLeftOut(
-                f"Klaviyo's {self.spec.report.name} report lacks {named(left_out)}, also when requested again. These "
-                "days stay missing; the other days are stored. Sync again later. If the account is younger than these "
-                "days, set a later KLAVIYO_START_DATE."
+                f"Klaviyo's {self.spec.report.name} report lacks {some(sorted(left_out))}, also when requested again. "
+                "These days stay missing; the other days are stored. Sync again later. If the account is younger than "
+                "these days, set a later KLAVIYO_START_DATE."
             )
 
     def _log_progress(self, chunk: Sequence[Window], rows: int, done: int) -> None:
@@ -182,8 +175,8 @@ class _Reading:
         """A batch for each range of days without a gap that the result covers. Only these days are replaced."""
         self._fetch_missing([row[self.spec.report.keys[0]] for row in result.rows])
         dated = list(self._dated(self._since_creation(result.rows)))
-        for covered in contiguous_ranges(chunk, [window for window in chunk if _day(window) in result.days]):
-            days = {_day(window): self.windows.index(window) for window in covered}
+        for covered in contiguous_ranges(chunk, [window for window in chunk if window.first_day in result.days]):
+            days = {window.first_day: self.windows.index(window) for window in covered}
             requested = {"conversion_metric_id": self.metric_id, "observed_at": result.asked_at}
             column = period_column(self.spec.name)
             rows = [{**row, column: day, **requested, WINDOW: days[day]} for row, day in dated if day in days]
@@ -193,7 +186,7 @@ class _Reading:
             ]
             requests = 0
             undated = [{**row, **requested} for row, day in dated if day is None]
-            reach = whole_sends(_day(chunk[0]), _day(chunk[-1]), self.session.account.today(result.asked_at))
+            reach = whole_sends(chunk[0].first_day, chunk[-1].first_day, self.session.account.today(result.asked_at))
             whole = ReplaceRange("date", *reach, result.asked_at, conversion_metric_id=self.metric_id)
             yield Batch(
                 table_frame(rows, frame_columns(self.spec)),
@@ -264,10 +257,6 @@ class _Reading:
         return [
             row for row in rows if row["date"] >= days.get(row[key], row["date"]) or has_values(row, self.spec.report)
         ]
-
-
-def _day(window: Window) -> date:
-    return date.fromisoformat(window.key)
 
 
 def frame_columns(spec: ReportAsset) -> tuple[str, ...]:

@@ -9,13 +9,15 @@ other day stays missing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from klaviyo_pipeline.config.accounts import in_terms_of
+from klaviyo_pipeline.config.wording import some
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric
 from klaviyo_pipeline.klaviyo.errors import BadRequest, CursorExpired
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
@@ -24,6 +26,7 @@ from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report, Seri
 from klaviyo_pipeline.klaviyo.reports import LONGEST_SEND, VALUES, body
 from klaviyo_pipeline.orchestration.assets.allowed_statistics import fetch_allowed
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
+from klaviyo_pipeline.reporting.period import Period, spans
 
 RETRIES = 2
 """How often a report is requested again when a cursor expires between its pages."""
@@ -33,6 +36,7 @@ GAPS_REQUESTED = 3
 
 
 Row = dict[str, Any]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class ReportFetcher:
 
     def fetch(self, first: date, last: date) -> ReportResult:
         """The result for these days, both ends included. Days that the response leaves out are requested again."""
-        wanted = frozenset(_days(first, last))
+        wanted = frozenset(Period(first, last).days)
         begin = max(first, self.report.first_day or first)
         if last < begin:
             return ReportResult(self.session.now(), [], wanted)
@@ -92,7 +96,7 @@ class ReportFetcher:
     def _retried(self, result: ReportResult, left_out: frozenset[date]) -> ReportResult:
         first, last = min(left_out), max(left_out)
         self.context.log.warning(
-            f"the {self.report.name} report lacks {named(left_out)}: requesting {first} to {last} again"
+            f"the {self.report.name} report lacks {some(sorted(left_out))}: requesting {first} to {last} again"
         )
         again = self._unless_rejected(self.report, first, last) or ReportResult(result.asked_at, [], frozenset())
         found = left_out & again.days
@@ -108,11 +112,11 @@ class ReportFetcher:
     def _days_without_values(self, days: frozenset[date]) -> frozenset[date]:
         """The days for which the values report has no values."""
         empty = frozenset[date]()
-        for gap in _gaps(days)[:GAPS_REQUESTED]:
-            result = self._unless_rejected(VALUES[self.report.entity], gap[0], gap[-1])
+        for gap in spans(days)[:GAPS_REQUESTED]:
+            result = self._unless_rejected(VALUES[self.report.entity], gap.first, gap.last)
             if result is not None and not any(has_values(row, self.report) for row in result.rows):
-                self.context.log.warning(f"Klaviyo has no values for {named(frozenset(gap))}")
-                empty |= frozenset(gap)
+                self.context.log.warning(f"Klaviyo has no values for {some(gap.days)}")
+                empty |= frozenset(gap.days)
         return empty
 
     def _unless_rejected(self, report: Report, first: date, last: date) -> ReportResult | None:
@@ -127,10 +131,12 @@ class ReportFetcher:
         """The result of one request with every statistic that Klaviyo allows, by the days that the response names."""
         metric = self.metric
         if metric is None:
-            return self._read_pages(report, body(report, first, last), frozenset())
+            request = body(report, first, last)
+            return from_first_page(lambda: self._pages(report, request, frozenset()))
 
         def fetch(left_out: frozenset[str]) -> ReportResult:
-            return self._read_pages(report, body(report, first, last, metric.id, left_out=left_out), left_out)
+            request = body(report, first, last, metric.id, left_out=left_out)
+            return from_first_page(lambda: self._pages(report, request, left_out))
 
         unwanted = frozenset() if metric.counts else frozenset(report.about_conversions)
         result, refused = fetch_allowed(self.session, report, metric.id, fetch, unwanted)
@@ -149,17 +155,8 @@ class ReportFetcher:
         self.context.log.warning(in_terms_of(self.session.account, warning))
         self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._reported))})
 
-    def _read_pages(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:
-        """The result of all pages. If a cursor expires, reading starts again at the first page."""
-        for attempt in range(RETRIES + 1):
-            try:
-                return self._pages(report, request, left_out)
-            except CursorExpired:
-                if attempt == RETRIES:
-                    raise
-        raise AssertionError
-
     def _pages(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:
+        """The result of all pages."""
         asked_at: datetime | None = None
         days: frozenset[date] | None = None
         pages = list[list[Row]]()
@@ -184,6 +181,14 @@ class ReportFetcher:
         return has_values(row, self.report) or any(row[name] is not None for name in self.report.by_use.levels)
 
 
+def from_first_page(read: Callable[[], Result]) -> Result:
+    """What `read` returns. If a cursor expires between its pages, it starts again at the first page."""
+    for _ in range(RETRIES):
+        with suppress(CursorExpired):
+            return read()
+    return read()
+
+
 def has_values(row: Mapping[str, Any], report: Report) -> bool:
     """Whether any statistic of the row is not zero."""
     others = row[OTHER_STATISTICS]
@@ -194,24 +199,3 @@ def has_values(row: Mapping[str, Any], report: Report) -> bool:
 def whole_sends(first: date, last: date, today: date) -> tuple[date, date]:
     """The days to request to get all values of campaigns whose send began from `first` to `last`."""
     return first - LONGEST_SEND, min(last + LONGEST_SEND, max(last, today))
-
-
-def named(days: frozenset[date]) -> str:
-    """The first few days, and the number of the others."""
-    days_text = ", ".join(map(str, sorted(days)[:5]))
-    return days_text if len(days) <= 5 else f"{days_text} and {len(days) - 5} more"
-
-
-def _days(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
-
-
-def _gaps(days: frozenset[date]) -> list[list[date]]:
-    """The days as ranges without a gap, in order."""
-    gaps: list[list[date]] = []
-    for day in sorted(days):
-        if gaps and day - gaps[-1][-1] == timedelta(days=1):
-            gaps[-1].append(day)
-        else:
-            gaps.append([day])
-    return gaps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, Literal, TypeVar
@@ -18,9 +18,6 @@ from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 Outcome = Literal["passed", "warning", "error"]
 
 Result = TypeVar("Result")
-
-NAMED = 5
-"""How many of the affected objects a message lists."""
 
 NAME_LENGTH = 40
 
@@ -128,10 +125,3 @@ def read_as_listed(table: sa.Table, listing: Listing) -> list[sa.ColumnElement[b
     """The conditions for rows that were read at this listing's revision; none if all revisions list alike."""
     revision = listing.shape.revision
     return [] if revision is None else [table.c.revision == revision]
-
-
-def some(names: Iterable[object], total: int | None = None) -> str:
-    """The first few names, and the number of the others."""
-    every = [str(name) for name in names]
-    more = (len(every) if total is None else total) - len(every[:NAMED])
-    return ", ".join(every[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed
 from klaviyo_pipeline.orchestration.checks.reconciliation_checks import NOISE, settled_span
 from klaviyo_pipeline.orchestration.checks.report_checks import (
     conversions_are_of_one_metric,

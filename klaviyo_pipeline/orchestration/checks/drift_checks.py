@@ -9,12 +9,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import NAMED, counted, some
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import SPECIAL_PATHS
 from klaviyo_pipeline.klaviyo.report_types import OTHER_STATISTICS, Report
 from klaviyo_pipeline.orchestration.checks.check import (
-    NAMED,
     Check,
     CheckContext,
     CheckOutcome,
@@ -22,9 +21,9 @@ from klaviyo_pipeline.orchestration.checks.check import (
     passed,
     read_as_listed,
     shortened,
-    some,
     warning,
 )
+from klaviyo_pipeline.postgres.unnested import unnested
 
 KEPT_IN_RAW = {
     "campaigns": ("audiences", "send_options", "send_strategy", "tracking_options"),
@@ -122,11 +121,7 @@ def statistics_are_known(ctx: CheckContext, report: Report) -> CheckOutcome:
 
 def attributes_are_present(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     table = ctx.target().table
-    expected = (
-        sa.func.unnest(sa.literal(list(expected_attributes(listing)), pg.ARRAY(sa.Text)))
-        .table_valued("name")
-        .render_derived(name="expected")
-    )
+    expected = unnested("expected", name=(sa.Text(), list(expected_attributes(listing))))
     there = sa.func.coalesce(table.c.raw["attributes"].has_key(expected.c.name), sa.false())
     ids = sa.func.array_agg(pg.aggregate_order_by(table.c.id, table.c.id))
     query = (

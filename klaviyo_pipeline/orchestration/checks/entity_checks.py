@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Column
 from klaviyo_pipeline.orchestration.checks.check import (
@@ -16,7 +16,6 @@ from klaviyo_pipeline.orchestration.checks.check import (
     error,
     passed,
     read_as_listed,
-    some,
     warning,
 )
 from klaviyo_pipeline.postgres.schema.tables import VALID_FROM, VALID_TO

@@ -10,16 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import METRICS
-from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.orchestration.checks.check import (
-    Check,
-    CheckContext,
-    CheckOutcome,
-    error,
-    passed,
-    some,
-    warning,
-)
+from klaviyo_pipeline.config.wording import counted, some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, warning
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 LATE = timedelta(hours=36)

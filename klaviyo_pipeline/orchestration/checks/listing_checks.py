@@ -12,11 +12,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import NOW_MARGIN, Listing
 from klaviyo_pipeline.klaviyo.records import Record
-from klaviyo_pipeline.orchestration.checks.check import CheckContext, CheckOutcome, error, passed, some
+from klaviyo_pipeline.orchestration.checks.check import CheckContext, CheckOutcome, error, passed
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
 NAME = "listed_objects_exist"

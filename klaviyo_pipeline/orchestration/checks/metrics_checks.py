@@ -8,8 +8,8 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable, has_conversion_metric, period_column, period_of
-from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
+from klaviyo_pipeline.config.wording import counted, some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 NOISE = Decimal("0.000001")

@@ -8,8 +8,8 @@ from functools import partial
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import FLOW_REPORT, ReportAsset
-from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, passed, some, warning
+from klaviyo_pipeline.config.wording import counted, some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, passed, warning
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 NOISE = 0.5

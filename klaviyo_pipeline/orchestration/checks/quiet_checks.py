@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from klaviyo_pipeline.catalog import METRICS
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, passed, some, warning
+from klaviyo_pipeline.config.wording import some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, passed, warning
 from klaviyo_pipeline.reporting.quiet_objects import Problem, QuietObject, quiet_metrics, unsent_campaigns
 
 QUIET_CHECKS = (

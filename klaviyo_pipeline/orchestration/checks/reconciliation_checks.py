@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import ReportAsset
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_rows import added_up
@@ -22,14 +22,7 @@ from klaviyo_pipeline.klaviyo.report_types import SeriesReport
 from klaviyo_pipeline.klaviyo.reports import VALUES, body
 from klaviyo_pipeline.orchestration.assets.allowed_statistics import fetch_allowed
 from klaviyo_pipeline.orchestration.assets.report_fetcher import whole_sends
-from klaviyo_pipeline.orchestration.checks.check import (
-    CheckContext,
-    CheckOutcome,
-    error,
-    passed,
-    some,
-    warning,
-)
+from klaviyo_pipeline.orchestration.checks.check import CheckContext, CheckOutcome, error, passed, warning
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays, undated_of
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import BREAKDOWNS, ReportAsset, period_of, with_metrics
 from klaviyo_pipeline.config.time_zones import same_zone
-from klaviyo_pipeline.config.wording import counted
+from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, Report, SeriesReport
 from klaviyo_pipeline.orchestration.checks.check import (
@@ -22,7 +22,6 @@ from klaviyo_pipeline.orchestration.checks.check import (
     error,
     passed,
     shortened,
-    some,
     warning,
 )
 from klaviyo_pipeline.postgres.ledger import Ledger

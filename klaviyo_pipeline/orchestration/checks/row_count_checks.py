@@ -9,8 +9,8 @@ from functools import partial
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable, has_conversion_metric, period_of, with_metrics
-from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, some
+from klaviyo_pipeline.config.wording import counted, some
+from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.windows import asset_windows

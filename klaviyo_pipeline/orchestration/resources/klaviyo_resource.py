@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.config.accounts import errors_in_terms_of, in_terms_of
 from klaviyo_pipeline.config.settings import Account, SettingsError, plain_value
 from klaviyo_pipeline.config.time_zones import same_zone
-from klaviyo_pipeline.klaviyo.account import KlaviyoAccount as KlaviyoAccount
+from klaviyo_pipeline.klaviyo.account import KlaviyoAccount
 from klaviyo_pipeline.klaviyo.api_usage import RequestCount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer

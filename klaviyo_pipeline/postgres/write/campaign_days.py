@@ -18,6 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.catalog import CAMPAIGN_METRICS
+from klaviyo_pipeline.klaviyo.channels import OTHER_WORDS
+from klaviyo_pipeline.postgres.engine import database_now
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.metrics_tables import Metrics
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VALID_TO, DestinationTable, reflect
@@ -116,7 +118,7 @@ class CampaignDays:
         messages = self._table("campaign_messages", "id", "campaign_id", "deleted_at")
         variations = self._table("campaign_variations", "message_id", "channel")
         is_row = messages.c.campaign_id == rows.c.campaign_id
-        channel = sa.case((rows.c.send_channel == "push-notification", "mobile_push"), else_=rows.c.send_channel)
+        channel = sa.case(OTHER_WORDS, value=rows.c.send_channel, else_=rows.c.send_channel)
         own = sa.select(messages.c.send_time).where(is_row, messages.c.id == rows.c.campaign_message_id)
         in_channel = (
             sa.select(sa.func.min(messages.c.send_time))
@@ -189,7 +191,7 @@ class CampaignDays:
             Metrics(self.schema, CAMPAIGN_METRICS),
             reflect(connection, self.schema, CAMPAIGN_METRICS.name),
         )
-        now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        now = database_now(connection)
         ledger = Ledger(self.schema, CAMPAIGN_METRICS.name).table
         day_of_window = self._day_of(ledger.c.window_start)
         computed = sa.select(day_of_window).where(

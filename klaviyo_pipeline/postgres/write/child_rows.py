@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, REVISION, DestinationTable, reflect
+from klaviyo_pipeline.postgres.unnested import unnested
 from klaviyo_pipeline.postgres.write.merge import merge
 from klaviyo_pipeline.postgres.write.stand_ins import settle_stand_ins
 
@@ -125,14 +124,14 @@ def _absent(
 ) -> pd.DataFrame:
     """The rows that their parents did not list, marked deleted at the time of that observation."""
     columns = target.table.c
-    parents = _unnested(
+    parents = unnested(
         "parents",
         parent=(sa.Text(), list(observed)),
         observed_at=(sa.DateTime(timezone=True), [one.observed_at for one in observed.values()]),
         revision=(sa.Text(), [one.revision for one in observed.values()]),
     )
     pairs = [(parent, id) for parent, one in observed.items() for id in one.ids]
-    listed = _unnested(
+    listed = unnested(
         "listed",
         parent=(sa.Text(), [parent for parent, _ in pairs]),
         child=(sa.Text(), [id for _, id in pairs]),
@@ -156,12 +155,3 @@ def _absent(
     rows = [dict(row) for row in connection.execute(query).mappings()]
     gone_at = [row.pop("gone_at") for row in rows]
     return pd.DataFrame(rows, dtype=object).assign(deleted_at=gone_at, observed_at=gone_at)
-
-
-def _unnested(name: str, **columns: tuple[sa.types.TypeEngine[Any], list[Any]]) -> sa.TableValuedAlias:
-    """Python lists as a table."""
-    arrays = [
-        sa.bindparam(f"{name}_{column}", values, type_=pg.ARRAY(kind)) for column, (kind, values) in columns.items()
-    ]
-    typed = [sa.column(column, kind) for column, (kind, _) in columns.items()]
-    return sa.func.unnest(*arrays).table_valued(*typed).render_derived(name=name)

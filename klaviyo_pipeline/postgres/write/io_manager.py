@@ -23,7 +23,7 @@ from dagster import DagsterEvent
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.errors import Stopped
-from klaviyo_pipeline.postgres.engine import clear_errors, reason, shared_engine, warehouse_url
+from klaviyo_pipeline.postgres.engine import clear_errors, database_now, reason, shared_engine, warehouse_url
 from klaviyo_pipeline.postgres.ledger import Ledger, SyncedWindow
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, NotMigrated, reflect
@@ -78,7 +78,7 @@ class TableIOManager(dg.IOManager):
             with engine.connect() as connection:
                 ours: bool = connection.execute(CHECK_LEDGER, {"schema": schema}).scalar_one()
                 target, is_new = _target(connection, metadata, schema, name, obj, ours=ours)
-                observed_at = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+                observed_at = database_now(connection)
             load = obj if isinstance(obj, Load) else load_of(context, metadata, target, obj, observed_at)
             if is_new:
                 load = _creating(load, target)
@@ -265,16 +265,7 @@ def _metadata(engine: sa.Engine, target: DestinationTable, writers: Sequence[Wri
 def window_metadata(synced: SyncedWindow) -> dict[str, Any]:
     """The metadata of a window, which the UI plots."""
     newest = {"newest_updated": dg.MetadataValue.timestamp(synced.newest)} if synced.newest else {}
-    return {
-        "dagster/partition_row_count": synced.rows_fetched,
-        "rows_fetched": synced.rows_fetched,
-        "rows_inserted": synced.row_counts.inserted,
-        "rows_updated": synced.row_counts.updated,
-        "rows_unchanged": synced.rows_unchanged,
-        "rows_deleted": synced.row_counts.deleted,
-        "requests": synced.requests,
-        **newest,
-    }
+    return {"dagster/partition_row_count": synced.rows_fetched, **synced.counts, **newest}
 
 
 def report_partitions(context: dg.AssetExecutionContext) -> Callable[[SyncedWindow], None]:

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql as pg
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
+from klaviyo_pipeline.postgres.unnested import unnested
 from klaviyo_pipeline.postgres.write.child_rows import Children, ChildTable, ChildWriter
 from klaviyo_pipeline.postgres.write.merge import merge
 
@@ -109,11 +110,7 @@ class EntityRepository:
     def absent(self, ids: Sequence[str]) -> list[str]:
         """The ids that the table lacks and that have no cached 404 of the last day."""
         table, misses = self._target.table, self._misses
-        wanted = (
-            sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text)))
-            .table_valued("id")
-            .render_derived(name="wanted")
-        )
+        wanted = unnested("wanted", id=(sa.Text(), list(ids)))
         query = (
             sa.select(wanted.c.id)
             .where(~sa.exists().where(table.c.id == wanted.c.id))
@@ -132,9 +129,9 @@ class EntityRepository:
     def moments(self, column: str, ids: Sequence[str]) -> dict[str, datetime]:
         """The times in this column of the rows of `ids`, by id; rows without one are left out."""
         table = self._target.table
-        wanted = sa.func.unnest(sa.bindparam("ids", list(ids), type_=pg.ARRAY(sa.Text)))
+        wanted = unnested("wanted", id=(sa.Text(), list(ids)))
         query = sa.select(table.c.id, self._column(column)).where(
-            table.c.id.in_(sa.select(wanted)), self._column(column).is_not(None)
+            table.c.id.in_(sa.select(wanted.c.id)), self._column(column).is_not(None)
         )
         with self._engine.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}

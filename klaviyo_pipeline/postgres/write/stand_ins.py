@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.schema.tables import REVISION, DestinationTable
+from klaviyo_pipeline.postgres.unnested import unnested
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.postgres.write.child_rows import Children
@@ -51,19 +51,13 @@ def settle_stand_ins(connection: sa.Connection, target: DestinationTable, childr
 def _rename(connection: sa.Connection, target: DestinationTable, children: Children, named: Mapping[str, str]) -> None:
     """Give each parent's stand-in the id of the child, with its earlier states."""
     table, id_column, parent_column = target.table, children.table.id_column, children.table.parent_column
-    renamed = (
-        sa.func.unnest(
-            sa.bindparam("parents", list(named), type_=pg.ARRAY(sa.Text)),
-            sa.bindparam("named", list(named.values()), type_=pg.ARRAY(sa.Text)),
-        )
-        .table_valued(sa.column("parent", sa.Text), sa.column("id", sa.Text))
-        .render_derived(name="renamed")
-    )
+    renamed = unnested("renamed", parent=(sa.Text(), list(named)), id=(sa.Text(), list(named.values())))
     # In order of id, as every writer locks rows: otherwise two of them could wait for each other.
-    parents = sa.func.unnest(sa.bindparam("parents", list(named), type_=pg.ARRAY(sa.Text)))
     is_other_revision = table.c[REVISION] != str(children.frame[REVISION].iloc[0])
     stand_ins = sa.and_(
-        table.c[id_column].in_(sa.select(parents)), table.c[id_column] == table.c[parent_column], is_other_revision
+        table.c[id_column].in_(sa.select(renamed.c.parent)),
+        table.c[id_column] == table.c[parent_column],
+        is_other_revision,
     )
     found = sa.select(table.c[id_column]).where(stand_ins).order_by(table.c[id_column]).with_for_update()
     if not connection.execute(found).scalars().all():
@@ -97,9 +91,9 @@ def _known(
     revision = str(children.frame[REVISION].iloc[0])
     table = target.table
     parent, id = table.c[children.table.parent_column], table.c[children.table.id_column]
-    wanted = sa.func.unnest(sa.bindparam("parents", parents, type_=pg.ARRAY(sa.Text)))
+    wanted = unnested("wanted", parent=(sa.Text(), parents))
     is_own = sa.or_(id != parent, table.c[REVISION] != revision)
-    query = sa.select(parent, id).where(parent.in_(sa.select(wanted)), is_own, table.c.deleted_at.is_(None))
+    query = sa.select(parent, id).where(parent.in_(sa.select(wanted.c.parent)), is_own, table.c.deleted_at.is_(None))
     known: dict[str, list[str]] = {}
     for row in connection.execute(query):
         known.setdefault(row[0], []).append(row[1])

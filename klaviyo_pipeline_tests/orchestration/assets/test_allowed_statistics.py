@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from klaviyo_pipeline.planning.planner import SyncRequest
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.sandbox_account import Metric, SandboxAccount
-from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult
-from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, utc
+from klaviyo_pipeline_tests.support import Pipeline, empty_shop, pipeline_on, put, run_sync, utc
 
 DAY = "2025-03-10"
 OLD = utc("2024-06-01T12:00:00")
@@ -131,7 +129,7 @@ def sync(pipeline: Pipeline, *, force: bool = False, last: date | None = None) -
     reported: list[str] = []
     day = date.fromisoformat(DAY)
     request = SyncRequest(["flow_report"], day, last or day, force=force, named=True)
-    [result] = Sync(pipeline.account, Warehouse(), reported.append).run(request)
+    [result] = run_sync(pipeline.account, request, reported.append)
     return result, reported
 
 

@@ -15,7 +15,6 @@ from klaviyo_pipeline_tests.support import Pipeline, utc
 pytestmark = pytest.mark.slow
 
 OLD = "2026-07-15"
-EARLY = datetime(2025, 2, 1, 9, tzinfo=UTC)
 WORDS = {"push": "mobile_push"}
 PREFERRED = ("email", "sms", "mobile_push", "whatsapp")
 TABLES = ("campaigns", "campaign_audiences", "campaign_messages", "campaign_variations")

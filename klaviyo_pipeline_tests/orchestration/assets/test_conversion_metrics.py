@@ -26,12 +26,10 @@ from klaviyo_pipeline.orchestration.checks.row_count_checks import report_rows_m
 from klaviyo_pipeline.planning.planner import PlannedRun, Planner, SyncRequest
 from klaviyo_pipeline.postgres.account_binding import reset_windows
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
-from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.windows import report_windows
-from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, utc
+from klaviyo_pipeline_tests.support import SLUG, Pipeline, empty_shop, pipeline_on, put, run_sync, utc
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +72,7 @@ def synced(pipeline: Pipeline, *assets: str, first: str = FIRST, last: str = LAS
     """The requests of reports in a sync of these days, which must succeed."""
     request = SyncRequest(assets, date.fromisoformat(first), date.fromisoformat(last), named=True, **options)
     with pipeline.requested() as requests:
-        results = Sync(pipeline.account, Warehouse(), lambda line: None).run(request)
+        results = run_sync(pipeline.account, request)
     assert [result.error for result in results] == [None] * len(assets)
     return [one for one in requests if is_report(one)]
 
@@ -299,7 +297,7 @@ def test_a_metric_that_klaviyo_has_always_refused_does_not_become_the_first(
     pipeline.run("flow_metrics", FIRST, "2025-03-05")
     pipeline.configure(conversion_metric_id="ROpend")
     request = SyncRequest(["flow_report", "flow_metrics"], date(2025, 3, 1), date(2025, 3, 5))
-    failed, _ = Sync(pipeline.account, Warehouse(), lambda line: None).run(request)
+    failed, _ = run_sync(pipeline.account, request)
     assert "does not support the conversion metric" in str(failed.error)
     assert pipeline.rows("SELECT DISTINCT conversion_metric_id FROM report_days") == [ORDERS]
     assert pipeline.one("SELECT count(*) FROM window_states WHERE entity = 'flow_metrics' AND state = 'synced'") == 5

@@ -10,12 +10,10 @@ import dagster as dg
 import pytest
 
 from klaviyo_pipeline.planning.planner import SyncRequest
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.api_errors import OTHER_403S
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
-from klaviyo_pipeline.sync.account_sync import Sync
-from klaviyo_pipeline_tests.support import Pipeline, key_of, put, utc
+from klaviyo_pipeline_tests.support import Pipeline, key_of, put, run_sync, utc
 
 DAY = "2025-03-10"
 NOON = utc("2025-03-10T12:00:00")
@@ -262,7 +260,7 @@ def test_a_sync_without_the_scope_skips_the_tags_and_fails_if_they_were_named(
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     day = date.fromisoformat(DAY)
-    [result] = Sync(pipeline.account, Warehouse(), lambda line: None).run(SyncRequest(("tags",), day, day, named=named))
+    [result] = run_sync(pipeline.account, SyncRequest(("tags",), day, day, named=named))
     if named:
         assert "tags:read" in str(result.error)
         assert result.skipped is None

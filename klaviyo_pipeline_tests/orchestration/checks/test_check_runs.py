@@ -12,12 +12,10 @@ import pytest
 
 from klaviyo_pipeline.orchestration.checks.build_checks import api_checks, database_checks
 from klaviyo_pipeline.planning.planner import SyncRequest
-from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.faults import Fault
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
-from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline_tests.orchestration.checks.conftest import EMAIL, FIRST, LAST, OLD, sound_shop
-from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, pipeline_on, put, throw_away_database, utc
+from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, pipeline_on, put, run_sync, throw_away_database, utc
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +150,7 @@ def test_a_sync_skips_the_metrics_after_a_failed_check_and_reports_its_message(
 ) -> None:
     break_a_count(shop)
     request = SyncRequest(("flow_report", "flow_metrics"), date(2025, 3, 19), date(2025, 3, 21), named=True)
-    report, metrics = Sync(pipeline.account, Warehouse(), lambda line: None).run(request)
+    report, metrics = run_sync(pipeline.account, request)
     assert report.error is not None
     assert "counts_are_not_negative" in report.error
     assert "F1 on 2025-03-20" in report.error

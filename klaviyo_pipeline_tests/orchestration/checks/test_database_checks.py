@@ -15,7 +15,6 @@ from klaviyo_pipeline_tests.support import SLUG, utc
 pytestmark = pytest.mark.slow
 
 EVERY = [(asset, check.name) for asset, checks in database_checks(Account(slug=SLUG)).items() for check in checks]
-FRESH = utc("2025-04-11T06:00:00")
 
 
 def test_every_check_passes_on_an_account_without_faults(stored: Stored) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -190,32 +189,3 @@ def test_the_projects_own_files_apply_to_any_slug(database: str) -> None:
     applied = migrate(database, "second_account", SQL_DIR)
     assert applied == sorted(path.name for path in SQL_DIR.glob("*.sql"))
     assert {schema for schema, _ in tables(database)} == {"second_account"}
-
-
-def test_tables_of_your_own_with_the_name_of_a_report_are_left_alone_by_an_upgrade(
-    database: str, tmp_path: Path
-) -> None:
-    for path in SQL_DIR.glob("*.sql"):
-        if path.name < "013":
-            shutil.copy(path, tmp_path)
-    migrate(database, "shop", tmp_path)
-    with psycopg.connect(database) as connection:
-        connection.execute("CREATE TABLE shop.my_report_kpis (day date, conversion_metric_id text)")
-        connection.execute("CREATE TABLE shop.my_report (day date PRIMARY KEY, conversion_metric_id text)")
-        connection.execute("INSERT INTO shop.my_report VALUES ('2025-03-01', NULL)")
-        for table, times in (
-            ("campaign_report", ("date", "observed_at")),
-            ("campaign_report_superseded", ("date", "valid_from", "valid_to")),
-            ("campaign_report_undated", ("asked_from", "asked_to", "observed_at")),
-        ):
-            names = ("campaign_id", "campaign_message_id", "send_channel", "conversion_metric_id", *times)
-            values = ("C", "M", "email", "A", *[f"2025-03-0{place}" for place, _ in enumerate(times, 1)])
-            marks = ", ".join(["%s"] * len(names))
-            connection.execute(f"INSERT INTO shop.{table} ({', '.join(names)}) VALUES ({marks})".encode(), values)
-    assert migrate(database, "shop", SQL_DIR)[0] == "013_conversion_metrics.sql"
-    assert ask(database, "SELECT day::text, conversion_metric_id FROM shop.my_report") == [("2025-03-01", None)]
-    kept = ask(database, "SELECT campaign_id, conversion_metric_id FROM shop.campaign_report_history")
-    assert kept == [("C", "A")] * 2
-    keys = "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p'"
-    found = {table for table, key in ask(database, keys) if "conversion_metric_id" in key}
-    assert {f"shop.campaign_report{suffix}" for suffix in ("", "_superseded", "_undated")} <= found
