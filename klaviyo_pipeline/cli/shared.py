@@ -214,7 +214,11 @@ def json_text(value: Any) -> str:
 
     Control characters, and characters that the output's encoding lacks, are escaped as \\uXXXX.
     """
-    text = orjson.dumps(value, default=_number, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        text = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # orjson writes no integer of more than 64 bits.
+        text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
     if text.replace("\n", "").isprintable() and is_writable(text):
         return text
     return "".join(c if (c.isprintable() and is_writable(c)) or c == "\n" else json.dumps(c)[1:-1] for c in text)
@@ -236,9 +240,11 @@ def number(value: Any) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return number(value)
+    if isinstance(value, date):
+        return value.isoformat()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 

@@ -35,6 +35,9 @@ _MARGIN = timedelta(days=1)
 # Klaviyo refuses bounds in the future and in the last few seconds in other filters.
 _PRESENT_MARGIN = timedelta(seconds=10)
 
+# Klaviyo refuses these names in this query, and takes the older names of the same zones.
+_OLDER_NAMES = {"Europe/Kyiv": "Europe/Kiev", "Pacific/Kanton": "Pacific/Enderbury"}
+
 # `campaigns.channels` has these words; the answer's words are not documented.
 _CHANNELS = OTHER_WORDS | {
     "push_notification": "mobile_push",
@@ -72,7 +75,7 @@ def body(
         "metric_id": metric_id,
         "measurements": list(MEASUREMENTS.values()),
         "interval": "day",
-        "timezone": zone.key,
+        "timezone": _OLDER_NAMES.get(zone.key, zone.key),
         "page_size": PAGE_SIZE,
         "filter": [
             f"greater-or-equal(datetime,{start.isoformat()})",

@@ -240,7 +240,7 @@ def _meaning(response: httpx.Response, problems: list[Problem] | None, texts: li
         return errors.EDGE_BLOCK
     if status == 403 and _SCOPE.search(message):
         return errors.LACKS_SCOPE
-    if status == 400 and "invalid cursor" in message.lower():
+    if status == 400 and "cursor" in " ".join([message.lower(), *_pointers(problems or [])]):
         return errors.OLD_CURSOR
     if status == 400 and _is_about_the_metric(problems or [], message.lower()):
         return errors.INELIGIBLE
@@ -249,10 +249,16 @@ def _meaning(response: httpx.Response, problems: list[Problem] | None, texts: li
 
 def _is_about_the_metric(problems: list[Problem], text: str) -> bool:
     """Whether Klaviyo rejects the conversion metric: decided by the errors' pointers, else by their text."""
-    pointers = {one.pointer for one in problems} - {None, "/data/"}
+    pointers = _pointers(problems)
     if pointers:
-        return any(pointer is not None and pointer.endswith("/conversion_metric_id") for pointer in pointers)
+        return any(pointer.endswith("conversion_metric_id") for pointer in pointers)
     return "conversion metric" in text or "conversion_metric_id" in text
+
+
+def _pointers(problems: list[Problem]) -> set[str]:
+    """What the errors point to, without pointers to the whole request."""
+    pointers = {one.pointer.rstrip("/") for one in problems if one.pointer}
+    return pointers - {"", "/data", "/data/attributes"}
 
 
 def _facts(response: httpx.Response, endpoint: Endpoint) -> Facts:

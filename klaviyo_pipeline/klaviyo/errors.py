@@ -158,14 +158,16 @@ class NotFound(KlaviyoError):
     def denies(self, id: str) -> bool:
         """Whether the response says that the object with this id does not exist.
 
-        In recordings, the 404 of a missing object points to `/data/` and its detail contains the id. The 404 of an
-        unknown path has the same code but no source, and contains the id only as a part of the path.
+        In recordings, the 404 of a missing object points to `/data/` and its detail contains the id. One of the two is
+        enough, because Klaviyo may change the wording of errors at any time. The 404 of an unknown path has the same
+        code but no source, and contains the id only as a part of the path.
         """
-        if len(self.problems) != 1:
+        if len(self.problems) != 1 or self.problems[0].code != "not_found":
             return False
         [problem] = self.problems
-        named = re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", problem.text)
-        return problem.code == "not_found" and (problem.pointer or "").strip("/") == "data" and named is not None
+        named = re.search(rf"(?<![\w/-]){re.escape(id)}(?![\w/-])", problem.text) is not None
+        about_data = (problem.pointer or "").strip("/") == "data"
+        return named or (about_data and f"/{id}" not in problem.text)
 
 
 class MalformedAnswer(KlaviyoError):

@@ -18,6 +18,7 @@ def _by_channel() -> tuple[Variant, ...]:
             f"{channel}, {variant.name}",
             (Condition("equals", "messages.channel", channel), *variant.conditions),
             stamp=channel,
+            leaves_out=variant.leaves_out,
         )
         for channel in LISTED_CHANNELS
         for variant in BY_ARCHIVED

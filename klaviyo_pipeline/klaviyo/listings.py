@@ -46,12 +46,13 @@ class Variant:
     """One of the listings of an entity, if no single request returns all of its objects.
 
     `conditions` are fixed. `stamp` is a value that follows from the conditions: it is true for every row, but the rows
-    do not contain it.
+    do not contain it. `leaves_out` are the objects that Klaviyo lists only if the filter names this field.
     """
 
     name: str
     conditions: tuple[Condition, ...] = ()
     stamp: str | None = None
+    leaves_out: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,12 +243,13 @@ class Listing:
         return tuple(bounds)
 
 
-def _archived(value: bool) -> Condition:
-    return Condition("equals", "archived", value)
+_ARCHIVED = (Condition("equals", "archived", True),)
 
+BY_ARCHIVED = (Variant("current", leaves_out=_ARCHIVED), Variant("archived", _ARCHIVED))
+"""Two listings: one without archived objects, and one of archived objects only.
 
-BY_ARCHIVED = (Variant("current", (_archived(False),)), Variant("archived", (_archived(True),)))
-"""Two listings: one without archived objects, and one of archived objects only."""
+The first has no filter: `archived` may be null, and a null matches neither true nor false.
+"""
 
 
 FLOWS = Listing(

@@ -211,9 +211,12 @@ class Sender:
         if isinstance(fault.error, Throttled):
             self._obey(endpoint, fault, attempt)
             return 0.0
+        requested_pause = min(fault.pause or 0.0, self._retry.longest_retry_after)
+        if requested_pause > 0:
+            # Other requests for this endpoint have to wait too.
+            self._pacer.block(endpoint, requested_pause)
         if attempt == self._retry.attempts:
             return 0.0
-        requested_pause = min(fault.pause or 0.0, self._retry.longest_retry_after)
         seconds = max(requested_pause, self._retry.backoff(attempt))
         self._refuse_to_lose(seconds, endpoint, fault.reason)
         self._wait(seconds)

@@ -7,7 +7,7 @@ Klaviyo refuses the include, they are requested message by message.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote
 
@@ -78,7 +78,8 @@ class VariationReader:
         for id, tree in trees.items():
             done.observed_at = min(done.observed_at, tree.observed_at)
             done.clean &= tree.clean
-            message = included.get((MESSAGE, id), tree.message)
+            message = included.get((MESSAGE, id)) or tree.message or (known[id].message if id in known else None)
+            message = message or self._message(id, done)
             if message is not None:
                 included[MESSAGE, id] = _with_variations(message, tree.variations)
             included |= {(VARIATION, str(one["id"])): one for one in tree.variations or ()}
@@ -92,7 +93,8 @@ class VariationReader:
                 found |= self._listed(batch, done)
         for id in ids:
             if id not in found or found[id].variations is None:
-                found |= self._of_one(id, done)
+                message = found[id].message if id in found else None
+                found |= {id: replace(tree, message=message) for id, tree in self._of_one(id, done).items()}
         return found
 
     def _listed(self, ids: Sequence[str], done: Inclusion) -> dict[str, MessageTree]:
@@ -134,6 +136,22 @@ class VariationReader:
             return {}
         assert observed_at is not None
         return {id: MessageTree(None, tuple(variations), observed_at, clean)}
+
+    def _message(self, id: str, done: Inclusion) -> Resource | None:
+        """One message: an answer may name a message that it does not include. None if it does not exist."""
+        url = self.origin.url(f"{MESSAGES_PATH}/{quote(id, safe='')}")
+        try:
+            answer = self.sender.ask(Call(rates.GET_CAMPAIGN_MESSAGE, url, data_kind=dict))
+        except NotFound as error:
+            if not error.denies(id):
+                raise
+            done.requests += error.attempts
+            return None
+        done.requests += answer.attempts
+        done.observed_at = min(done.observed_at, answer.observed_at)
+        done.clean &= answer.clean
+        data = answer.body["data"]
+        return data if isinstance(data, Mapping) else None
 
 
 def message_trees(answer: Answer) -> dict[str, MessageTree]:

@@ -108,6 +108,9 @@ class Pages:
             for condition in variant.conditions
             if condition.field in columns
         ]
+        conditions += [
+            rows.c[columns[condition.field]].is_distinct_from(condition.value) for condition in variant.leaves_out
+        ]
         if variant.stamp is not None:
             conditions.append(rows.c[columns[REQUEST_VALUE]] == variant.stamp)
         return conditions or [sa.true()]

@@ -1,13 +1,16 @@
-"""Help, and errors in one line."""
+"""Help, errors in one line, and JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from klaviyo_pipeline.cli.main import COMMANDS
+from klaviyo_pipeline.cli.shared import json_text
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline_tests.cli.shell import DAYS, REFUSED, Here, Shell
 
@@ -89,3 +92,9 @@ def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith(" ".join(["Usage: klaviyo-pipeline", *command]))
     assert len(outcome.out.splitlines()) > 4
+
+
+def test_json_has_numbers_of_any_size_and_times() -> None:
+    moment = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    written = json_text([{"recipients": Decimal("1e24"), "rate": Decimal("0.25"), "raw": 2**70, "at": moment}])
+    assert json.loads(written) == [{"recipients": 10**24, "rate": 0.25, "raw": 2**70, "at": moment.isoformat()}]

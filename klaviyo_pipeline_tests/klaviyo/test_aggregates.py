@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from klaviyo_pipeline.config.time_zones import same_zone
 from klaviyo_pipeline.klaviyo.aggregates import PAGE_SIZE, body, read_rows
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 
@@ -77,6 +78,17 @@ def test_an_answer_that_could_store_a_wrong_value_is_malformed(document: dict[st
 def test_the_next_page_is_that_of_the_links_cursor() -> None:
     document = answer(["2025-03-01"], next="https://a.klaviyo.com/api/metric-aggregates?page_cursor=abc%3D")
     assert read_rows(document, NEW_YORK).cursor == "abc="
+
+
+@pytest.mark.parametrize(
+    ("zone", "requested"),
+    [("Europe/Kyiv", "Europe/Kiev"), ("Pacific/Kanton", "Pacific/Enderbury"), ("Europe/Kiev", "Europe/Kiev")],
+)
+def test_a_zone_that_the_query_does_not_know_is_requested_by_its_older_name(zone: str, requested: str) -> None:
+    made = body("M", date(2025, 3, 2), date(2025, 3, 3), ZoneInfo(zone), datetime(2025, 6, 1, tzinfo=UTC))
+    attributes: dict[str, Any] = made["data"]["attributes"]
+    assert attributes["timezone"] == requested
+    assert same_zone(zone, requested)
 
 
 def test_the_bounds_have_a_days_margin_and_do_not_reach_the_present() -> None:

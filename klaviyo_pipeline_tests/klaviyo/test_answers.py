@@ -213,8 +213,19 @@ def invalid(pointer: str, detail: str) -> Scripted:
     return Scripted(400, json.dumps({"errors": [error]}).encode())
 
 
-def test_an_ineligible_conversion_metric_is_recognized_by_the_pointer(bench: Bench) -> None:
-    bench.server.will(invalid("/data/attributes/conversion_metric_id", "Other words."))
+@pytest.mark.parametrize(
+    ("pointer", "detail"),
+    [
+        ("/data/attributes/conversion_metric_id", "Other words."),
+        ("conversion_metric_id", "Other words."),
+        ("/data", "Passed in conversion metric does not support querying for values data"),
+        ("/data/attributes/", "Passed in conversion metric does not support querying for values data"),
+    ],
+)
+def test_an_ineligible_conversion_metric_is_recognized_by_the_pointer_or_the_text(
+    bench: Bench, pointer: str, detail: str
+) -> None:
+    bench.server.will(invalid(pointer, detail))
     failing(bench, errors.ConversionMetricIneligible)
 
 

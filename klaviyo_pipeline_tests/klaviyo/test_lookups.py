@@ -44,26 +44,35 @@ def test_an_id_that_would_change_the_path_is_rejected(bench: Bench, id: str) -> 
     assert bench.server.requested == []
 
 
-def test_a_404_that_names_the_id_means_that_the_object_is_missing(bench: Bench) -> None:
-    bench.server.will(absent("flow", "F1"))
-    lookup = bench.client.get(FLOWS, "F1")
-    assert (lookup.record, lookup.observed_at) == (None, NOON)
-
-
 def not_found(detail: str, **more: object) -> dict[str, object]:
     return {"id": "r", "status": 404, "code": "not_found", "title": "Not found.", "detail": detail, **more}
 
 
 DATA = {"pointer": "/data/"}
+MISSING = {
+    "as recorded": absent("flow", "F1"),
+    "no source": failed(404, not_found("A flow with id F1 does not exist.")),
+    "another place": failed(404, not_found("A flow with id F1 does not exist.", source={"parameter": "id"})),
+    "other words": failed(404, not_found("Not here.", source={"pointer": "/data"})),
+}
+
+
+@pytest.mark.parametrize("answer", MISSING.values(), ids=MISSING)
+def test_a_404_that_names_the_id_or_points_to_the_data_means_that_the_object_is_missing(
+    bench: Bench, answer: Scripted
+) -> None:
+    bench.server.will(answer)
+    lookup = bench.client.get(FLOWS, "F1")
+    assert (lookup.record, lookup.observed_at) == (None, NOON)
+
+
 DOUBTFUL_404S = {
     "a page": html(404),
     "another code": refused(404, "No route.", code="no_route"),
     "a path": failed(404, not_found("The path /api/flows/F1 could not be found")),
     "a path with a source": failed(404, not_found("The path /api/flows/F1 could not be found", source=DATA)),
-    "no source": failed(404, not_found("A flow with id F1 does not exist.")),
-    "another place": failed(404, not_found("A flow with id F1 does not exist.", source={"parameter": "include"})),
-    "another id": failed(404, not_found("A flow with id F12 does not exist.", source=DATA)),
-    "no id": failed(404, not_found("Not here.", source=DATA)),
+    "another id": failed(404, not_found("A flow with id F12 does not exist.")),
+    "no id and no source": failed(404, not_found("Not here.")),
     "two errors": failed(404, not_found("A flow with id F1 does not exist.", source=DATA), not_found("No route.")),
     "no errors": Scripted(404, b'{"errors": []}'),
 }

@@ -37,7 +37,7 @@ def seconds_of(pacer: LocalPacer, count: int) -> list[float]:
 
 
 def test_a_burst_is_free_and_then_the_padded_second_applies(clock: Clock) -> None:
-    assert seconds_of(LocalPacer(clock=clock), 7) == [0, 0, 0, 1.05, 1.05, 1.05, 2.1]
+    assert seconds_of(LocalPacer(clock=clock), 7) == [0, 0, 0, 1.15, 1.15, 1.15, 2.3]
 
 
 def test_the_padded_minute_applies_in_addition_to_the_second(clock: Clock) -> None:
@@ -49,7 +49,7 @@ def test_a_slot_contains_the_wait_from_now(clock: Clock) -> None:
     for _ in range(3):
         assert pacer.reserve(GET_FLOWS).wait < 0.001
     clock.pass_by(1)
-    assert pacer.reserve(GET_FLOWS).wait == pytest.approx(0.05)
+    assert pacer.reserve(GET_FLOWS).wait == pytest.approx(0.15)
 
 
 @given(gaps=st.lists(st.floats(0, 30), min_size=1, max_size=150), scale=st.sampled_from([0.5, 1.0, 3.0]))
@@ -81,9 +81,9 @@ def test_endpoints_do_not_share_their_rates(clock: Clock) -> None:
 
 
 def test_windows_are_padded_by_their_length() -> None:
-    assert padded_windows(GET_FLOWS, 1) == [(3, 1.05), (60, 60.5)]
-    assert padded_windows(QUERY_FLOW_SERIES, 1) == [(1, 1.05), (2, 60.5), (225, 86_401.0)]
-    assert padded_windows(GET_FLOWS, 2) == [(3, 0.525), (60, 30.25)]
+    assert padded_windows(GET_FLOWS, 1) == [(3, 1.15), (60, 60.5)]
+    assert padded_windows(QUERY_FLOW_SERIES, 1) == [(1, 1.15), (2, 60.5), (225, 86_401.0)]
+    assert padded_windows(GET_FLOWS, 2) == [(3, 0.575), (60, 30.25)]
     assert padded_windows(GET_FLOWS, 0) == []
 
 

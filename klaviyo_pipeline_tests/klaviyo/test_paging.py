@@ -15,7 +15,7 @@ from klaviyo_pipeline.klaviyo.reports import FLOW_SERIES
 from .conftest import Bench
 from .fakes import NOON
 from .resources import campaign, flow, page, result, series
-from .scripted_server import Scripted, ok, refused
+from .scripted_server import Scripted, failed, ok, refused
 
 EXPIRED = refused(400, "Invalid cursor provided.")
 QUERY = FLOWS.queries(None, None, NOON)[0]
@@ -44,7 +44,6 @@ def test_a_listing_follows_its_links_to_the_end(bench: Bench) -> None:
     assert [one.observed_at for one in pages] == [NOON + timedelta(seconds=at) for at in range(3)]
     first, second, _ = bench.server.requested
     assert first.query == {
-        "filter": "equals(archived,false)",
         "sort": "id",
         "page[size]": "50",
         "include": "flow-actions",
@@ -81,10 +80,14 @@ def test_a_retried_page_counts_its_requests_and_has_the_time_of_the_successful_o
     assert (only.requests, only.observed_at) == (2, NOON + timedelta(seconds=1))
 
 
-def test_an_expired_cursor_starts_the_listing_again_without_loss(bench: Bench) -> None:
+OTHER_WORDS = failed(400, {"code": "invalid", "detail": "Not valid.", "source": {"parameter": "page[cursor]"}})
+
+
+@pytest.mark.parametrize("expired", [EXPIRED, refused(400, "This cursor has expired."), OTHER_WORDS])
+def test_an_expired_cursor_starts_the_listing_again_without_loss(bench: Bench, expired: Scripted) -> None:
     bench.server.will(
         ok(page(flow("F1"), next=link(bench, "b"))),
-        EXPIRED,
+        expired,
         ok(page(flow("F1"), next=link(bench, "b"))),
         ok(page(flow("F2"))),
     )

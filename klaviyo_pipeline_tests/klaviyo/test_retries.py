@@ -149,10 +149,11 @@ def test_an_endpoint_with_daily_quota_left_is_not_blocked(bench: Bench, left: di
     assert bench.pacer.blocks == []
 
 
-def test_the_wait_of_a_503_is_obeyed_up_to_a_minute(bench: Bench) -> None:
+def test_the_wait_of_a_503_is_obeyed_up_to_a_minute_by_all_requests_for_the_endpoint(bench: Bench) -> None:
     bench.server.will(refused(503, retry_after="20"), refused(503, retry_after="9000"), ACCOUNT)
     bench.client.account()
     assert bench.stop.waits == [20.0, 60.0]
+    assert bench.pacer.blocks == [("get_accounts", 20.0), ("get_accounts", 60.0)]
 
 
 def test_after_three_consecutive_exhausted_requests_no_more_are_sent(bench: Bench) -> None:

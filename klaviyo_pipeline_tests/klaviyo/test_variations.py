@@ -1,15 +1,20 @@
-"""Which errors mean that the listing of messages does not include variations."""
+"""The variations of messages, and messages that an answer names but does not include."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from klaviyo_pipeline.klaviyo.errors import BadRequest
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.sender import Sender
 from klaviyo_pipeline.klaviyo.variations import VARIATIONS, VariationReader
+
+from .conftest import Bench
+from .resources import page
+from .scripted_server import Scripted, ok, refused
 
 NAMED = f"'{VARIATIONS}' is not a valid include."
 
@@ -30,3 +35,33 @@ def test_a_refused_include_is_recognized(pointer: str | None, detail: str, refus
     assert variations.is_refusal(error, variations.include) == refused
     assert (VARIATIONS in variations.include) != refused
     assert not variations.is_refusal(error, ("campaign",))
+
+
+def resource(kind: str, id: str, definition: dict[str, Any], **related: str) -> dict[str, Any]:
+    types = {"messages": "campaign-message", "variations": "campaign-variation"}
+    relationships = {
+        f"campaign-{name}": {"data": [{"type": types[name], "id": other}]} for name, other in related.items()
+    }
+    return {"type": kind, "id": id, "attributes": {"definition": definition}, "relationships": relationships}
+
+
+MESSAGE = resource("campaign-message", "M", {"status": "sent"}, variations="V")
+VARIATION = ok(page(resource("campaign-variation", "V", {"details": {"channel": "sms"}})))
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [ok(page(MESSAGE)), VARIATION],
+        [refused(400, NAMED), VARIATION, ok({"data": MESSAGE})],
+    ],
+    ids=["the listing of messages has it", "only a lookup has it"],
+)
+def test_a_message_that_an_answer_names_and_does_not_include_is_requested(
+    bench: Bench, answers: list[Scripted]
+) -> None:
+    bench.server.will(ok(page(resource("campaign", "C", {"name": "Sale"}, messages="M"))), *answers)
+    [query, _] = CAMPAIGNS.queries(None, None, bench.pacer.now())
+    [record] = next(bench.client.pages(CAMPAIGNS, query)).records
+    assert (record.values["status"], record.values["channels"]) == ("Sent", ["sms"])
+    assert len(bench.server.requested) == 1 + len(answers)

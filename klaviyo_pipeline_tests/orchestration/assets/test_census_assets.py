@@ -38,6 +38,18 @@ def test_a_census_finds_objects_that_are_in_no_window(entity: str, shop: Sandbox
 
 
 @pytest.mark.parametrize("entity", ["flows", "campaigns"])
+def test_an_object_whose_archived_is_null_is_in_its_window_and_in_the_census(
+    entity: str, shop: SandboxAccount, pipeline: Pipeline
+) -> None:
+    put(shop, entity, "undecided", NOON, archived=None)
+    pipeline.run(entity, DAY)
+    assert pipeline.stored(entity) == truth(shop, entity)
+    put(shop, entity, "old", OLD, archived=None)
+    pipeline.run(f"{entity}_census")
+    assert pipeline.stored(entity) == truth(shop, entity)
+
+
+@pytest.mark.parametrize("entity", ["flows", "campaigns"])
 def test_a_census_heals_archiving_and_unarchiving_that_left_updated_unchanged(
     entity: str, shop: SandboxAccount, pipeline: Pipeline
 ) -> None:
