@@ -23,7 +23,13 @@ from psycopg.types.json import set_json_dumps
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline.postgres.server.embedded import project_server
-from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, ping_when_in_doubt, prepare
+from klaviyo_pipeline.postgres.server.sessions import (
+    CONNECT_TIMEOUT_SECONDS,
+    ENCODING,
+    connection_remedy,
+    ping_when_in_doubt,
+    prepare,
+)
 
 POOL_SIZE = 3
 """The most sessions that a process opens for one URL: one writes, the others reserve request slots and read."""
@@ -53,7 +59,8 @@ NOT_MIGRATED = (
 
 
 class RightsMissing(RuntimeError):
-    """The role lacks a right on a table or schema; one line that names the command which reports owner and grant."""
+    """The role lacks a right on a table or schema, or may not write at all; one line that names the command which
+    reports why, with the remedy."""
 
 
 def json_text(value: object) -> bytes:
@@ -157,6 +164,13 @@ def clear_errors(url: str) -> Iterator[None]:
                 f"Postgres: {error.orig.diag.message_primary}. `klaviyo-pipeline doctor` names the owner and the grant."
             ) from error
         raise
+    except (sa.exc.InternalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        read_only = error.orig if isinstance(error, sa.exc.InternalError) else error
+        if not isinstance(read_only, psycopg.errors.ReadOnlySqlTransaction):
+            raise
+        raise RightsMissing(
+            f"Postgres: {read_only.diag.message_primary}. `klaviyo-pipeline doctor` says why, and what to do."
+        ) from error
 
 
 @contextmanager
@@ -244,4 +258,4 @@ def _unreachable(url: str, message: str) -> str:
     first = (first_line(message) or "no reason given").rstrip(".")
     if parts.password:
         first = first.replace(parts.password, "***")
-    return f"cannot connect to Postgres at {where}: {first}. Check KLAVIYO_DATABASE_URL."
+    return f"cannot connect to Postgres at {where}: {first}. {connection_remedy(first, 'KLAVIYO_DATABASE_URL')}"

@@ -261,6 +261,9 @@ def test_messages_name_settings_as_in_the_file_that_describes_the_account(load: 
         "set timezone (accounts.yaml, good)=UTC, check KEY, or rate_scale (accounts.yaml, good); "
         "KLAVIYO_ALERT_WEBHOOK_URL stays"
     )
+    assert in_terms_of(settings.account, "run `klaviyo-pipeline sync flows --force`, then `klaviyo-pipeline sync`") == (
+        "run `klaviyo-pipeline sync --account good flows --force`, then `klaviyo-pipeline sync --account good`"
+    )
     with pytest.raises(RuntimeError, match="Check KEY"), errors_in_terms_of(settings.account):
         raise RuntimeError("Check KLAVIYO_API_KEY.")
 

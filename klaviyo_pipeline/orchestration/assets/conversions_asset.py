@@ -13,6 +13,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.aggregates import DAYS_PER_REQUEST, MEASUREMENTS
@@ -154,11 +155,12 @@ class _Reading:
             key = tuple(full[name] for name in KEYS if name != "conversion_metric_id")
             by_key[key] = _sum(by_key[key], full) if key in by_key else full
         if unknown:
-            self.context.log.warning(
+            warning = (
                 f"{counted(len(unknown), 'message')} with conversions, but of no known flow or campaign: "
                 f"{', '.join(sorted(unknown)[:5])}. Their campaign_id is empty. Run `klaviyo-pipeline sync "
-                "campaigns_census`, then sync these days again."
+                "campaigns_census`, then sync these days of conversions_daily again with --force."
             )
+            self.context.log.warning(in_terms_of(self.session.account, warning))
         return list(by_key.values())
 
 
