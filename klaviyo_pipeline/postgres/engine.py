@@ -43,6 +43,8 @@ RETRY_PAUSES = (0.5, 2.0, 5.0)
 # deadlock; and the class of connection errors.
 TRANSIENT_STATES = frozenset({"57P01", "57P02", "57P03", "40001", "40P01"})
 CONNECTION_CLASS = "08"
+RESOURCES_CLASS = "53"
+"""Errors such as a full disk. Postgres's hint says what to do."""
 
 Result = TypeVar("Result")
 
@@ -244,6 +246,12 @@ def reason(error: BaseException) -> str:
     if isinstance(cause, sa.exc.DBAPIError) and cause.orig is not None:
         cause = cause.orig
     line = first_line(str(cause)) or type(cause).__name__
+    if (
+        isinstance(cause, psycopg.Error)
+        and (cause.sqlstate or "").startswith(RESOURCES_CLASS)
+        and cause.diag.message_hint
+    ):
+        line = f"{line.rstrip('.')}. {cause.diag.message_hint}"
     return f"{line} {PERMANENT}" if isinstance(cause, KlaviyoError) and cause.permanent else line
 
 
@@ -256,6 +264,7 @@ def _unreachable(url: str, message: str) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
     first = (first_line(message) or "no reason given").rstrip(".")
+    remedy = connection_remedy(first, "KLAVIYO_DATABASE_URL")
     if parts.password:
         first = first.replace(parts.password, "***")
-    return f"cannot connect to Postgres at {where}: {first}. {connection_remedy(first, 'KLAVIYO_DATABASE_URL')}"
+    return f"cannot connect to Postgres at {where}: {first}. {remedy}"
