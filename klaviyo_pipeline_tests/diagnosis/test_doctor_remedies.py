@@ -104,6 +104,10 @@ BROKEN: dict[str, tuple[str, Break]] = {
         "Klaviyo API",
         lambda place: place.setting(KLAVIYO_API_URL="http://127.0.0.1:1"),
     ),
+    "an address that is not the API's": (
+        "API key",
+        lambda place: place.setting(KLAVIYO_API_URL=f"{place.server.url}/wrong"),
+    ),
     "a retired revision": ("API revision", lambda place: place.shop.retired_revisions.add("2026-10-15")),
     "windows of another zone than the account's": (
         "time zone",
@@ -152,6 +156,10 @@ BROKEN: dict[str, tuple[str, Break]] = {
         "role",
         lambda place: (place.become(), place.setting(KLAVIYO_ACCOUNT="shop")),
     ),
+    "a role that may not create Dagster's storage": (
+        "Dagster instance",
+        lambda place: (place.own_schema(), place.setting(KLAVIYO_DAGSTER_DATABASE_URL="")),
+    ),
     "a configuration of Dagster that is not valid": ("Dagster instance", lambda place: place.broken_home()),
 }
 """A name of each condition, the check that finds it, and how it is made."""
@@ -161,10 +169,14 @@ BY_HAND: tuple[tuple[str, Callable[[Place, re.Match[str]], object]], ...] = (
     (r"set KLAVIYO_ACCOUNT to another name", lambda place, found: place.setting(KLAVIYO_ACCOUNT="another")),
     (r"Set it to a private API key|Check KLAVIYO_API_KEY", lambda place, found: place.new_key(set(READ_SCOPES))),
     (r"create a key with (\S+:read(?:, \S+:read)*)", lambda place, found: place.new_key(set(found[1].split(", ")))),
-    (r"check .* KLAVIYO_API_URL", lambda place, found: place.setting(KLAVIYO_API_URL=place.server.url)),
+    (r"[Cc]heck .* KLAVIYO_API_URL", lambda place, found: place.setting(KLAVIYO_API_URL=place.server.url)),
     (r"correct the id in KLAVIYO_CONVERSION_METRIC_ID", lambda place, found: place.metric("RPlacd")),
     (r"set KLAVIYO_CONVERSION_METRIC_ID to a metric", lambda place, found: place.metric("RChkot")),
     (r"Check user, password and database in KLAVIYO_DATABASE_URL", lambda place, found: place.become()),
+    (
+        r"set KLAVIYO_DAGSTER_DATABASE_URL to a database",
+        lambda place, found: place.setting(KLAVIYO_DAGSTER_DATABASE_URL=place.database),
+    ),
     (r"End other sessions", lambda place, found: place.close_others()),
     (r"correct (\S+/dagster\.yaml)", lambda place, found: Path(found[1]).write_text("telemetry: {enabled: false}\n")),
     (r"connect as \S+", lambda place, found: place.setting(KLAVIYO_DATABASE_URL=place.database)),
