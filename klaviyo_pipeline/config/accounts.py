@@ -71,6 +71,9 @@ _COMMAND = re.compile(
 )
 """A command in a message that works on one account, or on all of them if none is named."""
 
+_SYNC = re.compile(r"([Rr])un `klaviyo-pipeline sync ([^`]+)`")
+"""A sync of certain assets in a message. An account in code has it as a materialization."""
+
 
 @dataclass(frozen=True)
 class Accounts:
@@ -187,7 +190,8 @@ def in_terms_of(account: Account, text: str) -> str:
     """`text` with the settings named as in the place that describes this account: file, environment, code, component.
 
     A key or a URL that is given as a `dg.EnvVar` has the name of its variable. Commands for an account of a file get
-    the option `--account`: without it, they would fail, or work on every account.
+    the option `--account`: without it, they would fail, or work on every account. For an account that only code knows,
+    a sync of assets is a materialization.
     """
     if account.described_in is None:
         return text
@@ -200,9 +204,18 @@ def in_terms_of(account: Account, text: str) -> str:
         if account.database_url is None
         else getattr(account.database_url, "env_var_name", f"database_url{where}"),
     }
-    if account.described_in not in (IN_CODE, IN_COMPONENT):
+    if account.described_in in (IN_CODE, IN_COMPONENT):
+        text = _SYNC.sub(_materialize, text)
+    else:
         text = _COMMAND.sub(rf"`klaviyo-pipeline \1 --account {account.slug}", text)
     return _renamed(text, names)
+
+
+def _materialize(sync: re.Match[str]) -> str:
+    """The same as this sync in Dagster, which always requests the days again."""
+    verb = "Materialize" if sync[1] == "R" else "materialize"
+    what = sync[2].removesuffix(" --force").replace("--accept-deletes", "with accept_deletes in its configuration")
+    return f"{verb} {what.replace('--', '')}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from psycopg import sql
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.cli.shared import json_text
 from klaviyo_pipeline.config import accounts as reading
-from klaviyo_pipeline.config.accounts import FIELDS, Accounts, errors_in_terms_of, in_terms_of, load_accounts
+from klaviyo_pipeline.config.accounts import FIELDS, IN_CODE, Accounts, errors_in_terms_of, in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account, SettingsError
 
 pytestmark = pytest.mark.slow
@@ -251,6 +251,20 @@ def test_an_account_can_have_its_own_database_url(load: Load) -> None:
     wrong_url = load(text, URL_OF_GOOD="mysql://u:hidden@h/d")
     assert "URL_OF_GOOD must have the form postgresql://" in wrong_url.errors[0]
     assert "hidden" not in wrong_url.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "materialization"),
+    [
+        ("Run `klaviyo-pipeline sync flows --from 2026-01-01 --force`.", "Materialize flows from 2026-01-01."),
+        (
+            "found it, run `klaviyo-pipeline sync flows_census --accept-deletes`.",
+            "found it, materialize flows_census with accept_deletes in its configuration.",
+        ),
+    ],
+)
+def test_a_sync_is_a_materialization_for_an_account_in_code(command: str, materialization: str) -> None:
+    assert in_terms_of(Account(described_in=IN_CODE), command) == materialization
 
 
 def test_messages_name_settings_as_in_the_file_that_describes_the_account(load: Load) -> None:
