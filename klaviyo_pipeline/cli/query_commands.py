@@ -25,6 +25,7 @@ from klaviyo_pipeline.cli.shared import (
     table,
     warehouse,
 )
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import Account, Settings
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
@@ -245,10 +246,11 @@ def read_metrics(settings: Settings, first: date, last: date, flow_id: str | Non
     """
     with warehouse(settings) as engine, engine.connect() as connection:
         if flow_id is not None and not is_known_flow(connection, settings.account.slug, flow_id):
-            raise click.UsageError(
+            message = (
                 f"--flow {flow_id!r}: Postgres has no flow with this id; `klaviyo-pipeline get flows ID` requests it "
                 "from Klaviyo."
             )
+            raise click.UsageError(in_terms_of(settings.account, message))
         found = flow_metrics_between(connection, settings.account.slug, first, last, flow_id=flow_id)
         return [{key: number(value) for key, value in row.items()} for row in found]
 
@@ -297,8 +299,8 @@ def _metrics_notice(settings: Settings, entity: str, first: date, last: date) ->
     notices = " ".join(coverage_notices(covered))
     if not notices:
         return None
-    sync = f"sync flow_report flow_metrics --from {first} --to {period.last}"
-    remedy = "" if covered.is_whole else f" Run `klaviyo-pipeline {sync}`."
+    sync = f" Run `klaviyo-pipeline sync flow_report flow_metrics --from {first} --to {period.last}`."
+    remedy = "" if covered.is_whole else in_terms_of(account, sync)
     return f"{covered.synced:,} of {len(period.days):,} days are synced: {notices}{remedy}"
 
 
@@ -323,7 +325,8 @@ def _listing_notice(
     today = account.today(datetime.now(UTC))
     census = CensusRecord(account.slug, entity).last_complete(connection)
     if entity in LISTED_IN_FULL:
-        return None if census else f"{entity} were not listed yet. Run `klaviyo-pipeline sync {entity}`."
+        sync = f"{entity} were not listed yet. Run `klaviyo-pipeline sync {entity}`."
+        return None if census else in_terms_of(account, sync)
     listed_until = account.today(census) if census else account.start_date
     period = Period(max(first or listed_until, listed_until), min(last or today, today))
     notices = []
@@ -335,7 +338,8 @@ def _listing_notice(
         notices += [f"not synced for {named_days(covered.missing)}"] if covered.missing else []
     if not notices:
         return None
-    return f"{entity}: {'; '.join(notices)}. Run `klaviyo-pipeline sync {entity} {entity}_census`."
+    sync = f"{entity}: {'; '.join(notices)}. Run `klaviyo-pipeline sync {entity} {entity}_census`."
+    return in_terms_of(account, sync)
 
 
 def _warn(notice: str | None) -> None:

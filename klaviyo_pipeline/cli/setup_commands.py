@@ -11,6 +11,7 @@ from klaviyo_pipeline.cli.shared import (
     refresh_views,
     warehouse,
 )
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import SQL_DIR, Settings
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.postgres.account_binding import record_assets
@@ -69,10 +70,11 @@ def reset_windows(slug: str | None) -> None:
     ):
         removed = clear_ledger(connection, settings.account)
     _align(settings)
-    click.echo(
+    removed_line = (
         f"Removed {counted(removed, 'window')} from the ledger. New windows are "
         f"{settings.account.sync_window} in {settings.account.timezone}. Run `klaviyo-pipeline sync`."
     )
+    click.echo(in_terms_of(settings.account, removed_line))
 
 
 def _align(settings: Settings) -> None:
@@ -111,7 +113,8 @@ def reset_clock(slug: str | None) -> None:
         click.echo("No time is ahead of the database's clock.")
         return
     rows = ", ".join(f"{rows:,} in {table}" for table, rows in changed.items())
-    click.echo(f"Reset times: {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`.")
+    reset = f"Reset times: {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`."
+    click.echo(in_terms_of(settings.account, reset))
 
 
 COMMANDS = (migrate, reset_windows, reset_clock)

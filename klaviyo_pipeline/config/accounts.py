@@ -62,6 +62,18 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET = re.compile(r"\s*pk_", re.IGNORECASE)
 """The beginning of a Klaviyo private key."""
 
+IN_CODE, IN_COMPONENT = "Account", "the component"
+"""`Account.described_in` of accounts that no file describes: the command line does not know them."""
+
+_COMMAND = re.compile(
+    r"`klaviyo-pipeline (check|get|list|metrics|migrate|plan|reset-clock|reset-windows|status|sync)"
+    r"(?=[ `])(?! --account)"
+)
+"""A command in a message that works on one account, or on all of them if none is named."""
+
+_SYNC = re.compile(r"([Rr])un `klaviyo-pipeline sync ([^`]+)`")
+"""A sync of certain assets in a message. An account in code has it as a materialization."""
+
 
 @dataclass(frozen=True)
 class Accounts:
@@ -177,7 +189,9 @@ def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Acco
 def in_terms_of(account: Account, text: str) -> str:
     """`text` with the settings named as in the place that describes this account: file, environment, code, component.
 
-    A key or a URL that is given as a `dg.EnvVar` has the name of its variable.
+    A key or a URL that is given as a `dg.EnvVar` has the name of its variable. Commands for an account of a file get
+    the option `--account`: without it, they would fail, or work on every account. For an account that only code knows,
+    a sync of assets is a materialization.
     """
     if account.described_in is None:
         return text
@@ -190,7 +204,18 @@ def in_terms_of(account: Account, text: str) -> str:
         if account.database_url is None
         else getattr(account.database_url, "env_var_name", f"database_url{where}"),
     }
+    if account.described_in in (IN_CODE, IN_COMPONENT):
+        text = _SYNC.sub(_materialize, text)
+    else:
+        text = _COMMAND.sub(rf"`klaviyo-pipeline \1 --account {account.slug}", text)
     return _renamed(text, names)
+
+
+def _materialize(sync: re.Match[str]) -> str:
+    """The same as this sync in Dagster, which always requests the days again."""
+    verb = "Materialize" if sync[1] == "R" else "materialize"
+    what = sync[2].removesuffix(" --force").replace("--accept-deletes", "with accept_deletes in its configuration")
+    return f"{verb} {what.replace('--', '')}"
 
 
 @contextmanager
@@ -236,7 +261,8 @@ class _File:
             document = read_yaml(self.path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SettingsError(
-                f"{FILE_VARIABLE}: {self.path} cannot be read ({error.strerror}); see accounts.yaml.example."
+                f"{FILE_VARIABLE}: {self.path} cannot be read ({error.strerror}); correct the path, or let the "
+                "user of this process read the file."
             ) from None
         except UnicodeDecodeError:
             raise self.refuse("is not UTF-8; save it as UTF-8.") from None

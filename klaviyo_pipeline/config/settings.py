@@ -167,7 +167,9 @@ def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read ({error.strerror}).") from None
+        raise SettingsError(
+            f"{path} cannot be read ({error.strerror}); let the user of this process read it."
+        ) from None
     except UnicodeDecodeError:
         text = "\0"
     # UTF-16 without a byte order mark decodes as UTF-8, with a NUL next to each letter.

@@ -20,7 +20,7 @@ from sqlalchemy import URL
 
 from klaviyo_pipeline.config.settings import SettingsError, load_dotenv_file
 from klaviyo_pipeline.postgres.server.embedded import ensure_database, project_server
-from klaviyo_pipeline.postgres.server.sessions import connect
+from klaviyo_pipeline.postgres.server.sessions import connect, connection_remedy
 
 OWN_URL = "KLAVIYO_DAGSTER_DATABASE_URL"
 WAREHOUSE_URL = "KLAVIYO_DATABASE_URL"
@@ -124,7 +124,10 @@ def reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
     try:
         connection = connect(url)
     except psycopg.OperationalError as error:
-        raise SettingsError(f"{variable}: the server cannot be reached ({' '.join(str(error).split())}).") from None
+        message = " ".join(str(error).split())
+        raise SettingsError(
+            f"{variable}: the server cannot be reached ({message}). {connection_remedy(message, variable)}"
+        ) from None
     with connection:
         yield connection
 

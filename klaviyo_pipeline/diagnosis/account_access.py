@@ -16,7 +16,7 @@ from klaviyo_pipeline.diagnosis.scopes import scope_checks, scope_findings
 from klaviyo_pipeline.klaviyo.account import KlaviyoAccount
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.conversion import ConversionMetric, find_conversion_metric
-from klaviyo_pipeline.klaviyo.errors import BadRequest, Forbidden, KlaviyoError, RevisionRetired
+from klaviyo_pipeline.klaviyo.errors import BadRequest, Forbidden, KlaviyoError, OtherRevision, RevisionRetired
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
 from klaviyo_pipeline.klaviyo.reports import API_REPORTS
@@ -25,6 +25,7 @@ from klaviyo_pipeline.postgres.refusals import Refusal
 
 KEY, REVISION, ZONE, METRIC = "API key", "API revision", "time zone", "conversion metric"
 RETIREMENT_IS_NEAR_DAYS = 90
+UPGRADE = "upgrade klaviyo-pipeline to a version that uses a newer revision"
 
 FAIL_FAST = RetryPolicy(ceilings=(1.0,), longest_retry_after=10.0)
 """A person waits for the result, so a failure is reported after one retry."""
@@ -55,11 +56,9 @@ def check_account_access(
     try:
         with _client(account, key) as client:
             return _AccessCheck(account, client, secrets, now, refusals).report()
-    except (RevisionRetired, BadRequest) as error:
-        remedy = f"set KLAVIYO_REVISION to a revision that Klaviyo serves, such as {DEFAULT_REVISION}"
-        return not_requested(
-            account, f"the {REVISION} cannot be used", failed(REVISION, secrets.one_line(error), remedy)
-        )
+    except (RevisionRetired, OtherRevision, BadRequest) as error:
+        finding = failed(REVISION, secrets.one_line(error), _other_revision(account.revision, now.date()))
+        return not_requested(account, f"the {REVISION} cannot be used", finding)
     except KlaviyoError as error:
         return not_requested(account, f"the {KEY} cannot be used", failed(KEY, secrets.one_line(error)))
 
@@ -109,9 +108,7 @@ class _AccessCheck:
         found = f"{revision.name}; {deprecated}; {_retirement(last, days)}"
         if days > RETIREMENT_IS_NEAR_DAYS:
             return ok(REVISION, found)
-        remedy = "upgrade klaviyo-pipeline to a version that uses a newer revision"
-        if revision.name != DEFAULT_REVISION:
-            remedy = f"set KLAVIYO_REVISION={DEFAULT_REVISION}"
+        remedy = f"set KLAVIYO_REVISION={DEFAULT_REVISION}" if revision.name != DEFAULT_REVISION else UPGRADE
         return warning(REVISION, found, remedy) if days > 0 else failed(REVISION, found, remedy)
 
     def _zone(self, identity: KlaviyoAccount | None) -> Finding:
@@ -124,8 +121,8 @@ class _AccessCheck:
         return failed(
             ZONE,
             f"the sync windows use {ours}, but the account's time zone is {identity.timezone}",
-            f"set KLAVIYO_TIMEZONE={identity.timezone}; reports are synced only in the account's time zone, because "
-            "their days are in that zone",
+            f"set KLAVIYO_TIMEZONE={identity.timezone} and, if windows were already synced, run `klaviyo-pipeline "
+            "reset-windows`; reports are synced only in the account's time zone, because their days are in that zone",
         )
 
     def _metric(self, scope: Finding) -> Finding:
@@ -136,14 +133,12 @@ class _AccessCheck:
             names = {known.id: known.name or "" for known in self.client.metrics()}
         except KlaviyoError as error:
             return failed(METRIC, self.secrets.one_line(error))
-        for absent in self.account.conversion_metrics:
-            if absent not in names:
-                return failed(
-                    METRIC,
-                    f"the account has no metric {absent}",
-                    "set KLAVIYO_CONVERSION_METRIC_ID to the id of one of the account's metrics, or unset it to use "
-                    "the default",
-                )
+        if absent := [one for one in self.account.conversion_metrics if one not in names]:
+            return failed(
+                METRIC,
+                f"the account has no metric {', '.join(absent)}",
+                "correct the id in KLAVIYO_CONVERSION_METRIC_ID or take it out; without any id, the default is used",
+            )
         return self._metric_finding(metric, names.get(metric.id))
 
     def _metric_finding(self, metric: ConversionMetric, name: str | None) -> Finding:
@@ -156,6 +151,12 @@ class _AccessCheck:
         if metric.counts:
             return ok(METRIC, found)
         return warning(METRIC, found, "set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric of a conversion")
+
+
+def _other_revision(name: str, today: date) -> str:
+    """The remedy if Klaviyo does not answer at this revision: one that it still serves, or another version."""
+    others = [one.name for one in API_REVISIONS.values() if one.name != name and today < one.retires_on]
+    return f"set KLAVIYO_REVISION={others[-1]}, or {UPGRADE}" if others else UPGRADE
 
 
 def _refused(refusal: Refusal) -> str:

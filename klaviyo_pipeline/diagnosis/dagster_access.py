@@ -49,6 +49,13 @@ def check_dagster() -> list[Finding]:
     return [ok(CHECK, _opened(where))]
 
 
+def own_configuration_remedy() -> str | None:
+    """The remedy if an instance of your own cannot be opened; None for the project's, whose errors say what to do."""
+    if home() == FILES:
+        return None
+    return f"correct {home()}/dagster.yaml, or unset DAGSTER_HOME to use the project's own configuration"
+
+
 def check_partitions(account: Account) -> list[Finding]:
     """End runs whose process died, and make the account's partitions in Dagster the same as the ledger.
 

@@ -15,7 +15,12 @@ from klaviyo_pipeline.diagnosis import clocks
 from klaviyo_pipeline.diagnosis.account_access import KEY, AccountReport, check_account_access, not_requested
 from klaviyo_pipeline.diagnosis.api_access import reach
 from klaviyo_pipeline.diagnosis.dagster_access import CHECK as DAGSTER
-from klaviyo_pipeline.diagnosis.dagster_access import PARTITIONS, check_dagster, check_partitions
+from klaviyo_pipeline.diagnosis.dagster_access import (
+    PARTITIONS,
+    check_dagster,
+    check_partitions,
+    own_configuration_remedy,
+)
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, guarded, ok, skipped, warning
 from klaviyo_pipeline.diagnosis.warehouse_access import COUNTED_TWICE, check_warehouse, refusals_on_record
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import api_key
@@ -68,7 +73,7 @@ def _examine(
     if not with_dagster:
         dagster = []
     elif warehouse.reached or environ.get(OWN_URL, "").strip():
-        dagster = guarded(DAGSTER, secrets, check_dagster)
+        dagster = guarded(DAGSTER, secrets, check_dagster, own_configuration_remedy())
     else:
         dagster = [skipped(DAGSTER, "its storage is on the server of the database, which cannot be reached")]
     if warehouse.is_migrated and all(one.verdict == "ok" for one in dagster):

@@ -83,12 +83,14 @@ class Secrets:
         return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
-def guarded(check: str, secrets: Secrets, examine: Callable[[], list[Finding]]) -> list[Finding]:
-    """The findings of `examine`. An exception becomes a failed finding."""
+def guarded(
+    check: str, secrets: Secrets, examine: Callable[[], list[Finding]], remedy: str | None = None
+) -> list[Finding]:
+    """The findings of `examine`. An exception becomes a failed finding, with this remedy if its text has none."""
     try:
         return examine()
     except Exception as error:
-        return [failed(check, secrets.one_line(error))]
+        return [failed(check, secrets.one_line(error), remedy)]
 
 
 def _password(url: str) -> str:

@@ -6,7 +6,7 @@ without the scope for tags syncs everything but tags.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,7 @@ from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.errors import Forbidden, KlaviyoError, MissingScope
 from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
+from klaviyo_pipeline.klaviyo.listing_revisions import listing_at
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.tags import TAGS
@@ -38,10 +39,12 @@ def scope_findings(
 ) -> list[Finding]:
     """One finding for each of `scope_checks`. The caller has already requested the account."""
     requested: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
-    for listing in of_account(LISTED, account).values():
+    for newest in of_account(LISTED, account).values():
+        listing = listing_at(account.revision, newest)
         requested.append((listing.list_endpoint, _error(partial(_first_object, client, listing, now))))
     requested.append((METRICS, _error(client.mapped_metric)))
-    return [_finding(endpoint, error, secrets) for endpoint, error in requested]
+    scopes = sorted({scope for endpoint, _ in requested for scope in endpoint.scopes})
+    return [_finding(endpoint, error, secrets, scopes) for endpoint, error in requested]
 
 
 def _error(probe: Callable[[], object]) -> KlaviyoError | None:
@@ -61,13 +64,14 @@ def _smallest(listing: Listing, now: datetime) -> ListingQuery:
     return replace(listing.queries(None, None, now)[0], page_size=1)
 
 
-def _finding(endpoint: Endpoint, error: KlaviyoError | None, secrets: Secrets) -> Finding:
+def _finding(endpoint: Endpoint, error: KlaviyoError | None, secrets: Secrets, scopes: Sequence[str]) -> Finding:
+    """`scopes` are all that the account's assets need: none can be added to a key, so a new key needs all of them."""
     if error is None:
         return ok(_check(endpoint), "granted to the key")
     message = secrets.one_line(error)
     found, remedy = message, ""
     if isinstance(error, MissingScope):
-        found, remedy = f"the key lacks this scope: {message}", f"create a key with {', '.join(error.scopes)}"
+        found, remedy = f"the key lacks this scope: {message}", f"create a key with {', '.join(scopes)}"
     if isinstance(error, Forbidden) and endpoint is TAGS.list_endpoint:
         return warning(_check(endpoint), f"tags are not synced: {found}", remedy)
     return failed(_check(endpoint), found, remedy)

@@ -17,11 +17,11 @@ from klaviyo_pipeline.postgres.engine import clear_errors, create_engine, databa
 from klaviyo_pipeline.postgres.future_times import REMEDY, ahead_of_clock
 from klaviyo_pipeline.postgres.refusals import Refusal, refusals
 from klaviyo_pipeline.postgres.schema.migrations import pending, read_migrations
-from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, remedy
+from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, quoted, remedy, schema_remedy
 
 REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account in schema"
 OBSERVED = "observation times"
-COUNTED_TWICE = "sums over all accounts count it twice; keep only one of the accounts"
+COUNTED_TWICE = "sums over all accounts count it twice; keep only one of the accounts, or give each its own key"
 AFTER_REACHED = (VERSION, RIGHTS, MIGRATIONS, OWNER, OBSERVED)
 OLDEST_MAJOR = 14
 
@@ -31,7 +31,8 @@ SELECT
     current_database() AS database,
     current_setting('server_version_num')::integer / 10000 AS major,
     current_setting('server_version') AS version,
-    pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean AS read_only,
+    pg_is_in_recovery() AS is_standby,
+    current_setting('default_transaction_read_only')::boolean AS read_only,
     has_database_privilege(current_database(), 'CREATE') AS may_create_schemas,
     has_database_privilege(current_database(), 'TEMPORARY') AS may_use_temporary,
     (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = :schema) AS may_create_tables
@@ -152,7 +153,14 @@ class _WarehouseCheck:
         if self.account_id and (others := other_schemas(self.connection, self.schema, self.account_id)):
             schemas = f"schema {others[0]}" if len(others) == 1 else f"schemas {', '.join(others)}"
             found = f"{self.account_id}, which is also in {schemas}"
-            return [warning(OWNER, found, f"{COUNTED_TWICE}, and drop the schema of the other")]
+            return [
+                warning(
+                    OWNER,
+                    found,
+                    "sums over all accounts count it twice; keep the account whose schema has the longer history, and "
+                    "run DROP SCHEMA … CASCADE for the other",
+                )
+            ]
         if bound_to is None:
             return [ok(OWNER, "none yet; the first sync binds the schema to the account of the key")]
         if self.account_id is None:
@@ -179,13 +187,20 @@ def _version(server: sa.Row[tuple[object, ...]]) -> Finding:
 def _rights(
     server: sa.Row[tuple[object, ...]], schema: str, closed: Sequence[str], owners: Sequence[str], *, must_create: bool
 ) -> Finding:
-    role = str(server.role)
+    role, database = str(server.role), str(server.database)
+    if server.is_standby:
+        return failed(
+            RIGHTS, f"{role} cannot write: the server is a standby", "set KLAVIYO_DATABASE_URL to the primary"
+        )
     if server.read_only:
         return failed(
-            RIGHTS, f"{role} cannot write: its transactions are read-only", "use the primary, and a role that may write"
+            RIGHTS,
+            f"{role} cannot write: default_transaction_read_only is on",
+            f"have an administrator run ALTER ROLE {quoted(role)} SET default_transaction_read_only TO off; if the "
+            "server set it because its disk is full, free space first",
         )
     if server.may_create_tables is None and not server.may_create_schemas:
-        grant = f"GRANT CREATE ON DATABASE {server.database} TO {role}, or have an administrator create the schema"
+        grant = schema_remedy(schema, role, database)
         return failed(RIGHTS, f"{role} may not create the schema {schema}", grant)
     if owners and (closed or must_create):
         missing = f"read and write {', '.join(closed)}" if closed else f"change the tables of {schema}"
@@ -194,16 +209,12 @@ def _rights(
             f"{role} may not {missing}: role {' and '.join(owners)} owns the schema and its tables",
             remedy(owners, role),
         )
-    if must_create and server.may_create_tables is False:
-        return failed(
-            RIGHTS, f"{role} may not create tables in {schema}", f"GRANT CREATE, USAGE ON SCHEMA {schema} TO {role}"
-        )
     if not server.may_use_temporary:
-        grant = f"GRANT TEMPORARY ON DATABASE {server.database} TO {role}; the merge uses temporary tables"
+        grant = f"GRANT TEMPORARY ON DATABASE {quoted(database)} TO {quoted(role)}; the merge uses temporary tables"
         return failed(RIGHTS, f"{role} may not create temporary tables", grant)
-    if closed:
-        grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
-        return failed(RIGHTS, f"{role} may not read and write {', '.join(closed)}", grant)
+    if closed or (must_create and server.may_create_tables is False):
+        missing = f"read and write {', '.join(closed)}" if closed else f"create tables in {schema}"
+        return failed(RIGHTS, f"{role} may not {missing}", schema_remedy(schema, role, database, exists=True))
     return ok(RIGHTS, f"{role} may create and write in {schema}")
 
 

@@ -228,7 +228,7 @@ OTHER_REVISION = Meaning(
     OtherRevision,
     False,
     "Klaviyo answers as another API revision",
-    "Set KLAVIYO_REVISION to a revision that Klaviyo serves, or upgrade klaviyo_pipeline.",
+    "Set KLAVIYO_REVISION to a revision that Klaviyo serves, or upgrade klaviyo-pipeline.",
 )
 NO_ANSWER = Meaning(Unavailable, True, "Klaviyo cannot be reached", "Check the network, then run again.")
 EDGE_BLOCK = Meaning(
@@ -241,14 +241,24 @@ REDIRECTED = Meaning(
     MalformedAnswer, False, "The response is a redirect, which is not followed", "Check KLAVIYO_API_URL."
 )
 SERVER_ERROR = Meaning(Unavailable, True, "Klaviyo's server failed to process the request", "Run again later.")
-REJECTED = Meaning(BadRequest, False, "Klaviyo rejected the request", "Check the settings that the message mentions.")
+REJECTED = Meaning(
+    BadRequest,
+    False,
+    "Klaviyo rejected the request",
+    "Check the settings that the message mentions; if it mentions none, report this line.",
+)
 OLD_CURSOR = Meaning(CursorExpired, False, "The page cursor has expired", "Run again to start from the first page.")
-LACKS_SCOPE = Meaning(MissingScope, False, "The API key lacks a scope", "Create a key with the scope")
+LACKS_SCOPE = Meaning(
+    MissingScope,
+    False,
+    "The API key lacks a scope",
+    "No scope can be added to a key: create a key with its present scopes and",
+)
 INELIGIBLE = Meaning(
     ConversionMetricIneligible,
     False,
     "Klaviyo does not support the conversion metric in this report",
-    "Set KLAVIYO_CONVERSION_METRIC_ID to the id of another metric.",
+    "Set KLAVIYO_CONVERSION_METRIC_ID to the id of another metric, or unset it: then the account's own is found.",
 )
 
 BY_STATUS: Mapping[int, Meaning] = {
@@ -260,7 +270,7 @@ BY_STATUS: Mapping[int, Meaning] = {
         RevisionRetired,
         False,
         "Klaviyo no longer serves this",
-        "Set a newer KLAVIYO_REVISION, or upgrade klaviyo_pipeline.",
+        "Set another KLAVIYO_REVISION, or upgrade klaviyo-pipeline.",
     ),
     429: Meaning(
         Throttled,

@@ -12,7 +12,7 @@ from dagster.components.utils import TranslatorResolvingInfo
 from pydantic import Field
 
 from klaviyo_pipeline.catalog import DEFAULT
-from klaviyo_pipeline.config.accounts import AS_VARIABLES
+from klaviyo_pipeline.config.accounts import AS_VARIABLES, IN_COMPONENT
 from klaviyo_pipeline.config.settings import Account, SettingsError
 from klaviyo_pipeline.orchestration.build import Translate, build_defs
 from klaviyo_pipeline.orchestration.resources.account_settings import account_of, group_name, key_path
@@ -195,7 +195,7 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
             migrate=self.migrate,
             key_prefix=self.key_prefix,
             group=self.group,
-            described_in="the component",
+            described_in=IN_COMPONENT,
         )
 
     def get_asset_spec(self, spec: dg.AssetSpec) -> dg.AssetSpec:

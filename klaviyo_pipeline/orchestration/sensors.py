@@ -208,7 +208,7 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
             return dg.SkipReason("all assets are fresh")
         if context.cursor == today:
             return dg.SkipReason("already reported today")
-        _alert(context, f"{account.slug}: {late}. Run `klaviyo-pipeline status` for details.")
+        _alert(context, in_terms_of(account, f"{account.slug}: {late}. Run `klaviyo-pipeline status` for details."))
         context.update_cursor(today)
         return dg.SkipReason(late)
 

@@ -43,7 +43,7 @@ def check_schema_owner(connection: sa.Connection, account: Account, account_id: 
             f"schema {account.slug!r} belongs to Klaviyo account {row['account_id']}, but KLAVIYO_API_KEY "
             f"is a key of account {account_id}: set KLAVIYO_ACCOUNT to another name, or use the right key."
         )
-    _same_windows(connection, account, str(row["window_timezone"]), str(row["sync_window"]))
+    _same_windows(connection, account, row)
     return str(row["account_id"])
 
 
@@ -149,15 +149,18 @@ def _forget_cut_windows(connection: sa.Connection, account: Account) -> None:
         connection.execute(sa.delete(windows).where(windows.c.window_start < start, windows.c.window_end > start))
 
 
-def _same_windows(connection: sa.Connection, account: Account, timezone: str, sync_window: str) -> None:
+def _same_windows(connection: sa.Connection, account: Account, row: sa.RowMapping) -> None:
+    timezone, sync_window = str(row["window_timezone"]), str(row["sync_window"])
     if sync_window == account.sync_window and same_zone(timezone, account.timezone):
         return
     windows = system_table(account.slug, "sync_windows")
     if not connection.execute(sa.select(sa.exists().select_from(windows))).scalar_one():
         return
+    # If the settings have the account's own zone, they are not set back to the wrong one.
+    is_wrong = same_zone(row["timezone"], account.timezone) and not same_zone(row["timezone"], timezone)
+    back = "" if is_wrong else f"set KLAVIYO_TIMEZONE={timezone} and KLAVIYO_SYNC_WINDOW={sync_window}, or "
     raise AccountRefused(
         f"schema {account.slug!r} was synced in {sync_window} windows of {timezone}, but the settings define "
-        f"{account.sync_window} windows of {account.timezone}: set KLAVIYO_TIMEZONE={timezone} and "
-        f"KLAVIYO_SYNC_WINDOW={sync_window}, or run `klaviyo-pipeline reset-windows` to reset the windows "
-        "(rows stay, every window is requested again)."
+        f"{account.sync_window} windows of {account.timezone}: {back}run `klaviyo-pipeline reset-windows` to reset the "
+        "windows (rows stay, every window is requested again)."
     )

@@ -24,7 +24,13 @@ from psycopg.types.json import set_json_dumps
 from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.postgres.schema.tables import NotMigrated
 from klaviyo_pipeline.postgres.server.embedded import project_server
-from klaviyo_pipeline.postgres.server.sessions import CONNECT_TIMEOUT_SECONDS, ENCODING, ping_when_in_doubt, prepare
+from klaviyo_pipeline.postgres.server.sessions import (
+    CONNECT_TIMEOUT_SECONDS,
+    ENCODING,
+    connection_remedy,
+    ping_when_in_doubt,
+    prepare,
+)
 
 POOL_SIZE = 3
 """The most sessions that a process opens for one URL: one writes, the others reserve request slots and read."""
@@ -38,6 +44,8 @@ RETRY_PAUSES = (0.5, 2.0, 5.0)
 # deadlock; and the class of connection errors.
 TRANSIENT_STATES = frozenset({"57P01", "57P02", "57P03", "40001", "40P01"})
 CONNECTION_CLASS = "08"
+RESOURCES_CLASS = "53"
+"""Errors such as a full disk. Postgres's hint says what to do."""
 
 Result = TypeVar("Result")
 
@@ -54,7 +62,8 @@ NOT_MIGRATED = (
 
 
 class RightsMissing(RuntimeError):
-    """The role lacks a right on a table or schema; one line that names the command which reports owner and grant."""
+    """The role lacks a right on a table or schema, or may not write at all; one line that names the command which
+    reports why, with the remedy."""
 
 
 def json_text(value: object) -> bytes:
@@ -158,6 +167,13 @@ def clear_errors(url: str) -> Iterator[None]:
                 f"Postgres: {error.orig.diag.message_primary}. `klaviyo-pipeline doctor` names the owner and the grant."
             ) from error
         raise
+    except (sa.exc.InternalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        read_only = error.orig if isinstance(error, sa.exc.InternalError) else error
+        if not isinstance(read_only, psycopg.errors.ReadOnlySqlTransaction):
+            raise
+        raise RightsMissing(
+            f"Postgres: {read_only.diag.message_primary}. `klaviyo-pipeline doctor` says why, and what to do."
+        ) from error
 
 
 def database_now(connection: sa.Connection) -> datetime:
@@ -237,6 +253,12 @@ def reason(error: BaseException) -> str:
     if isinstance(cause, sa.exc.DBAPIError) and cause.orig is not None:
         cause = cause.orig
     line = first_line(str(cause)) or type(cause).__name__
+    if (
+        isinstance(cause, psycopg.Error)
+        and (cause.sqlstate or "").startswith(RESOURCES_CLASS)
+        and cause.diag.message_hint
+    ):
+        line = f"{line.rstrip('.')}. {cause.diag.message_hint}"
     return f"{line} {PERMANENT}" if isinstance(cause, KlaviyoError) and cause.permanent else line
 
 
@@ -249,6 +271,7 @@ def _unreachable(url: str, message: str) -> str:
     parts = urlsplit(url)
     where = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
     first = (first_line(message) or "no reason given").rstrip(".")
+    remedy = connection_remedy(first, "KLAVIYO_DATABASE_URL")
     if parts.password:
         first = first.replace(parts.password, "***")
-    return f"cannot connect to Postgres at {where}: {first}. Check KLAVIYO_DATABASE_URL."
+    return f"cannot connect to Postgres at {where}: {first}. {remedy}"

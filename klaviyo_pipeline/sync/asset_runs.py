@@ -157,7 +157,7 @@ class AssetRuns:
             try:
                 next(session.client.pages(TAGS, TAGS.queries(None, None, session.now())[0]))
             except MissingScope as error:
-                return f"the key lacks the scope {', '.join(error.scopes)}; create a key with it"
+                return f"the key lacks the scope {', '.join(error.scopes)}; create a key with it and the present scopes"
             except Forbidden as error:
                 return str(error)
         return None

@@ -16,7 +16,7 @@ from psycopg import sql
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.cli.shared import json_text
 from klaviyo_pipeline.config import accounts as reading
-from klaviyo_pipeline.config.accounts import FIELDS, Accounts, errors_in_terms_of, in_terms_of, load_accounts
+from klaviyo_pipeline.config.accounts import FIELDS, IN_CODE, Accounts, errors_in_terms_of, in_terms_of, load_accounts
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account, SettingsError
 
 pytestmark = pytest.mark.slow
@@ -253,6 +253,20 @@ def test_an_account_can_have_its_own_database_url(load: Load) -> None:
     assert "hidden" not in wrong_url.errors[0]
 
 
+@pytest.mark.parametrize(
+    ("command", "materialization"),
+    [
+        ("Run `klaviyo-pipeline sync flows --from 2026-01-01 --force`.", "Materialize flows from 2026-01-01."),
+        (
+            "found it, run `klaviyo-pipeline sync flows_census --accept-deletes`.",
+            "found it, materialize flows_census with accept_deletes in its configuration.",
+        ),
+    ],
+)
+def test_a_sync_is_a_materialization_for_an_account_in_code(command: str, materialization: str) -> None:
+    assert in_terms_of(Account(described_in=IN_CODE), command) == materialization
+
+
 def test_messages_name_settings_as_in_the_file_that_describes_the_account(load: Load) -> None:
     [settings] = load(ENTRY).every
     reported = "set KLAVIYO_TIMEZONE=UTC, check KLAVIYO_API_KEY, or KLAVIYO_RATE_SCALE; KLAVIYO_ALERT_WEBHOOK_URL stays"
@@ -260,6 +274,9 @@ def test_messages_name_settings_as_in_the_file_that_describes_the_account(load: 
     assert in_terms_of(settings.account, reported) == (
         "set timezone (accounts.yaml, good)=UTC, check KEY, or rate_scale (accounts.yaml, good); "
         "KLAVIYO_ALERT_WEBHOOK_URL stays"
+    )
+    assert in_terms_of(settings.account, "run `klaviyo-pipeline sync flows --force`, then `klaviyo-pipeline sync`") == (
+        "run `klaviyo-pipeline sync --account good flows --force`, then `klaviyo-pipeline sync --account good`"
     )
     with pytest.raises(RuntimeError, match="Check KEY"), errors_in_terms_of(settings.account):
         raise RuntimeError("Check KLAVIYO_API_KEY.")

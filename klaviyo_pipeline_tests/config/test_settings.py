@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
+from klaviyo_pipeline.catalog import switched_on
 from klaviyo_pipeline.config.settings import Account, SettingsError, load_dotenv_file, load_settings
 
 NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
@@ -147,6 +149,31 @@ def test_a_password_is_never_quoted(variable: str, text: str) -> None:
 )
 def test_a_database_url_is_kept_unchanged(url: str) -> None:
     assert load_settings({"KLAVIYO_DATABASE_URL": url}, now=NOW).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "suggested"),
+    [
+        ("KLAVIYO_TIMEZONE", "Paris", r"such as (\S+)\.$"),
+        ("KLAVIYO_SYNC_WINDOW", "weekly", r"use (\w+) or"),
+        ("KLAVIYO_REVISION", "2024-10-15", r"set it to (\S+) or"),
+        ("KLAVIYO_START_DATE", "1999-12-31", r"use (\S+) or later"),
+        ("KLAVIYO_API_URL", "klaviyo", r"the default is (\S+)\.$"),
+        ("KLAVIYO_DATABASE_URL", "mysql://host/database", r"the form (\S+),"),
+        ("KLAVIYO_DATABASE_URL", "postgresql://one,two/database", r"such as (\S+)\.$"),
+        ("KLAVIYO_LOOKBACK_DAYS", "a week", r"from (\d+) to"),
+        ("KLAVIYO_RATE_SCALE", "-1", r"a number, (\d+) or more"),
+        ("KLAVIYO_TEMPLATE_HTML", "true", r"must be (\w+) or"),
+        ("KLAVIYO_OWNERS", "Jo", r"such as (.*)\.$"),
+        ("KLAVIYO_ASSETS", "flow", r"choose from (\w+),"),
+    ],
+)
+def test_the_value_that_an_error_suggests_is_a_valid_one(variable: str, text: str, suggested: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        switched_on(load(**{variable: text}).assets)
+    found = re.search(suggested, str(refused.value))
+    assert found, refused.value
+    switched_on(load(**{variable: found[1]}).assets)
 
 
 def test_the_settings_do_not_contain_the_api_key() -> None:

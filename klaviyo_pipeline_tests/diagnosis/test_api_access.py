@@ -98,7 +98,7 @@ def test_another_schema_with_the_same_account_is_a_warning(setting: Set) -> None
         "warning",
         "SHOP01, which is also in schema shop",
     )
-    assert "drop the schema" in str(finding.remedy)
+    assert "DROP SCHEMA … CASCADE for the other" in str(finding.remedy)
 
 
 def test_two_accounts_with_one_key_are_a_warning(

@@ -117,8 +117,8 @@ def test_all_errors_of_a_response_are_in_the_message(bench: Bench) -> None:
     second = {"id": "r", "code": "invalid", "title": "Bad sort.", "source": {"parameter": "sort"}}
     bench.server.will(failed(400, first, second))
     assert str(failing(bench, errors.BadRequest)) == (
-        "Klaviyo rejected the request: Bad filter; Bad sort. Check the settings that the message mentions. "
-        "The error points to filter, sort. (get_accounts, HTTP 400, Klaviyo request r)"
+        "Klaviyo rejected the request: Bad filter; Bad sort. Check the settings that the message mentions; if it "
+        "mentions none, report this line. The error points to filter, sort. (get_accounts, HTTP 400, Klaviyo request r)"
     )
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT
+from klaviyo_pipeline.config.accounts import in_terms_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.aggregates import DAYS_PER_REQUEST, MEASUREMENTS
@@ -128,22 +129,24 @@ class _Reading:
         """The rows with the campaign of each message that belongs to no flow; rows with equal keys are summed."""
         with self.session.engine.connect() as connection:
             campaigns = campaigns_of_messages(connection, self.session.account.slug)
-        unknown = set[str]()
+        unknown, days = set[str](), set[date]()
         by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in rows:
             message = row["message_id"]
             campaign = "" if row["flow_id"] else campaigns.get(message, "")
             if message and not row["flow_id"] and not campaign:
                 unknown.add(message)
+                days.add(row["date"])
             full = {**row, "campaign_id": campaign}
             key = tuple(full[name] for name in KEYS if name != "conversion_metric_id")
             by_key[key] = _sum(by_key[key], full) if key in by_key else full
         if unknown:
-            self.context.log.warning(
+            warning = (
                 f"{counted(len(unknown), 'message')} with conversions, but of no known flow or campaign: "
                 f"{', '.join(sorted(unknown)[:5])}. Their campaign_id is empty. Run `klaviyo-pipeline sync "
-                "campaigns_census`, then sync these days again."
+                f"campaigns_census conversions_daily --from {min(days)} --to {max(days)} --force`."
             )
+            self.context.log.warning(in_terms_of(self.session.account, warning))
         return list(by_key.values())
 
 

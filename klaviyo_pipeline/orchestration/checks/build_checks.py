@@ -210,7 +210,9 @@ def record_lost_windows(
 
 def _api_step(account: Account, one: ApiCheck) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(account.asset_key(one.asset))
-    spec = dg.AssetCheckSpec(one.name, asset=key, description=one.description)
+    evaluated = f"No sync evaluates it: `klaviyo-pipeline check --api` and the job {account.slug}_reconcile do."
+    description = in_terms_of(account, f"{one.description} {evaluated}")
+    spec = dg.AssetCheckSpec(one.name, asset=key, description=description)
 
     @dg.multi_asset_check(
         name=f"{account.slug}__{one.asset}_{one.name}",

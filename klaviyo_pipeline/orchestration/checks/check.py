@@ -14,6 +14,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
+from klaviyo_pipeline.windows import asset_windows
 
 Outcome = Literal["passed", "warning", "error"]
 
@@ -119,6 +120,23 @@ def shortened(name: object) -> str:
     """The name, cut after `NAME_LENGTH` characters."""
     text = str(name)
     return text if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]}…"
+
+
+def sync_again(ctx: CheckContext, assets: str, first: date, last: date) -> str:
+    """The sentences that say how to request these days of the asset again, in a sync of `assets`."""
+    set_back = earlier_start(ctx, first)
+    first = first if set_back else max(first, ctx.account.start_date)
+    return f"{set_back}Run `klaviyo-pipeline sync {assets} --from {first} --to {last} --force`."
+
+
+def earlier_start(ctx: CheckContext, first: date) -> str:
+    """The sentence that sets the start date back, if the asset's window of this day is before it; else nothing.
+
+    No sync requests windows before the start date. Their rows stay if the date was set to a later one.
+    """
+    start = ctx.account.start_date
+    is_earlier = first < asset_windows(ctx.account, ctx.asset).first_day(start)
+    return f"Set KLAVIYO_START_DATE={first}, which is {start} now. " if is_earlier else ""
 
 
 def read_as_listed(table: sa.Table, listing: Listing) -> list[sa.ColumnElement[bool]]:

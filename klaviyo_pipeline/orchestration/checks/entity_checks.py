@@ -81,7 +81,7 @@ def history_is_unbroken(ctx: CheckContext) -> CheckOutcome:
     return error(
         f"the history of {counted(len(ids), 'object')} of {ctx.asset} has gaps, overlaps or no current state: "
         f"{some(ids)}. The pipeline only ever adds rows to {ctx.asset}_superseded: find out what else writes to it or "
-        f"to {ctx.asset}.",
+        f"to {ctx.asset}. Earlier states come back only from a dump.",
         objects=len(ids),
     )
 

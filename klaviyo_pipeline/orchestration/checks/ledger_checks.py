@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.config.wording import counted, some
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed, warning
+from klaviyo_pipeline.orchestration.checks.check import (
+    Check,
+    CheckContext,
+    CheckOutcome,
+    earlier_start,
+    error,
+    passed,
+    warning,
+)
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 LATE = timedelta(hours=36)
@@ -70,12 +78,14 @@ def windows_do_not_overlap(ctx: CheckContext) -> CheckOutcome:
 
 
 def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
-    gaps = [row for row in ctx.once(_odd_windows)[ctx.asset] if row.window_end < row.following]
+    odd = ctx.once(_odd_windows)[ctx.asset]
+    # Gaps before the start date were left out on purpose: it was set to a later one.
+    gaps = [row for row in odd if row.window_end < row.following and row.following > _start(ctx)]
     if not gaps:
         return passed("no gaps between windows")
     zone = ctx.account.zone
     sample = some(f"{_utc(row.window_end)} to {_utc(row.following)}" for row in gaps)
-    first = gaps[0].window_end.astimezone(zone).date()
+    first = max(gaps[0].window_end.astimezone(zone).date(), ctx.account.start_date)
     last = (gaps[-1].following.astimezone(zone) - timedelta(microseconds=1)).date()
     return warning(
         f"{counted(len(gaps), 'gap')} between windows of {ctx.asset}, never synced: {sample}. Run "
@@ -91,6 +101,7 @@ def windows_have_not_failed(ctx: CheckContext) -> CheckOutcome:
     return error(
         f"{counted(len(failed), 'window')} of {ctx.asset} not synced: "
         f"{some(_utc(row.window_start) for row in failed)}. Last error: {failed[-1].error}. "
+        f"{earlier_start(ctx, failed[0].window_start.astimezone(ctx.account.zone).date())}"
         f"Run `klaviyo-pipeline sync {_assets(ctx)}` to retry.",
         windows=len(failed),
     )
@@ -140,9 +151,11 @@ def _odd_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
 
 def _failed_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
     ledger = system_table(ctx.account.slug, "sync_windows")
+    # The start date may have been set to a later one, such as the account's first day: no sync requests what is before.
+    is_wanted, had_rows = ledger.c.window_end > _start(ctx), ledger.c.asked_at.is_not(None)
     query = (
         sa.select(ledger.c.entity, ledger.c.window_start, ledger.c.error)
-        .where(ledger.c.entity.in_(ctx.assets), ledger.c.status == "failed")
+        .where(ledger.c.entity.in_(ctx.assets), ledger.c.status == "failed", sa.or_(is_wanted, had_rows))
         .order_by(ledger.c.window_start)
     )
     return _by_asset(ctx.rows(query))
@@ -179,6 +192,11 @@ def _by_asset(rows: Sequence[sa.Row[Any]]) -> Mapping[str, Sequence[sa.Row[Any]]
     for row in rows:
         found[row.entity].append(row)
     return found
+
+
+def _start(ctx: CheckContext) -> datetime:
+    """The first moment of the account's start date."""
+    return datetime.combine(ctx.account.start_date, time(), ctx.account.zone)
 
 
 def _utc(moment: datetime) -> str:

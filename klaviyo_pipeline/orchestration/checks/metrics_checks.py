@@ -7,9 +7,17 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import MetricsTable, has_conversion_metric, period_column, period_of
+from klaviyo_pipeline.catalog import METRICS, MetricsTable, has_conversion_metric, period_column, period_of
 from klaviyo_pipeline.config.wording import counted, some
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed
+from klaviyo_pipeline.orchestration.checks.check import (
+    Check,
+    CheckContext,
+    CheckOutcome,
+    error,
+    passed,
+    sync_again,
+    warning,
+)
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 NOISE = Decimal("0.000001")
@@ -59,15 +67,17 @@ def rates_within_bounds(ctx: CheckContext) -> CheckOutcome:
     columns = target.table.c
     wrong = {name: columns[name] < 0 for name in (*FRACTIONS, *NOT_NEGATIVE) if name in columns}
     wrong |= {name: sa.or_(columns[name] < 0, columns[name] > 1 + NOISE) for name in FRACTIONS if name in columns}
-    key = target.key[0]
+    key, report = target.key[0], METRICS[ctx.asset].report
     query = sa.select(columns[key], ctx.period(), *(test.label(name) for name, test in wrong.items()))
     rows = ctx.rows(query.where(sa.or_(*wrong.values())).order_by(ctx.period()))
     if not rows:
         return passed("all rates are within bounds")
     sample = some(f"{', '.join(n for n in wrong if getattr(row, n))} of {row[0]} on {row.date}" for row in rows)
-    return error(
-        f"{counted(len(rows), 'row')} of {ctx.asset} with a rate out of bounds: {sample}. Rates are computed from the "
-        "sums of the report: see its checks.",
+    # A warning, because sums that are not those of the report are an error of `metrics_match_report`.
+    return warning(
+        f"{counted(len(rows), 'row')} of {ctx.asset} with a rate out of bounds: {sample}. "
+        f"{sync_again(ctx, f'{report} {ctx.asset}', rows[0].date, rows[-1].date)} If they stay, the counts are "
+        f"Klaviyo's own: see the checks of {report}.",
         rows=len(rows),
     )
 
@@ -109,12 +119,11 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
     if not rows:
         return passed(f"all sums match {table.report}")
     found: list[date] = [row.date for row in rows]
-    first = max(found[0], ctx.account.start_date)
     # The report too: if it is the one that is wrong, metrics that are computed from it only hide that.
     return error(
         f"{counted(len(rows), 'row')} of {ctx.asset} not equal to the sums of {table.report}: "
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "
-        f"Run `klaviyo-pipeline sync {table.report} {ctx.asset} --from {first} --to {found[-1]} --force`.",
+        f"{sync_again(ctx, f'{table.report} {ctx.asset}', found[0], found[-1])}",
         rows=len(rows),
     )
 

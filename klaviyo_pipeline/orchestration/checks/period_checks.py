@@ -7,7 +7,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import FLOW_REPORT, ReportAsset
+from klaviyo_pipeline.catalog import FLOW_REPORT, ReportAsset, with_metrics
 from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, passed, warning
 from klaviyo_pipeline.postgres.ledger import Ledger
@@ -64,12 +64,11 @@ def periods_match_days(ctx: CheckContext, spec: ReportAsset) -> CheckOutcome:
     if not rows:
         return passed(f"every settled {spec.period} matches its days")
     first, last = max(rows[0].date, ctx.account.start_date), rows[-1].date
-    metrics = spec.name.replace("_report", "_metrics")
+    assets = f"{with_metrics(FLOW_REPORT.name, ctx.account)} {with_metrics(spec.name, ctx.account)}"
     return warning(
         f"{counted(len(rows), 'row')} of {ctx.asset} that cannot be those of their days: "
         f"{some(f'{row.id} in the {spec.period} of {row.date}' for row in rows)}. Klaviyo has restated settled days. "
-        f"Run `klaviyo-pipeline sync {FLOW_REPORT.name} flow_metrics {spec.name} {metrics} --from {first} --force`, "
-        f"at least to {last}.",
+        f"Run `klaviyo-pipeline sync {assets} --from {first} --force`, at least to {last}.",
         rows=len(rows),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from klaviyo_pipeline.catalog import ReportAsset
+from klaviyo_pipeline.catalog import ReportAsset, with_metrics
 from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.refused_statistics import refused_words
@@ -102,12 +102,11 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     report = VALUES[spec.report.entity]
     but = f"; not compared: {refused_words(report, span.metric_id, not_given)}" if not_given else ""
     if differing:
-        metrics = spec.name.replace("_report", "_metrics")
         return error(
             f"{counted(len(differing), 'sum')} of {days} not equal to the {report.name} report: "
             f"{some(differing)}. Klaviyo has restated settled days. Check that KLAVIYO_ATTRIBUTION_DAYS matches the "
-            f"account's attribution window, and run `klaviyo-pipeline sync {spec.name} {metrics} --from {span.first} "
-            f"--to {span.last} --force`.",
+            f"account's attribution window, and run `klaviyo-pipeline sync {with_metrics(spec.name, ctx.account)} "
+            f"--from {span.first} --to {span.last} --force`.",
             differing=len(differing),
             **metadata,
         )

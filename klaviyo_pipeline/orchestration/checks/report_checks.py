@@ -22,6 +22,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
     error,
     passed,
     shortened,
+    sync_again,
     warning,
 )
 from klaviyo_pipeline.postgres.ledger import Ledger
@@ -183,8 +184,8 @@ def uniques_are_within_counts(ctx: CheckContext, report: Report) -> CheckOutcome
         return passed("no row counts more people than actions")
     return warning(
         f"{counted(len(rows), 'row')} of {ctx.asset} with more people than actions: "
-        f"{some(f'{row[0]} on {row.date}' for row in rows)}. The values are Klaviyo's own. Rates of these days may "
-        "exceed 1.",
+        f"{some(f'{row[0]} on {row.date}' for row in rows)}. {_sync_again(ctx, rows[0].date, rows[-1].date)} If they "
+        "stay, the values are Klaviyo's own, and rates of these days may exceed 1.",
         rows=len(rows),
     )
 
@@ -200,7 +201,8 @@ def groups_have_ids(ctx: CheckContext, report: Report) -> CheckOutcome:
     named = some(f"{row.id or 'no id'} on {row.date} ({counted(row.groups, 'group')})" for row in rows)
     return warning(
         f"{counted(len(rows), 'row')} of {ctx.asset} from groups without an id, or from several groups with the same "
-        f"ids: {named}. The counts are complete, but Klaviyo does not return the object or message they belong to.",
+        f"ids: {named}. You have nothing to do: the counts are complete, and Klaviyo does not return the object or "
+        "message they belong to.",
         rows=len(rows),
     )
 
@@ -378,7 +380,4 @@ def _all_requested(ctx: CheckContext, since: date, until: date) -> bool:
 
 
 def _sync_again(ctx: CheckContext, first: date, last: date) -> str:
-    assets = with_metrics(ctx.asset, ctx.account)
-    # The first week or month may begin before the start date.
-    first = max(first, ctx.account.start_date)
-    return f"Run `klaviyo-pipeline sync {assets} --from {first} --to {last} --force`."
+    return sync_again(ctx, with_metrics(ctx.asset, ctx.account), first, last)

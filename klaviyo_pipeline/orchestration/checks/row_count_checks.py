@@ -10,7 +10,14 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.catalog import MetricsTable, has_conversion_metric, period_of, with_metrics
 from klaviyo_pipeline.config.wording import counted, some
-from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, CheckOutcome, error, passed
+from klaviyo_pipeline.orchestration.checks.check import (
+    Check,
+    CheckContext,
+    CheckOutcome,
+    error,
+    passed,
+    sync_again,
+)
 from klaviyo_pipeline.postgres.day_counts import days_that_differ
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.windows import asset_windows
@@ -67,7 +74,7 @@ def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
     found = error(
         f"{counted(len(days), period_of(ctx.asset))} of {ctx.asset} with a different number of rows than the ledger "
         f"counted: {some(days)}. The table was changed by hand, truncated or restored. "
-        f"Run `klaviyo-pipeline sync {assets} --from {max(days[0], ctx.account.start_date)} --to {days[-1]} --force`.",
+        f"{sync_again(ctx, assets, days[0], days[-1])}",
         days=len(days),
     )
     return replace(found, lost=[window.start for window in windows])
@@ -102,8 +109,7 @@ def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
     found = error(
         f"{counted(len(windows), 'window')} of {ctx.asset} contained objects when synced, but the table has none of "
         f"them now: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was truncated or "
-        "restored. "
-        f"Run `klaviyo-pipeline sync {ctx.asset} {ctx.asset}_census --from {first} --to {last} --force`.",
+        f"restored. {sync_again(ctx, f'{ctx.asset} {ctx.asset}_census', first, last)}",
         windows=len(windows),
     )
     return replace(found, lost=[row.window_start for row in windows])

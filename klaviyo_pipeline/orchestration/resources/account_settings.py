@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from klaviyo_pipeline.catalog import switched_on
-from klaviyo_pipeline.config.accounts import AS_VARIABLES, DATABASE_VARIABLE, naming_fields
+from klaviyo_pipeline.config.accounts import AS_VARIABLES, DATABASE_VARIABLE, IN_CODE, naming_fields
 from klaviyo_pipeline.config.settings import Account, SettingsError, load_settings
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -40,7 +40,7 @@ def checked(account: Account) -> Account:
         **{name: getattr(found, name) for name in AS_VARIABLES},
         key_prefix=prefix,
         group=group,
-        described_in=account.described_in or "Account",
+        described_in=account.described_in or IN_CODE,
     )
 
 

@@ -187,8 +187,9 @@ def api_key(variable: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise SettingsError(
-            f"{variable} is not set. Set it to a private API key with read scopes, in the environment or in .env; "
-            "or run `klaviyo-pipeline demo` to try the pipeline without an account."
+            f"{variable} is not set. Set it to a private API key with read scopes, in the environment or in .env. "
+            "Without an account, run `klaviyo-pipeline demo`; `klaviyo-pipeline sandbox` serves the demo's account and "
+            "prints its settings."
         )
     return key
 

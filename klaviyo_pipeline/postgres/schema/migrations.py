@@ -20,7 +20,7 @@ from psycopg import errors, sql
 
 from klaviyo_pipeline.config.settings import SLUG
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, remedy
+from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, remedy, schema_remedy
 from klaviyo_pipeline.postgres.server.sessions import connect
 
 FILE_NAME = re.compile(r"(\d{3})_[a-z0-9_]+\.sql")
@@ -35,6 +35,8 @@ CREATE TABLE schema_migrations (
 COMMENT ON TABLE schema_migrations IS 'The numbered SQL files that were applied to this schema, and when.'
 """
 
+
+HAS_SCHEMA: LiteralString = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
 
 _HALF_COLUMNS: LiteralString = """
 SELECT format('%%s of %%s', columns.attname, present.relname)
@@ -151,9 +153,10 @@ def _owners_named(connection: psycopg.Connection[Any], schema: str) -> Iterator[
         role = connection.info.user
         owners = [owner for (owner,) in connection.execute(FOREIGN_OWNERS, {"schema": schema}).fetchall()]
         if not owners:
+            exists = connection.execute(HAS_SCHEMA, [schema]).fetchone() is not None
             raise MigrationError(
-                f"The role {role} may not create schema {schema} or its tables; GRANT CREATE ON DATABASE "
-                f"{connection.info.dbname}, or have the schema created for it ({error.diag.message_primary})."
+                f"The role {role} may not create schema {schema} or its tables ({error.diag.message_primary}): "
+                f"{schema_remedy(schema, role, connection.info.dbname, exists=exists)}."
             ) from error
         raise MigrationError(
             f"The schema {schema} is owned by role {' and '.join(owners)}, and role {role} lacks the rights on it "
@@ -195,7 +198,7 @@ def _check_history(migrations: Sequence[Migration], applied: Mapping[int, Applie
             raise MigrationError(
                 f"{record.name}: schema {schema} was created by another version of this project, where file "
                 f"{version:03} is not {migration.name}; sync into a new schema (set KLAVIYO_ACCOUNT to another name), "
-                f'or drop this one first (DROP SCHEMA "{schema}" CASCADE).'
+                f'or drop this one and its history first (DROP SCHEMA "{schema}" CASCADE).'
             )
         if migration is None:
             raise MigrationError(
@@ -213,8 +216,7 @@ def _create_schema(connection: psycopg.Connection[Any], schema: str) -> None:
     """Create the schema and its table of migrations if absent; set the search path for this transaction."""
     name = sql.Identifier(schema)
     # Not IF NOT EXISTS: that needs the right to create a schema even if it exists.
-    query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
-    if connection.execute(query, [schema]).fetchone() is None:
+    if connection.execute(HAS_SCHEMA, [schema]).fetchone() is None:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
     connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(name))
     if not _exists(connection, sql.Identifier(schema, "schema_migrations")):

@@ -20,5 +20,21 @@ ORDER BY 1
 
 def remedy(owners: Sequence[str], role: str) -> str:
     """The remedy, for a message: how the role gets the rights of these owners."""
-    grants = "; ".join(f'GRANT "{owner}" TO "{role}"' for owner in owners)
+    grants = "; ".join(f"GRANT {quoted(owner)} TO {quoted(role)}" for owner in owners)
     return f"connect as {owners[0]}, or have an administrator run {grants}"
+
+
+def schema_remedy(schema: str, role: str, database: str, *, exists: bool = False) -> str:
+    """The remedy, for a message: how the role gets a schema of its own, or the rights on it, if it `exists`."""
+    if exists:
+        everything = f"SCHEMA {quoted(schema)} TO {quoted(role)}"
+        return f"have an administrator run GRANT ALL ON {everything}; GRANT ALL ON ALL TABLES IN {everything}"
+    return (
+        f"have an administrator run CREATE SCHEMA {quoted(schema)} AUTHORIZATION {quoted(role)}, or "
+        f"GRANT CREATE ON DATABASE {quoted(database)} TO {quoted(role)}"
+    )
+
+
+def quoted(name: str) -> str:
+    """The name as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'

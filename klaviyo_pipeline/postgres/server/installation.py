@@ -135,8 +135,8 @@ def choose_place(home: Path, user: ServerUser) -> Path:
         folder = FALLBACK_PARENT / f"klaviyo-pipeline-{digest}"
         if folder.exists():
             raise EmbeddedPostgresError(
-                f"An earlier database of this project is still in {folder}; "
-                f"remove that folder, or write its path into {home / 'location'} to use it again."
+                f"An earlier database of this project is still in {folder}; write this path into "
+                f"{home / 'location'} to use it again, or remove the folder if you do not need its data."
             )
         (home / "location").write_text(f"{folder}\n", encoding="utf-8")
         log.warning(

@@ -9,6 +9,7 @@ and a transaction sets its own isolation level.
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from collections.abc import Callable
@@ -62,6 +63,25 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
     statements = differing(connection.info.parameter_status)
     if statements:
         connection.execute(statements.encode())
+
+
+_NO_SESSION = re.compile(r"too many (clients|connections)|remaining connection slots")
+_NOT_UP = re.compile(r"starting up|shutting down|recovery|closed the connection|terminating connection")
+_NOT_OURS = re.compile(r"authentication failed|no password|does not exist|pg_hba\.conf|permission denied")
+
+
+def connection_remedy(message: str, variable: str) -> str:
+    """What to do after this message of a failed connection. `variable` is the setting with the URL.
+
+    libpq has no code for it. A server that speaks another language than English gets the last remedy.
+    """
+    if _NO_SESSION.search(message):
+        return "End other sessions, or have an administrator allow more, then run again."
+    if _NOT_UP.search(message):
+        return "Run again when the server is up."
+    if _NOT_OURS.search(message):
+        return f"Check user, password and database in {variable}, and the rights of that user."
+    return f"Check that the server is up, and {variable}."
 
 
 def check_encoding(encoding: str | None, database: str) -> None:

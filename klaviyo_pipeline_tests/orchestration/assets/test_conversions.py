@@ -109,6 +109,8 @@ def test_an_order_has_the_campaign_of_its_message_and_the_channels_word(
     order(shop, FLOW, 3, 30)
     order(shop, NOBODY, 4, 40)
     with pipeline_on(migrated, shop, monkeypatch) as pipeline:
+        pipeline.run(ASSET, DAY)
+        assert set(pipeline.rows("SELECT campaign_id FROM conversions_daily")) == {""}
         pipeline.run("campaigns_census")
         pipeline.run(ASSET, DAY)
         found = pipeline.rows(

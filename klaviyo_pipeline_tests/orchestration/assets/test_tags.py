@@ -266,5 +266,5 @@ def test_a_sync_without_the_scope_skips_the_tags_and_fails_if_they_were_named(
         assert result.skipped is None
     else:
         assert result.error is None
-        assert result.skipped == "the key lacks the scope tags:read; create a key with it"
+        assert result.skipped == "the key lacks the scope tags:read; create a key with it and the present scopes"
         assert result.run_ids == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
@@ -175,6 +175,16 @@ def test_a_failed_window_is_an_error_that_gives_its_reason(stored: Stored) -> No
     result = stored.check("campaigns", "windows_have_not_failed")
     assert result.outcome == "error"
     assert "no answer" in result.found
+
+
+def test_a_start_date_after_the_failed_windows_ends_the_error_unless_they_had_rows(stored: Stored) -> None:
+    failed = "UPDATE sync_windows SET status = 'failed', error = 'no answer', asked_at = {} WHERE window_start = '{}'"
+    stored.run(failed.format("NULL", "2025-03-05"))
+    stored.account = replace(stored.account, start_date=date(2025, 3, 6))
+    assert stored.check("flow_report", "windows_have_not_failed").outcome == "passed"
+    stored.run(failed.format("now()", "2025-03-04"))
+    result = stored.check("flow_report", "windows_have_not_failed")
+    assert "Set KLAVIYO_START_DATE=2025-03-04, which is 2025-03-06 now. Run `klaviyo-pipeline sync" in result.found
 
 
 @pytest.mark.parametrize(

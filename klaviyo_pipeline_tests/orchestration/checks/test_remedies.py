@@ -25,6 +25,11 @@ BROKEN = (
     ("flow_metrics", "windows_have_no_gaps", OF_THE_METRICS),
     ("flows", "rows_match_ledger", "TRUNCATE flows, flows_superseded CASCADE"),
     ("flows", "columns_match_raw", "UPDATE flows SET name = 'by hand'"),
+    ("flow_report", "values_are_in_one_currency", "UPDATE sync_windows SET account_currency = 'SEK'"),
+    ("flow_report", "timezone_matches_account", "UPDATE sync_windows SET account_timezone = 'Asia/Tokyo'"),
+    ("flow_report", "uniques_are_within_counts", "UPDATE flow_report SET opens_unique = 99"),
+    ("flow_metrics", "rates_within_bounds", "UPDATE flow_metrics SET delivered = 99"),
+    ("flows_census", "census_is_fresh", "DELETE FROM census_runs WHERE entity = 'flows'"),
 )
 """An asset, a check of it that finds what is wrong, and how it went wrong."""
 
@@ -36,7 +41,9 @@ DATA = (
 
 
 @pytest.mark.timeout(400)
-def test_the_command_in_the_message_of_a_check_repairs_what_the_check_found(installed: Pipeline) -> None:
+def test_the_command_in_the_message_of_a_check_repairs_what_the_check_found(
+    installed: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = {"flow_id": "f", "flow_message_id": "M", "send_channel": "email"}
     for day in (9, 10):
         installed.shop.set_figures("flow", keys, date(2025, 3, day), {"recipients": 10, "delivered": 9})
@@ -46,15 +53,32 @@ def test_the_command_in_the_message_of_a_check_repairs_what_the_check_found(inst
     before = [installed.rows(query) for query in DATA]
     for asset, check, statement in BROKEN:
         installed.execute(statement)
-        found = outcome(installed, asset, check)
-        assert found.outcome != "passed", (asset, check, statement)
-        commands = re.findall(r"`klaviyo-pipeline ([^`]*)`", found.found)
-        assert commands, found.found
-        for command in commands:
-            ended = CliRunner().invoke(cli, command.split())
-            assert ended.exit_code == 0, (command, ended.output)
-        assert outcome(installed, asset, check).outcome == "passed", (check, statement, commands)
-        assert [installed.rows(query) for query in DATA] == before, (check, statement, commands)
+        follow(installed, asset, check)
+        assert [installed.rows(query) for query in DATA] == before, (check, statement)
+    # Days before a start date that was set to a later one are not requested without an earlier one.
+    start_on(installed, "2025-03-10", monkeypatch)
+    installed.execute("UPDATE sync_windows SET account_currency = 'SEK'")
+    found = outcome(installed, "flow_report", "values_are_in_one_currency").found
+    start_on(installed, re.findall(r"Set KLAVIYO_START_DATE=(\S+),", found)[0], monkeypatch)
+    follow(installed, "flow_report", "values_are_in_one_currency")
+    assert [installed.rows(query) for query in DATA] == before
+
+
+def follow(pipeline: Pipeline, asset: str, check: str) -> None:
+    """Run the commands in the message of a check that finds something. It must pass then."""
+    found = outcome(pipeline, asset, check)
+    assert found.outcome != "passed", (asset, check)
+    commands = re.findall(r"`klaviyo-pipeline ([^`]*)`", found.found)
+    assert commands, found.found
+    for command in commands:
+        ended = CliRunner().invoke(cli, command.split())
+        assert ended.exit_code == 0, (command, ended.output)
+    assert outcome(pipeline, asset, check).outcome == "passed", (check, commands)
+
+
+def start_on(pipeline: Pipeline, day: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLAVIYO_START_DATE", day)
+    pipeline.configure(start_date=date.fromisoformat(day))
 
 
 def outcome(pipeline: Pipeline, asset: str, name: str) -> CheckOutcome:

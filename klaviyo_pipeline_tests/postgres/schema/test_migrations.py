@@ -13,12 +13,14 @@ import pytest
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate, pending
 
+AGE = "-- 100 % sure\nALTER TABLE people ADD age int;\n"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two valid files; the second needs the first."""
     (tmp_path / "001_people.sql").write_text("CREATE TABLE people (id int);\nINSERT INTO people VALUES (7);\n")
-    (tmp_path / "002_age.sql").write_text("-- 100 % sure\nALTER TABLE people ADD age int;\n")
+    (tmp_path / "002_age.sql").write_text(AGE)
     return tmp_path
 
 
@@ -94,12 +96,16 @@ def test_a_repaired_file_is_applied_after_its_failure(database: str, folder: Pat
     assert migrate(database, "shop", folder) == ["003_bad.sql"]
 
 
-def test_an_edited_file_is_refused(database: str, folder: Path) -> None:
+def test_an_edited_file_is_refused_until_it_is_restored(database: str, folder: Path) -> None:
     migrate(database, "shop", folder)
-    (folder / "001_people.sql").write_text("CREATE TABLE people (id bigint);")
+    file = folder / "001_people.sql"
+    released = file.read_text()
+    file.write_text("CREATE TABLE people (id bigint);")
     for call in (migrate, pending):
-        with pytest.raises(MigrationError, match=r"^001_people\.sql: the file was edited"):
+        with pytest.raises(MigrationError, match=r"^001_people\.sql: the file was edited .*restore it"):
             call(database, "shop", folder)
+    file.write_text(released)
+    assert migrate(database, "shop", folder) == []
 
 
 def test_a_schema_that_another_version_created_is_refused_before_anything_runs(
@@ -117,6 +123,11 @@ def test_a_schema_that_another_version_created_is_refused_before_anything_runs(
         ):
             call(database, "shop", folder)
     assert tables(database) == before
+    # Both ways that the message names: another schema, or this one anew.
+    assert migrate(database, "another", folder) == ["001_people.sql", "002_age.sql"]
+    with psycopg.connect(database) as connection:
+        connection.execute('DROP SCHEMA "shop" CASCADE')
+    assert migrate(database, "shop", folder) == ["001_people.sql", "002_age.sql"]
 
 
 def test_other_line_ends_do_not_count_as_an_edit(database: str, folder: Path) -> None:
@@ -126,11 +137,13 @@ def test_other_line_ends_do_not_count_as_an_edit(database: str, folder: Path) ->
     assert migrate(database, "shop", folder) == []
 
 
-def test_a_missing_file_is_refused(database: str, folder: Path) -> None:
+def test_a_missing_file_is_refused_until_it_is_restored(database: str, folder: Path) -> None:
     migrate(database, "shop", folder)
     (folder / "002_age.sql").unlink()
-    with pytest.raises(MigrationError, match=r"^002_age\.sql: this file was applied to schema shop"):
+    with pytest.raises(MigrationError, match=r"^002_age\.sql: this file was applied to schema shop.* restore it"):
         migrate(database, "shop", folder)
+    (folder / "002_age.sql").write_text(AGE)
+    assert migrate(database, "shop", folder) == []
 
 
 @pytest.mark.parametrize(
