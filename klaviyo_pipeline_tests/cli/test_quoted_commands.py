@@ -33,9 +33,9 @@ def texts() -> Iterator[str]:
 
 @cache
 def quoted() -> list[str]:
-    """The command lines without the program's name, each once."""
+    """The command lines without the program's name, each once; not the patterns of such lines."""
     found = (next(filter(None, match.groups())) for text in texts() for match in QUOTED.finditer(text))
-    return sorted({" ".join(line.split()) for line in found if "COMMAND" not in line})
+    return sorted({" ".join(line.split()) for line in found if not re.search(r"COMMAND|\(", line)})
 
 
 def filled_in(line: str) -> list[str]:
