@@ -13,6 +13,9 @@ import pytest
 from dagster._core.instance import InstanceRef
 
 from klaviyo_pipeline.config.settings import SQL_DIR
+from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
+from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
+from klaviyo_pipeline.dagster_internals.storage import EVENT_BATCH_SIZE
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
@@ -33,6 +36,33 @@ THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "
 MOST_BYTES = 4 * 1024**3
 
 
+LONGEST = (
+    "test_dagster_ui.py",
+    "test_celery.py",
+    "test_all_accounts.py",
+    "test_graphql.py",
+    "test_conversion_metrics.py",
+    "test_account_sync.py",
+    "test_cli.py",
+    "test_secrets.py",
+    "test_cost.py",
+    "test_extend.py",
+)
+"""The files that take longest, which begin first: the last file to end determines how long all tests take."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Modules and tests live as long as the process, so the garbage collector need not look at them."""
+    with gc_frozen():
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hides the developer's `KLAVIYO_*` variables, Dagster instance and `.env` from the tests."""
@@ -40,6 +70,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("KLAVIYO_") or name == "DAGSTER_HOME":
             monkeypatch.delenv(name)
     monkeypatch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
+    # As in a user's processes: the events of many windows are stored in one statement.
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE)
 
 
 def _memory() -> Path | None:
@@ -109,6 +141,16 @@ def recordable(postgres_server: str, recorded_template: str) -> Iterator[str]:
     """libpq URL of a database that only this test uses: migrated, and with Dagster's tables in `public`."""
     with throw_away_database(postgres_server, recorded_template) as url:
         yield url
+
+
+@pytest.fixture
+def home(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """The instance of syncs in this process, for this test only. Its runs are recorded in Postgres, like a user's."""
+    monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", recordable)
+    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home(tmp_path)))
+    with dg.DagsterInstance.get() as instance:
+        keep_sessions(instance)
+        yield instance
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -50,21 +49,12 @@ REPORTS_BY_METRIC = (
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
-    """A Dagster instance for this test only, in files."""
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    with DagsterInstance.get() as instance:
-        yield instance
-
-
-@pytest.fixture
-def pipeline(migrated: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+def pipeline(recordable: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
     shop = generate_account(5, flows=6, campaigns=60, forms=0, segments=0, timezone="America/New_York")
     shop.api_keys = empty_shop().api_keys
     every = ("default", *(name for name in REPORTS_BY_METRIC if "_by_" in name))
-    with pipeline_on(migrated, shop, monkeypatch, conversion_metric_id=BOTH, assets=every) as pipeline:
+    with pipeline_on(recordable, shop, monkeypatch, conversion_metric_id=BOTH, assets=every) as pipeline:
         yield pipeline
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -252,13 +251,9 @@ def test_the_listing_of_the_tags_fails_and_names_the_required_scope(pipeline: Pi
     assert pipeline.rows("SELECT status FROM census_runs WHERE entity = 'tags'") == ["failed"]
 
 
-@pytest.mark.usefixtures("scopeless")
+@pytest.mark.usefixtures("scopeless", "home")
 @pytest.mark.parametrize("named", [True, False])
-def test_a_sync_without_the_scope_skips_the_tags_and_fails_if_they_were_named(
-    named: bool, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+def test_a_sync_without_the_scope_skips_the_tags_and_fails_if_they_were_named(named: bool, pipeline: Pipeline) -> None:
     day = date.fromisoformat(DAY)
     [result] = run_sync(pipeline.account, SyncRequest(("tags",), day, day, named=named))
     if named:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -46,13 +45,6 @@ def settled(
         pipeline_on(database, shop, monkeypatch, start_date=FIRST) as pipeline,
     ):
         yield pipeline
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Dagster instance for this test only, in files."""
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
 
 
 def run_job(pipeline: Pipeline, name: str, windows: tuple[str, str] | None = None) -> dg.ExecuteInProcessResult:
@@ -146,7 +138,7 @@ def test_a_failed_blocking_check_blocks_only_the_assets_computed_from_its_asset(
 
 
 def test_a_sync_skips_the_metrics_after_a_failed_check_and_reports_its_message(
-    shop: SandboxAccount, pipeline: Pipeline, home: None
+    shop: SandboxAccount, pipeline: Pipeline, home: dg.DagsterInstance
 ) -> None:
     break_a_count(shop)
     request = SyncRequest(("flow_report", "flow_metrics"), date(2025, 3, 19), date(2025, 3, 21), named=True)
