@@ -18,14 +18,13 @@ import psycopg
 import pytest
 import yaml
 from dagster._core.instance import InstanceRef
-from dagster._core.storage.event_log import in_memory as in_memory_events
-from dagster._core.storage.runs import in_memory as in_memory_runs
 from psycopg import sql
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
 from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.planner import SyncRequest
+from klaviyo_pipeline.postgres.engine import shared_engine
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sandbox.campaign_resources import attributes_of
@@ -38,6 +37,7 @@ from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
 from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
 from klaviyo_pipeline.sync.instance_state import project_instance
+from klaviyo_pipeline_tests.quick_instance import quick_instance
 
 SLUG = "shop"
 START = date(2025, 2, 1)
@@ -250,27 +250,25 @@ def run_sync(
         return Sync(account, Warehouse(), on_progress).run(instance, request)
 
 
-def ephemeral_instance() -> dg.DagsterInstance:
-    """An instance in memory. Nothing reads the stamps of its migrations, which take two thirds of its time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (in_memory_events, in_memory_runs):
-            patch.setattr(module, "stamp_alembic_rev", lambda config, connection: None)
-        return dg.DagsterInstance.ephemeral()
-
-
 @contextmanager
 def pipeline_on(
     database: str, shop: SandboxAccount, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> Iterator[Pipeline]:
-    """Serve `shop`, migrate its schema in `database`, and put both into the environment."""
+    """Serve `shop`, migrate its schema in `database`, and put both into the environment.
+
+    Charts are not drawn: each takes longer than the rest of its run.
+    """
     migrate(database, SLUG, SQL_DIR)
+    monkeypatch.setattr("klaviyo_pipeline.reporting.charts.png", lambda panels, digest: b"PNG " + digest.encode())
     monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
     monkeypatch.setenv("KLAVIYO_API_KEY", key_of(shop))
     reported: dict[str, Any] = {"slug": SLUG, "timezone": shop.timezone, "start_date": START, "rate_scale": 0.0}
     with (
         served(shop) as server,
-        ephemeral_instance() as instance,
+        quick_instance() as instance,
         psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection,
+        # The runs share it, as in a sync. Alone, each would read the catalog and compile its statements again.
+        shared_engine(database),
     ):
         account = Account(**{**reported, "api_url": server.url, **settings})
         yield Pipeline(shop, server, account, database, instance, connection)

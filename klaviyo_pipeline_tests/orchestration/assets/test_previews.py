@@ -38,6 +38,16 @@ GROUPINGS: dict[str, dict[str, str]] = {
 }
 
 
+draw = charts.png
+
+
+@pytest.fixture
+def pipeline(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A pipeline that draws its charts."""
+    monkeypatch.setattr(charts, "png", draw)
+    return pipeline
+
+
 @pytest.fixture
 def shop() -> SandboxAccount:
     """A flow, a form and a segment with values on each of the days."""
@@ -100,7 +110,6 @@ def test_a_chart_is_drawn_again_only_if_its_values_have_changed(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[object] = []
-    draw = charts.png
     monkeypatch.setattr(charts, "png", lambda *given: drawn.append(given) or draw(*given))
     shown = []
     for recipients in (100, 100, 101):
