@@ -43,9 +43,12 @@ class Brands:
             check=False,
             timeout=280,
         )
-        for shop in self.shops.values():
-            assert key_of(shop) not in done.stdout + done.stderr
+        self.check_secrets(done.stdout + done.stderr)
         return done
+
+    def check_secrets(self, output: str) -> None:
+        for shop in self.shops.values():
+            assert key_of(shop) not in output
 
     def rows(self, query: str, schema: str = "public") -> list[Any]:
         with psycopg.connect(self.database, options=f"-csearch_path={schema}") as connection:

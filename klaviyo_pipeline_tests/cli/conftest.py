@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -35,20 +36,39 @@ def synced_shell(first_sync: tuple[Shell, Outcome]) -> Shell:
     return first_sync[0]
 
 
-@pytest.fixture
-def fresh(database: str, tmp_path: Path) -> Iterator[Shell]:
-    """An account with a flow and a form, and an empty database."""
+@contextmanager
+def small_account(database: str, home: Path) -> Iterator[Shell]:
+    """An account with a flow and a form."""
     shop = empty_shop()
     put(shop, "flows", "f1", utc("2025-03-10T12:00:00"))
     put(shop, "forms", "o1", utc("2025-03-10T12:00:00"))
     with SandboxServer(shop, rate_scale=0) as server:
-        yield shell_for(shop, server, database, tmp_path)
+        yield shell_for(shop, server, database, home)
+
+
+@pytest.fixture
+def fresh(database: str, tmp_path: Path) -> Iterator[Shell]:
+    """A small account, and an empty database."""
+    with small_account(database, tmp_path) as shell:
+        yield shell
+
+
+@pytest.fixture
+def prepared(recordable: str, tmp_path: Path) -> Iterator[Shell]:
+    """A small account, and a database with its empty tables and Dagster's."""
+    with small_account(recordable, tmp_path) as shell:
+        yield shell
 
 
 @pytest.fixture
 def here(fresh: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
-    """Runs commands in this process, which is faster. Use it for commands that end before a run starts."""
+    """Runs commands in this process, which is faster."""
     return Here(fresh, monkeypatch, capfd)
+
+
+@pytest.fixture
+def prepared_here(prepared: Shell, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    return Here(prepared, monkeypatch, capfd)
 
 
 @pytest.fixture

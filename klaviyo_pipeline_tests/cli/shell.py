@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,18 +79,34 @@ def shell_for(shop: SandboxAccount, server: SandboxServer, database: str, home: 
 
 @dataclass(frozen=True)
 class Here:
-    """Runs commands in this process, in the environment of a shell."""
+    """Runs commands in this process, in the environment of a shell.
+
+    A sync of several entities runs them in worker processes, whose environment is the one of the first test with such a
+    sync: use a separate process for it.
+    """
 
     shell: Shell
     patch: pytest.MonkeyPatch
     capture: pytest.CaptureFixture[str]
 
     def run(self, *arguments: str, **changed: str | None) -> Outcome:
-        for name, value in {**self.shell.variables, **changed}.items():
-            self.patch.delenv(name, raising=False) if value is None else self.patch.setenv(name, value)
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        out, err = self.capture.readouterr()
-        self.shell.check_secrets(out + err)
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, out, err)
+        outcome = run_here(arguments, {**self.shell.variables, **changed}, self.patch, self.capture)
+        self.shell.check_secrets(outcome.out + outcome.err)
+        return outcome
+
+
+def run_here(
+    arguments: Sequence[str],
+    variables: Mapping[str, str | None],
+    patch: pytest.MonkeyPatch,
+    capture: pytest.CaptureFixture[str],
+) -> Outcome:
+    """Run a command in this process, with these environment variables. None unsets a variable."""
+    for name, value in variables.items():
+        patch.delenv(name, raising=False) if value is None else patch.setenv(name, value)
+    capture.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    out, err = capture.readouterr()
+    assert isinstance(ended.value.code, int)
+    return Outcome(ended.value.code, out, err)

@@ -67,31 +67,31 @@ def test_a_second_migrate_reports_that_the_schema_is_up_to_date(here: Here) -> N
     assert second.out == f"schema {SLUG} is up to date\n"
 
 
-def test_a_changed_time_zone_is_refused_until_the_windows_are_reset(here: Here, fresh: Shell) -> None:
-    assert fresh.run("sync", "forms", *DAYS).code == 0
-    refused = here.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris")
+def test_a_changed_time_zone_is_refused_until_the_windows_are_reset(prepared_here: Here, prepared: Shell) -> None:
+    assert prepared_here.run("sync", "forms", *DAYS).code == 0
+    refused = prepared_here.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris")
     assert refused.code == 1
     assert "set KLAVIYO_TIMEZONE=UTC" in refused.err
     assert "klaviyo-pipeline reset-windows" in refused.err
-    assert here.run("reset-windows", "--yes", KLAVIYO_TIMEZONE="Europe/Paris").code == 0
-    assert fresh.rows("SELECT (SELECT count(*) FROM sync_windows), (SELECT count(*) FROM forms)") == [(0, 1)]
-    assert fresh.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris").code == 0
-    assert fresh.rows("SELECT count(*), count(DISTINCT window_start) FROM sync_windows") == [(14, 14)]
+    assert prepared_here.run("reset-windows", "--yes", KLAVIYO_TIMEZONE="Europe/Paris").code == 0
+    assert prepared.rows("SELECT (SELECT count(*) FROM sync_windows), (SELECT count(*) FROM forms)") == [(0, 1)]
+    assert prepared_here.run("sync", "forms", *DAYS, KLAVIYO_TIMEZONE="Europe/Paris").code == 0
+    assert prepared.rows("SELECT count(*), count(DISTINCT window_start) FROM sync_windows") == [(14, 14)]
 
 
 # Failures and interruptions.
 
 
-def test_a_failing_asset_does_not_stop_the_others_and_the_exit_code_is_1(fresh: Shell) -> None:
-    fresh.shop.api_keys[key_of(fresh.shop)] -= {"forms:read"}
-    outcome = fresh.run("sync", "flows", "forms", "segments", *DAYS)
+def test_a_failing_asset_does_not_stop_the_others_and_the_exit_code_is_1(prepared: Shell) -> None:
+    prepared.shop.api_keys[key_of(prepared.shop)] -= {"forms:read"}
+    outcome = prepared.run("sync", "flows", "forms", "segments", *DAYS)
     assert outcome.code == 1
     assert outcome.err.startswith("Error: forms: ")
     assert outcome.err.count("\n") == 1
     assert "forms:read" in outcome.err
-    statuses = fresh.rows("SELECT entity, status, count(*) FROM sync_windows GROUP BY 1, 2 ORDER BY 1")
+    statuses = prepared.rows("SELECT entity, status, count(*) FROM sync_windows GROUP BY 1, 2 ORDER BY 1")
     assert statuses == [("flows", "synced", 14), ("forms", "failed", 14), ("segments", "synced", 14)]
-    assert fresh.rows("SELECT status, count(*) FROM public.runs GROUP BY 1 ORDER BY 1") == [
+    assert prepared.rows("SELECT status, count(*) FROM public.runs GROUP BY 1 ORDER BY 1") == [
         ("FAILURE", 1),
         ("SUCCESS", 2),
     ]
@@ -99,29 +99,29 @@ def test_a_failing_asset_does_not_stop_the_others_and_the_exit_code_is_1(fresh: 
 
 @pytest.mark.parametrize("described", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_sync_ends_within_seconds_and_the_next_one_resumes_it(
-    described: signal.Signals, fresh: Shell
+    described: signal.Signals, prepared: Shell, prepared_here: Here
 ) -> None:
-    assert fresh.run("sync", "forms", *DAYS).code == 0
-    fresh.server.faults.add(path_starts("/api/flows"), Fault(delay=25.0), times=10)
-    requested = fresh.server.count()
-    process = fresh.start("sync", "flows", "forms", *DAYS, "--force")
+    assert prepared_here.run("sync", "forms", *DAYS).code == 0
+    prepared.server.faults.add(path_starts("/api/flows"), Fault(delay=25.0), times=10)
+    requested = prepared.server.count()
+    process = prepared.start("sync", "flows", "forms", *DAYS, "--force")
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not _forms_came_again(fresh):
+    while time.monotonic() < deadline and not _forms_came_again(prepared):
         time.sleep(0.1)
-    assert fresh.server.count() > requested
+    assert prepared.server.count() > requested
     process.send_signal(described)
     began = time.monotonic()
-    outcome = fresh.end(process)
+    outcome = prepared.end(process)
     assert time.monotonic() - began < STOPS_WITHIN_SECONDS
     assert outcome.code == 130
     assert "Traceback" not in outcome.out + outcome.err
     assert outcome.err.splitlines()[-1].startswith("Error: Interrupted.")
-    ledger = dict(fresh.rows("SELECT entity, count(*) FROM sync_windows WHERE status = 'synced' GROUP BY 1"))
+    ledger = dict(prepared.rows("SELECT entity, count(*) FROM sync_windows WHERE status = 'synced' GROUP BY 1"))
     assert ledger == {"forms": 14}
-    fresh.server.faults.clear()
-    assert fresh.run("sync", "flows", *DAYS).code == 0
-    assert fresh.rows("SELECT id FROM flows") == [("f1",)]
-    assert fresh.rows("SELECT count(*) FROM public.runs WHERE status IN ('STARTED', 'STARTING')") == [(0,)]
+    prepared.server.faults.clear()
+    assert prepared_here.run("sync", "flows", *DAYS).code == 0
+    assert prepared.rows("SELECT id FROM flows") == [("f1",)]
+    assert prepared.rows("SELECT count(*) FROM public.runs WHERE status IN ('STARTED', 'STARTING')") == [(0,)]
 
 
 def _forms_came_again(shell: Shell) -> bool:
@@ -251,10 +251,9 @@ def test_a_flow_without_metrics_on_these_days_is_not_an_error(synced_shell: Shel
     assert (outcome.code, outcome.out) == (0, "[]\n")
 
 
-def test_a_list_names_the_days_whose_objects_may_be_missing(fresh: Shell, here: Here) -> None:
-    assert here.run("migrate").code == 0
+def test_a_list_names_the_days_whose_objects_may_be_missing(prepared_here: Here) -> None:
     days = ("--from", "2025-03-01", "--to", "2025-03-03")
-    whole, part = here.run("list", "flows", "--format", "json"), here.run("list", "flows", *days)
+    whole, part = prepared_here.run("list", "flows", "--format", "json"), prepared_here.run("list", "flows", *days)
     assert json.loads(whole.out) == []
     assert whole.err.startswith(
         "warning: flows: no census yet, so flows last updated before 2025-03-01 may be missing; not synced for "
@@ -289,13 +288,14 @@ def test_a_filter_that_the_entity_does_not_support_is_an_error_in_one_line(synce
     assert (outcome.code, outcome.err) == (1, "Error: segments have no status to filter by.\n")
 
 
-def test_get_reads_postgres_first_then_requests_from_klaviyo_and_stores_the_object(fresh: Shell, here: Here) -> None:
-    assert here.run("migrate").code == 0
+def test_get_reads_postgres_first_then_requests_from_klaviyo_and_stores_the_object(
+    prepared: Shell, prepared_here: Here
+) -> None:
     for requests in (1, 1):
-        outcome = here.run("get", "flows", "f1")
+        outcome = prepared_here.run("get", "flows", "f1")
         assert (outcome.code, json.loads(outcome.out)["name"]) == (0, "flows f1")
-        assert fresh.server.count("get_flow") == requests
-    missing = here.run("get", "flows", "nobody")
+        assert prepared.server.count("get_flow") == requests
+    missing = prepared_here.run("get", "flows", "nobody")
     assert (missing.code, missing.err) == (1, "Error: flows nobody exists neither in Postgres nor in Klaviyo.\n")
 
 

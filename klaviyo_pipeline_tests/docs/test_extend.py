@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +18,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR
-from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox import endpoints
 from klaviyo_pipeline.sandbox.endpoints import LARGE
 from klaviyo_pipeline.sandbox.entity_kinds import ENTITIES, TIME_ORDER, Entity, FilterField
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.cli.shell import Outcome
 from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, put, truth, utc
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,23 @@ for spec in defs.resolve_all_asset_specs():
         print(spec.tags["klaviyo/object"], spec.tags["klaviyo/layer"], spec.metadata["klaviyo_page"].value)
 """
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+SHELL = """
+import contextlib, io, json, sys
+from klaviyo_pipeline.cli import main
+
+for line in sys.stdin:
+    arguments, program = json.loads(line)
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            exec(program) if program else main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+"""Executes one command, or one program, for each line of its input. Importing everything takes longer than most."""
+
+Command = Callable[..., Outcome]
 
 
 def blocks(language: str) -> list[str]:
@@ -62,9 +79,9 @@ def change(file: Path, diff: str) -> None:
 
 
 def copied(project: Path) -> Path:
-    """A copy of the project, to be changed."""
+    """A copy of the project, to be changed. The compiled modules are valid in it until their source is changed."""
     for name in ("klaviyo_pipeline", "sql"):
-        shutil.copytree(PROJECT_ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT_ROOT / name, project / name)
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(PROJECT_ROOT / name, project)
     return project
@@ -131,41 +148,59 @@ def shop(served: None) -> SandboxAccount:
 
 
 @pytest.fixture
-def command(shop: SandboxAccount, database: str, tmp_path: Path) -> Iterator[Command]:
-    """Runs `klaviyo-pipeline`, or another program of Python, with the code of a project."""
-    with SandboxServer(shop, rate_scale=0) as server:
-        variables = environment(shop, server.url, database, tmp_path)
+def command(shop: SandboxAccount, recordable: str, tmp_path: Path) -> Iterator[Command]:
+    """Runs `klaviyo-pipeline`, or another program of Python, with the code of a project: a process for each project."""
+    with SandboxServer(shop, rate_scale=0) as server, ExitStack() as stack:
+        variables = environment(shop, server.url, recordable, tmp_path)
+        log = stack.enter_context((tmp_path / "shells.log").open("w+"))
+        shells: dict[Path, subprocess.Popen[str]] = {}
 
-        def run(project: Path, *arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:
-            line = [sys.executable, "-c", program or "from klaviyo_pipeline.cli import main; main()", *arguments]
-            shell = {**os.environ, **variables, "PYTHONPATH": str(project)}
-            return subprocess.run(line, cwd=project, env=shell, capture_output=True, text=True, check=False)
+        def begin(project: Path) -> subprocess.Popen[str]:
+            shell = subprocess.Popen(
+                [sys.executable, "-c", SHELL],
+                cwd=project,
+                env={**os.environ, **variables, "PYTHONPATH": str(project)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+            # Closes the input, at which the shell ends, and waits for the end.
+            return stack.enter_context(shell)
+
+        def run(project: Path, *arguments: str, program: str = "") -> Outcome:
+            shell = shells.get(project) or shells.setdefault(project, begin(project))
+            assert shell.stdin is not None
+            assert shell.stdout is not None
+            print(json.dumps([arguments, program]), file=shell.stdin, flush=True)
+            line = shell.stdout.readline()
+            assert line, f"the process ended: {Path(log.name).read_text()}"
+            return Outcome(*json.loads(line))
 
         yield run
 
 
 @pytest.fixture
-def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
+def connection(recordable: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection to the schema, which is migrated without the document's changes."""
-    migrate(database, SLUG, SQL_DIR)
-    with psycopg.connect(database, autocommit=True, options=f"-csearch_path={SLUG}") as connection:
+    with psycopg.connect(recordable, autocommit=True, options=f"-csearch_path={SLUG}") as connection:
         yield connection
 
 
-def succeeded(ran: subprocess.CompletedProcess[str]) -> str:
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+def succeeded(ran: Outcome) -> str:
+    assert ran.code == 0, ran.out + ran.err
+    return ran.out
 
 
 def test_the_document_s_entity_is_synced_listed_and_reported(
-    extended: Path, shop: SandboxAccount, command: Command, database: str
+    extended: Path, shop: SandboxAccount, command: Command, recordable: str
 ) -> None:
     succeeded(command(extended, "sync", "universal_content"))
-    assert stored(database) == {id: row for id, row in truth(shop, KIND).items() if id != "old"}
+    assert stored(recordable) == {id: row for id, row in truth(shop, KIND).items() if id != "old"}
     put(shop, KIND, "L000", utc("2025-03-03T09:00:00"), name="renamed")
     shop.delete(KIND, "L001")
     succeeded(command(extended, "sync", "universal_content_census"))
-    assert stored(database) == truth(shop, KIND)
+    assert stored(recordable) == truth(shop, KIND)
     checks = json.loads(succeeded(command(extended, "check", "--format", "json")))
     wanted = {"columns_match_raw", "history_is_unbroken", "attributes_are_known", "census_is_fresh"}
     own = [row for row in checks if row["asset"].startswith("universal_content")]
@@ -182,7 +217,7 @@ def test_the_document_s_entity_is_synced_listed_and_reported(
         f"universal_content census {page}",
         f"universal_content objects {page}",
     ]
-    with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
+    with psycopg.connect(recordable, options=f"-csearch_path={SLUG}") as connection:
         history = "SELECT name FROM universal_content_history WHERE id = 'L000' ORDER BY valid_from"
         assert connection.execute(history).fetchall() == [(f"{KIND} L000",), ("renamed",)]
         as_of = "SELECT deleted_at FROM universal_content_as_of(now()) WHERE id = 'L001'"
@@ -229,8 +264,8 @@ def test_half_a_column_is_refused_with_the_recipe_before_a_request_is_sent(
     else:
         add_file(project, "send_timezone", "ALTER TABLE campaigns ADD COLUMN send_timezone text;")
     ran = command(project, "sync", "campaigns_census")
-    assert ran.returncode == 1
-    [line] = ran.stderr.splitlines()
+    assert ran.code == 1
+    [line] = ran.err.splitlines()
     assert "send_timezone" in line
     assert 'see "Add a column" in docs/extend.md' in line
     assert connection.execute("SELECT count(*) FROM campaigns_history").fetchone() == (0,)

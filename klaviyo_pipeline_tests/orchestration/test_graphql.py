@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import PATIENCE, ask, dev_server, ended, launch_of
-from klaviyo_pipeline_tests.support import SLUG, empty_shop, environment, key_of, put, utc
+from klaviyo_pipeline_tests.support import empty_shop, environment, key_of, put, throw_away_database, utc
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,12 @@ query Backfill($id: String!) {
   partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }
 }
 """
+SLUG = "klaviyo"
+"""The account of the document's requests."""
+# The tests share a server, so each has its own days.
 DAYS = ("2025-03-10", "2025-03-11", "2025-03-12")
+OTHER_DAYS = ("2025-03-14", "2025-03-15")
+CANCELLED_DAYS = ("2025-03-17", "2025-03-18")
 TERMINATE = """
 mutation Terminate($id: String!) { terminateRun(runId: $id) { __typename } }
 """
@@ -57,36 +63,79 @@ def finished(client: httpx.Client, backfill_id: str) -> dict[str, Any]:
     raise AssertionError(f"backfill {backfill_id} does not end: {backfill}")
 
 
-@pytest.mark.timeout(400)
-def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(database: str, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Dev:
+    """A running `klaviyo-pipeline dev`, its account and its database. The account has a flow for each day of March."""
+
+    client: httpx.Client
+    server: SandboxServer
+    key: str
+    database: str
+    log: Path
+
+    def rows(self, query: str, *parameters: Any, schema: str = SLUG) -> list[Any]:
+        with psycopg.connect(self.database, options=f"-csearch_path={schema}") as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def flows(self, first: str, last: str) -> list[str]:
+        """The ids of the stored flows between these ids, inclusive."""
+        found = self.rows("SELECT id FROM flows WHERE id BETWEEN %s AND %s ORDER BY id", first, last)
+        return [id for (id,) in found]
+
+    def logged(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def dev(postgres_server: str, recorded_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     shop = empty_shop("America/New_York")
-    for day in range(9, 14):
+    for day in range(1, 32):
         put(shop, "flows", f"f{day:02}", utc(f"2025-03-{day:02}T12:00:00"))
-    backfill_body, run_body = documented_bodies()
-    log = tmp_path / "webserver.log"
-    with SandboxServer(shop, rate_scale=0) as server:
-        variables = environment(shop, server.url, database, tmp_path) | {"KLAVIYO_ACCOUNT": "klaviyo"}
+    folder = tmp_path_factory.mktemp("dev")
+    log = folder / "webserver.log"
+    with (
+        throw_away_database(postgres_server, recorded_template) as database,
+        SandboxServer(shop, rate_scale=0) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.delenv("DAGSTER_HOME", raising=False)
+        variables = environment(shop, server.url, database, folder) | {"KLAVIYO_ACCOUNT": SLUG}
         with dev_server(variables, log) as client:
-            launched = ask(client, backfill_body)["launchPartitionBackfill"]
-            assert launched["__typename"] == "LaunchBackfillSuccess", launched
-            backfill = finished(client, launched["backfillId"])
-            assert backfill["status"] == "COMPLETED_SUCCESS", log.read_text(errors="replace")[-4000:]
-            [run] = backfill["runs"]
-            requested = [one for one in server.requests if one.path == "/api/flows"]
-            from_the_ui = ask(client, as_the_ui_launches("klaviyo", ("flows", "flow_report", "flow_metrics"), DAYS))
-            [both] = finished(client, from_the_ui["launchPartitionBackfill"]["backfillId"])["runs"]
-            again = ask(client, run_body)["launchRun"]
-            assert ended(client, again["run"]["runId"])["status"] == "SUCCESS"
+            yield Dev(client, server, key_of(shop), database, log)
+
+
+def launched(dev: Dev, days: Sequence[str]) -> str:
+    """The id of a run of the flows' job over these days."""
+    body = launch_of(days[0], days[-1])
+    body["variables"]["run"]["selector"]["jobName"] = f"{SLUG}_flows"
+    answer = ask(dev.client, body)["launchRun"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    return str(answer["run"]["runId"])
+
+
+@pytest.mark.timeout(400)
+def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(dev: Dev) -> None:
+    backfill_body, run_body = documented_bodies()
+    # Both at once, because the daemon checks for backfills only twice a minute.
+    bodies = (backfill_body, as_the_ui_launches(SLUG, ("flows", "flow_report", "flow_metrics"), DAYS))
+    answers = [ask(dev.client, body)["launchPartitionBackfill"] for body in bodies]
+    assert [answer["__typename"] for answer in answers] == ["LaunchBackfillSuccess"] * 2, answers
+    backfill, from_the_ui = [finished(dev.client, answer["backfillId"]) for answer in answers]
+    assert backfill["status"] == "COMPLETED_SUCCESS", dev.logged()[-4000:]
+    [run], [both] = backfill["runs"], from_the_ui["runs"]
+    again = ask(dev.client, run_body)["launchRun"]
+    assert ended(dev.client, again["run"]["runId"])["status"] == "SUCCESS"
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert tags["klaviyo/windows"] == "2025-03-10 to 2025-03-12"
     assert tags["dagster/asset_partition_range_start"] == "2025-03-10"
     assert tags["dagster/asset_partition_range_end"] == "2025-03-12"
-    assert len(requested) == 2, "current and archived, a page each"
-    with psycopg.connect(database, options="-csearch_path=klaviyo") as connection:
-        assert connection.execute("SELECT id FROM flows ORDER BY id").fetchall() == [("f10",), ("f11",), ("f12",)]
-        synced = connection.execute(
-            "SELECT entity, attempts, run_id FROM sync_windows WHERE status = 'synced'"
-        ).fetchall()
+    requested = dev.rows("SELECT requests FROM api_calls WHERE run_id = %s AND endpoint = 'get_flows'", run["id"])
+    assert requested == [(2,)], "current and archived, a page each"
+    assert dev.flows("f08", "f13") == ["f10", "f11", "f12"]
+    synced = dev.rows(
+        "SELECT entity, attempts, run_id FROM sync_windows WHERE status = 'synced' "
+        "AND window_start BETWEEN '2025-03-08' AND '2025-03-13'"
+    )
     assert sorted(synced) == [
         *[("flow_metrics", 1, both["id"])] * 3,
         *[("flow_report", 1, both["id"])] * 3,
@@ -95,55 +144,42 @@ def test_the_documented_backfill_and_run_are_one_run_each_for_their_range(databa
 
 
 @pytest.mark.timeout(300)
-def test_a_range_of_windows_is_launched_over_graphql_as_one_run(database: str, tmp_path: Path) -> None:
-    shop = empty_shop("America/New_York")
-    for day in (9, 10, 11, 12):
-        put(shop, "flows", f"f{day:02}", utc(f"2025-03-{day:02}T12:00:00"))
-    log = tmp_path / "webserver.log"
-    with SandboxServer(shop, rate_scale=0) as server:
-        variables = environment(shop, server.url, database, tmp_path)
-        with dev_server(variables, log) as client:
-            launched = ask(client, launch_of("2025-03-10", "2025-03-11"))["launchRun"]
-            assert launched["__typename"] == "LaunchRunSuccess", launched
-            run = ended(client, launched["run"]["runId"])
-    assert run["status"] == "SUCCESS", log.read_text(errors="replace")[-4000:]
-    assert sorted(event["partition"] for event in run["assetMaterializations"]) == ["2025-03-10", "2025-03-11"]
-    with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
-        assert connection.execute("SELECT id FROM flows ORDER BY id").fetchall() == [("f10",), ("f11",)]
-        synced = connection.execute("SELECT status, run_id FROM sync_windows").fetchall()
-    assert synced == [("synced", launched["run"]["runId"])] * 2
-    assert key_of(shop) not in log.read_text(errors="replace")
+def test_a_range_of_windows_is_launched_over_graphql_as_one_run(dev: Dev) -> None:
+    id = launched(dev, OTHER_DAYS)
+    run = ended(dev.client, id)
+    assert run["status"] == "SUCCESS", dev.logged()[-4000:]
+    assert sorted(event["partition"] for event in run["assetMaterializations"]) == [*OTHER_DAYS]
+    assert dev.flows("f13", "f16") == ["f14", "f15"]
+    synced = dev.rows(
+        "SELECT status, run_id FROM sync_windows WHERE window_start BETWEEN '2025-03-13' AND '2025-03-17'"
+    )
+    assert synced == [("synced", id)] * 2
+    assert dev.key not in dev.logged()
 
 
 @pytest.mark.timeout(300)
-def test_a_run_that_is_cancelled_while_it_waits_for_klaviyo_ends_within_seconds(database: str, tmp_path: Path) -> None:
-    shop = empty_shop()
-    put(shop, "flows", "f10", utc("2025-03-10T12:00:00"))
-    log = tmp_path / "webserver.log"
-    with SandboxServer(shop, rate_scale=0) as server:
-        variables = environment(shop, server.url, database, tmp_path)
-        with dev_server(variables, log) as client:
-            server.faults.add(path_starts("/api/flows"), Fault(delay=55.0), times=10)
-            launched = ask(client, launch_of("2025-03-10", "2025-03-11"))["launchRun"]
-            deadline = time.monotonic() + PATIENCE
-            while not server.faults.taken and time.monotonic() < deadline:
-                time.sleep(0.1)
-            began = time.monotonic()
-            id = launched["run"]["runId"]
-            assert ask(client, {"query": TERMINATE, "variables": {"id": id}})["terminateRun"]["__typename"] == (
-                "TerminateRunSuccess"
-            )
-            run = ended(client, id)
-            took = time.monotonic() - began
-    assert run["status"] == "CANCELED", log.read_text(errors="replace")[-4000:]
+def test_a_run_that_is_cancelled_while_it_waits_for_klaviyo_ends_within_seconds(dev: Dev) -> None:
+    dev.server.faults.add(path_starts("/api/flows"), Fault(delay=55.0), times=10)
+    id = launched(dev, CANCELLED_DAYS)
+    deadline = time.monotonic() + PATIENCE
+    while not dev.server.faults.taken and time.monotonic() < deadline:
+        time.sleep(0.1)
+    began = time.monotonic()
+    answer = ask(dev.client, {"query": TERMINATE, "variables": {"id": id}})["terminateRun"]
+    assert answer["__typename"] == "TerminateRunSuccess"
+    run = ended(dev.client, id)
+    took = time.monotonic() - began
+    dev.server.faults.clear()
+    assert run["status"] == "CANCELED", dev.logged()[-4000:]
     assert took < STOPS_WITHIN_SECONDS
-    with psycopg.connect(database) as connection:
-        messages = connection.execute(
-            "SELECT event::jsonb #>> '{dagster_event,message}' FROM event_logs "
-            "WHERE dagster_event_type = 'STEP_FAILURE'"
-        ).fetchall()
-        slots = connection.execute("SELECT count(*) FROM concurrency_slots WHERE run_id IS NOT NULL").fetchall()
+    messages = dev.rows(
+        "SELECT event::jsonb #>> '{dagster_event,message}' FROM event_logs "
+        "WHERE dagster_event_type = 'STEP_FAILURE' AND run_id = %s",
+        id,
+        schema="public",
+    )
+    slots = dev.rows("SELECT count(*) FROM concurrency_slots WHERE run_id IS NOT NULL", schema="public")
     assert [str(message).startswith("The run was cancelled.") for (message,) in messages] == [True]
     assert slots == [(0,)]
-    with psycopg.connect(database, options=f"-csearch_path={SLUG}") as connection:
-        assert connection.execute("SELECT status FROM sync_windows WHERE status = 'synced'").fetchall() == []
+    windows = "SELECT status FROM sync_windows WHERE status = 'synced' AND window_start >= '2025-03-16 12:00+00'"
+    assert dev.rows(windows) == []

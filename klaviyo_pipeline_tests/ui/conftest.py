@@ -23,9 +23,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def dagster_ui(browser: Browser, postgres_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def dagster_ui(
+    browser: Browser, postgres_server: str, recorded_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """An account whose flows and flow report are synced, and whose metrics are not."""
-    with pytest.MonkeyPatch.context() as patch, throw_away_database(postgres_server) as database:
+    with pytest.MonkeyPatch.context() as patch, throw_away_database(postgres_server, recorded_template) as database:
         patch.delenv("DAGSTER_HOME", raising=False)
         folder = tmp_path_factory.mktemp("dagster")
         with site(database, folder, ["flows", "flow_report"], flows=12, campaigns=0, forms=0, segments=0) as opened:
