@@ -63,6 +63,7 @@ def local(line: str, port: int) -> list[str]:
     return [str(Path(sys.executable).with_name(Path(words[0]).name)), *words[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_commands_and_services_start_a_daemon_with_its_schedules(database: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:

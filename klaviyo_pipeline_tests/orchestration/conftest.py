@@ -28,7 +28,7 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             return
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv(WEBHOOK, f"http://127.0.0.1:{server.server_port}/hook")
     yield posted

@@ -8,6 +8,7 @@ import pytest
 
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
+from klaviyo_pipeline.klaviyo.sender import Sender
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
@@ -83,6 +84,8 @@ def test_a_sync_that_mostly_waits_reports_for_what(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    # What is reported are the seconds that the pacing gave to each request.
+    monkeypatch.setattr(Sender, "_wait", lambda self, seconds: None)
     with pipeline_on(recordable, shop, monkeypatch) as pipeline:
         variables = {"KLAVIYO_ACCOUNT": SLUG, "KLAVIYO_API_URL": pipeline.server.url, "KLAVIYO_RATE_SCALE": "0"}
         variables |= {"KLAVIYO_DAGSTER_DATABASE_URL": recordable, "DAGSTER_HOME": str(dagster_home(tmp_path))}

@@ -79,13 +79,19 @@ def schemas() -> dict[str, Any]:
     return converted
 
 
-def validate(endpoint: Endpoint, answer: httpx.Response) -> None:
-    assert answer.status_code == 200, answer.text
-    reference = operation(endpoint)["responses"]["200"]["content"][MEDIA]["schema"]
+@cache
+def validator(path: str, method: str) -> jsonschema.Draft202012Validator:
+    """The validator of this operation's answers."""
+    reference = description()["paths"][path][method.lower()]["responses"]["200"]["content"][MEDIA]["schema"]
     checker = jsonschema.FormatChecker([])
     checker.checks("date-time")(lambda text: not isinstance(text, str) or read_time(text) is not None)
     schema = {**as_json_schema(reference), "components": {"schemas": schemas()}}
-    jsonschema.Draft202012Validator(schema, format_checker=checker).validate(answer.json())
+    return jsonschema.Draft202012Validator(schema, format_checker=checker)
+
+
+def validate(endpoint: Endpoint, answer: httpx.Response) -> None:
+    assert answer.status_code == 200, answer.text
+    validator(endpoint.path, endpoint.method).validate(answer.json())
 
 
 @pytest.fixture(scope="module")

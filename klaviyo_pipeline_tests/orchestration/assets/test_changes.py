@@ -60,7 +60,7 @@ censuses = st.builds(Sync, st.none(), st.none(), disturbances, st.integers(1, 3)
 windows = st.builds(
     lambda days, during, at: Sync(days[0], days[1], during, at), ranges, disturbances, st.integers(1, 3)
 )
-steps = st.lists(st.one_of(changes, changes, censuses, windows), min_size=5, max_size=10)
+steps = st.lists(st.one_of(changes, changes, censuses, windows), min_size=8, max_size=12)
 
 
 @dataclass
@@ -156,7 +156,7 @@ def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "CONCURRENT_LISTINGS", 1)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, order=st.permutations([(DAYS[0], DAYS[1]), (DAYS[1], DAYS[3])]))
 @pytest.mark.parametrize("entity", ["flows", "campaigns"])
 def test_any_sequence_of_changes_and_syncs_ends_with_the_accounts_state_and_an_ordered_history(

@@ -36,6 +36,24 @@ def home(server_folder: Path) -> Iterator[Path]:
     EmbeddedPostgres(home).stop()
 
 
+@pytest.fixture(scope="module")
+def cluster(server_folder: Path) -> Path:
+    """The home of a stopped server, to be copied: creating the cluster takes longest."""
+    home = server_folder / "cluster"
+    EmbeddedPostgres(home, settings={"fsync": "off"}).start()
+    EmbeddedPostgres(home).stop()
+    (home / "port").unlink()
+    return home
+
+
+@pytest.fixture
+def made(home: Path, cluster: Path) -> Path:
+    """A home with a cluster, whose server has not been started there."""
+    # Unlike shutil, cp keeps the owner.
+    subprocess.run(["cp", "-a", str(cluster), str(home)], check=True)
+    return home
+
+
 def server(home: Path) -> EmbeddedPostgres:
     # Without fsync, data survive a kill of the server; only a crash of the machine would lose them.
     return EmbeddedPostgres(home, settings={"fsync": "off"})
@@ -66,20 +84,20 @@ def test_a_fresh_home_becomes_a_server_with_its_database(home: Path) -> None:
     assert value(dsn, "SELECT lower('ÄÖ')") == "äö"
 
 
-def test_starting_again_gives_the_same_server(home: Path) -> None:
-    dsn = server(home).start()
-    pid = postmaster(server(home))
-    assert server(home).start() == dsn
-    assert postmaster(server(home)) == pid
+def test_starting_again_gives_the_same_server(made: Path) -> None:
+    dsn = server(made).start()
+    pid = postmaster(server(made))
+    assert server(made).start() == dsn
+    assert postmaster(server(made)) == pid
 
 
-def test_data_and_address_stay_the_same_after_a_stop(home: Path) -> None:
-    dsn = server(home).start()
+def test_data_and_address_stay_the_same_after_a_stop(made: Path) -> None:
+    dsn = server(made).start()
     with psycopg.connect(dsn) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 5 AS five")
-    server(home).stop()
-    assert not server(home).running
-    assert server(home).start() == dsn
+    server(made).stop()
+    assert not server(made).running
+    assert server(made).start() == dsn
     assert value(dsn, "SELECT five FROM kept") == 5
 
 
@@ -90,8 +108,8 @@ def test_stopping_a_stopped_server_does_nothing(home: Path) -> None:
     server(home).stop()
 
 
-def test_it_listens_only_on_the_loopback_address_and_has_no_unix_socket(home: Path) -> None:
-    dsn = server(home).start()
+def test_it_listens_only_on_the_loopback_address_and_has_no_unix_socket(made: Path) -> None:
+    dsn = server(made).start()
     assert value(dsn, "SHOW listen_addresses") == "127.0.0.1"
     assert value(dsn, "SHOW unix_socket_directories") == ""
 
@@ -103,12 +121,12 @@ def test_the_password_is_required_and_private(home: Path) -> None:
         psycopg.connect(dsn, password="guess")
 
 
-def test_the_server_inherits_no_environment_of_the_caller(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_inherits_no_environment_of_the_caller(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_secret")
     monkeypatch.setenv("LC_ALL", "xx_XX.no-such-locale")
     monkeypatch.setenv("PGPORT", "1")
-    server(home).start()
-    environment = psutil.Process(postmaster(server(home))).environ()
+    server(made).start()
+    environment = psutil.Process(postmaster(server(made))).environ()
     assert not [name for name in environment if name.startswith(("KLAVIYO_", "LC_", "PGPORT"))]
 
 
@@ -147,35 +165,35 @@ def test_processes_that_start_it_at_once_get_one_server(home: Path) -> None:
     assert value(answers.pop().strip(), "SELECT 1") == 1
 
 
-def test_a_killed_server_is_started_again_with_its_data(home: Path) -> None:
-    dsn = server(home).start()
+def test_a_killed_server_is_started_again_with_its_data(made: Path) -> None:
+    dsn = server(made).start()
     with psycopg.connect(dsn) as connection:
         connection.execute("CREATE TABLE kept ()")
-    kill(server(home))
-    assert server(home).start() == dsn
+    kill(server(made))
+    assert server(made).start() == dsn
     assert value(dsn, "SELECT to_regclass('kept')::text") == "kept"
 
 
-def test_another_process_with_the_old_pid_is_not_taken_for_the_server(home: Path) -> None:
-    dsn = server(home).start()
-    kill(server(home))
-    pid_file = server(home).data / "postmaster.pid"
+def test_another_process_with_the_old_pid_is_not_taken_for_the_server(made: Path) -> None:
+    dsn = server(made).start()
+    kill(server(made))
+    pid_file = server(made).data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
-    assert not server(home).running
-    assert server(home).start() == dsn
-    assert postmaster(server(home)) != os.getpid()
+    assert not server(made).running
+    assert server(made).start() == dsn
+    assert postmaster(server(made)) != os.getpid()
 
 
-def test_a_port_in_use_is_left_alone_and_another_one_is_stored(home: Path) -> None:
-    server(home).start()
-    server(home).stop()
-    port = int((home / "port").read_text())
+def test_a_port_in_use_is_left_alone_and_another_one_is_stored(made: Path) -> None:
+    server(made).start()
+    server(made).stop()
+    port = int((made / "port").read_text())
     with socket.create_server(("127.0.0.1", port)):
-        dsn = server(home).start()
+        dsn = server(made).start()
         assert f":{port}/" not in dsn
-    server(home).stop()
-    assert server(home).start() == dsn
+    server(made).stop()
+    assert server(made).start() == dsn
 
 
 def test_a_half_made_cluster_is_removed(home: Path) -> None:
@@ -187,10 +205,10 @@ def test_a_half_made_cluster_is_removed(home: Path) -> None:
     assert not list(home.glob(".initdb-*"))
 
 
-def test_a_moved_project_finds_its_running_server(home: Path) -> None:
-    dsn = server(home).start()
-    moved = home.with_name(f"{home.name}-moved")
-    home.rename(moved)
+def test_a_moved_project_finds_its_running_server(made: Path) -> None:
+    dsn = server(made).start()
+    moved = made.with_name(f"{made.name}-moved")
+    made.rename(moved)
     try:
         assert server(moved).running
         assert server(moved).start() == dsn
@@ -198,15 +216,15 @@ def test_a_moved_project_finds_its_running_server(home: Path) -> None:
         server(moved).stop()
 
 
-def test_a_dropped_database_is_created_again(home: Path) -> None:
-    dsn = server(home).start()
+def test_a_dropped_database_is_created_again(made: Path) -> None:
+    dsn = server(made).start()
     with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE klaviyo")
-    assert value(server(home).start(), "SELECT current_database()") == "klaviyo"
+    assert value(server(made).start(), "SELECT current_database()") == "klaviyo"
 
 
-def test_a_server_that_cannot_start_reports_why_in_one_line(home: Path) -> None:
-    wrong = EmbeddedPostgres(home, settings={"shared_buffers": "a lot"})
+def test_a_server_that_cannot_start_reports_why_in_one_line(made: Path) -> None:
+    wrong = EmbeddedPostgres(made, settings={"shared_buffers": "a lot"})
     with pytest.raises(EmbeddedPostgresError, match=r'invalid value.*"shared_buffers".*log') as caught:
         wrong.start()
     assert "\n" not in str(caught.value)
@@ -279,8 +297,8 @@ def test_as_root_programs_out_of_reach_are_copied_beside_the_data(home: Path, mo
     assert home in program.parents
 
 
-def test_another_database_is_created_once_by_concurrent_callers(home: Path) -> None:
-    dsn = server(home).start()
+def test_another_database_is_created_once_by_concurrent_callers(made: Path) -> None:
+    dsn = server(made).start()
     begin = threading.Barrier(4)
 
     def one() -> str:
