@@ -1,4 +1,4 @@
-"""Accounts in five time zones on two Celery workers. One worker is killed during a run."""
+"""Ten accounts in five time zones on two Celery workers. One worker is killed during a run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-# Each run is a process. `make torture` has ten accounts.
-ACCOUNTS = [*(f"brand_{number}" for number in range(5)), REVOKED]
+ACCOUNTS = [f"brand_{number}" for number in range(10)]
 WHOLE = [slug for slug in ACCOUNTS if slug != REVOKED]
 STORED = "brand_3"
 """The account whose run waits for a response when its worker is killed."""
