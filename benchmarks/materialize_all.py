@@ -21,22 +21,13 @@ from klaviyo_pipeline.catalog import ASSETS, DEFAULT, REPORTS, period_of, switch
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline_tests.dev_server import ask, dev_server
+from klaviyo_pipeline_tests.dev_server import as_the_ui_launches, ask, dev_server, finished
 
 DAYS = 60
 SHOP = {"flows": 10, "campaigns": 100, "forms": 10, "segments": 40}
 REPORT_SECONDS = 6.0
-LAUNCH = """
-mutation Launch($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
-BACKFILL = """
-query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
-"""
+LONGEST = 1_800.0
+"""Seconds after which the backfill counts as stuck."""
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
@@ -77,12 +68,9 @@ def _synced(variables: Mapping[str, str], assets: list[str], first: date, last: 
 def _materialized(client: httpx.Client, assets: list[str], first: date, last: date) -> float:
     """Seconds of a backfill that is launched as the button launches it."""
     days = [(first + timedelta(days=day)).isoformat() for day in range((last - first).days + 1)]
-    params = {"assetSelection": [{"path": ["klaviyo", asset]} for asset in assets], "partitionNames": days}
     began = time.perf_counter()
-    launched = ask(client, {"query": LAUNCH, "variables": {"params": params}})["launchPartitionBackfill"]
-    query = {"query": BACKFILL, "variables": {"id": launched["backfillId"]}}
-    while (status := ask(client, query)["partitionBackfillOrError"]["status"]) in ("REQUESTED", "COMPLETING"):
-        time.sleep(0.3)
+    launched = ask(client, as_the_ui_launches("klaviyo", assets, days))["launchPartitionBackfill"]
+    status = finished(client, launched["backfillId"], LONGEST)["status"]
     if status != "COMPLETED_SUCCESS":
         raise SystemExit(f"the backfill ended with {status}")
     return time.perf_counter() - began

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +34,11 @@ mutation Launch($run: ExecutionParams!) {
 RUN = """
 query Run($id: ID!) {
   runOrError(runId: $id) { ... on Run { status assetMaterializations { partition } } }
+}
+"""
+BACKFILL = """
+query Backfill($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }
 }
 """
 PATIENCE = 120.0
@@ -107,3 +114,27 @@ def launch_of(first: str, last: str) -> dict[str, Any]:
         "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
     }
     return {"query": LAUNCH, "variables": {"run": run}}
+
+
+def documented_bodies() -> list[dict[str, Any]]:
+    """The request bodies in `docs/backfill.md`: for a backfill, and for a run."""
+    document = (PROJECT_ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
+    return [json.loads(body) for body in re.findall(r"^curl [^\n]* -d '(.*?)'$", document, re.MULTILINE | re.DOTALL)]
+
+
+def as_the_ui_launches(slug: str, assets: Sequence[str], days: Sequence[str]) -> dict[str, Any]:
+    """The body that the UI posts for selected assets and a range of partitions: each day by its key."""
+    [query] = [body["query"] for body in documented_bodies() if "launchPartitionBackfill" in body["query"]]
+    params = {"assetSelection": [{"path": [slug, asset]} for asset in assets], "partitionNames": list(days)}
+    return {"query": query, "variables": {"params": params}}
+
+
+def finished(client: httpx.Client, backfill_id: str, patience: float = PATIENCE) -> dict[str, Any]:
+    """The backfill, after the daemon has finished it. It may take `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        backfill = ask(client, {"query": BACKFILL, "variables": {"id": backfill_id}})["partitionBackfillOrError"]
+        if backfill["status"] in ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"):
+            return dict(backfill)
+        time.sleep(0.3)
+    raise AssertionError(f"backfill {backfill_id} does not end: {backfill}")

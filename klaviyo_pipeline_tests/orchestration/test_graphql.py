@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,19 +12,22 @@ import httpx
 import psycopg
 import pytest
 
-from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.server import SandboxServer
-from klaviyo_pipeline_tests.dev_server import PATIENCE, ask, dev_server, ended, launch_of
+from klaviyo_pipeline_tests.dev_server import (
+    PATIENCE,
+    as_the_ui_launches,
+    ask,
+    dev_server,
+    documented_bodies,
+    ended,
+    finished,
+    launch_of,
+)
 from klaviyo_pipeline_tests.support import empty_shop, environment, key_of, put, throw_away_database, utc
 
 pytestmark = pytest.mark.slow
 
-BACKFILL = """
-query Backfill($id: String!) {
-  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }
-}
-"""
 SLUG = "klaviyo"
 """The account of the document's requests."""
 # The tests share a server, so each has its own days.
@@ -37,30 +38,6 @@ TERMINATE = """
 mutation Terminate($id: String!) { terminateRun(runId: $id) { __typename } }
 """
 STOPS_WITHIN_SECONDS = 20.0
-
-
-def documented_bodies() -> list[dict[str, Any]]:
-    """The request bodies in `docs/backfill.md`: for a backfill, and for a run."""
-    document = (PROJECT_ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
-    return [json.loads(body) for body in re.findall(r"^curl [^\n]* -d '(.*?)'$", document, re.MULTILINE | re.DOTALL)]
-
-
-def as_the_ui_launches(slug: str, assets: Sequence[str], days: Sequence[str]) -> dict[str, Any]:
-    """The body that the UI posts for selected assets and a range of partitions: each day by its key."""
-    [query] = [body["query"] for body in documented_bodies() if "launchPartitionBackfill" in body["query"]]
-    params = {"assetSelection": [{"path": [slug, asset]} for asset in assets], "partitionNames": list(days)}
-    return {"query": query, "variables": {"params": params}}
-
-
-def finished(client: httpx.Client, backfill_id: str) -> dict[str, Any]:
-    """The backfill, after the daemon has finished it."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        backfill = ask(client, {"query": BACKFILL, "variables": {"id": backfill_id}})["partitionBackfillOrError"]
-        if backfill["status"] in ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"):
-            return dict(backfill)
-        time.sleep(0.3)
-    raise AssertionError(f"backfill {backfill_id} does not end: {backfill}")
 
 
 @dataclass(frozen=True)
