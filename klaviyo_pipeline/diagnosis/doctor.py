@@ -53,7 +53,8 @@ def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: 
         account_ids[slug], found = _examine(settings, environ, secrets, clock, with_dagster=place == 0)
         findings += [replace(one, check=f"{slug}: {one.check}") for one in found] if len(accounts.every) > 1 else found
     twice = duplicates(accounts.every, environ, account_ids)
-    return findings + [warning(ACCOUNTS, secrets.redact(line), COUNTED_TWICE) for line in twice]
+    remedy = f"{COUNTED_TWICE}; keep only one of the accounts, or give each its own key"
+    return findings + [warning(ACCOUNTS, secrets.redact(line), remedy) for line in twice]
 
 
 def _examine(

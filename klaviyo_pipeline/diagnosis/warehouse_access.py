@@ -21,7 +21,7 @@ from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, quoted, reme
 
 REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account in schema"
 OBSERVED = "observation times"
-COUNTED_TWICE = "sums over all accounts count it twice; keep only one of the accounts, or give each its own key"
+COUNTED_TWICE = "sums over all accounts count it twice"
 AFTER_REACHED = (VERSION, RIGHTS, MIGRATIONS, OWNER, OBSERVED)
 OLDEST_MAJOR = 14
 
@@ -157,8 +157,8 @@ class _WarehouseCheck:
                 warning(
                     OWNER,
                     found,
-                    "sums over all accounts count it twice; keep the account whose schema has the longer history, and "
-                    "run DROP SCHEMA … CASCADE for the other",
+                    f"{COUNTED_TWICE}; keep the account whose schema has the longer history, and run "
+                    "DROP SCHEMA … CASCADE for the other",
                 )
             ]
         if bound_to is None:
