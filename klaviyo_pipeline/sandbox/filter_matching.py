@@ -110,7 +110,7 @@ def _check_bounds(criteria: list[Criterion], now: datetime) -> None:
 
 
 def passes(criterion: Criterion, id: str, value: Any, gt_includes_bound: bool) -> bool:
-    """Whether an object whose field is `value` matches. A null time matches no time filter."""
+    """Whether an object whose field is `value` matches. A null time or boolean matches no filter of its field."""
     if criterion.kind == "datetime":
         moment = read_time(value)
         if moment is None:
@@ -120,7 +120,7 @@ def passes(criterion: Criterion, id: str, value: Any, gt_includes_bound: bool) -
             return gt_includes_bound and slips_through(id)
         return _ORDER[criterion.operator](moment, bound)
     if criterion.kind == "boolean":
-        return bool(value) in criterion.values
+        return value is not None and bool(value) in criterion.values
     if isinstance(value, list):
         return any(wanted in value for wanted in criterion.values)
     if criterion.operator in _SEARCH:
