@@ -109,10 +109,11 @@ class CampaignWindowReader:
             state = record.updated_at, record.values["archived"]
             if self._done.get(record.id) == state:
                 continue
-            if record.updated_at is not None and not start <= record.updated_at < end:
-                if record.id not in self._moved:
+            if record.updated_at is None or not start <= record.updated_at < end:
+                moved_at = self._moved.get(record.id)
+                if moved_at is None and record.updated_at is not None:
                     continue
-                record = replace(record, moved_at=self._moved[record.id])
+                record = replace(record, moved_at=moved_at)
             self._done[record.id] = state
             records.append(record)
         return replace(page, records=records)

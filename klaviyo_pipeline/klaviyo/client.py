@@ -182,8 +182,12 @@ class KlaviyoClient:
         found = self.get(listing, id)
         return Page([] if found.record is None else [found.record], found.observed_at, found.requests)
 
-    def report_pages(self, report: Report, body: dict[str, object]) -> Iterator[ReportPage]:
+    def report_pages(
+        self, report: Report, body: dict[str, object], zone: ZoneInfo | None = None
+    ) -> Iterator[ReportPage]:
         """The pages of a report; `body` comes from `reports.body`. An answer without rows is valid.
+
+        `zone` is the account's: see `read_rows`.
 
         An expired cursor raises `CursorExpired`: a restart would return rows twice.
         """
@@ -191,7 +195,7 @@ class KlaviyoClient:
         for turn in iter_pages(self._sender, first):
             answer = turn.answer
             with with_request_info(answer, first.endpoint):
-                found = read_rows(report, answer.body)
+                found = read_rows(report, answer.body, zone)
             yield ReportPage(found.rows, answer.observed_at, turn.number, found.unknown, found.missing, found.days)
 
     def aggregates(

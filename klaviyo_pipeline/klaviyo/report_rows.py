@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
@@ -35,15 +36,17 @@ def rows(report: Report, document: Mapping[str, object]) -> list[dict[str, objec
     return read_rows(report, document).rows
 
 
-def read_rows(report: Report, document: Mapping[str, object]) -> ReportRows:
+def read_rows(report: Report, document: Mapping[str, object], zone: ZoneInfo | None = None) -> ReportRows:
     """The rows of an answer: one for each result and day of a series, or one for each result of a values report.
+
+    A day is the calendar date as written. An instant at which a day of `zone` begins, the account's, is that day.
 
     An answer without results is valid. Raises `MalformedAnswer` if a value might be stored for a wrong day: a series
     that is longer or shorter than the days, or a repeated or invalid day. Also raises it for a value that is not a
     number.
     """
     attributes = _attributes(report, document)
-    days = _days(report, attributes) if isinstance(report, SeriesReport) else None
+    days = _days(report, attributes, zone) if isinstance(report, SeriesReport) else None
     content = ReportRows([], days=frozenset(days or ()))
     for result in _results(report, attributes):
         content.rows.extend(_result_rows(report, result, days, content))
@@ -116,22 +119,34 @@ def _results(report: Report, attributes: Mapping[str, object]) -> Iterable[Mappi
     return results
 
 
-def _days(report: Report, attributes: Mapping[str, object]) -> list[date]:
+def _days(report: Report, attributes: Mapping[str, object], zone: ZoneInfo | None) -> list[date]:
     date_times = attributes.get("date_times")
     if not isinstance(date_times, list):
         raise _malformed(report, "has no date_times")
-    days = [_day(report, written) for written in date_times]
+    days = [_day(report, str(written), zone) for written in date_times]
     if len(set(days)) != len(days):
         raise _malformed(report, "contains a day twice")
     return days
 
 
-def _day(report: Report, written: object) -> date:
-    # The date as written: its offset may not be the account's, and a conversion could change the day.
+def _day(report: Report, written: str, zone: ZoneInfo | None) -> date:
     try:
-        return date.fromisoformat(str(written)[:10])
+        if zone is not None and (begun := _day_begun_at(written, zone)) is not None:
+            return begun
+        # The date as written: its offset may not be the account's, and a conversion could change the day.
+        return date.fromisoformat(written[:10])
     except ValueError:
         raise _malformed(report, f"has an invalid day: {written!r}") from None
+
+
+def _day_begun_at(written: str, zone: ZoneInfo) -> date | None:
+    """The day of `zone` that begins at this instant; None if it is a midnight as written, or begins no day."""
+    moment = datetime.fromisoformat(written)
+    if moment.tzinfo is None or moment.time() == time():
+        return None
+    day = moment.astimezone(zone).date()
+    begins = datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
+    return day if moment == begins else None
 
 
 def _result_rows(

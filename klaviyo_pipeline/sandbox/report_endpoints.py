@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -97,11 +97,10 @@ def _relationships(kind: ReportKind, results: list[dict[str, Any]]) -> dict[str,
 
 def _date_times(account: SandboxAccount, span: Span, interval: str) -> list[str]:
     zone = UTC if account.report_offset == "utc" else ZoneInfo(account.timezone)
-    return [_stamped(begins, zone) for begins, _ in cut(span, interval)]
-
-
-def _stamped(wall: datetime, zone: Any) -> str:
-    return wall.replace(tzinfo=zone).isoformat(timespec="seconds")
+    stamped = [begins.replace(tzinfo=zone) for begins, _ in cut(span, interval)]
+    if account.report_offset == "instant":
+        stamped = [moment.astimezone(UTC) for moment in stamped]
+    return [moment.isoformat(timespec="seconds") for moment in stamped]
 
 
 def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list[Dimensions]:

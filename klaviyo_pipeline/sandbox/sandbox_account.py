@@ -84,7 +84,8 @@ class SandboxAccount:
       report that requests one of them is rejected as a whole.
     - `category_is_object`: the category of a metric's integration is an object (`{"id": 1, "category": "eCommerce"}`)
       or text.
-    - `report_offset`: `date_times` have the account's offset (`zone`) or always `+00:00` (`utc`).
+    - `report_offset`: `date_times` have the account's offset (`zone`), always `+00:00` (`utc`), or are the same
+      instants in UTC (`instant`).
     - `report_message_ids`: the id of a message in campaign reports: the `message`'s own, or the `campaign`'s.
     - `ids_left_out`: ids that reports replace with null. Their groups are not merged.
     - `older_revision_lists`: how revision 2026-07-15 lists a campaign that it cannot express (several channels,
@@ -135,7 +136,7 @@ class SandboxAccount:
     tags_need_their_scope: bool = False
     refused_statistics: dict[str, set[str]] = field(default_factory=dict, repr=False)
     category_is_object: bool = True
-    report_offset: Literal["zone", "utc"] = "zone"
+    report_offset: Literal["zone", "utc", "instant"] = "zone"
     report_message_ids: Literal["message", "campaign"] = "message"
     ids_left_out: set[str] = field(default_factory=set)
     older_revision_lists: Literal["each", "first", "none"] = "each"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -96,6 +97,24 @@ def test_a_series_becomes_one_row_for_each_result_and_day() -> None:
 @pytest.mark.parametrize("written", ["2026-06-01T00:00:00-10:00", "2026-06-01T23:00:00+14:00", "2026-06-01"])
 def test_a_day_is_the_calendar_date_as_written(written: str) -> None:
     assert rows(FLOW_SERIES, series([result(1)], [written]))[0]["date"] == DAY
+
+
+@pytest.mark.parametrize(
+    ("zone", "written", "day"),
+    [
+        ("Asia/Kathmandu", "2026-05-31T18:15:00+00:00", 1),
+        ("Europe/Berlin", "2026-05-31T22:00:00Z", 1),
+        ("America/New_York", "2026-06-01T04:00:00+00:00", 1),
+        ("America/New_York", "2026-06-01T00:00:00+00:00", 1),
+        ("Asia/Kathmandu", "2026-06-01T00:00:00-05:00", 1),
+        ("Europe/Berlin", "2026-06-01T23:00:00+14:00", 1),
+        # The clocks change at midnight: the day begins at 01:00.
+        ("Africa/Cairo", "2026-04-23T22:00:00+00:00", 24),
+    ],
+)
+def test_an_instant_at_which_a_day_of_the_account_begins_is_that_day(zone: str, written: str, day: int) -> None:
+    found = read_rows(FLOW_SERIES, series([result(1)], [written]), ZoneInfo(zone))
+    assert found.rows[0]["date"].day == day
 
 
 def test_no_results_are_no_rows() -> None:

@@ -56,6 +56,7 @@ class Findings:
 
     began: datetime | None = None
     seen: set[str] = field(default_factory=set)
+    looked_up: set[str] = field(default_factory=set)
     requests: int = 0
     deleted: int = 0
 
@@ -113,13 +114,14 @@ def _recorded_load(
 ) -> Load:
     """A load of these batches that records its end, success or failure, together with the `findings`."""
 
-    def on_written(row_counts: RowCounts, listed: int) -> None:
+    def on_written(row_counts: RowCounts, rows: int) -> None:
         assert findings.began is not None
         with warehouse.engine(record.schema) as engine, engine.begin() as connection:
             record.complete(
                 connection,
                 began=findings.began,
-                listed=listed,
+                # An object that is in several listings counts once.
+                listed=len(findings.seen | findings.looked_up),
                 row_counts=row_counts,
                 deleted=findings.deleted,
                 requests=findings.requests,
@@ -205,6 +207,7 @@ def _look_up_missing(
         found = session.client.get(listing, id)
         findings.requests += found.requests
         if found.record is not None:
+            findings.looked_up.add(id)
             buffer.add(found.record, found.observed_at)
         else:
             findings.deleted += store.delete([id], found.observed_at)

@@ -162,7 +162,7 @@ class ReportFetcher:
         pages = list[list[Row]]()
         # Values of statistics that were not requested are dropped.
         nothing = dict.fromkeys(left_out)
-        for page in self.session.client.report_pages(report, request):
+        for page in self.session.client.report_pages(report, request, self.session.account.zone):
             asked_at = asked_at or page.observed_at
             # A day counts only if every page has it: each page contains other groups.
             days = page.days if days is None else days & page.days

@@ -209,6 +209,25 @@ def test_a_window_contains_what_only_a_message_moved_into_it(pipeline: Pipeline,
     assert window == [(1, 1)]
 
 
+def test_a_census_counts_a_campaign_in_both_listings_once(pipeline: Pipeline, shop: SandboxAccount) -> None:
+    shop.unfiltered_campaigns = "all"
+    put_trees(shop)
+    shop.archive("campaigns", "canvas")
+    pipeline.run("campaigns_census")
+    campaigns = len(pipeline.ids("campaigns"))
+    counts = "SELECT rows_listed, rows_inserted, rows_unchanged FROM census_runs"
+    assert pipeline.rows(counts) == [(campaigns, campaigns, 0)]
+
+
+def test_a_campaign_without_a_time_is_in_the_window_of_its_message(pipeline: Pipeline, shop: SandboxAccount) -> None:
+    put_trees(shop)
+    shop.put("campaigns", "canvas", updated_at=None)
+    shop.put("campaign-messages", "M2", status="sent", updated=day(8))
+    pipeline.run("campaigns", "2025-03-08", "2025-03-10")
+    fetched = "SELECT rows_fetched FROM sync_windows WHERE entity = 'campaigns' ORDER BY window_start"
+    assert pipeline.rows(fetched) == [1, 0, 0]
+
+
 def test_the_older_revision_fills_the_same_tables(pipeline: Pipeline, shop: SandboxAccount) -> None:
     put_trees(shop)
     pipeline.configure(revision=OLD)
