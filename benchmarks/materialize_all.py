@@ -1,6 +1,7 @@
 """Compares *Materialize all* in the UI with `sync --force`, for the same assets and days of one account.
 
-Klaviyo answers at once, but reports take six seconds, as reports over two months do. Both find nothing new.
+Klaviyo answers at once, but reports take six seconds, as reports over two months do. Both find nothing new. Dagster's
+daemon looks for new backfills every thirty seconds, so the wait until it creates the runs is measured by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.dev_server import as_the_ui_launches, ask, dev_server, finished
 
-DAYS = 60
+DAYS = 212
 SHOP = {"flows": 10, "campaigns": 100, "forms": 10, "segments": 40}
 REPORT_SECONDS = 6.0
 LONGEST = 1_800.0
@@ -31,7 +32,7 @@ LONGEST = 1_800.0
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """Seconds from the button to the end of the backfill, relative to the mean of a sync before and one after it."""
+    """Seconds from the button to the end of the last run, relative to the mean of a sync before and one after it."""
     days = 3 if quick else DAYS
     until = datetime.now(UTC).date() - timedelta(days=1)
     start = until - timedelta(days=days - 1)
@@ -49,11 +50,12 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
             server.faults.add(path_starts(path), Fault(delay=delay), times=10_000)
         syncs = [_synced(variables, assets, start, until)]
         with dev_server(dict(variables), Path(folder) / "log") as client:
-            materialized = _materialized(client, assets, start, until)
+            created, ended = _materialized(client, assets, start, until)
         syncs.append(_synced(variables, assets, start, until))
-    ratio = materialized / (sum(syncs) / len(syncs))
+    synced = sum(syncs) / len(syncs)
     name = f"{len(assets)} assets, {days} days, relative to sync --force"
-    yield Measurement("materialize all", name, ratio, "ratio", 2, "at most")
+    yield Measurement("materialize all", name, ended / synced, "ratio", 2, "at most")
+    yield Measurement("materialize all", "of it until the daemon has created the runs", created / synced)
 
 
 def _synced(variables: Mapping[str, str], assets: list[str], first: date, last: date) -> float:
@@ -65,12 +67,13 @@ def _synced(variables: Mapping[str, str], assets: list[str], first: date, last: 
     return time.perf_counter() - began
 
 
-def _materialized(client: httpx.Client, assets: list[str], first: date, last: date) -> float:
-    """Seconds of a backfill that is launched as the button launches it."""
+def _materialized(client: httpx.Client, assets: list[str], first: date, last: date) -> tuple[float, float]:
+    """Seconds until the runs of a backfill exist, and until they have ended. It is launched as the button does."""
     days = [(first + timedelta(days=day)).isoformat() for day in range((last - first).days + 1)]
-    began = time.perf_counter()
+    began = time.time()
     launched = ask(client, as_the_ui_launches("klaviyo", assets, days))["launchPartitionBackfill"]
-    status = finished(client, launched["backfillId"], LONGEST)["status"]
-    if status != "COMPLETED_SUCCESS":
-        raise SystemExit(f"the backfill ended with {status}")
-    return time.perf_counter() - began
+    backfill = finished(client, launched["backfillId"], LONGEST)
+    if backfill["status"] != "COMPLETED_SUCCESS":
+        raise SystemExit(f"the backfill ended with {backfill['status']}")
+    created, ended = ([run[moment] - began for run in backfill["runs"]] for moment in ("creationTime", "endTime"))
+    return max(created), max(ended)

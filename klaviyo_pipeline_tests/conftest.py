@@ -14,7 +14,6 @@ from dagster._core.instance import InstanceRef
 
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
-from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
 from klaviyo_pipeline.dagster_internals.storage import EVENT_BATCH_SIZE
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.schema.migrations import migrate
@@ -149,7 +148,6 @@ def home(recordable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("KLAVIYO_DAGSTER_DATABASE_URL", recordable)
     monkeypatch.setenv("DAGSTER_HOME", str(dagster_home(tmp_path)))
     with dg.DagsterInstance.get() as instance:
-        keep_sessions(instance)
         yield instance
 
 

@@ -38,7 +38,9 @@ query Run($id: ID!) {
 """
 BACKFILL = """
 query Backfill($id: String!) {
-  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs { id tags { key value } } } }
+  partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill { status runs { id creationTime endTime tags { key value } } }
+  }
 }
 """
 PATIENCE = 120.0

@@ -36,7 +36,6 @@ from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline.sandbox.shop import mapped_metrics, metrics
 from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.instance_state import project_instance
 from klaviyo_pipeline_tests.quick_instance import quick_instance
 
 SLUG = "shop"
@@ -246,7 +245,7 @@ def run_sync(
     account: Account, request: SyncRequest, on_progress: ProgressCallback = lambda line: None
 ) -> list[AssetResult]:
     """The results of a sync, in the instance of `DAGSTER_HOME`."""
-    with project_instance() as instance:
+    with dg.DagsterInstance.get() as instance:
         return Sync(account, Warehouse(), on_progress).run(instance, request)
 
 

@@ -72,11 +72,12 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
 @contextmanager
 def _instance() -> "Iterator[DagsterInstance]":
     """Dagster's instance, for all accounts. It is opened when the first account has turned out to be in order."""
+    from dagster import DagsterInstance
+
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
-    from klaviyo_pipeline.sync.instance_state import project_instance
 
     use_project_instance()
-    with project_instance() as instance:
+    with DagsterInstance.get() as instance:
         yield instance
 
 

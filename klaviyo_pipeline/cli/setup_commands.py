@@ -82,11 +82,13 @@ def _align(settings: Settings) -> None:
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
 
     use_project_instance()
+    from dagster import DagsterInstance
+
     from klaviyo_pipeline.postgres.warehouse import Warehouse
-    from klaviyo_pipeline.sync.instance_state import align_with_ledger, project_instance
+    from klaviyo_pipeline.sync.instance_state import align_with_ledger
 
     account = settings.account
-    with project_instance() as instance:
+    with DagsterInstance.get() as instance:
         align_with_ledger(instance, account, Warehouse.of([account]), click.echo)
 
 

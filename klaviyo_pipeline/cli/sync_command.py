@@ -170,12 +170,13 @@ def run_sync(settings: Settings, request: SyncRequest, *, is_whole: bool = False
         start_importing(request)
     with warehouse(settings, migrated=True):
         pass
+    from dagster import DagsterInstance
+
     from klaviyo_pipeline.postgres.warehouse import Warehouse
     from klaviyo_pipeline.sync.account_sync import Sync
-    from klaviyo_pipeline.sync.instance_state import project_instance
 
     output = console()
-    with project_instance() as instance:
+    with DagsterInstance.get() as instance:
         with _stopping_on_signals():
             sync = Sync(settings.account, Warehouse.of([settings.account]), _report_progress)
             results = sync.run(instance, request)

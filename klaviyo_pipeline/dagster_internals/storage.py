@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
+import sqlalchemy as sa
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.compute_log_manager import CapturedLogContext
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
@@ -29,10 +30,13 @@ with naming_extra("Dagster's storage in Postgres"):
 
     from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
     from klaviyo_pipeline.dagster_internals.run_storage import ProjectRunStorage
-    from klaviyo_pipeline.dagster_internals.steady_storage import SteadyScheduleStorage
+    from klaviyo_pipeline.dagster_internals.steady_storage import SteadyScheduleStorage, kept_session
 
 # A run over a year has events for each of its windows. They are stored in batches of this size.
 EVENT_BATCH_SIZE = "1000"
+
+TABLES = ("runs", "instance_info", "event_logs", "jobs")
+"""Dagster creates its tables if it misses one of these."""
 
 
 _is_uncaptured: ContextVar[bool] = ContextVar("without_output_capture", default=False)
@@ -97,9 +101,12 @@ class ProjectStorage(DagsterPostgresStorage):
         # Dagster's own constructor is skipped: it would open the three storages that these replace.
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
-        self._run_storage = ProjectRunStorage(postgres_url)
-        self._event_log_storage = BatchedEventLogStorage(postgres_url)
-        self._schedule_storage = SteadyScheduleStorage(postgres_url)
+        engine = kept_session(postgres_url)
+        # Each storage would look for its tables in a session of its own.
+        create = not set(TABLES) <= set(sa.inspect(engine).get_table_names())
+        self._run_storage = ProjectRunStorage(engine, create_tables=create)
+        self._event_log_storage = BatchedEventLogStorage(engine, create_tables=create)
+        self._schedule_storage = SteadyScheduleStorage(engine, create_tables=create)
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:

@@ -18,7 +18,7 @@ from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.sync.account_sync import Sync
 from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
-from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance, project_instance
+from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
 
 WORKERS = 8
 """The most worker processes, of some 80 MB each, and so the most accounts that are synced at once."""
@@ -42,7 +42,7 @@ def sync_accounts(
         return []
     at_once = min(len(requested), WORKERS)
     with (
-        project_instance() as instance,
+        DagsterInstance.get() as instance,
         ThreadPoolExecutor(at_once, thread_name_prefix="account") as pool,
     ):
         prepare_instance(instance, [account for account, _ in requested])

@@ -1,25 +1,16 @@
 """Prepares Dagster's instance for a sync, and makes its partitions the same as the ledger after it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 from dagster import DagsterInstance, RunsFilter
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.partition_states import align_partitions
-from klaviyo_pipeline.dagster_internals.steady_storage import keep_sessions
 from klaviyo_pipeline.maintenance.dead_runs import free_dead_runs
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.postgres.warehouse import Warehouse
-
-
-@contextlib.contextmanager
-def project_instance() -> Iterator[DagsterInstance]:
-    """The project's instance, with sessions that stay open between two uses."""
-    with DagsterInstance.get() as instance:
-        keep_sessions(instance)
-        yield instance
 
 
 def prepare_instance(instance: DagsterInstance, accounts: Sequence[Account]) -> None:
@@ -31,7 +22,7 @@ def prepare_instance(instance: DagsterInstance, accounts: Sequence[Account]) -> 
 
 def fill_new_instance(accounts: Sequence[Account], on_progress: Callable[[str], None]) -> None:
     """Show what is synced in an instance without any run, whose storage is new: otherwise all partitions are grey."""
-    with project_instance() as instance:
+    with DagsterInstance.get() as instance:
         if not instance.get_runs_count(RunsFilter()):
             for account in accounts:
                 align_with_ledger(instance, account, Warehouse.of([account]), on_progress)

@@ -18,7 +18,6 @@ from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import reason
 from klaviyo_pipeline.sync.asset_runs import AssetResult, AssetRuns, ProgressCallback, asset_runs
 from klaviyo_pipeline.sync.forkserver import forking_context
-from klaviyo_pipeline.sync.instance_state import project_instance
 
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.5
@@ -140,7 +139,7 @@ def _work(
                 group: list[str] = channel.recv()
                 try:
                     if runs is None:
-                        instance = opened.enter_context(project_instance())
+                        instance = opened.enter_context(DagsterInstance.get())
                         runs = opened.enter_context(
                             asset_runs(instance, account, request, conversion_metrics, channel.send)
                         )

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.dagster_internals.partition_states import WINDOWED, Corrections, align_partitions
-from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage, keep_sessions
+from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 from klaviyo_pipeline.diagnosis.dagster_access import check_partitions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
@@ -236,7 +236,6 @@ def test_an_emptied_report_is_requested_again_and_its_metrics_are_kept_until_the
 
 def test_a_comparison_without_differences_sends_a_few_statements_for_each_asset(installed: Pipeline) -> None:
     installed.run("flows", DAYS[0], DAYS[-1])
-    keep_sessions(installed.instance)
     storage = installed.instance.event_log_storage
     assert isinstance(storage, SteadyEventLogStorage)
     assert aligned(installed) == Corrections()

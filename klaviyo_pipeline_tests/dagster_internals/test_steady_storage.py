@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from dagster._core.instance import InstanceRef
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
@@ -22,6 +23,10 @@ from klaviyo_pipeline_tests.postgres.server.test_sessions import (
 )
 
 pytestmark = pytest.mark.slow
+
+OTHER_SESSIONS = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 __all__ = ["narrow"]
 
@@ -57,6 +62,25 @@ def test_a_run_outlives_sessions_that_ended_while_they_were_idle(
         end_sessions(database)
         assert found.all_instigator_state() == []
     assert ended[0] > 0
+
+
+def test_the_events_of_a_run_share_one_session_that_ends_with_the_instance(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.asset
+    def named() -> None:
+        pass
+
+    with opened(database, tmp_path, monkeypatch) as found:
+        assert found.run_storage._engine is found.event_log_storage._engine  # type: ignore[attr-defined]
+        # What Dagster looks up once in a process, it may look up while the session is in use.
+        assert dg.materialize([named], instance=found).success
+        connected: list[object] = []
+        sa.event.listen(found.run_storage._engine, "connect", lambda *_: connected.append(1))  # type: ignore[attr-defined]
+        assert dg.materialize([named], instance=found).success
+        assert connected == []
+        assert plain(database, OTHER_SESSIONS) == [(1,)]
+    assert plain(database, OTHER_SESSIONS) == [(0,)]
 
 
 @pytest.fixture
