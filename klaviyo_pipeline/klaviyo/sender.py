@@ -10,7 +10,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -38,6 +38,9 @@ from klaviyo_pipeline.klaviyo.retry import FailureBudget, RetryPolicy, daily_wai
 
 JSON_API = "application/vnd.api+json"
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+LONGEST_BODY_SECONDS = 300.0
+"""The timeout begins anew with each part of a body, so one that trickles in would never end. Klaviyo's longest
+answers take seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,28 @@ def tls_context(trust_env: bool) -> ssl.SSLContext:
 @cache
 def _tls_context(trust_env: bool, *_: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=trust_env)
+
+
+class _TimedBody(httpx.SyncByteStream):
+    """A body that raises `httpx.ReadTimeout` if it takes longer than `LONGEST_BODY_SECONDS`."""
+
+    def __init__(self, parts: httpx.SyncByteStream, request: httpx.Request) -> None:
+        self._parts, self._request = parts, request
+
+    def __iter__(self) -> Iterator[bytes]:
+        began = time.monotonic()
+        for part in self._parts:
+            if time.monotonic() - began > LONGEST_BODY_SECONDS:
+                raise httpx.ReadTimeout(f"the answer took more than {LONGEST_BODY_SECONDS:g} s", request=self._request)
+            yield part
+
+    def close(self) -> None:
+        self._parts.close()
+
+
+def _time_body(response: httpx.Response) -> None:
+    assert isinstance(response.stream, httpx.SyncByteStream)
+    response.stream = _TimedBody(response.stream, response.request)
 
 
 class Sender:
@@ -101,6 +126,7 @@ class Sender:
                 },
                 timeout=TIMEOUT,
                 follow_redirects=False,
+                event_hooks={"response": [_time_body]},
                 transport=transport,
                 verify=tls_context(origin.encrypted),
                 # A proxy from the environment would see the key of an unencrypted request.

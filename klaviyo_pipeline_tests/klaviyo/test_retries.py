@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from klaviyo_pipeline.klaviyo import errors
+from klaviyo_pipeline.klaviyo import errors, sender
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
 from klaviyo_pipeline.klaviyo.listings import FLOWS
 from klaviyo_pipeline.klaviyo.pacing import LocalPacer
@@ -283,6 +283,14 @@ def test_a_timeout_is_retried(trouble: httpx.TransportError) -> None:
     )
     with client:
         assert client.account().id == "A"
+
+
+def test_a_body_that_trickles_in_for_too_long_is_a_timeout(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "LONGEST_BODY_SECONDS", -1.0)
+    with pytest.raises(errors.Unavailable, match="ReadTimeout the answer took more than"):
+        bench.client.account()
+    assert len(bench.records) > 1
+    assert bench.records[0].status is None
 
 
 def test_a_stop_ends_a_wait_for_a_slot(server: ScriptedServer) -> None:
