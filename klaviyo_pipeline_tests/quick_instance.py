@@ -22,10 +22,11 @@ from klaviyo_pipeline.dagster_internals.event_log import BatchedEventLogStorage
 
 
 class QuickEvents(event_log.InMemoryEventLogStorage):
-    """Stores batches like the project's own event log. All operations share a connection, one after the other."""
+    """Stores batches like the project's own event log, if this Dagster can. All operations share a connection."""
 
-    stores_batches = True
-    store_event_batch = BatchedEventLogStorage.store_event_batch
+    stores_batches = BatchedEventLogStorage.stores_batches
+    if stores_batches:
+        store_event_batch = BatchedEventLogStorage.store_event_batch
 
     def __init__(self, preload: None = None) -> None:
         self._inst_data = None

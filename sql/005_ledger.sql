@@ -128,7 +128,7 @@ CALL comment_on_view('expected_windows', 'Every sync window that has ended, from
 ]);
 
 -- A window is done when it is synced and was requested at least 5 seconds after its end: Klaviyo refuses requests for
--- the last few seconds.
+-- the last few seconds. No sync requests a failed window before the start date again, which may be set to a later day.
 CREATE VIEW window_states AS
 SELECT
     coalesce(ledger.entity, expected.entity) AS entity,
@@ -147,8 +147,11 @@ SELECT
     ledger.error
 FROM expected_windows AS expected
 FULL JOIN sync_windows AS ledger
-    ON ledger.entity = expected.entity AND ledger.window_start = expected.window_start;
-CALL comment_on_view('window_states', 'Every window that is expected or in the ledger. It is synced, failed, missing, or open (synced before its end: it is requested again).', ARRAY[
+    ON ledger.entity = expected.entity AND ledger.window_start = expected.window_start
+WHERE ledger.status IS DISTINCT FROM 'failed' OR ledger.window_end > coalesce(
+    (SELECT start_date::timestamp AT TIME ZONE window_timezone FROM account LIMIT 1), '-infinity'
+);
+CALL comment_on_view('window_states', 'Every window that is expected or in the ledger, without failed ones before the start date. It is synced, failed, missing, or open (synced before its end: it is requested again).', ARRAY[
     ['entity', 'The asset''s table.'],
     ['window_start', 'Start of the window, inclusive.'],
     ['window_end', 'End of the window, exclusive.'],

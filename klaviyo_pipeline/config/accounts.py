@@ -71,8 +71,13 @@ _COMMAND = re.compile(
 )
 """A command in a message that works on one account, or on all of them if none is named."""
 
-_SYNC = re.compile(r"([Rr])un `klaviyo-pipeline sync ([^`]+)`")
-"""A sync of certain assets in a message. An account in code has it as a materialization."""
+_SYNC = re.compile(r"(?:([Rr])un )?`klaviyo-pipeline sync(?: ([^`]+))?`")
+"""A sync in a message. An account in code has it as a materialization."""
+
+FROM_ENVIRONMENT = "with the account's settings in the environment (docs/library.md)"
+
+_RESET = re.compile(rf"`klaviyo-pipeline (?:reset-windows|reset-clock)`(?! {re.escape(FROM_ENVIRONMENT)})")
+"""A reset in a message. The command line knows an account in code only if the environment describes it."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ def in_terms_of(account: Account, text: str) -> str:
         else getattr(account.database_url, "env_var_name", f"database_url{where}"),
     }
     if account.described_in in (IN_CODE, IN_COMPONENT):
-        text = _SYNC.sub(_materialize, text)
+        text = _RESET.sub(rf"\g<0> {FROM_ENVIRONMENT}", _SYNC.sub(_materialize, text))
     else:
         text = _COMMAND.sub(rf"`klaviyo-pipeline \1 --account {account.slug}", text)
     return _renamed(text, names)
@@ -214,6 +219,9 @@ def in_terms_of(account: Account, text: str) -> str:
 def _materialize(sync: re.Match[str]) -> str:
     """The same as this sync in Dagster, which always requests the days again."""
     verb = "Materialize" if sync[1] == "R" else "materialize"
+    everything = {None: "all assets", "census": "all censuses"}
+    if sync[2] in everything:
+        return f"{verb} {everything[sync[2]]}"
     what = sync[2].removesuffix(" --force").replace("--accept-deletes", "with accept_deletes in its configuration")
     return f"{verb} {what.replace('--', '')}"
 

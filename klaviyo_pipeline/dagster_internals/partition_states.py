@@ -146,11 +146,11 @@ def _align(
             missing = [window for window in windows if window in in_ledger]
     if missing:
         with engine.connect() as connection:
-            _report(instance, key, Ledger(account.slug, asset).synced(connection, missing))
+            report_synced(instance, key, Ledger(account.slug, asset).synced(connection, missing))
     return Corrections(min(len(in_ledger - finished - unfinished), len(missing)), len(excess))
 
 
-def _report(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:
+def report_synced(instance: DagsterInstance, key: dg.AssetKey, windows: Sequence[SyncedWindow]) -> None:
     """Report windows as materialized outside of any run."""
     entries = [
         EventLogEntry(  # type: ignore[no-untyped-call]

@@ -48,9 +48,16 @@ OWNER_OF_SCHEMA: LiteralString = "SELECT pg_get_userbyid(nspowner) FROM pg_names
 OWNER_OF_CLOSED_TABLES: LiteralString = """
 SELECT pg_get_userbyid(relowner)
 FROM pg_class
-WHERE oid = to_regclass(quote_ident(current_schema()) || '.runs')
-    AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT'))
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema()))
+    AND relname IN ('runs', 'runs_id_seq')
+    AND NOT CASE relkind
+        WHEN 'S' THEN has_sequence_privilege(oid, 'USAGE')
+        ELSE has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+            AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
+    END
 """
+IS_READ_ONLY: LiteralString = "SELECT 1 WHERE current_setting('transaction_read_only')::boolean"
+IS_STANDBY: LiteralString = "SELECT 1 WHERE pg_is_in_recovery()"
 IS_FIRST_SCHEMA: LiteralString = "SELECT 1 WHERE current_schema() = %s"
 
 
@@ -201,9 +208,18 @@ def _check_database(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 def check_tables(connection: psycopg.Connection[Any]) -> None:
-    """Raise `SettingsError` if Dagster's tables exist and this role lacks rights on them."""
+    """Raise `SettingsError` if this role cannot write, or Dagster's tables exist and it lacks rights on them."""
+    database, role = connection.info.dbname, connection.info.user
+    if _exists(connection, IS_STANDBY):
+        raise SettingsError(f"Dagster's database {database} is on a standby. Set {OWN_URL} to the primary.")
+    if _exists(connection, IS_READ_ONLY):
+        raise SettingsError(
+            f"Dagster's database {database} is read-only for role {role}: default_transaction_read_only is on. Have an "
+            f'administrator run ALTER ROLE "{role}" SET default_transaction_read_only TO off, or set {OWN_URL} to '
+            "another database."
+        )
     if owner := _name(connection, OWNER_OF_CLOSED_TABLES):
-        raise _not_ours(connection, f"Dagster's table runs in database {connection.info.dbname}", owner)
+        raise _not_ours(connection, f"Dagster's table runs in database {database}", owner)
 
 
 def _not_ours(connection: psycopg.Connection[Any], what: str, owner: str) -> SettingsError:

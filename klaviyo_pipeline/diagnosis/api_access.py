@@ -13,7 +13,7 @@ from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.diagnosis.findings import Finding, Secrets, failed, ok
 from klaviyo_pipeline.klaviyo.errors import InsecureUrl
 from klaviyo_pipeline.klaviyo.origin import Origin
-from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors, proxy_variable
+from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors, proxy_variable, where_to_look
 
 CHECK = "Klaviyo API"
 TIMEOUT = httpx.Timeout(10.0)
@@ -51,13 +51,12 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
     except UnusableProxy as error:
         return Reached(failed(CHECK, str(error)))
     except httpx.HTTPError as error:
-        proxy = proxy_variable() if origin.encrypted else None
-        through = f", the proxy in {proxy}" if proxy else ""
+        look = where_to_look(error, proxy_variable() if origin.encrypted else None)
         return Reached(
             failed(
                 CHECK,
                 f"{account.api_url} cannot be reached: {secrets.one_line(error)}",
-                f"check the network{through} and, if it is set, KLAVIYO_API_URL",
+                f"check {look} and, if it is set, KLAVIYO_API_URL",
             )
         )
     after = clock()

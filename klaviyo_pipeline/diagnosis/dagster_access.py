@@ -19,6 +19,7 @@ from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 CHECK, PARTITIONS = "Dagster instance", "Dagster partitions"
+PARTITIONS_REMEDY = "no data is affected; correct what the message names, and run `klaviyo-pipeline doctor` again"
 
 _MAY_CREATE = sa.text("""
 SELECT rolcreatedb OR rolsuper OR has_database_privilege(current_database(), 'CREATE')

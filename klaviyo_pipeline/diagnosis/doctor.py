@@ -17,6 +17,7 @@ from klaviyo_pipeline.diagnosis.api_access import reach
 from klaviyo_pipeline.diagnosis.dagster_access import CHECK as DAGSTER
 from klaviyo_pipeline.diagnosis.dagster_access import (
     PARTITIONS,
+    PARTITIONS_REMEDY,
     check_dagster,
     check_partitions,
     own_configuration_remedy,
@@ -78,7 +79,7 @@ def _examine(
     else:
         dagster = [skipped(DAGSTER, "its storage is on the server of the database, which cannot be reached")]
     if warehouse.is_migrated and all(one.verdict == "ok" for one in dagster):
-        dagster += guarded(PARTITIONS, secrets, lambda: check_partitions(settings.account))
+        dagster += guarded(PARTITIONS, secrets, lambda: check_partitions(settings.account), PARTITIONS_REMEDY)
     agreement = clocks.compare(database=warehouse.ahead, klaviyo=reached.ahead)
     found = [ok(SETTINGS, summary), reached.finding, *access.findings, *warehouse.findings]
     return account_id, [_in_terms_of(settings.account, one) for one in (*found, *dagster, agreement)]

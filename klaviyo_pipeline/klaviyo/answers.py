@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import NoReturn
@@ -25,10 +25,12 @@ from klaviyo_pipeline.klaviyo.errors import (
     MissingScope,
     NotFound,
     Problem,
+    Unavailable,
     shortened,
 )
 from klaviyo_pipeline.klaviyo.escape import may_need_escape
 from klaviyo_pipeline.klaviyo.nesting import MOST_LEVELS, cut_at
+from klaviyo_pipeline.klaviyo.proxy_settings import where_to_look
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.retry import requested_wait
 
@@ -122,11 +124,10 @@ def other_revision(response: httpx.Response, endpoint: Endpoint, requested: str,
 
 def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None) -> Fault:
     """The connection failed, or broke before the response was complete. `proxy` is the variable that sets a proxy."""
-    meaning = errors.NO_ANSWER
-    if proxy is not None:
-        meaning = replace(meaning, remedy=f"Check the network and the proxy in {proxy}, then run again.")
     message = f"{type(trouble).__name__} {trouble}".strip()
-    return Fault(meaning.error(_sentence(meaning, [message]), endpoint=endpoint.name), meaning.retried, message)
+    wrong = f"Klaviyo cannot be reached: {shortened(message).rstrip('. ')}"
+    line = f"{wrong}. Check {where_to_look(trouble, proxy)}, then run again."
+    return Fault(Unavailable(line, endpoint=endpoint.name), True, message)
 
 
 def request_id(response: httpx.Response) -> str | None:

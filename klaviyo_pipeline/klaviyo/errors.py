@@ -230,7 +230,6 @@ OTHER_REVISION = Meaning(
     "Klaviyo answers as another API revision",
     "Set KLAVIYO_REVISION to a revision that Klaviyo serves, or upgrade klaviyo-pipeline.",
 )
-NO_ANSWER = Meaning(Unavailable, True, "Klaviyo cannot be reached", "Check the network, then run again.")
 EDGE_BLOCK = Meaning(
     Unavailable, True, "Klaviyo's edge network blocked the request", "Run again later, or from another network."
 )

@@ -55,6 +55,13 @@ def proxy_variable() -> str | None:
     return next((_variable(scheme) for scheme in ("https", "all") if proxies.get(scheme)), None)
 
 
+def where_to_look(error: httpx.HTTPError, proxy: str | None) -> str:
+    """What to check if a connection failed. `proxy` is the variable that sets a proxy."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "SSL_CERT_FILE (a file with the certificate of the proxy or firewall that inspects the traffic)"
+    return f"the network and the proxy in {proxy}" if proxy else "the network"
+
+
 def _address(proxy: str) -> str:
     return proxy if "://" in proxy else f"http://{proxy}"
 

@@ -264,6 +264,14 @@ class Ledger:
         )
         return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}
 
+    def committed_by(self, connection: sa.Connection, run_ids: Sequence[str]) -> set[datetime]:
+        """Starts of the synced windows that one of these runs synced."""
+        table = self.table
+        query = sa.select(table.c.window_start).where(
+            table.c.entity == self.entity, table.c.run_id.in_(run_ids), table.c.status == "synced"
+        )
+        return {start.astimezone(UTC) for start in connection.execute(query).scalars()}
+
     def synced(self, connection: sa.Connection, windows: Sequence[Window]) -> list[SyncedWindow]:
         """Those of these windows that are synced, with their counts. The windows must be in order of time."""
         if not windows:

@@ -39,6 +39,8 @@ class Sync:
         """
         prepare_instance(instance, [self.account])
         results = self.sync(instance, request)
+        # Runs that failed, and those of metrics, did so already. Both are needed: an interrupted sync does not come
+        # here, and only here is everything found that changed outside of these runs, as by a restored database.
         align_with_ledger(instance, self.account, self.warehouse, self.on_progress)
         return results
 

@@ -16,7 +16,15 @@ from psycopg import sql
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.cli.shared import json_text
 from klaviyo_pipeline.config import accounts as reading
-from klaviyo_pipeline.config.accounts import FIELDS, IN_CODE, Accounts, errors_in_terms_of, in_terms_of, load_accounts
+from klaviyo_pipeline.config.accounts import (
+    FIELDS,
+    FROM_ENVIRONMENT,
+    IN_CODE,
+    Accounts,
+    errors_in_terms_of,
+    in_terms_of,
+    load_accounts,
+)
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, Account, SettingsError
 
 pytestmark = pytest.mark.slow
@@ -261,10 +269,17 @@ def test_an_account_can_have_its_own_database_url(load: Load) -> None:
             "found it, run `klaviyo-pipeline sync flows_census --accept-deletes`.",
             "found it, materialize flows_census with accept_deletes in its configuration.",
         ),
+        ("then `klaviyo-pipeline sync`: rows are kept", "then materialize all assets: rows are kept"),
+        ("and `klaviyo-pipeline sync census`", "and materialize all censuses"),
+        (
+            "Run `klaviyo-pipeline reset-windows`, then",
+            f"Run `klaviyo-pipeline reset-windows` {FROM_ENVIRONMENT}, then",
+        ),
     ],
 )
-def test_a_sync_is_a_materialization_for_an_account_in_code(command: str, materialization: str) -> None:
-    assert in_terms_of(Account(described_in=IN_CODE), command) == materialization
+def test_a_message_about_an_account_in_code_says_what_can_be_done_there(command: str, materialization: str) -> None:
+    account = Account(described_in=IN_CODE)
+    assert in_terms_of(account, in_terms_of(account, command)) == materialization
 
 
 def test_messages_name_settings_as_in_the_file_that_describes_the_account(load: Load) -> None:

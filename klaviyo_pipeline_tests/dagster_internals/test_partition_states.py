@@ -15,15 +15,16 @@ from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStor
 from klaviyo_pipeline.diagnosis.dagster_access import check_partitions
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
+from klaviyo_pipeline.postgres.write.writer import Writer
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sync.instance_state import fill_new_instance
 from klaviyo_pipeline.windows import entity_windows
-from klaviyo_pipeline_tests.support import SLUG, Pipeline, run_sync
+from klaviyo_pipeline_tests.support import RANGE, SLUG, Pipeline, run_sync
 
 pytestmark = pytest.mark.slow
 
 DAYS = [f"2025-03-{day:02}" for day in range(8, 15)]
-GREEN, RED, GREY = "MATERIALIZED", "FAILED", None
+GREEN, RED, RUNNING, GREY = "MATERIALIZED", "FAILED", "IN_PROGRESS", None
 
 
 def bar(pipeline: Pipeline, asset: str = "flows", instance: dg.DagsterInstance | None = None) -> list[str | None]:
@@ -96,6 +97,64 @@ def test_windows_whose_process_died_between_commit_and_event_are_green_when_the_
     assert bar(installed) == [GREEN] * len(DAYS)
 
 
+def killed_after(pipeline: Pipeline, asset: str, committed: int) -> dg.DagsterRun:
+    """A run over all days whose process died after it had committed this many of them."""
+    pipeline.run(asset, DAYS[0], DAYS[committed - 1])
+    run = pipeline.instance.create_run_for_job(
+        pipeline.definitions.resolve_implicit_global_asset_job_def(),
+        asset_selection=frozenset([dg.AssetKey([SLUG, asset])]),
+        tags=dict(zip(RANGE, (DAYS[0], DAYS[-1]), strict=True)),
+    )
+    pipeline.execute(f"UPDATE sync_windows SET run_id = '{run.run_id}' WHERE entity = '{asset}'")
+    pipeline.instance.report_run_failed(run, "The process that ran this sync died.")
+    return run
+
+
+def continued(pipeline: Pipeline, asset: str, killed: dg.DagsterRun, *, resumes: bool = True) -> bool:
+    """Start the run again as Dagster's retries and its button "Re-execute from failure" do. Whether it succeeds."""
+    tags = {**killed.tags, "dagster/parent_run_id": killed.run_id, "dagster/root_run_id": killed.run_id}
+    job = pipeline.definitions.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection={dg.AssetKey([SLUG, asset])}, asset_check_selection=set()
+    )
+    more = {"dagster/is_resume_retry": "true"} if resumes else {}
+    return job.execute_in_process(instance=pipeline.instance, tags=tags | more, raise_on_error=False).success
+
+
+@pytest.mark.parametrize("asset", ["flows", "flow_report"])
+def test_a_continued_run_requests_what_is_left_and_shows_the_rest_as_green_from_the_start(
+    installed: Pipeline, asset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = killed_after(installed, asset, committed=4)
+    assert bar(installed, asset) == [*[GREEN] * 4, *[RED] * 3]
+    seen: list[list[str | None]] = []
+    run_writer = Writer.run
+    monkeypatch.setattr(Writer, "run", lambda self: (seen.append(bar(installed, asset)), run_writer(self)))
+    assert continued(installed, asset, killed)
+    assert seen == [[*[GREEN] * 4, *[RUNNING] * 3]]
+    assert bar(installed, asset) == [GREEN] * 7
+    assert installed.rows(f"SELECT attempts FROM sync_windows WHERE entity = '{asset}'") == [1] * 7
+
+
+def test_a_continued_run_that_fails_leaves_green_what_its_first_attempt_committed(installed: Pipeline) -> None:
+    killed = killed_after(installed, "flows", committed=4)
+    break_down(installed)
+    assert not continued(installed, "flows", killed)
+    assert bar(installed) == [*[GREEN] * 4, *[RED] * 3]
+
+
+def test_a_continued_run_with_nothing_left_requests_one_window(installed: Pipeline) -> None:
+    killed = killed_after(installed, "flows", committed=7)
+    assert continued(installed, "flows", killed)
+    assert bar(installed) == [GREEN] * 7
+    assert installed.rows("SELECT attempts FROM sync_windows ORDER BY window_start") == [1] * 6 + [2]
+
+
+def test_a_run_that_is_executed_again_as_a_whole_requests_every_window(installed: Pipeline) -> None:
+    killed = killed_after(installed, "flows", committed=4)
+    assert continued(installed, "flows", killed, resumes=False)
+    assert installed.rows("SELECT attempts FROM sync_windows ORDER BY window_start") == [2] * 4 + [1] * 3
+
+
 def test_a_fresh_storage_and_a_restored_warehouse_are_made_the_same_as_the_ledger(installed: Pipeline) -> None:
     installed.run("flows", DAYS[0], DAYS[4])
     installed.run("forms", DAYS[2], DAYS[2])
@@ -137,7 +196,7 @@ def test_windows_of_a_running_run_are_left_alone_until_it_ends(installed: Pipeli
     )
     installed.execute("DELETE FROM sync_windows WHERE window_start < '2025-03-09'")
     assert aligned(installed) == Corrections()
-    assert bar(installed)[:3] == ["IN_PROGRESS", "IN_PROGRESS", GREEN]
+    assert bar(installed)[:3] == [RUNNING, RUNNING, GREEN]
     installed.instance.report_run_canceled(run)
     assert bar(installed) == ledger(installed)
 

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,19 +16,29 @@ from click.testing import CliRunner
 
 from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.diagnosis.findings import Finding
+from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.conftest import THROW_AWAY
 from klaviyo_pipeline_tests.diagnosis.installation import Set, diagnose
 
 pytestmark = pytest.mark.slow
 
 MOST_STEPS = 4
+RECENTLY = str(datetime.now(UTC).date() - timedelta(days=2))
 SESSIONS = 5
 FLOW = "INSERT INTO shop.flows (id, raw, observed_at) VALUES ('F1', '{\"id\": \"F1\"}', '2026-01-01')"
 WINDOW = """
 INSERT INTO shop.sync_windows (entity, window_start, window_end, status, asked_at, attempts)
 VALUES ('flows', '2026-01-05 05:00+00', '2026-01-06 05:00+00', 'synced', '2026-01-07', 1)
 """
+READ_DAGSTER = ("GRANT USAGE ON SCHEMA public TO $role", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO $role")
+WRITE_DAGSTER = (
+    *READ_DAGSTER,
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO $role",
+    "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO $role",
+)
 REFUSED = "INSERT INTO shop.conversion_refusals VALUES ('flow series', 'RPlacd', '{conversion_value}', now())"
 
 
@@ -43,6 +54,7 @@ class Place:
     folder: Path
     role: str
     others: list[psycopg.Connection[tuple[object, ...]]] = field(default_factory=list)
+    servers: list[EmbeddedPostgres] = field(default_factory=list)
 
     def sql(self, *statements: str) -> None:
         for statement in statements:
@@ -74,6 +86,35 @@ class Place:
     def use_all_sessions(self) -> None:
         self.sql(f"ALTER ROLE $role CONNECTION LIMIT {SESSIONS}")
         self.others += [psycopg.connect(self.become()) for _ in range(SESSIONS)]
+
+    def throttled(self) -> None:
+        self.server.faults.add(path_starts("/api/"), Fault(status=429), times=1000)
+
+    def proxy(self, url: str | None) -> None:
+        """Klaviyo's own address by way of a proxy, or the simulated account without one."""
+        self.setting(HTTPS_PROXY=url, KLAVIYO_API_URL="https://a.klaviyo.com" if url else self.server.url)
+
+    def other_dagster_role(self, *statements: str) -> None:
+        """Connect to Dagster's tables, after these statements, as another role."""
+        self.run("sync tags")
+        self.sql(*statements)
+        url = self.become()
+        self.setting(
+            KLAVIYO_DATABASE_URL=self.database,
+            KLAVIYO_ACCOUNT="shop",
+            KLAVIYO_DAGSTER_DATABASE_URL=url,
+            DAGSTER_HOME="",
+        )
+
+    def standby(self) -> None:
+        """Connect to a server that only follows another one."""
+        server = EmbeddedPostgres(self.folder / "standby", settings=THROW_AWAY)
+        self.setting(KLAVIYO_DATABASE_URL=server.start())
+        self.run("migrate")
+        server.stop()
+        (server.data / "standby.signal").touch()
+        server.start()
+        self.servers.append(server)
 
     def metric(self, ids: str) -> None:
         self.setting(KLAVIYO_CONVERSION_METRIC_ID=ids)
@@ -161,6 +202,32 @@ BROKEN: dict[str, tuple[str, Break]] = {
         lambda place: (place.own_schema(), place.setting(KLAVIYO_DAGSTER_DATABASE_URL="")),
     ),
     "a configuration of Dagster that is not valid": ("Dagster instance", lambda place: place.broken_home()),
+    "a standby": ("role", lambda place: place.standby()),
+    "a clock that was ahead": (
+        "observation times",
+        lambda place: (
+            place.setting(KLAVIYO_ASSETS="flows", KLAVIYO_START_DATE=RECENTLY),
+            place.sql("UPDATE shop.flows SET observed_at = now() + interval '3 days'"),
+        ),
+    ),
+    "a proxy that cannot be reached": ("Klaviyo API", lambda place: place.proxy("http://127.0.0.1:1")),
+    "a proxy that is not one": ("Klaviyo API", lambda place: place.proxy(place.server.url)),
+    "the address of a proxy that is not valid": ("Klaviyo API", lambda place: place.proxy("http://proxy:port")),
+    "429 that does not stop": ("API key", lambda place: place.throttled()),
+    "a role that may not write Dagster's tables": (
+        "Dagster instance",
+        lambda place: place.other_dagster_role(*READ_DAGSTER),
+    ),
+    "a role that may not count Dagster's runs": (
+        "Dagster instance",
+        lambda place: place.other_dagster_role(*READ_DAGSTER, "GRANT ALL ON ALL TABLES IN SCHEMA public TO $role"),
+    ),
+    "a role that may only read Dagster's database": (
+        "Dagster instance",
+        lambda place: place.other_dagster_role(
+            *WRITE_DAGSTER, "ALTER ROLE $role SET default_transaction_read_only TO on"
+        ),
+    ),
 }
 """A name of each condition, the check that finds it, and how it is made."""
 
@@ -177,6 +244,11 @@ BY_HAND: tuple[tuple[str, Callable[[Place, re.Match[str]], object]], ...] = (
         r"set KLAVIYO_DAGSTER_DATABASE_URL to a database",
         lambda place, found: place.setting(KLAVIYO_DAGSTER_DATABASE_URL=place.database),
     ),
+    (r"Write it as http://host:port", lambda place, found: place.proxy("http://127.0.0.1:1")),
+    (r"the proxy in HTTPS_PROXY", lambda place, found: place.proxy(None)),
+    (r"Connect as \S+", lambda place, found: place.setting(KLAVIYO_DAGSTER_DATABASE_URL=place.database)),
+    (r"Run again later", lambda place, found: place.server.faults.clear()),
+    (r"KLAVIYO_DATABASE_URL to the primary", lambda place, found: place.setting(KLAVIYO_DATABASE_URL=place.database)),
     (r"End other sessions", lambda place, found: place.close_others()),
     (r"correct (\S+/dagster\.yaml)", lambda place, found: Path(found[1]).write_text("telemetry: {enabled: false}\n")),
     (r"connect as \S+", lambda place, found: place.setting(KLAVIYO_DATABASE_URL=place.database)),
@@ -202,6 +274,8 @@ def place(synced: str, shop: SandboxAccount, server: SandboxServer, setting: Set
         made = Place(setting, shop, server, admin, synced, tmp_path, role)
         made.sql("CREATE ROLE $role LOGIN PASSWORD 'hush-hush'", FLOW)
         yield made
+        for server in made.servers:
+            server.stop()
         made.close_others()
         made.sql("DROP OWNED BY $role CASCADE", "DROP ROLE $role")
 

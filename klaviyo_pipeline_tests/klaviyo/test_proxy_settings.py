@@ -1,5 +1,6 @@
 """Environment variables that httpx reads itself."""
 
+import httpx
 import pytest
 
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
@@ -61,6 +62,20 @@ def test_the_error_of_an_unreachable_proxy_names_its_variable(monkeypatch: pytes
     with (
         KlaviyoClient(api_key=API_KEY, base_url="https://a.klaviyo.com", pacer=StillPacer(), retry=hasty) as client,
         pytest.raises(Unavailable, match="Check the network and the proxy in https_proxy, then run"),
+    ):
+        client.account()
+
+
+def test_the_error_of_an_unknown_certificate_names_the_variable_that_makes_it_known() -> None:
+    def inspect(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate")
+
+    hasty, transport = RetryPolicy(ceilings=()), httpx.MockTransport(inspect)
+    with (
+        KlaviyoClient(api_key=API_KEY, pacer=StillPacer(), retry=hasty, transport=transport) as client,
+        pytest.raises(
+            Unavailable, match=r"certificate\. Check SSL_CERT_FILE \(a file with the certificate of the proxy"
+        ),
     ):
         client.account()
 

@@ -11,10 +11,13 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from click.testing import CliRunner
 from dagster.components.resolved.errors import ResolutionException
 
 from klaviyo_pipeline import Account, KlaviyoAccountComponent, KlaviyoResource, build_defs
 from klaviyo_pipeline.catalog import ENTITIES
+from klaviyo_pipeline.cli.main import cli
+from klaviyo_pipeline.config.accounts import FROM_ENVIRONMENT
 from klaviyo_pipeline.config.extras import MissingExtra, naming_extra, require_extras
 from klaviyo_pipeline.config.settings import SQL_DIR, SettingsError
 from klaviyo_pipeline.orchestration.step_errors import step_errors
@@ -36,12 +39,14 @@ def account(pipeline: Pipeline, database: str) -> Account:
     return replace(pipeline.account, api_key=key_of(pipeline.shop), database_url=database)
 
 
-def run(definitions: dg.Definitions, key: str, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+def run(
+    definitions: dg.Definitions, key: str, instance: dg.DagsterInstance, window: str = DAY
+) -> dg.ExecuteInProcessResult:
     job = definitions.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey.from_user_string(key)],
-        tags={f"dagster/asset_partition_range_{end}": DAY for end in ("start", "end")},
+        tags={f"dagster/asset_partition_range_{end}": window for end in ("start", "end")},
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
@@ -192,6 +197,27 @@ def test_what_a_run_finds_wrong_has_the_name_that_code_or_component_gives_it(
         assert f"set timezone (Account, {SLUG})=" in error_of(run(moved, f"{SLUG}/flows", instance))
         shut = component(replace(account, api_key="pk_wrong"), KlaviyoAccountComponent)
         assert f"api_key (the component, {SLUG})" in error_of(run(shut, f"{SLUG}/flows", instance))
+
+
+def test_the_commands_that_repair_a_schema_work_for_an_account_in_code_that_the_environment_describes(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(account.database_url)
+    variables = {"ACCOUNT": SLUG, "DATABASE_URL": url, "TIMEZONE": account.timezone, "SYNC_WINDOW": "hourly"}
+    for name, value in (variables | {"DAGSTER_DATABASE_URL": url, "STATE_DIR": str(tmp_path)}).items():
+        monkeypatch.setenv(f"KLAVIYO_{name}", value)
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    hourly = build_defs([replace(account, sync_window="hourly")])
+    with dg.DagsterInstance.ephemeral() as instance, psycopg.connect(url, autocommit=True) as connection:
+        assert run(build_defs([replace(account, migrate=True)]), f"{SLUG}/flows", instance).success
+        refused = error_of(run(hourly, f"{SLUG}/flows", instance, f"{DAY}-05:00"))
+        assert f"run `klaviyo-pipeline reset-windows` {FROM_ENVIRONMENT} to reset" in refused
+        reset = CliRunner().invoke(cli, ["reset-windows", "--yes"])
+        assert reset.exit_code == 0, reset.output
+        assert run(hourly, f"{SLUG}/flows", instance, f"{DAY}-05:00").success
+        connection.execute(f"UPDATE {SLUG}.sync_windows SET asked_at = now() + interval '1 day'")
+        clock = CliRunner().invoke(cli, ["reset-clock", "--yes"])
+        assert clock.output.startswith("Reset times: 1 in sync_windows."), clock.output
 
 
 WRONG: dict[str, Any] = {

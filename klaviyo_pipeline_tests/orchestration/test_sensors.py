@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin
+from dagster._core.remote_representation.handle import RegisteredCodeLocationOrigin
 
 from klaviyo_pipeline.config.api_revisions import API_REVISIONS, DEFAULT_REVISION, ApiRevision
 from klaviyo_pipeline.config.settings import Account

@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS
 from klaviyo_pipeline_tests.ui.site import Site
 
-GRAPH = (2400, 2500)
+GRAPH = (2400, 3000)
 """A window size that fits the whole graph with details."""
 
 SHOW = "[Show Markdown]"

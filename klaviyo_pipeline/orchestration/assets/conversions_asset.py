@@ -24,9 +24,10 @@ from klaviyo_pipeline.klaviyo.report_rows import sum_known
 from klaviyo_pipeline.orchestration.assets.account_asset import windowed_asset
 from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
-from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, load_by_metric
+from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, load_by_metric, requested_metrics
 from klaviyo_pipeline.orchestration.assets.report_assets import DaysLeftOut
 from klaviyo_pipeline.orchestration.assets.report_fetcher import from_first_page
+from klaviyo_pipeline.orchestration.assets.resumed_runs import windows_left
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.first_metric import make_first
@@ -61,7 +62,8 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
         ),
     )
     def conversions(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
-        windows = plan.of_run(context)
+        metric_ids = requested_metrics(context, account)
+        windows = windows_left(context, access, account, CONVERSIONS_DAILY, plan, metric_ids)
 
         def read(session: Session, further: ConversionMetric | None) -> Iterator[Batch]:
             metric = further or chosen_metric(session, FLOW_REPORT)
@@ -70,7 +72,7 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
                 context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
             return _Reading(context, session, windows, metric, is_further=further is not None).batches()
 
-        return load_by_metric(context, access, account, CONVERSIONS_DAILY, windows, read)
+        return load_by_metric(context, access, account, CONVERSIONS_DAILY, windows, metric_ids, read)
 
     return conversions
 

@@ -22,6 +22,7 @@ from klaviyo_pipeline.orchestration.assets.child_frames import ChildBuffer
 from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_LISTINGS, read_concurrently
 from klaviyo_pipeline.orchestration.assets.frames import filled_columns, record_frame
 from klaviyo_pipeline.orchestration.assets.object_tags import TagBuffer
+from klaviyo_pipeline.orchestration.assets.resumed_runs import windows_left
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.chunks import Chunk, chunks_of
@@ -109,7 +110,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         ),
     )
     def entity(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
-        windows = plan.of_run(context)
+        windows = windows_left(context, access, account, listing.entity, plan)
 
         def batches() -> Iterator[Batch]:
             with access.klaviyo.session(account, access.warehouse, context.run.run_id) as session:

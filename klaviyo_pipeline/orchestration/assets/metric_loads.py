@@ -38,11 +38,10 @@ def load_by_metric(
     account: Account,
     asset: str,
     windows: Sequence[Window],
+    metric_ids: Sequence[str | None],
     read: Read,
-    *,
-    has_metric: bool = True,
 ) -> Load:
-    """The load of a run: the first metric's, followed by one for each further metric that the run requests."""
+    """The load of a run: one for each of these conversion metrics, one after the other. See `requested_metrics`."""
     api_usage: Counter[str] = Counter()
 
     def batches(metric_id: str | None) -> Iterator[Batch]:
@@ -58,12 +57,17 @@ def load_by_metric(
         ledger = None if metric_id is None else of_metric(asset, metric_id)
         return Load(batches=batches(metric_id), windows=windows, ledger=ledger)
 
-    first, *others = map(load, _requested(context, account) if has_metric else [None])
+    first, *others = map(load, metric_ids)
     return replace(first, on_synced=report_partitions(context), then=others)
 
 
-def _requested(context: dg.AssetExecutionContext, account: Account) -> list[str | None]:
-    """The conversion metrics that this run requests: those of its tag, by default all. None stands for the first."""
+def requested_metrics(
+    context: dg.AssetExecutionContext, account: Account, *, has_metric: bool = True
+) -> list[str | None]:
+    """The conversion metrics that this run requests: those of its tag, by default all. None stands for the first, and
+    for the only load of an asset without a metric."""
+    if not has_metric:
+        return [None]
     named = context.run.tags.get(METRICS_TAG, "").split(",")
     every = account.conversion_metrics
     requested = [one for one in every if one in named] or every

@@ -31,7 +31,12 @@ from klaviyo_pipeline.orchestration.assets.account_asset import windowed_asset
 from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.assets.lookup import Lookup
-from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, load_by_metric, refused_metrics
+from klaviyo_pipeline.orchestration.assets.metric_loads import (
+    chosen_metric,
+    load_by_metric,
+    refused_metrics,
+    requested_metrics,
+)
 from klaviyo_pipeline.orchestration.assets.period_fetcher import COVERED_FROM, COVERED_TO, PeriodFetcher
 from klaviyo_pipeline.orchestration.assets.report_fetcher import (
     ReportFetcher,
@@ -39,6 +44,7 @@ from klaviyo_pipeline.orchestration.assets.report_fetcher import (
     has_values,
     whole_sends,
 )
+from klaviyo_pipeline.orchestration.assets.resumed_runs import windows_left
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.durations import time_left
@@ -78,7 +84,8 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
         ),
     )
     def report(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
-        windows = plan.of_run(context)
+        metric_ids = requested_metrics(context, account, has_metric=spec.report.needs_conversion_metric)
+        windows = windows_left(context, access, account, spec.name, plan, metric_ids)
 
         def read(session: Session, further: ConversionMetric | None) -> Iterator[Batch]:
             if further is not None:
@@ -86,8 +93,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
                 return _Reading(context, session, spec, windows, further, is_further=True).batches()
             return _read(context, session, spec, windows)
 
-        has_metric = spec.report.needs_conversion_metric
-        return load_by_metric(context, access, account, spec.name, windows, read, has_metric=has_metric)
+        return load_by_metric(context, access, account, spec.name, windows, metric_ids, read)
 
     return report
 

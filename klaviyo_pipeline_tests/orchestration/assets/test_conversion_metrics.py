@@ -342,3 +342,22 @@ def test_metrics_of_a_day_whose_window_has_failed_count_one_metric(pipeline: Pip
         pipeline.execute(f"UPDATE {table} SET send_time = send_time + interval '1 day' WHERE {key} = '{id}'")
     pipeline.run("campaign_report", SENDS[1])
     assert pipeline.one(recipients) == before > 0
+
+
+def test_a_continued_run_requests_the_days_that_any_of_the_metrics_lacks(pipeline: Pipeline) -> None:
+    pipeline.run("flow_report", FIRST, LAST)
+    pipeline.execute("UPDATE sync_windows SET run_id = 'killed'")
+    pipeline.execute("UPDATE sync_windows SET run_id = 'other' WHERE entity LIKE '%:%' AND window_start > '2025-03-20'")
+    tags = {
+        "dagster/asset_partition_range_start": FIRST,
+        "dagster/asset_partition_range_end": LAST,
+        "dagster/is_resume_retry": "true",
+        "dagster/parent_run_id": "killed",
+    }
+    report = pipeline.definitions.resolve_implicit_global_asset_job_def().get_subset(
+        asset_selection={dg.AssetKey([SLUG, "flow_report"])}, asset_check_selection=set()
+    )
+    with pipeline.requested() as requests:
+        assert report.execute_in_process(instance=pipeline.instance, tags=tags).success
+    days = {(metric_of(one), *days_of(one)) for one in requests if is_report(one)}
+    assert days == {(metric, "2025-03-20", LAST) for metric in BOTH}

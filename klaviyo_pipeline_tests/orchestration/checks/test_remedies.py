@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.orchestration.checks.build_checks import check_context, database_checks
 from klaviyo_pipeline.orchestration.checks.check import CheckOutcome
+from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline_tests.support import Pipeline
+from klaviyo_pipeline.sandbox.faults import Fault, path_starts
+from klaviyo_pipeline_tests.support import Pipeline, run_sync
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +64,38 @@ def test_the_command_in_the_message_of_a_check_repairs_what_the_check_found(
     start_on(installed, re.findall(r"Set KLAVIYO_START_DATE=(\S+),", found)[0], monkeypatch)
     follow(installed, "flow_report", "values_are_in_one_currency")
     assert [installed.rows(query) for query in DATA] == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "remedy"),
+    [
+        ({}, "Klaviyo's rate limit is exceeded: Request was throttled. Another tool may be using the account's quota"),
+        ({"ratelimit-remaining-daily": "0", "ratelimit-reset-daily": "40000"}, "Klaviyo's quota is used up until 20"),
+    ],
+)
+def test_after_429_that_does_not_stop_a_later_sync_requests_what_is_left(
+    headers: dict[str, str], remedy: str, installed: Pipeline
+) -> None:
+    days = (date(2025, 3, 8), date(2025, 3, 12))
+    request = SyncRequest(["flows", "flow_report", "flow_metrics"], *days)
+    refused = path_starts("/api/flow-series-reports")
+    installed.server.faults.add(refused, Fault(status=429, headers=headers), times=1000)
+    flows, report, metrics = run_sync(installed.account, request)
+    assert (flows.error, metrics.error) == (None, None)
+    assert str(report.error).startswith(remedy)
+    assert "Run again" in str(report.error)
+    failed = "SELECT entity, status, windows_failed FROM sync_status WHERE windows_failed > 0"
+    assert installed.rows(failed) == [("flow_report", "failed", 5)]
+    installed.server.faults.clear()
+    if headers:
+        with installed.requested() as early:
+            assert str(run_sync(installed.account, request)[1].error).startswith(remedy)
+        assert not any("report" in one.path for one in early)
+        installed.execute("UPDATE api_pacing SET blocked_until = now()")
+    with installed.requested() as requests:
+        assert [result.error for result in run_sync(installed.account, request)] == [None] * 3
+    assert sum("flow-series" in one.path for one in requests) == 1
+    assert installed.rows(failed) == []
 
 
 def follow(pipeline: Pipeline, asset: str, check: str) -> None:

@@ -200,6 +200,17 @@ def test_a_failed_attempt_at_a_synced_window_changes_only_the_last_error(moment:
     assert moment.status("last_error") == ("no answer",)
 
 
+def test_failed_windows_before_a_later_start_date_do_not_count(moment: Moment) -> None:
+    moment.account()
+    moment.sync(3, 4)
+    moment.fail(0, 1, 2)
+    for first, counts in ((1, ("failed", 2, 2, 0)), (3, ("synced", 2, 0, 0))):
+        start = moment.window(first).start.date()
+        moment.connection.execute(sa.text("UPDATE account SET start_date = :start"), {"start": start})
+        assert moment.status(*COUNTS) == counts
+    assert moment.status("last_error") == (None,)
+
+
 def test_rows_count_objects_that_exist(moment: Moment) -> None:
     rows = "('here', '{}', NULL, now()), ('gone', '{}', now(), now())"
     moment.connection.execute(sa.text(f"INSERT INTO flows (id, raw, deleted_at, observed_at) VALUES {rows}"))
