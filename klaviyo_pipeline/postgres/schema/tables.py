@@ -7,7 +7,7 @@ the declared columns are read and written: a column that a user added is left al
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -98,11 +98,19 @@ class _Reflected:
     name: str
     columns: Sequence[ReflectedColumn]
     key: Sequence[str]
+    made: dict[tuple[str, ...], sa.Table] = field(default_factory=dict)
 
     def table(self, names: Collection[str] | None) -> sa.Table:
-        """The table with these columns; with all if there are no names."""
-        columns = [_column(one) for one in self.columns if names is None or one["name"] in names]
-        return sa.Table(self.name, sa.MetaData(), *columns, sa.PrimaryKeyConstraint(*self.key), schema=self.schema)
+        """The table with these columns; with all if there are no names.
+
+        It is the same object every time: SQLAlchemy compiles a statement again for another one.
+        """
+        columns = [one for one in self.columns if names is None or one["name"] in names]
+        there = tuple(column["name"] for column in columns)
+        if there not in self.made:
+            parts = (*map(_column, columns), sa.PrimaryKeyConstraint(*self.key))
+            self.made[there] = sa.Table(self.name, sa.MetaData(), *parts, schema=self.schema)
+        return self.made[there]
 
 
 def _column(reflected: ReflectedColumn) -> sa.Column[Any]:

@@ -140,3 +140,10 @@ def test_a_file_that_adds_half_a_column_is_refused_and_rolled_back(
     assert connection.execute("SELECT FROM pg_attribute WHERE attname = 'new'").fetchall() == []
     file.write_text("CALL add_column('flows', 'new', 'text', 'new', 'New.');")
     migrate(store.dsn, SLUG, folder)
+
+
+def test_a_table_is_made_once_for_each_engine_so_that_its_statements_are_compiled_once(store: Store) -> None:
+    with store.engine.connect() as connection:
+        made, again = (reflect(connection, SLUG, "flows") for _ in range(2))
+    assert made.table is again.table
+    assert made.superseded is again.superseded is not None
