@@ -89,8 +89,11 @@ def _failed_step(event: DagsterEvent) -> DagsterEvent:
     sentence = _sentence(found.error)
     error = found.error
     if error.cls_name == Failure.__name__:
-        # Its own stack is Dagster's. That of the cause stays.
-        error = SerializableErrorInfo(sentence, [], error.cls_name, error.cause)
+        # Its own stack is Dagster's. That of the cause stays; a cause that says the same is not shown a second time.
+        is_same = error.cause is cause and _sentence(cause) in sentence
+        stack, rest = (cause.stack, None) if is_same else ([], error.cause)
+        # The UI writes what follows behind the message, without a line break of its own.
+        error = SerializableErrorInfo(f"{sentence}\n", stack, error.cls_name, rest)
     failure = StepFailureData(error, found.user_failure_data, found.error_source)  # type: ignore[no-untyped-call]
     return event._replace(message=sentence, event_specific_data=failure)
 

@@ -37,8 +37,9 @@ def test_a_failed_step_and_its_run_begin_with_the_sentence_of_the_ledger(install
     error = step.step_failure_data.error
     assert error is not None
     assert "handling output" not in error.to_string()
-    assert error.cause is not None
-    assert error.cause.stack, "the traceback stays"
+    assert error.to_string().splitlines()[0] == reason
+    assert error.to_string().count("Klaviyo does not accept the API key") == 1
+    assert error.stack, "the traceback stays"
     run = event(installed, result.run_id, dg.DagsterEventType.RUN_FAILURE)
     assert str(run.message).startswith(reason)
     assert run.job_failure_data.error is None, "it is in the event of the step"
