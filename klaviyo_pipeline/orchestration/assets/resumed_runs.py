@@ -5,7 +5,6 @@ failure". It plans all windows of the range again, and shows them as materializi
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import dagster as dg
 
@@ -44,7 +43,7 @@ def windows_left(
     ledger = Ledger(account.slug, asset)
     names = [asset if metric_id is None else of_metric(asset, metric_id) for metric_id in metric_ids]
     with access.warehouse.engine(account.slug) as engine, engine.connect() as connection:
-        committed = [replace(ledger, entity=name).committed_by(connection, attempts) for name in names]
+        committed = [Ledger(account.slug, name).committed_by(connection, attempts) for name in names]
         done = set.intersection(*committed)
         # If everything was committed, the last window is requested again: a run has at least one.
         wanted = [place for place, window in enumerate(windows) if window.start not in done] or [len(windows) - 1]
