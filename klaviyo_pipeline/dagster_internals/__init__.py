@@ -127,6 +127,18 @@ PRIVATE_NAMES = (
         _PARTITIONS_DIFFER,
     ),
     PrivateName(
+        "dagster._core.loader",
+        "LoadingContextForTest",
+        "Holds the records of all assets that are compared with the ledger, so that one query reads them.",
+        _PARTITIONS_DIFFER,
+    ),
+    PrivateName(
+        "dagster._core.storage.event_log.base",
+        "AssetRecord",
+        "Reads the records of all assets that are compared with the ledger in one query.",
+        _PARTITIONS_DIFFER,
+    ),
+    PrivateName(
         "dagster._core.events",
         "StepMaterializationData",
         "Reports synced windows as materialized, many at once. The public call stores them one by one.",

@@ -1,7 +1,8 @@
 """Pauses the garbage collector while modules are imported and definitions are built.
 
-Both create many small objects that live as long as the process. Without a pause, garbage collection takes a third of
-the time of importing Dagster and building definitions, and half a second when the process ends.
+Both create many small objects that live as long as the process, and next to no garbage. Without a pause, garbage
+collection takes a third of the time of importing Dagster and building definitions, and half a second when the process
+ends.
 """
 
 import gc
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Collect garbage only once, at the end of this block, among the objects that it created."""
+    """Collect no garbage in this block."""
     if not gc.isenabled():
         yield
         return
@@ -20,7 +21,6 @@ def gc_paused() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-        gc.collect(0)
 
 
 @contextmanager
@@ -32,5 +32,5 @@ def gc_frozen() -> Iterator[None]:
     outermost = gc.isenabled()
     with gc_paused():
         yield
-    if outermost:
-        gc.freeze()
+        if outermost:
+            gc.freeze()

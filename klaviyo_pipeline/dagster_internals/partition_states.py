@@ -21,6 +21,8 @@ import sqlalchemy as sa
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
 from dagster._core.events import StepMaterializationData
 from dagster._core.instance import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.storage.event_log.base import AssetRecord
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from klaviyo_pipeline.catalog import ENTITIES, FIGURES, switched_on
@@ -88,7 +90,7 @@ def align_partitions(
         assets = [asset for asset in WINDOWED if asset in on]
     with engine.connect() as connection:
         check_schema_owner(connection, account, None)
-    shown = {asset: _shown(instance, account, asset) for asset in assets}
+    shown = _shown(instance, account, assets)
     # Read after Dagster's state. Otherwise a window that a run commits in between would count as not synced.
     with engine.connect() as connection:
         synced = synced_ranges(connection, account.slug)
@@ -109,15 +111,25 @@ class _Shown:
     unfinished: list[Range]
 
 
-def _shown(instance: DagsterInstance, account: Account, asset: str) -> _Shown:
-    definition = asset_windows(account, asset).definition
-    cached = get_and_update_asset_status_cache_value(instance, _key(account, asset), definition)
-    if cached is None:
-        return _Shown([], [])
-    materialized = cached.deserialize_materialized_partition_subsets(definition)
-    failed = cached.deserialize_failed_partition_subsets(definition)
-    unfinished = cached.deserialize_in_progress_partition_subsets(definition)
-    return _Shown(_ranges(materialized - failed), _ranges(unfinished))
+def _shown(instance: DagsterInstance, account: Account, assets: Sequence[str]) -> dict[str, _Shown]:
+    """What Dagster shows, by asset."""
+    # Dagster's name says "for test", but its loaders are those of the UI: they read the records of all assets at once.
+    context = LoadingContextForTest(instance)
+    AssetRecord.prepare(context, [_key(account, asset) for asset in assets])
+    shown = {}
+    for asset in assets:
+        definition = asset_windows(account, asset).definition
+        cached = get_and_update_asset_status_cache_value(
+            instance, _key(account, asset), definition, loading_context=context
+        )
+        if cached is None:
+            shown[asset] = _Shown([], [])
+            continue
+        materialized = cached.deserialize_materialized_partition_subsets(definition)
+        failed = cached.deserialize_failed_partition_subsets(definition)
+        unfinished = cached.deserialize_in_progress_partition_subsets(definition)
+        shown[asset] = _Shown(_ranges(materialized - failed), _ranges(unfinished))
+    return shown
 
 
 def _align(

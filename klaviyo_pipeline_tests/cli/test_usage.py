@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -98,3 +101,26 @@ def test_json_has_numbers_of_any_size_and_times() -> None:
     moment = datetime(2026, 1, 2, 3, tzinfo=UTC)
     written = json_text([{"recipients": Decimal("1e24"), "rate": Decimal("0.25"), "raw": 2**70, "at": moment}])
     assert json.loads(written) == [{"recipients": 10**24, "rate": 0.25, "raw": 2**70, "at": moment.isoformat()}]
+
+
+LEAVING = """
+import atexit
+from importlib import import_module
+
+program = import_module("klaviyo_pipeline.cli.main")
+
+def command(arguments):
+    atexit.register(print, "the handler")
+    print("output " * 20_000)
+    return 3
+
+program._run = command
+program.main()
+"""
+
+
+def test_the_program_leaves_with_its_exit_code_after_its_output_and_its_handlers() -> None:
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    ended = subprocess.run([sys.executable, "-c", LEAVING], env=buffered, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert ended.stdout == "output " * 20_000 + "\nthe handler\n"
