@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.calls import Answer, Call
-from klaviyo_pipeline.klaviyo.children import Inclusion, included_of, inclusion_of, related_ids
+from klaviyo_pipeline.klaviyo.children import NOT_FOUND, Inclusion, included_of, inclusion_of, related_ids
 from klaviyo_pipeline.klaviyo.errors import BadRequest, NotFound
 from klaviyo_pipeline.klaviyo.filters import Condition
 from klaviyo_pipeline.klaviyo.nested_campaigns import MESSAGE, VARIATION, message_ids
@@ -68,20 +68,21 @@ class VariationReader:
     def complete(self, campaigns: Sequence[object], answer: Answer, known: Mapping[str, MessageTree]) -> Inclusion:
         """What `answer` includes for these campaigns, with the variations of their messages.
 
-        `known` are messages whose variations were read before. The observation is that of the earliest request.
+        `known` are messages whose variations were read before. The observation is that of the earliest request. A
+        message for which Klaviyo answers 404 is included as `NOT_FOUND`.
         """
         done = inclusion_of(answer)
         included = dict(done.included)
         ids = [id for one in campaigns if isinstance(one, Mapping) for id in message_ids(one, included)]
         trees = {id: known[id] for id in ids if id in known and known[id].variations is not None}
         trees |= self._requested([id for id in dict.fromkeys(ids) if id not in trees], done)
+        included |= {(MESSAGE, id): NOT_FOUND for id in ids if id not in trees}
         for id, tree in trees.items():
             done.observed_at = min(done.observed_at, tree.observed_at)
             done.clean &= tree.clean
             message = included.get((MESSAGE, id)) or tree.message or (known[id].message if id in known else None)
             message = message or self._message(id, done)
-            if message is not None:
-                included[MESSAGE, id] = _with_variations(message, tree.variations)
+            included[MESSAGE, id] = NOT_FOUND if message is None else _with_variations(message, tree.variations)
             included |= {(VARIATION, str(one["id"])): one for one in tree.variations or ()}
         done.included = included
         return done
