@@ -10,7 +10,7 @@ from klaviyo_pipeline.klaviyo.errors import BadRequest
 from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS
 from klaviyo_pipeline.klaviyo.origin import Origin
 from klaviyo_pipeline.klaviyo.sender import Sender
-from klaviyo_pipeline.klaviyo.variations import VARIATIONS, VariationReader
+from klaviyo_pipeline.klaviyo.variations import VARIATIONS, VariationReader, id_batches
 
 from .conftest import Bench
 from .resources import page
@@ -91,3 +91,15 @@ def test_a_message_that_does_not_exist_is_not_a_child_of_the_campaign_that_names
     [record] = next(bench.client.pages(CAMPAIGNS, query)).records
     assert record.children["campaign_messages"].ids == ("N",)
     assert (record.values["status"], record.values["channels"]) == ("Draft", ["email"])
+
+
+def test_an_id_that_a_filter_might_misread_is_requested_alone(bench: Bench) -> None:
+    odd = "it's, [1]/2"
+    message = resource("campaign-message", odd, {"status": "sent"}, variations="V")
+    campaign = resource("campaign", "C", {"name": "Sale"}, messages=odd)
+    bench.server.will(ok(page(campaign) | {"included": [message]}), VARIATION)
+    [query, _] = CAMPAIGNS.queries(None, None, bench.pacer.now())
+    [record] = next(bench.client.pages(CAMPAIGNS, query)).records
+    assert (record.values["status"], record.values["channels"]) == ("Sent", ["sms"])
+    assert bench.server.requested[1].target == ("/api/campaign-messages/it%27s%2C%20%5B1%5D%2F2/campaign-variations")
+    assert list(id_batches(["M1", odd, "a-b_c", "é"])) == [["M1", "a-b_c"]]
