@@ -97,7 +97,7 @@ def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact
     texts = list(dict.fromkeys(problem.text for problem in problems or [] if problem.text))
     if problems is None:
         texts = _plain_text(redact(response.text))
-    if response.is_redirect:
+    if response.has_redirect_location:
         texts = [redact(f"to {response.headers['location']}")]
     meaning = _meaning(response, problems, texts)
     facts = _facts(response, endpoint)
