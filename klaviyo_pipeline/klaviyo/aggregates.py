@@ -17,7 +17,7 @@ import httpx
 
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.channels import OTHER_WORDS
-from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, shortened
 from klaviyo_pipeline.klaviyo.escape import escape
 
 PATH = "/api/metric-aggregates"
@@ -138,13 +138,13 @@ def _series(measured: Mapping[str, Any], name: str, length: int) -> list[Decimal
         return [None] * length
     if not isinstance(series, list) or len(series) != length:
         raise _malformed(f"does not contain {name} for each day ({counted(length, 'day')})")
-    return [None if value is None else _number(value) for value in series]
+    return [None if value is None else _number(name, value) for value in series]
 
 
-def _number(value: Any) -> Decimal:
+def _number(name: str, value: Any) -> Decimal:
     if isinstance(value, Decimal | int | float) and not isinstance(value, bool):
         return Decimal(str(value))
-    raise _malformed(f"has a value that is not a number: {value!r}")
+    raise _malformed(f"has a value of {name} that is not a number: {shortened(repr(value))}")
 
 
 def _day(written: Any, zone: ZoneInfo) -> date:

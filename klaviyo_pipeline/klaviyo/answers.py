@@ -97,7 +97,7 @@ def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact
     texts = list(dict.fromkeys(problem.text for problem in problems or [] if problem.text))
     if problems is None:
         texts = _plain_text(redact(response.text))
-    if response.is_redirect:
+    if response.has_redirect_location:
         texts = [redact(f"to {response.headers['location']}")]
     meaning = _meaning(response, problems, texts)
     facts = _facts(response, endpoint)
@@ -159,6 +159,8 @@ def _parsed(text: str, *, exact: bool) -> object:
         parsed: object = json.loads(
             text, parse_float=Decimal if exact else _fraction, parse_int=_integer, parse_constant=_no_constant
         )
+    except UnreadableError:
+        raise
     except (ValueError, RecursionError) as error:
         kind = "HTML" if text.lstrip()[:1] == "<" else "no complete JSON"
         raise UnreadableError(f"it is {kind} ({type(error).__name__})") from None
@@ -176,7 +178,7 @@ def _integer(figure: str) -> int | str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"not JSON: {name}")
+    raise UnreadableError(f"it contains {name}, which is not valid JSON")
 
 
 def _row_count(data: object) -> int:

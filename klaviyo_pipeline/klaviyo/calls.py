@@ -47,10 +47,11 @@ class Answer:
 
 @contextmanager
 def with_request_info(answer: Answer, endpoint: Endpoint) -> Iterator[None]:
-    """Adds the request's endpoint and id to a `MalformedAnswer` about its content."""
+    """Adds a remedy and the request's endpoint and id to a `MalformedAnswer` about its content."""
     try:
         yield
     except MalformedAnswer as error:
+        error.args = (f"{error.args[0]} Run again later; if the error stays, report this line.",)
         error.endpoint, error.request_id = endpoint.name, answer.request_id
         raise
 

@@ -98,9 +98,9 @@ class CampaignWindowReader:
                     wanted = query.with_condition(Condition("any", "id", tuple(missing)))
                     for page in self._reader(self.listing, self._complete).read(wanted):
                         yield self._placed(page, start, end)
-            for id in batch:
-                if id not in self._done:
-                    yield self._placed(self.get(id), start, end)
+        for id in unlisted:
+            if id not in self._done:
+                yield self._placed(self.get(id), start, end)
 
     def _placed(self, page: Page, start: datetime, end: datetime) -> Page:
         """The page with the `moved_at` of its records, without records that another listing contained unchanged."""

@@ -27,7 +27,10 @@ from klaviyo_pipeline.klaviyo.records import (
 )
 
 Included = Mapping[tuple[str, str], Resource]
-"""The included resources, by type and id."""
+"""The included resources, by type and id. `NOT_FOUND` stands for one that does not exist."""
+
+NOT_FOUND: Resource = {}
+"""Klaviyo answers 404 for this object. A parent that still names it no longer has it as a child."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ def related(relationship: str, resource_type: str, back: str | None = None) -> F
         ids = child_ids(resource, relationship, resource_type, back, included)
         if ids is None:
             return None
+        ids = [id for id in ids if included.get((resource_type, id)) is not NOT_FOUND]
         keys = [(resource_type, id) for id in ids]
         return Found(tuple(ids), tuple((included[key], None) for key in keys if key in included))
 

@@ -34,7 +34,7 @@ class Origin:
         if not isinstance(link, str) or not link:
             raise MalformedAnswer(f"The link to the next page is not a valid URL: {link!r}.")
         try:
-            url = httpx.URL(came_from).join(link)
+            url = httpx.URL(came_from).join(link.strip())
         except httpx.InvalidURL as error:
             raise MalformedAnswer(f"The link to the next page is not a valid URL: {error}.") from None
         if _key(url) != self._key or url.userinfo:

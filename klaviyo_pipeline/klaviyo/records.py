@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, shortened
-from klaviyo_pipeline.klaviyo.escape import escape_json
+from klaviyo_pipeline.klaviyo.escape import escape, escape_json
 from klaviyo_pipeline.klaviyo.times import parse_time
 
 Kind = Literal["text", "texts", "int", "bool", "time", "json", "label"]
@@ -123,6 +123,7 @@ def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: boo
         assert isinstance(escaped, dict)
         raw = escaped
         identifier, attributes = _identity(raw, shape)
+        stamp = None if stamp is None else escape(stamp)
     problems = _parse_warnings(resource, attributes, shape)
     special = {ID: identifier, REQUEST_VALUE: stamp, RAW: raw, REVISION: shape.revision, DERIVED: None, ABSENT: None}
     values: dict[str, object] = {

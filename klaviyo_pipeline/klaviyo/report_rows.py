@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
+from klaviyo_pipeline.klaviyo.errors import MalformedAnswer, shortened
 from klaviyo_pipeline.klaviyo.escape import escape, escape_json
 from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, Report, SeriesReport
 
@@ -160,7 +160,7 @@ def _result_rows(
     content.unknown.update(escape(name) for name in others)
     content.missing.update(name for name in report.statistics if name not in statistics)
     if days is None:
-        values = {name: _number(report, statistics.get(name)) for name in report.statistics}
+        values = {name: _number(report, name, statistics.get(name)) for name in report.statistics}
         return [keys | values | {OTHER_STATISTICS: escape_json(others)[0] or None}]
     series = {name: _series(report, name, statistics.get(name), len(days)) for name in report.statistics}
     by_day = [escape_json(_others(others, at, len(days)))[0] or None for at in range(len(days))]
@@ -190,12 +190,12 @@ def _series(report: Report, name: str, series: object, length: int) -> list[Deci
         return [None] * length
     if not isinstance(series, list) or len(series) != length:
         raise _malformed(report, f"does not contain {name} for each day ({counted(length, 'day')})")
-    return [_number(report, value) for value in series]
+    return [_number(report, name, value) for value in series]
 
 
-def _number(report: Report, value: object) -> Decimal | None:
+def _number(report: Report, name: str, value: object) -> Decimal | None:
     if value is None or isinstance(value, Decimal):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Decimal(str(value))
-    raise _malformed(report, f"has a value that is not a number: {value!r}")
+    raise _malformed(report, f"has a value of {name} that is not a number: {shortened(repr(value))}")

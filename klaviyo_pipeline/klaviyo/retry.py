@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _EXPECTED_AVAILABLE = re.compile(r"available in (\d+(?:\.\d+)?) second", re.IGNORECASE)
@@ -101,11 +101,13 @@ def _header_wait(value: str | None, now: datetime) -> float | None:
     if seconds is not None:
         return seconds
     try:
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+        moment = parsedate_to_datetime(value)
     except (ValueError, TypeError):
         return None
+    # An HTTP date is always in GMT, whether it says so or not.
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
 
 def _seconds(value: str) -> float | None:
     text = value.strip()
-    return float(text) if re.fullmatch(r"\d{1,9}(\.\d+)?", text) else None
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None

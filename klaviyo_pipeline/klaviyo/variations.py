@@ -6,6 +6,7 @@ Klaviyo refuses the include, they are requested message by message.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from urllib.parse import quote
 
 from klaviyo_pipeline.klaviyo import rates
 from klaviyo_pipeline.klaviyo.calls import Answer, Call
-from klaviyo_pipeline.klaviyo.children import Inclusion, included_of, inclusion_of, related_ids
+from klaviyo_pipeline.klaviyo.children import NOT_FOUND, Inclusion, included_of, inclusion_of, related_ids
 from klaviyo_pipeline.klaviyo.errors import BadRequest, NotFound
 from klaviyo_pipeline.klaviyo.filters import Condition
 from klaviyo_pipeline.klaviyo.nested_campaigns import MESSAGE, VARIATION, message_ids
@@ -28,6 +29,8 @@ LONGEST_FILTER = 3_500
 """Maximum length of the ids in a filter, in characters. In the URL, a quote or a comma takes three."""
 
 VARIATIONS = "campaign-variations"
+
+_PLAIN_ID = re.compile(r"[\w.:-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -68,20 +71,21 @@ class VariationReader:
     def complete(self, campaigns: Sequence[object], answer: Answer, known: Mapping[str, MessageTree]) -> Inclusion:
         """What `answer` includes for these campaigns, with the variations of their messages.
 
-        `known` are messages whose variations were read before. The observation is that of the earliest request.
+        `known` are messages whose variations were read before. The observation is that of the earliest request. A
+        message for which Klaviyo answers 404 is included as `NOT_FOUND`.
         """
         done = inclusion_of(answer)
         included = dict(done.included)
         ids = [id for one in campaigns if isinstance(one, Mapping) for id in message_ids(one, included)]
         trees = {id: known[id] for id in ids if id in known and known[id].variations is not None}
         trees |= self._requested([id for id in dict.fromkeys(ids) if id not in trees], done)
+        included |= {(MESSAGE, id): NOT_FOUND for id in ids if id not in trees}
         for id, tree in trees.items():
             done.observed_at = min(done.observed_at, tree.observed_at)
             done.clean &= tree.clean
             message = included.get((MESSAGE, id)) or tree.message or (known[id].message if id in known else None)
             message = message or self._message(id, done)
-            if message is not None:
-                included[MESSAGE, id] = _with_variations(message, tree.variations)
+            included[MESSAGE, id] = NOT_FOUND if message is None else _with_variations(message, tree.variations)
             included |= {(VARIATION, str(one["id"])): one for one in tree.variations or ()}
         done.included = included
         return done
@@ -190,9 +194,12 @@ def _with_variations(message: Resource, variations: Iterable[Resource] | None) -
 
 
 def id_batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """The ids in batches, each as large as fits into the URL of a filter."""
+    """The ids in batches, each as large as fits into the URL of a filter.
+
+    Ids that a filter might misread are left out, since Klaviyo does not document how to escape a quote.
+    """
     batch, length = list[str](), 0
-    for id in ids:
+    for id in filter(_PLAIN_ID.fullmatch, ids):
         if batch and (len(batch) == IDS_PER_REQUEST or length + len(id) + 3 > LONGEST_FILTER):
             yield batch
             batch, length = [], 0

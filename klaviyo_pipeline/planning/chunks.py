@@ -40,6 +40,7 @@ class Chunk:
     asked_at: datetime | None = None
     newest: dict[int, datetime] = field(default_factory=dict)
     _in_splits: set[tuple[str, str, datetime | None]] = field(default_factory=set)
+    _objects: dict[int, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._starts = [window.start for window in self.windows]
@@ -59,11 +60,13 @@ class Chunk:
         if query.since is not None and not self._is_first(query, record):
             return None
         if updated is None:
-            return self.first_index + len(self.windows) - 1
-        if not self.windows[0].start <= updated < self.windows[-1].end:
+            index = self.first_index + len(self.windows) - 1
+        elif not self.windows[0].start <= updated < self.windows[-1].end:
             return None
-        index = self.first_index + bisect.bisect_right(self._starts, updated) - 1
-        self.newest[index] = max(updated, self.newest.get(index, updated))
+        else:
+            index = self.first_index + bisect.bisect_right(self._starts, updated) - 1
+            self.newest[index] = max(updated, self.newest.get(index, updated))
+        self._objects.setdefault(index, set()).add(record.id)
         return index
 
     def _is_first(self, query: ListingQuery, record: Record) -> bool:
@@ -77,16 +80,19 @@ class Chunk:
     def complete(self) -> list[CompletedWindow]:
         """Every window of the chunk, as completed. All requests are counted on the first window."""
         assert self.asked_at is not None
-        self._in_splits.clear()
-        return [
+        completed = [
             CompletedWindow(
                 window,
                 self.asked_at,
                 self.requests if place == 0 else 0,
                 self.newest.get(self.first_index + place),
+                len(self._objects.get(self.first_index + place, ())),
             )
             for place, window in enumerate(self.windows)
         ]
+        self._in_splits.clear()
+        self._objects.clear()
+        return completed
 
 
 def chunks_of(listing: Listing, windows: Sequence[Window], now: datetime, *, split: bool = True) -> Iterator[Chunk]:

@@ -45,7 +45,8 @@ class SyncedWindow:
             "rows_fetched": self.rows_fetched,
             "rows_inserted": self.row_counts.inserted,
             "rows_updated": self.row_counts.updated,
-            "rows_unchanged": self.rows_fetched - self.row_counts.inserted - self.row_counts.updated,
+            # An object that is read twice can be inserted and then updated.
+            "rows_unchanged": max(0, self.rows_fetched - self.row_counts.inserted - self.row_counts.updated),
             "rows_deleted": self.row_counts.deleted,
             "requests": self.requests,
         }

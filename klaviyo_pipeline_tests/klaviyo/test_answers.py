@@ -278,6 +278,12 @@ def test_a_success_without_a_document_is_retried_and_never_an_empty_page(bench: 
     assert len(bench.server.requested) == 5
 
 
+@pytest.mark.parametrize("figure", ["NaN", "-Infinity"])
+def test_a_number_that_json_does_not_have_is_named(bench: Bench, figure: str) -> None:
+    bench.server.will(*[Scripted(200, f'{{"data": [{figure}]}}'.encode())] * 5)
+    assert f"it contains {figure}, which is not valid JSON. Check" in str(failing(bench, errors.MalformedAnswer))
+
+
 @pytest.mark.parametrize("figure", ["1e999", "-1e999", "9" * 5_000], ids=["1e999", "-1e999", "5,000 digits"])
 def test_a_number_that_is_too_large_is_kept_as_text_and_fails_no_page(bench: Bench, figure: str) -> None:
     body = f'{{"data": [{{"type": "flow", "id": "ODD", "attributes": {{"odd": {figure}}}}}]}}'

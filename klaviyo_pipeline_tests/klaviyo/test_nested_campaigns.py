@@ -212,6 +212,12 @@ def test_an_audience_that_is_not_the_campaigns_is_not_the_messages() -> None:
     assert children(record, "campaign_messages")[0]["audience_id"] is None
 
 
+def test_the_id_of_an_audience_is_escaped_like_any_other() -> None:
+    record = read(campaign(["A\0"], ["M1"]), audience("A\0", ["M1"]), message("M1", "A\0", []))
+    [stored] = children(record, "campaign_audiences")
+    assert children(record, "campaign_messages")[0]["audience_id"] == stored["id"] == "A␛u0000"
+
+
 def test_a_campaign_whose_message_did_not_come_along_has_no_status() -> None:
     record = read(campaign([], ["M1"]))
     assert record.values["status"] is None

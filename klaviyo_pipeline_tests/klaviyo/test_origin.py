@@ -10,7 +10,7 @@ from klaviyo_pipeline.klaviyo.listings import FORMS
 from .conftest import API_KEY, Bench
 from .fakes import NOON, StillPacer
 from .resources import page
-from .scripted_server import ScriptedServer, html, ok
+from .scripted_server import Scripted, ScriptedServer, html, ok
 
 
 def client_of(base_url: str, api_key: str = API_KEY) -> KlaviyoClient:
@@ -64,6 +64,13 @@ def test_white_space_around_the_key_is_removed(server: ScriptedServer) -> None:
     with client_of(server.url, f" {API_KEY}\n") as client:
         client.account()
     assert server.requested[0].headers["authorization"] == f"Klaviyo-API-Key {API_KEY}"
+
+
+@pytest.mark.parametrize("status", [300, 301, 304])
+def test_a_redirect_without_an_address_is_an_error_of_one_line(bench: Bench, status: int) -> None:
+    bench.server.will(Scripted(status))
+    with pytest.raises(errors.MalformedAnswer, match=r"is a redirect, which is not followed\. Check KLAVIYO_API_URL"):
+        bench.client.account()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

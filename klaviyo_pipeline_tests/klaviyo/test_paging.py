@@ -52,9 +52,11 @@ def test_a_listing_follows_its_links_to_the_end(bench: Bench) -> None:
     assert second.query["page[cursor]"] == "two=="
 
 
-def test_a_relative_link_stays_on_the_host(bench: Bench) -> None:
-    bench.server.will(ok(page(flow("F1"), next="/api/flows?page%5Bcursor%5D=b")), ok(page(flow("F2"))))
+@pytest.mark.parametrize("link", ["/api/flows?page%5Bcursor%5D=b", "?page%5Bcursor%5D=b", " /api/flows?x=1\n"])
+def test_a_relative_link_stays_on_the_host(bench: Bench, link: str) -> None:
+    bench.server.will(ok(page(flow("F1"), next=link)), ok(page(flow("F2"))))
     assert ids(read(bench)) == [["F1"], ["F2"]]
+    assert bench.server.requested[1].path == "/api/flows"
 
 
 def test_an_empty_listing_is_one_page_without_records(bench: Bench) -> None:
@@ -155,11 +157,12 @@ def test_some_empty_pages_do_not_end_a_listing(bench: Bench) -> None:
     assert ids(read(bench)) == [["F1"], [], [], [], ["F2"]]
 
 
-def test_the_error_of_a_record_without_an_id_names_the_request(bench: Bench) -> None:
+def test_the_error_of_a_record_without_an_id_names_the_request_and_a_remedy(bench: Bench) -> None:
     bench.server.will(ok(page({"type": "flow", "attributes": {}}), x_klaviyo_req_id="r9"))
     with pytest.raises(errors.MalformedAnswer, match="no valid id") as raised:
         read(bench)
     assert (raised.value.endpoint, raised.value.request_id) == ("get_flows", "r9")
+    assert "has no valid id: None. Run again later; if the error stays, report this line. (" in str(raised.value)
 
 
 def test_campaigns_have_the_channel_of_their_listing(bench: Bench) -> None:

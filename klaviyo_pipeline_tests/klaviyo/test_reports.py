@@ -216,6 +216,11 @@ def test_an_answer_that_could_store_a_value_for_a_wrong_day_is_malformed(answer:
         rows(FLOW_SERIES, answer)
 
 
+def test_a_value_that_is_not_a_number_is_named() -> None:
+    with pytest.raises(MalformedAnswer, match=r"flow series report has a value of opens that is not a number: '7'\."):
+        rows(FLOW_SERIES, series([result(1, opens=["7"])], DAYS[:1]))
+
+
 def test_a_report_is_posted_and_its_pages_are_followed_with_the_same_body(bench: Bench) -> None:
     following = f"{bench.server.url}/api/flow-series-reports?page_cursor=b"
     bench.server.will(ok(series([result(1)], DAYS[:1], next=following)), ok(series([result(1, "F2")], DAYS[:1])))

@@ -73,13 +73,23 @@ def test_a_429_without_a_wait_is_retried_and_its_text_is_reported(bench: Bench) 
     assert len(bench.server.requested) == 5
 
 
-def test_a_429_with_a_date_is_waited_for(bench: Bench) -> None:
-    bench.server.will(refused(429, retry_after="Wed, 01 Jul 2026 12:00:30 GMT"), ACCOUNT)
+@pytest.mark.parametrize(
+    ("hint", "wait"),
+    [
+        ("Wed, 01 Jul 2026 12:00:30 GMT", 30.0),
+        ("Wednesday, 01-Jul-26 12:00:30 GMT", 30.0),
+        ("Wed Jul  1 12:00:30 2026", 30.0),
+        ("Wed, 01 Jul 2026 14:00:30 +0200", 30.0),
+        ("1.5", 1.5),
+    ],
+)
+def test_a_429_with_a_date_or_a_fraction_is_waited_for(bench: Bench, hint: str, wait: float) -> None:
+    bench.server.will(refused(429, retry_after=hint), ACCOUNT)
     bench.client.account()
-    assert bench.pacer.blocks == [("get_accounts", 30.0)]
+    assert bench.pacer.blocks == [("get_accounts", wait)]
 
 
-@pytest.mark.parametrize("hint", ["", "0", "soon"])
+@pytest.mark.parametrize("hint", ["", "0", "soon", "-5", "1e3", "NaN", "5, 10"])
 def test_a_429_without_a_useful_hint_backs_off(bench: Bench, hint: str) -> None:
     bench.server.will(refused(429, "Slow.", retry_after=hint), refused(429, "Slow.", retry_after=hint), ACCOUNT)
     bench.client.account()
@@ -115,7 +125,7 @@ def test_a_used_up_daily_quota_outweighs_a_short_retry_after(bench: Bench) -> No
     assert raised.value.returns_at == NOON + timedelta(hours=2)
 
 
-@pytest.mark.parametrize("hint", ["999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("hint", ["999999999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_no_response_blocks_an_endpoint_for_longer_than_a_day(bench: Bench, hint: str) -> None:
     bench.server.will(refused(429, retry_after=hint))
     with pytest.raises(errors.QuotaSpent) as raised:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from klaviyo_pipeline.klaviyo.listing_pages import Page
 from klaviyo_pipeline.klaviyo.listing_query import ListingQuery
-from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FORMS, OVERLAP, SEGMENTS, Listing
+from klaviyo_pipeline.klaviyo.listings import CAMPAIGNS, FLOWS, FORMS, OVERLAP, SEGMENTS, Listing
 from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sorting import SortMonitor
 from klaviyo_pipeline.planning.chunks import chunks_of
@@ -104,6 +105,16 @@ def test_a_range_is_a_few_chunks_and_later_ones_are_shorter(
     assert [len(chunk.queries) for chunk in found] == [queries] * len(lengths)
     assert [window for chunk in found for window in chunk.windows] == WINDOWS[:days]
     assert [len(chunk.windows) for chunk in found] == lengths
+
+
+def test_a_window_counts_an_object_once_however_often_it_is_listed() -> None:
+    [chunk] = chunks_of(FLOWS, WINDOWS[:2], NOW)
+    current, archived = chunk.queries
+    chunk.note(Page([], NOW, 1))
+    for query in (current, current, archived):
+        assert chunk.index_of(query, Record(id="o1", values={"updated_at": FIRST})) == 0
+    chunk.index_of(current, Record(id="o2", values={"updated_at": None}))
+    assert [one.objects for one in chunk.complete()] == [1, 1]
 
 
 def test_many_years_have_no_more_chunks_than_one_year() -> None:

@@ -57,7 +57,7 @@ class ParseWarnings:
         self.context.add_asset_metadata({"parse_warnings": self.total})
         if self.total > WARNINGS_IN_LOG:
             more = counted(self.total - WARNINGS_IN_LOG, "more parse warning")
-            self.context.log.warning(f"{more}; all rows are stored")
+            self.context.log.warning(f"{more}, counted in the metadata parse_warnings")
 
 
 @dataclass

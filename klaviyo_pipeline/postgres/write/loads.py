@@ -20,13 +20,15 @@ from klaviyo_pipeline.windows import Window
 class CompletedWindow:
     """A window that is complete with this batch: the time of its first request (UTC), and its number of requests.
 
-    `newest` is the latest `updated` time (UTC) of its objects.
+    `newest` is the latest `updated` time (UTC) of its objects. `objects` is their number, if several rows of the load
+    may be states of one object.
     """
 
     window: Window
     asked_at: datetime
     requests: int
     newest: datetime | None = None
+    objects: int | None = None
 
 
 @dataclass(frozen=True)

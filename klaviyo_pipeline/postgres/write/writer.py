@@ -66,6 +66,7 @@ class Writer:
         fetched = self._fetched | {
             index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(counted).items()
         }
+        fetched |= {self._index[one.window]: one.objects for one in batch.completes if one.objects is not None}
 
         def write(connection: sa.Connection) -> tuple[dict[int, RowCounts], list[SyncedWindow]]:
             if self.load.windows and not batch.completes:

@@ -219,6 +219,17 @@ def test_a_census_counts_a_campaign_in_both_listings_once(pipeline: Pipeline, sh
     assert pipeline.rows(counts) == [(campaigns, campaigns, 0)]
 
 
+def test_a_window_counts_a_campaign_of_two_channels_once(pipeline: Pipeline, shop: SandboxAccount) -> None:
+    put_trees(shop)
+    pipeline.configure(revision=OLD)
+    pipeline.run("campaigns", "2025-03-01")
+    counts = "SELECT rows_fetched, rows_inserted, rows_unchanged FROM sync_windows WHERE entity = 'campaigns'"
+    campaigns = len(pipeline.ids("campaigns"))
+    assert campaigns == 3
+    assert pipeline.one("SELECT channels FROM campaigns WHERE id = 'canvas'") == ["email", "mobile_push", "sms"]
+    assert pipeline.rows(counts) == [(campaigns, campaigns, 0)]
+
+
 def test_a_campaign_without_a_time_is_in_the_window_of_its_message(pipeline: Pipeline, shop: SandboxAccount) -> None:
     put_trees(shop)
     shop.put("campaigns", "canvas", updated_at=None)
