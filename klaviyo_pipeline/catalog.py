@@ -135,7 +135,8 @@ BREAKDOWNS = {
         ReportAsset("form_report_by_version", FORM_BY_VERSION, FORMS),
     )
 }
-"""The reports with finer groupings than another one, by asset. They have no metrics."""
+"""The reports that divide the values of another report further, by variation, audience or form version. They have no
+metrics."""
 
 
 REPORTS = {

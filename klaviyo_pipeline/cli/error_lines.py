@@ -33,7 +33,7 @@ EXPECTED = (
 
 
 def clear_line(error: BaseException) -> str:
-    """Any error as one line. For an unexpected error the line has its type and how to see the traceback."""
+    """Any error as one line. For an unexpected error, it contains the type and says how to see the traceback."""
     if isinstance(error, EXPECTED):
         text = reason(error) if isinstance(error, KlaviyoError) else str(error)
         return printable(" ".join(text.split()))

@@ -15,7 +15,8 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from klaviyo_pipeline.catalog import METRICS
 
 AT_ONCE = 6
-"""The most processes of one run: the five daily reports, and a check. More would wait for Klaviyo's rate limits."""
+"""The most processes of one run: four daily reports, `conversions_daily`, and a check. Further ones would only wait for
+Klaviyo's rate limits."""
 
 PRELOADED = ["klaviyo_pipeline.definitions", "klaviyo_pipeline.orchestration.step_preload"]
 

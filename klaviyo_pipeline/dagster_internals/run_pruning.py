@@ -1,8 +1,8 @@
 """Deletes Dagster's records of old finished runs, except those that the UI needs.
 
-If a whole run is deleted, the windows that it materialized last have no status in the UI. This concerns nearly every
-run: the oldest trailing window of a daily run is never synced again. So the latest event of each asset and window is
-kept, and the record of its run too. The rest of an old run is deleted: its log, its steps, and superseded
+If a whole run is deleted, the windows that no later run materialized have no status in the UI. Nearly every run has
+such a window: the oldest trailing window of a daily run is never synced again. So the latest event of each asset and
+window is kept, and the record of its run too. The rest of an old run is deleted: its log, its steps, and superseded
 materializations.
 """
 

@@ -70,7 +70,7 @@ class WarehouseReport:
 
     @property
     def is_migrated(self) -> bool:
-        """Whether the schema has all tables, and none says that they belong to another account."""
+        """Whether the schema has all tables and does not belong to another account."""
         verdicts = {finding.check: finding.verdict for finding in self.findings}
         return verdicts.get(MIGRATIONS) == "ok" and verdicts.get(OWNER) != "failed"
 

@@ -53,7 +53,7 @@ class CampaignWindowReader:
                 for page in reader.read(query):
                     yield self._placed(page, start, end)
         finally:
-            # After an error, nobody waits for the other pages: the run's `stop` ends their thread.
+            # After an error, do not wait for the other pages: the run's `stop` ends the thread that reads them.
             pool.shutdown(wait=False)
         yield from self._read_unlisted(start, end, now)
 

@@ -77,7 +77,7 @@ class _Novelty:
     seen: set[str] = field(default_factory=set)
 
     def check(self, document: Mapping[str, object], endpoint: str) -> None:
-        """Raises `PaginationLoop` if this page exceeds the limit."""
+        """Raises `PaginationLoop` if more than `most` consecutive pages contain nothing new."""
         here = set(_names(document.get("data")))
         self.stale = 0 if here - self.seen else self.stale + 1
         self.seen |= here

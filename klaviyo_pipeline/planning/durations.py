@@ -38,7 +38,7 @@ def format_duration(seconds: float) -> str:
 
 
 def time_left(endpoint: Endpoint, requests: int, scale: float) -> str:
-    """The least time that this many further requests take, for a line of progress; empty if none."""
+    """Text for a progress line: the least time that this many further requests take. Empty if they take none."""
     seconds = pace(endpoint, requests + 1, scale) if requests else 0.0
     return f", {format_duration(seconds)} or more left at the published rates" if seconds else ""
 

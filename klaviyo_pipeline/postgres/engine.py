@@ -113,7 +113,7 @@ def create_engine(url: str) -> sa.Engine:
 
 
 DEFAULT_ISOLATION = "default_isolation"
-"""The key in `Connection.info` of the session's default isolation level: that of a statement in autocommit."""
+"""The key in `Connection.info` of the session's default isolation level. Statements in autocommit use it."""
 
 
 def _prepared(driver: psycopg.Connection[Any], record: sa.pool.ConnectionPoolEntry) -> None:

@@ -84,7 +84,7 @@ def unconverted_days(converted: Sequence[float], exposure: Sequence[float]) -> i
 
 
 def fallen_days(rates: Sequence[float | None], people: Sequence[float]) -> int:
-    """For how many days the rate has been far below its usual range; 0 if it is not, or only since the last day.
+    """The number of days for which the rate has been far below its usual range. A single such day counts as 0.
 
     Days with few people are left out. Such a day is not judged.
     """

@@ -88,7 +88,7 @@ def kills(server: str, seed: int) -> Iterator[Section]:
 def _kills_text(slaughter: Slaughter, rounds: int, defects: Sequence[str], began: float) -> str:
     reported = ", ".join(f"{number} {how}" for how, number in slaughter.kills.items())
     return (
-        f"{sum(slaughter.kills.values())} kills ({reported}), after which {rounds} syncs came to their end; "
+        f"{sum(slaughter.kills.values())} kills ({reported}), then {rounds} syncs that came to their end; "
         f"{len(ASSETS)} times two syncs at once: {len(defects)} defects. {measured(began)}"
     )
 

@@ -1,7 +1,7 @@
 """The conversion metrics of a run: which ones it requests, and one load for each.
 
-The account's setting may name several. The first is that of the metrics tables, and its windows have the report's own
-name in the ledger. If the setting names none, the metric is found in the account.
+`KLAVIYO_CONVERSION_METRIC_ID` may name several metrics. The metrics tables use the first one, and the ledger has its
+windows under the report's name. If the setting names none, the metric is found in the account.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 All checks of an asset that read only Postgres form one step, which runs after the asset in every run of the asset.
 `checks_job` runs those of all assets in a single step. Each check that calls Klaviyo's API is a separate step, and all
-of them are in a separate job. In a run that materializes assets it yields no result, so that a sync or a backfill never
-spends the quota of reports on checks.
+of them are in a separate job. In a run that materializes assets such a check yields no result, so that a sync or a
+backfill never spends the quota of reports on checks.
 """
 
 from collections.abc import Callable, Iterator, Sequence

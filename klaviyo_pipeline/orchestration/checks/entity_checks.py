@@ -81,7 +81,7 @@ def history_is_unbroken(ctx: CheckContext) -> CheckOutcome:
     return error(
         f"the history of {counted(len(ids), 'object')} of {ctx.asset} has gaps, overlaps or no current state: "
         f"{some(ids)}. The pipeline only ever adds rows to {ctx.asset}_superseded: find out what else writes to it or "
-        f"to {ctx.asset}. Earlier states come back only from a dump.",
+        f"to {ctx.asset}. Earlier states can be restored only from a dump.",
         objects=len(ids),
     )
 
@@ -98,7 +98,7 @@ def census_is_fresh(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     failed = f"; the last attempt failed: {every[0].error}" if every and every[0].status == "failed" else ""
     remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
     if complete is None:
-        return warning(f"{listing.entity} has no complete census yet{failed}: {remedy}")
+        return warning(f"no census of {listing.entity} is complete yet{failed}: {remedy}")
     age = ctx.now - complete
     if age > CENSUS_AGE or failed:
         hours = age.total_seconds() / 3600

@@ -129,7 +129,7 @@ _RESET_WINDOWS = (
 
 
 def _assets(ctx: CheckContext) -> str:
-    """The assets to sync: for metrics the report too, because a sync of metrics alone requests nothing."""
+    """The assets to sync. With a metrics table its report, because a sync of metrics alone requests nothing."""
     return f"{METRICS[ctx.asset].report} {ctx.asset}" if ctx.asset in METRICS else ctx.asset
 
 

@@ -85,8 +85,8 @@ def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) 
         )
     return passed(
         f"{ctx.asset} contains all {len(required):,} of the {counted(len(listed), 'listed object')} that are due. The "
-        f"next census updates {counted(len(gone), 'row')} no longer listed and {counted(len(set_back), 'row')} listed "
-        "with an earlier `updated` time than before",
+        f"next census updates {counted(len(gone), 'row')} no longer listed, and {counted(len(set_back), 'row')} whose "
+        "`updated` time has moved back",
         listed=len(listed),
         listed_no_more=len(gone),
         set_back=len(set_back),

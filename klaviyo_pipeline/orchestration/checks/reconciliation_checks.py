@@ -1,6 +1,6 @@
 """An API check: whether the days of a report add up to Klaviyo's values report over the same days.
 
-It costs one request for each page of the values report, of that report's own quota of 225 requests a day.
+Each page of the values report costs one request. That report has its own quota of 225 requests a day.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Span:
 
 
 def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsset) -> CheckOutcome:
-    """Compare the last settled days with one response of the values report."""
+    """Compare the last settled days with the totals of the values report."""
     span = settled_span(ctx, spec.report.first_day)
     if span is None:
         return passed("no settled days yet")

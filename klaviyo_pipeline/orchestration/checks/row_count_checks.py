@@ -61,7 +61,11 @@ def report_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
 
 
 def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
-    """If the report has lost rows too, the message says to sync it first: its metrics would be computed as empty."""
+    """Compare the rows of a metrics table with the ledger.
+
+    If the report has lost rows too, the message says to sync the report first. Otherwise the metrics would be computed
+    from missing rows.
+    """
     days = days_that_differ(ctx.connection, ctx.account, ctx.asset)
     lost = set(days) & set(days_that_differ(ctx.connection, ctx.account, table.report))
     return _compared(ctx, days, f"{table.report} {ctx.asset}" if lost else ctx.asset)
