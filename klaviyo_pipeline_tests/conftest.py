@@ -18,6 +18,7 @@ from klaviyo_pipeline.dagster_internals.storage import EVENT_BATCH_SIZE
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
+from klaviyo_pipeline_tests.compiled import compiled_once
 from klaviyo_pipeline_tests.support import (
     SLUG,
     START,
@@ -60,6 +61,12 @@ def pytest_collection() -> Iterator[None]:
     """Modules and tests live as long as the process, so the garbage collector need not look at them."""
     with gc_frozen():
         return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_statements() -> Iterator[None]:
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 ORDERS, CHECKOUTS = "RPlacd", "RChkot"
 BOTH = (ORDERS, CHECKOUTS)
 FIRST, LAST = "2025-03-01", "2025-03-31"
-SENDS = ("2025-02-01", "2025-09-30")
+SENDS = ("2025-02-01", "2025-04-30")
 REPORTS_BY_METRIC = (
     "flow_report",
     "campaign_report",
