@@ -17,7 +17,11 @@ from klaviyo_pipeline.catalog import METRICS
 AT_ONCE = 6
 """The most processes of one run: the five daily reports, and a check. More would wait for Klaviyo's rate limits."""
 
-PRELOADED = ["klaviyo_pipeline.definitions", "klaviyo_pipeline.orchestration.step_preload"]
+PRELOADED = [
+    "klaviyo_pipeline.dagster_internals.orphaned_steps",
+    "klaviyo_pipeline.definitions",
+    "klaviyo_pipeline.orchestration.step_preload",
+]
 
 IN_PROCESSES: dict[str, Any] = {
     "max_concurrent": AT_ONCE,
