@@ -21,8 +21,8 @@ INTERRUPTS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__nam
 CANCELLED = "The run was cancelled. Windows that were committed before stay synced, and the others are as they were."
 
 DIED = (
-    "The process of the run ended before the run did. Windows that were committed before stay synced. The sensor of "
-    "missing windows, or the next `sync`, requests the others."
+    "The process of the run ended before the run did. Windows that were committed before stay synced. A retry of the "
+    "run, the sensor of missing windows, or the next `sync` requests the others."
 )
 MARKED_AS_FAILED = "This run has been marked as failed from outside the execution context."
 """What Dagster says if it only knows that the process is gone."""

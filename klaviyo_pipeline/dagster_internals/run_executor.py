@@ -18,7 +18,11 @@ AT_ONCE = 6
 """The most processes of one run: four daily reports, `conversions_daily`, and a check. Further ones would only wait for
 Klaviyo's rate limits."""
 
-PRELOADED = ["klaviyo_pipeline.definitions", "klaviyo_pipeline.orchestration.step_preload"]
+PRELOADED = [
+    "klaviyo_pipeline.dagster_internals.orphaned_steps",
+    "klaviyo_pipeline.definitions",
+    "klaviyo_pipeline.orchestration.step_preload",
+]
 
 IN_PROCESSES: dict[str, Any] = {
     "max_concurrent": AT_ONCE,

@@ -13,6 +13,7 @@ from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.dagster_internals.partition_states import WINDOWED, Corrections, align_partitions
 from klaviyo_pipeline.dagster_internals.steady_storage import SteadyEventLogStorage
 from klaviyo_pipeline.diagnosis.dagster_access import check_partitions
+from klaviyo_pipeline.orchestration.assets import metrics_assets
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.write.writer import Writer
@@ -291,6 +292,22 @@ def test_an_emptied_report_is_requested_again_and_its_metrics_are_kept_until_the
     assert [result.error for result in results] == [None, None]
     assert installed.one("SELECT count(*) FROM flow_report") == installed.one("SELECT count(*) FROM flow_metrics") == 2
     assert bar(installed, "flow_report") == bar(installed, "flow_metrics") == [GREEN] * len(DAYS)
+
+
+def test_metrics_of_an_emptied_report_name_every_day_that_it_lacks(
+    installed: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_assets, "DAYS_PER_BATCH", 1)
+    keys = {"flow_id": "f", "flow_message_id": "M", "send_channel": "email"}
+    for day in (9, 12):
+        installed.shop.set_figures("flow", keys, date(2025, 3, day), {"recipients": 10, "delivered": 9})
+    for asset in ("flow_report", "flow_metrics"):
+        installed.run(asset, DAYS[0], DAYS[-1])
+    installed.execute("TRUNCATE flow_report")
+    assert "sync flow_report flow_metrics --from 2025-03-09 --to 2025-03-12 --force" in installed.fail(
+        "flow_metrics", DAYS[0], DAYS[-1]
+    )
+    assert bar(installed, "flow_metrics") == [GREEN] * len(DAYS)
 
 
 def test_a_comparison_without_differences_sends_a_few_statements_for_each_asset(installed: Pipeline) -> None:

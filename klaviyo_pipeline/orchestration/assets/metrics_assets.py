@@ -69,7 +69,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
                 context.add_asset_metadata({"rows_renamed": renamed})
                 for first in range(0, len(windows), DAYS_PER_BATCH):
                     chunk = windows[first : first + DAYS_PER_BATCH]
-                    _check_report(engine, account, table, chunk)
+                    _check_report(engine, account, table, chunk, windows)
                     yield from _compute(context, engine, metrics, chunk, first)
 
         def written(row_counts: RowCounts, rows: int) -> None:
@@ -89,9 +89,14 @@ class ReportLostRows(RuntimeError):
     """The report's table lacks rows that its ledger counted, so metrics computed from it would be wrong."""
 
 
-def _check_report(engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window]) -> None:
+def _check_report(
+    engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window], windows: Sequence[Window]
+) -> None:
+    """Raise `ReportLostRows` if the report lacks rows of the chunk. The error names all such days of these windows."""
     with engine.connect() as connection:
         days = days_that_differ(connection, account, table.report, chunk[0].first_day, chunk[-1].first_day)
+        if days:
+            days = days_that_differ(connection, account, table.report, windows[0].first_day, windows[-1].first_day)
     if days:
         raise ReportLostRows(
             f"{table.report} has a different number of rows than its ledger counted on "

@@ -44,7 +44,7 @@ def _outcome(ctx: CheckContext, problem: Problem) -> CheckOutcome:
 
 def _told(found: Sequence[QuietObject]) -> CheckOutcome:
     if not found:
-        return passed("none found")
+        return passed("no such object was found")
     return warning(
         f"{some(found)}. Check in Klaviyo what changed.",
         objects={one.id: one.last_good_day.isoformat() for one in found},
