@@ -15,6 +15,7 @@ from klaviyo_pipeline.config.api_revisions import API_REVISIONS
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.rates import QUERY_METRIC_AGGREGATES
+from klaviyo_pipeline.orchestration.assets.performance_report import PERFORMANCE_REPORT
 from klaviyo_pipeline.postgres.schema.declarations import Column, declared_tables
 from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
@@ -55,6 +56,8 @@ def latest_objects(account: Account, listing: Listing) -> list[dg.AssetDep]:
 
 def _tags(name: str) -> dict[str, str]:
     """Tags by which you can select assets: `tag:klaviyo/object=flows`, `tag:klaviyo/layer=report`."""
+    if name == PERFORMANCE_REPORT:
+        return {"klaviyo/layer": "page"}
     listing = _listing(name)
     objects = {"klaviyo/object": listing.entity} if listing else {}
     if name == CONVERSIONS_DAILY:

@@ -148,8 +148,8 @@ def _recorded_load(
 def _description(account: Account, listing: Listing) -> str:
     if listing.entity in LISTED_IN_FULL:
         return (
-            f"The latest state of every {listing.resource_type}, one row each, from a full listing: Klaviyo lists them "
-            f"in no other way. Earlier states are in `{account.slug}.{listing.entity}_history`."
+            f"The latest state of every {listing.resource_type.replace('-', ' ')}, one row each, from a full listing: "
+            f"Klaviyo lists them in no other way. Earlier states are in `{account.slug}.{listing.entity}_history`."
         )
     if not listing.has_windows:
         return (

@@ -39,6 +39,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
     plan = report_windows(account, period)
     metrics = Metrics(account.slug, table)
     objects = latest_objects(account, REPORTS[table.report].listing)
+    named = list(table.named.values())
 
     @windowed_asset(
         account,
@@ -57,7 +58,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         ),
         description=(
             f"One row for each {table.key} and {period} of {table.report}: sums, rates computed from the sums, and the "
-            f"latest {', '.join(table.named.values()).replace('_', ' ')} of the {table.entity}."
+            f"latest {', '.join(named[:-1])} and {named[-1]} of the {table.entity}."
         ),
     )
     def computed(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:

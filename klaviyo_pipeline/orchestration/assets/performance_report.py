@@ -45,7 +45,7 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
         description=(
             "One HTML page about the last days with final values: what is quiet, key metrics, charts, revenue by both "
             "dates, top flows, campaigns by send day, A/B tests, forms, segments, and data freshness. The file is "
-            "written to `.klaviyo/reports`."
+            f"written to `reports/{account.slug}` in `.klaviyo` or `KLAVIYO_STATE_DIR`."
         ),
     )
     def performance_report(context: dg.AssetExecutionContext, access: AccountAccess) -> dg.MaterializeResult[None]:

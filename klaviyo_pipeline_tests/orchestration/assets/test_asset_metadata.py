@@ -25,6 +25,22 @@ def test_every_column_has_a_description(asset: str) -> None:
     assert [column.name for column in schema.columns if not column.description] == []
 
 
+@pytest.mark.parametrize(
+    ("asset", "end"),
+    [
+        ("segment_metrics", "the latest name and is_active of the segments."),
+        ("flow_metrics", "the latest name, status and trigger_type of the flows."),
+        ("performance_report", f"`reports/{ACCOUNT.slug}` in `.klaviyo` or `KLAVIYO_STATE_DIR`."),
+    ],
+)
+def test_a_description_names_the_columns_or_the_folder_of_its_account(asset: str, end: str) -> None:
+    assert (node(asset).description or "").endswith(end)
+
+
+def test_the_tag_of_reports_selects_no_page() -> None:
+    assert node("performance_report").tags["klaviyo/layer"] == "page"
+
+
 def test_lineage_of_a_metric_names_the_columns_it_is_computed_from() -> None:
     deps = node("flow_metrics").metadata["dagster/column_lineage"].deps_by_column
     reported = {name: {(dep.asset_key.path[-1], dep.column_name) for dep in deps[name]} for name in deps}
