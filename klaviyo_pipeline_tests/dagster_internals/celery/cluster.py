@@ -94,7 +94,14 @@ class Cluster:
     def _all_ended(self) -> list[dg.DagsterRun] | None:
         runs = list(self.instance.get_runs())
         retried = {run.parent_run_id for run in runs}
-        to_come = [run for run in runs if run.tags.get(WILL_RETRY_TAG) == "true" and run.run_id not in retried]
+        # Dagster says whether it retries a failed run only a moment after it marked the run as failed.
+        to_come = [
+            run
+            for run in runs
+            if run.status is dg.DagsterRunStatus.FAILURE
+            and run.tags.get(WILL_RETRY_TAG) != "false"
+            and run.run_id not in retried
+        ]
         return None if to_come or any(run.status.value not in END for run in runs) else runs
 
     def _reported(self) -> list[tuple[str, str]]:
