@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 import sqlalchemy as sa
 
-from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.settings import Account, SettingsError
 
 Verdict = Literal["ok", "warning", "failed", "skipped"]
 
@@ -86,9 +86,12 @@ class Secrets:
 def guarded(
     check: str, secrets: Secrets, examine: Callable[[], list[Finding]], remedy: str | None = None
 ) -> list[Finding]:
-    """The findings of `examine`. An exception becomes a failed finding, with this remedy if its text has none."""
+    """The findings of `examine`. An exception becomes a failed finding, with this remedy."""
     try:
         return examine()
+    except SettingsError as error:
+        # Its text says which setting to change.
+        return [failed(check, secrets.one_line(error))]
     except Exception as error:
         return [failed(check, secrets.one_line(error), remedy)]
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from dagster import DagsterInstance
 
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.dagster_internals import storage
 from klaviyo_pipeline_tests.diagnosis.installation import Set, diagnose, query_rows
 from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
@@ -55,6 +56,18 @@ def test_the_projects_instance_is_opened_only_after_it_was_created(setting: Set,
     assert "ProjectRunStorage" in found
     assert "0 runs" in found
     assert str(urlsplit(database).password) not in found
+
+
+def test_a_database_that_is_read_only_has_one_remedy_also_with_a_dagster_home_of_your_own(
+    setting: Set, synced: str, tmp_path: Path
+) -> None:
+    (tmp_path / "dagster.yaml").write_text((PROJECT_ROOT / "dagster.yaml").read_text())
+    read_only = f"{synced}?options=-cdefault_transaction_read_only%3Don"
+    setting(DAGSTER_HOME=str(tmp_path), KLAVIYO_DAGSTER_DATABASE_URL=read_only)
+    finding = diagnose()["Dagster instance"]
+    assert (finding.verdict, finding.remedy) == ("failed", None)
+    assert "is read-only for role" in finding.found
+    assert "set KLAVIYO_DAGSTER_DATABASE_URL to another database" in finding.found
 
 
 def test_an_invalid_dagster_configuration_fails(setting: Set, tmp_path: Path) -> None:
