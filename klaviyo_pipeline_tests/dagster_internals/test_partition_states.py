@@ -262,13 +262,18 @@ def test_no_partition_is_green_after_the_windows_were_reset(installed: Pipeline)
     assert bar(installed) == ledger(installed)
 
 
-def test_an_emptied_report_is_requested_again_and_its_metrics_are_kept_until_then(installed: Pipeline) -> None:
+def empty_the_report(installed: Pipeline, *days: int) -> None:
+    """Sync the report, with values on these days of March, and its metrics. Then delete the report's rows."""
     keys = {"flow_id": "f", "flow_message_id": "M", "send_channel": "email"}
-    for day in (10, 11):
+    for day in days:
         installed.shop.set_figures("flow", keys, date(2025, 3, day), {"recipients": 10, "delivered": 9})
     for asset in ("flow_report", "flow_metrics"):
         installed.run(asset, DAYS[0], DAYS[-1])
     installed.execute("TRUNCATE flow_report")
+
+
+def test_an_emptied_report_is_requested_again_and_its_metrics_are_kept_until_then(installed: Pipeline) -> None:
+    empty_the_report(installed, 10, 11)
     job = installed.definitions.resolve_job_def(f"{SLUG}_checks")
     evaluations = job.execute_in_process(
         instance=installed.instance, raise_on_error=False
@@ -298,12 +303,7 @@ def test_metrics_of_an_emptied_report_name_every_day_that_it_lacks(
     installed: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics_assets, "DAYS_PER_BATCH", 1)
-    keys = {"flow_id": "f", "flow_message_id": "M", "send_channel": "email"}
-    for day in (9, 12):
-        installed.shop.set_figures("flow", keys, date(2025, 3, day), {"recipients": 10, "delivered": 9})
-    for asset in ("flow_report", "flow_metrics"):
-        installed.run(asset, DAYS[0], DAYS[-1])
-    installed.execute("TRUNCATE flow_report")
+    empty_the_report(installed, 9, 12)
     assert "sync flow_report flow_metrics --from 2025-03-09 --to 2025-03-12 --force" in installed.fail(
         "flow_metrics", DAYS[0], DAYS[-1]
     )

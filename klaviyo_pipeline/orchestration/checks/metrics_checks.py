@@ -36,8 +36,8 @@ FRACTIONS = (
 
 NOT_NEGATIVE = ("click_to_open_rate", "conversion_rate", "submit_rate")
 """Rates that may exceed 1. A click counts even if blocked images hid the open. A conversion counts even if the delivery
-was never confirmed. A submit counts even if the view of an embedded form did not. Other columns have no
-bounds: revenue per recipient is not a rate, and the change of a segment may be negative."""
+was never confirmed. A submit counts even if the view of an embedded form did not. Other columns have no bounds:
+revenue per recipient is not a rate, and the change of a segment may be negative."""
 
 
 def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
