@@ -20,7 +20,6 @@ from benchmarks import (
     rates,
     reading,
     request_counts,
-    split,
     startup,
     write_path,
 )
@@ -33,7 +32,6 @@ BENCHMARKS: Mapping[str, Callable[..., Iterator[Measurement]]] = {
     "other_writers": other_writers.run,
     "request_counts": request_counts.run,
     "fetch": fetch.run,
-    "split": split.run,
     "rates": rates.run,
     "growth": growth.run,
     "memory": memory.run,
@@ -49,7 +47,9 @@ DOCS = PROJECT_ROOT / "docs"
 def main() -> None:
     """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="all by default")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all by default"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether they run, not how fast")
     parser.add_argument("--write", action="store_true", help="write each benchmark's table into its page of docs/")
     given = parser.parse_args()
