@@ -27,7 +27,7 @@ SCALE = 2.0
 
 SYNC = ("sync", "flows", "campaigns", "forms", "segments", "census", "flow_report", "flow_metrics")
 STAGES = {
-    "entities and censuses": ("get_flows", "get_campaigns", "get_forms", "get_segments"),
+    "entities and censuses": ("get_flows", "get_campaigns", "get_campaign_messages", "get_forms", "get_segments"),
     "a year of flow_report": ("query_flow_series",),
 }
 CALLS: LiteralString = """
