@@ -52,8 +52,8 @@ class AggregateRows:
     """The content of one page.
 
     A row is a dict of `flow_id`, `message_id` and `send_channel` (empty text where the event is attributed to none),
-    `date` (the account's calendar day), and the statistics of `MEASUREMENTS` (Decimal or None). Rows without a value
-    other than zero are left out. `days` are the days of the answer. `cursor` is the next page's; None on the last.
+    `date` (the account's calendar day), the statistics of `MEASUREMENTS` (Decimal or None), and `group`: the dimensions
+    as Klaviyo writes them. Rows without a value other than zero are left out. `days` are the days of the answer. `cursor` is the next page's; None on the last.
     """
 
     rows: list[dict[str, Any]]
@@ -118,7 +118,7 @@ def _rows(result: Any, days: list[date], dimensions: int) -> list[dict[str, Any]
     if len(names) not in (0, dimensions):
         raise _malformed(f"has {counted(len(names), 'dimension')} in a row, not {dimensions}")
     channel, flow, message = ("" if name is None else escape(str(name)) for name in (*names, "", "", "")[:3])
-    key = {"flow_id": flow, "message_id": message, "send_channel": _channel(channel)}
+    key = {"group": tuple(map(str, names)), "flow_id": flow, "message_id": message, "send_channel": _channel(channel)}
     values = {column: _series(measured, name, len(days)) for column, name in MEASUREMENTS.items()}
     return [
         {**key, "date": day, **{column: series[at] for column, series in values.items()}}

@@ -113,9 +113,9 @@ class _Reading:
         make_first(connection, self.session.account.slug, CONVERSIONS_DAILY, self.metric.id)
 
     def _pages(self, first: date, last: date) -> list[Row]:
-        """The rows of these days."""
+        """The rows of these days. If a later page repeats a group, its values are the newer ones."""
         account, now = self.session.account, self.session.now()
-        rows: list[Row] = []
+        rows: dict[tuple[Any, date], Row] = {}
         for page in self.session.client.aggregates(self.metric.id, first, last, account.zone, now):
             today = account.today(now)
             wanted = {date.fromordinal(day) for day in range(first.toordinal(), last.toordinal() + 1)}
@@ -124,8 +124,8 @@ class _Reading:
                     f"Klaviyo's metric aggregates lack {some(sorted(missing))}. These days stay missing. Sync again "
                     "later."
                 )
-            rows += [row for row in page.rows if row["date"] in wanted]
-        return rows
+            rows |= {(row["group"], row["date"]): row for row in page.rows if row["date"] in wanted}
+        return list(rows.values())
 
     def _with_campaigns(self, rows: Sequence[Row]) -> list[Row]:
         """The rows with the campaign of each message that belongs to no flow; rows with equal keys are summed."""

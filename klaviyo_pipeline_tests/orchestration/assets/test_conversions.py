@@ -203,3 +203,21 @@ def test_the_days_of_an_answer_that_lacks_some_stay_missing(
     monkeypatch.setattr(KlaviyoClient, "aggregates", cut)
     assert f"lack {DAY}" in pipeline.fail(ASSET, "2025-03-09", "2025-03-11")
     assert {status for _, status in pipeline.ledger(ASSET)} == {"failed"}
+
+
+def test_a_group_that_a_later_page_repeats_is_counted_once(
+    shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order(shop, FLOW, 2, 20)
+    order(shop, NOBODY, 4, 40)
+    whole = KlaviyoClient.aggregates
+
+    def with_repeated_group(self: KlaviyoClient, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        for page in whole(self, *args, **kwargs):
+            yield page
+            newer = [{**row, "conversions": Decimal(3)} for row in page.rows if row["flow_id"]]
+            yield type(page)(newer, page.observed_at, page.days)
+
+    monkeypatch.setattr(KlaviyoClient, "aggregates", with_repeated_group)
+    pipeline.run(ASSET, DAY)
+    assert pipeline.rows("SELECT flow_id, conversions FROM conversions_daily ORDER BY 1") == [("", 4), ("F1", 3)]
