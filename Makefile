@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 ACCOUNT ?=
 BENCH ?=
 WRITE ?=
-# The oldest Dagster of pyproject.toml.
+# The oldest Dagster that pyproject.toml allows.
 VERSION ?= 1.11.0
-# The lock files list every package, so pip resolves nothing: the pip of Python 3.11 cannot resolve hashes with extras.
+# Used with --no-deps, because the lock files list every package: the pip of Python 3.11 cannot resolve requirements
+# that have both hashes and extras.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
@@ -25,20 +26,21 @@ demo: $(VENV)/.installed ## sync 90 days of a simulated account into an embedded
 dev: $(VENV)/.installed ## start the Dagster UI and daemon on 127.0.0.1:3000 (ACCOUNT=demo for the demo's account)
 	@$(BIN)/klaviyo-pipeline dev $(if $(filter demo,$(ACCOUNT)),--demo)
 
-# Three processes, each with its own Postgres: most tests spend half of their time waiting for a server or a worker.
+# The tests run in three processes, each with its own Postgres, because most tests wait for a server or a worker half of
+# the time.
 test: $(VENV)/.installed-dev ## run all tests, on a temporary Postgres
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(VENV)/.installed-dev ## run the tests without whole syncs, processes and services, while you work
+test-fast: $(VENV)/.installed-dev ## run the tests that do not have the marker slow, while you work
 	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
 
-test-dagster: $(VENV)/.installed-dev ## run the examples from a wheel with another Dagster (VERSION=1.11.0, or newest)
+test-dagster: $(VENV)/.installed-dev ## test the examples with a wheel and another Dagster (VERSION=1.11.0, or newest)
 	@DAGSTER_VERSION=$(VERSION) $(BIN)/python -m pytest klaviyo_pipeline_tests/examples
 
 torture: $(VENV)/.installed-dev ## run the reliability tests: faults, kills, database failures, pacing (docs/reliability.md)
 	@$(BIN)/python -m klaviyo_pipeline_tests.torture
 
-# The benchmarks compare with dlt. It has its own environment, because the project does not depend on it.
+# The benchmarks compare with dlt, which has a separate environment because the project does not depend on it.
 bench: $(VENV)/.installed-dev $(VENV)-bench/.installed ## run the benchmarks (BENCH="names", WRITE=1 writes docs/performance.md)
 	@$(BIN)/python -m benchmarks $(BENCH) $(if $(WRITE),--write)
 
@@ -67,7 +69,7 @@ lock: $(VENV)/.installed-dev ## regenerate the lock files from pyproject.toml
 stop: ## stop the embedded Postgres
 	@if [ -x $(BIN)/klaviyo-pipeline ]; then $(BIN)/klaviyo-pipeline database stop; fi
 
-# For root the data may be in another folder, which the embedded server writes to the file `location`.
+# If root runs the embedded server, its data may be in another folder. The file `location` has the path.
 clean: stop ## stop the embedded Postgres, and delete it and .venv
 	@case "$$(cat .klaviyo/postgres/location 2>/dev/null)" in \
 		/var/lib/klaviyo-pipeline-*) rm -rf "$$(cat .klaviyo/postgres/location)" ;; esac

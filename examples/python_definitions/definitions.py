@@ -1,4 +1,4 @@
-"""A code location without `dg`: definitions in Python, merged with those of a Klaviyo account."""
+"""A code location without `dg`: your definitions in Python, merged with those of a Klaviyo account."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ SHOP = Account(
     metadata={"primary_key": "id"},
 )
 def klaviyo_metrics(klaviyo: KlaviyoResource) -> pd.DataFrame:
-    """Every metric of the account, with the client of your own asset."""
+    """Every metric of the account, read with `KlaviyoResource` in your own asset."""
 
     def rows() -> Iterator[dict[str, object]]:
         with klaviyo.client(SHOP) as client:
@@ -36,14 +36,14 @@ def klaviyo_metrics(klaviyo: KlaviyoResource) -> pd.DataFrame:
     return pd.DataFrame(list(rows()), columns=["id", "name", "integration"], dtype="string")
 
 
-# One object: Dagster loads a module only if a single `Definitions` has a name in it.
+# Dagster loads a module only if it has exactly one `Definitions` at the top level.
 defs = dg.Definitions.merge(
     dg.Definitions(
         assets=[klaviyo_metrics],
         resources={
             "klaviyo": KlaviyoResource(),
             "tables": PostgresIOManager(database_url=dg.EnvVar("WAREHOUSE_URL")),
-            # A resource of the same name as others may have: it does not clash.
+            # Your own resources may have any name. They do not clash with the resources of `build_defs`.
             "postgres": dg.ResourceDefinition.hardcoded_resource("mine"),
         },
     ),

@@ -1,4 +1,4 @@
-"""The code location of a project that existed before: everything in the folder `defs`, and its own executor."""
+"""The code location of an existing project: the definitions in the folder `defs`, and the project's executor."""
 
 from pathlib import Path
 

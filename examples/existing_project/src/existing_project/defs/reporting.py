@@ -1,4 +1,4 @@
-"""Assets and a schedule that this project had before, and two assets downstream of the account's."""
+"""Assets and a schedule that the project had before, and two assets that read the account's metrics."""
 
 import dagster as dg
 import pandas as pd
@@ -11,7 +11,7 @@ DAYS = dg.DailyPartitionsDefinition("2025-03-01", timezone="Europe/London", end_
 
 @dg.asset(group_name="finance")
 def calendar(postgres: Postgres) -> None:
-    """A table that has nothing to do with Klaviyo."""
+    """A table without data from Klaviyo."""
     with postgres.connect() as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS finance")
         connection.execute("CREATE TABLE IF NOT EXISTS finance.calendar (day date PRIMARY KEY)")
@@ -19,7 +19,7 @@ def calendar(postgres: Postgres) -> None:
 
 @dg.asset(group_name="finance", deps=[METRICS])
 def revenue_by_flow(postgres: Postgres) -> dg.MaterializeResult:
-    """A table in SQL on the metrics of all days."""
+    """The revenue of each flow over all days, computed with SQL."""
     with postgres.connect() as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS finance")
         connection.execute("DROP TABLE IF EXISTS finance.revenue_by_flow")
@@ -44,7 +44,7 @@ def revenue_by_flow(postgres: Postgres) -> dg.MaterializeResult:
     metadata={"primary_key": "date", "partition_expr": "date", "replace_windows": True},
 )
 def revenue_by_day(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The revenue of each day of the run, in a table that the first write creates."""
+    """The revenue of each day of the run. The first write creates the table."""
     revenue = metrics.groupby("date", as_index=False)["conversion_value"].sum()
     return revenue.rename(columns={"conversion_value": "revenue"})
 

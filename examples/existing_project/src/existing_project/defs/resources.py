@@ -1,4 +1,4 @@
-"""The resources of the project: its own, and the IO manager of klaviyo-pipeline for its own tables."""
+"""The project's resources, with the IO manager of klaviyo-pipeline for the project's own tables."""
 
 import dagster as dg
 
