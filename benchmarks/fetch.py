@@ -69,7 +69,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
         share = statistics.median(seconds.start) / statistics.median(seconds.pipeline)
         yield Measurement("fetch", f"{name}: start-up, relative to the sync", share)
         made = statistics.median(seconds.answers_made)
-        yield Measurement("fetch", f"{name}: answers that were not ready", made, "requests")
+        yield Measurement("fetch", f"{name}: responses that the account had not cached", made, "request")
 
 
 def _measure(server: str, size: Size, delay: float, repetitions: int) -> Seconds:

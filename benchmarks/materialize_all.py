@@ -59,7 +59,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
     synced = sum(syncs) / len(syncs)
     name = f"{len(assets)} assets, {days} days, relative to sync --force"
     yield Measurement("materialize all", name, ended / synced, "ratio", 2, "at most")
-    yield Measurement("materialize all", "of it until the daemon has created the runs", created / synced)
+    yield Measurement("materialize all", "the part until the daemon has created the runs", created / synced)
 
 
 def _synced(variables: Mapping[str, str], assets: list[str], first: date, last: date) -> float:

@@ -72,7 +72,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
             share = _milliseconds(connection, query) / scan
             yield Measurement("reading", f"{name}, relative to a scan of five years", share, "share", mark, "at most")
         scans = sum(_scans(connection, query) for _, query, _ in QUERIES)
-        yield Measurement("reading", "of these, read the whole table", scans, "queries", 0, "at most")
+        yield Measurement("reading", "full scans of flow_metrics by all these queries", scans, "scan", 0, "at most")
 
 
 def _milliseconds(connection: psycopg.Connection[Any], query: LiteralString, repetitions: int = 5) -> float:

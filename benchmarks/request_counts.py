@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.results import Measurement
 from klaviyo_pipeline.catalog import ENTITIES, of_account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.request_log import RequestLogEntry
@@ -39,7 +40,12 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
         for count in counts[:3]:
             requested = sum(one.endpoint == "query_flow_series" for one in _requested(pipeline, REPORT, count))
             yield Measurement(
-                "requests", f"{REPORT}, {count} windows", requested, "requests", math.ceil(count / 59), "at most"
+                "requests",
+                f"{REPORT}, {counted(count, 'window')}",
+                requested,
+                "request",
+                math.ceil(count / 59),
+                "at most",
             )
 
 
@@ -51,7 +57,12 @@ def _entity(pipeline: Pipeline, listing: Listing, count: int) -> Measurement:
     fewest = lower_bound(pipeline.shop, listing, _windows(count))
     most = math.floor(fewest * (1 + SPARE_SHARE)) + SPARE
     return Measurement(
-        "requests", f"{entity}, {count} windows ({fewest} pages)", len(requested), "requests", most, "at most"
+        "requests",
+        f"{entity}, {counted(count, 'window')} (at least {counted(fewest, 'page')})",
+        len(requested),
+        "request",
+        most,
+        "at most",
     )
 
 

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from klaviyo_pipeline.config.wording import counted
+
 Sense = Literal["at least", "at most"]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One result: a ratio or a count. `mark` is its target, if it has one."""
+    """One result: a share, a ratio, or a count, whose unit is a singular noun. `mark` is its target, if it has one."""
 
     benchmark: str
     name: str
@@ -56,7 +58,7 @@ def _seen(measurement: Measurement, value: float) -> str:
         return f"{value:.1%}"
     if measurement.unit == "ratio":
         return f"{value:.2f} ×"
-    return f"{value:,.0f} {measurement.unit}"
+    return counted(round(value), measurement.unit)
 
 
 def _verdict(measurement: Measurement) -> str:

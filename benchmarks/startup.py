@@ -64,7 +64,9 @@ def _commands(environment: Mapping[str, str], times: int) -> Iterator[Measuremen
         ("status", ("klaviyo-pipeline", "status")),
         ("the definitions' import", ("python", "-c", "import klaviyo_pipeline.definitions")),
     ):
-        yield Measurement("start-up", f"{name}, of `import dagster`", _ratio(command, imported, environment, times))
+        yield Measurement(
+            "start-up", f"{name}, relative to `import dagster`", _ratio(command, imported, environment, times)
+        )
 
 
 def _ratio(ours: Sequence[str], theirs: Sequence[str], environment: Mapping[str, str], times: int) -> float:

@@ -135,7 +135,7 @@ def _measure(engine: sa.Engine, subject: Subject, repetitions: int) -> Iterator[
         yield Measurement(name, f"{phase}: processor time, relative to a bare COPY's", timings.work(phase))
     share = statistics.median(wal["unchanged"]) / statistics.median(wal["first"])
     yield Measurement(name, "unchanged: WAL, relative to the first load's", share, "share", 0.01, "at most")
-    yield Measurement(name, "unchanged: dead tuples", max(dead), "tuples", 0, "at most")
+    yield Measurement(name, "unchanged: dead tuples", max(dead), "tuple", 0, "at most")
 
 
 def postmaster_of(engine: sa.Engine) -> psutil.Process:

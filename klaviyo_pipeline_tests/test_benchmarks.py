@@ -20,7 +20,7 @@ def test_every_benchmark_has_markers_in_a_page(name: str) -> None:
 
 
 def test_a_result_reports_whether_it_meets_its_target() -> None:
-    kept, missed = Measurement("a", "b", 0.6, "share", 0.5), Measurement("a", "b", 3, "requests", 2, "at most")
+    kept, missed = Measurement("a", "b", 0.6, "share", 0.5), Measurement("a", "b", 3, "request", 2, "at most")
     assert [json.loads(one.as_line())["met"] for one in (kept, missed)] == [True, False]
     assert as_table([kept, missed]).splitlines()[2:] == [
         "| a | b | 60.0% | at least 50.0% | kept |",
@@ -44,9 +44,9 @@ def test_unchanged_rows_leave_no_dead_tuple_and_both_kinds_of_rows_are_reported(
         "write path, entities",
         "write path, report rows",
     }
-    dead = [measurement.value for measurement in measurements if measurement.unit == "tuples"]
+    dead = [measurement.value for measurement in measurements if measurement.unit == "tuple"]
     assert dead == [0, 0]
-    assert all(measurement.value > 0 for measurement in measurements if measurement.unit != "tuples")
+    assert all(measurement.value > 0 for measurement in measurements if measurement.unit != "tuple")
 
 
 def test_request_counts_meet_their_targets(database: str) -> None:
@@ -59,4 +59,4 @@ def test_request_counts_meet_their_targets(database: str) -> None:
 def test_the_other_benchmarks_report_results(database: str, benchmark: object, measurements: int) -> None:
     reported = list(benchmark.run(database, quick=True))  # type: ignore[attr-defined]
     assert len(reported) == measurements
-    assert all(measurement.value > 0 for measurement in reported if measurement.unit != "queries")
+    assert all(measurement.value > 0 for measurement in reported if measurement.unit != "scan")

@@ -58,8 +58,9 @@ def _matrix_text(outcomes: Sequence[tuple[str, str, str]], began: float) -> str:
     rows = [[trouble.name, *(_cell(counts[trouble.name, name]) for name in names)] for trouble in TROUBLES]
     every = Counter(outcome for *_, outcome in outcomes)
     return (
-        f"{len(outcomes):,} of {len(CELLS):,} cells: {every['right']:,} right, {every['healed']:,} failed loudly and "
-        f"healed by the next run, {every['defect']} defects. {measured(began)}\n\n{table(['fault', *names], rows)}"
+        f"{len(outcomes):,} of {len(CELLS):,} cells: {every['right']:,} right, {every['healed']:,} failed with an "
+        f"error and were complete after the next run, {every['defect']} defects. {measured(began)}\n\n"
+        f"{table(['fault', *names], rows)}"
     )
 
 
@@ -88,8 +89,8 @@ def kills(server: str, seed: int) -> Iterator[Section]:
 def _kills_text(slaughter: Slaughter, rounds: int, defects: Sequence[str], began: float) -> str:
     reported = ", ".join(f"{number} {how}" for how, number in slaughter.kills.items())
     return (
-        f"{sum(slaughter.kills.values())} kills ({reported}), then {rounds} syncs that came to their end; "
-        f"{len(ASSETS)} times two syncs at once: {len(defects)} defects. {measured(began)}"
+        f"{sum(slaughter.kills.values())} kills ({reported}), then {rounds} syncs without a kill; "
+        f"{len(ASSETS)} times two concurrent syncs: {len(defects)} defects. {measured(began)}"
     )
 
 
@@ -143,7 +144,7 @@ def database(server: str, seed: int) -> Iterator[Section]:
         f"{len(CASES)} cases; all connections cut, and the server restarted, once during a run of each of "
         f"{len(TARGETS)} targets: {len(defects)} defects. {measured(began)}"
     )
-    yield Section(f"{reported}\n\n{table(['trouble in', *places], rows)}", defects)
+    yield Section(f"{reported}\n\n{table(['fault in', *places], rows)}", defects)
 
 
 def workers(server: str, seed: int) -> Iterator[Section]:
