@@ -91,7 +91,7 @@ def body(
 
 
 def at_cursor(body: Mapping[str, Any], cursor: str) -> dict[str, Any]:
-    """The body of the request for another page."""
+    """The same request body, for the page that `cursor` leads to."""
     data = body["data"]
     return {"data": {**data, "attributes": {**data["attributes"], "page_cursor": cursor}}}
 

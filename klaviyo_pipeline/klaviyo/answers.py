@@ -73,7 +73,7 @@ class Fault:
 
 
 class UnreadableError(ValueError):
-    """The body does not have the API's format."""
+    """The body of a response does not have the API's format."""
 
 
 def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> Document:
@@ -120,7 +120,7 @@ def malformed(response: httpx.Response, endpoint: Endpoint, why: str) -> Fault:
 def other_revision(response: httpx.Response, endpoint: Endpoint, requested: str, answered_as: str) -> Fault:
     """The fault of a response of another revision than the one requested."""
     meaning = errors.OTHER_REVISION
-    why = f"requested {requested}, answered as {shortened(answered_as)}"
+    why = f"requested {requested}, answered with {shortened(answered_as)}"
     return Fault(meaning.error(_sentence(meaning, [why]), **_facts(response, endpoint)), meaning.retried, why)
 
 

@@ -188,7 +188,10 @@ class Throttled(KlaviyoError):
 
 
 class QuotaSpent(KlaviyoError):
-    """The quota is used up for longer than a run should wait. `returns_at` (UTC) is when it is available again."""
+    """The limits of an endpoint allow no request for longer than a run should wait.
+
+    `returns_at` (UTC) is the time when they allow the next request.
+    """
 
     def __init__(self, message: str, *, returns_at: datetime, **facts: Unpack[Facts]) -> None:
         super().__init__(message, **facts)
@@ -196,7 +199,7 @@ class QuotaSpent(KlaviyoError):
 
 
 class PaginationLoop(KlaviyoError):
-    """A listing links back to an earlier page, or has more pages than is plausible."""
+    """The pages do not end: a link repeats, many pages contain nothing new, or there are implausibly many."""
 
 
 class IndistinctObjects(KlaviyoError):
@@ -204,7 +207,7 @@ class IndistinctObjects(KlaviyoError):
 
 
 class Stopped(KlaviyoError):
-    """The run was stopped while the client was waiting."""
+    """The run was stopped while the client waited for a slot or a retry."""
 
 
 class InsecureUrl(KlaviyoError):

@@ -109,12 +109,12 @@ class Listing:
 
     @property
     def resource_type(self) -> str:
-        """The JSON:API type of its resources."""
+        """The JSON:API type of the listing's resources."""
         return self.shape.resource_type
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of its records, in the order of the table."""
+        """The columns of the listing's records, in the order of the table."""
         return self.shape.columns
 
     @property

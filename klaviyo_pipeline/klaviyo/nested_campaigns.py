@@ -116,7 +116,7 @@ _FIND_MESSAGES = related("campaign-messages", MESSAGE, back=CAMPAIGN)
 
 
 def message_ids(campaign: Resource, included: Included) -> list[str]:
-    """The ids of a campaign's messages that the answer contains."""
+    """The ids of the campaign's messages; an empty list if the answer does not contain them."""
     return child_ids(campaign, "campaign-messages", MESSAGE, CAMPAIGN, included) or []
 
 

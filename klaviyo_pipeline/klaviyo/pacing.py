@@ -133,7 +133,7 @@ class LocalPacer:
         self._lock = threading.Lock()
 
     def reserve(self, endpoint: Endpoint) -> Slot:
-        """See `Pacer.reserve`. A reservation that fails takes no slot."""
+        """See `Pacer.reserve`. If `QuotaSpent` is raised, no slot is taken."""
         windows = padded_windows(endpoint, self._scale)
         with self._lock:
             log = self._log(endpoint)

@@ -19,7 +19,7 @@ MOST_REQUESTS = 8
 
 Given = TypeVar("Given")
 Ask = Callable[[frozenset[str]], Given]
-"""Requests a report without these statistics. Raises `ConversionMetricIneligible` if Klaviyo rejects the metric."""
+"""Requests a report without the given statistics. Raises `ConversionMetricIneligible` if Klaviyo rejects the metric."""
 
 
 def most_statistics(report: Report, left_out: frozenset[str], ask: Ask[Given]) -> tuple[Given, frozenset[str]]:

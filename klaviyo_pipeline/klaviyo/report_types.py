@@ -92,7 +92,7 @@ class Report:
 
 @dataclass(frozen=True)
 class SeriesReport(Report):
-    """A report with one value for each day, calendar week or calendar month."""
+    """A report whose statistics have one value for each day, calendar week or calendar month."""
 
     kind = "series"
     interval: Literal["daily", "weekly", "monthly"] = "daily"
@@ -100,6 +100,6 @@ class SeriesReport(Report):
 
 @dataclass(frozen=True)
 class ValuesReport(Report):
-    """A report with one value for the whole timeframe."""
+    """A report whose statistics have one value for the whole timeframe."""
 
     kind = "values"

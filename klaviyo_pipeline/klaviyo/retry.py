@@ -1,4 +1,4 @@
-"""How long to wait before a request is retried."""
+"""Decides how often a request is retried, and how long to wait before each retry."""
 
 import random
 import re
@@ -65,7 +65,7 @@ class FailureBudget:
         return self._seconds
 
     def add(self, seconds: float) -> None:
-        """Add a loss of `seconds` that ends now."""
+        """Adds a loss of `seconds` that ends now."""
         with self._lock:
             now = self._clock()
             self._seconds += max(0.0, now - max(now - seconds, self._counted_until))
