@@ -8,7 +8,10 @@ from klaviyo_pipeline.klaviyo.errors import MalformedAnswer
 
 @dataclass(frozen=True)
 class KlaviyoAccount:
-    """`id` is Klaviyo's id of the account (its public key). `timezone` is an IANA name: report days use this zone."""
+    """A Klaviyo account. `id` is Klaviyo's id of the account, which is its public key.
+
+    `timezone` is the IANA name of its time zone; the days of reports are in this zone.
+    """
 
     id: str
     timezone: str
@@ -18,7 +21,7 @@ class KlaviyoAccount:
 
 
 def read_account(resource: object) -> KlaviyoAccount:
-    """The account in a resource. Raises `MalformedAnswer` without an id or a time zone."""
+    """The account in a resource. Raises `MalformedAnswer` if the id or the time zone is missing."""
     fields = resource if isinstance(resource, Mapping) else {}
     attributes = fields.get("attributes")
     attributes = attributes if isinstance(attributes, Mapping) else {}

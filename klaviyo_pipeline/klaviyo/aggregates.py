@@ -1,7 +1,7 @@
-"""Conversions by the day of the order, from Klaviyo's metric aggregates: the query, and its answer as rows.
+"""Conversions by the day of the order, from Klaviyo's metric aggregates: the request, and its answer as rows.
 
-Reports count a conversion on the day of the send. Metric aggregates count events on the day of the event, by the flow,
-message and channel that Klaviyo attributes it to.
+Reports count a conversion on the day of the send. Metric aggregates count an event on the day of the event, by the
+flow, message and channel to which Klaviyo attributes it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ BY = ("$attributed_channel", "$attributed_flow", "$attributed_message")
 MEASUREMENTS = {"conversions": "count", "conversion_uniques": "unique", "conversion_value": "sum_value"}
 
 DAYS_PER_REQUEST = 90
-"""A query covers at most a year. A page has 500 rows, each with all days, so shorter ranges keep pages small."""
+"""Klaviyo allows a year. A page has up to 500 rows, each with all days, so a shorter range keeps pages small."""
 
 PAGE_SIZE = 500
 
-# The first days and the last days of a range are requested with a day around them: it is not documented whether the
-# bounds of the filter are in the query's time zone or in UTC.
+# Every range is requested with one more day at each end: Klaviyo does not document whether the bounds of the filter are
+# in the query's time zone or in UTC.
 _MARGIN = timedelta(days=1)
-# Klaviyo refuses bounds in the future and in the last few seconds in other filters.
+# In the filters of listings, Klaviyo refuses bounds in the future and in the last few seconds. It may do so here too.
 _PRESENT_MARGIN = timedelta(seconds=10)
 
-# Klaviyo refuses these names in this query, and takes the older names of the same zones.
+# Klaviyo refuses these names of time zones in this query, but accepts the older names of the same zones.
 _OLDER_NAMES = {"Europe/Kyiv": "Europe/Kiev", "Pacific/Kanton": "Pacific/Enderbury"}
 
-# `campaigns.channels` has these words; the answer's words are not documented.
+# The names of channels that the answer may contain, each with its name in `campaigns.channels`. Klaviyo does not
+# document the names in the answer.
 _CHANNELS = OTHER_WORDS | {
     "push_notification": "mobile_push",
     "text": "sms",
@@ -51,9 +52,10 @@ _CHANNELS = OTHER_WORDS | {
 class AggregateRows:
     """The content of one page.
 
-    A row is a dict of `flow_id`, `message_id` and `send_channel` (empty text where the event is attributed to none),
-    `date` (the account's calendar day), the statistics of `MEASUREMENTS` (Decimal or None), and `group`: the dimensions
-    as Klaviyo writes them. Rows without a value other than zero are left out. `days` are the days of the answer. `cursor` is the next page's; None on the last.
+    A row is a dict with `flow_id`, `message_id` and `send_channel` (an empty text if Klaviyo attributes the events to
+    none), `date` (the account's calendar day), the statistics of `MEASUREMENTS` (Decimal or None), and `group` (the
+    dimensions as Klaviyo writes them). Rows whose statistics are all zero or None are left out. `days` are all days of
+    the answer, even those without rows. `cursor` leads to the next page; it is None on the last page.
     """
 
     rows: list[dict[str, Any]]
@@ -66,7 +68,8 @@ def body(
 ) -> dict[str, Any]:
     """The request body for the account's days from `first` to `last`, both included, up to `now` (aware).
 
-    Without `grouped`, the answer has one row for all events.
+    The answer also contains the day before and the day after this range, if they have begun. Without `grouped`, it has
+    one row for each day, with the events of all flows, messages and channels.
     """
     start = datetime.combine(first - _MARGIN, time())
     end = datetime.combine(last + timedelta(days=1) + _MARGIN, time())
@@ -88,13 +91,13 @@ def body(
 
 
 def at_cursor(body: Mapping[str, Any], cursor: str) -> dict[str, Any]:
-    """The body of the request for another page."""
+    """The same request body, for the page that `cursor` leads to."""
     data = body["data"]
     return {"data": {**data, "attributes": {**data["attributes"], "page_cursor": cursor}}}
 
 
 def read_rows(document: Mapping[str, Any], zone: ZoneInfo, *, grouped: bool = True) -> AggregateRows:
-    """The rows of one page. Raises `MalformedAnswer` if a value might be stored for a wrong day or group."""
+    """The content of one page. Raises `MalformedAnswer` if a value might be stored for a wrong day or group."""
     data = document.get("data")
     attributes = data.get("attributes") if isinstance(data, Mapping) else None
     if not isinstance(attributes, Mapping):
@@ -114,7 +117,7 @@ def _rows(result: Any, days: list[date], dimensions: int) -> list[dict[str, Any]
     measured = result.get("measurements") if isinstance(result, Mapping) else None
     if not isinstance(names, list) or not isinstance(measured, Mapping):
         raise _malformed("has a row without dimensions or measurements")
-    # Events without any of the dimensions have an empty list.
+    # For events that are attributed to nothing, the list of dimensions can be empty.
     if len(names) not in (0, dimensions):
         raise _malformed(f"has {counted(len(names), 'dimension')} in a row, not {dimensions}")
     channel, flow, message = ("" if name is None else escape(str(name)) for name in (*names, "", "", "")[:3])
@@ -128,8 +131,8 @@ def _rows(result: Any, days: list[date], dimensions: int) -> list[dict[str, Any]
 
 
 def _channel(written: str) -> str:
-    word = written.strip().lower().replace(" ", "_")
-    return _CHANNELS.get(word, word)
+    name = written.strip().lower().replace(" ", "_")
+    return _CHANNELS.get(name, name)
 
 
 def _series(measured: Mapping[str, Any], name: str, length: int) -> list[Decimal | None]:
@@ -148,7 +151,10 @@ def _number(name: str, value: Any) -> Decimal:
 
 
 def _day(written: Any, zone: ZoneInfo) -> date:
-    """The account's day of an interval: its start may be written as an instant, or as the zone's wall clock."""
+    """The account's day for an interval of the answer.
+
+    The start of the interval may be written as an instant (with an offset), or as the local time of `zone`.
+    """
     try:
         moment = datetime.fromisoformat(str(written))
     except ValueError:
@@ -157,12 +163,12 @@ def _day(written: Any, zone: ZoneInfo) -> date:
     local = moment.astimezone(zone).replace(tzinfo=None) if moment.tzinfo else wall
     if wall.time() == time() != local.time():
         return wall.date()
-    # The nearest midnight: a day that begins at 01:00, because the clocks change at midnight, is still that day.
+    # The day of the nearest midnight: where clocks change at midnight, a day can begin at 01:00.
     return (local + timedelta(hours=12)).date()
 
 
 def _cursor(document: Mapping[str, Any], rows: int) -> str | None:
-    """The cursor of the next page, which the query takes in its body."""
+    """The cursor of the next page, for the body of the next request; None on the last page."""
     links = document.get("links")
     if not isinstance(links, Mapping) or "next" not in links:
         if rows >= PAGE_SIZE:
@@ -179,4 +185,4 @@ def _cursor(document: Mapping[str, Any], rows: int) -> str | None:
 
 
 def _malformed(what: str) -> MalformedAnswer:
-    return MalformedAnswer(f"The answer of metric aggregates {what}.")
+    return MalformedAnswer(f"The metric aggregates response {what}.")

@@ -1,7 +1,7 @@
-"""Reads a response: it becomes a JSON:API document, or a fault with its meaning.
+"""Reads a response: it becomes a JSON:API document, or a fault.
 
-A 200 is accepted only if it contains JSON with `data` of the expected kind: an edge or a proxy sometimes returns an
-HTML page with status 200, and a missing `data` is a failure, not an empty page.
+A 200 is accepted only if it contains JSON with `data` of the expected type. Klaviyo's edge network or a proxy sometimes
+returns an HTML page with status 200, and a missing `data` is a failure, not an empty page.
 """
 
 import json
@@ -34,13 +34,14 @@ from klaviyo_pipeline.klaviyo.proxy_settings import where_to_look
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.retry import requested_wait
 
-# Python's own limit for the digits of an integer is slightly higher.
+# A longer integer is kept as text. Python itself raises an error for slightly longer ones.
 MOST_DIGITS = 4_000
 
-# How many errors of one response a message contains.
+# The most errors of one response that a message contains.
 MOST_ERRORS = 10
 
-# Digits that the fast parser might round, or an exponent that might be too large for a float.
+# A number with so many digits that the fast parser might round it, or with an exponent that may be too large for a
+# float.
 _UNUSUAL_NUMBER = re.compile(r"[\s:,\[]-?\d[\d.]*(?:\d{18}|[eE][+-]?\d{3})")
 
 _SCOPE = re.compile(r"\b[a-z][a-z-]*:(?:read|write)\b")
@@ -48,7 +49,10 @@ _SCOPE = re.compile(r"\b[a-z][a-z-]*:(?:read|write)\b")
 
 @dataclass(frozen=True)
 class Document:
-    """An accepted response. `clean` means that no text in it needs an escape; `rows` counts its data."""
+    """An accepted response. `clean` means that no text in it needs an escape.
+
+    `rows` is the number of its resources or report results.
+    """
 
     body: dict[str, object]
     clean: bool
@@ -57,29 +61,27 @@ class Document:
 
 @dataclass(frozen=True)
 class Fault:
-    """A failed attempt: the error, whether a retry can help, and a short reason for the log.
+    """A failed attempt: the error, whether it is retried, and a short reason for the log.
 
-    `detail` is Klaviyo's own text. `pause` is the wait in seconds that the response requests, None without one.
+    `pause` is the wait in seconds that the response requests; None if it requests none.
     """
 
     error: KlaviyoError
     retried: bool
     reason: str
-    detail: str | None = None
     pause: float | None = None
 
 
 class UnreadableError(ValueError):
-    """The body does not have the API's format."""
+    """The body of a response does not have the API's format."""
 
 
 def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> Document:
-    """The document of a 200 whose `data` is a `data_kind` (list or dict).
+    """The document of a 200 whose `data` has the type `data_kind` (list or dict).
 
-    `exact` reads numbers with a fraction as Decimal. Raises `UnreadableError` for any other body.
+    With `exact`, numbers with a fraction or an exponent become Decimal. Raises `UnreadableError` for any other body.
     """
-    # In a list, a resource is nested one level deeper. Both limits cut a resource at the same level, counted within the
-    # resource.
+    # A resource in a list is nested one level deeper. With the higher limit, its text is cut at the same level.
     text = cut_at(_text(response), MOST_LEVELS + (2 if data_kind is list else 1))
     fast = None if exact else _fast_parsed(text)
     body = _parsed(text, exact=exact) if fast is None else fast
@@ -92,7 +94,7 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
 
 
 def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact: Callable[[str], str]) -> Fault:
-    """What a status other than 200 means. `redact` removes secrets from the text of the response."""
+    """The fault of a response with a status other than 200. `redact` removes secrets from the text of the response."""
     problems = _problems(response.text, redact)
     texts = list(dict.fromkeys(problem.text for problem in problems or [] if problem.text))
     if problems is None:
@@ -105,25 +107,28 @@ def fault_of(response: httpx.Response, endpoint: Endpoint, now: datetime, redact
     titles = [problem.title for problem in problems or [] if problem.title]
     pause = requested_wait(response.headers, " ".join([*texts, *titles]), now)
     error = _error(meaning, texts, problems or [], facts)
-    return Fault(error, meaning.retried, f"HTTP {response.status_code}", "; ".join(texts) or None, pause)
+    return Fault(error, meaning.retried, f"HTTP {response.status_code}", pause)
 
 
 def malformed(response: httpx.Response, endpoint: Endpoint, why: str) -> Fault:
-    """A 200 that cannot be accepted."""
+    """The fault of a 200 whose body is not accepted. `why` is the reason, as a part of the error's text."""
     meaning = errors.MALFORMED
     error = meaning.error(_sentence(meaning, [why]), **_facts(response, endpoint))
     return Fault(error, meaning.retried, "malformed response")
 
 
 def other_revision(response: httpx.Response, endpoint: Endpoint, requested: str, answered_as: str) -> Fault:
-    """An answer of another revision than the one requested."""
+    """The fault of a response of another revision than the one requested."""
     meaning = errors.OTHER_REVISION
-    why = f"requested {requested}, answered as {shortened(answered_as)}"
+    why = f"requested {requested}, answered with {shortened(answered_as)}"
     return Fault(meaning.error(_sentence(meaning, [why]), **_facts(response, endpoint)), meaning.retried, why)
 
 
 def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None) -> Fault:
-    """The connection failed, or broke before the response was complete. `proxy` is the variable that sets a proxy."""
+    """The fault of a connection that failed, or broke before the response was complete.
+
+    `proxy` is the name of the environment variable that sets a proxy; None without a proxy.
+    """
     message = f"{type(trouble).__name__} {trouble}".strip()
     wrong = f"Klaviyo cannot be reached: {shortened(message).rstrip('. ')}"
     line = f"{wrong}. Check {where_to_look(trouble, proxy)}, then run again."
@@ -131,7 +136,7 @@ def no_answer(trouble: httpx.RequestError, endpoint: Endpoint, proxy: str | None
 
 
 def request_id(response: httpx.Response) -> str | None:
-    """Klaviyo's id of the request."""
+    """Klaviyo's id of the request, from the headers of the response."""
     id: str | None = response.headers.get("x-klaviyo-req-id")
     return id
 
@@ -144,7 +149,7 @@ def _text(response: httpx.Response) -> str:
 
 
 def _fast_parsed(text: str) -> object | None:
-    """The result of the fast parser; None if it rejects the text (lone surrogates) or might round a number."""
+    """The result of the fast parser; None if it might round a number, or rejects the text, such as lone surrogates."""
     if _UNUSUAL_NUMBER.search(text) is not None:
         return None
     try:
@@ -162,19 +167,19 @@ def _parsed(text: str, *, exact: bool) -> object:
     except UnreadableError:
         raise
     except (ValueError, RecursionError) as error:
-        kind = "HTML" if text.lstrip()[:1] == "<" else "no complete JSON"
-        raise UnreadableError(f"it is {kind} ({type(error).__name__})") from None
+        found = "HTML" if text.lstrip()[:1] == "<" else "incomplete or invalid JSON"
+        raise UnreadableError(f"it is {found} ({type(error).__name__})") from None
     return parsed
 
 
-def _fraction(figure: str) -> float | str:
-    # A number that is too large for a float must not fail the page: it is kept as its text.
-    number = float(figure)
-    return figure if math.isinf(number) else number
+def _fraction(digits: str) -> float | str:
+    # A number that is too large for a float must not fail the page, so it stays text.
+    number = float(digits)
+    return digits if math.isinf(number) else number
 
 
-def _integer(figure: str) -> int | str:
-    return int(figure) if len(figure) <= MOST_DIGITS else figure
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MOST_DIGITS else digits
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -190,9 +195,12 @@ def _row_count(data: object) -> int:
 
 
 def _problems(text: str, redact: Callable[[str], str]) -> list[Problem] | None:
-    """The JSON:API errors in their order: an empty list for other JSON, None for a body that is not JSON."""
+    """The JSON:API errors of a body, in order. None if the body is not a JSON object.
+
+    An object without `errors` has one problem if it has a `message`, else none.
+    """
     try:
-        # Redacted before and after decoding: JSON may write the characters of a secret as escapes.
+        # The text is redacted before and after decoding, because JSON may write the characters of a secret as escapes.
         body = _redacted(json.loads(redact(text)), redact)
     except (ValueError, RecursionError):
         return None
@@ -217,7 +225,7 @@ def _problem(error: Mapping[str, object]) -> Problem:
 
 
 def _plain_text(text: str) -> list[str]:
-    """The first line of a plain-text body, such as a proxy's; nothing for an HTML page."""
+    """The first line of a plain-text body, such as a proxy sends; empty for an HTML page."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return [line] if line and not line.startswith("<") else []
 
@@ -251,7 +259,7 @@ def _meaning(response: httpx.Response, problems: list[Problem] | None, texts: li
 
 
 def _is_about_the_metric(problems: list[Problem], text: str) -> bool:
-    """Whether Klaviyo rejects the conversion metric: decided by the errors' pointers, else by their text."""
+    """Whether Klaviyo rejects the conversion metric, judging by the pointers of the errors, or else by their text."""
     pointers = _pointers(problems)
     if pointers:
         return any(pointer.endswith("conversion_metric_id") for pointer in pointers)
@@ -259,7 +267,7 @@ def _is_about_the_metric(problems: list[Problem], text: str) -> bool:
 
 
 def _pointers(problems: list[Problem]) -> set[str]:
-    """What the errors point to, without pointers to the whole request."""
+    """The pointers of the errors, without those to the request as a whole."""
     pointers = {one.pointer.rstrip("/") for one in problems if one.pointer}
     return pointers - {"", "/data", "/data/attributes"}
 

@@ -10,7 +10,10 @@ from klaviyo_pipeline.klaviyo.calls import RequestRecord
 
 @dataclass
 class EndpointCount:
-    """The requests to one endpoint. `first` and `last` are the times (`time.monotonic`) when those requests ended."""
+    """The counts of one endpoint; every attempt counts as a request.
+
+    `first` and `last` are the times (`time.monotonic`) at which the first and the last request ended.
+    """
 
     first: float
     last: float
@@ -33,7 +36,7 @@ class EndpointCount:
 
 @dataclass
 class RequestCount:
-    """The requests of one run, by endpoint. Safe to use from many threads."""
+    """The counts of one run, by endpoint. It is safe to use from many threads."""
 
     _by_endpoint: dict[str, EndpointCount] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -45,17 +48,17 @@ class RequestCount:
 
     @property
     def by_endpoint(self) -> Mapping[str, EndpointCount]:
-        """The counts so far."""
+        """The counts so far, by the name of the endpoint."""
         with self._lock:
             return dict(self._by_endpoint)
 
     def sent_to(self, *endpoints: str) -> int:
-        """The number of requests to these endpoints so far, including rejected ones."""
+        """The number of requests to these endpoints so far, including those that failed."""
         return sum(count.requests for name, count in self.by_endpoint.items() if name in endpoints)
 
     @property
     def requests(self) -> int:
-        """The number of all requests so far."""
+        """The number of requests to all endpoints so far."""
         return sum(count.requests for count in self.by_endpoint.values())
 
     def metadata(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Reports with finer groupings: by variation of an A/B test, by list or segment, by version of a form.
+"""Reports with more groupings: by variation of an A/B test, by list or segment, and by version of a form.
 
-Each is one of Klaviyo's reports with more groupings, and takes requests of the same daily quota. Klaviyo does not
-document what it returns for messages without a test, so the groupings may be empty.
+Their requests count toward the same daily quota as those of the report without these groupings. Klaviyo does not
+document what it returns for messages without a test, so the variation of a row may be empty.
 """
 
 from __future__ import annotations

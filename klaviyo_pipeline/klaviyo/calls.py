@@ -13,7 +13,8 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 class Call:
     """A request.
 
-    `body` is sent as JSON. `data_kind` is the required type of the answer's `data`. `exact` reads numbers as Decimal.
+    `body` is sent as JSON. `data_kind` is the required type of the answer's `data`. With `exact`, numbers with a
+    fraction or an exponent become Decimal.
     """
 
     endpoint: Endpoint
@@ -25,17 +26,20 @@ class Call:
 
     @property
     def method(self) -> str:
-        """A request with a body is a report query."""
+        """POST with a body, else GET. Queries of reports and metric aggregates have a body."""
         return "GET" if self.body is None else "POST"
 
     def at(self, url: str) -> "Call":
-        """The same request to another address, which already contains its whole query string."""
+        """The same request to another address, which already contains all query parameters."""
         return replace(self, url=url, params=())
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a request, the time of its observation (UTC), and the number of attempts."""
+    """The answer to a request. For `clean` and `rows`, see `Document`.
+
+    `observed_at` is the time of the observation (UTC). `attempts` is the number of attempts that the request took.
+    """
 
     body: dict[str, object]
     clean: bool
@@ -47,11 +51,14 @@ class Answer:
 
 @contextmanager
 def with_request_info(answer: Answer, endpoint: Endpoint) -> Iterator[None]:
-    """Adds a remedy and the request's endpoint and id to a `MalformedAnswer` about its content."""
+    """Completes a `MalformedAnswer` that code in this block raises about the content of `answer`.
+
+    Adds what to do, the endpoint and Klaviyo's id of the request.
+    """
     try:
         yield
     except MalformedAnswer as error:
-        error.args = (f"{error.args[0]} Run again later; if the error stays, report this line.",)
+        error.args = (f"{error.args[0]} Run again later; if the error persists, report this line.",)
         error.endpoint, error.request_id = endpoint.name, answer.request_id
         raise
 
@@ -60,9 +67,9 @@ def with_request_info(answer: Answer, endpoint: Endpoint) -> Iterator[None]:
 class RequestRecord:
     """One attempt, for logs and statistics.
 
-    `status` is None without a response. `rows` counts the resources or results in the response. `waited_seconds` is
-    the time between the decision to send and the sending. `retried_because` is the reason of the retry, None for the
-    first attempt.
+    `status` is None without a response. `rows` counts the resources or report results in the response.
+    `waited_seconds` is the backoff before the attempt and the wait for its slot. `retried_because` is the reason of
+    the retry, None for the first attempt.
     """
 
     endpoint: str

@@ -1,8 +1,8 @@
-"""Campaigns of revision 2026-10-15 by window: those that changed in it, and those with a message that changed in it.
+"""Reads the campaigns of a window at revision 2026-10-15: campaigns that changed in it, or have a message that did.
 
-Klaviyo does not say whether a change of a message moves the campaign's `updated_at`. So a window reads three things:
-the messages that changed in it, with their variations; the campaigns that changed in it; and, by id, the other
-campaigns of these messages.
+Klaviyo does not document whether a change of a message moves the campaign's `updated_at`. So three things are read for
+a window: the messages that changed in it, with their variations; the campaigns that changed in it; and, by id, the
+other campaigns of these messages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass
 class CampaignWindowReader:
-    """Reads the campaigns of one range of windows. `get` looks up a campaign by id, as a page of one or none."""
+    """Reads the campaigns of one range of windows. `get` looks up a campaign by id: a page with one record or none.
+
+    `_trees` are the messages that were read, by id. `_moved` maps the id of a campaign to the latest time in the range
+    at which one of its messages changed. `_done` maps the id of a campaign to the `updated_at` and `archived` of its
+    record, once the record was returned.
+    """
 
     listing: Listing
     messages: Listing
@@ -37,28 +42,33 @@ class CampaignWindowReader:
     _done: dict[str, tuple[object, object]] = field(default_factory=dict)
 
     def read(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
-        """Pages of every campaign that changed in [start, end), or that has a message that did.
+        """Returns pages with every campaign that changed in [start, end), or has a message that changed in it.
 
-        A campaign that changed at another time has the time of its latest message in [start, end) as `moved_at`.
+        If the campaign itself changed at another time, its `moved_at` is the latest time in [start, end) at which one
+        of its messages changed.
         """
         first, *others = self.listing.variant_queries(start, end, now)
         reader = self._reader(self.listing, self._complete)
         pool = ThreadPoolExecutor(1, "klaviyo-campaigns")
         try:
-            # While the messages are read: the two listings have separate rate limits. Archived campaigns wait until the
-            # current ones are read, because one that is archived in between is then in at least one of the listings.
+            # Current campaigns are read at the same time as messages: the two listings have separate rate limits.
+            # Archived campaigns are read after the current ones. A campaign that is archived in between is then in at
+            # least one of the two listings.
             reader.read_ahead(first, pool)
             yield from self._read_messages(start, end, now)
             for query in (first, *others):
                 for page in reader.read(query):
                     yield self._placed(page, start, end)
         finally:
-            # After an error, do not wait for the other pages: the run's `stop` ends the thread that reads them.
+            # After an error, the pages that the thread still reads are not awaited: the run's `stop` ends the thread.
             pool.shutdown(wait=False)
         yield from self._read_unlisted(start, end, now)
 
     def _read_messages(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
-        """Stores the messages of the range, with variations and campaigns. The pages have requests but no records."""
+        """Reads the messages of the range into `_trees` and `_moved`.
+
+        The pages have no records. They only report the requests and the times of observation.
+        """
         refused = 0
         while True:
             include = self.variations.include
@@ -81,7 +91,7 @@ class CampaignWindowReader:
         return inclusion_of(answer)
 
     def _note_moved(self, message: Record, start: datetime, end: datetime) -> None:
-        # A message whose time cannot be read may have changed in any window.
+        # A message without a readable time may have changed in this range, so it counts as if it changed at the end.
         moment = message.updated_at or end - MICROSECOND
         resource = self._trees[message.id].message if message.id in self._trees else None
         if resource is None or not start <= moment < end:
@@ -90,7 +100,7 @@ class CampaignWindowReader:
             self._moved[campaign] = max(moment, self._moved.get(campaign, moment))
 
     def _read_unlisted(self, start: datetime, end: datetime, now: datetime) -> Iterator[Page]:
-        """The campaigns of the messages in the range that are missing from the listings by time."""
+        """The campaigns in `_moved` that the listings by time did not return."""
         unlisted = sorted(self._moved.keys() - self._done)
         for batch in id_batches(unlisted):
             for query in self.listing.variant_queries(None, None, now):
@@ -103,7 +113,11 @@ class CampaignWindowReader:
                 yield self._placed(self.get(id), start, end)
 
     def _placed(self, page: Page, start: datetime, end: datetime) -> Page:
-        """The page with the `moved_at` of its records, without records that another listing contained unchanged."""
+        """The page with `moved_at` set in the records of campaigns that changed at another time.
+
+        The page leaves out records that another listing returned unchanged, and campaigns that neither changed in
+        [start, end) nor have a message that did.
+        """
         records = []
         for record in page.records:
             state = record.updated_at, record.values["archived"]

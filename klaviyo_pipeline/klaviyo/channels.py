@@ -1,41 +1,45 @@
-"""The channels of campaigns: one vocabulary for the three that Klaviyo's answers use.
+"""The channels of campaigns, with one name for each.
 
-Listings by channel write `mobile_push`, variations write `push`, reports write `push-notification`.
+Klaviyo's answers have several names for the same channel: `mobile_push` in listings by channel, `push` in variations,
+and `push-notification` in reports.
 """
 
 from collections.abc import Iterable, Mapping
 
 CHANNELS = ("email", "sms", "mobile_push", "whatsapp")
-"""A campaign with messages in several channels takes the first of these."""
+"""All channels. If a campaign has several, the first of them in this order is its main channel."""
 
 LISTED_CHANNELS = CHANNELS[:3]
-"""The channels that revision 2026-07-15 lists campaigns by."""
+"""The channels for which revision 2026-07-15 can list campaigns."""
 
 OTHER_WORDS = {"push": "mobile_push", "push-notification": "mobile_push", "mobile-push": "mobile_push"}
-"""The channel that each of Klaviyo's other words stands for."""
+"""Klaviyo's other names of channels, each with the channel."""
 
 
-def channel_named(word: object) -> str | None:
-    """The channel that Klaviyo's word stands for; an unknown word stands for itself. None if it is not text."""
-    return OTHER_WORDS.get(word, word) if isinstance(word, str) and word else None
+def channel_named(name: object) -> str | None:
+    """The channel that has this name in Klaviyo's answers. An unknown name is returned unchanged.
+
+    None if the name is empty or not a text.
+    """
+    return OTHER_WORDS.get(name, name) if isinstance(name, str) and name else None
 
 
-def sorted_channels(words: Iterable[object]) -> list[str] | None:
-    """The channels that these words stand for, once each, sorted; None if there are none."""
-    return sorted({channel for word in words if (channel := channel_named(word)) is not None}) or None
+def sorted_channels(names: Iterable[object]) -> list[str] | None:
+    """The channels with these names, sorted and without repetitions; None if there are none."""
+    return sorted({channel for name in names if (channel := channel_named(name)) is not None}) or None
 
 
 def first_channel(channels: Iterable[str] | None) -> str | None:
-    """The channel that represents several: the first of `CHANNELS`, otherwise the first by name."""
+    """The main channel of several: the first in the order of `CHANNELS`, or else the first by name."""
     named = sorted(channels or ())
     return next((channel for channel in CHANNELS if channel in named), named[0] if named else None)
 
 
 def lookup_channel(document: Mapping[str, object]) -> str | None:
-    """The channel of a campaign's document that includes its messages; None if no message has a channel."""
+    """The main channel of the messages that a campaign's document includes; None if no message has a channel."""
     included = document.get("included")
-    words = [_message_channel(one) for one in included] if isinstance(included, list) else []
-    return first_channel(sorted_channels(words))
+    names = [_message_channel(one) for one in included] if isinstance(included, list) else []
+    return first_channel(sorted_channels(names))
 
 
 def _message_channel(resource: object) -> object:

@@ -1,8 +1,8 @@
-"""Objects that belong to others and are part of the same answer: campaign messages, flow actions and flow messages.
+"""Child objects: objects that belong to a parent and are part of the same answer, such as campaign messages.
 
 If a request includes a relationship, the answer contains the related objects in `included`, without another request.
-An object is a child only if its parent names it; other objects in `included` are ignored. A malformed child never
-fails a page.
+Children are only those that a relationship connects to the parent; other objects in `included` are ignored. A malformed
+child never fails a page.
 """
 
 from __future__ import annotations
@@ -27,31 +27,36 @@ from klaviyo_pipeline.klaviyo.records import (
 )
 
 Included = Mapping[tuple[str, str], Resource]
-"""The included resources, by type and id. `NOT_FOUND` stands for one that does not exist."""
+"""The included resources, by type and id. A resource that does not exist is `NOT_FOUND`."""
 
 NOT_FOUND: Resource = {}
-"""Klaviyo answers 404 for this object. A parent that still names it no longer has it as a child."""
+"""Stands for an object for which Klaviyo answers 404. It is not a child, even if its parent still names it."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The children of a parent: the ids that it names, and the resources that were included, each with its stamp."""
+    """The children of a parent: the ids that the parent names, and the included resources, each with its stamp.
+
+    The stamp is the value of the child's `REQUEST_VALUE` columns; None if it has none.
+    """
 
     ids: tuple[str, ...]
     resources: tuple[tuple[Resource, str | None], ...]
 
 
 Finder = Callable[[Resource, Included], Found | None]
-"""Finds the children of a parent's resource. Returns None if the answer does not contain them."""
+"""Finds the children of a resource among the included ones. Returns None if the answer does not contain their ids."""
 
 
 @dataclass(frozen=True)
 class ChildKind:
-    """A kind of child as data: its table, the column with the parent's id, and how to find it.
+    """A kind of child object as data: its table, the column with the parent's id, and how to find the children.
 
     `inherited` are the columns that are copied from the parent. `children` are the kinds of the child's own children.
-    `has_stand_ins` is true if an older revision has no ids for these children: there, the only child of a parent has
-    the parent's id. `are_stand_ins` is true for the kind of that revision.
+
+    An older revision may have no ids for these children. A parent then has a single child with the parent's own id, a
+    stand-in. `are_stand_ins` is true for the kind of such a revision. `has_stand_ins` is true if any revision has
+    stand-ins for this kind.
     """
 
     table: str
@@ -65,7 +70,7 @@ class ChildKind:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of its records, in the order of the table's columns."""
+        """The columns of the children's records, in the order of the table."""
         identifier, *others = self.shape.columns
         parents = (Column(name, REQUEST_VALUE, "text") for name in (self.parent_column, *self.inherited))
         return (identifier, *parents, *others)
@@ -84,9 +89,10 @@ def included_of(document: Mapping[str, object]) -> Included:
 
 @dataclass
 class Inclusion:
-    """The resources that an answer includes or that were requested separately, and the number of those requests.
+    """The resources that an answer includes or that were requested separately.
 
-    `observed_at` (UTC) is the earliest of their observations; `clean` means that no text needs an escape.
+    `observed_at` (UTC) is the time of the earliest observation among the answer and these requests. `clean` means that
+    no text needs an escape. `requests` is the number of the separate requests, including retries.
     """
 
     included: Included
@@ -103,7 +109,7 @@ def inclusion_of(answer: Answer) -> Inclusion:
 def with_children(
     record: Record, resource: Resource, kinds: tuple[ChildKind, ...], included: Included, *, clean: bool
 ) -> Record:
-    """`record` with its children of these kinds. The problems of a child are added to those of its parent."""
+    """`record` with its children of these kinds. A child's problems and escapes are added to those of its parent."""
     children, problems, escapes = dict[str, Children](), list(record.problems), record.escapes
     for kind in kinds:
         found = kind.find(resource, included)
@@ -135,7 +141,7 @@ def _read(
 
 
 def related_ids(resource: Resource, relationship: str) -> list[str] | None:
-    """The ids that a relationship to one or many objects names, in order; None if the answer does not contain them."""
+    """The ids that a relationship to one or many objects names, sorted; None if the answer does not contain them."""
     data = _data(resource, relationship)
     if data is UNKNOWN:
         return None
@@ -146,9 +152,10 @@ def related_ids(resource: Resource, relationship: str) -> list[str] | None:
 def child_ids(
     resource: Resource, relationship: str, resource_type: str, back: str | None, included: Included
 ) -> list[str] | None:
-    """The ids of the children that a relationship names, in order; None if the answer does not contain them.
+    """The ids of the children that `relationship` names, sorted; None if the answer does not contain them.
 
-    If the resource does not name its children, they are the ones whose relationship `back` names the resource.
+    If the resource does not name its children, they are the included resources of `resource_type` whose relationship
+    `back` names the resource.
     """
     if isinstance(_data(resource, relationship), list):
         return related_ids(resource, relationship)
@@ -160,7 +167,10 @@ def child_ids(
 
 
 def related(relationship: str, resource_type: str, back: str | None = None) -> Finder:
-    """Finds the resources that a relationship names, which it does only if the request includes it: see `child_ids`."""
+    """A finder of the children that a relationship names: see `child_ids`.
+
+    An answer contains the ids of a relationship only if the request includes it.
+    """
 
     def find(resource: Resource, included: Included) -> Found | None:
         ids = child_ids(resource, relationship, resource_type, back, included)
@@ -181,14 +191,14 @@ UNKNOWN = object()
 
 
 def _data(resource: Resource, relationship: str) -> object:
-    """The objects that a relationship names; `UNKNOWN` if the answer does not contain them."""
+    """The `data` of a relationship: the objects that it names. `UNKNOWN` if the answer does not contain it."""
     relationships = resource.get("relationships")
     reported = relationships.get(relationship) if isinstance(relationships, Mapping) else None
     return reported.get("data", UNKNOWN) if isinstance(reported, Mapping) else UNKNOWN
 
 
 def _messages_of_action(action: Resource, included: Included) -> Found | None:
-    """The messages in an action's definition; None if the definition is null, so that they are not known."""
+    """The messages in an action's definition, each with its channel; None if the definition is null or missing."""
     attributes = action.get("attributes")
     definition = attributes.get("definition") if isinstance(attributes, Mapping) else None
     if not isinstance(definition, Mapping):
@@ -199,7 +209,7 @@ def _messages_of_action(action: Resource, included: Included) -> Found | None:
 
 
 def _messages(definition: Mapping[str, object]) -> Iterator[tuple[Resource, str]]:
-    """The message that an action sends, or the messages of the variations of an experiment."""
+    """The message that an action sends, and the messages of its A/B test, each with its channel."""
     data = definition.get("data")
     if not isinstance(data, Mapping):
         return

@@ -1,4 +1,4 @@
-"""The client: an account's data as records, pages and rows."""
+"""The client of Klaviyo's API. It returns the data of an account as records, pages and rows."""
 
 import threading
 from collections import Counter
@@ -42,7 +42,8 @@ _METRIC = (("include", "metric"),)
 class Lookup:
     """The result of a lookup by id: `record` is None if the object does not exist in Klaviyo.
 
-    `observed_at` is the time of the observation (UTC). `requests` counts the requests that the lookup sent.
+    `observed_at` is the time of the observation (UTC). `requests` counts the requests that the lookup sent, including
+    retries.
     """
 
     record: Record | None
@@ -52,8 +53,9 @@ class Lookup:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """The rows of one page of a report, with the counts of unknown and missing statistics and the days: see
-    `ReportRows`. `number` counts the pages from 1.
+    """One page of a report. `rows`, `unknown`, `missing` and `days` are those of `ReportRows`.
+
+    `observed_at` is the time of the observation (UTC). `number` is the number of the page, counted from 1.
     """
 
     rows: list[dict[str, object]]
@@ -66,7 +68,7 @@ class ReportPage:
 
 @dataclass(frozen=True)
 class AggregatePage:
-    """The rows of one page of metric aggregates, and the days of the answer: see `AggregateRows`."""
+    """One page of metric aggregates, observed at `observed_at` (UTC). For `rows` and `days`, see `AggregateRows`."""
 
     rows: list[dict[str, Any]]
     observed_at: datetime
@@ -74,11 +76,11 @@ class AggregatePage:
 
 
 class KlaviyoClient:
-    """A client of one account. Safe to use from many threads; close it, or use it as a context manager.
+    """A client of one account. It is safe to use from many threads. Close it, or use it as a context manager.
 
-    `base_url` is without `/api`. Plain http is accepted for loopback addresses only (`InsecureUrl`). Every attempt
-    reserves a slot from `pacer`. Setting `stop` ends any wait with `Stopped`. `on_request` is called for every
-    attempt, in the thread that sent it. Every method raises the errors of `errors`; none of them contains the key.
+    `base_url` does not contain `/api`. Plain http raises `InsecureUrl`, except for loopback addresses. Every attempt
+    reserves a slot from `pacer`. Once `stop` is set, every wait raises `Stopped`. `on_request` is called after every
+    attempt, in the thread that sent it. Methods raise the errors of the module `errors`; no error contains the key.
     """
 
     def __init__(
@@ -124,11 +126,11 @@ class KlaviyoClient:
 
     @property
     def retirement_date(self) -> str | None:
-        """The date when Klaviyo stops serving this revision, from its responses; None before the first of them."""
+        """The date when Klaviyo stops serving this revision, as its responses state it; None until one of them does."""
         return self._sender.retirement_date
 
     def account(self) -> KlaviyoAccount:
-        """The account of the key."""
+        """The account that the API key belongs to."""
         call = Call(rates.GET_ACCOUNTS, self._origin.url("/api/accounts"))
         answer = self._sender.ask(call)
         with with_request_info(answer, call.endpoint):
@@ -137,7 +139,7 @@ class KlaviyoClient:
     def pages(self, listing: Listing, query: ListingQuery) -> Iterator[Page]:
         """The pages of one query, up to the last page or the query's end: see `ListingReader`.
 
-        An empty listing has one page without records.
+        There is at least one page, but pages can have no records.
         """
         if query.window is not None and listing.messages is not None:
             windows = CampaignWindowReader(
@@ -149,10 +151,11 @@ class KlaviyoClient:
         )
 
     def get(self, listing: Listing, id: str) -> Lookup:
-        """The object with this id.
+        """Looks up the object with this id.
 
-        An object counts as missing only if Klaviyo's 404 names its id. Any other 404 raises `NotFound`; otherwise an
-        unknown path would look like a deleted object. Raises `ValueError` for a string that cannot be an id.
+        An object counts as missing only if Klaviyo's 404 is about this object (`NotFound.denies`). Any other 404 raises
+        `NotFound`, because the 404 of an unknown path would otherwise look like a deleted object. Raises `ValueError`
+        for a string that cannot be an id.
         """
         include = (("include", ",".join(listing.lookup_include)),) if listing.lookup_include else ()
         params = (*listing.include_params, *include)
@@ -172,24 +175,23 @@ class KlaviyoClient:
         return Lookup(record, inclusion.observed_at, answer.attempts + inclusion.requests)
 
     def _completion(self, listing: Listing) -> Completion:
-        """How the answers of a listing are completed by further requests."""
+        """How to complete the answers of this listing: those for campaigns lack the variations of their messages."""
         if listing.messages is None:
             return as_included
         return lambda data, answer: self._variations.complete(data, answer, {})
 
     def _page(self, listing: Listing, id: str) -> Page:
-        """A lookup as a page."""
+        """The object with this id, as a page with one record; without records if the object does not exist."""
         found = self.get(listing, id)
         return Page([] if found.record is None else [found.record], found.observed_at, found.requests)
 
     def report_pages(
         self, report: Report, body: dict[str, object], zone: ZoneInfo | None = None
     ) -> Iterator[ReportPage]:
-        """The pages of a report; `body` comes from `reports.body`. An answer without rows is valid.
+        """The pages of a report. An answer without rows is valid.
 
-        `zone` is the account's: see `read_rows`.
-
-        An expired cursor raises `CursorExpired`: a restart would return rows twice.
+        `body` comes from `reports.body`. `zone` is the account's time zone: see `read_rows`. Raises `CursorExpired` if
+        a cursor has expired. The method does not start again by itself, because it would return rows twice.
         """
         first = Call(report.endpoint, self._origin.url(report.path), body=body, data_kind=dict, exact=True)
         for turn in iter_pages(self._sender, first):
@@ -201,9 +203,10 @@ class KlaviyoClient:
     def aggregates(
         self, metric_id: str, first: date, last: date, zone: ZoneInfo, now: datetime, *, grouped: bool = True
     ) -> Iterator[AggregatePage]:
-        """The pages of a query of metric aggregates over the account's days from `first` to `last`, both included.
+        """The pages of metric aggregates for the account's days from `first` to `last`, both included.
 
-        Raises `PaginationLoop` if a cursor repeats, and `CursorExpired` if one has expired.
+        The rows also contain the days next to this range: see `aggregates.body`, also for `now` and `grouped`. Raises
+        `PaginationLoop` if a cursor repeats, and `CursorExpired` if a cursor has expired.
         """
         body, seen = aggregates.body(metric_id, first, last, zone, now, grouped=grouped), set[str]()
         call = Call(
@@ -233,7 +236,10 @@ class KlaviyoClient:
             yield from found
 
     def mapped_metric(self, name: str = "revenue") -> str | None:
-        """The id of the metric that the account maps to `name`; None without a mapping or for a custom metric."""
+        """The id of the metric that the account maps to `name`.
+
+        None if the account maps no metric to it, or a custom metric, which reports do not support.
+        """
         url = self._origin.url(f"/api/mapped-metrics/{quote(name, safe='')}")
         try:
             answer = self._sender.ask(Call(rates.GET_MAPPED_METRIC, url, _METRIC, data_kind=dict))
@@ -244,14 +250,14 @@ class KlaviyoClient:
         return related_metric_id(answer.body)
 
     def _address(self, listing: Listing, id: str) -> str:
-        # These would change the path, to the listing itself or to its parent.
+        # With these ids, the path would lead to the listing itself or to its parent.
         if id in ("", ".", ".."):
             raise ValueError(f"{id!r} is not a valid {listing.resource_type} id")
         return self._origin.url(f"{listing.lookup_path or listing.path}/{quote(id, safe='')}")
 
 
 def _as_listed(listing: Listing, resource: object) -> object:
-    """The resource without the attributes that only a lookup returns, so that lookup and listing give equal records."""
+    """The resource without the attributes that only a lookup returns: lookups and listings must give equal records."""
     attributes = resource.get("attributes") if isinstance(resource, dict) else None
     if not isinstance(resource, dict) or not isinstance(attributes, dict):
         return resource

@@ -14,10 +14,10 @@ _SHOPS = frozenset({"shopify", "woocommerce", "magento", "magento 2", "bigcommer
 
 @dataclass(frozen=True)
 class ConversionMetric:
-    """`how` describes how the metric was chosen. `name` is None if it is unknown.
+    """The metric to use in reports. `how` describes how it was chosen. `name` is None if it is unknown.
 
-    `counts` is False for a metric that only fills the report's required field: the account has no metric that counts
-    as a conversion, and the statistics about conversions must not be stored.
+    `counts` is False if the account has no metric that counts as a conversion. This metric then only fills a required
+    field of the request, and the statistics about conversions must not be stored.
     """
 
     id: str
@@ -31,11 +31,12 @@ def find_conversion_metric(
 ) -> ConversionMetric:
     """The conversion metric: `override` if set, else the account's mapped revenue metric, else "Placed Order".
 
-    `passed_over` contains metrics for which Klaviyo returns no statistics at all; a metric with counts but no values
-    can be chosen. If several shops each have a "Placed Order", a metric of an e-commerce integration comes first, then
-    the lowest id, so that the choice is always the same. An account with none of these still has reports, without
-    statistics about conversions. Raises `NoConversionMetric` if the account has no metric at all: a report request
-    requires one.
+    Metrics in `passed_over` are never chosen, except by `override`: Klaviyo returns no statistics at all for them. If
+    several metrics are named "Placed Order", those of an e-commerce integration come first, and of these the one with
+    the lowest id, so that the choice is always the same.
+
+    If there is no such metric, the first of all metrics in the same order is returned, with `counts` False: the request
+    of a report requires a metric. Raises `NoConversionMetric` if the account has no metric outside `passed_over`.
     """
     if override:
         return ConversionMetric(override, None, "set by KLAVIYO_CONVERSION_METRIC_ID")
@@ -50,13 +51,13 @@ def find_conversion_metric(
         return ConversionMetric(
             metrics[0].id,
             metrics[0].name,
-            "the account has no metric that counts as a conversion, so statistics about conversions are left out; set "
-            "KLAVIYO_CONVERSION_METRIC_ID to sync them",
+            "the account has no metric that counts as a conversion, so statistics about conversions are left out; to "
+            "sync them, set KLAVIYO_CONVERSION_METRIC_ID to the id of a metric",
             counts=False,
         )
     raise NoConversionMetric(
-        f'The account has no revenue metric, no metric named "{PLACED_ORDER}", and no other metric that reports '
-        "support. Set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as a conversion."
+        f'The account has no revenue metric, no metric named "{PLACED_ORDER}", and no other metric that works in '
+        "reports. Set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as a conversion."
     )
 
 

@@ -1,7 +1,7 @@
-"""The errors of a request as a tree of exceptions, and one table of what each response means.
+"""The exceptions of this package, and a table of what each error response means.
 
-The text of every error is one line: what happened, what to do, and Klaviyo's id of the request, which Klaviyo's
-support needs. No error contains the API key.
+The text of every error is one line. It says what happened and what to do, and contains Klaviyo's id of the request,
+which Klaviyo's support needs. No error contains the API key.
 """
 
 import re
@@ -22,7 +22,7 @@ def shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One JSON:API error of a response. `pointer` is the pointer or the parameter of its `source`."""
+    """One JSON:API error of a response. `pointer` is the `pointer` of the error's `source`, or else its `parameter`."""
 
     id: str | None = None
     code: str | None = None
@@ -37,7 +37,7 @@ class Problem:
 
 
 class Facts(TypedDict, total=False):
-    """What every error says about the request."""
+    """The keyword arguments that every error takes: see `KlaviyoError`."""
 
     request_id: str | None
     status: int | None
@@ -48,8 +48,8 @@ class KlaviyoError(Exception):
     """The base class of all errors.
 
     `request_id` is Klaviyo's `X-Klaviyo-Req-Id`, `status` the HTTP status, and `endpoint` the name of the operation.
-    Each is None if it is unknown, for example without a response. `attempts` counts the requests that were sent.
-    `permanent` errors stay until somebody changes something.
+    Each is None if it is unknown, for example without a response. `attempts` counts the attempts that the failed
+    request took. An error is `permanent` if it recurs until somebody changes a setting, the key or the account.
     """
 
     attempts = 1
@@ -87,11 +87,11 @@ class BadKey(KlaviyoError):
 
 
 class Forbidden(KlaviyoError):
-    """The key or the account has no permission (403 as JSON): a scope, the plan, an entitlement or a limit."""
+    """Klaviyo denies access (403 as JSON): the key lacks a scope, or the account's plan or limits do not allow it."""
 
 
 class MissingScope(Forbidden):
-    """The key lacks a scope (403 as JSON). `scopes` are the scopes that the response names."""
+    """The API key lacks a scope (403 as JSON). `scopes` are the scopes that the response names."""
 
     permanent = True
 
@@ -107,13 +107,13 @@ class RevisionRetired(KlaviyoError):
 
 
 class OtherRevision(KlaviyoError):
-    """Klaviyo answered as another revision than the one requested: the answer has another shape."""
+    """Klaviyo answered with another revision than the one requested. The answer may have another structure."""
 
 
 class BadRequest(KlaviyoError):
-    """Klaviyo rejects the request as invalid (400, 405, 409, 422).
+    """Klaviyo rejects the request as invalid: 400, and every other 4xx that has no error of its own, such as 422.
 
-    `detail` is Klaviyo's description, `pointer` the part of the request that it is about.
+    `detail` is Klaviyo's description of the error. `pointer` is the part of the request that the error is about.
     """
 
     permanent = True
@@ -132,7 +132,7 @@ class BadRequest(KlaviyoError):
 
 
 class CursorExpired(BadRequest):
-    """A page cursor has expired: cursors are valid for about three days. The listing must start again."""
+    """A page cursor has expired: it is valid for about three days. The listing must start again at its first page."""
 
     permanent = False
 
@@ -140,14 +140,14 @@ class CursorExpired(BadRequest):
 class ConversionMetricIneligible(BadRequest):
     """Klaviyo rejects the conversion metric for a report, or for some of the requested statistics."""
 
-    permanent = False  # another metric is tried
+    permanent = False  # The report can succeed with another metric, or with fewer statistics.
 
 
 class NotFound(KlaviyoError):
     """The address does not exist (404).
 
-    `problems` are the errors of the response; a response that is not Klaviyo's has none. `observed_at` (UTC) is the
-    time of the observation.
+    `problems` are the JSON:API errors of the response; a response that is not from Klaviyo has none. `observed_at` is
+    the time of the observation (UTC).
     """
 
     def __init__(self, message: str, *, problems: Sequence[Problem] = (), **facts: Unpack[Facts]) -> None:
@@ -158,9 +158,9 @@ class NotFound(KlaviyoError):
     def denies(self, id: str) -> bool:
         """Whether the response says that the object with this id does not exist.
 
-        In recordings, the 404 of a missing object points to `/data/` and its detail contains the id. One of the two is
-        enough, because Klaviyo may change the wording of errors at any time. The 404 of an unknown path has the same
-        code but no source, and contains the id only as a part of the path.
+        In recorded responses, the 404 of a missing object points to `/data/`, and its detail contains the id. One of
+        the two is enough, because Klaviyo may change the wording of errors at any time. The 404 of an unknown path has
+        the same code, but points to nothing and contains the id only as a part of the path.
         """
         if len(self.problems) != 1 or self.problems[0].code != "not_found":
             return False
@@ -171,19 +171,27 @@ class NotFound(KlaviyoError):
 
 
 class MalformedAnswer(KlaviyoError):
-    """A successful response that breaks the API's format: no JSON, no `data`, or a record without an id."""
+    """A response that breaks the API's format, for example without JSON, without `data`, or with a record without an
+    id. Redirects count too.
+    """
 
 
 class Unavailable(KlaviyoError):
-    """A temporary failure that outlasted all attempts: no connection, a broken response, 5xx, a block by the edge."""
+    """A temporary failure that lasted through all attempts, or too many of them in one run.
+
+    Temporary failures are: no connection, a connection that breaks, 408, 5xx, and a block by Klaviyo's edge network.
+    """
 
 
 class Throttled(KlaviyoError):
-    """Klaviyo returned 429 for longer than one request may wait."""
+    """Klaviyo answered 429 even to the last attempt of a request."""
 
 
 class QuotaSpent(KlaviyoError):
-    """The quota is used up for longer than a run should wait. `returns_at` (UTC) is when it is available again."""
+    """The limits of an endpoint allow no request for longer than a run should wait.
+
+    `returns_at` (UTC) is the time when they allow the next request.
+    """
 
     def __init__(self, message: str, *, returns_at: datetime, **facts: Unpack[Facts]) -> None:
         super().__init__(message, **facts)
@@ -191,32 +199,35 @@ class QuotaSpent(KlaviyoError):
 
 
 class PaginationLoop(KlaviyoError):
-    """A listing links back to an earlier page, or has more pages than is plausible."""
+    """The pages do not end: a link repeats, many pages contain nothing new, or there are implausibly many."""
 
 
 class IndistinctObjects(KlaviyoError):
-    """A listing may be incomplete: more objects share a second than fit on a page, or a response lacks its links."""
+    """A listing may be incomplete: more objects share one second than fit on a page, or a response has no links."""
 
 
 class Stopped(KlaviyoError):
-    """The run was stopped while the client was waiting."""
+    """The run was stopped while the client waited for a slot or a retry."""
 
 
 class InsecureUrl(KlaviyoError):
-    """The base URL would expose the API key."""
+    """The base URL would send the API key unencrypted, contains a user name or a password, or is not valid."""
 
     permanent = True
 
 
 class NoConversionMetric(KlaviyoError):
-    """The account has no metric for conversions, and no setting names one."""
+    """No setting names a conversion metric, and the account has no metric that works in reports."""
 
     permanent = True
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a response means: the error, whether a retry can help, what happened (`wrong`) and what to do."""
+    """What a response means: the error to raise, and whether a retry can help.
+
+    `wrong` and `remedy` are parts of the error's text: what happened, and what to do.
+    """
 
     error: type[KlaviyoError]
     retried: bool
@@ -227,7 +238,7 @@ class Meaning:
 OTHER_REVISION = Meaning(
     OtherRevision,
     False,
-    "Klaviyo answers as another API revision",
+    "Klaviyo answered with another API revision",
     "Set KLAVIYO_REVISION to a revision that Klaviyo serves, or upgrade klaviyo-pipeline.",
 )
 EDGE_BLOCK = Meaning(
@@ -251,13 +262,13 @@ LACKS_SCOPE = Meaning(
     MissingScope,
     False,
     "The API key lacks a scope",
-    "No scope can be added to a key: create a key with its present scopes and",
+    "You cannot add scopes to an existing key: create a new key with the current scopes and",
 )
 INELIGIBLE = Meaning(
     ConversionMetricIneligible,
     False,
     "Klaviyo does not support the conversion metric in this report",
-    "Set KLAVIYO_CONVERSION_METRIC_ID to the id of another metric, or unset it: then the account's own is found.",
+    "Set KLAVIYO_CONVERSION_METRIC_ID to the id of another metric, or unset it to have a metric chosen.",
 )
 
 BY_STATUS: Mapping[int, Meaning] = {
@@ -268,7 +279,7 @@ BY_STATUS: Mapping[int, Meaning] = {
     410: Meaning(
         RevisionRetired,
         False,
-        "Klaviyo no longer serves this",
+        "Klaviyo no longer serves this address or API revision",
         "Set another KLAVIYO_REVISION, or upgrade klaviyo-pipeline.",
     ),
     429: Meaning(
@@ -281,7 +292,7 @@ BY_STATUS: Mapping[int, Meaning] = {
 
 
 def meaning_of(status: int) -> Meaning:
-    """What an error status means. The text of a 400 and the body of a 403 may mean something more specific."""
+    """What an error status means in general. The body of a 400 or a 403 can show a more specific meaning."""
     if 300 <= status < 400:
         return REDIRECTED
     return BY_STATUS.get(status, SERVER_ERROR if status >= 500 else REJECTED)

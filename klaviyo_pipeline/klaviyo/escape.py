@@ -1,12 +1,13 @@
 """A reversible escape for characters that `jsonb` and `text` cannot store: NUL and lone surrogates.
 
 `U+0000` becomes `␛u0000` and a lone `U+D83D` becomes `␛uD83D`, where ␛ is the visible character U+241B. Text that
-already looks like an escape must survive: a sequence of ␛ is doubled if it stands directly before `u` and four
-upper-case hex digits, or before a character that is escaped. To read back, count the ␛ before `uXXXX`. An even
-number is halved, and `uXXXX` is plain text. For an odd number, the last ␛ and `uXXXX` are the escape of one character,
-and the others are halved. No two texts have the same escape.
+already looks like an escape must stay distinct: every ␛ is doubled in a sequence of ␛ that is directly followed by `u`
+and four upper-case hex digits, or by a character that is escaped. No two texts have the same escape.
 
-JSON that is nested too deep (`nesting`) becomes a string: `␛json:`, followed by the JSON text.
+To restore the text, count the ␛ before each `uXXXX`. If the number is even, half of them remain, and `uXXXX` is plain
+text. If it is odd, the last ␛ and `uXXXX` stand for one character, and half of the other ␛ remain.
+
+JSON that is nested too deep becomes a string: `␛json:`, followed by the JSON text (see `nesting`).
 """
 
 import re
@@ -22,19 +23,20 @@ _SURROGATE_JSON = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def escape(text: str) -> str:
-    """`text` with its forbidden characters escaped; the same object if there is nothing to escape."""
+    """`text` with the escapes of this module. Returns the same object if there is nothing to escape."""
     return _counted(text)[0]
 
 
 def unescape(text: str) -> str:
-    """The original text of an escaped one."""
+    """The original of an escaped text."""
     return _ESCAPED.sub(_read_back, text)
 
 
 def escape_json(value: object) -> tuple[object, int]:
-    """`value` (decoded JSON) with its strings and keys escaped, and the number of escaped characters and cut levels.
+    """`value` (decoded JSON) with its strings and keys escaped, and how many parts of it could not be stored unchanged.
 
-    A value with nothing to escape is returned as the same object.
+    These parts are NULs, lone surrogates, and JSON that is nested too deep. Returns the same object if there is nothing
+    to escape.
     """
     if isinstance(value, str):
         return _counted(value)
@@ -46,9 +48,10 @@ def escape_json(value: object) -> tuple[object, int]:
 
 
 def may_need_escape(json_text: str, *, surrogates: bool = True) -> bool:
-    """Whether JSON text may contain anything to escape: a quick search that avoids decoding and walking the value.
+    """Whether JSON text may contain anything to escape. This search is faster than `escape_json`.
 
-    `surrogates` is False if the text cannot contain a lone surrogate. Pairs of surrogates are valid: they encode emoji.
+    `surrogates` is False if the text is known to contain no lone surrogate. Valid pairs of surrogates, which encode
+    emoji, then do not count.
     """
     if surrogates and _SURROGATE_JSON.search(json_text) is not None:
         return True
@@ -88,5 +91,5 @@ def _replacement(match: re.Match[str]) -> str:
 
 
 def _read_back(match: re.Match[str]) -> str:
-    run, digits = len(match[1]), match[2]
-    return ESCAPE * (run // 2) + (chr(int(digits, 16)) if run % 2 else f"u{digits}")
+    count, digits = len(match[1]), match[2]
+    return ESCAPE * (count // 2) + (chr(int(digits, 16)) if count % 2 else f"u{digits}")

@@ -1,6 +1,6 @@
 """The part of Klaviyo's filter language that listings need.
 
-Strings are in single quotes, booleans and times are not. `and(…)` joins several conditions.
+Strings are in single quotes; booleans and times are not. `and(…)` joins several conditions.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Condition:
 
 
 def all_of(conditions: Sequence[Condition]) -> str | None:
-    """A filter that requires all conditions; None without conditions."""
+    """A filter that requires all of these conditions; None if there are none."""
     if len(conditions) > 1:
         return f"and({','.join(map(str, conditions))})"
     return str(conditions[0]) if conditions else None

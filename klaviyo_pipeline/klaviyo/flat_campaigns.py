@@ -1,7 +1,8 @@
 """Campaigns of revision 2026-07-15: a campaign has one channel, one send time, one audience, and its messages.
 
-They are stored in the tables of later revisions. This revision has no ids for audiences and variations: the audience
-gets the campaign's id, and the variation with the content of a message gets the message's id.
+These campaigns are stored in the same tables as those of later revisions. This revision has no ids for audiences and
+variations. So an audience has the id of its campaign, and a variation, which is the content of a message, has the id of
+its message.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def _derive_message(message: Record) -> None:
 
 
 def _message_status(status: object) -> str | None:
-    # "Cancelled" is followed by the reason.
-    word = status.split(":")[0] if isinstance(status, str) else ""
-    return word.lower() if word in CAMPAIGN_STATUSES else None
+    # The status of a cancelled campaign also contains the reason: "Cancelled: …".
+    name = status.split(":")[0] if isinstance(status, str) else ""
+    return name.lower() if name in CAMPAIGN_STATUSES else None
 
 
 def _audience(campaign: Resource, included: Included) -> Found | None:

@@ -1,8 +1,8 @@
 """Reads a listing completely, even if its cursors are imprecise or its links are missing.
 
-Listings can lose objects in two ways. A cursor may contain a time in whole seconds but no id (seen in recordings of
-forms); it then skips or repeats objects that share the second in which a page ends. And a response may lack `links`
-although the listing has more pages.
+Listings can lose objects in two ways. First, a cursor may contain a time in whole seconds but no id (seen in recorded
+responses of forms). The next page then skips or repeats objects that share the second of the page's last object.
+Second, a response may have no `links` although the listing has more pages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from klaviyo_pipeline.klaviyo.records import Record
 from klaviyo_pipeline.klaviyo.sender import Sender
 from klaviyo_pipeline.klaviyo.sorting import SortMonitor
 
-# How often a listing starts again after an expired cursor. More restarts would not help it to finish in this run.
+# How often a listing starts again after an expired cursor. If a cursor expires a third time, the listing is unlikely to
+# finish in this run.
 RESTARTS = 2
 
 BY_ID = "id"
@@ -37,9 +38,9 @@ BACKWARDS = "-id"
 class Page:
     """One page of a listing, observed at `observed_at` (UTC).
 
-    `restarted` is True if the listing started again after an expired cursor, so that records may be repeated.
-    `requests` counts the attempts for this page. `next` is the link to the next page, None on the last page.
-    `has_links` is False if the answer has no links at all.
+    `requests` counts the attempts for this page. `restarted` is True if the listing has started again after an expired
+    cursor: the page may then repeat records. `next` is the link to the next page; None on the last page. `has_links` is
+    False if the answer has no `links`.
     """
 
     records: list[Record]
@@ -51,12 +52,15 @@ class Page:
 
     @property
     def is_border_exact(self) -> bool:
-        """Whether the next page begins directly after the last object: the cursor names its id, or no page follows."""
-        return self.next is None or not self.records or self.records[-1].id in _words(self.next)
+        """Whether the next page is known to begin directly after the last object of this page.
+
+        True if the cursor contains the id of that object, if no page follows, or if this page is empty.
+        """
+        return self.next is None or not self.records or self.records[-1].id in _cursor_parts(self.next)
 
 
-def _words(link: str) -> set[str]:
-    """The parts of a link's cursor. It is base64, such as of `next::updated::2026-01-01 10:00:00::id::AbCdEf`."""
+def _cursor_parts(link: str) -> set[str]:
+    """The parts of a link's cursor: base64 of, for example, `next::updated::2026-01-01 10:00:00::id::AbCdEf`."""
     cursor = parse_qs(urlsplit(link).query).get("page[cursor]", [""])[0]
     try:
         written = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
@@ -67,8 +71,10 @@ def _words(link: str) -> set[str]:
 
 @dataclass
 class _Seen:
-    """The objects read so far. `recent` are the records of the last page, which the next page may repeat. `seconds` are
-    the already sent queries that request the objects of a single second.
+    """The objects that were read so far. `ids` are their ids.
+
+    `recent` are the records of the last page (and of the requests for its last second), which the next page may repeat.
+    `seconds` are the queries for the objects of a single second that were already sent.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -76,14 +82,14 @@ class _Seen:
     recent: dict[str, Record] = field(default_factory=dict)
 
     def new(self, page: Page) -> Page:
-        """The page with only the records that are new; they count as seen from now on."""
+        """The page with only the records whose ids were not read before. They count as read from now on."""
         records = [record for record in page.records if record.id not in self.ids]
         self.ids.update(record.id for record in records)
         self.recent |= {record.id: record for record in page.records}
         return replace(page, records=records)
 
     def not_repeated(self, page: Page) -> Page:
-        """The page without the records that repeat the page before it unchanged."""
+        """The page without records that are equal to those in `recent`. A page after a restart keeps all records."""
         records = [one for one in page.records if page.restarted or self.recent.get(one.id) != one]
         self.recent = {record.id: record for record in page.records}
         self.ids.update(self.recent)
@@ -91,7 +97,10 @@ class _Seen:
 
 
 Completion = Callable[[Sequence[object], Answer], Inclusion]
-"""Requests further resources that the objects of an answer need. Returns them with those that the answer includes."""
+"""Requests the resources that the objects of an answer need but the answer lacks.
+
+Takes the objects and the answer. Returns these resources together with those that the answer includes.
+"""
 
 
 def as_included(data: Sequence[object], answer: Answer) -> Inclusion:
@@ -101,7 +110,10 @@ def as_included(data: Sequence[object], answer: Answer) -> Inclusion:
 
 @dataclass(frozen=True)
 class ListingReader:
-    """Reads queries of one listing, at `url`. `complete` adds to what an answer includes."""
+    """Reads queries of one listing, whose address is `url`. `complete` requests what an answer does not include.
+
+    `_ahead` are the queries that are read ahead, with their pages.
+    """
 
     sender: Sender
     url: str
@@ -110,14 +122,17 @@ class ListingReader:
     _ahead: dict[ListingQuery, Future[list[Turn]]] = field(default_factory=dict)
 
     def read_ahead(self, query: ListingQuery, pool: Executor) -> None:
-        """Requests all pages of this query in `pool`, until `read` is called for it. They are kept in memory."""
+        """Starts to request all pages of this query in `pool`. They are kept in memory until `read` returns them."""
         self._ahead[query] = pool.submit(lambda: list(self._turns(query)))
 
     def read(self, query: ListingQuery) -> Iterator[Page]:
-        """The pages of the query, up to its last page or its end.
+        """The pages of the query, up to its last page or its end (`until`).
 
-        If a page may end in the middle of a second, the objects of that second are requested separately, unless the
-        cursor names the last object. If the last page is full, the query is sent again for objects after its last one.
+        If the listing is sorted by time and a cursor does not contain the id of its page's last object, the objects
+        that share the second of that object are requested separately.
+
+        If the last page is full, its link may be missing. The listing is then queried again for the objects after that
+        page: in reverse order if it is sorted by id, and from the second of the last object on if it is sorted by time.
         Raises `IndistinctObjects` if objects may still be missing.
         """
         return self._read(query, _Seen())
@@ -138,7 +153,7 @@ class ListingReader:
         if query.sort == BY_ID:
             yield from self._backwards(query, seen)
         elif query.sort is None:
-            # Without an order, only the link of a full page leads to the objects after it.
+            # If the listing has no order, only a link can lead to the objects after a full page.
             if not page.has_links:
                 raise self._indistinct()
         elif len(seen.ids) > known:
@@ -148,7 +163,10 @@ class ListingReader:
             raise self._indistinct()
 
     def _same_second(self, query: ListingQuery, page: Page, seen: _Seen, pinned: frozenset[str]) -> Iterator[Page]:
-        """The objects that share the second of a page's last object, in every time field in `pinned`."""
+        """The objects that share the second of the page's last object, in every time field in `pinned`.
+
+        `pinned` are the time fields that `query` is sorted by or already limits to one second.
+        """
         last = page.records[-1]
         if self.listing.time_operators[1] is None:
             yield from self._from_second_of(query, last, page.observed_at, seen)
@@ -169,7 +187,10 @@ class ListingReader:
             own, were_promised = own | ids, each.next is not None
 
     def _from_second_of(self, query: ListingQuery, last: Record, now: datetime, seen: _Seen) -> Iterator[Page]:
-        """One page from the last object's second on. Without an upper bound, more pages would repeat the rest."""
+        """One page of objects from the second of `last` on, for an endpoint without an upper bound.
+
+        Further pages are not read, because they would repeat the rest of the listing.
+        """
         further = self.listing.from_second_of(query, last, now)
         if further is not None:
             page = next(self._linked(further))
@@ -178,7 +199,7 @@ class ListingReader:
                 raise self._indistinct()
 
     def _backwards(self, query: ListingQuery, seen: _Seen) -> Iterator[Page]:
-        """Reads the objects after the last page of a listing by id: in reverse order, up to an object already read."""
+        """The objects after the last page of a listing by id, read in reverse order up to an object already read."""
         page = None
         for page in self._linked(replace(query, sort=BACKWARDS)):
             new = seen.new(page)
@@ -187,13 +208,14 @@ class ListingReader:
                 return
         if page is None or len(page.records) < query.page_size:
             return
-        # The reverse order ended too early as well: read by time, from the last object of each page.
+        # The listing in reverse order may also have ended too early. The listing by time can go on without links, from
+        # the second of a page's last object.
         if self.listing.created_field is None:
             raise self._indistinct()
         yield from self._read(replace(query, sort=self.listing.created_field), _Seen())
 
     def _linked(self, query: ListingQuery) -> Iterator[Page]:
-        """The pages of a query, following their links."""
+        """The pages of a query, by following the links."""
         ahead = self._ahead.pop(query, None)
         for turn in self._turns(query) if ahead is None else ahead.result():
             answer = turn.answer

@@ -1,4 +1,4 @@
-"""A query for a listing: the parameters of its first page, and the times that it covers."""
+"""A query of a listing: the parameters of its first page, and the times that it covers."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -8,11 +8,11 @@ from klaviyo_pipeline.klaviyo.filters import Condition, all_of
 
 @dataclass(frozen=True)
 class ListingQuery:
-    """The request for a listing, and the stamp of its rows.
+    """The request for a listing. For `stamp` and `conditions`, see `Variant`.
 
-    If one listing is split into several queries, each covers the rows with times in [since, until). Reading can stop
-    once its rows have reached `until` in order. A query with a `window` (its start, its end and now) represents all the
-    listings that together contain the changes of that window.
+    If a listing is split into several queries, each covers the rows with times in [since, until). Reading can stop once
+    the rows have reached `until`, if they are in order. A query with a `window` (its start, its end and the current
+    time) stands for all listings that together contain the changes of that window.
     """
 
     variant: str
@@ -36,13 +36,13 @@ class ListingQuery:
         return (*params, *self.include)
 
     def with_bounds(self, *bounds: Condition, sort: str) -> "ListingQuery":
-        """The same query in another order, with these bounds in place of those with the same field and operator."""
+        """The same query with another order and these bounds. A bound replaces one with the same field and operator."""
         replaced = {(one.field, one.operator) for one in bounds}
         kept = tuple(one for one in self.conditions if (one.field, one.operator) not in replaced)
         return replace(self, conditions=(*kept, *bounds), sort=sort)
 
     def with_condition(self, condition: Condition) -> "ListingQuery":
-        """The same query for objects that meet this condition too."""
+        """The same query, for objects that also meet this condition."""
         return replace(self, conditions=(*self.conditions, condition))
 
     def covers(self, moment: datetime | None) -> bool:

@@ -1,4 +1,4 @@
-"""The differences between the revisions of Klaviyo's API, as data: the listings that are not the same in all."""
+"""The listings that differ between the revisions of Klaviyo's API, as data."""
 
 from __future__ import annotations
 
@@ -40,19 +40,23 @@ LISTINGS: Mapping[str, Mapping[str, Listing]] = {
     "2026-07-15": {"campaigns": FLAT_CAMPAIGNS},
     "2026-10-15": {"campaigns": CAMPAIGNS},
 }
-"""For each revision, the listings that differ from other revisions, by entity."""
+"""For each revision, its versions of the listings that differ between revisions, by entity."""
 
 OTHERWISE_STATED: Mapping[str, frozenset[str]] = {
     "campaigns": frozenset({"channels"}),
     "campaign_messages": frozenset({"status", "send_time"}),
 }
-"""Columns that mean something else at each revision: if only they and the revision differ, the state is the same."""
+"""Columns, by table, whose meaning depends on the revision. If two states are of different revisions, a difference in
+these columns alone does not count as a change."""
 
 
 SHARED_WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {"campaigns": {"status": frozenset(CAMPAIGN_STATUSES)}}
-"""Columns with values that only one revision has, and the values that both revisions have."""
+"""Columns, by table, in which some values exist in one revision only, each with the values that all revisions have.
+
+If two states are of different revisions, only these values are compared.
+"""
 
 
 def listing_at(revision: str, listing: Listing) -> Listing:
-    """How a revision lists the objects of this listing."""
+    """The version of this listing for a revision."""
     return LISTINGS[revision].get(listing.entity, listing)

@@ -1,8 +1,8 @@
-"""The four entities as data: the path of each listing, the time field that filters it, and its columns.
+"""Flows, campaigns, forms and segments as data: the path of each listing, the time that filters it, and its columns.
 
-All differences between flows, campaigns, forms and segments are defined here. Filters, operators, sort orders and page
-sizes are those of Klaviyo's OpenAPI description (revision 2026-07-15). No request sets `fields[…]`: answers contain
-attributes that the description does not list, and all of them are stored.
+Filters, operators, sort orders and page sizes are those of Klaviyo's OpenAPI description (revision 2026-07-15).
+Requests for these entities do not set `fields[…]`: answers contain attributes that the description does not list, and
+all of them are stored.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Record, Shape, read_record
 
 # Klaviyo's `greater-than` sometimes returns rows at its bound, and bounds are truncated to whole seconds. So a query
-# covers a little more on both sides, and the caller filters.
+# covers a little more time at both ends, and the caller drops the rows outside its window.
 OVERLAP = timedelta(seconds=2)
 
-# Klaviyo rejects a bound later than about 5 s before now with a 400. A minute allows for clock differences.
+# Klaviyo answers 400 if a bound is in the future or in about the last 5 seconds. A minute allows for clock differences.
 NOW_MARGIN = timedelta(seconds=60)
 
-# A long listing without an upper bound is split into queries that are read concurrently. Each query costs about one
-# extra page, because it stops only after rows beyond its end. A row may be listed up to a day later than its time, so
-# each query begins a day before its split.
+# If an endpoint has no upper bound, the listing of a long window is split into queries that are read concurrently. Each
+# query costs about one extra page, because it stops only after rows beyond its end. Klaviyo may list a row among rows
+# that are up to a day later, where the query for its time has already stopped. So the next query begins a day earlier.
 SHORTEST_SPLIT = timedelta(days=45)
 MOST_SPLITS = 8
 SPLIT_OVERLAP = timedelta(days=1)
@@ -43,10 +43,11 @@ def _no_request_value(document: Mapping[str, object]) -> str | None:
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the listings of an entity, if no single request returns all of its objects.
+    """One of the queries that together list all objects of an entity.
 
-    `conditions` are fixed. `stamp` is a value that follows from the conditions: it is true for every row, but the rows
-    do not contain it. `leaves_out` are the objects that Klaviyo lists only if the filter names this field.
+    Every query of the variant has the `conditions`. `stamp` is a value that follows from them: it applies to every row,
+    but the rows do not contain it. Klaviyo leaves out the objects that meet `leaves_out`, unless the filter names its
+    field.
     """
 
     name: str
@@ -57,24 +58,29 @@ class Variant:
 
 @dataclass(frozen=True)
 class Listing:
-    """An entity of Klaviyo's.
+    """How Klaviyo lists the objects of one type, how it returns one of them by id, and the columns of their records.
 
-    `time_field` is the time that assigns an object to a window; None if the entity can only be listed in full.
-    `created_field` is the time of creation, if listings can be filtered by it. `time_operators` are the operators of
-    the lower and the upper bound (None if the endpoint has no upper bound). `sort` is an order in which an object keeps
-    its place when it changes: by id if the endpoint supports it, since ids are unique.
-    `include` are the relationships that every request includes; `children` are read from them. Listings and lookups
-    include the same relationships, because an answer contains the ids of a relationship only if it is included, and
-    both must give equal records. `lookup_request_value` reads from a lookup's document the value that a listing takes
-    from its own condition. `page` is the address of the objects in Klaviyo's web app; None if there is no such page.
-    `messages` is the listing of the objects whose change puts their parent into a window without moving the parent's
-    own time; None if there are none. `precedence` are the columns whose value depends on the listing, each with its
-    values in order of preference: an object can be in several listings.
+    Requests: `include` are the relationships that every request includes. Listings and lookups include the same ones:
+    an answer contains the ids of a relationship only if it is included, and both must give equal records. `attributes`
+    are the attributes that are requested; empty means all. `sort` is an order in which an object keeps its place when
+    it changes: by id if the endpoint supports it, since ids are unique. It is None if the endpoint supports no order.
+    `page_size_is_fixed` is true if the endpoint takes no page size.
 
-    `sort` is None if the endpoint has no order, and `page_size_is_fixed` if it takes no page size. `attributes` are the
-    only ones that are requested; none means all. A listing with a `parent` exists once for each object of the parent;
-    its path contains `{id}` for the parent's id. Lookups then have another path, `lookup_path`, and include
-    `lookup_include`, from which `lookup_request_value` reads that id.
+    Times: `time_field` assigns an object to a window; None if there is no filter by time. `created_field` is the time
+    of creation, if listings can be filtered by it. `time_operators` are the operators of the lower and the upper bound;
+    the second is None if the endpoint has no upper bound. `messages` is a listing of child objects: a change of one of
+    them puts its parent into a window, even if it does not move the parent's own time.
+
+    Records: `children` are the kinds of child objects, which are read from the included relationships. `precedence` has
+    the columns whose value depends on the variant that returns the object, each with its values in order of preference:
+    several variants can return the same object. `page` is the address of the objects in Klaviyo's web app, if any.
+
+    Lookups: `lookup_extras` are the attributes that only a lookup returns; they are dropped. `lookup_request_value`
+    reads from a lookup's document the value that a listing has as the `stamp` of its variant.
+
+    A listing with a `parent` exists once for each object of that parent, whose id replaces `{id}` in the path. Its
+    lookups have another path, `lookup_path`. They include `lookup_include`, which contains the parent's id for
+    `lookup_request_value`.
     """
 
     entity: str
@@ -103,31 +109,32 @@ class Listing:
 
     @property
     def resource_type(self) -> str:
-        """The JSON:API type of its resources."""
+        """The JSON:API type of the listing's resources."""
         return self.shape.resource_type
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of its records, in the order of the table."""
+        """The columns of the listing's records, in the order of the table."""
         return self.shape.columns
 
     @property
     def has_windows(self) -> bool:
-        """Whether it can be listed by window, and not only in full."""
+        """Whether the objects can be listed by window. If not, they can only be listed in full."""
         return self.time_field is not None and self.parent is None
 
     def of_parent(self, id: str) -> "Listing":
-        """The listing of the objects of this parent. The stamp is the parent's id, which the rows do not contain."""
+        """The listing of the objects of one parent. Its stamp is the parent's id, which the rows do not contain."""
         variants = tuple(replace(variant, stamp=id) for variant in self.variants)
         return replace(self, path=self.path.replace("{id}", quote(id, safe="")), variants=variants, parent=None)
 
     def queries(self, start: datetime | None, end: datetime | None, now: datetime) -> list[ListingQuery]:
-        """The queries that together return every object whose time is in [start, end).
+        """The queries that together return every object whose time is in [start, end), or every object without bounds.
 
-        Without bounds they return every object. Bounds are aware datetimes. The answers contain more: an overlap at
-        both ends; everything up to now if the endpoint has no upper bound or `end` is too close to now; and older rows
-        if `start` is too close to now. The caller filters. Raises `ValueError` unless start < end, and for bounds of an
-        entity without a time field.
+        Bounds are aware datetimes. The answers contain more, which the caller drops: an overlap at both ends;
+        everything up to now if the endpoint has no upper bound or `end` is too close to now; and older rows if `start`
+        is too close to now. A listing with `messages` has a single query if both bounds are given: its `window` stands
+        for all requests of that window. Raises `ValueError` unless start < end, and for bounds of a listing without
+        windows.
         """
         if start is not None and end is not None and start >= end:
             raise ValueError(f"the window {start} to {end} is empty")
@@ -136,7 +143,7 @@ class Listing:
         return self.variant_queries(start, end, now)
 
     def variant_queries(self, start: datetime | None, end: datetime | None, now: datetime) -> list[ListingQuery]:
-        """`queries` of each variant, by the objects' own time alone."""
+        """One query for each variant, with bounds on the objects' own time. It ignores `messages`, unlike `queries`."""
         include = self.include_params
         return [
             ListingQuery(
@@ -152,9 +159,10 @@ class Listing:
         ]
 
     def split(self, start: datetime, end: datetime, now: datetime) -> list[ListingQuery]:
-        """The `queries` of an endpoint without an upper bound, split by time; none if the window is too short.
+        """The `queries` of an endpoint without an upper bound, split by time.
 
-        Objects are listed by their last update, so recent times contain more of them: later splits are shorter.
+        The list is empty if the window is too short, or if the endpoint has an upper bound. An object counts at its
+        last update, so recent times contain more objects: later splits are shorter.
         """
         extent = min(end, now) - start
         count = min(MOST_SPLITS, extent // SHORTEST_SPLIT)
@@ -173,7 +181,10 @@ class Listing:
         ]
 
     def from_second_of(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
-        """`query`, which is sorted by a time, from the record's second on; None if the record has no such time."""
+        """`query` from the record's second on, by the time that it is sorted by; None if the record has no such time.
+
+        `query` must be sorted by a time.
+        """
         if not (query.sort and (moment := self._time(record, query.sort))):
             return None
         return query.with_bounds(self._lower(query.sort, moment, now), sort=query.sort)
@@ -181,8 +192,8 @@ class Listing:
     def same_second_as(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
         """A query for the objects of `query` that share the record's second, sorted by their other time field.
 
-        `query` is sorted by a time. None if the record lacks it, or if the endpoint has no upper bound. An upper bound
-        that is too close to now is left out.
+        `query` must be sorted by a time. Returns None if the record lacks that time, or if the endpoint has no upper
+        bound. If the upper bound would be too close to now, the query has none.
         """
         upper, moment = self.time_operators[1], query.sort and self._time(record, query.sort)
         if not (query.sort and moment and upper and self.created_field and self.time_field):
@@ -194,7 +205,7 @@ class Listing:
         return query.with_bounds(*bounds, sort=other)
 
     def is_same_second(self, query: ListingQuery, one: Record, other: Record) -> bool:
-        """Whether two records share the second of the time by which `query` is sorted."""
+        """Whether two records have the same time, in whole seconds, in the field that `query` is sorted by."""
         assert query.sort is not None
         times = [self._time(record, query.sort) for record in (one, other)]
         return len({moment and moment.replace(microsecond=0) for moment in times}) == 1
@@ -213,7 +224,7 @@ class Listing:
 
     @property
     def include_params(self) -> tuple[tuple[str, str], ...]:
-        """The parameters of every request for its objects: which relationships and attributes the answer contains."""
+        """The parameters that every request for these objects has: the relationships and attributes to return."""
         include = (("include", ",".join(self.include)),) if self.include else ()
         fields = ((f"fields[{self.resource_type}]", ",".join(self.attributes)),) if self.attributes else ()
         return (*include, *fields)
@@ -221,7 +232,7 @@ class Listing:
     def record(
         self, resource: object, stamp: str | None, included: Included | None = None, *, clean: bool = False
     ) -> Record:
-        """`resource` as a record of this entity, with its children from `included`: see `read_record`."""
+        """`resource` as a record, with its children from `included`. For `stamp` and `clean`, see `read_record`."""
         record = read_record(resource, self.shape, stamp, clean=clean)
         assert isinstance(resource, Mapping)
         record = with_children(record, resource, self.children, included or {}, clean=clean)
@@ -246,9 +257,10 @@ class Listing:
 _ARCHIVED = (Condition("equals", "archived", True),)
 
 BY_ARCHIVED = (Variant("current", leaves_out=_ARCHIVED), Variant("archived", _ARCHIVED))
-"""Two listings: one without archived objects, and one of archived objects only.
+"""Two variants: one without archived objects, and one of archived objects only.
 
-The first has no filter: `archived` may be null, and a null matches neither true nor false.
+The first has no condition, and Klaviyo then leaves out archived objects. A condition `archived` = false would lose the
+objects whose `archived` is null.
 """
 
 
@@ -301,7 +313,7 @@ CAMPAIGN_MESSAGE_TIMES = Listing(
     get_endpoint=rates.GET_CAMPAIGN_MESSAGE,
     page=None,
 )
-"""The messages of all campaigns, for the times at which they changed."""
+"""The messages of all campaigns. They are listed by the time of their last change, to find campaigns that changed."""
 
 CAMPAIGNS = Listing(
     entity="campaigns",
@@ -338,7 +350,7 @@ FORMS = Listing(
             Column("updated_at", "updated_at", "time"),
             Column("raw", RAW, "json"),
         ),
-        # The answer always contains them, without an include.
+        # The answer always contains the ids of the versions, even without an include.
         relationships=("form-versions",),
     ),
     list_endpoint=rates.GET_FORMS,

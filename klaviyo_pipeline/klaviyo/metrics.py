@@ -1,6 +1,7 @@
-"""Metrics: the kinds of events in an account. One of them counts as a conversion.
+"""Metrics: the types of events in an account. One of them counts as a conversion.
 
-Names can change, and several metrics can share one (each shop may have its own "Placed Order"), so code uses ids.
+Code identifies a metric by its id. Names can change, and several metrics can have the same name: each shop may have its
+own "Placed Order".
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from klaviyo_pipeline.klaviyo.records import read_label
 
 @dataclass(frozen=True)
 class Metric:
-    """`integration` is the source of its events, such as "Shopify"; `category` is its kind, such as "eCommerce"."""
+    """A metric. `integration` is the source of its events, such as "Shopify"; `category` is the category of the
+    integration, such as "eCommerce".
+    """
 
     id: str
     name: str | None
@@ -21,7 +24,7 @@ class Metric:
 
 
 def read_metric(resource: object) -> Metric:
-    """The metric in a resource. Raises `MalformedAnswer` without an id."""
+    """The metric in a resource. Raises `MalformedAnswer` if the resource has no id."""
     if not isinstance(resource, Mapping) or not isinstance(resource.get("id"), str):
         raise MalformedAnswer("A metric in the response has no id.")
     attributes = resource.get("attributes")
@@ -37,7 +40,7 @@ def read_metric(resource: object) -> Metric:
 
 
 def related_metric_id(document: Mapping[str, object]) -> str | None:
-    """The metric that a mapped metric refers to; None for a custom metric, which reports do not support."""
+    """The id of the metric that a mapped metric refers to; None for a custom metric, which reports do not support."""
     data = document.get("data")
     relationships = data.get("relationships") if isinstance(data, Mapping) else None
     related = relationships.get("metric") if isinstance(relationships, Mapping) else None

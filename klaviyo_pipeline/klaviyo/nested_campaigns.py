@@ -1,8 +1,8 @@
-"""Campaigns of revision 2026-10-15: a campaign has audiences and messages, a message has variations.
+"""Campaigns of revision 2026-10-15: a campaign has audiences and messages, and a message has variations.
 
-The attributes that a campaign has in older revisions are spread over the tree: variations have the channel, messages
-have the status and the send time. The columns that earlier revisions fill are derived here. Any attribute can be
-missing or null in Klaviyo's answers.
+Some attributes of a campaign in older revisions are now attributes of its children: variations have the channel, and
+messages have the status and the send time. This module derives the columns of the campaign from them. Any attribute can
+be missing or null in Klaviyo's answers.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ SENDING, SCHEDULED, SENT, DRAFT, CANCELLED = "Sending", "Scheduled", "Sent", "Dr
 CAMPAIGN_STATUSES = (SENDING, SCHEDULED, SENT, DRAFT, CANCELLED)
 
 SHORTEST_TIME = len("2026-10-15T00:00")
-"""A shorter text is not a time, even if it can be parsed as one: it is a day or a number."""
+"""The length of the shortest text that counts as a time. A shorter text that can be parsed is a day or a number."""
 
 CONTENT = ("channel", "subject", "preview_text", "from_email", "from_label")
-"""Columns of a message that are copied from its only variation."""
+"""Columns of a message that are copied from its variation; NULL unless it has exactly one."""
 
 
 def campaign_status(statuses: Iterable[object]) -> str:
-    """The status of a campaign, derived from the statuses of its messages, in the words of older revisions.
+    """The status of a campaign, derived from the statuses of its messages and named as in older revisions.
 
-    An unknown status counts only if no message has a known one. Messages without a status do not count.
+    An unknown status counts only if no message has a known status. Messages without a status do not count. If no
+    message has a status, the campaign is a draft.
     """
-    words = [status.lower() for status in statuses if isinstance(status, str) and status]
-    known = set(words)
-    if "sending" in known or {"sent", "scheduled"} <= known:
+    found = [status.lower() for status in statuses if isinstance(status, str) and status]
+    if "sending" in found or {"sent", "scheduled"} <= set(found):
         return SENDING
-    for word, status in (("scheduled", SCHEDULED), ("sent", SENT), ("draft", DRAFT), ("cancelled", CANCELLED)):
-        if word in known:
+    for status in (SCHEDULED, SENT, DRAFT, CANCELLED):
+        if status.lower() in found:
             return status
-    return words[0].capitalize() if words else DRAFT
+    return found[0].capitalize() if found else DRAFT
 
 
 def message_send_time(send_options: object) -> datetime | None:
-    """The earliest send time of a message: its own, or one of its variations'."""
+    """The earliest send time of a message or one of its variations; None if there is none."""
     if not isinstance(send_options, Mapping):
         return None
     moments = [*_moments(send_options.get("send_time")), *_moments(send_options.get("send_times"))]
@@ -63,7 +63,7 @@ def message_send_time(send_options: object) -> datetime | None:
 
 
 def _moments(value: object) -> Iterator[datetime]:
-    """Every time in a value. Klaviyo does not document what `send_times` contains for each variation."""
+    """Every time in a value, however deep. Klaviyo does not document the structure of `send_times`."""
     if isinstance(value, str) and len(value.strip()) >= SHORTEST_TIME:
         try:
             moment = parse_time(value)
@@ -106,7 +106,7 @@ def _derive_message(message: Record) -> None:
 
 
 def derive_variation(variation: Record) -> None:
-    """The channel in the words of `campaigns.channels`."""
+    """Fills the channel, with its name in `campaigns.channels`."""
     variation.values["channel"] = channel_named(attribute(variation, "definition.details.channel"))
 
 
@@ -116,7 +116,7 @@ _FIND_MESSAGES = related("campaign-messages", MESSAGE, back=CAMPAIGN)
 
 
 def message_ids(campaign: Resource, included: Included) -> list[str]:
-    """The ids of a campaign's messages that the answer contains."""
+    """The ids of the campaign's messages; an empty list if the answer does not contain them."""
     return child_ids(campaign, "campaign-messages", MESSAGE, CAMPAIGN, included) or []
 
 
@@ -131,8 +131,9 @@ def _messages(campaign: Resource, included: Included) -> Found | None:
         for id, audience in audiences.items()
         for message in related_ids(audience, "campaign-messages") or ()
     }
-    is_told = by_message or any(related_ids(message, AUDIENCE) is not None for message, _ in found.resources)
-    only = next(iter(audiences)) if len(audiences) == 1 and not is_told else None
+    has_links = by_message or any(related_ids(message, AUDIENCE) is not None for message, _ in found.resources)
+    # If the answer does not connect messages and audiences, a single audience is that of all messages.
+    only = next(iter(audiences)) if len(audiences) == 1 and not has_links else None
 
     def audience_of(message: Resource) -> str | None:
         own = related_ids(message, AUDIENCE)

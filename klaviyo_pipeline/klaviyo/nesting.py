@@ -1,7 +1,7 @@
-"""Limits how deep JSON is nested: arrays and objects below the limit become strings that contain their JSON text.
+"""Limits how deep JSON is nested: an array or object below the limit becomes a string that contains its JSON text.
 
 Python's parser, the JSON writers and Postgres all fail at some depth, and one deep object would fail its whole page.
-So the text is cut before it is parsed, always at the same level of a resource.
+So the deep parts are replaced before the text is parsed.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 from klaviyo_pipeline.klaviyo.escape import DEEP
 
 MOST_LEVELS = 100
-"""The most levels within one resource. Klaviyo's own definitions of flows and segments have about 20."""
+"""The most levels within one resource. Definitions of flows and segments have about 20."""
 
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -18,9 +18,9 @@ _STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|{_BRACKET.pattern}", re.DOT
 
 
 def cut_at(json_text: str, levels: int) -> str:
-    """`json_text` with each array or object below this many levels replaced by a string that contains its text.
+    """`json_text`, with a string in place of each array or object that is nested below this many levels.
 
-    The string begins with `DEEP`. Text without anything so deep is returned as the same object.
+    The string is `DEEP`, followed by the text of the array or object. Returns the same object if nothing is so deep.
     """
     return _cut(json_text, levels) if _depth(json_text) > levels else json_text
 

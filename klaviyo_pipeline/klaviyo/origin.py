@@ -1,4 +1,4 @@
-"""Where the API key may be sent: to one origin, over https or to a loopback address."""
+"""Restricts where the API key may be sent: to one origin only, over https or to a loopback address."""
 
 import ipaddress
 
@@ -8,7 +8,11 @@ from klaviyo_pipeline.klaviyo.errors import InsecureUrl, MalformedAnswer
 
 
 class Origin:
-    """The base URL of the API. Raises `InsecureUrl` for plain http to anything but a loopback address."""
+    """The base URL of the API.
+
+    Raises `InsecureUrl` for plain http, except to a loopback address, and for a URL that is not valid or contains a
+    user name.
+    """
 
     def __init__(self, base_url: str) -> None:
         url = _parsed(base_url)
@@ -30,7 +34,10 @@ class Origin:
         return self.base_url + path
 
     def follow(self, link: object, came_from: str) -> str:
-        """A link in an answer as an absolute address. Raises `MalformedAnswer` if it leads to another origin."""
+        """The link of an answer from `came_from` as an absolute address.
+
+        Raises `MalformedAnswer` if it leads to another origin or is not a valid URL.
+        """
         if not isinstance(link, str) or not link:
             raise MalformedAnswer(f"The link to the next page is not a valid URL: {link!r}.")
         try:
@@ -53,7 +60,7 @@ def _parsed(base_url: str) -> httpx.URL:
 
 
 def _key(url: httpx.URL) -> tuple[str, str, int]:
-    # A local server may use another name of the machine in its links than the client uses.
+    # The links of a local server may name the machine differently from the base URL: `localhost` or `127.0.0.1`.
     host = "localhost" if _is_loopback(url.host) else url.host
     return url.scheme, host, url.port or (443 if url.scheme == "https" else 80)
 

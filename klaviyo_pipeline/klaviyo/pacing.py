@@ -1,8 +1,8 @@
-"""When a request may be sent: the client reserves a slot before each request and waits for it.
+"""Decides when a request may be sent: the client reserves a slot before each attempt and waits for it.
 
 Klaviyo limits each endpoint per second, per minute and, for reports, per day. Its `ratelimit-remaining` header covers
-the second only, so this module counts the minute itself. All processes with the same API key share its quota: a pacer
-for several processes keeps its slots in the database and uses the same `padded_windows`.
+the second only, so a pacer counts the requests itself. All processes of one account share its limits. `LocalPacer` is
+for a single process; the pacer for several processes keeps its slots in Postgres and uses the same `padded_windows`.
 """
 
 import threading
@@ -16,13 +16,15 @@ from klaviyo_pipeline.klaviyo.errors import QuotaSpent
 from klaviyo_pipeline.klaviyo.rates import MINUTE, SECOND, Endpoint, Rate
 
 LONGEST_WAIT = 300.0
-# A request may arrive this much sooner after its slot than an earlier one did: that one opened a connection, or its
-# thread was not scheduled.
+# Two requests can arrive at Klaviyo closer together than their slots, if the first is late: it has to open a
+# connection, or its thread is not scheduled at once. So the periods of the rates are made longer: by a factor for rates
+# per second and per minute, by seconds for rates per day.
 SECOND_PADDING = 1.15
 MINUTE_PADDING = 60.5 / 60
 DAY_PADDING_SECONDS = 1.0
 
-# A thread wakes up a few milliseconds late. This matters for windows that the rate scale has shortened.
+# The least padding of a rate per second or minute, in seconds. A thread wakes up a few milliseconds late, which matters
+# for periods that the rate scale has shortened.
 LATE_WAKING = 0.02
 
 Clock = Callable[[], datetime]
@@ -30,10 +32,10 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Slot:
-    """Permission to send one request: in `wait` seconds, at the instant `at` (UTC) of the pacer's clock.
+    """Permission to send one request in `wait` seconds, at the time `at` (UTC) of the pacer's clock.
 
-    `at` is never later than the sending, so it is the observation time of the answer's data. `blocked` is the part of
-    the wait that Klaviyo requested, in seconds, beyond the pace of the published rates.
+    The request is never sent before `at`, so `at` is the observation time of the data in its answer. `blocked` is the
+    time in seconds for which the endpoint is still blocked: the part of the wait that a response of Klaviyo's caused.
     """
 
     wait: float
@@ -42,26 +44,26 @@ class Slot:
 
 
 class Pacer(Protocol):
-    """Hands out slots. Safe to use from many threads."""
+    """Hands out slots. A pacer is safe to use from many threads."""
 
     def reserve(self, endpoint: Endpoint) -> Slot:
-        """The next free slot. Raises `QuotaSpent` if its wait is longer than a run should wait."""
+        """Reserves the next free slot. Raises `QuotaSpent` if its wait is longer than a run should wait."""
         ...
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
-        """Blocks the endpoint for this many seconds, after a 429 or after the day's last request."""
+        """Blocks the endpoint for this many seconds: a response requests a pause, or the daily quota is used up."""
         ...
 
     def now(self) -> datetime:
-        """The pacer's clock, aware and in UTC."""
+        """The current time of the pacer's clock, as an aware datetime in UTC."""
         ...
 
 
 def padded_windows(endpoint: Endpoint, scale: float) -> list[tuple[int, float]]:
-    """The endpoint's rates as (requests, seconds): any period of that length contains at most that many slots.
+    """The endpoint's rates as (requests, seconds): any period of so many seconds has at most so many slots.
 
-    The periods are padded, because a sender that wakes up late sends its request closer to the next one. `scale`
-    multiplies the rates (2 is twice as fast); 0 switches them off.
+    The seconds are padded: see `SECOND_PADDING`. `scale` multiplies the rates (2 is twice as fast); 0 switches them
+    off.
     """
     if scale == 0:
         return []
@@ -78,7 +80,7 @@ def _padded(rate: Rate, seconds: float) -> float:
 def quota_spent(
     endpoint: Endpoint, returns_at: datetime, *, status: int | None = None, request_id: str | None = None
 ) -> QuotaSpent:
-    """The error for an endpoint that is blocked until `returns_at` (UTC), which is too long to wait."""
+    """The error for an endpoint without a free slot until `returns_at` (UTC), which is too long to wait."""
     return QuotaSpent(
         f"Klaviyo's quota is used up until {returns_at:%Y-%m-%d %H:%M:%S} UTC. Run again after that time.",
         returns_at=returns_at,
@@ -89,12 +91,12 @@ def quota_spent(
 
 
 def utc_now() -> datetime:
-    """The machine's clock."""
+    """The current time of the machine's clock."""
     return datetime.now(UTC)
 
 
 class _Log:
-    """The last slots of one endpoint, as many as its largest rate counts, and the end of its block."""
+    """The last slots of one endpoint, and the end of its block. It keeps as many slots as the largest rate allows."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.slots: deque[datetime] = deque(maxlen=max((rate.requests for rate in endpoint.rates), default=1))
@@ -115,7 +117,7 @@ class _Log:
 
 
 class LocalPacer:
-    """A pacer for one process: a sliding log of slots for each endpoint.
+    """A pacer for one process, with a sliding log of slots for each endpoint.
 
     `scale` multiplies the published rates; 0 switches them off, but blocks still apply. `longest_wait` is in seconds.
     Slots of an endpoint are at least a microsecond apart, so observations have a strict order.
@@ -131,7 +133,7 @@ class LocalPacer:
         self._lock = threading.Lock()
 
     def reserve(self, endpoint: Endpoint) -> Slot:
-        """See `Pacer.reserve`. A reservation that fails takes no slot."""
+        """See `Pacer.reserve`. If `QuotaSpent` is raised, no slot is taken."""
         windows = padded_windows(endpoint, self._scale)
         with self._lock:
             log = self._log(endpoint)
@@ -145,7 +147,7 @@ class LocalPacer:
         return Slot(wait, at, blocked)
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
-        """See `Pacer.block`. A shorter block never ends a longer one."""
+        """See `Pacer.block`. A new block never ends an earlier one sooner."""
         with self._lock:
             log = self._log(endpoint)
             until = self._clock() + timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""Reads the pages of a listing or report, from the first to the last, by following `links.next`."""
+"""Reads the pages of a listing or a report, from the first to the last, by following `links.next`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,20 +7,22 @@ from klaviyo_pipeline.klaviyo.calls import Answer, Call, with_request_info
 from klaviyo_pipeline.klaviyo.errors import CursorExpired, PaginationLoop
 from klaviyo_pipeline.klaviyo.sender import Sender
 
-# At the published rates, this many pages can take hours. No account is that large; a loop is more likely.
+# At the published rates, so many pages take hours. No account is that large, so a loop is more likely.
 MOST_PAGES = 100_000
 
-# How many consecutive pages may contain nothing new while their cursors keep changing. A report may have fewer: each of
-# its pages takes half a minute and a part of the daily quota.
+# How many consecutive pages may contain nothing new. A report may have fewer of them, because each page of a report
+# takes half a minute and counts toward the daily quota.
 STALE_PAGES = 100
 STALE_REPORT_PAGES = 3
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One page as received. `number` counts from 1 and continues after a restart: a later page has a higher number.
+    """One page as received. `restarted` is True if the listing has started again after an expired cursor.
 
-    `requests` counts the requests for this page, including those that failed because a cursor had expired.
+    `number` is the number of the page, counted from 1. It continues after a restart, so a later page always has a
+    higher number. `requests` counts the attempts for this page, including those that failed because a cursor had
+    expired.
     """
 
     answer: Answer
@@ -30,11 +32,11 @@ class Turn:
 
 
 def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Turn]:
-    """The pages of a listing, in order.
+    """The pages of a listing or a report, in order. `first` is the request for the first page.
 
-    A cursor is valid for about three days. If one expires midway, the listing starts again from its first page, at
-    most `restarts` times. Some pages are then returned twice, and none is lost. Raises `PaginationLoop` for a link
-    that was followed before, for too many pages without anything new, and for more than `MOST_PAGES` pages.
+    A cursor is valid for about three days. If it expires midway, the listing starts again at its first page, at most
+    `restarts` times. Pages may then be returned twice, but no page is lost. Raises `PaginationLoop` for a link that was
+    followed before, for too many pages without anything new, and for more than `MOST_PAGES` pages.
     """
     call, followed, restarted = first, set[str](), 0
     novelty = _Novelty(STALE_PAGES if first.data_kind is list else STALE_REPORT_PAGES)
@@ -60,8 +62,8 @@ def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Tu
             url = sender.origin.follow(link, call.url)
         if url in followed or number >= MOST_PAGES:
             raise PaginationLoop(
-                f"The listing does not end: page {number} links to {'an earlier page' if url in followed else 'more'}. "
-                "Run again later.",
+                f"The listing does not end: page {number} links to "
+                f"{'an earlier page' if url in followed else 'yet another page'}. Run again later.",
                 endpoint=first.endpoint.name,
             )
         followed.add(url)
@@ -70,7 +72,7 @@ def iter_pages(sender: Sender, first: Call, *, restarts: int = 0) -> Iterator[Tu
 
 @dataclass
 class _Novelty:
-    """Counts consecutive pages without anything new; `most` of them are allowed."""
+    """Counts consecutive pages that contain nothing new. At most `most` of them are allowed."""
 
     most: int
     stale: int = 0
@@ -97,7 +99,7 @@ def _names(data: object) -> Iterator[str]:
 
 
 def next_link(document: Mapping[str, object]) -> object:
-    """The link to the next page; None on the last one."""
+    """The link to the next page; None on the last page."""
     links = document.get("links")
     return links.get("next") if isinstance(links, Mapping) else None
 

@@ -1,4 +1,4 @@
-"""Environment variables that httpx reads itself: proxies and certificates."""
+"""The environment variables for proxies and certificates, which httpx reads itself."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class UnusableProxy(KlaviyoError):
 
 @contextmanager
 def proxy_errors() -> Iterator[None]:
-    """Raises `UnusableProxy`, which names the variable, if httpx cannot use one."""
+    """Turns an error of httpx in this block into `UnusableProxy`, if a proxy or certificate variable causes it."""
     try:
         yield
     except UNREADABLE as error:
@@ -30,10 +30,13 @@ def proxy_errors() -> Iterator[None]:
 
 
 def _unusable_setting() -> str | None:
-    """A message that names the variable but not its value: a proxy URL may contain a password."""
+    """A message about the variable that httpx cannot use; None if all are usable.
+
+    The message does not contain the value, because a proxy URL may contain a password.
+    """
     certificates = os.environ.get("SSL_CERT_FILE")
     if certificates and not os.path.isfile(certificates):
-        return "SSL_CERT_FILE is not a file. Set it to a file with certificates, or unset it."
+        return "SSL_CERT_FILE does not name a file. Set it to the path of a file with certificates, or unset it."
     proxies = getproxies_environment()
     for scheme in ("http", "https", "all"):
         if not proxies.get(scheme):
@@ -50,13 +53,16 @@ def _unusable_setting() -> str | None:
 
 
 def proxy_variable() -> str | None:
-    """The variable that sets the proxy for https requests; None without a proxy."""
+    """The name of the variable that sets the proxy for https requests; None without a proxy."""
     proxies = getproxies_environment()
     return next((_variable(scheme) for scheme in ("https", "all") if proxies.get(scheme)), None)
 
 
 def where_to_look(error: httpx.HTTPError, proxy: str | None) -> str:
-    """What to check if a connection failed. `proxy` is the variable that sets a proxy."""
+    """What to check after a connection has failed, as a noun phrase for a message that begins with "Check".
+
+    `proxy` is the name of the variable that sets a proxy; None without a proxy.
+    """
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "SSL_CERT_FILE (a file with the certificate of the proxy or firewall that inspects the traffic)"
     return f"the network and the proxy in {proxy}" if proxy else "the network"
@@ -67,5 +73,5 @@ def _address(proxy: str) -> str:
 
 
 def _variable(scheme: str) -> str:
-    """The variable that is set. The lower-case name wins if both are set."""
+    """The name of the variable that sets this proxy. If both names are set, the lower-case one applies."""
     return f"{scheme}_proxy" if os.environ.get(f"{scheme}_proxy") else f"{scheme}_proxy".upper()

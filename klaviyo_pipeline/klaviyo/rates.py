@@ -1,7 +1,7 @@
 """The API operations that the client calls, with their published rates and scopes.
 
-The source is `x-klaviyo-ratelimit` and `x-klaviyo-scopes` in Klaviyo's OpenAPI description (revision 2026-07-15), also
-for the daily limit of the reports. An endpoint's name is its `operationId`.
+Rates (also the daily rate of the reports) and scopes are those of `x-klaviyo-ratelimit` and `x-klaviyo-scopes` in
+Klaviyo's OpenAPI description (revision 2026-07-15). An endpoint's name is its `operationId`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Rate:
-    """At most `requests` requests in any `seconds` seconds."""
+    """A limit: at most `requests` requests in any period of `seconds` seconds."""
 
     requests: int
     seconds: float
@@ -21,7 +21,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An API operation. All of its rates apply at the same time, and it needs all of its scopes."""
+    """An API operation. All of its rates apply at the same time, and the key needs all of its scopes."""
 
     name: str
     rates: tuple[Rate, ...]

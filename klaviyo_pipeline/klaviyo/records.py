@@ -1,7 +1,7 @@
-"""Converts a resource of an answer to a record: typed columns and the resource itself.
+"""Converts a resource of an answer to a record: typed columns, and the resource itself as `raw`.
 
-A single invalid attribute never fails a page: it becomes None and is reported in `problems`, and `raw` contains it
-unchanged. Only a resource without an id or without attributes is an error.
+An invalid attribute never fails a page: its column is None, `problems` reports it, and `raw` contains it unchanged.
+Only a resource without a valid id or without attributes is an error.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ SPECIAL_PATHS = frozenset({ID, REQUEST_VALUE, RAW, REVISION, DERIVED, ABSENT})
 class Column:
     """A column of a record.
 
-    `path` is the attribute's name in Klaviyo's answer (a dot leads into an object), or one of `ID`, `REQUEST_VALUE`
-    (a value that follows from the request and that the rows do not contain), `RAW` (the resource itself), `REVISION`
-    (the shape's revision), `DERIVED` (filled by the shape's `derive`) and `ABSENT` (the revision does not have it).
-    The kind `label` is a text, or an object that contains it as `category` or `name`.
+    `path` is the name of the attribute in Klaviyo's answer. A dot leads into an object: `definition.name`. Other values
+    of `path` are `ID`, `REQUEST_VALUE` (a value that follows from the request, and that the resource does not contain),
+    `RAW` (the resource itself), `REVISION` (the revision of the shape), `DERIVED` (filled by the shape's `derive`) and
+    `ABSENT` (always None, because the revision lacks the attribute). `kind` is the type of the value; a `label` is a
+    text, or an object that contains the text as `category` or `name`.
     """
 
     name: str
@@ -45,12 +46,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Record:
-    """One object of Klaviyo's in the state of one observation.
+    """The state of one object at one observation.
 
-    `values` contains every column of its listing: text, bool, aware UTC datetime, decoded JSON, or None.
-    `problems` describes what could not be read. `escapes` counts the escaped characters. `children` are its child
-    objects by table, without the kinds that the answer does not contain. `moved_at` is the time that assigns it to a
-    window, if that is not its own.
+    `values` contains every column of the shape: text, a list of texts, int, bool, aware UTC datetime, decoded JSON, or
+    None. `problems` describes attributes that are missing or invalid. `escapes` is the count of `escape_json`.
+    `children` are the child objects by table, without the kinds that the answer does not contain. `moved_at` is the
+    time that assigns the object to a window, if that is not the object's own time.
     """
 
     id: str
@@ -62,7 +63,7 @@ class Record:
 
     @property
     def updated_at(self) -> datetime | None:
-        """The time of its last change according to Klaviyo; None if the answer lacks it."""
+        """The time of the object's last change according to Klaviyo; None if the answer lacks it."""
         moment = self.values.get("updated_at")
         assert moment is None or isinstance(moment, datetime)
         return moment
@@ -70,7 +71,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Children:
-    """One object's children of one kind: the ids that it names, and the records of those that were included."""
+    """The children of one object, of one kind: the ids that the object names, and the records of the included ones."""
 
     ids: tuple[str, ...]
     records: tuple[Record, ...]
@@ -81,13 +82,13 @@ def _nothing(record: Record) -> None:
 
 
 def children_of(record: Record, table: str) -> tuple[Record, ...]:
-    """The record's children of that table, if the answer contains them."""
+    """The record's children of this table; empty if the answer does not contain them."""
     children = record.children.get(table)
     return children.records if children is not None else ()
 
 
 def attribute(record: Record, path: str) -> object:
-    """An attribute of the record's resource; a dot leads into an object. None where there is none."""
+    """The attribute at this path of the record's resource (a dot leads into an object); None if there is none."""
     value: object = record.values["raw"]
     for step in ("attributes", *path.split(".")):
         value = value.get(step) if isinstance(value, Mapping) else None
@@ -96,10 +97,11 @@ def attribute(record: Record, path: str) -> object:
 
 @dataclass(frozen=True)
 class Shape:
-    """The structure of a listing's resources.
+    """How the resources of one type become records.
 
-    `relationships` are those whose ids `raw` contains, sorted by id. `complete` means that every resource must contain
-    every declared attribute. `derive` fills the `DERIVED` columns, once the record has its children.
+    `relationships` are the relationships whose ids are kept in `raw`, sorted. If `complete`, every resource should
+    contain every declared attribute, and a missing one is reported in `problems`. `derive` fills the `DERIVED` columns,
+    once the record has its children. `revision` is the API revision that the shape is for; None if it is for all.
     """
 
     resource_type: str
@@ -111,9 +113,10 @@ class Shape:
 
 
 def read_record(resource: object, shape: Shape, stamp: str | None, *, clean: bool = False) -> Record:
-    """`resource` as a record; `clean` means that no text in it needs an escape.
+    """`resource` as a record without children.
 
-    Raises `MalformedAnswer` for a resource without a string id or without attributes.
+    `stamp` is the value of the `REQUEST_VALUE` columns. `clean` means that no text in the resource needs an escape.
+    Raises `MalformedAnswer` if the resource is not an object, or has no valid id or no attributes.
     """
     identifier, attributes = _identity(resource, shape)
     assert isinstance(resource, Mapping)
@@ -163,7 +166,7 @@ def _related_ids(relationships: object, names: Sequence[str]) -> dict[str, objec
 
 def _ids(data: object) -> object:
     if isinstance(data, list):
-        # Their order has no meaning, and must not make an object look changed.
+        # The order of related objects has no meaning, and must not make an object look changed.
         return sorted((_ids(item) for item in data), key=str)
     return data.get("id") if isinstance(data, Mapping) else None
 
@@ -193,7 +196,7 @@ def _value(column: Column, attributes: Mapping[str, object], problems: list[str]
 
 
 def _object(value: object) -> Mapping[str, object]:
-    """The value as an object; a null or missing value counts as an empty object."""
+    """The value as an object. None counts as an empty object."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     return value or {}
@@ -228,7 +231,10 @@ def _json(value: object) -> object:
 
 
 def read_label(value: object) -> str | None:
-    """A text, or the text in an object such as `{"id": 1, "category": "eCommerce"}`; None if there is no text."""
+    """The text of a label: the value itself, or the text in an object such as `{"id": 1, "category": "eCommerce"}`.
+
+    None if there is no text.
+    """
     inner = value.get("category", value.get("name")) if isinstance(value, Mapping) else value
     return inner if isinstance(inner, str) else None
 

@@ -1,8 +1,10 @@
 """Finds the statistics that Klaviyo rejects for a conversion metric.
 
 If a metric "does not support querying for values data", Klaviyo rejects the whole report (400). It accepts the same
-metric if the request names fewer statistics. The error does not say which statistics cause it, so this module tries:
-first without the value statistics, then without all statistics about conversions, then with halves of the rest.
+metric if the request contains fewer statistics. The error does not name the rejected statistics, so this module
+searches for them. It first leaves out the statistics about the value of conversions. If Klaviyo still rejects the
+report, it leaves out all statistics about conversions, or all statistics but one, and adds the others back in halves.
+Statistics about the value are not added back.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,17 +15,18 @@ from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.report_types import Report
 
 MOST_REQUESTS = 8
-"""The most requests for one answer, including rejected ones: a report allows two a minute and 225 a day."""
+"""The most requests for one answer, including rejected ones. A report allows 2 requests a minute and 225 a day."""
 
 Given = TypeVar("Given")
 Ask = Callable[[frozenset[str]], Given]
-"""Requests a report without these statistics. Raises `ConversionMetricIneligible` if Klaviyo rejects the metric."""
+"""Requests a report without the given statistics. Raises `ConversionMetricIneligible` if Klaviyo rejects the metric."""
 
 
 def most_statistics(report: Report, left_out: frozenset[str], ask: Ask[Given]) -> tuple[Given, frozenset[str]]:
-    """The answer with as many statistics as possible, and the statistics that it lacks. `left_out` is never requested.
+    """The answer with the most statistics that `MOST_REQUESTS` requests find, and the statistics that it lacks.
 
-    Raises `ConversionMetricIneligible` if Klaviyo rejects the metric for all statistics.
+    The statistics in `left_out` are never requested. Raises `ConversionMetricIneligible` if Klaviyo rejects every
+    request.
     """
     try:
         return ask(left_out), left_out
@@ -37,7 +40,7 @@ def most_statistics(report: Report, left_out: frozenset[str], ask: Ask[Given]) -
 
 
 def refused_words(report: Report, metric_id: str | None, statistics: frozenset[str]) -> str:
-    """A message about the rejected statistics, in the order of the report's declaration."""
+    """A message that names the rejected statistics, in the order of the report's declaration."""
     if statistics >= frozenset(report.statistics):
         return f"Klaviyo returns no statistics in the {report.name} report for the conversion metric {metric_id}"
     names = [name for name in report.statistics if name in statistics]
@@ -46,7 +49,7 @@ def refused_words(report: Report, metric_id: str | None, statistics: frozenset[s
 
 @dataclass
 class _Search(Generic[Given]):
-    """Requests more and more statistics, and keeps the answer with the most of them."""
+    """Requests more and more statistics. `answer` is the last accepted one; it has all `accepted` statistics."""
 
     report: Report
     ask: Ask[Given]
@@ -55,7 +58,7 @@ class _Search(Generic[Given]):
     answer: tuple[Given] | None = None
 
     def run(self, wanted: Sequence[str]) -> None:
-        """Find the accepted ones of these statistics, which are rejected together."""
+        """Finds which of these statistics Klaviyo accepts, after it has rejected a request for all of them."""
         value = [name for name in wanted if name in self.report.about_value]
         others = [name for name in wanted if name not in value]
         if value and self._is_accepted(others):
@@ -70,7 +73,10 @@ class _Search(Generic[Given]):
                 self._add_halves(conversions)
 
     def _is_accepted(self, names: Iterable[str]) -> bool:
-        """Whether Klaviyo accepts these together with all that it accepted so far."""
+        """Whether Klaviyo accepts these statistics together with those accepted so far.
+
+        False if no requests are left.
+        """
         if self.requests_left == 0:
             return False
         self.requests_left -= 1
@@ -83,13 +89,13 @@ class _Search(Generic[Given]):
         return True
 
     def _add_halves(self, names: Sequence[str]) -> None:
-        """Add the accepted ones of these statistics, which are not all accepted."""
+        """Adds those of these statistics that Klaviyo accepts, after it has rejected all of them together."""
         middle = len(names) // 2
         if middle == 0:
             return
         first, second = names[:middle], names[middle:]
         first_is_accepted = self._is_accepted(first)
-        # Try both halves before splitting either: if the requests run out, fewer statistics are missing.
+        # Both halves are tried before either is split, so that fewer statistics are missing if the requests run out.
         second_is_accepted = not first_is_accepted and self._is_accepted(second)
         for half, is_accepted in ((first, first_is_accepted), (second, second_is_accepted)):
             if not is_accepted:

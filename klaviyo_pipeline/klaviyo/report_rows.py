@@ -18,11 +18,13 @@ from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, Repo
 class ReportRows:
     """The content of an answer.
 
-    A row is a dict of the report's keys (text), `date` (series only: the account's calendar day), every declared
-    statistic (Decimal or None) and `OTHER_STATISTICS`: the undeclared ones by name, as JSON, with the value of the day
-    if there is one for each day. `unknown` counts the results with an undeclared statistic, by name. `missing` counts
-    the results without a declared one, by name; it is None in the row. `days` are the days of a series, even without
-    results; a values report has none.
+    A row is a dict with the report's keys (text), `date` (only in a series: the account's calendar day, which begins
+    the period), every declared statistic (Decimal or None), and `OTHER_STATISTICS`: the undeclared statistics by name,
+    as JSON. If such a statistic has one value for each day, the row contains the value of its day, else all of it.
+
+    `unknown` counts, for each undeclared statistic, the results that have it. `missing` counts, for each declared
+    statistic, the results that lack it; it is None in their rows. `days` are the days of a series, even of days without
+    results; it is empty for a values report.
     """
 
     rows: list[dict[str, object]]
@@ -32,18 +34,18 @@ class ReportRows:
 
 
 def rows(report: Report, document: Mapping[str, object]) -> list[dict[str, object]]:
-    """The rows of `read_rows` alone."""
+    """The rows of `read_rows`, without the counts."""
     return read_rows(report, document).rows
 
 
 def read_rows(report: Report, document: Mapping[str, object], zone: ZoneInfo | None = None) -> ReportRows:
-    """The rows of an answer: one for each result and day of a series, or one for each result of a values report.
+    """The content of an answer: one row for each result and day of a series, or for each result of a values report.
 
-    A day is the calendar date as written. An instant at which a day of `zone` begins, the account's, is that day.
+    The day is the calendar date as Klaviyo writes it, with one exception: if `zone`, the account's time zone, is given
+    and the written time is the instant at which a day of that zone begins, it is that day.
 
-    An answer without results is valid. Raises `MalformedAnswer` if a value might be stored for a wrong day: a series
-    that is longer or shorter than the days, or a repeated or invalid day. Also raises it for a value that is not a
-    number.
+    An answer without results is valid. Raises `MalformedAnswer` if a value might be stored for a wrong day (a series
+    that is longer or shorter than the days, or a repeated or invalid day), and for a value that is not a number.
     """
     attributes = _attributes(report, document)
     days = _days(report, attributes, zone) if isinstance(report, SeriesReport) else None
@@ -54,11 +56,11 @@ def read_rows(report: Report, document: Mapping[str, object], zone: ZoneInfo | N
 
 
 def added_up(report: Report, pages: Iterable[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One row for each key (and day, in a series), with `GROUPS`; `pages` are the rows of each page of one answer.
+    """One row for each key (and day, in a series), with the column `GROUPS`. `pages` has the rows of each page.
 
-    An answer may contain several groups without an id, which then share a key. Their counts are added. Their rates are
-    None, since Klaviyo does not report a rate for all of them together. If a group with all of its ids is repeated on a
-    later page, it is the same group, and the later page wins.
+    An answer may contain several groups without an id, which then have the same key. Their counts are added, and their
+    rates are None, since Klaviyo does not report a rate for all of them together. If a later page repeats a group that
+    has all of its ids, it is the same group, and the later page wins.
     """
     names = report.keys if not isinstance(report, SeriesReport) else (*report.keys, "date")
     by_key: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
@@ -84,7 +86,7 @@ def _added(report: Report, groups: Sequence[Mapping[str, Any]]) -> dict[str, Any
     for group in groups:
         for name, value in (group[OTHER_STATISTICS] or {}).items():
             others.setdefault(name, []).append(value)
-    # An undeclared statistic may not be additive, so the values of all groups are kept.
+    # It is unknown whether an undeclared statistic can be added, so the row has a list of the values of all groups.
     return {
         **groups[0],
         **dict.fromkeys(report.by_use.rates),
@@ -133,14 +135,17 @@ def _day(report: Report, written: str, zone: ZoneInfo | None) -> date:
     try:
         if zone is not None and (begun := _day_begun_at(written, zone)) is not None:
             return begun
-        # The date as written: its offset may not be the account's, and a conversion could change the day.
+        # The date is taken as written: its offset may not be the account's, and a conversion could change the day.
         return date.fromisoformat(written[:10])
     except ValueError:
         raise _malformed(report, f"has an invalid day: {written!r}") from None
 
 
 def _day_begun_at(written: str, zone: ZoneInfo) -> date | None:
-    """The day of `zone` that begins at this instant; None if it is a midnight as written, or begins no day."""
+    """The day of `zone` that begins at this instant; None if the day is the date as written.
+
+    The date as written is the day if the text has no offset, if its time is 00:00, or if no day of `zone` begins then.
+    """
     moment = datetime.fromisoformat(written)
     if moment.tzinfo is None or moment.time() == time():
         return None
@@ -171,7 +176,10 @@ def _result_rows(
 
 
 def _others(statistics: Mapping[str, object], at: int, length: int) -> dict[str, object]:
-    """The undeclared statistics of one day. A statistic without one value for each day is kept whole."""
+    """The undeclared statistics for the day with the index `at`.
+
+    A statistic that does not have one value for each day is returned with all of its values.
+    """
     return {
         name: value[at] if isinstance(value, list) and len(value) == length else value
         for name, value in statistics.items()
@@ -180,7 +188,7 @@ def _others(statistics: Mapping[str, object], at: int, length: int) -> dict[str,
 
 def _keys(report: Report, groupings: object) -> dict[str, object]:
     values = groupings if isinstance(groupings, Mapping) else {}
-    # A missing grouping must not lose the values: they are stored with an empty text as the key.
+    # If a grouping is missing, the values are stored with an empty text as the key, so that they are not lost.
     found = {name: values.get(report.groupings.get(name, name)) for name in report.keys}
     return {name: "" if value is None else escape(str(value)) for name, value in found.items()}
 

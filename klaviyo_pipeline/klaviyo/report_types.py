@@ -1,4 +1,4 @@
-"""The types that declare a report."""
+"""The types for declaring Klaviyo's reports as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 _VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_value", "text_message_roi"})
 
 OTHER_STATISTICS = "other_statistics"
-"""In a row, the statistics that the report does not declare; None if there are none."""
+"""The column of a row with the statistics that the report does not declare; None if there are none."""
 
 GROUPS = "groups"
-"""In a row, the number of groups of the answer that it sums up: 1 unless several groups have the same key."""
+"""The column of a row with the number of groups that the row sums up: 1 unless several groups have the same key."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """A report's statistics by the way they can be aggregated.
+    """A report's statistics, by the way they can be aggregated.
 
-    `sums` can be added up over messages and days. `uniques` count people: the sum over days is more than the number for
-    the period. `rates` and other quotients are computed from sums, never added or averaged. `levels` are the state at
-    the end of a day.
+    `sums` can be added up over messages and days. `uniques` count people: their sum over days can be more than the
+    number of people in the period. `rates` are rates and other quotients. They must not be added or averaged, but
+    computed from sums. `levels` are the state at the end of a day.
     """
 
     sums: tuple[str, ...]
@@ -40,10 +40,10 @@ class Statistics:
 class Report:
     """One of Klaviyo's reports.
 
-    `keys` are the groupings that identify a row, the entity's id first. `group_by` are the groupings in the request,
-    empty if the endpoint takes none. `first_day` is the earliest day with data, if Klaviyo documents one. `groupings`
-    are Klaviyo's names of the keys that have another name here. Keys in `may_be_empty` do not identify a group alone:
-    Klaviyo may return none for a group whose other keys are known.
+    `keys` are the groupings that identify a row, the entity's id first. `groupings` maps a key to Klaviyo's name for
+    it, if the names differ. `group_by` are the groupings in the request, by Klaviyo's names; empty if the endpoint
+    takes none. `first_day` is the earliest day with data, if Klaviyo documents one. Keys in `may_be_empty` can be empty
+    in a valid group; if any other key is empty, the row may stand for several groups.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def resource_type(self) -> str:
-        """The type of the request and of the answer."""
+        """The JSON:API type of the request and of the answer."""
         return f"{self.entity.removesuffix('s')}-{self.kind}-report"
 
     @property
@@ -71,12 +71,12 @@ class Report:
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """Every requested statistic, by Klaviyo's name."""
+        """Every declared statistic, by Klaviyo's name."""
         return self.by_use.all
 
     @property
     def about_value(self) -> tuple[str, ...]:
-        """The value of the conversions, and the statistics that are computed from it."""
+        """The value of the conversions, and the statistics that Klaviyo computes from it."""
         return tuple(name for name in self.statistics if name in _VALUE)
 
     @property
@@ -92,7 +92,7 @@ class Report:
 
 @dataclass(frozen=True)
 class SeriesReport(Report):
-    """A report with one value for each day, calendar week or calendar month."""
+    """A report whose statistics have one value for each day, calendar week or calendar month."""
 
     kind = "series"
     interval: Literal["daily", "weekly", "monthly"] = "daily"
@@ -100,6 +100,6 @@ class SeriesReport(Report):
 
 @dataclass(frozen=True)
 class ValuesReport(Report):
-    """A report with one value for the whole timeframe."""
+    """A report whose statistics have one value for the whole timeframe."""
 
     kind = "values"

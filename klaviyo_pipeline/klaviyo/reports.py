@@ -1,8 +1,8 @@
-"""Klaviyo's reports as data, and the request for each.
+"""Klaviyo's reports as data, and the body of their requests.
 
 Statistics and groupings are those of Klaviyo's OpenAPI description (revision 2026-07-15). Report days are days in the
-account's time zone, whatever offset the request contains. Values belong to the day of the send and can change until
-the attribution window has ended.
+account's time zone, whatever offset the request contains. In the reports of flows and campaigns, values belong to the
+day of the send and can change until the attribution window has ended.
 """
 
 from collections.abc import Collection
@@ -14,21 +14,23 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.report_types import Report, SeriesReport, Statistics, ValuesReport
 
 LONGEST_SEND = timedelta(days=14)
-"""The longest duration of a campaign's send: gradual and local-time sends take days, not weeks. A send that was
-cancelled and started again also has values from before its send time."""
+"""The time before and after a campaign's send time that is requested too, to get the values of its whole send. Gradual
+sends and sends by local time take days, and a send that was cancelled and started again has values from before its send
+time."""
 
-# The description allows 60 days for daily values. Klaviyo rounds the end up to the hour, so stay one day below.
+# The description allows 60 days for daily values. One day less leaves room, because Klaviyo rounds the end up to the
+# hour.
 DAILY_CHUNK_DAYS = 59
 
-# A timeframe is at most a year.
+# The description allows a year for a values report.
 VALUES_CHUNK_DAYS = 365
 
-# The description allows a year for weekly values, and 52 weeks for monthly ones.
+# The description allows a year for weekly values, and 52 weeks for monthly values.
 PERIOD_CHUNK_DAYS = 364
 PERIODS_PER_REQUEST = {"weekly": 52, "monthly": 11}
-"""The most calendar periods in one request."""
+"""The most calendar weeks or months in one request."""
 
-# Segment reports begin on this day; Klaviyo rejects an earlier one.
+# The first day of segment reports. Klaviyo rejects an earlier day.
 SEGMENT_FIRST_DAY = date(2023, 6, 1)
 
 
@@ -96,7 +98,7 @@ _FORM_KEYS = ("form_id",)
 
 
 def _values(series: SeriesReport, endpoint: Endpoint) -> ValuesReport:
-    """The values report with the keys and the statistics of a series report."""
+    """The values report that has the same keys and statistics as this series report."""
     return ValuesReport(
         name=f"{series.entity.removesuffix('s')} values",
         entity=series.entity,
@@ -175,7 +177,7 @@ API_REPORTS: dict[str, Report] = {
 VALUES: dict[str, ValuesReport] = {
     report.entity: report for report in (FLOW_VALUES, CAMPAIGN_VALUES, FORM_VALUES, SEGMENT_VALUES)
 }
-"""The values report of each entity."""
+"""The values reports, by entity."""
 
 
 def body(
@@ -188,11 +190,11 @@ def body(
 ) -> dict[str, object]:
     """The request body for the account's days from `first_day` to `last_day`, both included.
 
-    It requests every statistic except those in `left_out`.
+    It requests every statistic of the report, except those in `left_out`. Raises `ValueError` for a range of days that
+    is empty or too long, and for a missing conversion metric.
 
-    Both ends of a timeframe are inclusive, and Klaviyo rounds the end up to the hour. So the timeframe runs from the
-    first second of the first day to the last second of the last day: two requests must not share a day. Raises
-    `ValueError` for a range of days that is empty or too long, and for a missing conversion metric.
+    The timeframe ends in the last second of the last day: both of its ends are inclusive, Klaviyo rounds the end up to
+    the hour, and two requests must not share a day.
     """
     _check_days(report, first_day, last_day)
     attributes: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""How long to wait before a request is retried."""
+"""Decides how often a request is retried, and how long to wait before each retry."""
 
 import random
 import re
@@ -11,18 +11,23 @@ from email.utils import parsedate_to_datetime
 
 _EXPECTED_AVAILABLE = re.compile(r"available in (\d+(?:\.\d+)?) second", re.IGNORECASE)
 
-# No published limit covers more than a day. A longer wait is an error, and must not block an endpoint for years.
+# No published limit covers more than a day, so a response that requests a longer wait is wrong. The wait is cut to a
+# day: it must not block an endpoint for years.
 LONGEST_QUOTA = 86_400.0
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """At most five attempts. `ceilings` are the longest backoffs between them, in seconds: 20 in total.
+    """How often a request is sent, how long the client waits between attempts, and when it gives up.
 
-    Each backoff is a random time between 0 and its ceiling (full jitter), so that processes that fail together do not
-    retry together. A longer `Retry-After` is obeyed, up to `longest_retry_after` seconds. The client stops sending when
-    `consecutive_exhausted` requests in a row have exhausted their attempts. It stops waiting when the run would lose
-    more than `longest_loss` seconds to failures (see `FailureBudget`).
+    A request has one attempt more than there are `ceilings`, which are the longest backoffs between attempts: by
+    default five attempts and at most 20 seconds of backoff. Each backoff is a random time between 0 and its ceiling
+    (full jitter), so that processes that fail together do not retry together.
+
+    If a response requests a longer wait, for example in `Retry-After`, the client waits for up to `longest_retry_after`
+    seconds. If a 429 requests more, `QuotaSpent` is raised; for other errors, the wait is cut to this maximum. The
+    client stops sending when `consecutive_exhausted` requests in a row have exhausted their attempts. It gives up when
+    the run would lose more than `longest_loss` seconds to failures (see `FailureBudget`).
     """
 
     ceilings: tuple[float, ...] = (1.0, 3.0, 8.0, 8.0)
@@ -34,19 +39,19 @@ class RetryPolicy:
 
     @property
     def attempts(self) -> int:
-        """The largest number of times that a request is sent."""
+        """The most attempts of one request."""
         return len(self.ceilings) + 1
 
     def backoff(self, attempt: int) -> float:
-        """Seconds to wait after the failed attempt with this number, counted from 1."""
+        """The seconds to wait after the failed attempt with this number, counted from 1."""
         ceilings = self.ceilings or (0.0,)
         return ceilings[min(attempt, len(ceilings)) - 1] * self.random()
 
 
 class FailureBudget:
-    """The seconds that a run has lost to failures: failed attempts and the waits after them.
+    """Counts the seconds that a run has lost to failures: failed attempts and the waits after them.
 
-    Time that several threads lose at once counts once. Safe to use from many threads.
+    Time that several threads lose at once counts once. The budget is safe to use from many threads.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,7 +65,7 @@ class FailureBudget:
         return self._seconds
 
     def add(self, seconds: float) -> None:
-        """Add a loss of `seconds` that ends now."""
+        """Adds a loss of `seconds` that ends now."""
         with self._lock:
             now = self._clock()
             self._seconds += max(0.0, now - max(now - seconds, self._counted_until))
@@ -68,11 +73,10 @@ class FailureBudget:
 
 
 def requested_wait(headers: Mapping[str, str], detail: str | None, now: datetime) -> float | None:
-    """The wait in seconds that a 429 or 503 requests, or None; at most `LONGEST_QUOTA`.
+    """The wait in seconds that an error response requests, at most `LONGEST_QUOTA`; None if it requests none.
 
-    `Retry-After` is a number of seconds or a date. Without it, Klaviyo's detail contains "Expected available in N
-    second(s)". A used-up daily quota (`ratelimit-remaining-daily: 0`) can be the longer wait: it is available again
-    after `ratelimit-reset-daily` seconds, not at midnight UTC.
+    The wait is that of `Retry-After` (a number of seconds or a date) or `daily_wait`, whichever is longer. If the
+    headers contain neither, it is taken from Klaviyo's text: "Expected available in N second(s)".
     """
     requested = [_header_wait(headers.get("retry-after"), now), daily_wait(headers)]
     waits = [wait for wait in requested if wait is not None]
@@ -85,7 +89,9 @@ def requested_wait(headers: Mapping[str, str], detail: str | None, now: datetime
 def daily_wait(headers: Mapping[str, str]) -> float | None:
     """The seconds until a used-up daily quota is available again; None while some of it is left.
 
-    The last successful response of a day reports this too: another tool may have used the rest.
+    The quota is used up if `ratelimit-remaining-daily` is 0. It is available again after `ratelimit-reset-daily`
+    seconds, not at midnight UTC. The response to the last request of the quota has these headers too, even if it is
+    successful.
     """
     remaining = headers.get("ratelimit-remaining-daily")
     if remaining is None or _seconds(remaining) != 0:
@@ -104,7 +110,7 @@ def _header_wait(value: str | None, now: datetime) -> float | None:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError):
         return None
-    # An HTTP date is always in GMT, whether it says so or not.
+    # An HTTP date is always in GMT, even if it names no time zone.
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
 

@@ -1,6 +1,7 @@
-"""Sends one request until it succeeds or fails for good: pacing, retries, backoff, and a log of every attempt.
+"""Sends a request, and retries it until it succeeds or fails for good.
 
-Every attempt takes its own slot. The time of the slot is the observation time of the data in the response.
+Every attempt reserves its own slot and is logged. The time of the slot is the observation time of the data in the
+response.
 """
 
 import json
@@ -39,15 +40,17 @@ from klaviyo_pipeline.klaviyo.retry import FailureBudget, RetryPolicy, daily_wai
 JSON_API = "application/vnd.api+json"
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 LONGEST_BODY_SECONDS = 300.0
-"""The timeout begins anew with each part of a body, so one that trickles in would never end. Klaviyo's longest
-answers take seconds."""
+"""The longest time that the body of a response may take. The timeout of httpx starts again with each part of a body, so
+a body that trickles in would never end. Klaviyo's longest answers take seconds."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Try:
-    """An attempt that is about to be sent: its number, the reason for the retry, and the seconds of backoff."""
+    """An attempt to send. `because` is the reason of the retry, None for the first attempt; `backed_off` are the
+    seconds of backoff before it.
+    """
 
     number: int
     because: str | None
@@ -55,7 +58,10 @@ class _Try:
 
 
 def tls_context(trust_env: bool) -> ssl.SSLContext:
-    """The certificates that this process trusts, of all clients. Loading them takes longer than a request."""
+    """The TLS context with the certificates that this process trusts.
+
+    All clients share it, because loading the certificates takes longer than a request.
+    """
     return _tls_context(trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
@@ -65,7 +71,7 @@ def _tls_context(trust_env: bool, *_: str | None) -> ssl.SSLContext:
 
 
 class _TimedBody(httpx.SyncByteStream):
-    """A body that raises `httpx.ReadTimeout` if it takes longer than `LONGEST_BODY_SECONDS`."""
+    """The body of a response. Reading it raises `httpx.ReadTimeout` after `LONGEST_BODY_SECONDS`."""
 
     def __init__(self, parts: httpx.SyncByteStream, request: httpx.Request) -> None:
         self._parts, self._request = parts, request
@@ -87,7 +93,7 @@ def _time_body(response: httpx.Response) -> None:
 
 
 class Sender:
-    """Sends requests with the key, to one origin. Safe to use from many threads."""
+    """Sends requests with the API key, to one origin. It is safe to use from many threads."""
 
     def __init__(
         self,
@@ -119,8 +125,8 @@ class Sender:
                 headers={
                     "Authorization": f"Klaviyo-API-Key {self._key}",
                     "revision": revision,
-                    # Without this header, Klaviyo answers a request of a retired revision at the oldest revision that
-                    # it still serves.
+                    # Without this header, Klaviyo answers a request for a retired revision with the oldest revision
+                    # that it still serves.
                     "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",
                     "accept": JSON_API,
                 },
@@ -138,7 +144,10 @@ class Sender:
         self._http.close()
 
     def ask(self, call: Call) -> Answer:
-        """The answer, after as many attempts as the policy allows. Raises a `KlaviyoError`."""
+        """Sends the request, with as many attempts as the policy allows, and returns the answer.
+
+        Raises a `KlaviyoError` if the last attempt fails, or if a retry cannot help.
+        """
         self._refuse_after_exhausted_retries(call.endpoint)
         attempt = _Try(1, None, 0.0)
         while True:
@@ -233,13 +242,16 @@ class Sender:
             self._on_request(record)
 
     def _back_off(self, endpoint: Endpoint, fault: Fault, attempt: int) -> float:
-        """Waits before the next attempt. Returns the seconds waited here; a 429 waits for its slot instead."""
+        """Waits before the next attempt, and returns the seconds of this wait.
+
+        After a 429 this method does not wait: the endpoint is blocked, and the next attempt waits for its slot.
+        """
         if isinstance(fault.error, Throttled):
             self._obey(endpoint, fault, attempt)
             return 0.0
         requested_pause = min(fault.pause or 0.0, self._retry.longest_retry_after)
         if requested_pause > 0:
-            # Other requests for this endpoint have to wait too.
+            # All requests to this endpoint have to wait, not only this one.
             self._pacer.block(endpoint, requested_pause)
         if attempt == self._retry.attempts:
             return 0.0
@@ -250,7 +262,10 @@ class Sender:
         return seconds
 
     def _obey(self, endpoint: Endpoint, fault: Fault, attempt: int) -> None:
-        """Blocks the endpoint for every process that shares the pacer: the next slot begins after the block."""
+        """Blocks the endpoint, for all processes that share the pacer, for as long as a 429 requests.
+
+        Raises `QuotaSpent` if that is longer than `longest_retry_after`.
+        """
         seconds = fault.pause or self._retry.backoff(attempt)
         self._pacer.block(endpoint, seconds)
         if seconds > self._retry.longest_retry_after:
@@ -266,7 +281,10 @@ class Sender:
             raise Stopped("The run was stopped.")
 
     def _refuse_to_lose(self, seconds: float, endpoint: Endpoint, why: str) -> None:
-        """Fails a run that would wait for too long: a new run later is better than a blocked one."""
+        """Raises `Unavailable` if a wait of `seconds` would make the run lose more than `longest_loss`.
+
+        A new run later is better than a run that waits for hours.
+        """
         if seconds > 0 and self._lost.seconds + seconds > self._retry.longest_loss:
             raise Unavailable(
                 f"Giving up: {counted(round(self._lost.seconds / 60), 'minute')} spent on failed requests and backoff; "
@@ -301,8 +319,9 @@ def _checked_key(api_key: str) -> str:
 
 
 def _is_about_the_request(fault: Fault) -> bool:
-    """Whether the error is about the request itself, and so depends on the revision of the API that answered.
+    """Whether the error is about the request itself. Such an error depends on the revision that Klaviyo answered with.
 
-    Errors about a wrong key or a retired revision are not: Klaviyo checks both before it reads the request.
+    Temporary errors do not count. Neither do errors about a wrong key or a retired revision, since Klaviyo checks both
+    before it reads the request.
     """
     return not fault.retried and not isinstance(fault.error, (BadKey, RevisionRetired))

@@ -1,7 +1,8 @@
-"""Lists, metrics, templates and form versions: small objects that others refer to.
+"""Lists, metrics, templates and form versions as data.
 
 Lists and templates can be filtered by `updated`, so they have windows. Metrics and form versions can only be listed in
-full: `GET /api/metrics` has no filter by time, no order and pages of 200; form versions are listed form by form.
+full. `GET /api/metrics` supports no filter by time, no order and no page size; its pages have 200 metrics. Form
+versions are listed form by form.
 """
 
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ TEMPLATES = Listing(
     list_endpoint=rates.GET_TEMPLATES,
     get_endpoint=rates.GET_TEMPLATE,
     page="https://www.klaviyo.com/email-templates",
-    # A template's HTML has hundreds of kilobytes. Every state of it would be stored.
+    # The HTML of a template is not requested: it can have hundreds of kilobytes, and every state of it would be stored.
     attributes=("name", "editor_type", "created", "updated"),
 )
 
@@ -86,7 +87,7 @@ METRIC_OBJECTS = Listing(
 
 
 def _form_of_version(document: Mapping[str, object]) -> str | None:
-    """The id of the form to which a version belongs, from a lookup that includes the form."""
+    """The id of the form that a version belongs to, from the document of a lookup that includes the form."""
     found: object = document
     for name in ("data", "relationships", "form", "data", "id"):
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -115,7 +116,7 @@ FORM_VERSIONS = Listing(
             Column("updated_at", "updated_at", "time"),
             Column("raw", RAW, "json"),
         ),
-        # Klaviyo's description does not require ab_test.
+        # In Klaviyo's OpenAPI description, `ab_test` is optional.
         complete=False,
     ),
     list_endpoint=rates.GET_VERSIONS_FOR_FORM,

@@ -1,4 +1,4 @@
-"""Decides whether a query with an end can stop before its last page: only if its rows are in order."""
+"""Decides whether a query with an end can stop before its last page, which requires that its rows are in order."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from datetime import datetime
 
 CONFIRMATIONS = 3
-"""How many consecutive times must be at or after the query's end."""
+"""How many of the last times must be at or after the query's end."""
 
 
 class SortMonitor:
-    """Follows the times of one query, page by page.
+    """Follows the times of the rows of one query, page by page. `until` is the end of the query, if any.
 
-    A page ends the query if its last times are at or after the end and all times so far were in order. Several times
-    are required, because a single row may be far ahead of its place. After a time that is missing or out of order, only
-    the last page ends the query.
+    The query can stop after a page if the last `CONFIRMATIONS` times are at or after the end, and all times so far are
+    in order. Several times are required, because Klaviyo may list a single row far ahead of its place. After a time
+    that is missing or out of order, the query must be read to its last page.
     """
 
     def __init__(self, until: datetime | None) -> None:
@@ -25,7 +25,7 @@ class SortMonitor:
         self._in_order = True
 
     def add(self, times: Sequence[datetime | None]) -> None:
-        """Add the times of the next page."""
+        """Adds the times of the next page."""
         self._last.extend(times)
         for moment in times:
             if moment is None or (self._latest is not None and moment < self._latest):
@@ -34,7 +34,7 @@ class SortMonitor:
 
     @property
     def is_passed(self) -> bool:
-        """Whether the remaining rows are after the query's end, judging by the last times."""
+        """Whether all remaining rows are at or after the query's end, judging by the times so far."""
         if not self._in_order or self._until is None or len(self._last) < CONFIRMATIONS:
             return False
         return all(moment is not None and moment >= self._until for moment in self._last)

@@ -1,8 +1,8 @@
 """Tags, and the flows, campaigns and segments that have them.
 
-A tag's own resource does not contain its objects, and listing them costs a request for each tag and kind of object. The
-full listings contain the tags of a whole page of objects, without more requests. Windows do not request tags: adding a
-tag to an object does not change its `updated`.
+The resource of a tag does not contain its objects, and listing them takes one request for each tag and type of object.
+A full listing of flows, campaigns or segments contains the tags of its objects without further requests. Windows do not
+request tags, because adding a tag to an object does not change its `updated`.
 """
 
 from dataclasses import replace
@@ -25,16 +25,18 @@ TAGS = Listing(
 )
 
 OBJECT_TAGS = ChildKind(table="object_tags", parent_column="object_id", shape=TAGS.shape, find=related("tags", "tag"))
-"""The tags of an object. An object refers to tags; several objects can have the same tag."""
+"""The tags of an object, as its children. Unlike other child objects, a tag can belong to several objects."""
 
 
 TAGGED = frozenset(listing.entity for listing in (FLOWS, CAMPAIGNS, SEGMENTS))
-"""Every entity whose tags are stored. Those of lists are not."""
+"""The entities whose tags are stored. The tags of lists are not."""
 
 
 def with_tags(listing: Listing) -> Listing:
-    """The listing that includes the tags of its objects, if they can have any. Tags are not part of an object's state,
-    so `raw` does not contain them. Klaviyo may require the scope of `TAGS` besides the entity's own.
+    """The same listing, including the tags of its objects if their entity is in `TAGGED`.
+
+    Tags are not part of an object's state, so `raw` does not contain them. Klaviyo may require the scope `tags:read` in
+    addition to the scope of the entity.
     """
     if listing.entity not in TAGGED:
         return listing

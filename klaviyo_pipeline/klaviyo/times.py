@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 
 def parse_time(value: object) -> datetime | None:
-    """An aware UTC datetime from a value in an answer; None stays None.
+    """The time in a value of an answer, as an aware datetime in UTC; None for None.
 
-    Klaviyo writes seconds or microseconds, `Z` or an offset that is not always UTC, and sometimes a space instead of
-    the `T` (seen in recordings). A time without an offset is read as UTC. Raises `ValueError` for any other value, and
-    for a time that is outside the calendar after the conversion to UTC.
+    Klaviyo writes times with seconds or microseconds, with `Z` or an offset that is not always UTC, and sometimes with
+    a space instead of the `T` (seen in recorded responses). A time without an offset is read as UTC. Raises
+    `ValueError` for a value that is not a time, or that is outside the calendar after the conversion to UTC.
     """
     if value is None:
         return None
@@ -24,10 +24,10 @@ def parse_time(value: object) -> datetime | None:
 
 
 def format_bound(moment: datetime) -> str:
-    """`moment` as a filter's bound: whole seconds (rounded down) and a `Z`.
+    """`moment` as a bound in a filter: in UTC, with whole seconds (rounded down) and a `Z`.
 
-    `+00:00` does not work, because an unescaped plus sign in a URL means a space. Raises `ValueError` without a time
-    zone.
+    `+00:00` in place of the `Z` does not work, because an unescaped plus sign in a URL means a space. Raises
+    `ValueError` if `moment` has no time zone.
     """
     if moment.tzinfo is None:
         raise ValueError("a bound needs a time zone")

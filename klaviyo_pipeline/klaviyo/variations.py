@@ -1,7 +1,7 @@
-"""The variations of campaign messages, which no request for campaigns returns.
+"""Requests the variations of campaign messages, which no request for campaigns returns.
 
-According to Klaviyo's reference page, the listing of messages can include them; according to its SDK, it cannot. If
-Klaviyo refuses the include, they are requested message by message.
+According to Klaviyo's API reference, the listing of messages can include variations; according to its SDK, it cannot.
+If Klaviyo refuses the include, the variations are requested message by message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from klaviyo_pipeline.klaviyo.sender import Sender
 MESSAGES_PATH = "/api/campaign-messages"
 IDS_PER_REQUEST = 100
 LONGEST_FILTER = 3_500
-"""Maximum length of the ids in a filter, in characters. In the URL, a quote or a comma takes three."""
+"""The maximum length of the ids in a filter, with their quotes and commas, in characters. In the URL, each quote or
+comma takes three."""
 
 VARIATIONS = "campaign-variations"
 
@@ -35,10 +36,10 @@ _PLAIN_ID = re.compile(r"[\w.:-]+", re.ASCII)
 
 @dataclass(frozen=True)
 class MessageTree:
-    """A message with its variations, observed at `observed_at` (UTC). `message` is None if only its variations were
-    requested.
+    """A message with its variations, observed at `observed_at` (UTC).
 
-    `variations` is None if the answer does not list them. `clean` means that no text needs an escape.
+    `message` is None if only the variations were requested. `variations` is None if the answer does not contain all of
+    them. `clean` means that no text needs an escape.
     """
 
     message: Resource | None
@@ -49,7 +50,7 @@ class MessageTree:
 
 @dataclass
 class VariationReader:
-    """Requests variations. Once Klaviyo has refused to include them, this object does not request the include again."""
+    """Requests variations. Once Klaviyo has refused to include them, the reader does not request the include again."""
 
     sender: Sender
     origin: Origin
@@ -57,21 +58,21 @@ class VariationReader:
 
     @property
     def include(self) -> tuple[str, ...]:
-        """The relationships that a listing of messages includes."""
+        """The relationships that a listing of messages should include."""
         return ("campaign",) if self.is_include_refused else ("campaign", VARIATIONS)
 
     def is_refusal(self, error: BadRequest, include: Sequence[str]) -> bool:
-        """Whether Klaviyo refuses to include variations. If so, later requests leave the include out."""
-        # Klaviyo's errors do not always point at the parameter. An error that only names the include counts as a
-        # refusal: if it has another cause, the request without the include fails too.
+        """Whether Klaviyo refuses to include variations. If so, later requests leave out this include."""
+        # Klaviyo's errors do not always point to the parameter, so an error that only names the include counts as a
+        # refusal. If it has another cause, the request without the include fails too.
         refused = VARIATIONS in include and ("include" in (error.pointer or "") or VARIATIONS in (error.detail or ""))
         self.is_include_refused |= refused
         return refused
 
     def complete(self, campaigns: Sequence[object], answer: Answer, known: Mapping[str, MessageTree]) -> Inclusion:
-        """What `answer` includes for these campaigns, with the variations of their messages.
+        """The resources that `answer` includes for these campaigns, with the variations of their messages.
 
-        `known` are messages whose variations were read before. The observation is that of the earliest request. A
+        `known` are messages that were read before. If they have their variations, these are not requested again. A
         message for which Klaviyo answers 404 is included as `NOT_FOUND`.
         """
         done = inclusion_of(answer)
@@ -102,17 +103,15 @@ class VariationReader:
         return found
 
     def _listed(self, ids: Sequence[str], done: Inclusion) -> dict[str, MessageTree]:
-        """The messages with these ids and their variations, from one listing; empty if the include is refused."""
+        """The messages with these ids and their variations, from one listing; empty if Klaviyo refuses the include."""
         params = (
             ("filter", str(Condition("any", "id", tuple(ids)))),
             ("sort", "id"),
             ("page[size]", str(IDS_PER_REQUEST)),
             ("include", VARIATIONS),
         )
-        first, found = (
-            Call(rates.GET_CAMPAIGN_MESSAGES, self.origin.url(MESSAGES_PATH), params),
-            dict[str, MessageTree](),
-        )
+        first = Call(rates.GET_CAMPAIGN_MESSAGES, self.origin.url(MESSAGES_PATH), params)
+        found = dict[str, MessageTree]()
         try:
             for turn in iter_pages(self.sender, first):
                 done.requests += turn.answer.attempts
@@ -124,7 +123,7 @@ class VariationReader:
         return found
 
     def _of_one(self, id: str, done: Inclusion) -> dict[str, MessageTree]:
-        """The variations of one message; empty if Klaviyo responds that it does not exist."""
+        """The variations of one message, by its id; empty if Klaviyo answers that the message does not exist."""
         url = self.origin.url(f"{MESSAGES_PATH}/{quote(id, safe='')}/{VARIATIONS}")
         variations, observed_at, clean = list[Resource](), None, True
         try:
@@ -142,7 +141,7 @@ class VariationReader:
         return {id: MessageTree(None, tuple(variations), observed_at, clean)}
 
     def _message(self, id: str, done: Inclusion) -> Resource | None:
-        """One message: an answer may name a message that it does not include. None if it does not exist."""
+        """Requests one message that an answer names but does not include; None if the message does not exist."""
         url = self.origin.url(f"{MESSAGES_PATH}/{quote(id, safe='')}")
         try:
             answer = self.sender.ask(Call(rates.GET_CAMPAIGN_MESSAGE, url, data_kind=dict))
@@ -159,7 +158,7 @@ class VariationReader:
 
 
 def message_trees(answer: Answer) -> dict[str, MessageTree]:
-    """The messages of an answer, with the variations that it includes, by id."""
+    """The messages of an answer by id, each with its variations if the answer includes all of them."""
     included = included_of(answer.body)
     by_message: dict[str, list[str]] = {}
     for (kind, id), one in included.items():
@@ -184,7 +183,7 @@ def _has_id(resource: object) -> bool:
 
 
 def _with_variations(message: Resource, variations: Iterable[Resource] | None) -> Resource:
-    """The message with these variations as its relationship; unchanged if the variations are not known."""
+    """The message with a relationship to these variations; unchanged if `variations` is None."""
     if variations is None:
         return message
     data = [{"type": VARIATION, "id": one["id"]} for one in variations]
@@ -194,9 +193,10 @@ def _with_variations(message: Resource, variations: Iterable[Resource] | None) -
 
 
 def id_batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """The ids in batches, each as large as fits into the URL of a filter.
+    """The ids in batches, each as large as the URL of a request allows.
 
-    Ids that a filter might misread are left out, since Klaviyo does not document how to escape a quote.
+    Ids with special characters, such as quotes, are left out, since Klaviyo does not document how to escape them in a
+    filter.
     """
     batch, length = list[str](), 0
     for id in filter(_PLAIN_ID.fullmatch, ids):

@@ -178,7 +178,7 @@ OTHER = {"x_klaviyo_api_revision": "2027-01-15"}
 def test_an_answer_of_another_revision_is_a_one_line_error_at_once(bench: Bench, answer: Scripted) -> None:
     bench.server.will(answer)
     line = str(failing(bench, errors.OtherRevision))
-    assert "requested 2026-10-15, answered as 2027-01-15" in line
+    assert "requested 2026-10-15, answered with 2027-01-15" in line
     assert "KLAVIYO_REVISION" in line
     assert len(bench.server.requested) == 1
 

@@ -162,7 +162,7 @@ def test_the_error_of_a_record_without_an_id_names_the_request_and_a_remedy(benc
     with pytest.raises(errors.MalformedAnswer, match="no valid id") as raised:
         read(bench)
     assert (raised.value.endpoint, raised.value.request_id) == ("get_flows", "r9")
-    assert "has no valid id: None. Run again later; if the error stays, report this line. (" in str(raised.value)
+    assert "has no valid id: None. Run again later; if the error persists, report this line. (" in str(raised.value)
 
 
 def test_campaigns_have_the_channel_of_their_listing(bench: Bench) -> None:

@@ -44,7 +44,11 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
             "[::1",
             "NO_PROXY is not valid. Write host names and addresses, separated by commas.",
         ),
-        ("SSL_CERT_FILE", "/nowhere", "SSL_CERT_FILE is not a file. Set it to a file with certificates, or unset it."),
+        (
+            "SSL_CERT_FILE",
+            "/nowhere",
+            "SSL_CERT_FILE does not name a file. Set it to the path of a file with certificates, or unset it.",
+        ),
     ],
 )
 def test_a_setting_that_httpx_cannot_use_is_a_one_line_error_that_names_it(
