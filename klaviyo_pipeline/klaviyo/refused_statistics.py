@@ -69,7 +69,7 @@ class _Search(Generic[Given]):
             self._add_halves(conversions)
         elif self._is_accepted(plain[:1]):
             self._add_halves(plain[1:])
-            if not self._is_accepted(conversions):
+            if conversions and not self._is_accepted(conversions):
                 self._add_halves(conversions)
 
     def _is_accepted(self, names: Iterable[str]) -> bool:

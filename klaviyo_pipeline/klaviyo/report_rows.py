@@ -33,11 +33,6 @@ class ReportRows:
     days: frozenset[date] = frozenset()
 
 
-def rows(report: Report, document: Mapping[str, object]) -> list[dict[str, object]]:
-    """The rows of `read_rows`, without the counts."""
-    return read_rows(report, document).rows
-
-
 def read_rows(report: Report, document: Mapping[str, object], zone: ZoneInfo | None = None) -> ReportRows:
     """The content of an answer: one row for each result and day of a series, or for each result of a values report.
 

@@ -25,6 +25,7 @@ def found(
         return requested[-1]
 
     given, lacking = most_statistics(FLOW_SERIES, left_out, ask)
+    assert len(set(requested)) == len(requested)
     return given, lacking, len(requested)
 
 
@@ -55,6 +56,13 @@ def test_any_other_rejected_statistic_is_found_within_the_request_limit(odd: str
     assert len(given) >= len(EVERY) / 2
     assert given | lacking == EVERY
     assert requests <= MOST_REQUESTS
+
+
+def test_no_statistics_are_requested_twice_if_conversions_are_known_to_be_rejected() -> None:
+    known = VALUE | frozenset(FLOW_SERIES.about_conversions)
+    given, lacking, _ = found({"delivery_rate"}, known)
+    assert given | lacking == EVERY
+    assert lacking >= known | {"delivery_rate"}
 
 
 def test_a_metric_without_statistics_is_an_error_after_four_requests() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from klaviyo_pipeline.klaviyo.errors import CursorExpired, MalformedAnswer
 from klaviyo_pipeline.klaviyo.escape import escape
-from klaviyo_pipeline.klaviyo.report_rows import added_up, read_rows, rows
+from klaviyo_pipeline.klaviyo.report_rows import added_up, read_rows
 from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.klaviyo.reports import (
     API_REPORTS,
@@ -82,7 +82,7 @@ def test_the_longest_series_is_fifty_nine_days() -> None:
 
 def test_a_series_becomes_one_row_for_each_result_and_day() -> None:
     answer = series([result(2, opens=[1, None]), result(2, "F2")], DAYS)
-    found = rows(FLOW_SERIES, answer)
+    found = read_rows(FLOW_SERIES, answer).rows
     assert [(row["flow_id"], row["date"]) for row in found] == [
         ("F1", DAY),
         ("F1", date(2026, 6, 2)),
@@ -96,7 +96,7 @@ def test_a_series_becomes_one_row_for_each_result_and_day() -> None:
 
 @pytest.mark.parametrize("written", ["2026-06-01T00:00:00-10:00", "2026-06-01T23:00:00+14:00", "2026-06-01"])
 def test_a_day_is_the_calendar_date_as_written(written: str) -> None:
-    assert rows(FLOW_SERIES, series([result(1)], [written]))[0]["date"] == DAY
+    assert read_rows(FLOW_SERIES, series([result(1)], [written])).rows[0]["date"] == DAY
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_an_instant_at_which_a_day_of_the_account_begins_is_that_day(zone: str, 
 
 
 def test_no_results_are_no_rows() -> None:
-    assert rows(FLOW_SERIES, series([], DAYS)) == []
+    assert read_rows(FLOW_SERIES, series([], DAYS)).rows == []
 
 
 def test_a_values_report_becomes_one_row_for_each_result() -> None:
@@ -145,7 +145,7 @@ def test_undeclared_statistics_are_counted_and_kept_by_day() -> None:
 
 def test_undeclared_statistics_of_a_values_report_are_kept_whole() -> None:
     reported: dict[str, object] = {"groupings": {"flow_id": "F1"}, "statistics": {"wows": [Decimal("0.10")]}}
-    [row] = rows(FLOW_VALUES, {"data": {"attributes": {"results": [reported]}}})
+    [row] = read_rows(FLOW_VALUES, {"data": {"attributes": {"results": [reported]}}}).rows
     assert row["other_statistics"] == {"wows": [Decimal("0.10")]}
 
 
@@ -161,7 +161,7 @@ def test_a_declared_statistic_that_is_missing_is_none_and_counted() -> None:
 
 @pytest.mark.parametrize("groupings", [{"flow_id": "F1", "send_channel": None}, {"flow_id": None}, None])
 def test_a_missing_grouping_does_not_lose_the_values(groupings: dict[str, object] | None) -> None:
-    (row,) = rows(FLOW_SERIES, series([result(1, opens=[5]) | {"groupings": groupings}], DAYS[:1]))
+    (row,) = read_rows(FLOW_SERIES, series([result(1, opens=[5]) | {"groupings": groupings}], DAYS[:1])).rows
     ids = ("F1" if groupings and groupings["flow_id"] else "", "", "")
     assert (row["flow_id"], row["flow_message_id"], row["send_channel"], row["opens"]) == (*ids, Decimal(5))
 
@@ -172,7 +172,7 @@ def group(message: str | None, **statistics: object) -> dict[str, object]:
 
 
 def pages(*answers: list[Mapping[str, object]]) -> list[dict[str, object]]:
-    return added_up(FLOW_SERIES, [rows(FLOW_SERIES, series(answer, DAYS[:1])) for answer in answers])
+    return added_up(FLOW_SERIES, [read_rows(FLOW_SERIES, series(answer, DAYS[:1])).rows for answer in answers])
 
 
 @pytest.mark.parametrize("split", [True, False])
@@ -213,12 +213,12 @@ def test_two_groups_with_the_same_ids_on_one_page_are_added_up() -> None:
 )
 def test_an_answer_that_could_store_a_value_for_a_wrong_day_is_malformed(answer: dict[str, object]) -> None:
     with pytest.raises(MalformedAnswer, match="flow series"):
-        rows(FLOW_SERIES, answer)
+        read_rows(FLOW_SERIES, answer)
 
 
 def test_a_value_that_is_not_a_number_is_named() -> None:
     with pytest.raises(MalformedAnswer, match=r"flow series report has a value of opens that is not a number: '7'\."):
-        rows(FLOW_SERIES, series([result(1, opens=["7"])], DAYS[:1]))
+        read_rows(FLOW_SERIES, series([result(1, opens=["7"])], DAYS[:1]))
 
 
 def test_a_report_is_posted_and_its_pages_are_followed_with_the_same_body(bench: Bench) -> None:
