@@ -193,7 +193,7 @@ def _definitions(
 
 
 def accounts_repository(accounts: Sequence[Account]) -> AccountsRepository:
-    """The definitions of `project_defs` as a repository that builds those of an account when Dagster requests them."""
+    """The definitions of `project_defs` as a repository, which builds an account's when Dagster first requests them."""
     warehouse = Warehouse.of(accounts)
     part_of = cache(partial(_part, single_account=len(accounts) == 1))
 

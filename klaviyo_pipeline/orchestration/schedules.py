@@ -115,6 +115,6 @@ def _trailing(
 
 
 def _run_request(job: AccountJob, now: datetime, windows: Sequence[Window]) -> dg.RunRequest:
-    """The request for a run of these windows. Executors other than `concurrently` have no such config."""
+    """The request for a run of these windows: in one process, if the job has the executor `concurrently`."""
     config = IN_ONE_PROCESS if job.executor_def is concurrently else {}
     return dg.RunRequest(run_key=now.isoformat(), run_config=config, tags=range_tags(windows) | SCHEDULED)

@@ -159,7 +159,7 @@ def _job_of(account: Account, asset: str, jobs: Sequence[AccountJob]) -> Account
 
 
 def _requested_within(cursor: str | None, hour: str) -> list[str]:
-    """The run keys that the cursor has for this hour. They are not repeated, so that failing ranges block no others."""
+    """The run keys in the cursor, if they are of this hour. Skipping them keeps failing ranges from blocking others."""
     cursor_hour, *keys = (cursor or "").split("\n")
     return keys if cursor_hour == hour else []
 
@@ -298,7 +298,7 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
 
 
 def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, text: str) -> None:
-    """Log the alert, and post it to the webhook if one is set. An error of posting is logged without the secret URL."""
+    """Log the alert, and post it to the webhook if one is set. An error is logged without the URL, which is secret."""
     context.log.error(text)
     address = os.environ.get(WEBHOOK, "").strip()
     if not address:

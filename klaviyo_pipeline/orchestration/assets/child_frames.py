@@ -25,7 +25,7 @@ class ChildBuffer:
         return sum(len(seen.records) for parents in self._seen.values() for _, seen in parents.values())
 
     def add(self, record: Record, observed_at: datetime) -> None:
-        """Add the children of this object, and their children."""
+        """Add the children of this object and, in turn, the children of each child."""
         for table, parents in self._seen.items():
             seen = record.children.get(table)
             if seen is None:

@@ -98,11 +98,11 @@ class CheckContext:
         self.connection.rollback()
 
     def period(self) -> sa.Label[date]:
-        """The first day of the period of each row of the asset's table, as `date`."""
+        """The column with the first day of each row's period, labelled `date`."""
         return self.target().table.c[period_column(self.asset)].label("date")
 
     def day_of(self, moment: sa.ColumnElement[Any]) -> sa.ColumnElement[date]:
-        """The account's calendar date of a moment, in SQL."""
+        """The SQL expression for the calendar date of a moment in the account's time zone."""
         return sa.cast(sa.func.timezone(self.account.timezone, moment), sa.Date)
 
 

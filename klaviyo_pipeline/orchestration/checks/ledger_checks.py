@@ -47,8 +47,8 @@ def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
         ),
         Check(
             "windows_have_not_failed",
-            "No window is failed in the ledger. A window is failed if every attempt to sync it failed, or if its rows "
-            "were lost later.",
+            "No window has the status failed in the ledger. A window has it if every attempt to sync it failed, or if "
+            "its rows were lost later.",
             windows_have_not_failed,
         ),
         Check(

@@ -96,7 +96,8 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks.append(
             Check(
                 "active_objects_have_metrics",
-                f"All {_active_words(spec)} have values within the last {SILENT_DAYS} days.",
+                f"All {_active_words(spec)} have values within the last {SILENT_DAYS} days. Only {spec.listing.entity} "
+                f"{'sent in' if ACTIVE[spec.listing.entity].sent else 'created before'} these days are examined.",
                 lambda ctx: active_objects_have_metrics(ctx, spec),
             )
         )
@@ -149,7 +150,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
 
 
 def _active_words(spec: ReportAsset) -> str:
-    return f"{'sent' if ACTIVE[spec.listing.entity].sent else 'active'} {spec.listing.entity}"
+    return f"{'recently sent' if ACTIVE[spec.listing.entity].sent else 'active'} {spec.listing.entity}"
 
 
 def pairs_of(report: Report) -> dict[str, str]:

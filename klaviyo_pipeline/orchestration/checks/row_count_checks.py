@@ -41,7 +41,7 @@ def entity_count_check() -> Check:
     """The check of an entity's table."""
     return Check(
         NAME,
-        "For each synced window that contained objects, the history has states of objects with a time in the window.",
+        "For each synced window that contained objects, the history has states with an `updated` time in it.",
         entity_rows_match_ledger,
     )
 
