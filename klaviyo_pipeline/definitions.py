@@ -1,4 +1,4 @@
-"""The code location that Dagster loads: the accounts of this installation."""
+"""The code location that Dagster loads, with the definitions of all accounts of this installation."""
 
 from klaviyo_pipeline.orchestration.build import installation_defs
 

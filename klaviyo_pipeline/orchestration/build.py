@@ -1,4 +1,4 @@
-"""Builds the code location: the only module that imports all the others of this package."""
+"""Builds the Dagster definitions of accounts from the assets, checks, jobs, schedules, sensors and resources."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ log = logging.getLogger(__name__)
 
 
 Translate = Callable[[dg.AssetSpec], dg.AssetSpec]
-"""Changes the attributes of an asset: its key, group, description, tags, owners, metadata, kinds."""
+"""Returns the spec of an asset with changed attributes: key, group, description, tags, owners, metadata or kinds."""
 
 
 def account_assets(account: Account, translate: Translate | None = None) -> list[dg.AssetsDefinition]:
-    """The assets of one account."""
+    """The assets of one account. `translate` changes the spec of each asset."""
     entities, censuses = of_account(ENTITIES, account), of_account(CENSUSES, account)
     made = {
         **{name: entity_asset(account, as_chosen(listing, account)) for name, listing in entities.items()},
@@ -74,7 +74,7 @@ def account_assets(account: Account, translate: Translate | None = None) -> list
 @contextmanager
 def _many_definitions() -> Iterator[None]:
     with warnings.catch_warnings(), gc_paused():
-        # Single-run backfills are beta in Dagster. They sync a year in one run, so they are used on purpose.
+        # Single-run backfills are a beta feature of Dagster. They are used on purpose: one run can sync a year.
         warnings.simplefilter("ignore", dg.BetaWarning)
         yield
 
@@ -90,10 +90,11 @@ def build_defs(
 ) -> dg.Definitions:
     """The definitions of these accounts, for your own code location: merge them with `dg.Definitions.merge`.
 
-    They have no executor, and resources only under keys that begin with `klaviyo_account__` or `klaviyo_tables__` and
-    end with an account's slug. They open no connection and do not read the environment; only runs do. `translate`
-    changes an asset's attributes, and `execute` is called to run each asset, with its context and the function that
-    does its work. Raises `SettingsError` for an invalid setting of an account.
+    The definitions have no executor. The keys of their resources begin with `klaviyo_account__` or `klaviyo_tables__`
+    and end with the account's slug. Building the definitions opens no connection and reads no environment variable;
+    only runs and sensors do. `translate` changes the attributes of each asset. `execute` is called to run an asset,
+    with the run's context and the function that does the asset's work. Raises `SettingsError` for an invalid setting
+    of an account.
     """
     found: list[dg.Definitions] = []
     with _many_definitions():
@@ -123,19 +124,22 @@ def build_defs(
 
 
 def _same_key(spec: dg.AssetSpec, translate: Translate) -> dg.AssetSpec:
-    """The translated spec. Its key is the asset's already, so a translation of the key must not apply twice."""
+    """The translated spec with the key of `spec`, which is translated already: a key must not be translated twice."""
     return translate(spec).replace_attributes(key=spec.key)
 
 
 def project_defs(accounts: Sequence[Account], warehouse: Warehouse | None = None) -> dg.Definitions:
-    """The code location of this project, with these accounts: `build_defs` with its executor and its pruning."""
+    """The code location of this project for these accounts. Unlike `build_defs`, it has executors and pruning jobs."""
     warehouse = warehouse or Warehouse.of(accounts)
     parts = [_part(account, single_account=len(accounts) == 1) for account in accounts]
     return _definitions(parts, warehouse, [failed_runs(accounts)])
 
 
 def sync_defs(account: Account, warehouse: Warehouse) -> dg.Definitions:
-    """What `sync` runs: one account's assets and the blocking checks. The other checks run on a schedule."""
+    """The definitions that `sync` runs: the assets of one account and their blocking checks.
+
+    The other checks run in the jobs of Dagster and in `klaviyo-pipeline check`.
+    """
     with _many_definitions():
         return dg.Definitions(
             assets=account_assets(account),
@@ -189,7 +193,7 @@ def _definitions(
 
 
 def accounts_repository(accounts: Sequence[Account]) -> AccountsRepository:
-    """The same as `project_defs`, for many accounts: builds an account's definitions when Dagster requests them."""
+    """The definitions of `project_defs` as a repository, which builds an account's when Dagster first requests them."""
     warehouse = Warehouse.of(accounts)
     part_of = cache(partial(_part, single_account=len(accounts) == 1))
 
@@ -202,7 +206,7 @@ def accounts_repository(accounts: Sequence[Account]) -> AccountsRepository:
 
 
 def _has_known_assets(account: Account) -> bool:
-    """Whether the account's `assets` can be used. If not, the reason is logged."""
+    """Whether the asset names in the account's setting are valid. If they are not, the reason is logged."""
     try:
         switched_on(account.assets)
     except SettingsError as error:
@@ -212,9 +216,10 @@ def _has_known_assets(account: Account) -> bool:
 
 
 def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
-    """The code location of the accounts of this installation. An invalid entry is logged and left out.
+    """The code location of the accounts of this installation.
 
-    With several accounts, definitions are built when Dagster requests them.
+    An invalid entry of accounts.yaml is logged and left out. With several accounts, the definitions of an account are
+    built when Dagster first requests them.
     """
     found = load_accounts()
     for line in found.errors:

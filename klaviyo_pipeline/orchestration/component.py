@@ -1,4 +1,4 @@
-"""The component: one Klaviyo account of a `dg` project, described in YAML."""
+"""The Dagster component for one Klaviyo account, which a `dg` project describes in YAML."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ from klaviyo_pipeline.orchestration.resources.account_settings import account_of
 
 
 def _attribute(read: Callable[[Any], Any], kind: Any, description: str, example: object) -> dg.Resolver:
-    """Reads an attribute. A `SettingsError` becomes one line with the file and the line where it is written."""
+    """A resolver that calls `read`. A `SettingsError` becomes one line with the file and the line of the attribute."""
 
     def resolve(context: dg.ResolutionContext, value: Any) -> Any:
         value = context.resolve_value(value, as_type=object)
@@ -31,7 +31,7 @@ def _attribute(read: Callable[[Any], Any], kind: Any, description: str, example:
         if tree := context.source_position_tree:
             place = tree.source_error(yaml_path=context.path, inline_error_message=line, value_error=True)
             where = f"{place.file_name}:{place.start_line_no} - "
-        # Dagster adds a stack to any other error.
+        # Dagster would add a stack trace to any other error.
         raise ResolutionException(f"{where}{line}")
 
     return dg.Resolver(resolve, model_field_type=kind, description=description, examples=[example])
@@ -71,14 +71,14 @@ def _conversion_metrics(value: Any) -> str | tuple[str, ...] | None:
 
 def _translation(context: dg.ResolutionContext, model: Any) -> Translate:
     names = {field.name for field in dataclasses.fields(TranslatorResolvingInfo)}
-    # Dagster before 1.11.2 asks for the name under which a template finds the object.
+    # Dagster before 1.11.2 requires the name under which templates find the object.
     named: dict[str, Any] = {"obj_name": "spec"} if "obj_name" in names else {}
     info = TranslatorResolvingInfo(asset_attributes=model, resolution_context=context, model_key="translation", **named)
     return lambda spec: info.get_asset_spec(spec, {"spec": spec, "name": spec.key.path[-1]})
 
 
 class AccountScaffolder(dg.Scaffolder[Any]):
-    """Writes the YAML of an account, whose slug is the name of the folder."""
+    """Writes the YAML of a new account. Its slug is made from the name of the folder."""
 
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         slug = re.sub(r"[^a-z0-9_]", "_", request.target_path.name.lower())
@@ -94,15 +94,17 @@ class AccountScaffolder(dg.Scaffolder[Any]):
         if request.scaffold_format == "yaml":
             path = request.target_path if request.target_path.is_file() else request.target_path / "defs.yaml"
             with path.open("a", encoding="utf-8") as file:
-                # Dagster 1.11 checks that a component names the variables that it uses.
+                # Dagster 1.11 checks that a component declares the environment variables that it uses.
                 file.write(f"\nrequirements:\n  env:\n  - {key}\n  - {url}\n")
 
 
 @dg.scaffold_with(AccountScaffolder)
 class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
-    """One Klaviyo account in Postgres: its flows, campaigns, forms, segments and reports as assets."""
+    """Syncs one Klaviyo account to Postgres, with assets for its flows, campaigns, forms, segments and reports."""
 
-    slug: Annotated[str, _setting("slug", "Postgres schema of the tables, and default of prefix and group.", "shop_uk")]
+    slug: Annotated[
+        str, _setting("slug", "Postgres schema of the tables. Also the default of `key_prefix` and `group`.", "shop_uk")
+    ]
     api_key: Annotated[
         str,
         dg.Resolver(
@@ -115,24 +117,25 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
     timezone: Annotated[str, _setting("timezone", "The account's own time zone, an IANA name.", "Europe/London")] = (
         Account.timezone
     )
-    start_date: Annotated[str, _setting("start_date", "First day to sync, in the time zone.", "2025-01-01")] = (
+    start_date: Annotated[str, _setting("start_date", "First day to sync, in `timezone`.", "2025-01-01")] = (
         Account.start_date.isoformat()
     )
     sync_window: Annotated[
-        Literal["daily", "hourly"], _setting("sync_window", "Windows of entities: daily or hourly.", "daily")
+        Literal["daily", "hourly"],
+        _setting("sync_window", "Length of the sync windows of entities: daily or hourly.", "daily"),
     ] = Account.sync_window
     lookback_days: Annotated[
-        int, _setting("lookback_days", "Recent days that every schedule requests again.", 7, int)
+        int, _setting("lookback_days", "Number of recent days that scheduled syncs request again.", 7, int)
     ] = Account.lookback_days
     attribution_days: Annotated[
-        int, _setting("attribution_days", "Days for which a report day can still change.", 5, int)
+        int, _setting("attribution_days", "Number of days for which a report day can still change.", 5, int)
     ] = Account.attribution_days
     conversion_metric_id: Annotated[
         str | tuple[str, ...] | None,
         _attribute(
             _conversion_metrics,
             list[str] | str,
-            "Metric that counts as a conversion, or several; found if absent.",
+            "Id of the metric that counts as a conversion, or several ids; found in the account if not set.",
             ["WXyz12", "ABcd34"],
         ),
     ] = None
@@ -141,7 +144,7 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         _attribute(
             _database_url,
             str,
-            "postgresql:// URL, from the environment. By default that of KLAVIYO_DATABASE_URL.",
+            "postgresql:// URL of the warehouse, from the environment. By default the value of KLAVIYO_DATABASE_URL.",
             "{{ env.KLAVIYO_DATABASE_URL }}",
         ),
     ] = Field(default=None, repr=False)
@@ -153,7 +156,7 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         _attribute(
             _assets,
             list[str] | str,
-            "Names of assets; `default` stands for all that are on by default.",
+            "Names of the assets to sync; `default` stands for all assets that are on by default.",
             ["flows", "flow_report", "flow_metrics"],
         ),
     ] = (DEFAULT,)
@@ -162,16 +165,17 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         _attribute(
             key_path,
             str | list[str],
-            "Prefix of the asset keys; the slug by default. The schema is the slug in any case.",
+            "Prefix of the asset keys; the slug by default. It does not change the schema, which is always the slug.",
             "marketing/shop_uk",
         ),
     ] = ()
     group: Annotated[str | None, _attribute(group_name, str, "Asset group; the slug by default.", "marketing")] = None
-    schedules: Annotated[bool, _switch("schedules", "Whether the account's schedules come along.")] = True
-    sensors: Annotated[bool, _switch("sensors", "Whether the account's sensors come along.")] = True
-    checks: Annotated[bool, _switch("checks", "Whether the account's asset checks come along.")] = True
+    schedules: Annotated[bool, _switch("schedules", "Whether to add the account's schedules.")] = True
+    sensors: Annotated[bool, _switch("sensors", "Whether to add the account's sensors.")] = True
+    checks: Annotated[bool, _switch("checks", "Whether to add the account's asset checks.")] = True
     migrate: Annotated[
-        bool, _switch("migrate", "Whether a run applies missing migrations. Its role needs the rights.")
+        bool,
+        _switch("migrate", "Whether a run applies missing migrations. The database role then needs the privileges."),
     ] = False
     translation: Annotated[
         Callable[[dg.AssetSpec], dg.AssetSpec] | None,
@@ -179,14 +183,14 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
             _translation,
             model_field_type=str | AssetAttributesModel,
             inject_before_resolve=False,
-            description="Attributes of the assets. Templates can use `spec`, the asset's spec, and `name`, its name.",
+            description="Attributes of the assets. Templates can use `spec` (the asset's spec) and `name`.",
             examples=[{"group_name": "marketing", "key": "klaviyo/{{ name }}"}],
         ),
     ] = None
 
     @property
     def account(self) -> Account:
-        """The account that these attributes describe. Raises `SettingsError` if two of them contradict each other."""
+        """The account that these attributes describe. Raises `SettingsError` if two of them are contradictory."""
         names = [name for name in AS_VARIABLES if name in type(self).model_fields]
         return dataclasses.replace(
             account_of({name: getattr(self, name) for name in names}),
@@ -203,7 +207,7 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
         return self.translation(spec) if self.translation else spec
 
     def execute(self, context: dg.AssetExecutionContext, compute: Callable[[], Any]) -> Any:
-        """Runs an asset: `compute` does its work, and what it returns is stored. Override it to add to that."""
+        """Runs an asset: `compute` does its work and returns what is stored. Override this method to add your code."""
         return compute()
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

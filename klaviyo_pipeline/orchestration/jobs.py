@@ -1,8 +1,9 @@
 """Jobs over an account's assets, for the UI and the schedules.
 
-All assets of a job have the same partitions, so that you can choose a range of windows for the job. In a job of
-several assets, the entities run concurrently, each in its own process, unless a schedule starts it for a few days. They
-share the pacing in Postgres, so they stay within Klaviyo's rate limits.
+All assets of a job have the same partitions, or none, so that you can launch the job for a range of windows. A job of
+several assets runs each asset in its own process, and independent assets concurrently. If a schedule launches the job
+for recent windows, its assets run one after the other in one process. The pacing in Postgres keeps all processes
+together within Klaviyo's rate limits.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from klaviyo_pipeline.orchestration.resources.account_resources import access_ke
 from klaviyo_pipeline.windows import entity_windows, report_windows
 
 ACCOUNT_TAG = "klaviyo/account"
-"""Tag of every run. The run queue uses it to limit how many runs of one account run at once."""
+"""Tag of each run of a job or of `sync`: the account's slug. The run queue uses it to limit the runs of an account."""
 
 SCHEDULED = {"dagster/priority": "10"}
-"""Tags of a scheduled run: in the queue it goes before all others; a backfill has priority 0."""
+"""Tags of a scheduled sync, which leaves the run queue before all other runs. A backfill has priority 0."""
 
 CATCHING_UP = {"dagster/priority": "5"}
-"""Tags of a run that syncs missing windows: after scheduled runs, before a backfill."""
+"""Tags of a run that syncs missing windows. It leaves the run queue after scheduled syncs and before backfills."""
 
 SILENT: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""The configuration of a run in this process that prints nothing."""
+"""The config of a run in this process that prints nothing to the console."""
 
 CALENDAR_PERIODS: Mapping[str, Period] = {"weekly": "week", "monthly": "month"}
-"""The periods of reports whose values are not sums of days, by the word in the names of their jobs."""
+"""The periods of the weekly and monthly reports, by the last word in the names of their jobs."""
 
 IN_ONE_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": True}}}
-"""The run config of a job of several assets that runs them one after the other. Loading each step again in a process of
-its own takes more time than the requests of a day with little news."""
+"""The config of a run that executes the assets of its job one after the other in one process. For a few recent windows,
+starting a process for each step takes longer than the requests to Klaviyo."""
 
 
 @dg.configured(
@@ -58,18 +59,18 @@ its own takes more time than the requests of a day with little news."""
         "in_process": dg.Field(
             bool,
             default_value=False,
-            description="Run the assets one after the other in the run's process, instead of each in its own.",
+            description="Run the assets one after the other in the run's process, instead of each in its own process.",
         )
     },
 )
 def concurrently(config: Mapping[str, bool]) -> dict[str, Any]:
-    """The executor of a job of several assets."""
+    """The executor of a job of several assets: a process for each step or, with `in_process`, one for all steps."""
     return {"in_process": {}} if config["in_process"] else {"multiprocess": IN_PROCESSES}
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job and its assets."""
+    """A job as data, with the names of its assets."""
 
     name: str
     assets: Sequence[str]
@@ -77,7 +78,7 @@ class JobSpec:
 
 
 def own_job(account: Account, asset: str) -> str:
-    """The name of the job that has only this asset."""
+    """The name of the job that syncs only this asset."""
     return f"{account.slug}_{asset}"
 
 
@@ -85,15 +86,17 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
     """Every asset job of an account, with the assets that the account has. A job without assets is left out. With
     hourly windows, entities and reports have different partitions, so there is no job over all assets.
 
-    Jobs of a single asset are built only for a `single_account`, except that of the tags, which has a schedule. With
-    many accounts they would take most of the loading time, and a run can select one asset of a larger job instead.
+    With several accounts (`single_account` is false), jobs of a single asset are left out, except the job of the tags,
+    which has a schedule. Such jobs would take most of the loading time, and a run of a larger job can select one asset.
     """
     slug, on = account.slug, switched_on(account.assets)
     single = (*ENTITIES, *LISTED_IN_FULL, TAGS.entity, *FIGURES) if single_account else (TAGS.entity,)
     specs = [JobSpec(own_job(account, name), [name], f"Syncs {name} only.") for name in single]
     specs += [
         JobSpec(f"{slug}_entities", tuple(ENTITIES), "Syncs the windows of every entity concurrently."),
-        JobSpec(f"{slug}_reports", figures_by("day"), "Syncs every daily report, then computes its metrics."),
+        JobSpec(
+            f"{slug}_reports", figures_by("day"), "Syncs the daily reports and conversions, then computes the metrics."
+        ),
         *(
             JobSpec(
                 f"{slug}_reports_{name}", figures_by(period), f"Syncs the {name} report, then computes its metrics."
@@ -103,7 +106,7 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
         JobSpec(
             f"{slug}_census",
             (*ENTITY_CENSUSES, *LISTED_IN_FULL),
-            "Lists every object of every entity, with its tags, and repairs what sync windows cannot detect.",
+            "Lists every object of every entity, with its tags. This finds changes and deletes that sync windows miss.",
         ),
     ]
     if entity_windows(account).unit == report_windows(account).unit:
@@ -111,7 +114,7 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
             JobSpec(
                 f"{slug}_all",
                 (*ENTITIES, *figures_by("day")),
-                "Syncs the entities concurrently, then the daily reports and the metrics.",
+                "Syncs the entities concurrently, then the daily reports and conversions, then computes the metrics.",
             )
         )
     chosen = [replace(spec, assets=[asset for asset in spec.assets if asset in on]) for spec in specs]
@@ -125,10 +128,10 @@ def account_jobs(
     checks: bool = True,
     own_executors: bool = True,
 ) -> list[AccountJob]:
-    """Dagster's jobs of one account: those of `job_specs`, each with its assets' checks except the API checks; and the
-    jobs that only run checks, unless the account has no `checks`.
+    """The Dagster jobs of one account: the asset jobs of `job_specs` and, with `checks`, the jobs that only run checks.
 
-    Without `own_executors`, jobs have the executor of the definitions that they are part of.
+    An asset job also runs the checks of its assets, except those that call Klaviyo's API. Without `own_executors`, the
+    jobs use the executor of the definitions that contain them.
     """
     tags = {ACCOUNT_TAG: account.slug}
     in_process = dg.in_process_executor if own_executors else None
@@ -154,8 +157,8 @@ def account_jobs(
                 f"{account.slug}_reconcile",
                 selection=dg.AssetSelection.checks(*api_keys),
                 description=(
-                    "Runs the checks that call Klaviyo's API. They list every entity in full and use one request of "
-                    "the daily quota for each report."
+                    "Runs the checks that call Klaviyo's API. They list every entity in full, and use at least one "
+                    "request of the daily quota for each daily report."
                 ),
                 tags=tags,
                 executor_def=in_process,
@@ -165,5 +168,5 @@ def account_jobs(
 
 
 def pruning_job(account: Account) -> AccountJob:
-    """The job that prunes this project's instance and the account's schema."""
+    """The job that deletes old logs from Dagster's storage and old operational records from the account's schema."""
     return prune_job(account, {ACCOUNT_TAG: account.slug}, access_key(account))

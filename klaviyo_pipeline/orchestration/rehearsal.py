@@ -1,7 +1,7 @@
-"""Makes a process import what runs need, before other processes are forked from it.
+"""Imports the modules that runs need into a process, before other processes are forked from it.
 
-Dagster, httpx and the drivers import half of their modules only when they are first used. So this module also executes
-a run in memory without our assets, and creates a client that sends nothing.
+Dagster, httpx and the database drivers import half of their modules only when they are first used. Therefore `rehearse`
+also executes a run of an empty asset in memory, and creates an HTTP client that sends nothing.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ from importlib import import_module
 
 
 def rehearse() -> None:
-    """Import what a run needs. See the module."""
+    """Import every module that a run needs, also those that libraries import only when they are used."""
     import dagster as dg
     import httpx
 
@@ -29,6 +29,6 @@ def rehearse() -> None:
         job = definitions.resolve_implicit_global_asset_job_def()
         job.execute_in_process(instance=instance, run_config=SILENT)
     sync_defs(Account(), Warehouse()).resolve_implicit_global_asset_job_def()
-    # If the environment names certificates that do not exist, the first request reports it.
+    # If the environment names a file of certificates that does not exist, the first request reports the error.
     with contextlib.suppress(OSError):
         httpx.Client(verify=tls_context(True)).close()

@@ -1,6 +1,7 @@
-"""Schedules of an account: after each window closes, one run syncs the trailing windows again.
+"""The schedules of an account.
 
-All are off until you switch them on in the UI.
+Once a day, or once an hour for hourly windows, one run syncs the recent windows again. Other schedules sync the open
+window, list every object, run checks, and delete old logs. All are off until you switch them on in the UI.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,12 @@ from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows, range_t
 POLL_MINUTES = 15
 
 MINUTES_AFTER_CLOSE = 10
-"""Klaviyo rejects requests for the last seconds, and midnight is when most clients send theirs."""
+"""Minutes from the end of a window to its scheduled sync. Klaviyo rejects requests for the last few seconds, and most
+clients send their requests exactly at midnight."""
 
 
 def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.ScheduleDefinition]:
-    """The schedules of one account: entities once a window, reports and the census once a day.
-
-    A schedule is left out if the account has none of its job's assets.
-    """
+    """The schedules of one account. A schedule is left out if the account has none of the assets of its job."""
     by_name = {job.name: job for job in jobs}
     days = account.lookback_days
     report_days = max(days, account.attribution_days)
@@ -32,7 +31,7 @@ def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.S
         *([_trailing(account, entities, entity_windows(account), days)] if entities else []),
         *([_trailing(account, reports, report_windows(account), report_days)] if reports else []),
         *(
-            # Later, because it uses the same daily quota and rates as the daily reports.
+            # Later than the daily reports, which use the same rates and the same daily quota.
             _trailing(account, job, report_windows(account, period), report_days, 30)
             for name, period in CALENDAR_PERIODS.items()
             if (job := by_name.get(f"{account.slug}_reports_{name}"))
@@ -43,7 +42,7 @@ def account_schedules(account: Account, jobs: Sequence[AccountJob]) -> list[dg.S
 
 
 def _fixed(account: Account, jobs: Mapping[str, AccountJob]) -> list[dg.ScheduleDefinition]:
-    """The schedules whose runs have no windows."""
+    """The schedules of jobs without windows, at fixed times."""
     times = {
         "census_daily": ("40 2 * * *", "Once a day: lists every object of every entity, with its tags."),
         # Separate from the censuses: an account's API key may lack the scope tags:read.
@@ -58,7 +57,7 @@ def _fixed(account: Account, jobs: Mapping[str, AccountJob]) -> list[dg.Schedule
         "reconcile_weekly": ("40 3 * * 0", "Once a week: compares Postgres with what Klaviyo's API returns now."),
         "prune_weekly": (
             "20 4 * * 0",
-            f"Once a week: deletes the logs of runs older than {account.retention_days} days.",
+            f"Once a week: deletes logs and operational records older than {account.retention_days} days.",
         ),
     }
     found = []
@@ -116,6 +115,6 @@ def _trailing(
 
 
 def _run_request(job: AccountJob, now: datetime, windows: Sequence[Window]) -> dg.RunRequest:
-    """The scheduled run of a few windows. In a project's own executor its config is unknown, so it stays as it is."""
+    """The request for a run of these windows: in one process, if the job has the executor `concurrently`."""
     config = IN_ONE_PROCESS if job.executor_def is concurrently else {}
     return dg.RunRequest(run_key=now.isoformat(), run_config=config, tags=range_tags(windows) | SCHEDULED)

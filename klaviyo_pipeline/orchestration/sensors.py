@@ -1,7 +1,7 @@
-"""Sensors: sync missing windows, and alert on failures. All are off until you switch them on in the UI.
+"""The sensors of an account. One syncs missing windows; the others alert you about problems.
 
-Alerts go to the daemon's log. If `KLAVIYO_ALERT_WEBHOOK_URL` is set, they are also posted to that URL as JSON
-(`{"text": …}`, the format of Slack and others).
+All are off until you switch them on in the UI. Alerts are written to the daemon's log. If `KLAVIYO_ALERT_WEBHOOK_URL`
+is set, they are also posted to that URL as JSON (`{"text": …}`, the format of Slack and others).
 """
 
 import os
@@ -33,9 +33,9 @@ WEBHOOK_SECONDS = 10.0
 
 RETRY_SECONDS = 600
 GRACE = timedelta(hours=1)
-"""How long after its end a window may wait for its schedule before it counts as missing."""
+"""How long after its end a window can wait for its scheduled sync before the sensor counts it as missing."""
 RUNS_AT_ONCE = 8
-"""The most runs that one evaluation requests. After a long outage, the next evaluations request the rest."""
+"""The maximum number of runs that one evaluation requests. After a long outage, later evaluations request the rest."""
 
 STALE_AFTER = timedelta(hours=36)
 CHECK_SECONDS = 3600
@@ -45,7 +45,7 @@ REVISION_NOTICE = timedelta(days=90)
 
 
 def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.SensorDefinition]:
-    """The sensors of one account."""
+    """The sensors of one account, except `failed_runs`, which can be shared by several accounts."""
     windowed = switched_on(account.assets) & {*ENTITIES, *FIGURES}
     return [
         *([_missing_windows(account, jobs)] if windowed else []),
@@ -56,15 +56,15 @@ def account_sensors(account: Account, jobs: Sequence[AccountJob]) -> list[dg.Sen
 
 
 def failed_runs(accounts: Sequence[Account], name: str = "failed_runs") -> dg.SensorDefinition:
-    """One sensor for the failed runs of all these accounts."""
+    """One sensor that alerts on the failed runs of all these accounts."""
 
     @dg.run_failure_sensor(
         name=name,
-        # A run of `sync` belongs to no code location, so only a sensor that monitors all of them receives it.
+        # A run of `sync` belongs to no code location. Only a sensor of all code locations receives such a run.
         monitor_all_code_locations=True,
         description=(
             "Alerts on every failed run of an account's assets, checks or jobs, whatever launched it. Alerts are "
-            f"logged, and posted to {WEBHOOK} if that is set."
+            f"logged, and posted to the URL in {WEBHOOK} if it is set."
         ),
         default_status=dg.DefaultSensorStatus.STOPPED,
     )
@@ -76,11 +76,11 @@ def failed_runs(accounts: Sequence[Account], name: str = "failed_runs") -> dg.Se
 
 
 def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, accounts: Sequence[Account]) -> list[str]:
-    """Which of these accounts a run belongs to, from the tag that jobs and syncs set, or from its assets and checks."""
+    """The slugs of the accounts that a run belongs to: from the tag that jobs and syncs set, else from its assets."""
     if ACCOUNT_TAG in run.tags:
         return [account.slug for account in accounts if account.slug == run.tags[ACCOUNT_TAG]]
     keys = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
-    # A run of a whole job, or of a subset made in code, has no selection.
+    # Runs of whole jobs, and of subsets that code selects, have no selection. Their planned assets are in the log.
     planned = () if keys else instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     keys += [
         entry.dagster_event.asset_key for entry in planned if entry.dagster_event and entry.dagster_event.asset_key
@@ -89,7 +89,7 @@ def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, accounts: Se
 
 
 def failure_text(context: dg.RunFailureSensorContext) -> str:
-    """What failed and why, on one line for each failed step."""
+    """What failed and why, on one line: the reason of each failed step, separated by semicolons."""
     run = context.dagster_run
     reasons = []
     for event in context.get_step_failure_events():
@@ -109,8 +109,8 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
         required_resource_keys={access_key(account)},
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Requests runs for ended windows that the ledger lacks or records as failed, grouped in ranges. Also makes "
-            "the partitions in Dagster the same as the ledger."
+            "Requests runs for ended windows that were never synced, failed, or were synced before their end. "
+            "Consecutive windows share a run. Also corrects partitions in Dagster that differ from the ledger."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
@@ -120,7 +120,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             now = database_now(connection)
             planner = Planner(account, now - GRACE)
             busy = _assets_in_runs(context.instance, account)
-            # While a range stays missing, it is requested at most once an hour.
+            # The hour is part of the run key, so a range that stays missing is requested at most once an hour.
             hour = f"{now.astimezone(UTC):%Y-%m-%d %H}"
             requested = _requested_within(context.cursor, hour)
             ranges = {
@@ -159,13 +159,13 @@ def _job_of(account: Account, asset: str, jobs: Sequence[AccountJob]) -> Account
 
 
 def _requested_within(cursor: str | None, hour: str) -> list[str]:
-    """The run keys that the cursor records for this hour. Ranges that keep failing must not block the others."""
+    """The run keys in the cursor, if they are of this hour. Skipping them keeps failing ranges from blocking others."""
     cursor_hour, *keys = (cursor or "").split("\n")
     return keys if cursor_hour == hour else []
 
 
 def _assets_in_runs(instance: dg.DagsterInstance, account: Account) -> set[str]:
-    """The account's assets in queued or running runs: of jobs, backfills and `sync`."""
+    """The names of the account's assets in queued or running runs, including those of backfills and `sync`."""
     unfinished = [
         dg.DagsterRunStatus.QUEUED,
         dg.DagsterRunStatus.NOT_STARTED,
@@ -190,7 +190,7 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
         minimum_interval_seconds=CHECK_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            f"Alerts, once a day, on assets whose data is more than {STALE_AFTER / timedelta(hours=1):.0f} hours old, "
+            f"Alerts once a day on assets whose data ends more than {STALE_AFTER / timedelta(hours=1):.0f} hours ago, "
             "and on assets that were never synced."
         ),
     )
@@ -216,7 +216,7 @@ def _stale_data(account: Account) -> dg.SensorDefinition:
 
 
 def stale_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
-    """Assets that were synced before, but not through `STALE_AFTER` before now."""
+    """Assets that are synced, but only up to a time more than `STALE_AFTER` before `now`."""
     status = sa.table("sync_status", sa.column("entity"), sa.column("synced_through"), schema=account.slug)
     query = sa.select(status.c.entity).where(status.c.synced_through < now - STALE_AFTER)
     on = switched_on(account.assets)
@@ -224,9 +224,9 @@ def stale_assets(connection: sa.Connection, account: Account, now: datetime) -> 
 
 
 def never_synced_assets(connection: sa.Connection, account: Account, now: datetime) -> list[str]:
-    """Assets without a synced window, if the first window ended longer than `STALE_AFTER` ago.
+    """Assets without a synced window. None are reported until `STALE_AFTER` after the end of the start date.
 
-    If the last attempt failed, its error follows the name in parentheses.
+    If an attempt failed, the last error follows the name in parentheses.
     """
     if account.today(now - STALE_AFTER) <= account.start_date:
         return []
@@ -245,8 +245,8 @@ def _quiet_objects(account: Account) -> dg.SensorDefinition:
         minimum_interval_seconds=CHECK_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Alerts, once each, on live flows and forms that stopped, no longer convert, or whose rates fell, and on "
-            "scheduled campaigns that were not sent."
+            "Alerts once on each live flow or form that stopped, no longer converts, or has much lower rates than "
+            "usual, and on each scheduled campaign that was not sent."
         ),
         required_resource_keys={access_key(account)},
     )
@@ -262,7 +262,7 @@ def _quiet_objects(account: Account) -> dg.SensorDefinition:
         news = [one for one in found if one.key not in known]
         if news:
             _alert(context, f"{slug}: {'; '.join(map(str, news))}.")
-        # What was reported stays known for a while: a rate that is back in its range may leave it again.
+        # Reported problems stay in the cursor after they disappear: a rate may return to its range and leave it again.
         context.update_cursor("\n".join([*known, *(one.key for one in news)][-ALERTS_REMEMBERED:]))
         return dg.SkipReason(f"{counted(len(found), 'object')} went quiet, {len(news)} of them reported now")
 
@@ -274,7 +274,7 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
         name=f"{account.slug}_revision_retires",
         minimum_interval_seconds=CHECK_SECONDS * 24,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description=f"Alerts, once a month, if the API revision retires within {REVISION_NOTICE.days} days.",
+        description=f"Alerts once a month if Klaviyo retires the API revision within {REVISION_NOTICE.days} days.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         today = account.today(datetime.now(UTC))
@@ -298,7 +298,7 @@ def _revision_retires(account: Account) -> dg.SensorDefinition:
 
 
 def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, text: str) -> None:
-    """Log the alert, and post it to the webhook if one is set. If posting fails, log that without the webhook's URL."""
+    """Log the alert, and post it to the webhook if one is set. An error is logged without the URL, which is secret."""
     context.log.error(text)
     address = os.environ.get(WEBHOOK, "").strip()
     if not address:
@@ -307,6 +307,8 @@ def _alert(context: dg.SensorEvaluationContext | dg.RunFailureSensorContext, tex
         with proxy_errors():
             httpx.post(address, json={"text": text}, timeout=WEBHOOK_SECONDS).raise_for_status()
     except UnusableProxy as error:
-        context.log.error(f"the alert was not posted to {WEBHOOK}: {error}")
+        context.log.error(f"the alert was not posted to the URL in {WEBHOOK}: {error}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        context.log.error(f"the alert was not posted to {WEBHOOK}: {type(error).__name__}")
+        context.log.error(
+            f"the alert was not posted ({type(error).__name__}). Check the URL in {WEBHOOK} and the network."
+        )

@@ -1,4 +1,4 @@
-"""Imported once by the fork server of a run, so that the processes of its steps need not import it."""
+"""Imports the modules that steps need. A run's fork server imports this module, so that step processes start faster."""
 
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 

@@ -1,5 +1,6 @@
-"""The assets. A factory makes each one from an entry of the catalog.
+"""The assets. A factory builds each asset, most of them from an entry of the catalog.
 
-- `entity_assets`, `census_assets`, `report_assets`, `metrics_assets`, `performance_report`: one factory each.
-- `asset_metadata`: columns, lineage, links, owners and tags, added to all of them.
+- `entity_assets`, `census_assets`, `report_assets`, `metrics_assets`, `conversions_asset`, `performance_report`: each
+  of these modules contains a factory.
+- `asset_metadata`: the columns, lineage, links, owners and tags of every asset.
 """

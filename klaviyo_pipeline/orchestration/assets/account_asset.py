@@ -16,7 +16,7 @@ BEFORE_CHECKS = {"dagster/priority": "1"}
 
 Body = Callable[[dg.AssetExecutionContext, AccountAccess], Any]
 
-# Dagster computes the signature of a function some seventeen times, which takes long with many accounts.
+# All assets share one signature: Dagster reads it about seventeen times for each, which takes long with many accounts.
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext)
 _SIGNATURE = inspect.Signature([_CONTEXT])
 
@@ -24,7 +24,7 @@ _SIGNATURE = inspect.Signature([_CONTEXT])
 def windowed_asset(
     account: Account, name: str, plan: WindowPlan, *, column: str, replaced: bool = True, **options: Any
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """As `account_asset`, with these windows as partitions: one run syncs a whole range of them.
+    """Like `account_asset`, with the windows of `plan` as partitions. One run syncs a whole range of windows.
 
     The values of `column` assign the rows of the table to windows. If `replaced`, the rows of a window are replaced as
     a whole.
@@ -42,10 +42,10 @@ def windowed_asset(
 def account_asset(
     account: Account, name: str, *, metadata: Mapping[str, Any] = {}, table: str | None = None, **options: Any
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """Makes an asset of a function of the run's context and the account's access.
+    """Makes an asset from a function, which gets the run's context and the account's `AccountAccess`.
 
-    `table` is the name of its table in the account's schema: the asset's name by default, empty for none. `options`
-    are those of `dg.asset`.
+    `table` is the name of the asset's table in the account's schema. By default it is the asset's name; an empty text
+    means that the asset has no table. `options` are those of `dg.asset`.
     """
     table = name if table is None else table
     stored = {SCHEMA: account.slug, TABLE: table, "dagster/table_name": f"{account.slug}.{table}"} if table else {}

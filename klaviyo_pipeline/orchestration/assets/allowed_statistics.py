@@ -14,13 +14,13 @@ def fetch_allowed(
 ) -> tuple[Given, frozenset[str]]:
     """The result of `fetch`, and the statistics that Klaviyo refuses for the metric.
 
-    Statistics that were refused before, and the `unwanted` ones, are not requested. Raises
-    `ConversionMetricIneligible` if Klaviyo refuses all statistics.
+    Statistics that were refused in the last hours (see `REFUSAL_HOLDS`), and the `unwanted` ones, are not requested.
+    Raises `ConversionMetricIneligible` if Klaviyo refuses all statistics.
     """
     schema, every = session.account.slug, frozenset(report.statistics)
     with session.engine.connect() as connection:
         stored = refusals_of(connection, schema, report.name)
-    # If all statistics were refused at once, that says nothing about single statistics.
+    # A refusal of all statistics at once says nothing about single statistics.
     partial_refusals = (one.statistics for one in stored if one.metric_id == metric_id and one.statistics < every)
     known = next(partial_refusals, frozenset[str]())
     left_out = unwanted | known

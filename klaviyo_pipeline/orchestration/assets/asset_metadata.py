@@ -1,6 +1,7 @@
 """Metadata that every asset has in the UI: columns, lineage, links, owners, tags.
 
-It is added to all assets in one place, so that no factory repeats it. Columns and comments come from the database.
+It is added to all assets in one place, so that no factory repeats it. Columns and their comments are those of the
+migrations in `sql/`; reading them needs no connection.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
 
 LAYERS = ("census", "report", "metrics")
-"""The words in an asset's name that say what it contains, if not objects."""
+"""Words in an asset's name that become its tag `klaviyo/layer`. Without any of them, the layer is `objects`."""
 
 REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
 
@@ -43,13 +44,14 @@ def described(spec: dg.AssetSpec, account: Account, name: str, source: dg.LocalF
 
 
 def latest_objects(account: Account, listing: Listing) -> list[dg.AssetDep]:
-    """The dependency on an entity, if the account has its asset. An asset uses the latest state of every object.
+    """The dependency on the entity of this listing; none if the account does not sync the entity.
 
-    It depends on the same days, so that a backfill of both takes the chosen days of both.
+    The dependent asset uses the latest state of all objects. Its windows still depend on the entity's windows of the
+    same days, so that a backfill of both assets covers the same days of both.
     """
     if listing.entity not in switched_on(account.assets):
         return []
-    # A week or month may begin before the first window, and end after the last.
+    # A week or month may begin before the entity's first window, and end after its last one.
     same_days = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
     return [dg.AssetDep(account.asset_key(listing.entity), partition_mapping=same_days)]
 
@@ -73,7 +75,7 @@ def _columns(spec: dg.AssetSpec) -> Mapping[str, dg.TableSchema]:
 
 @cache
 def _columns_of(table_name: str) -> Mapping[str, dg.TableSchema]:
-    """The column schema of a table; one object for all accounts, because they have the same tables."""
+    """The metadata with a table's columns. It is cached by table, because all accounts have the same tables."""
     table = declared_tables().get(table_name)
     if table is None:
         return {}
@@ -110,7 +112,7 @@ def _sources(account: Account, metrics: MetricsTable, column: Column) -> Iterato
 
 
 def _revision(account: Account, name: str) -> dict[str, str]:
-    """For an asset that calls Klaviyo: the revision of the API that it uses, and how long Klaviyo serves it."""
+    """For an asset that calls Klaviyo: the revision of the API that it uses, and when Klaviyo retires that revision."""
     revision = API_REVISIONS[account.revision]
     dates = f"{revision.name}; deprecated from {revision.deprecated_on}; retires on {revision.retires_on}"
     return {"klaviyo_revision": dates} if _endpoint(name) else {}
@@ -134,7 +136,7 @@ def _endpoint(name: str) -> str | None:
 
 
 def _listing(name: str) -> Listing | None:
-    """The listing of the asset's entity."""
+    """The listing of the asset's entity; None if it has none."""
     if name in REPORTS:
         return REPORTS[name].listing
     entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")

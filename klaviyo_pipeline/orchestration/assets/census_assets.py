@@ -1,8 +1,8 @@
 """The census: a full listing of every object of an entity, including archived ones.
 
 It finds what no window can: objects older than the first window, archive flips, objects without `updated`, deletes, and
-tags. An object that is archived between two listings is in neither of them. So a row that is missing from the listings
-is marked deleted only if a lookup by id returns 404.
+tags. An object that is archived while the census reads may be in none of its listings. Therefore a row that is missing
+from the listings is marked deleted only if a lookup by id returns 404.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +63,7 @@ class Findings:
 
 @cache
 def _config_schema() -> Any:
-    """One schema for all censuses. From an argument annotation, Dagster would build it for each one."""
+    """The config schema, built once for all censuses. From an annotation, Dagster would build it for each census."""
     return CensusConfig.to_config_schema()
 
 
@@ -112,7 +112,7 @@ def _recorded_load(
     filled: Sequence[str],
     precedence: Mapping[str, Sequence[str]],
 ) -> Load:
-    """A load of these batches that records its end, success or failure, together with the `findings`."""
+    """The load of these batches. When it ends, it records whether the census succeeded, and its `findings`."""
 
     def on_written(row_counts: RowCounts, rows: int) -> None:
         assert findings.began is not None
@@ -120,7 +120,7 @@ def _recorded_load(
             record.complete(
                 connection,
                 began=findings.began,
-                # An object that is in several listings counts once.
+                # An object may be in several listings. It counts once.
                 listed=len(findings.seen | findings.looked_up),
                 row_counts=row_counts,
                 deleted=findings.deleted,
@@ -148,13 +148,13 @@ def _recorded_load(
 def _description(account: Account, listing: Listing) -> str:
     if listing.entity in LISTED_IN_FULL:
         return (
-            f"The latest state of every {listing.resource_type.replace('-', ' ')}, one row each, from a full listing: "
-            f"Klaviyo lists them in no other way. Earlier states are in `{account.slug}.{listing.entity}_history`."
+            f"The latest state of every {listing.resource_type.replace('-', ' ')}, one row each. Klaviyo can only list "
+            f"all of them, not those of a window. Earlier states are in `{account.slug}.{listing.entity}_history`."
         )
     if not listing.has_windows:
         return (
-            f"Every {listing.resource_type}, one row each. The censuses of flows, campaigns and segments store which "
-            f"object has which {listing.resource_type} in `{account.slug}.object_tags`."
+            f"Every {listing.resource_type}, one row each. The censuses of flows, campaigns and segments store the "
+            f"{listing.resource_type}s of each object in `{account.slug}.object_tags`."
         )
     return (
         f"A full listing of every {listing.resource_type}, including archived ones. Adds objects that the windows "
@@ -216,7 +216,7 @@ def _look_up_missing(
 
 
 def _look_up_earlier_messages(session: Session, listing: Listing, findings: Findings) -> None:
-    """Look up by id every message that was last read at an earlier revision; mark those not found as deleted."""
+    """Look up by id every campaign message that was last read at an earlier revision. Mark it deleted on a 404."""
     if listing.messages is None or listing.shape.revision is None or findings.began is None:
         return
     record = _record(session.account, listing)

@@ -25,7 +25,7 @@ class ChildBuffer:
         return sum(len(seen.records) for parents in self._seen.values() for _, seen in parents.values())
 
     def add(self, record: Record, observed_at: datetime) -> None:
-        """Add the children of this object, and their children."""
+        """Add the children of this object and, in turn, the children of each child."""
         for table, parents in self._seen.items():
             seen = record.children.get(table)
             if seen is None:
@@ -37,7 +37,7 @@ class ChildBuffer:
                 self.add(child, observed_at)
 
     def take(self) -> list[Children]:
-        """Return what was added, parents before their children, and empty the buffer."""
+        """Return the added children, with parents before their own children, and empty the buffer."""
         taken = []
         for kind, table in self._tables:
             parents, self._seen[kind.table] = self._seen[kind.table], {}
@@ -49,7 +49,7 @@ class ChildBuffer:
 
 
 def tag_pairs(entity: str) -> ChildTable:
-    """The table of the tags of this entity's objects."""
+    """The table that assigns tags to this entity's objects, as a child table of the entity."""
     return ChildTable(OBJECT_TAGS.table, entity, OBJECT_TAGS.parent_column, "tag_id", {"entity": entity})
 
 

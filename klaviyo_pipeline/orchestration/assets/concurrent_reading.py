@@ -1,7 +1,7 @@
 """Reads several listings concurrently.
 
-Each page of a listing contains the cursor of the next one, so the pages of one listing are read one after the other.
-Separate listings are read by a thread each. The pages go through a queue of bounded length, so memory does not grow
+Each page of a listing contains the cursor of the next page, so one thread reads the pages of a listing in order.
+Several threads read different listings. The pages go through a queue of limited length, so that memory does not grow
 with the length of the listings.
 """
 
@@ -22,12 +22,12 @@ CONCURRENT_LISTINGS = 8
 QUEUED_PAGES = 8
 
 STOP_SECONDS = 3.0
-"""How long to wait for threads with an open request when the reading ends early. Their pages are dropped."""
+"""If the reading ends early, threads with an open request are awaited for this long. Their pages are dropped."""
 
 
 @dataclass(frozen=True)
 class Item(Generic[Task, Page]):
-    """A page of a task, or, with `page` None, the end of the task."""
+    """A page of a task. If `page` is None, the task has ended."""
 
     task: Task
     page: Page | None
@@ -36,9 +36,10 @@ class Item(Generic[Task, Page]):
 def read_concurrently(
     tasks: Sequence[Task], read: Callable[[Task], Iterator[Page]], *, workers: int, stop: threading.Event
 ) -> Iterator[Item[Task, Page]]:
-    """Every page of every task, in order within each task. The first error of a task is raised and ends all tasks.
+    """Every page of every task. The pages of one task are in order; those of different tasks are mixed.
 
-    If the reading ends early, `stop` is set, so that threads waiting for the rate limit give up.
+    The first error of a task is raised and ends all tasks. If the reading ends early, `stop` is set, so that threads
+    that wait for the rate limit give up.
     """
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
     for task in tasks:

@@ -1,7 +1,7 @@
 """The asset of the conversions by the day of the order, from Klaviyo's metric aggregates.
 
-One query covers up to 90 days, whatever the number of windows in the run. Its days are replaced in one transaction. The
-answer names a flow and a message; the campaign of a message is found in Postgres.
+One query covers up to 90 days, and all of its days are replaced in one transaction. The response names the flow and the
+message of each conversion, but not the campaign, which is looked up in Postgres.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,9 +56,9 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
         pool=f"{account.slug}_api",
         deps=latest_objects(account, CAMPAIGNS),
         description=(
-            "Conversions by the day of the order: count, people and value by flow, campaign, message and channel, and "
-            "those that Klaviyo attributes to none. Klaviyo attributes some orders late, so schedules sync the "
-            "trailing days again."
+            "Conversions by the day of the order: count, people and value by flow, campaign, message and channel. They "
+            "include conversions that Klaviyo attributes to no message. Klaviyo attributes some orders late, so "
+            "schedules sync the trailing days again."
         ),
     )
     def conversions(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
@@ -79,7 +79,7 @@ def conversions_asset(account: Account) -> dg.AssetsDefinition:
 
 @dataclass(frozen=True)
 class _Reading:
-    """The reading of contiguous windows."""
+    """Reads the conversions of contiguous windows."""
 
     context: dg.AssetExecutionContext
     session: Session
@@ -88,7 +88,7 @@ class _Reading:
     is_further: bool
 
     def batches(self) -> Iterator[Batch]:
-        """One batch for each query."""
+        """The batches of all windows. Each batch contains the response to one query."""
         for first in range(0, len(self.windows), DAYS_PER_REQUEST):
             yield self._batch(self.windows[first : first + DAYS_PER_REQUEST], first)
 
@@ -113,7 +113,10 @@ class _Reading:
         make_first(connection, self.session.account.slug, CONVERSIONS_DAILY, self.metric.id)
 
     def _pages(self, first: date, last: date) -> list[Row]:
-        """The rows of these days. If a later page repeats a group, its values are the newer ones."""
+        """The rows of these days from all pages. If a later page repeats a group, its values replace the earlier ones.
+
+        Raises `DaysLeftOut` if a page lacks a day that has ended.
+        """
         account, now = self.session.account, self.session.now()
         rows: dict[tuple[Any, date], Row] = {}
         for page in self.session.client.aggregates(self.metric.id, first, last, account.zone, now):
@@ -121,14 +124,14 @@ class _Reading:
             wanted = {date.fromordinal(day) for day in range(first.toordinal(), last.toordinal() + 1)}
             if missing := frozenset(day for day in wanted - page.days if day < today):
                 raise DaysLeftOut(
-                    f"Klaviyo's metric aggregates lack {some(sorted(missing))}. These days stay missing. Sync again "
-                    "later."
+                    f"Klaviyo's metric aggregates lack {some(sorted(missing))}, so {first} to {last} were not synced. "
+                    "Sync again later."
                 )
             rows |= {(row["group"], row["date"]): row for row in page.rows if row["date"] in wanted}
         return list(rows.values())
 
     def _with_campaigns(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows with the campaign of each message that belongs to no flow; rows with equal keys are summed."""
+        """Add the campaign of each message that belongs to no flow, and sum rows that then have the same key."""
         with self.session.engine.connect() as connection:
             campaigns = campaigns_of_messages(connection, self.session.account.slug)
         unknown, days = set[str](), set[date]()
@@ -144,8 +147,8 @@ class _Reading:
             by_key[key] = _sum(by_key[key], full) if key in by_key else full
         if unknown:
             warning = (
-                f"{counted(len(unknown), 'message')} with conversions, but of no known flow or campaign: "
-                f"{', '.join(sorted(unknown)[:5])}. Their campaign_id is empty. Run `klaviyo-pipeline sync "
+                f"no flow or campaign was found for {counted(len(unknown), 'message')} with conversions: "
+                f"{some(sorted(unknown))}. The campaign_id of these conversions is empty. Run `klaviyo-pipeline sync "
                 f"campaigns_census conversions_daily --from {min(days)} --to {max(days)} --force`."
             )
             self.context.log.warning(in_terms_of(self.session.account, warning))
@@ -157,7 +160,7 @@ def _sum(one: dict[str, Any], other: Row) -> dict[str, Any]:
 
 
 def campaigns_of_messages(connection: sa.Connection, schema: str) -> dict[str, str]:
-    """The campaign of each message, by the id that Klaviyo may use for it: the message's own, or the campaign's."""
+    """The campaign id by message id. Klaviyo may use a campaign's id in place of a message's, so it is a key too."""
 
     def pairs(table: str, message: str, campaign: str) -> sa.Select[Any]:
         names = dict.fromkeys((message, campaign))

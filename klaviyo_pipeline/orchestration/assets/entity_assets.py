@@ -1,7 +1,7 @@
-"""The factory of the four entity assets, which sync every object whose `updated` is in a window.
+"""The factory of the entity assets, which sync every object whose `updated` time is in a window.
 
-A run over a range of windows reads the listings of the whole range in a few chunks (see `planning.chunks`), whatever
-the number of windows.
+A campaign is also synced if one of its messages was updated in the window. A run over a range of windows reads the
+listings in at most a few chunks (see `planning.chunks`), however many windows the range has.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,16 +31,17 @@ from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.windows import Window, entity_windows
 
 BATCH_ROWS = 4_000
-"""Rows in one transaction: several megabytes of JSON, which fit into Postgres's memory for temporary tables."""
+"""About this many rows are written in one transaction: several megabytes of JSON, which fit into Postgres's memory
+for temporary tables (`temp_buffers`)."""
 
 WARNINGS_IN_LOG = 10
 
 
 @dataclass
 class ParseWarnings:
-    """The parse warnings of a run. The first few are logged, the others only counted.
+    """The parse warnings of a run. The first ten are logged; further warnings are only counted.
 
-    If Klaviyo drops an attribute, every object has a warning, and each log line is an event in Dagster's storage.
+    If Klaviyo removes an attribute, every object causes a warning, and Dagster stores each log line as an event.
     """
 
     context: dg.AssetExecutionContext
@@ -53,11 +54,11 @@ class ParseWarnings:
                 self.context.log.warning(problem)
 
     def sum_up(self) -> None:
-        """Report the total in the log and in the materialization."""
+        """Add the total to the materialization. If not all warnings were logged, log how many were not."""
         self.context.add_asset_metadata({"parse_warnings": self.total})
         if self.total > WARNINGS_IN_LOG:
             more = counted(self.total - WARNINGS_IN_LOG, "more parse warning")
-            self.context.log.warning(f"{more}, counted in the metadata parse_warnings")
+            self.context.log.warning(f"{more} not logged; the total is in the metadata parse_warnings")
 
 
 @dataclass
@@ -93,7 +94,7 @@ class RowBuffer:
 
 
 def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
-    """The asset of one entity in one account; its table has the listing's name."""
+    """The asset of one entity in one account. Its table has the name of the entity."""
     plan, listing = entity_windows(account), listing_at(account.revision, listing)
 
     @windowed_asset(
@@ -106,7 +107,8 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
         pool=f"{account.slug}_api",
         description=(
             f"The latest state of every {listing.resource_type}, one row each. A window contains the objects whose "
-            f"`updated` is in it. Earlier states are in `{account.slug}.{listing.entity}_history`."
+            f"`updated` time{' or that of a message' if listing.messages else ''} is in it. Earlier states are in "
+            f"`{account.slug}.{listing.entity}_history`."
         ),
     )
     def entity(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
@@ -133,7 +135,7 @@ def entity_asset(account: Account, listing: Listing) -> dg.AssetsDefinition:
 def read_windows(
     context: dg.AssetExecutionContext, session: Session, listing: Listing, windows: Sequence[Window]
 ) -> Iterator[Batch]:
-    """Batches of every object updated in these contiguous windows. The last batch of a chunk completes its windows."""
+    """Batches of all objects updated in these contiguous windows. The last batch of a chunk completes its windows."""
     chunks = _chunks(session, listing, windows)
     buffer, parse_warnings = RowBuffer(listing), ParseWarnings(context)
     tasks = [(chunk, query) for chunk in chunks for query in chunk.queries]
@@ -165,9 +167,10 @@ def read_windows(
 
 
 def _chunks(session: Session, listing: Listing, windows: Sequence[Window]) -> list[Chunk]:
-    """The chunks of these windows. A listing is split only if its cursors point to objects, as the first page shows.
+    """The chunks of these windows.
 
-    Splits are sorted by time, and another kind of cursor could skip an object there.
+    A long listing is split into queries that are sorted by time. With cursors that contain a time but no object id,
+    such queries could skip objects. If the first page has such a cursor, the listing is not split.
     """
     now = session.now()
     chunks = list(chunks_of(listing, windows, now))

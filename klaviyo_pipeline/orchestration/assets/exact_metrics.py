@@ -1,7 +1,7 @@
-"""Requests metrics of flows, campaigns or forms for any range of days, with Klaviyo's own uniques of the whole range,
-and stores them.
+"""Requests and stores the metrics of flows, campaigns or forms for any range of days.
 
-A range costs one request of the values report, which has a daily quota.
+Their unique counts are Klaviyo's own for the whole range. A range usually costs one request of the values report, which
+has a daily quota.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from klaviyo_pipeline.postgres.exact_answers import store_answer
 
 
 class _Unlogged:
-    """The notices of a request outside of a run. The answer is stored with its refused statistics."""
+    """Discards the notices of a request outside of a run. Refused statistics are stored with the answer."""
 
     log = logging.Logger(__name__)
     log.addHandler(logging.NullHandler())
 
     def add_asset_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """There is no asset."""
+        """Does nothing, because no asset is materialized."""
 
 
 def request_exactly(session: Session, exact: ExactMetrics, first: date, last: date) -> Quota:
-    """Request the values of these days, both included, and store them. Return what the request cost.
+    """Request the values of the days from `first` to `last`, both included, and store them. Return the used quota.
 
-    The conversion metric is the first one of the daily report. Raises `SettingsError` if the days of the settings are
-    not the account's, and `QuotaSpent` if the day's requests are used up.
+    The conversion metric is the first one, as in the daily report. Raises `SettingsError` if the time zone in the
+    settings is not the account's own, and `QuotaSpent` if the report's daily quota is used up.
     """
     if not session.zone_is_right:
         raise SettingsError(session.zone_remedy)
@@ -64,7 +64,7 @@ def request_exactly(session: Session, exact: ExactMetrics, first: date, last: da
 
 
 def _by_object(rows: Iterable[Row], key: str, counts: Sequence[str]) -> list[Row]:
-    """One row for each object: its counts, summed over its messages. A count that no message has is None."""
+    """One row for each object, with its counts summed over its messages. A count that no message has is None."""
     by_object: dict[str, list[Row]] = {}
     for row in rows:
         by_object.setdefault(row[key], []).append(row)

@@ -38,7 +38,7 @@ def record_frame(
 ) -> pd.DataFrame:
     """One row for each record, with `observed_at` and, for windowed loads, the index of its window.
 
-    `deleted_at` is NULL: an object that a listing or a lookup returns exists.
+    `deleted_at` is NULL in every row, because an object that Klaviyo returns exists.
     """
     series: dict[str, Any] = {
         column.name: _series([row[column.name] for row in rows], _DTYPES[column.kind]) for column in columns

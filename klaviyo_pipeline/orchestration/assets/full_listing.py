@@ -1,6 +1,7 @@
 """The full listings of an entity, page by page, with the tags of its objects if the key has access to them.
 
-Tags may require the scope `tags:read` besides the entity's own scope. Without it, the entity is synced without tags.
+Tags may require the scope `tags:read` in addition to the entity's own scope. If the key lacks that scope, the entity is
+synced without tags.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from klaviyo_pipeline.orchestration.assets.concurrent_reading import CONCURRENT_
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
 Queries = tuple[ListingQuery, ListingQuery]
-"""The same query without tags and with them."""
+"""A query for objects without their tags, and the same query with their tags."""
 
 
 @dataclass
 class FullListing:
-    """One reading of all listings of an entity. `untold` counts the objects that Klaviyo returned without tags data."""
+    """Reads all listings of an entity once. `without_tags` counts the objects whose response contains no tags data."""
 
     session: Session
     listing: Listing
-    untold: int = 0
+    without_tags: int = 0
     _refusal: Forbidden | None = None
 
     @property
     def why_not_tags(self) -> str | None:
-        """Why the key has no access to the tags; None if it has, or if no request has failed yet."""
+        """Why the key has no access to tags; None if it has access, or if no request was refused yet."""
         if isinstance(self._refusal, MissingScope):
             return f"the key lacks {', '.join(self._refusal.scopes)}"
         return None if self._refusal is None else str(self._refusal)
@@ -47,11 +48,11 @@ class FullListing:
         queries = list(zip(self.listing.queries(None, None, now), tagged.queries(None, None, now), strict=True))
         for item in read_concurrently(queries, self._read, workers=CONCURRENT_LISTINGS, stop=self.session.stop):
             if item.page is not None:
-                self.untold += sum(map(self._is_untold, item.page.records))
+                self.without_tags += sum(map(_lacks_tags, item.page.records))
                 yield item.page
 
     def _of_parents(self, parent: Listing) -> Iterator[Page]:
-        """The pages of each parent's listing. A parent that is deleted meanwhile has none."""
+        """The pages of the listings of all parents. A parent that was deleted after it was listed has no pages."""
         client, now = self.session.client, self.session.now()
         parents, requests = list[str](), 0
         for query in parent.queries(None, None, now):
@@ -79,8 +80,8 @@ class FullListing:
             return {}
         if self.why_not_tags:
             return {"tags": f"not requested: {self.why_not_tags}"}
-        missing = f"missing for {counted(self.untold, 'object')}: theirs are left unchanged"
-        return {"tags": missing if self.untold else "requested"}
+        missing = f"not returned for {counted(self.without_tags, 'object')}, whose stored tags are left unchanged"
+        return {"tags": missing if self.without_tags else "requested"}
 
     @property
     def _tagged(self) -> Listing:
@@ -98,11 +99,12 @@ class FullListing:
                     raise
                 refusal, refused = error, error.attempts
         pages = self.session.client.pages(self.listing, plain)
-        # If the request succeeds without tags, the tags were forbidden, and not the entity.
+        # If the request succeeds without tags, the key lacks access to tags, and not to the entity.
         first = next(pages)
         self._refusal = refusal
         yield replace(first, requests=first.requests + refused)
         yield from pages
 
-    def _is_untold(self, record: Record) -> bool:
-        return OBJECT_TAGS.table not in record.children
+
+def _lacks_tags(record: Record) -> bool:
+    return OBJECT_TAGS.table not in record.children

@@ -26,16 +26,20 @@ class Lookup:
 
     @cached_property
     def listing(self) -> Listing:
-        """How the account's revision lists the entity."""
+        """The entity's listing at the account's revision of the API."""
         return listing_at(self.session.account.revision, self.entity)
 
     @cached_property
     def repository(self) -> EntityRepository:
-        """The entity's repository, shared by all lookups, because making one reads the database's catalog."""
+        """The entity's repository. It is kept, because a new repository reads the database's catalog again."""
         return repository(self.session.engine, self.session.account.slug, self.listing)
 
     def get(self, id: str) -> Row | None:
-        """The row of this id. If the table lacks it, it is fetched and stored. None if Klaviyo lacks it too."""
+        """The row with this id; None if neither the table nor Klaviyo has the object.
+
+        An object that the table lacks is requested from Klaviyo and stored, unless a lookup of the last day returned
+        404.
+        """
         row = self.repository.get(id)
         if row is None and self.repository.absent([id]):
             self.fetch(id)
@@ -43,7 +47,10 @@ class Lookup:
         return row
 
     def fill(self, ids: Sequence[str]) -> tuple[int, int]:
-        """Fetch the `ids` that the table lacks. Return how many were stored and how many were not found (404)."""
+        """Fetch the objects that the table lacks, except those that were not found (404) within the last day.
+
+        Return how many objects were stored and how many were not found.
+        """
         stored = missed = 0
         for id in self.repository.absent(ids):
             if self.fetch(id):
@@ -53,7 +60,7 @@ class Lookup:
         return stored, missed
 
     def fetch(self, id: str) -> bool:
-        """Fetch this id and store the object, or record that it does not exist. Return whether it exists."""
+        """Fetch the object with this id. Store it, or record that it does not exist. Return whether it exists."""
         found = self.session.client.get(self.listing, id)
         if found.record is None:
             if not self.repository.delete([id], found.observed_at):

@@ -1,7 +1,8 @@
-"""The conversion metrics of a run: which ones it requests, and one load for each.
+"""The conversion metrics that a run requests, and the load of each metric.
 
-`KLAVIYO_CONVERSION_METRIC_ID` may name several metrics. The metrics tables use the first one, and the ledger has its
-windows under the report's name. If the setting names none, the metric is found in the account.
+`KLAVIYO_CONVERSION_METRIC_ID` may name several metrics. The metrics tables use the first metric, whose windows are in
+the ledger under the report's name. The other ones are called further metrics. If the setting names no metric, the
+first one is found in the account.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from klaviyo_pipeline.postgres.write.loads import Batch, Load
 from klaviyo_pipeline.windows import Window
 
 Read = Callable[[Session, ConversionMetric | None], Iterator[Batch]]
-"""Reads a report with this further conversion metric. None means the first metric, or no metric at all."""
+"""Reads a report for a further conversion metric. None stands for the first metric, or for a report without metrics."""
 
 
 class WrongTimezone(RuntimeError):
@@ -41,7 +42,7 @@ def load_by_metric(
     metric_ids: Sequence[str | None],
     read: Read,
 ) -> Load:
-    """The load of a run: one for each of these conversion metrics, one after the other. See `requested_metrics`."""
+    """The load of a run. It contains one load for each of the `metric_ids`, which `requested_metrics` returns."""
     api_usage: Counter[str] = Counter()
 
     def batches(metric_id: str | None) -> Iterator[Batch]:
@@ -64,8 +65,10 @@ def load_by_metric(
 def requested_metrics(
     context: dg.AssetExecutionContext, account: Account, *, has_metric: bool = True
 ) -> list[str | None]:
-    """The conversion metrics that this run requests: those of its tag, by default all. None stands for the first, and
-    for the only load of an asset without a metric."""
+    """The conversion metrics that this run requests: those in its tag, or all of the account without a tag.
+
+    None stands for the first metric. For an asset without conversion metrics, None is the only item.
+    """
     if not has_metric:
         return [None]
     named = context.run.tags.get(METRICS_TAG, "").split(",")
@@ -75,13 +78,16 @@ def requested_metrics(
 
 
 def chosen_metric(session: Session, spec: ReportAsset) -> ConversionMetric:
-    """The first conversion metric of the account's reports; another one if Klaviyo refuses this report for it."""
+    """The first conversion metric: that of the setting, or one that is found in the account.
+
+    A metric for which Klaviyo refuses this report is not chosen, unless the setting names it.
+    """
     first = session.account.first_conversion_metric
     return find_conversion_metric(session.client, first, refused_metrics(session, spec))
 
 
 def refused_metrics(session: Session, spec: ReportAsset) -> frozenset[str]:
-    """The conversion metrics for which Klaviyo refuses every statistic of this report."""
+    """The conversion metrics for which Klaviyo refused every statistic of this report in the last 30 days."""
     now = session.now()
     with session.engine.connect() as connection:
         stored = refusals(connection, session.account.slug)

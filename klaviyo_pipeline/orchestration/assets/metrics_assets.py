@@ -34,7 +34,7 @@ NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCond
 
 
 def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
-    """One metrics table of one account, by day, week or month."""
+    """The asset of one metrics table in one account."""
     period = period_of(table.name)
     plan = report_windows(account, period)
     metrics = Metrics(account.slug, table)
@@ -48,8 +48,8 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         column=period_column(table.name),
         kinds={"postgres"},
         deps=[dg.AssetKey(account.asset_key(table.report)), *objects],
-        # Off until the automation sensor is switched on. Changes of the entity are ignored: each would request all
-        # days again, and every run refreshes names anyway. A report that is synced during a run is handled after it.
+        # Has no effect until you switch on the automation sensor. Updates of the entity are ignored: they do not change
+        # the sums, and every run refreshes the names. A report that is synced during a run is handled after that run.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
             .ignore(dg.AssetSelection.assets(*(dep.asset_key for dep in objects)))
@@ -58,7 +58,7 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
         ),
         description=(
             f"One row for each {table.key} and {period} of {table.report}: sums, rates computed from the sums, and the "
-            f"latest {', '.join(named[:-1])} and {named[-1]} of the {table.entity}."
+            f"latest {', '.join(named[:-1])} and {named[-1]} in {table.entity}."
         ),
     )
     def computed(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
@@ -87,21 +87,21 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
 
 
 class ReportLostRows(RuntimeError):
-    """The report's table lacks rows that its ledger counted, so metrics computed from it would be wrong."""
+    """The report's table lacks rows that the ledger counted, so metrics computed from it would be wrong."""
 
 
 def _check_report(
     engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window], windows: Sequence[Window]
 ) -> None:
-    """Raise `ReportLostRows` if the report lacks rows of the chunk. The error names all such days of these windows."""
+    """Raise `ReportLostRows` if the report lacks rows of the chunk. The error names all such days in `windows`."""
     with engine.connect() as connection:
         days = days_that_differ(connection, account, table.report, chunk[0].first_day, chunk[-1].first_day)
         if days:
             days = days_that_differ(connection, account, table.report, windows[0].first_day, windows[-1].first_day)
     if days:
         raise ReportLostRows(
-            f"{table.report} has a different number of rows than its ledger counted on "
-            f"{counted(len(days), period_of(table.report))}, {days[0]} to {days[-1]}. It was changed by hand, "
+            f"{table.report} has a different number of rows than the ledger counted for "
+            f"{counted(len(days), period_of(table.report))}, {days[0]} to {days[-1]}. The table was changed by hand, "
             f"truncated or restored. {table.name} is left unchanged. Run "
             f"`klaviyo-pipeline sync {table.report} {table.name} --from {max(days[0], account.start_date)} --to "
             f"{days[-1]} --force`."
@@ -145,7 +145,7 @@ def _compute(
     chunk: Sequence[Window],
     first_index: int,
 ) -> Iterator[Batch]:
-    """A batch for each range of days with a report. The metrics of the other days are left unchanged."""
+    """A batch for each contiguous range of windows with a synced report. Metrics of other windows stay unchanged."""
     days = {window.first_day: first_index + place for place, window in enumerate(chunk)}
     with engine.connect() as connection:
         computed_at = database_now(connection)

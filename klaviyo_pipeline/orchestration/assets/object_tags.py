@@ -17,7 +17,7 @@ PAIR = (
 )
 
 UNSEEN = datetime(1970, 1, 1, tzinfo=UTC)
-"""Observation time of a tag of which only the id is known. Every real observation is later and replaces it."""
+"""Observation time of a tag whose name is not known. Every real observation is later and replaces the tag."""
 
 
 class TagBuffer:
@@ -44,10 +44,10 @@ class TagBuffer:
                 self._tags[tag.id] = tag.values, observed_at
 
     def take(self) -> list[Children]:
-        """Return what was added, and empty the buffer.
+        """Return the added tags, and empty the buffer.
 
-        If the response contains only the id of a tag, and the table lacks the tag, it is stored with the id alone. The
-        census of the tags adds its name.
+        If the response contains only the id of a tag that the table lacks, the tag is stored without a name. The census
+        of the tags adds the name.
         """
         observed, tags = self._observed, self._tags
         self._observed, self._tags = {}, {}

@@ -1,4 +1,4 @@
-"""The performance page as an asset: the metrics of the last days as one HTML file, written again after each update."""
+"""The performance report as an asset: one HTML page with the metrics of the last days."""
 
 from datetime import UTC
 
@@ -23,7 +23,7 @@ class ReportConfig(dg.Config):
 
 
 def performance_report_asset(account: Account) -> dg.AssetsDefinition:
-    """The performance page of one account. Each period has its own file."""
+    """The performance report of one account. Each period has its own file."""
 
     @account_asset(
         account,
@@ -36,21 +36,22 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
             for name in (*METRICS, CONVERSIONS_DAILY)
             if name in switched_on(account.assets)
         ],
-        # Off until the automation sensor is switched on.
+        # Has no effect until you switch on the automation sensor.
         automation_condition=(
             dg.AutomationCondition.any_deps_updated()
             & ~dg.AutomationCondition.in_progress()
             & ~dg.AutomationCondition.any_deps_in_progress()
         ),
         description=(
-            "One HTML page about the last days with final values: what is quiet, key metrics, charts, revenue by both "
-            "dates, top flows, campaigns by send day, A/B tests, forms, segments, and data freshness. The file is "
-            f"written to `reports/{account.slug}` in `.klaviyo` or `KLAVIYO_STATE_DIR`."
+            "One HTML page about the last days with final values: objects that went quiet, key metrics, charts, "
+            "revenue by send date and by order date, top flows, campaigns by send day, A/B tests, forms, segments, and "
+            f"data freshness. The file is in `reports/{account.slug}` of the folder `KLAVIYO_STATE_DIR`, by default "
+            "`.klaviyo`."
         ),
     )
     def performance_report(context: dg.AssetExecutionContext, access: AccountAccess) -> dg.MaterializeResult[None]:
         config = ReportConfig(**context.op_execution_context.op_config)
-        # Imported here because it takes a second, which every load of the code location would take too.
+        # The import takes a second. At the top of the module, it would slow down every load of the code location.
         with naming_extra(PERFORMANCE_REPORT):
             from klaviyo_pipeline.reporting.page import render, write
             from klaviyo_pipeline.reporting.preview import key_metrics_table

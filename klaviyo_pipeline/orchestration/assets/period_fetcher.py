@@ -1,9 +1,9 @@
 """Fetches a report by calendar week or month, with Klaviyo's own uniques of each period.
 
-A series by week or month covers a year, or eleven months, in one request. The first period may have begun before the
-account's start date, and the last one may still be open: their values stand for the days from `covered_from` to
-`covered_to`. It is not documented on which day Klaviyo's weeks begin. If the response has other periods than the
-calendar's, the values report is requested for each period instead.
+One request covers 52 weeks or eleven months. The first period may have begun before the account's start date, and the
+last one may still be open. The values of a period are those of the days from `covered_from` to `covered_to`. Klaviyo
+does not document on which day its weeks begin. If the response has other periods than calendar weeks or months, the
+values report is requested for each period instead.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PeriodFetcher:
         periods = list(covered)
         since, until = covered[periods[0]][0], covered[periods[-1]][1]
         result = self.fetcher.request_days(self.fetcher.report, since, until)
-        # The first period may be named by the first requested day.
+        # Klaviyo may name the first period by the first requested day.
         names = {since: periods[0]} | {period: period for period in periods}
         if result.days - names.keys():
             return self._one_by_one(covered)
@@ -49,11 +49,11 @@ class PeriodFetcher:
         return replace(result, rows=rows, days=days, left_out=ended - days)
 
     def _one_by_one(self, covered: dict[date, Days]) -> ReportResult:
-        """The result of one request of the values report for each period."""
+        """The combined result of separate requests of the values report, one for each period."""
         report = VALUES[self.fetcher.report.entity]
         self.fetcher.context.log.warning(
             f"the {self.fetcher.report.name} report has other periods than calendar weeks or months: requesting the "
-            f"{report.name} report for {counted(len(covered), 'period')} separately"
+            f"{report.name} report for {counted(len(covered), 'period')}, one by one"
         )
         results = {period: self.fetcher.request_days(report, *days) for period, days in covered.items()}
         return ReportResult(

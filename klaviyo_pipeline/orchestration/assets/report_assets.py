@@ -1,13 +1,14 @@
 """The factory of the report assets: Klaviyo's own values by day, week or month.
 
-One request covers up to 59 days of a series report, or a year of a values report, whatever the number of windows in the
-run. All its days are replaced in one transaction. Rows without a value other than zero are not stored, because whether
-Klaviyo returns them depends on the requested days. The ledger records that a day was requested.
+One request covers up to 59 days of a daily series report, 52 weeks or eleven months of a weekly or monthly series
+report, or a year of a values report. All days in the response are replaced in one transaction for each range without a
+gap. Rows whose counts are all zero are not stored, because whether Klaviyo returns them depends on the requested days.
+A level of zero, such as a segment without members, is stored. The ledger records which days were requested.
 
-Campaigns have no series report, only a values report. It counts a campaign by the day of the send, so its values are
-stored under the day on which the send began. A send may take days, so the request covers some days before and after the
-chunk. Campaigns whose send began outside of the chunk belong to another chunk. Values without a known day are stored in
-`campaign_report_undated`. The breakdowns of campaigns have such a table too.
+Campaigns have no series report, only a values report, which counts all values of a campaign by the day of the send. The
+values are stored under the day on which the send began. A send may take days, so the request also covers two weeks
+before and after the chunk. Campaigns whose send began outside of the chunk belong to another chunk. Values without a
+known day are stored in `campaign_report_undated`; each breakdown of campaigns has such a table too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ from klaviyo_pipeline.postgres.write.staging import WINDOW
 from klaviyo_pipeline.windows import Window, contiguous_ranges, report_windows
 
 MOST_METRICS = 3
-"""The most conversion metrics that one run tries for a report: each costs a request of the daily quota."""
+"""One run tries at most this many conversion metrics for a report: each takes requests of the daily quota."""
 
 
 class DaysLeftOut(RuntimeError):
@@ -79,8 +80,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
         deps=latest_objects(account, spec.listing),
         description=(
             f"Klaviyo's {spec.report.name} report: every statistic by {', '.join(spec.report.keys)} and {spec.period}, "
-            f"as Klaviyo returns it. Klaviyo restates values for some {spec.period}s, so schedules sync the trailing "
-            f"{spec.period}s again."
+            f"as Klaviyo returns it. Values of recent {spec.period}s can still change, so schedules sync them again."
         ),
     )
     def report(context: dg.AssetExecutionContext, access: AccountAccess) -> Load:
@@ -101,7 +101,7 @@ def report_asset(account: Account, spec: ReportAsset) -> dg.AssetsDefinition:
 def _read(
     context: dg.AssetExecutionContext, session: Session, spec: ReportAsset, windows: Sequence[Window]
 ) -> Iterator[Batch]:
-    """The report's batches. If Klaviyo refuses the report for a conversion metric, the next metric is tried."""
+    """The report's batches. If Klaviyo refuses the report for a metric that no setting names, another one is tried."""
     if not spec.report.needs_conversion_metric:
         yield from _Reading(context, session, spec, windows, None).batches()
         return
@@ -120,12 +120,12 @@ def _read(
         except ConversionMetricIneligible as refused:
             if override or not metrics_left:
                 raise
-            context.log.warning(f"trying another conversion metric than {metric.id}: {refused}")
+            context.log.warning(f"conversion metric {metric.id} cannot be used, trying another one: {refused}")
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """The reading of one report over contiguous windows."""
+    """Reads one report for contiguous windows."""
 
     context: dg.AssetExecutionContext
     session: Session
@@ -133,18 +133,21 @@ class _Reading:
     windows: Sequence[Window]
     metric: ConversionMetric | None
     is_further: bool = False
-    """Whether the metric is not the one of the metrics tables."""
+    """Whether this is a further conversion metric, which the metrics tables do not use."""
     without_day: set[str] = field(default_factory=set)
-    """Campaigns with values but without a send time."""
+    """The ids of campaigns with values but without a send time."""
 
     @property
     def metric_id(self) -> str | None:
         return self.metric.id if self.metric is not None else None
 
     def batches(self) -> Iterator[Batch]:
-        """The batches of each chunk: one, unless the result lacks days. Then `DaysLeftOut` is raised at the end."""
+        """The batches of all chunks: one batch for each range of days in a response.
+
+        Raises `DaysLeftOut` at the end if responses lack days.
+        """
         fetcher = ReportFetcher(self.context, self.session, self.spec.report, self.metric)
-        counted = 0
+        recorded = 0
         left_out = frozenset[date]()
         for first in range(0, len(self.windows), self.spec.windows_per_request):
             chunk = self.windows[first : first + self.spec.windows_per_request]
@@ -154,14 +157,14 @@ class _Reading:
                 result = PeriodFetcher(fetcher).fetch(chunk)
             left_out |= result.left_out
             sent = self.session.count.sent_to(*self._endpoints)
-            yield from self._batches(chunk, result, sent - counted)
-            counted = sent if result.days else counted
+            yield from self._batches(chunk, result, sent - recorded)
+            recorded = sent if result.days else recorded
             self._log_progress(chunk, len(result.rows), done=first + len(chunk))
         if left_out:
             raise DaysLeftOut(
-                f"Klaviyo's {self.spec.report.name} report lacks {some(sorted(left_out))}, also when requested again. "
-                "These days stay missing; the other days are stored. Sync again later. If the account is younger than "
-                "these days, set a later KLAVIYO_START_DATE."
+                f"Klaviyo's {self.spec.report.name} report lacks {some(sorted(left_out))}. These days stay missing; "
+                "the other days are stored. Sync again later. If the account did not exist on these days, set a later "
+                "KLAVIYO_START_DATE."
             )
 
     def _log_progress(self, chunk: Sequence[Window], rows: int, done: int) -> None:
@@ -178,7 +181,7 @@ class _Reading:
         return {self.spec.report.endpoint.name, VALUES[self.spec.report.entity].endpoint.name}
 
     def _batches(self, chunk: Sequence[Window], result: ReportResult, requests: int) -> Iterator[Batch]:
-        """A batch for each range of days without a gap that the result covers. Only these days are replaced."""
+        """A batch for each contiguous range of windows that the result covers. Only their rows are replaced."""
         self._fetch_missing([row[self.spec.report.keys[0]] for row in result.rows])
         dated = list(self._dated(self._since_creation(result.rows)))
         for covered in contiguous_ranges(chunk, [window for window in chunk if window.first_day in result.days]):
@@ -208,7 +211,11 @@ class _Reading:
             )
 
     def _prepare(self, undated: Sequence[Mapping[str, Any]], chunk: ReplaceRange, connection: sa.Connection) -> None:
-        """Before the rows of a chunk are replaced: note the first metric, and store each value of a campaign once."""
+        """Prepare the tables before the rows of a chunk are replaced.
+
+        Make the metric the report's first one, move rows of campaigns whose send day has changed, and store the rows
+        without a day.
+        """
         if self.metric_id is not None and not self.is_further:
             make_first(connection, self.session.account.slug, self.spec.name, self.metric_id)
         if isinstance(self.spec.report, SeriesReport):
@@ -250,8 +257,9 @@ class _Reading:
         yield from dated
 
     def _since_creation(self, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """The rows without levels of zero on days before their object was created. Which of these rows a response
-        contains depends on the requested days.
+        """Drop rows of zeros on days before their object was created.
+
+        Whether a response contains such rows depends on the requested days.
         """
         if not self.spec.report.by_use.levels:
             return rows
@@ -266,7 +274,7 @@ class _Reading:
 
 
 def frame_columns(spec: ReportAsset) -> tuple[str, ...]:
-    """The columns of a frame of this report."""
+    """The columns of a frame with rows of this report."""
     metric = ("conversion_metric_id",) if spec.report.needs_conversion_metric else ()
     covered = () if spec.period == "day" else (COVERED_FROM, COVERED_TO)
     return (

@@ -1,9 +1,9 @@
 """Fetches days of a report, and determines which of the days the response covers.
 
-A series report lists its days in `date_times`. A requested day that is not among them may still have values. So all
-missing days are requested again. Klaviyo may leave them out again, for example days before the account existed. Then
-the values report is requested for them. If that has no values either, the day counts as a day without values. Any
-other day stays missing.
+A series report lists its days in `date_times`. A requested day that is not in this list may still have values, so all
+missing days are requested once more. Klaviyo may leave them out again, for example if the account did not exist yet.
+The values report is then requested for these days. If it has no values for a day either, the day counts as a day
+without values. Any other day stays missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RETRIES = 2
 """How often a report is requested again when a cursor expires between its pages."""
 
 GAPS_REQUESTED = 3
-"""The most ranges of left-out days for which the values report is requested. Each costs a request of a daily quota."""
+"""The values report is requested for at most this many ranges of left-out days: each costs a request of its quota."""
 
 
 Row = dict[str, Any]
@@ -41,11 +41,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ReportResult:
-    """The rows of the requested days that have values, one row for each key and day.
+    """The rows with values: one for each key and day of a series report, one for each key of a values report.
 
-    `days` are the days that the result covers. `left_out` are days that have ended and that it does not cover. A day
-    that has not ended, and is not in the response yet, is in neither. `refused` are statistics that Klaviyo refuses
-    for the conversion metric; they are None in the rows.
+    `days` are the days that the result covers. `left_out` are the days that have ended but are not covered. A day that
+    has not ended may be in neither. `refused` are the statistics that Klaviyo refuses for the conversion metric; they
+    are None in the rows.
     """
 
     asked_at: datetime
@@ -56,7 +56,7 @@ class ReportResult:
 
 
 class Notices(Protocol):
-    """Where notices about a response go: the context of a run, or a stand-in for it."""
+    """Receives notices about a response: the context of a run, or an object in its place."""
 
     @property
     def log(self) -> logging.Logger:
@@ -64,7 +64,7 @@ class Notices(Protocol):
         ...
 
     def add_asset_metadata(self, metadata: Mapping[str, Any]) -> None:
-        """Show a notice with the materialization."""
+        """Add a notice to the materialization."""
         ...
 
 
@@ -79,7 +79,7 @@ class ReportFetcher:
     _reported: set[str] = field(default_factory=set)
 
     def fetch(self, first: date, last: date) -> ReportResult:
-        """The result for these days, both ends included. Days that the response leaves out are requested again."""
+        """The result for the days from `first` to `last`, both included. Left-out days are requested again."""
         wanted = frozenset(Period(first, last).days)
         begin = max(first, self.report.first_day or first)
         if last < begin:
@@ -110,7 +110,7 @@ class ReportFetcher:
         )
 
     def _days_without_values(self, days: frozenset[date]) -> frozenset[date]:
-        """The days for which the values report has no values."""
+        """Those of `days` for which the values report has no values."""
         empty = frozenset[date]()
         for gap in spans(days)[:GAPS_REQUESTED]:
             result = self._unless_rejected(VALUES[self.report.entity], gap.first, gap.last)
@@ -120,7 +120,7 @@ class ReportFetcher:
         return empty
 
     def _unless_rejected(self, report: Report, first: date, last: date) -> ReportResult | None:
-        """The result; None if Klaviyo rejects the request."""
+        """The result of `request_days`; None if Klaviyo rejects the request."""
         try:
             return self.request_days(report, first, last)
         except BadRequest as rejected:
@@ -128,7 +128,7 @@ class ReportFetcher:
             return None
 
     def request_days(self, report: Report, first: date, last: date) -> ReportResult:
-        """The result of one request with every statistic that Klaviyo allows, by the days that the response names."""
+        """Request these days with every statistic that Klaviyo allows. The result covers the days in the response."""
         metric = self.metric
         if metric is None:
             request = body(report, first, last)
@@ -149,8 +149,9 @@ class ReportFetcher:
             return
         self._reported.add(words)
         warning = (
-            f"{words}: they are stored as NULL, the other statistics as returned. Set KLAVIYO_CONVERSION_METRIC_ID to "
-            "a metric that Klaviyo returns them for. For this one, sync requests them again tomorrow, or with --force."
+            f"{words}. These statistics are stored as NULL, the others as returned. Set KLAVIYO_CONVERSION_METRIC_ID "
+            "to a metric for which Klaviyo returns them. For the current metric, a sync requests them again after 20 "
+            "hours, or at once with --force."
         )
         self.context.log.warning(in_terms_of(self.session.account, warning))
         self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._reported))})
@@ -164,10 +165,13 @@ class ReportFetcher:
         nothing = dict.fromkeys(left_out)
         for page in self.session.client.report_pages(report, request, self.session.account.zone):
             asked_at = asked_at or page.observed_at
-            # A day counts only if every page has it: each page contains other groups.
+            # A day counts only if every page has it, because each page contains different groups.
             days = page.days if days is None else days & page.days
-            for name in [*page.unknown, *(name for name in page.missing if name not in left_out)]:
-                self.context.log.warning(f"the statistic {name} differs from its declaration; its data is kept")
+            for name in page.unknown:
+                self.context.log.warning(f"the statistic {name} is not declared: kept in {OTHER_STATISTICS}")
+            for name in page.missing:
+                if name not in left_out:
+                    self.context.log.warning(f"the response lacks the statistic {name}: stored as NULL")
             pages.append([row for row in (one | nothing for one in page.rows) if self._is_stored(row)])
         assert asked_at is not None
         assert days is not None
@@ -182,7 +186,7 @@ class ReportFetcher:
 
 
 def from_first_page(read: Callable[[], Result]) -> Result:
-    """What `read` returns. If a cursor expires between its pages, it starts again at the first page."""
+    """The result of `read`, which is called again, from the first page, if a cursor expires between its pages."""
     for _ in range(RETRIES):
         with suppress(CursorExpired):
             return read()
@@ -197,5 +201,5 @@ def has_values(row: Mapping[str, Any], report: Report) -> bool:
 
 
 def whole_sends(first: date, last: date, today: date) -> tuple[date, date]:
-    """The days to request to get all values of campaigns whose send began from `first` to `last`."""
+    """The first and the last day of a request for all values of campaigns whose send began from `first` to `last`."""
     return first - LONGEST_SEND, min(last + LONGEST_SEND, max(last, today))

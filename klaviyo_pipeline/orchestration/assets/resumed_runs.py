@@ -1,7 +1,8 @@
 """A run that continues a failed one requests only the windows that the failed one did not commit.
 
-Dagster continues a run if its process died, up to the limit of `run_retries`, or if you choose "Re-execute from
-failure". It plans all windows of the range again, and shows them as materializing until an event says otherwise.
+Dagster continues a run whose process died, as often as `run_retries` allows, and a run that you re-execute "from
+failure". The new run plans all windows of the range again, and the UI shows them as materializing until an event says
+otherwise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from klaviyo_pipeline.postgres.write.io_manager import report_partitions
 from klaviyo_pipeline.windows import Window, WindowPlan
 
 CONTINUES = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
-"""Tags of a run that continues a failed one. "Re-execute all" sets neither: it requests every window again."""
+"""Tags of a run that continues a failed one. A run by "Re-execute all" has neither, and requests every window again."""
 
 PARENT = "dagster/parent_run_id"
 
@@ -30,11 +31,11 @@ def windows_left(
     plan: WindowPlan,
     metric_ids: Sequence[str | None] = (None,),
 ) -> list[Window]:
-    """The windows that this run requests, contiguous and at least one.
+    """The windows that this run requests: a contiguous range of at least one window.
 
-    If the run continues another one, windows that it committed are left out at both ends of the range, and shown as
-    materialized at once. A window counts as committed if it is so for all of these conversion metrics; None stands for
-    the first.
+    If the run continues earlier attempts, the windows that they committed are removed from both ends of the range and
+    reported as materialized at once. A window counts as committed only if it is committed for all `metric_ids`, where
+    None stands for the first conversion metric.
     """
     windows = plan.of_run(context)
     attempts = list(_earlier_attempts(context))
@@ -45,7 +46,7 @@ def windows_left(
     with access.warehouse.engine(account.slug) as engine, engine.connect() as connection:
         committed = [Ledger(account.slug, name).committed_by(connection, attempts) for name in names]
         done = set.intersection(*committed)
-        # If everything was committed, the last window is requested again: a run has at least one.
+        # If all windows were committed, the last one is requested again: a run needs at least one window.
         wanted = [place for place, window in enumerate(windows) if window.start not in done] or [len(windows) - 1]
         left = windows[wanted[0] : wanted[-1] + 1]
         others = ledger.synced(connection, [*windows[: wanted[0]], *windows[wanted[-1] + 1 :]])
@@ -58,7 +59,7 @@ def windows_left(
 
 
 def _earlier_attempts(context: dg.AssetExecutionContext) -> Iterator[str]:
-    """The ids of the runs that this one continues."""
+    """The ids of the runs that this run continues, directly or through other attempts."""
     run: dg.DagsterRun | None = context.run
     while run is not None and any(run.tags.get(tag) == "true" for tag in CONTINUES) and PARENT in run.tags:
         yield run.tags[PARENT]

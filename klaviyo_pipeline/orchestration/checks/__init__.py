@@ -1,9 +1,10 @@
-"""Asset checks: whether what is in Postgres is complete, matches Klaviyo, and is up to date.
+"""Asset checks: whether the data in Postgres is complete, matches Klaviyo, and is up to date.
 
-- `check`: what a check is, its context, and its outcome.
-- `entity_checks`, `drift_checks`, `ledger_checks`, `report_checks`, `metrics_checks`: read Postgres alone.
-- `listing_checks`, `reconciliation_checks`: call Klaviyo's API, and so cost requests.
-- `build_checks`: all of them as Dagster's, for one account.
+- `check`: the types of a check, of its context, and of its outcome.
+- `listing_checks`, `reconciliation_checks`, and a part of `conversion_checks`: checks that call Klaviyo's API.
+- The other modules whose names end in `_checks`: checks that read only Postgres.
+- `build_checks`: Dagster's asset checks of one account. `checks_job`: all checks that read only Postgres, in one job.
 
-A check changes nothing. If it finds a problem, its text names the remedy, such as a sync or a census.
+A check does not change data. If it finds a problem, its text names the remedy, such as a sync or a census. If rows of a
+synced window are lost, the window becomes failed in the ledger, so that the next sync requests it again.
 """

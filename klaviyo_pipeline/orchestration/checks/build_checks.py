@@ -1,9 +1,9 @@
 """Builds Dagster's asset checks of one account.
 
-All checks of an asset that read only Postgres form one step, which runs after the asset in every run of the asset.
-`checks_job` runs those of all assets in a single step. Each check that calls Klaviyo's API is a separate step, and all
-of them are in a separate job. In a run that materializes assets such a check yields no result, so that a sync or a
-backfill never spends the quota of reports on checks.
+All checks of an asset that read only Postgres form one step, which runs after the asset in every run that Dagster
+launches. `klaviyo-pipeline sync` runs only the blocking checks. `checks_job` runs the checks of all assets in a single
+step. Each check that calls Klaviyo's API is a separate step, and a separate job runs these steps. In a run that
+materializes assets, such a check yields no result, so that a backfill never spends report quota on checks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -129,7 +129,7 @@ def api_checks(account: Account) -> list[ApiCheck]:
                 partial(reconciliation_checks.daily_sums_match_total, spec=spec),
             )
             for name, spec in of_account(REPORTS, account).items()
-            # The sums of a breakdown would cost a request of the daily quota again.
+            # Not the breakdowns: each would cost another request of the daily quota.
             if name not in BREAKDOWNS and spec.period == "day"
         ),
         *(
@@ -156,7 +156,7 @@ def account_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 
 
 def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
-    """The checks whose failure keeps downstream assets from running."""
+    """The checks that keep downstream assets from running if they end in an error."""
     blocking = {
         asset: [check for check in checks if check.blocking] for asset, checks in database_checks(account).items()
     }
@@ -165,7 +165,7 @@ def blocking_checks(account: Account) -> list[dg.AssetChecksDefinition]:
 
 @contextmanager
 def check_context(engine: sa.Engine, account: Account, *assets: str) -> Iterator[CheckContext]:
-    """The context of the first of these assets: one snapshot of the database, in a read-only transaction."""
+    """The context of the first of these assets, with one snapshot of the database in a read-only transaction."""
     with snapshot(engine) as connection:
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
         yield CheckContext(connection, account, assets[0], now, assets)
@@ -173,7 +173,7 @@ def check_context(engine: sa.Engine, account: Account, *assets: str) -> Iterator
 
 def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(account.asset_key(asset))
-    # Not `check`: Dagster before 1.12 would take a caller's local variable of that name for its own module.
+    # No variable is called `check` here: Dagster before 1.12 would take such a local variable for its own module.
     specs = [
         dg.AssetCheckSpec(one.name, asset=key, description=one.description, blocking=one.blocking) for one in checks
     ]
@@ -202,7 +202,7 @@ def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.
 def record_lost_windows(
     instance: dg.DagsterInstance, engine: sa.Engine, ctx: CheckContext, found: CheckOutcome
 ) -> None:
-    """Take windows without their rows out of the synced ones, in the ledger and in Dagster."""
+    """Record the outcome's `lost` windows as failed in the ledger, and correct their partitions in Dagster."""
     with engine.begin() as connection:
         Ledger(ctx.account.slug, ctx.asset).record_lost(connection, found.lost, found.found, asked_before=ctx.now)
     align_partitions(instance, ctx.account, engine, [ctx.asset])
@@ -210,8 +210,8 @@ def record_lost_windows(
 
 def _api_step(account: Account, one: ApiCheck) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(account.asset_key(one.asset))
-    evaluated = f"No sync evaluates it: `klaviyo-pipeline check --api` and the job {account.slug}_reconcile do."
-    description = in_terms_of(account, f"{one.description} {evaluated}")
+    run_by = f"`klaviyo-pipeline check --api` and the job {account.slug}_reconcile"
+    description = in_terms_of(account, f"{one.description} A sync does not run this check: {run_by} do.")
     spec = dg.AssetCheckSpec(one.name, asset=key, description=description)
 
     @dg.multi_asset_check(

@@ -27,8 +27,8 @@ NAME_LENGTH = 40
 class CheckOutcome:
     """The outcome of a check. `found` says what the check found and, if something is wrong, what to do.
 
-    `metadata` contains plain values, such as counts and names of objects. `lost` are the starts of windows whose rows
-    the table lacks: the ledger no longer has them as synced, so that the next sync requests them.
+    `metadata` contains plain values, such as counts and names of objects. `lost` are the starts of synced windows whose
+    rows the table lacks. The caller records these windows as failed, so that the next sync requests them.
     """
 
     outcome: Outcome
@@ -42,12 +42,12 @@ def passed(found: str, **metadata: Any) -> CheckOutcome:
 
 
 def warning(found: str, **metadata: Any) -> CheckOutcome:
-    """Something that you should look into. The data can be used."""
+    """An outcome that you should look into, although the data can be used."""
     return CheckOutcome("warning", found, metadata)
 
 
 def error(found: str, **metadata: Any) -> CheckOutcome:
-    """The data is wrong or incomplete."""
+    """An outcome for data that is wrong or incomplete."""
     return CheckOutcome("error", found, metadata)
 
 
@@ -55,8 +55,8 @@ def error(found: str, **metadata: Any) -> CheckOutcome:
 class CheckContext:
     """What a check reads: one asset of one account, in one snapshot of the database.
 
-    `asset` is the asset's name. Except for a census, it is also the name of the table. `now` is the database's clock
-    (UTC). `assets` are all assets that are examined in this snapshot.
+    `asset` is the asset's name. It is also the name of the table, unless the name ends in `_census`. `now` is the time
+    of the snapshot by the database's clock. `assets` are all assets that are examined in this snapshot.
     """
 
     connection: sa.Connection
@@ -68,11 +68,11 @@ class CheckContext:
     _results: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
     def of(self, asset: str) -> CheckContext:
-        """The same snapshot, for another of its assets."""
+        """The context of another asset in the same snapshot."""
         return replace(self, asset=asset)
 
     def once(self, read: Callable[[CheckContext], Result]) -> Result:
-        """The result of a function that reads data of all `assets`. It is called once for each snapshot."""
+        """The result of `read`, a function that reads data of all `assets`. It is called once for each snapshot."""
         if read not in self._results:
             self._results[read] = read(self)
         result: Result = self._results[read]
@@ -94,15 +94,15 @@ class CheckContext:
         return self.connection.execute(query).all()
 
     def release(self) -> None:
-        """End the transaction, so that none stays open during API calls. Later reads use a new snapshot."""
+        """End the transaction, so that it does not stay open during API calls. Later reads use a new snapshot."""
         self.connection.rollback()
 
     def period(self) -> sa.Label[date]:
-        """The first day of the period of each row of the asset's table, as `date`."""
+        """The column with the first day of each row's period, labelled `date`."""
         return self.target().table.c[period_column(self.asset)].label("date")
 
     def day_of(self, moment: sa.ColumnElement[Any]) -> sa.ColumnElement[date]:
-        """The account's calendar date of a moment, in SQL."""
+        """The SQL expression for the calendar date of a moment in the account's time zone."""
         return sa.cast(sa.func.timezone(self.account.timezone, moment), sa.Date)
 
 
@@ -123,16 +123,17 @@ def shortened(name: object) -> str:
 
 
 def sync_again(ctx: CheckContext, assets: str, first: date, last: date) -> str:
-    """The sentences that say how to request these days of the asset again, in a sync of `assets`."""
+    """The remedy in words: a sync of `assets` that requests the days from `first` to `last` again."""
     set_back = earlier_start(ctx, first)
     first = first if set_back else max(first, ctx.account.start_date)
     return f"{set_back}Run `klaviyo-pipeline sync {assets} --from {first} --to {last} --force`."
 
 
 def earlier_start(ctx: CheckContext, first: date) -> str:
-    """The sentence that sets the start date back, if the asset's window of this day is before it; else nothing.
+    """A sentence that tells you to set an earlier start date; empty if `first` is not before the first window.
 
-    No sync requests windows before the start date. Their rows stay if the date was set to a later one.
+    A sync requests no windows before the start date. If the start date was moved to a later day, rows of earlier
+    windows remain.
     """
     start = ctx.account.start_date
     is_earlier = first < asset_windows(ctx.account, ctx.asset).first_day(start)
@@ -140,6 +141,6 @@ def earlier_start(ctx: CheckContext, first: date) -> str:
 
 
 def read_as_listed(table: sa.Table, listing: Listing) -> list[sa.ColumnElement[bool]]:
-    """The conditions for rows that were read at this listing's revision; none if all revisions list alike."""
+    """Conditions for rows that were read at this listing's revision; none if all revisions list the same attributes."""
     revision = listing.shape.revision
     return [] if revision is None else [table.c.revision == revision]

@@ -1,6 +1,6 @@
 """The job that runs every check of an account that reads only Postgres, in one step.
 
-A step for each asset costs more than the queries: Dagster records the start, the end and the plan of each.
+A separate step for each asset would cost more than the queries: Dagster records the plan, start and end of every step.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,15 +23,15 @@ from klaviyo_pipeline.postgres.engine import reason
 
 
 class ChecksBroken(RuntimeError):
-    """Checks that could not run. The results of the others are recorded."""
+    """Some checks could not run. The results of the other checks are recorded."""
 
 
 def checks_job(account: Account, tags: Mapping[str, str], executor: dg.ExecutorDefinition | None) -> dg.JobDefinition:
-    """The job `<slug>_checks`. Without an executor, it has that of the definitions that it is part of."""
+    """The job `<slug>_checks`. Without an `executor`, it uses the executor of the definitions that contain it."""
 
     @dg.op(
         name=f"{account.slug}__checks",
-        description="Runs the checks of every asset.",
+        description="Runs every check that reads only Postgres.",
         out=dg.Out(dg.Nothing),
         required_resource_keys={access_key(account)},
     )
@@ -73,8 +73,11 @@ def checks_job(account: Account, tags: Mapping[str, str], executor: dg.ExecutorD
 def _examine(
     instance: dg.DagsterInstance, engine: sa.Engine, account: Account, broken: list[str]
 ) -> Iterator[tuple[str, Check, CheckOutcome]]:
-    """The outcome of each check, in one snapshot. Adds a line to `broken` for each asset with a check that could not
-    run: a failed statement ends the snapshot, so the next asset begins another."""
+    """The outcome of each check. All checks read one snapshot of the database, unless a check cannot run.
+
+    An error in a check ends the snapshot and the checks of its asset, and adds a line to `broken`. The next asset
+    begins a new snapshot.
+    """
     waiting = list(database_checks(account).items())
     while waiting:
         with check_context(engine, account, *(asset for asset, _ in waiting)) as ctx:

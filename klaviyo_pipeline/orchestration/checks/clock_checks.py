@@ -12,7 +12,7 @@ def observations_are_past(ctx: CheckContext) -> CheckOutcome:
     if not rows:
         return passed("all observation times are in the past")
     return error(
-        f"{counted(rows, 'row')} of {ctx.asset} with an observation time ahead of the database's clock: newer "
+        f"{ctx.asset} or its ledger has {counted(rows, 'row')} with a time ahead of the database's clock: newer "
         f"observations cannot replace them. {REMEDY}.",
         rows=rows,
     )

@@ -21,12 +21,12 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
 NAME = "groups_match_total"
 DESCRIPTION = (
-    "Over the last settled days (at most 30), the conversions of all flows, campaigns and messages, and of no message, "
-    "add up to Klaviyo's total of each day: number and value. Calls Klaviyo's API once; the request has no daily quota."
+    "On each of the last settled days (at most 30), the number and the value of all conversions, including those "
+    "without a message, add up to Klaviyo's total. Calls Klaviyo's API once; the request has no daily quota."
 )
 
 SUMS = ("conversions", "conversion_value")
-"""One person may convert through several messages, so the people of the groups do not add up."""
+"""The compared values. People are not compared: a person may convert through several messages, and counts for each."""
 
 CONVERSION_CHECKS = (
     Check(
@@ -36,12 +36,12 @@ CONVERSION_CHECKS = (
     ),
     Check(
         "conversions_are_of_one_metric",
-        "Every day was requested with the account's conversion metric, and with each further one that is set.",
+        "Every day was requested with the current conversion metric, and with each further metric that is set.",
         lambda ctx: conversions_are_of_one_metric(ctx, FLOW_SERIES),
     ),
     Check(
         "values_are_in_one_currency",
-        "Every day was requested while the account had its present currency.",
+        "Every day was requested while the account had its current currency.",
         values_are_in_one_currency,
     ),
 )
@@ -50,7 +50,7 @@ Sums = Mapping[str, Decimal | None]
 
 
 def groups_match_total(ctx: CheckContext, session: Session) -> CheckOutcome:
-    """Compare the sums of the last settled days with one ungrouped answer."""
+    """Compare the sums of the last settled days with the response to one query without groups."""
     span = settled_span(ctx)
     if span is None or span.metric_id is None:
         return passed("no settled days yet")
@@ -66,7 +66,7 @@ def groups_match_total(ctx: CheckContext, session: Session) -> CheckOutcome:
     ]
     if differing:
         return error(
-            f"{counted(len(differing), 'sum')} of {days} not equal to Klaviyo's total: {some(differing)}. Run "
+            f"Klaviyo's total differs in {counted(len(differing), 'sum')} over {days}: {some(differing)}. Run "
             f"`klaviyo-pipeline sync {ctx.asset} --from {span.first} --to {span.last} --force`.",
             differing=len(differing),
         )

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.catalog import census_name
 from klaviyo_pipeline.config.wording import counted, some
 from klaviyo_pipeline.klaviyo.listings import Listing
 from klaviyo_pipeline.klaviyo.records import Column
@@ -21,7 +22,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
 from klaviyo_pipeline.postgres.schema.tables import VALID_FROM, VALID_TO
 
 CENSUS_AGE = timedelta(hours=48)
-"""A census runs daily. The check warns after two missed ones."""
+"""A census runs daily. The check warns after two missed censuses."""
 
 _JSON_KINDS = {"text": "string", "bool": "boolean"}
 
@@ -55,7 +56,7 @@ def census_checks(listing: Listing) -> tuple[Check, ...]:
 
 
 def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
-    """An attribute that could not be parsed is NULL in its column and kept in `raw`. That is not an error."""
+    """Compare columns with `raw`. A column that is NULL because its attribute could not be parsed is not an error."""
     table = ctx.target().table
     differs = [table.c.raw["id"].astext.is_distinct_from(table.c.id)]
     differs += [_differs(table, column) for column in listing.columns if _is_attribute(column)]
@@ -65,7 +66,7 @@ def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
         return passed("columns match raw in every row")
     return error(
         f"columns differ from raw in {counted(len(ids), 'row')} of {ctx.asset}: {some(ids)}. Run "
-        f"`klaviyo-pipeline sync {ctx.asset}_census`. If the difference stays, something else writes to the table.",
+        f"`klaviyo-pipeline sync {census_name(listing)}`. If they still differ, something else writes to the table.",
         rows=len(ids),
     )
 
@@ -80,8 +81,8 @@ def history_is_unbroken(ctx: CheckContext) -> CheckOutcome:
         return passed("the states of every object follow each other without a gap")
     return error(
         f"the history of {counted(len(ids), 'object')} of {ctx.asset} has gaps, overlaps or no current state: "
-        f"{some(ids)}. The pipeline only ever adds rows to {ctx.asset}_superseded: find out what else writes to it or "
-        f"to {ctx.asset}. Earlier states can be restored only from a dump.",
+        f"{some(ids)}. The pipeline only adds rows to {ctx.asset}_superseded: find out what else writes to that table "
+        f"or to {ctx.asset}. Earlier states can be restored only from a dump.",
         objects=len(ids),
     )
 
@@ -95,14 +96,16 @@ def census_is_fresh(ctx: CheckContext, listing: Listing) -> CheckOutcome:
     )
     every = ctx.rows(query)
     complete = next((run.started_at for run in every if run.status == "complete"), None)
-    failed = f"; the last attempt failed: {every[0].error}" if every and every[0].status == "failed" else ""
-    remedy = f"run `klaviyo-pipeline sync {ctx.asset}`"
+    failed = ""
+    if every and every[0].status == "failed":
+        failed = f"; the last attempt failed: {str(every[0].error).rstrip('.')}"
+    remedy = f"Run `klaviyo-pipeline sync {ctx.asset}`."
     if complete is None:
-        return warning(f"no census of {listing.entity} is complete yet{failed}: {remedy}")
+        return warning(f"no census of {listing.entity} is complete yet{failed}. {remedy}")
     age = ctx.now - complete
     if age > CENSUS_AGE or failed:
         hours = age.total_seconds() / 3600
-        return warning(f"the last complete census of {listing.entity} is {hours:.0f} h old{failed}: {remedy}")
+        return warning(f"the last complete census of {listing.entity} is {hours:.0f} h old{failed}. {remedy}")
     return passed(f"the last complete census started at {complete:%Y-%m-%d %H:%M} UTC")
 
 

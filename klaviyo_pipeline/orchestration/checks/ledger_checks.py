@@ -23,7 +23,7 @@ from klaviyo_pipeline.orchestration.checks.check import (
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 LATE = timedelta(hours=36)
-"""A day's window is synced within hours of its end. After 36 hours, the next day's window is due."""
+"""A daily window is synced within hours of its end. 36 hours after that end, the next window is 12 hours late."""
 
 LATE_HOURLY = timedelta(hours=6)
 
@@ -31,7 +31,7 @@ VERY_LATE = timedelta(days=7)
 
 
 def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
-    """The checks of the windows of one asset."""
+    """The checks of the windows of one asset. With `hourly` windows, data is late sooner."""
     late = LATE_HOURLY if hourly else LATE
     return (
         Check(
@@ -42,18 +42,20 @@ def ledger_checks(*, hourly: bool) -> tuple[Check, ...]:
         ),
         Check(
             "windows_have_no_gaps",
-            "Each window of the ledger ends where the next begins, so that no time between two windows was left out.",
+            "Each window of the ledger ends where the next one begins, so that no time between two windows is missing.",
             windows_have_no_gaps,
         ),
         Check(
             "windows_have_not_failed",
-            "No window is without data because every attempt to sync it failed, or because its rows were lost.",
+            "No window has the status failed in the ledger. A window has it if every attempt to sync it failed, or if "
+            "its rows were lost later.",
             windows_have_not_failed,
         ),
         Check(
             "synced_through_is_fresh",
-            f"Data is synced without a gap up to at most {_age(late)} ago (else a warning) or {_age(VERY_LATE)} ago "
-            "(else an error). The end of the last window counts, not the time of the last successful run.",
+            f"Data is synced without a gap up to a time at most {_age(late)} ago. An earlier time is a warning, or an "
+            f"error if it is more than {_age(VERY_LATE)} ago. The end of the last window counts, not the time of the "
+            "last successful run.",
             lambda ctx: synced_through_is_fresh(ctx, late),
         ),
     )
@@ -63,15 +65,15 @@ def windows_do_not_overlap(ctx: CheckContext) -> CheckOutcome:
     overlapping = [row for row in ctx.once(_odd_windows)[ctx.asset] if row.window_end > row.following]
     if overlapping:
         return error(
-            f"{counted(len(overlapping), 'overlap')} between windows of {ctx.asset}: "
+            f"{ctx.asset} has {counted(len(overlapping), 'overlap')} between windows: "
             f"{some(_utc(row.window_start) for row in overlapping)}. {_RESET_WINDOWS}",
             windows=len(overlapping),
         )
     strays = ctx.once(_strays)[ctx.asset]
     if strays:
         return error(
-            f"{counted(len(strays), 'window')} of {ctx.asset} that do not match the account's time zone and window "
-            f"size: {some(_utc(row.window_start) for row in strays)}. {_RESET_WINDOWS}",
+            f"{ctx.asset} has {counted(len(strays), 'window')} with another time zone or size than the account's "
+            f"windows: {some(_utc(row.window_start) for row in strays)}. {_RESET_WINDOWS}",
             windows=len(strays),
         )
     return passed("all windows match the account's time zone and window size, and none overlap")
@@ -79,7 +81,7 @@ def windows_do_not_overlap(ctx: CheckContext) -> CheckOutcome:
 
 def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
     odd = ctx.once(_odd_windows)[ctx.asset]
-    # Gaps before the start date were left out on purpose: it was set to a later one.
+    # Gaps before the start date are no error: the date was moved to a later day.
     gaps = [row for row in odd if row.window_end < row.following and row.following > _start(ctx)]
     if not gaps:
         return passed("no gaps between windows")
@@ -88,7 +90,7 @@ def windows_have_no_gaps(ctx: CheckContext) -> CheckOutcome:
     first = max(gaps[0].window_end.astimezone(zone).date(), ctx.account.start_date)
     last = (gaps[-1].following.astimezone(zone) - timedelta(microseconds=1)).date()
     return warning(
-        f"{counted(len(gaps), 'gap')} between windows of {ctx.asset}, never synced: {sample}. Run "
+        f"{ctx.asset} has {counted(len(gaps), 'gap')} between its windows: {sample}. Run "
         f"`klaviyo-pipeline sync {_assets(ctx)} --from {first} --to {last}`.",
         gaps=len(gaps),
     )
@@ -99,8 +101,8 @@ def windows_have_not_failed(ctx: CheckContext) -> CheckOutcome:
     if not failed:
         return passed("no failed windows")
     return error(
-        f"{counted(len(failed), 'window')} of {ctx.asset} not synced: "
-        f"{some(_utc(row.window_start) for row in failed)}. Last error: {failed[-1].error}. "
+        f"{ctx.asset} has {counted(len(failed), 'failed window')}: "
+        f"{some(_utc(row.window_start) for row in failed)}. Last error: {str(failed[-1].error).rstrip('.')}. "
         f"{earlier_start(ctx, failed[0].window_start.astimezone(ctx.account.zone).date())}"
         f"Run `klaviyo-pipeline sync {_assets(ctx)}` to retry.",
         windows=len(failed),
@@ -129,11 +131,11 @@ _RESET_WINDOWS = (
 
 
 def _assets(ctx: CheckContext) -> str:
-    """The assets to sync. With a metrics table its report, because a sync of metrics alone requests nothing."""
+    """The assets to sync. A metrics table needs its report too, because a sync of metrics alone sends no requests."""
     return f"{METRICS[ctx.asset].report} {ctx.asset}" if ctx.asset in METRICS else ctx.asset
 
 
-# Each of these reads the ledger once for all assets of a snapshot.
+# Each of the following functions reads the ledger once for all assets of a snapshot.
 
 
 def _odd_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
@@ -151,7 +153,8 @@ def _odd_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
 
 def _failed_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
     ledger = system_table(ctx.account.slug, "sync_windows")
-    # The start date may have been set to a later one, such as the account's first day: no sync requests what is before.
+    # No sync requests windows before the start date, which may have been moved to a later day. A failed window there
+    # counts only if it had rows.
     is_wanted, had_rows = ledger.c.window_end > _start(ctx), ledger.c.asked_at.is_not(None)
     query = (
         sa.select(ledger.c.entity, ledger.c.window_start, ledger.c.error)
@@ -162,7 +165,7 @@ def _failed_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
 
 
 def _strays(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
-    """The ended windows since the start date that are not among the expected windows, by asset."""
+    """The ended windows of the ledger that are not expected, from the first expected window on, by asset."""
     ledger = system_table(ctx.account.slug, "sync_windows")
     view = ctx.view("expected_windows", ["entity", "window_start", "window_end"])
     expected = sa.select(view).where(view.c.entity.in_(ctx.assets)).cte()

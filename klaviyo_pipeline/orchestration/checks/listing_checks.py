@@ -1,6 +1,6 @@
 """An API check: whether every object that Klaviyo lists now is in the table, with its `updated` time.
 
-It costs as much as a census: one request for each page of the full listing, and a few lookups by id where the two
+It costs about as much as a census: one request for each page of the full listing, and up to 20 lookups by id if objects
 differ.
 """
 
@@ -21,13 +21,13 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 
 NAME = "listed_objects_exist"
 DESCRIPTION = (
-    "Every object of a full listing is in the table with the same `updated`. Changes since the last census and the "
-    "last synced window are left out. Calls Klaviyo's API: one request for each page of the listing."
+    "Every object of a full listing is in the table with the same `updated` time. Changes after the last census and "
+    "the last synced window are ignored. Calls Klaviyo's API: one request for each page of the listing."
 )
 
 
 CHECKED_BY_ID = 20
-"""Up to this many differing objects are looked up by id: they may have changed while the listing was read."""
+"""If at most this many objects differ, they are looked up by id: they may have changed while the listing was read."""
 
 Times = Mapping[str, datetime | None]
 
@@ -55,9 +55,9 @@ class CoveredTimes:
 
 
 def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) -> CheckOutcome:
-    """Compare ids and times with a listing that is read now."""
+    """Compare the ids and `updated` times in the table with a full listing that is read now."""
     listing = listing_at(session.account.revision, listing)
-    # The table is read first. An object that changes before the listing is read then has a time that is not covered.
+    # The table is read before the listing. The `updated` time of an object that changes in between is not covered.
     covered = _covered(ctx, listing)
     table = ctx.target().table
     query = sa.select(table.c.id, table.c.updated_at, table.c.deleted_at)
@@ -75,18 +75,19 @@ def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) 
     other = [id for id in suspects if id in living]
     gone = [id for id in living if id not in listed]
     if missing or other:
+        differences = [f"{len(missing):,} missing in the table ({some(missing)})"] if missing else []
+        differences += [f"{len(other):,} with another `updated` time ({some(other)})"] if other else []
         return error(
-            f"{counted(len(listed), 'listed object')}: {len(missing):,} missing from {ctx.asset} ({some(missing)}), "
-            f"{len(other):,} with another `updated` time there ({some(other)}). Run "
-            f"`klaviyo-pipeline sync {ctx.asset}_census`.",
+            f"{ctx.asset} differs from Klaviyo's listing of {counted(len(listed), 'object')}: "
+            f"{'; '.join(differences)}. Run `klaviyo-pipeline sync {ctx.asset}_census`.",
             listed=len(listed),
             missing=len(missing),
             differing=len(other),
         )
     return passed(
-        f"{ctx.asset} contains all {len(required):,} of the {counted(len(listed), 'listed object')} that are due. The "
-        f"next census updates {counted(len(gone), 'row')} no longer listed, and {counted(len(set_back), 'row')} whose "
-        "`updated` time has moved back",
+        f"{ctx.asset} contains all {counted(len(required), 'object')} that it has to contain, of {len(listed):,} "
+        f"listed. The next census updates {counted(len(gone), 'row')} no longer listed, and "
+        f"{counted(len(set_back), 'row')} whose `updated` time has moved back",
         listed=len(listed),
         listed_no_more=len(gone),
         set_back=len(set_back),
@@ -94,7 +95,7 @@ def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) 
 
 
 def _is_set_back(stored: datetime | None, updated: datetime | None) -> bool:
-    """Whether Klaviyo returns an earlier `updated` than before. Then `updated` does not say when the object changed."""
+    """Whether Klaviyo returns an earlier `updated` time than before, which does not show when the object changed."""
     return stored is not None and updated is not None and updated < stored
 
 
@@ -115,7 +116,7 @@ def _still_differing(
 
 
 def _listed(session: Session, listing: Listing) -> dict[str, datetime | None]:
-    """`updated` of every object, by id."""
+    """The `updated` time of every listed object, by id."""
     found: dict[str, datetime | None] = {}
     plain = replace(listing, include=(), children=(), messages=None)
     for query in plain.queries(None, None, session.now()):

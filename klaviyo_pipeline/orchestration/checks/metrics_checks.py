@@ -47,7 +47,7 @@ def metrics_checks(table: MetricsTable) -> tuple[Check, ...]:
         Check(
             "metrics_match_report",
             f"For each {table.key.removesuffix('_id')} and {period}, the sums equal those of {table.report} exactly. "
-            f"{period.title()}s whose report was synced again later are left out: the next run computes them anew.",
+            f"{period.title()}s whose report was synced again later are ignored: the next run computes them again.",
             lambda ctx: metrics_match_report(ctx, table),
         )
     ]
@@ -73,11 +73,11 @@ def rates_within_bounds(ctx: CheckContext) -> CheckOutcome:
     if not rows:
         return passed("all rates are within bounds")
     sample = some(f"{', '.join(n for n in wrong if getattr(row, n))} of {row[0]} on {row.date}" for row in rows)
-    # A warning, because sums that are not those of the report are an error of `metrics_match_report`.
+    # Only a warning: if the sums differ from those of the report, `metrics_match_report` ends in an error.
     return warning(
-        f"{counted(len(rows), 'row')} of {ctx.asset} with a rate out of bounds: {sample}. "
-        f"{sync_again(ctx, f'{report} {ctx.asset}', rows[0].date, rows[-1].date)} If they stay, the counts are "
-        f"Klaviyo's own: see the checks of {report}.",
+        f"{ctx.asset} has {counted(len(rows), 'row')} with a rate out of bounds: {sample}. "
+        f"{sync_again(ctx, f'{report} {ctx.asset}', rows[0].date, rows[-1].date)} If these rows stay the "
+        f"same, the counts are Klaviyo's own: see the checks of {report}.",
         rows=len(rows),
     )
 
@@ -119,9 +119,9 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
     if not rows:
         return passed(f"all sums match {table.report}")
     found: list[date] = [row.date for row in rows]
-    # The report too: if it is the one that is wrong, metrics that are computed from it only hide that.
+    # The report is synced again too: if it is wrong, metrics that are computed from it would hide the error.
     return error(
-        f"{counted(len(rows), 'row')} of {ctx.asset} not equal to the sums of {table.report}: "
+        f"{ctx.asset} has {counted(len(rows), 'row')} not equal to the sums of {table.report}: "
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "
         f"{sync_again(ctx, f'{table.report} {ctx.asset}', found[0], found[-1])}",
         rows=len(rows),

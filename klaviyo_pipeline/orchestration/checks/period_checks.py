@@ -13,7 +13,7 @@ from klaviyo_pipeline.orchestration.checks.check import Check, CheckContext, Che
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 NOISE = 0.5
-"""Counts that really differ, differ by at least 1. A smaller difference of money values is noise too."""
+"""Counts that really differ do so by at least 1. Differences of money values below this limit are ignored too."""
 
 
 def period_checks(spec: ReportAsset) -> tuple[Check, ...]:
@@ -23,8 +23,8 @@ def period_checks(spec: ReportAsset) -> tuple[Check, ...]:
     return (
         Check(
             "periods_match_days",
-            f"For each settled {spec.period}, counts equal the sums of {FLOW_REPORT.name}, and uniques are at most the "
-            "sums of the daily ones and at least the largest of them.",
+            f"For each settled {spec.period}, counts equal the sums of {FLOW_REPORT.name}. Unique counts are at least "
+            "the largest daily value and at most the sum of the daily values.",
             partial(periods_match_days, spec=spec),
         ),
     )
@@ -66,15 +66,16 @@ def periods_match_days(ctx: CheckContext, spec: ReportAsset) -> CheckOutcome:
     first, last = max(rows[0].date, ctx.account.start_date), rows[-1].date
     assets = f"{with_metrics(FLOW_REPORT.name, ctx.account)} {with_metrics(spec.name, ctx.account)}"
     return warning(
-        f"{counted(len(rows), 'row')} of {ctx.asset} that cannot be those of their days: "
+        f"{ctx.asset} has {counted(len(rows), 'row')} with values that do not match those of their days: "
         f"{some(f'{row.id} in the {spec.period} of {row.date}' for row in rows)}. Klaviyo has restated settled days. "
-        f"Run `klaviyo-pipeline sync {assets} --from {first} --force`, at least to {last}.",
+        f"Run `klaviyo-pipeline sync {assets} --from {first} --force`. The last of these {spec.period}s begins on "
+        f"{last}.",
         rows=len(rows),
     )
 
 
 def _settled_periods(ctx: CheckContext, period: sa.ColumnElement[date]) -> sa.ColumnElement[bool]:
-    """Whether the period and all of its days were requested after their attribution windows had closed."""
+    """Whether the period and its days were requested after their attribution windows, with all statistics."""
     table, ledger = ctx.target().table, Ledger(ctx.account.slug, ctx.asset).table
     account = ctx.view("account", ["attribution_days"])
     wait = sa.select(account.c.attribution_days * sa.text("interval '1 day'")).scalar_subquery()

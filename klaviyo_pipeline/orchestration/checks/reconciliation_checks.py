@@ -29,7 +29,7 @@ from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays, undated_
 NAME = "daily_sums_match_total"
 DESCRIPTION = (
     "Over the last settled days (at most 30), the sums of the additive statistics equal Klaviyo's values report over "
-    "the same days. Calls Klaviyo's API: one request of that report's daily quota."
+    "the same days. Calls Klaviyo's API: each page costs one request of that report's daily quota."
 )
 
 LONGEST_SPAN = 30
@@ -69,7 +69,7 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     if not isinstance(spec.report, SeriesReport):
         sent = _days_of_sends(ctx, spec, totals)
         dayless = {key: values for key, values in totals.items() if sent[key] is None and any(values.values())}
-        # The request covers more days than the span.
+        # The request covers more days than the span, so campaigns that were sent on other days are left out.
         totals = {
             key: values
             for key, values in totals.items()
@@ -103,7 +103,7 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     but = f"; not compared: {refused_words(report, span.metric_id, not_given)}" if not_given else ""
     if differing:
         return error(
-            f"{counted(len(differing), 'sum')} of {days} not equal to the {report.name} report: "
+            f"the {report.name} report differs in {counted(len(differing), 'sum')} over {days}: "
             f"{some(differing)}. Klaviyo has restated settled days. Check that KLAVIYO_ATTRIBUTION_DAYS matches the "
             f"account's attribution window, and run `klaviyo-pipeline sync {with_metrics(spec.name, ctx.account)} "
             f"--from {span.first} --to {span.last} --force`.",
@@ -114,9 +114,9 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
         values = [amounts["conversion_value"] for amounts in dayless.values() if "conversion_value" in amounts]
         revenue = f" ({sum(values, Decimal()):f} in conversion_value)" if len(values) == len(dayless) else ""
         return warning(
-            f"the days {days} add up to the {report.name} report, except for "
-            f"{counted(len(ids), 'campaign')} without a send time, and so without a day: "
-            f"{some(id or 'no id' for id in ids)}. Their values{revenue} are stored in {undated_of(spec.name)}. "
+            f"the days {days} add up to the {report.name} report, except for the values of "
+            f"{counted(len(ids), 'campaign')} without a send time: "
+            f"{some(id or 'no id' for id in ids)}. These values{revenue} are stored in {undated_of(spec.name)}. "
             f"Check the campaigns in Klaviyo{but}.",
             **metadata,
         )
@@ -124,7 +124,7 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
 
 
 def settled_span(ctx: CheckContext, first_day: date | None = None) -> Span | None:
-    """The last settled days since `first_day`, without a gap and with one conversion metric; None without any."""
+    """The last settled days since `first_day`, without a gap and with one conversion metric; None if there are none."""
     earliest = first_day or date.min
     days = ctx.view("report_days", ["entity", "date", "conversion_metric_id", "is_settled", "refused_statistics"])
     query = (
@@ -161,8 +161,8 @@ def _stored(ctx: CheckContext, spec: ReportAsset, span: Span) -> dict[Key, Value
 
 
 def _totals(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, Values], Sequence[str], frozenset[str]]:
-    """Klaviyo's values over the span by the report's keys, the undeclared statistics, and the statistics that Klaviyo
-    refuses for the metric."""
+    """Klaviyo's values over the span by the report's keys, the names of undeclared statistics in the response, and the
+    statistics that Klaviyo refuses for the metric."""
     report, first, last = VALUES[spec.report.entity], span.first, span.last
     if not isinstance(spec.report, SeriesReport):
         first, last = whole_sends(first, last, session.account.today(session.now()))
@@ -181,7 +181,7 @@ def _totals(session: Session, spec: ReportAsset, span: Span) -> tuple[dict[Key, 
 
 
 def _days_of_sends(ctx: CheckContext, spec: ReportAsset, keys: Iterable[Key]) -> dict[Key, date | None]:
-    """The day of each group, by its key."""
+    """The send day of each group, by the group's key; None if no send time is known."""
     ordered = list(keys)
     rows = [dict(zip(spec.report.keys, key, strict=True)) for key in ordered]
     days = CampaignDays(ctx.account.slug, ctx.account.timezone).of(ctx.connection, rows)

@@ -49,15 +49,17 @@ _OF_FORMS = {
 }
 
 _OF_EMAILS = {"opens_unique": "delivered", "clicks_unique": "delivered"}
-"""For email only: its opens and clicks come from people it was delivered to, and all of them count by the day of the
-send. A text message's click counts even if its delivery was never confirmed, and one push opens on several devices."""
+"""Pairs for email only. People can open or click an email only if it was delivered, and all three are counted by the
+day of the send. A click on a text message counts even if its delivery was never confirmed, and one push notification
+can be opened on several devices."""
 
 
 @dataclass(frozen=True)
 class Active:
     """Which objects of an entity should have values in its report: those whose `column` has this `value`.
 
-    With `sent`, objects that were sent in the last days should have values; otherwise all that are old enough.
+    With `sent`, only objects that were sent in the last `SILENT_DAYS` days are examined. Otherwise, only objects that
+    were created before these days are examined.
     """
 
     column: str
@@ -94,7 +96,8 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks.append(
             Check(
                 "active_objects_have_metrics",
-                f"All {_active_words(spec)} have values within the last {SILENT_DAYS} days.",
+                f"All {_active_words(spec)} have values within the last {SILENT_DAYS} days. Only {spec.listing.entity} "
+                f"{'sent in' if ACTIVE[spec.listing.entity].sent else 'created before'} these days are examined.",
                 lambda ctx: active_objects_have_metrics(ctx, spec),
             )
         )
@@ -110,7 +113,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks.append(
             Check(
                 "rows_have_a_day",
-                "Every campaign with values has a send time. The values of other campaigns are stored in "
+                "Every campaign with values has a send time. The values of campaigns without one are stored in "
                 f"{undated_of(spec.name)}.",
                 rows_have_a_day,
             )
@@ -128,7 +131,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
         checks += [
             Check(
                 "conversions_are_of_one_metric",
-                "Every day was requested with the current conversion metric, and with each further one that is set.",
+                "Every day was requested with the current conversion metric, and with each further metric that is set.",
                 lambda ctx: conversions_are_of_one_metric(ctx, spec.report),
             ),
             Check(
@@ -147,7 +150,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
 
 
 def _active_words(spec: ReportAsset) -> str:
-    return f"{'sent' if ACTIVE[spec.listing.entity].sent else 'active'} {spec.listing.entity}"
+    return f"{'recently sent' if ACTIVE[spec.listing.entity].sent else 'active'} {spec.listing.entity}"
 
 
 def pairs_of(report: Report) -> dict[str, str]:
@@ -165,7 +168,7 @@ def counts_are_not_negative(ctx: CheckContext, report: Report) -> CheckOutcome:
         return passed("no count is below zero")
     days = [row.date for row in rows]
     return error(
-        f"{counted(len(rows), 'row')} of {ctx.asset} with a count below zero: "
+        f"{ctx.asset} has {counted(len(rows), 'row')} with a count below zero: "
         f"{some(f'{row[0]} on {row.date}' for row in rows)}. {_sync_again(ctx, days[0], days[-1])}",
         rows=len(rows),
     )
@@ -183,9 +186,9 @@ def uniques_are_within_counts(ctx: CheckContext, report: Report) -> CheckOutcome
     if not rows:
         return passed("no row counts more people than actions")
     return warning(
-        f"{counted(len(rows), 'row')} of {ctx.asset} with more people than actions: "
-        f"{some(f'{row[0]} on {row.date}' for row in rows)}. {_sync_again(ctx, rows[0].date, rows[-1].date)} If they "
-        "stay, the values are Klaviyo's own, and rates of these days may exceed 1.",
+        f"{ctx.asset} has {counted(len(rows), 'row')} with more people than actions: "
+        f"{some(f'{row[0]} on {row.date}' for row in rows)}. {_sync_again(ctx, rows[0].date, rows[-1].date)} If these "
+        "rows stay the same, the values are Klaviyo's own, and rates of these days may exceed 1.",
         rows=len(rows),
     )
 
@@ -200,9 +203,9 @@ def groups_have_ids(ctx: CheckContext, report: Report) -> CheckOutcome:
         return passed("every row is one group with an id")
     named = some(f"{row.id or 'no id'} on {row.date} ({counted(row.groups, 'group')})" for row in rows)
     return warning(
-        f"{counted(len(rows), 'row')} of {ctx.asset} from groups without an id, or from several groups with the same "
-        f"ids: {named}. You have nothing to do: the counts are complete, and Klaviyo does not return the object or "
-        "message they belong to.",
+        f"{ctx.asset} has {counted(len(rows), 'row')} from groups without an id, or from several groups with the same "
+        f"ids: {named}. You have nothing to do: the counts are complete, but Klaviyo does not say to which object or "
+        "message they belong.",
         rows=len(rows),
     )
 
@@ -229,7 +232,7 @@ def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
         for row in rows
     )
     return warning(
-        f"{counted(len(rows), 'campaign')} with values, but without a send time or in no listing: {sample}. The values "
+        f"{ctx.asset} has values of {counted(len(rows), 'campaign')} without a known send time: {sample}. The values "
         f"are stored in {undated} and belong to no day. Check the campaigns in Klaviyo. If they have a send time "
         f"there, run `klaviyo-pipeline sync campaigns_census {ctx.asset}`.",
         campaigns=len(rows),
@@ -237,7 +240,7 @@ def rows_have_a_day(ctx: CheckContext) -> CheckOutcome:
 
 
 def active_objects_have_metrics(ctx: CheckContext, spec: ReportAsset) -> CheckOutcome:
-    """Passes until all of the last days are synced: the checks of the ledger report days that are not."""
+    """Passes if some of the last days are not synced, because the checks of the ledger report such days."""
     active = ACTIVE[spec.listing.entity]
     until = ctx.account.today(ctx.now)
     since = until - timedelta(days=SILENT_DAYS)
@@ -259,7 +262,7 @@ def active_objects_have_metrics(ctx: CheckContext, spec: ReportAsset) -> CheckOu
     if not silent:
         return passed(f"all {_active_words(spec)} have values since {since}")
     return warning(
-        f"{len(silent):,} of the {_active_words(spec)} without values since {since}: "
+        f"{ctx.asset} has no values since {since} for {len(silent):,} of the {_active_words(spec)}: "
         f"{some(f'{shortened(row.name)} ({row.id})' for row in silent)}. Check them in Klaviyo: perhaps no profile "
         "qualifies any more, or something is broken.",
         silent=len(silent),
@@ -274,8 +277,8 @@ def timezone_matches_account(ctx: CheckContext) -> CheckOutcome:
         return passed("the account's time zone is not known yet")
     if not same_zone(theirs, ours):
         return error(
-            f"the sync windows use {ours}, but the account's own time zone is {theirs}, which report days follow. Set "
-            f"KLAVIYO_TIMEZONE={theirs}, run `klaviyo-pipeline reset-windows`, then `klaviyo-pipeline sync`.",
+            f"the sync windows use {ours}, but the account's own time zone is {theirs}, which Klaviyo uses for report "
+            f"days. Set KLAVIYO_TIMEZONE={theirs}, run `klaviyo-pipeline reset-windows`, then `klaviyo-pipeline sync`.",
             configured=ours,
             account=theirs,
         )
@@ -305,8 +308,8 @@ def no_statistic_is_refused(ctx: CheckContext, report: Report) -> CheckOutcome:
     first, last = days[0].day, days[-1].day
     return warning(
         f"{words}, so they are NULL for {counted(len(days), 'day')} ({first} to {last}), here and in the metrics "
-        "computed from them. Set KLAVIYO_CONVERSION_METRIC_ID to a metric that Klaviyo returns them for. If Klaviyo "
-        f"returns them for this metric later: {_sync_again(ctx, first, last)}",
+        "computed from them. Set KLAVIYO_CONVERSION_METRIC_ID to a metric for which Klaviyo returns them. To "
+        f"request them for this metric again: {_sync_again(ctx, first, last)}",
         days=len(days),
         statistics=sorted(names),
     )
@@ -325,9 +328,9 @@ def conversions_are_of_one_metric(ctx: CheckContext, report: Report) -> CheckOut
         if lacking := sorted(every - set(ledger.done(ctx.connection, conversion_metric_id=metric_id))):
             first, last = (moment.astimezone(ctx.account.zone).date() for moment in (lacking[0], lacking[-1]))
             return warning(
-                f"{counted(len(lacking), period_of(ctx.asset))} of {ctx.asset} ({first} to {last}) not requested with "
-                f"the further conversion metric {metric_id}. Run `klaviyo-pipeline sync {ctx.asset} --from "
-                f"{max(first, ctx.account.start_date)} --to {last}`.",
+                f"{ctx.asset} was not requested with the further conversion metric {metric_id} for "
+                f"{counted(len(lacking), period_of(ctx.asset))} ({first} to {last}). Run `klaviyo-pipeline sync "
+                f"{ctx.asset} --from {max(first, ctx.account.start_date)} --to {last}`.",
                 days=len(lacking),
             )
     return found
@@ -341,7 +344,7 @@ def values_are_in_one_currency(ctx: CheckContext) -> CheckOutcome:
 def _same_as_now(
     ctx: CheckContext, column: str, present: str | None, requested: str, now: str, same: Callable[[str, str], bool] = eq
 ) -> CheckOutcome:
-    """Whether every synced day was requested with the present value; `same` compares two values of the column."""
+    """Whether every synced day was requested with the `present` value; `same` compares two values of the column."""
     if present is None:
         return passed("not synced yet")
     ledger = Ledger(ctx.account.slug, ctx.asset).table

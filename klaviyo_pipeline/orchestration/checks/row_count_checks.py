@@ -41,7 +41,7 @@ def entity_count_check() -> Check:
     """The check of an entity's table."""
     return Check(
         NAME,
-        "Each synced window that contained objects has current or earlier states of objects in the history.",
+        "For each synced window that contained objects, the history has states with an `updated` time in it.",
         entity_rows_match_ledger,
     )
 
@@ -64,7 +64,7 @@ def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOu
     """Compare the rows of a metrics table with the ledger.
 
     If the report has lost rows too, the message says to sync the report first. Otherwise the metrics would be computed
-    from missing rows.
+    without these rows.
     """
     days = days_that_differ(ctx.connection, ctx.account, ctx.asset)
     lost = set(days) & set(days_that_differ(ctx.connection, ctx.account, table.report))
@@ -76,19 +76,19 @@ def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
         return passed("every synced day has as many rows as the ledger counted")
     windows = asset_windows(ctx.account, ctx.asset).of_keys(day.isoformat() for day in days)
     found = error(
-        f"{counted(len(days), period_of(ctx.asset))} of {ctx.asset} with a different number of rows than the ledger "
-        f"counted: {some(days)}. The table was changed by hand, truncated or restored. "
-        f"{sync_again(ctx, assets, days[0], days[-1])}",
+        f"{ctx.asset} has a different number of rows than the ledger counted for "
+        f"{counted(len(days), period_of(ctx.asset))}: {some(days)}. The table was changed by hand, truncated or "
+        f"restored. {sync_again(ctx, assets, days[0], days[-1])}",
         days=len(days),
     )
     return replace(found, lost=[window.start for window in windows])
 
 
 def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
-    """An object that changed since belongs to another window now, but its earlier state stays in the history.
+    """Compare the ledger with the history of an entity, which keeps the earlier states of changed objects.
 
-    An object whose `updated` could not be parsed may belong to any window. So a window is examined only if it has more
-    objects than there are such objects.
+    The ledger counts objects without a readable `updated` time in some window, but the history cannot assign them to
+    it. A window is therefore examined only if it contained more objects than the history has states without a time.
     """
     ledger = Ledger(ctx.account.slug, ctx.asset).table
     history = ctx.view(f"{ctx.asset}_history", ["updated_at"])
@@ -111,9 +111,9 @@ def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
     first = windows[0].window_start.astimezone(zone).date()
     last = (windows[-1].window_end.astimezone(zone) - timedelta(microseconds=1)).date()
     found = error(
-        f"{counted(len(windows), 'window')} of {ctx.asset} contained objects when synced, but the table has none of "
-        f"them now: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was truncated or "
-        f"restored. {sync_again(ctx, f'{ctx.asset} {ctx.asset}_census', first, last)}",
+        f"{counted(len(windows), 'window')} of {ctx.asset} contained objects when synced, but the history has none of "
+        f"their objects now: {some(row.window_start.astimezone(zone).date() for row in windows)}. The table was "
+        f"truncated or restored. {sync_again(ctx, f'{ctx.asset} {ctx.asset}_census', first, last)}",
         windows=len(windows),
     )
     return replace(found, lost=[row.window_start for row in windows])

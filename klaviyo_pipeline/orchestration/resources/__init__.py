@@ -1,1 +1,1 @@
-"""The resource through which assets and checks reach a Klaviyo account."""
+"""The resources through which assets, checks and sensors use an account's API and tables."""

@@ -1,7 +1,7 @@
-"""What the assets, checks, jobs and sensors of one account use, as resources under keys of the account.
+"""The resources of one account, which its assets, checks, jobs and sensors use.
 
-The keys are the account's own, so that definitions of several accounts, and of other projects, can be merged. The
-resource is a plain object, so that the UI displays neither a key nor a URL.
+Each key ends with the account's slug, so that definitions of several accounts and of other projects can be merged. The
+resources are plain objects, so that the UI displays neither an API key nor a URL.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.io_manager import TableIOManager
 
 Execute = Callable[[dg.AssetExecutionContext, Callable[[], Any]], Any]
-"""Runs an asset: it calls the second argument and returns its result."""
+"""A function that runs an asset: it calls its second argument, which does the asset's work, and returns the result."""
 
 
 def run_asset(context: dg.AssetExecutionContext, compute: Callable[[], Any]) -> Any:
-    """Runs an asset and nothing else."""
+    """Runs an asset without additional code: the default `Execute`."""
     return compute()
 
 
 @dataclass(frozen=True, eq=False)
 class AccountAccess:
-    """The account's API and warehouse, and how its assets are run."""
+    """The account's API, its warehouse, and the function that runs its assets."""
 
     klaviyo: KlaviyoResource
     warehouse: Warehouse
@@ -36,12 +36,12 @@ class AccountAccess:
 
 
 def access_key(account: Account) -> str:
-    """The key of the account's `AccountAccess`."""
+    """The resource key of the account's `AccountAccess`."""
     return f"klaviyo_account__{account.slug}"
 
 
 def tables_key(account: Account) -> str:
-    """The key of the account's IO manager."""
+    """The resource key of the account's IO manager."""
     return f"klaviyo_tables__{account.slug}"
 
 
@@ -54,5 +54,5 @@ def account_resources(account: Account, warehouse: Warehouse, execute: Execute =
 
 
 def access_to(account: Account, resources: object) -> AccountAccess:
-    """The account's access, from the `resources` of a context."""
+    """The account's `AccountAccess` from the `resources` of a context."""
     return cast("AccountAccess", getattr(resources, access_key(account)))

@@ -1,4 +1,4 @@
-"""Checks accounts that are described in code or in a component, by the rules of the environment variables."""
+"""Checks the settings of an account in code or in a component by the same rules as the environment variables."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _READ = {**AS_VARIABLES, "database_url": DATABASE_VARIABLE}
 
 
 def account_of(values: Mapping[str, object]) -> Account:
-    """An account with these fields, as text or typed. Raises `SettingsError`, which names the first invalid field."""
+    """An account with these values of fields, typed or as text. Raises `SettingsError` that names an invalid field."""
     with naming_fields():
         account = load_settings({_READ[name]: _text(value) for name, value in values.items()}).account
-        # An empty list is not the default, as an empty variable is.
+        # An empty variable stands for the default assets, but an empty list is an error.
         switched_on(account.assets if values.get("assets", True) else ())
     return account
 
 
 def checked(account: Account) -> Account:
-    """The account, whose texts for other types are read: dates, lists of assets, prefixes.
+    """The account with typed fields: text in place of a date, a list of assets or a prefix is converted.
 
     Raises `SettingsError` for an invalid value; the message names the parameter of `Account`.
     """
@@ -45,7 +45,7 @@ def checked(account: Account) -> Account:
 
 
 def key_path(prefix: str | Sequence[str]) -> tuple[str, ...]:
-    """The parts of a prefix of asset keys, such as `marketing/shop_uk`. Raises `SettingsError` for an invalid name."""
+    """The parts of a prefix of asset keys, such as `marketing/shop_uk`. Raises `SettingsError` for an invalid part."""
     parts = tuple(prefix.split("/")) if isinstance(prefix, str) else tuple(prefix)
     if not all(_NAME.fullmatch(part) for part in parts):
         raise SettingsError(

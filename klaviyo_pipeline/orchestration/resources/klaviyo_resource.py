@@ -1,7 +1,7 @@
 """The Klaviyo resource: opens a session with an account for a run.
 
-The UI displays resource fields in plain text, so none contains a secret. An account names the environment variable of
-its key, and a run reads the value when it opens a session.
+The UI displays the fields of resources in plain text, so no field contains a secret. A run reads the account's API key
+when it opens a session, usually from the environment variable that the account names.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ _open_sessions: weakref.WeakSet[threading.Event] = weakref.WeakSet()
 
 
 def stop_requested() -> threading.Event:
-    """An event that `stop_sessions` sets."""
+    """A new event, which `stop_sessions` will set."""
     stop = threading.Event()
     _open_sessions.add(stop)
     return stop
@@ -55,7 +55,7 @@ def stop_sessions() -> None:
 
 @dataclass(frozen=True)
 class Session:
-    """One run's access to Klaviyo and the warehouse. The key is verified: it belongs to the account of this schema."""
+    """Access to Klaviyo and the warehouse with a verified API key: it belongs to the account of this schema."""
 
     account: Account
     identity: KlaviyoAccount
@@ -65,7 +65,7 @@ class Session:
     count: RequestCount
     stop: threading.Event
     other_schemas: Sequence[str] = ()
-    """Other schemas that already contain the same Klaviyo account; set only when this session binds the schema."""
+    """Other schemas that already contain the same Klaviyo account; set only if this session has bound the schema."""
 
     def now(self) -> datetime:
         """The time by the database's clock, which all observation times come from."""
@@ -81,28 +81,29 @@ class Session:
         return in_terms_of(
             self.account,
             f"KLAVIYO_TIMEZONE is {self.account.timezone}, but the account's own time zone is "
-            f"{self.identity.timezone}, which report days follow. Set KLAVIYO_TIMEZONE={self.identity.timezone}. If "
-            "windows were already synced, then run `klaviyo-pipeline reset-windows`.",
+            f"{self.identity.timezone}, which Klaviyo uses for report days. Set "
+            f"KLAVIYO_TIMEZONE={self.identity.timezone}. If windows were already synced, then run "
+            "`klaviyo-pipeline reset-windows`.",
         )
 
     @property
     def duplicate_notice(self) -> str:
         return (
             f"Klaviyo account {self.identity.id} is already in schema {', '.join(self.other_schemas)}, and is now also "
-            f"in {self.account.slug}: sums over all accounts count it twice. If you do not want that, remove one of "
-            "the accounts and drop its schema."
+            f"in {self.account.slug}: sums over all accounts count it twice. If you do not want this, remove one of "
+            "the two accounts and drop its schema."
         )
 
 
 class KlaviyoResource(dg.ConfigurableResource[None]):
-    """Klaviyo's API over httpx, paced by the published rates. Each account has its own key, address and rate scale."""
+    """Access to Klaviyo's API, paced by the published rates. Each account has its own key, address and rate scale."""
 
     @contextmanager
     def client(self, account: Account) -> Iterator[KlaviyoClient]:
         """A client of this account, for your own asset: pages, reports and lookups, with pacing and retries.
 
-        It needs no Postgres: the pacing covers the requests of this process only. Raises `SettingsError` for an
-        invalid setting of the account.
+        It needs no Postgres, so its pacing covers only its own requests. Raises `SettingsError` for an invalid setting
+        of the account.
         """
         account = checked(account)
         stop = stop_requested()
@@ -121,9 +122,10 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
 
     @contextmanager
     def session(self, account: Account, warehouse: Warehouse, run_id: str | None = None) -> Iterator[Session]:
-        """Open a session. If the key belongs to another account, it raises before anything is written.
+        """Open a session. With a `run_id`, the requests of the session are counted for that run, even if it fails.
 
-        If `run_id` is given, the numbers of requests are recorded under it, even if the run fails.
+        Raises `AccountRefused`, before anything is written, if the key belongs to another account than the schema or if
+        the ledger's windows do not fit the settings.
         """
         key = key_of(account)
         stop = stop_requested()
@@ -163,16 +165,16 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
 
 
 def _record_calls(engine: sa.Engine, schema: str, run_id: str, count: RequestCount) -> None:
-    """Record the requests of a run. The record is for people only, so an error here does not fail the run."""
+    """Record how many requests a run sent. An error is only logged: syncs do not depend on these numbers."""
     try:
         with engine.begin() as connection:
             remember_calls(connection, schema, run_id, count.by_endpoint)
     except sa.exc.SQLAlchemyError as error:
-        logger.warning("the API calls of run %s were not recorded: %s", run_id, reason(error))
+        logger.warning("the number of API requests of run %s was not recorded: %s", run_id, reason(error))
 
 
 def key_of(account: Account) -> str:
-    """The account's private API key: its own, or that of the variable it names. Raises `SettingsError` without one."""
+    """The account's private API key, from `api_key` or from the environment. Raises `SettingsError` if it is empty."""
     if account.api_key is None:
         return api_key(account.api_key_variable)
     key = (plain_value(account.api_key) or "").strip()
@@ -183,7 +185,7 @@ def key_of(account: Account) -> str:
 
 
 def api_key(variable: str) -> str:
-    """The private API key. Raises `SettingsError` if it is not set."""
+    """The private API key in this environment variable. Raises `SettingsError` if it is not set."""
     key = os.environ.get(variable, "").strip()
     if not key:
         raise SettingsError(
@@ -200,7 +202,7 @@ _identity_locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(thre
 
 
 def cache_identity(account: Account, identity: KlaviyoAccount) -> None:
-    """Cache the identity that another process of this sync has just requested for the key in the environment."""
+    """Cache the identity of the account's key, which another process of this sync has just requested."""
     cache_key = _cache_key(account.api_url, key_of(account))
     with _identity_locks[cache_key]:
         _identities[cache_key] = (time.monotonic(), identity)
@@ -211,7 +213,7 @@ def _cache_key(base_url: str, key: str) -> tuple[str, str]:
 
 
 def _identity(client: KlaviyoClient, base_url: str, key: str) -> KlaviyoAccount:
-    """The account of this key. Each process caches it, because the endpoint allows one request a second."""
+    """The Klaviyo account of this key. It is cached, because the endpoint allows only one request a second."""
     cache_key = _cache_key(base_url, key)
     with _identity_locks[cache_key]:
         cached = _identities.get(cache_key)

@@ -28,9 +28,9 @@ def test_every_column_has_a_description(asset: str) -> None:
 @pytest.mark.parametrize(
     ("asset", "end"),
     [
-        ("segment_metrics", "the latest name and is_active of the segments."),
-        ("flow_metrics", "the latest name, status and trigger_type of the flows."),
-        ("performance_report", f"`reports/{ACCOUNT.slug}` in `.klaviyo` or `KLAVIYO_STATE_DIR`."),
+        ("segment_metrics", "the latest name and is_active in segments."),
+        ("flow_metrics", "the latest name, status and trigger_type in flows."),
+        ("performance_report", f"`reports/{ACCOUNT.slug}` of the folder `KLAVIYO_STATE_DIR`, by default `.klaviyo`."),
     ],
 )
 def test_a_description_names_the_columns_or_the_folder_of_its_account(asset: str, end: str) -> None:

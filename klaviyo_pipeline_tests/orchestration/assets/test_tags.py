@@ -179,7 +179,7 @@ def test_objects_without_tags_data_in_the_response_keep_their_tags_and_are_count
     shop.put("flows", "A", tags=[])
     monkeypatch.setattr("klaviyo_pipeline.sandbox.documents._linkage", lambda target: None)
     result = pipeline.run("flows_census")
-    assert metadata(result)["tags"] == "missing for 2 objects: theirs are left unchanged"
+    assert metadata(result)["tags"] == "not returned for 2 objects, whose stored tags are left unchanged"
     assert tagged(pipeline) == EVERY_PAIR
 
 

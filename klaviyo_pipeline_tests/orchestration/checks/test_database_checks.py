@@ -274,7 +274,7 @@ def test_a_truncated_report_is_an_error_whose_command_syncs_report_and_metrics(k
 def test_a_single_day_with_missing_rows_is_listed(stored: Stored) -> None:
     stored.run("DELETE FROM flow_report WHERE flow_id = 'F1' AND date = '2025-03-20'")
     found = stored.check("flow_report", "rows_match_ledger").found
-    assert "1 day of flow_report" in found
+    assert "flow_report has a different number of rows than the ledger counted for 1 day" in found
     assert "sync flow_report flow_metrics --from 2025-03-20 --to 2025-03-20 --force" in found
 
 

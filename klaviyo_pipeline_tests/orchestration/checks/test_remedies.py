@@ -27,6 +27,7 @@ BROKEN = (
     ("flow_metrics", "windows_have_no_gaps", OF_THE_METRICS),
     ("flows", "rows_match_ledger", "TRUNCATE flows, flows_superseded CASCADE"),
     ("flows", "columns_match_raw", "UPDATE flows SET name = 'by hand'"),
+    ("metrics", "columns_match_raw", "UPDATE metrics SET name = 'by hand'"),
     ("flow_report", "values_are_in_one_currency", "UPDATE sync_windows SET account_currency = 'SEK'"),
     ("flow_report", "timezone_matches_account", "UPDATE sync_windows SET account_timezone = 'Asia/Tokyo'"),
     ("flow_report", "uniques_are_within_counts", "UPDATE flow_report SET opens_unique = 99"),
@@ -52,6 +53,7 @@ def test_the_command_in_the_message_of_a_check_repairs_what_the_check_found(
     for asset in ("flows", "flow_report", "flow_metrics"):
         installed.run(asset, "2025-03-08", "2025-03-12")
     installed.run("flows_census")
+    installed.run("metrics")
     before = [installed.rows(query) for query in DATA]
     for asset, check, statement in BROKEN:
         installed.execute(statement)
