@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from klaviyo_pipeline.config.settings import Account
+from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.dagster_internals.job_types import AccountJob
 from klaviyo_pipeline.orchestration.jobs import CALENDAR_PERIODS, IN_ONE_PROCESS, SCHEDULED, concurrently
 from klaviyo_pipeline.windows import Window, WindowPlan, entity_windows, range_tags, report_windows
@@ -96,15 +97,14 @@ def _open_window(account: Account, job: AccountJob, plan: WindowPlan) -> dg.Sche
 def _trailing(
     account: Account, job: AccountJob, plan: WindowPlan, days: int, minute: int = MINUTES_AFTER_CLOSE
 ) -> dg.ScheduleDefinition:
+    latest = f"the last {counted(days, 'day')} and " if days else ""
+
     @dg.schedule(
         name=f"{job.name}_{'hourly' if plan.unit == 'hour' else 'daily'}",
         job=job,
         cron_schedule=f"{minute} {'*' if plan.unit == 'hour' else '0'} * * *",
         execution_timezone=account.timezone,
-        description=(
-            f"Syncs the last {days} days and the open window in one run, to pick up data that Klaviyo adds late or "
-            "restates."
-        ),
+        description=(f"Syncs {latest}the open window in one run, to pick up data that Klaviyo adds late or restates."),
     )
     def trailing(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         now = context.scheduled_execution_time.astimezone(UTC)

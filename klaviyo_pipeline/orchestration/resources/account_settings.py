@@ -57,7 +57,9 @@ def key_path(prefix: str | Sequence[str]) -> tuple[str, ...]:
 def group_name(group: str | None) -> str | None:
     """The asset group. Raises `SettingsError` for an invalid name."""
     if group is not None and not all(_NAME.fullmatch(part) for part in group.split("/")):
-        raise SettingsError(f"group={group!r} cannot be used; use letters, digits and underscores.")
+        raise SettingsError(
+            f"group={group!r} cannot be used; use letters, digits and underscores, and / between the parts."
+        )
     return group
 
 
