@@ -1,7 +1,7 @@
--- Objects that belong to campaigns and flows, and tags: separate tables, joined by id.
+-- Objects that belong to campaigns and flows, and tags. Each kind has a table, which is joined by id.
 --
 -- The foreign keys are enforced: a child is written after its parent, in the same transaction. Only
--- `object_tags.object_id` has no foreign key: it refers to a row of one of three tables.
+-- `object_tags.object_id` has no foreign key, because it refers to a row of one of three tables.
 
 CALL create_objects('campaign_messages', 'The latest state of every message of every campaign, one row each. A deleted message keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the message; it may equal the campaign''s.'],
@@ -32,7 +32,7 @@ CALL create_objects('flow_actions', 'The latest state of every action of every f
 CREATE INDEX ON flow_actions (flow_id);
 CREATE INDEX ON flow_actions (action_type);
 
-CALL create_objects('flow_messages', 'The latest state of every message that a flow''s actions send, including the variations of experiments, one row each. A deleted message keeps its row. Messages are read from the definitions of the actions: an action without a definition has none.', ARRAY[
+CALL create_objects('flow_messages', 'The latest state of every message that a flow''s actions send, including the variations of experiments, one row each. A deleted message keeps its row. Messages are read from the definitions of the actions, so an action without a definition has no messages here.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the message: the flow_message_id of flow_report.'],
     ['action_id', 'text NOT NULL REFERENCES flow_actions (id) ON DELETE CASCADE', 'The action that sends it; for a variation, the action of the experiment.'],
     ['flow_id', 'text NOT NULL REFERENCES flows (id) ON DELETE CASCADE', 'The flow of the action.'],

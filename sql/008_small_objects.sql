@@ -1,4 +1,5 @@
--- Lists, metrics, templates and form versions. Metrics and form versions have no sync windows: only a full listing.
+-- Lists, metrics, templates and form versions. Metrics and form versions have no sync windows: only full listings read
+-- them.
 
 CALL create_entity('lists', 'list', ARRAY[
     ['name', 'text', 'Name; NULL if Klaviyo has none.'],
@@ -25,5 +26,5 @@ CALL create_entity('form_versions', 'form version', ARRAY[
 ], false);
 CREATE INDEX ON form_versions (form_id);
 
--- Off until KLAVIYO_ASSETS names them.
+-- Lists and templates are off until KLAVIYO_ASSETS names them.
 UPDATE assets SET is_on = false WHERE entity IN ('lists', 'templates');
