@@ -97,7 +97,7 @@ BEGIN
         'SELECT * FROM %2$I WHERE valid_from <= moment AND (valid_to IS NULL OR valid_to > moment); END',
         name || '_as_of', name || '_history');
     EXECUTE format('COMMENT ON FUNCTION %I IS %L', name || '_as_of',
-        format('The rows of %s as they were known at that moment; deleted ones have deleted_at.', name));
+        format('The rows of %s as they were known at that moment. Deleted rows are included, with deleted_at.', name));
 END
 $$;
 COMMENT ON PROCEDURE create_as_of IS 'Creates or replaces the function that returns the rows of a table as they were known at a moment.';

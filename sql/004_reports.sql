@@ -66,8 +66,8 @@ BEGIN
     CALL comment_on_view(name, 'One row for each statistic whose value changed in a later answer, with both values and the time of the change.', key_comments || ARRAY[
         ['restated_at', 'When the later value was first observed.'],
         ['statistic', 'Klaviyo''s name of the statistic.'],
-        ['earlier_value', 'The value before.'],
-        ['later_value', 'The value from then on.']
+        ['earlier_value', 'The value before the change.'],
+        ['later_value', 'The value after the change.']
     ]);
 END
 $$;

@@ -24,15 +24,15 @@ CALL create_table('sync_windows', 'The ledger: one row per asset and sync window
     ['status', 'text NOT NULL CHECK (status IN (''synced'', ''failed''))', 'synced: the table has all rows of the window; for an entity, every object whose updated time was in the window when it was requested. failed: the last attempt failed and the window was never synced, or a check found that the table lacks rows of it.'],
     ['asked_at', 'timestamptz', 'When the attempt that synced the window sent its first request; for metrics, the time of the report''s request. A window that was requested before its end is requested again.'],
     ['rows_fetched', 'bigint NOT NULL DEFAULT 0', 'Rows that the last successful attempt received for this window.'],
-    ['rows_inserted', 'bigint NOT NULL DEFAULT 0', 'Rows among these that were new.'],
-    ['rows_updated', 'bigint NOT NULL DEFAULT 0', 'Rows among these that differed from the table.'],
-    ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Rows among these that the table already had, in the same state or from a later observation.'],
+    ['rows_inserted', 'bigint NOT NULL DEFAULT 0', 'Received rows that were new.'],
+    ['rows_updated', 'bigint NOT NULL DEFAULT 0', 'Received rows that differed from the table.'],
+    ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Received rows that the table already had, in the same state or from a later observation.'],
     ['rows_deleted', 'bigint NOT NULL DEFAULT 0', 'Reports: rows that were deleted because the answer no longer had them. A day is replaced as a whole.'],
     ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo. A request that covers many windows is counted on the first of them, so that you can sum the column.'],
     ['attempts', 'integer NOT NULL DEFAULT 0', 'How often the window was requested, failed attempts included.'],
     ['run_id', 'text', 'The Dagster run that synced the window; if it was never synced, the run that failed last.'],
-    ['started_at', 'timestamptz', 'When that run began.'],
-    ['finished_at', 'timestamptz', 'When that run finished the window.'],
+    ['started_at', 'timestamptz', 'When the run of run_id began to sync the asset.'],
+    ['finished_at', 'timestamptz', 'When the run of run_id finished the window.'],
     ['error', 'text', 'Why the last attempt failed; NULL if it succeeded.'],
     ['conversion_metric_id', 'text', 'Reports: the conversion metric of the request. Metrics tables: NULL.'],
     ['account_timezone', 'text', 'Reports: the account''s time zone at the time of the request.'],
@@ -52,7 +52,7 @@ CALL create_table('census_runs', 'Full listings of an entity or of the tags, one
     ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Objects that the table already had in the same state.'],
     ['rows_deleted', 'bigint NOT NULL DEFAULT 0', 'Objects that no longer exist in Klaviyo: it answered 404 for their id.'],
     ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo.'],
-    ['run_id', 'text', 'The Dagster run.'],
+    ['run_id', 'text', 'Id of the Dagster run.'],
     ['error', 'text', 'Why the census failed; NULL if it is complete.'],
     ['revision', 'text', 'Revision of the API at which a census of campaigns was read; NULL if all revisions list an entity in the same way.']
 ], 'PRIMARY KEY (entity, started_at)');
@@ -152,15 +152,15 @@ FULL JOIN sync_windows AS ledger
 WHERE ledger.status IS DISTINCT FROM 'failed' OR ledger.window_end > coalesce(
     (SELECT start_date::timestamp AT TIME ZONE window_timezone FROM account LIMIT 1), '-infinity'
 );
-CALL comment_on_view('window_states', 'Every window that is expected or in the ledger, without failed ones before the start date. It is synced, failed, missing, or open (synced before its end: it is requested again).', ARRAY[
+CALL comment_on_view('window_states', 'Every window that is expected or in the ledger, except failed windows before the start date. Each is synced, failed, missing, or open (synced before its end, so it is requested again).', ARRAY[
     ['entity', 'The asset''s table.'],
     ['window_start', 'Start of the window, inclusive.'],
     ['window_end', 'End of the window, exclusive.'],
     ['state', 'synced, failed, missing or open.'],
     ['has_ended', 'Whether the window has ended.'],
-    ['asked_at', 'When it was last requested.'],
-    ['finished_at', 'When the last attempt ended.'],
-    ['error', 'Why the last attempt failed.']
+    ['asked_at', 'When the attempt that synced the window sent its first request.'],
+    ['finished_at', 'When the attempt that synced the window ended; if it was never synced, when the last attempt failed.'],
+    ['error', 'Why the last attempt failed; NULL if it succeeded.']
 ]);
 
 -- A requested day of a report has a row here, with or without values; a day that was never requested has none. If
@@ -179,10 +179,10 @@ CROSS JOIN account
 WHERE (ledger.entity LIKE '%\_report' OR ledger.entity LIKE '%\_report\_by\_%' OR ledger.entity = 'conversions_daily')
     AND ledger.entity NOT LIKE '%:%'
     AND ledger.status = 'synced';
-CALL comment_on_view('report_days', 'Every day for which a daily report was synced: the time of the last request, the number of rows, and whether they are final.', ARRAY[
+CALL comment_on_view('report_days', 'Every day for which a daily report was synced: the time of the last successful request, the number of rows, and whether they are final.', ARRAY[
     ['entity', 'The report''s table.'],
     ['date', 'Day, in the account''s time zone.'],
-    ['asked_at', 'When it was last requested.'],
+    ['asked_at', 'When the last successful request for the day was sent.'],
     ['rows_fetched', 'Rows of the report and the metric; 0 if the day was requested and had none.'],
     ['conversion_metric_id', 'The conversion metric of the request: the first one, if several are set.'],
     ['is_settled', 'Whether the attribution window of the day had closed when it was last requested.'],

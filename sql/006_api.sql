@@ -7,7 +7,7 @@ CALL create_table('api_pacing', 'The request slots that all processes of this ac
 ], 'PRIMARY KEY (endpoint)');
 
 CALL create_table('api_calls', 'The number of requests to Klaviyo by run and endpoint, including failed runs. Each asset of a run adds its numbers when it ends. The seconds of concurrent requests are summed, so they may exceed the duration of the run.', ARRAY[
-    ['run_id', 'text', 'The Dagster run.'],
+    ['run_id', 'text', 'Id of the Dagster run.'],
     ['endpoint', 'text', 'Klaviyo''s name of the operation, such as get_flows.'],
     ['requests', 'integer NOT NULL', 'Requests that were sent, including retries.'],
     ['throttled', 'integer NOT NULL', 'Requests, among those that were sent, that Klaviyo answered with 429.'],

@@ -9,7 +9,7 @@ DECLARE
     relation text;
 BEGIN
     CALL add_derived_column(name, 'revision', 'text DEFAULT ''2026-07-15''',
-        'Revision of the API that this state was read at.');
+        'Revision of the API at which this state was read.');
     FOREACH relation IN ARRAY ARRAY[name, name || '_superseded'] LOOP
         IF to_regclass(quote_ident(relation)) IS NOT NULL THEN
             EXECUTE format('ALTER TABLE %I ALTER revision DROP DEFAULT', relation);
@@ -33,7 +33,7 @@ BEGIN
         ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
         ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo.'],
         ['deleted_at', 'timestamptz', 'When it was first found missing from its parent, or its parent was found deleted; NULL while it exists.'],
-        ['revision', 'text', 'Revision of the API that this state was read at.']
+        ['revision', 'text', 'Revision of the API at which this state was read.']
     ]);
     CALL keep_part_history(name);
 END
@@ -50,16 +50,16 @@ COMMENT ON PROCEDURE keep_part_history IS 'Creates the earlier states, the histo
 
 CALL create_part('campaign_audiences', 'The latest state of every audience of every campaign, one row each. A deleted audience keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the audience; the campaign''s id if it was read only at revision 2026-07-15, which has no id for it.'],
-    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign that it belongs to.'],
+    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'Id of the campaign that it belongs to.'],
     ['name', 'text', 'Name.'],
-    ['included', 'text[]', 'Ids of the lists and segments that receive it.'],
+    ['included', 'text[]', 'Ids of the lists and segments that are included.'],
     ['excluded', 'text[]', 'Ids of the lists and segments that are left out.'],
     ['priority', 'integer', 'Its place among the audiences of the campaign.']
 ]);
 CREATE INDEX ON campaign_audiences (campaign_id);
 
 CALL add_column('campaign_messages', 'name', 'text', 'definition.label', 'Name of the message within the campaign.');
-CALL add_derived_column('campaign_messages', 'audience_id', 'text', 'The audience that it goes to; NULL at revision 2026-07-15.');
+CALL add_derived_column('campaign_messages', 'audience_id', 'text', 'Id of the audience that it is sent to; NULL at revision 2026-07-15.');
 CALL add_derived_column('campaign_messages', 'status', 'text', 'draft, scheduled, sending, sent or cancelled. At revision 2026-07-15, the campaign''s status if it is one of these.');
 CALL add_derived_column('campaign_messages', 'send_time', 'timestamptz', 'When it is or was sent: the earliest time if it has several. At revision 2026-07-15, the campaign''s send time.');
 CALL add_derived_column('campaign_messages', 'send_strategy', 'text', 'How its send is timed, such as static, throttled or content_variation; NULL at revision 2026-07-15.');
@@ -72,8 +72,8 @@ CREATE INDEX ON campaign_messages (send_time);
 
 CALL create_part('campaign_variations', 'The latest state of every variation of every campaign message: its content for one channel, or one side of an A/B test. A deleted variation keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the variation; the message''s id if it was read only at revision 2026-07-15, which has no id for it.'],
-    ['message_id', 'text NOT NULL REFERENCES campaign_messages (id) ON DELETE CASCADE', 'The message that it belongs to.'],
-    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign of the message.'],
+    ['message_id', 'text NOT NULL REFERENCES campaign_messages (id) ON DELETE CASCADE', 'Id of the message that it belongs to.'],
+    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'Id of the campaign of the message.'],
     ['name', 'text', 'Name.'],
     ['channel', 'text', 'email, sms, mobile_push or whatsapp.'],
     ['subject', 'text', 'Subject line of an email.'],

@@ -19,7 +19,7 @@ CALL create_entity('metrics', 'metric', ARRAY[
 
 CALL create_entity('form_versions', 'form version', ARRAY[
     ['name', 'text', 'Name of the variation.'],
-    ['form_id', 'text', 'The form.'],
+    ['form_id', 'text', 'Id of the form.'],
     ['form_type', 'text', 'banner, embed, flyout, full_page or popup.'],
     ['status', 'text', 'draft or live.'],
     ['ab_test', 'jsonb', 'The A/B test that the version is part of, with its variation_name; NULL without a test.']

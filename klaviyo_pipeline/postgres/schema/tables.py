@@ -76,7 +76,7 @@ def reflect(
     """
     tables = _tables(connection, schema) if ours else _read(connection, schema)
     if name not in tables:
-        remedy = "create it, or name its primary_key in the asset's metadata to have the first write create it."
+        remedy = "create it, or name its primary_key in the asset's metadata, so that the first write creates it."
         if ours:
             remedy = "run `klaviyo-pipeline migrate` first."
         raise NotMigrated(f'table "{schema}"."{name}" does not exist; {remedy}')

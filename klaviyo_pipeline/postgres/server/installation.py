@@ -84,7 +84,7 @@ def server_user(data: Path) -> ServerUser:
     """
     if os.name != "posix":
         raise EmbeddedPostgresError(
-            "The embedded Postgres runs on Linux and macOS; set KLAVIYO_DATABASE_URL to your own server."
+            "The embedded Postgres runs only on Linux and macOS; set KLAVIYO_DATABASE_URL to your own server."
         )
     owner = data.stat() if data.exists() else None
     if os.geteuid() != 0:

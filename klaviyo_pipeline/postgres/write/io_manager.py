@@ -74,7 +74,7 @@ class TableIOManager(dg.IOManager):
         if not isinstance(obj, Load | pd.DataFrame):
             raise UnfitFrame(
                 f"{context.asset_key.to_user_string()} returns {type(obj).__name__}, but its IO manager writes pandas "
-                "DataFrames."
+                "DataFrames: return one, or choose another IO manager."
             )
         with self._database.engine(schema) as engine:
             with engine.connect() as connection:
@@ -93,12 +93,12 @@ class TableIOManager(dg.IOManager):
                     writers[-1].run()
             except INTERRUPTS:
                 # A cancelled run is not a failed attempt: the ledger keeps the committed windows and records no error.
-                for window in _shown(context, writers, ledger):
+                for window in _synced_windows(context, writers, ledger):
                     yield _materialization(context, window)
                 raise
             except BaseException as error:
                 _note_failure(context, writers[-1], error)
-                for window in _shown(context, writers, ledger):
+                for window in _synced_windows(context, writers, ledger):
                     yield _materialization(context, window)
                 # Dagster wraps any other error into a message that writing failed, although usually fetching did.
                 raise dg.Failure(reason(error)) from error
@@ -204,7 +204,9 @@ def _in_partitions(
 ) -> sa.ColumnElement[bool]:
     name = metadata.get(PARTITION_EXPR)
     if name is None:
-        raise ValueError(f"asset {context.asset_key.to_user_string()} is partitioned but has no {PARTITION_EXPR}.")
+        raise ValueError(
+            f"asset {context.asset_key.to_user_string()} is partitioned but has no {PARTITION_EXPR} in its metadata."
+        )
     column = target.table.c[str(name)]
     definition = context.asset_partitions_def
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
@@ -239,7 +241,7 @@ def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseExceptio
         context.log.warning(f"the failure could not be recorded in the ledger: {type(second).__name__}")
 
 
-def _shown(context: dg.OutputContext, writers: Sequence[Writer], ledger: Ledger) -> list[SyncedWindow]:
+def _synced_windows(context: dg.OutputContext, writers: Sequence[Writer], ledger: Ledger) -> list[SyncedWindow]:
     """The windows of the load that are synced under the asset's name in the ledger, by this run or before it."""
     written = [synced for writer in writers if writer.ledger == ledger for synced in writer.synced]
     others = {one.window for one in written}

@@ -73,8 +73,8 @@ def _type_of_values(table: str, name: str, values: pd.Series[Any]) -> sa.types.T
         return kind
     found = ", ".join(sorted({type(value).__name__ for value in present})) or "no value"
     raise UnfitFrame(
-        f"the column {name} of the frame for {table} contains {found}, so its type in Postgres is not clear: give all "
-        "its values one type, or create the table yourself."
+        f"the column {name} of the frame for {table} contains {found}, so its type in Postgres is not clear: give the "
+        "column one type, or create the table yourself."
     )
 
 

@@ -154,7 +154,7 @@ class Writer:
             return frame, kept
         raise ConcurrentReplacement(
             f"another run is replacing days of {self.target.table.fullname} between {span.first} and "
-            f"{span.last}; run this one again."
+            f"{span.last}; run this one again when that run has ended."
         )
 
 
