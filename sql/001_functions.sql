@@ -15,7 +15,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE comment_on_columns IS 'Sets the comments on the columns of a table or view, from the last entry of each item.';
+COMMENT ON PROCEDURE comment_on_columns IS 'Sets the comments on the columns of a table or view: the last entry of each item is the comment.';
 
 CREATE PROCEDURE create_table(name text, comment text, columns text[], constraints text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -27,7 +27,7 @@ BEGIN
     CALL comment_on_columns(name, columns);
 END
 $$;
-COMMENT ON PROCEDURE create_table IS 'Creates a table with comments, from a list of columns; constraints are SQL.';
+COMMENT ON PROCEDURE create_table IS 'Creates a table with comments from a list of columns. The constraints are SQL.';
 
 CREATE PROCEDURE comment_on_view(name text, comment text, columns text[]) LANGUAGE plpgsql AS $$
 BEGIN
@@ -37,7 +37,7 @@ END
 $$;
 COMMENT ON PROCEDURE comment_on_view IS 'Sets the comments on a view and its columns, given as [name, comment].';
 
--- The table has the current state of each row, "…_superseded" the earlier states. The view "…_history" has both.
+-- The table has the current state of each row, "…_superseded" the earlier states, and the view "…_history" has both.
 CREATE PROCEDURE keep_history(name text, comment text) LANGUAGE plpgsql AS $$
 DECLARE
     superseded text := name || '_superseded';
@@ -97,7 +97,7 @@ BEGIN
         'SELECT * FROM %2$I WHERE valid_from <= moment AND (valid_to IS NULL OR valid_to > moment); END',
         name || '_as_of', name || '_history');
     EXECUTE format('COMMENT ON FUNCTION %I IS %L', name || '_as_of',
-        format('The rows of %s as they were known at that moment; deleted ones have deleted_at.', name));
+        format('The rows of %s as they were known at that moment. Deleted rows are included, with deleted_at.', name));
 END
 $$;
 COMMENT ON PROCEDURE create_as_of IS 'Creates or replaces the function that returns the rows of a table as they were known at a moment.';
@@ -112,7 +112,7 @@ BEGIN
     ], 'PRIMARY KEY (id)');
 END
 $$;
-COMMENT ON PROCEDURE create_objects IS 'Creates a table of Klaviyo''s objects: these columns, including id, then raw and observed_at.';
+COMMENT ON PROCEDURE create_objects IS 'Creates a table of Klaviyo''s objects with these columns, which include id, followed by raw and observed_at.';
 
 -- Names have hash indexes: a name may be too long for an entry of a btree index.
 CREATE PROCEDURE create_entity(name text, noun text, columns text[], windowed boolean DEFAULT true) LANGUAGE plpgsql AS $$
@@ -158,7 +158,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON PROCEDURE add_derived_column IS 'A new column of a table of objects, of its earlier states and its history, that is NULL until the next sync.';
+COMMENT ON PROCEDURE add_derived_column IS 'Adds a column to a table of objects, to its earlier states and to its history. It is NULL until the next sync.';
 
 -- The column is filled from raw in the same way as `klaviyo_pipeline.klaviyo.records` reads an answer, so that the next
 -- sync finds no differences.
@@ -177,7 +177,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE add_column IS 'Adds a column to a table of objects, its earlier states and its history, and fills it from raw. The path is that of the Column: the name of an attribute, with a dot before the name of a nested one.';
+COMMENT ON PROCEDURE add_column IS 'Adds a column to a table of objects, to its earlier states and to its history, and fills it from raw. The path is the same as in the Column of the Python declaration: the name of an attribute, or the names from the outer to the nested attribute, separated by dots.';
 
 CREATE FUNCTION attribute_jsonb(raw jsonb, path text) RETURNS jsonb LANGUAGE sql IMMUTABLE BEGIN ATOMIC
     SELECT nullif(raw #> (ARRAY['attributes'] || string_to_array(path, '.')), 'null');
@@ -194,7 +194,7 @@ CREATE FUNCTION attribute_boolean(raw jsonb, path text) RETURNS boolean LANGUAGE
 END;
 COMMENT ON FUNCTION attribute_boolean IS 'The attribute at this path of a raw object; NULL unless it is true or false.';
 
--- A time without an offset is UTC; digits beyond microseconds are cut off, not rounded.
+-- A time without an offset is UTC. Digits beyond microseconds are cut off, not rounded.
 CREATE FUNCTION attribute_timestamptz(raw jsonb, path text) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET timezone TO 'UTC' AS $$
 DECLARE
@@ -207,7 +207,7 @@ END
 $$;
 COMMENT ON FUNCTION attribute_timestamptz IS 'The attribute at this path of a raw object; NULL unless it is a time.';
 
--- The assets with sync windows, in the order of sync_status. Views read them from this table.
+-- The assets with sync windows, in the order of sync_status. The views of the sync status read them from this table.
 CALL create_table('assets', 'The assets that are synced by window, one row each. The procedures that create their tables add the rows.', ARRAY[
     ['entity', 'text', 'The asset''s table, such as flows or flow_report.'],
     ['position', 'integer NOT NULL UNIQUE', 'Its position in sync_status.'],

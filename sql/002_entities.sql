@@ -13,7 +13,7 @@ CREATE INDEX ON flows (trigger_type);
 
 CALL create_entity('campaigns', 'campaign', ARRAY[
     ['name', 'text', 'Name.'],
-    ['status', 'text', 'From its messages, the first of these that applies: Sending if one is sending, or if one is sent and another is scheduled; Scheduled if one is scheduled; Sent if one is sent; Draft if one is a draft, or if there is no message; Cancelled. At revision 2026-07-15, as Klaviyo states it.'],
+    ['status', 'text', 'Derived from the statuses of its messages: Sending if one is sending, or if one is sent and another is scheduled; otherwise the first of Scheduled, Sent, Draft and Cancelled that a message has. A campaign without messages is Draft. At revision 2026-07-15, the status as Klaviyo states it.'],
     ['archived', 'boolean', 'Whether the campaign is archived.'],
     ['channel', 'text', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.'],
     ['scheduled_at', 'timestamptz', 'When the campaign was scheduled; NULL since revision 2026-10-15.'],

@@ -9,8 +9,8 @@ CREATE FUNCTION statistics_of(name text) RETURNS text[] LANGUAGE sql STABLE BEGI
 END;
 COMMENT ON FUNCTION statistics_of IS 'The statistics of a report, or the sums of a table of metrics, as a list of columns.';
 
--- `key` are the key columns before the date. `metric` is the column of the conversion metric, the last of the key: the
--- table has rows of each metric.
+-- `key` are the key columns before the date. `metric` is the column of the conversion metric, if the report has one. It
+-- is the last column of the key, because the table has rows of each metric.
 CREATE PROCEDURE create_report(
     name text, comment text, key text[], day_comment text, statistics text[], metric text[] DEFAULT '{}'
 ) LANGUAGE plpgsql AS $$
@@ -21,7 +21,7 @@ BEGIN
         ['other_statistics', 'jsonb', format('Statistics of the answer that have no column here, by Klaviyo''s name; '
             'NULL if there are none. %s does not list their changes.', name || '_restatements')],
         ['groups', 'integer NOT NULL DEFAULT 1', 'How many groups of Klaviyo''s answer this row sums up: 1, unless '
-            'several groups had the same key. Such a row has no rates.'],
+            'several groups had the same key. A row of several groups has no rates.'],
         ['observed_at', 'timestamptz NOT NULL', 'When the request that returned this row was sent.']
     ], format('PRIMARY KEY (%s)', named));
     EXECUTE format('CREATE INDEX %I ON %I (date, %s)', name || '_date_idx', name, key[1][1]);
@@ -63,18 +63,19 @@ BEGIN
             SELECT string_agg(format('(%1$L, earlier.%1$I, later.%1$I)', statistics[place][1]), ', ' ORDER BY place)
             FROM generate_subscripts(statistics, 1) AS place
         ));
-    CALL comment_on_view(name, 'One row for each change of a statistic by a later answer: when, from which value, to which value.', key_comments || ARRAY[
+    CALL comment_on_view(name, 'One row for each statistic whose value changed in a later answer, with both values and the time of the change.', key_comments || ARRAY[
         ['restated_at', 'When the later value was first observed.'],
         ['statistic', 'Klaviyo''s name of the statistic.'],
-        ['earlier_value', 'The value before.'],
-        ['later_value', 'The value from then on.']
+        ['earlier_value', 'The value before the change.'],
+        ['later_value', 'The value after the change.']
     ]);
 END
 $$;
-COMMENT ON PROCEDURE create_restatements IS 'Creates the view of the values that Klaviyo changed after it had returned other values for the same day.';
+COMMENT ON PROCEDURE create_restatements IS 'Creates the view of the restatements of a report: values that differ from an earlier answer for the same period.';
 
--- `named` are the columns that repeat the object's latest state, `sums` are the statistics that are summed, `rates` are
--- [name, dividend, divisor, meaning, unit]. If an object has several messages, its uniques are sums over the messages.
+-- `named` are the key, beginning with the object's id, and the columns that repeat the object's latest state. `sums`
+-- are the statistics that are summed. `rates` are [name, dividend, divisor, meaning, unit]. With `of_messages`, an
+-- object may have several messages, and the comments say that its uniques are sums over the messages.
 CREATE PROCEDURE create_metrics(
     name text, comment text, named text[], sums text[], rates text[], others text[] DEFAULT '{}', of_messages boolean DEFAULT false
 ) LANGUAGE plpgsql AS $$
@@ -102,7 +103,7 @@ BEGIN
     CALL register_asset(name, false);
 END
 $$;
-COMMENT ON PROCEDURE create_metrics IS 'Creates a table of metrics: sums by object and day, and rates that the table generates from these sums.';
+COMMENT ON PROCEDURE create_metrics IS 'Creates a metrics table: sums by object and day, and rates, which are generated columns computed from these sums.';
 
 DO $$
 DECLARE
@@ -135,8 +136,8 @@ DECLARE
         ['revenue_per_recipient', 'numeric', 'Revenue per delivery of this message and day, as Klaviyo states it.'],
         ['average_order_value', 'numeric', 'Revenue per conversion of this message and day, as Klaviyo states it.'],
         ['bounce_rate', 'numeric', 'Bounce rate of this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['bounced_or_failed_rate', 'numeric', 'Share of this message and day that bounced or failed, as Klaviyo states it; a fraction of 1.'],
-        ['failed_rate', 'numeric', 'Share of this message and day that could not be sent, as Klaviyo states it; a fraction of 1.'],
+        ['bounced_or_failed_rate', 'numeric', 'Share of sends that bounced or failed, for this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['failed_rate', 'numeric', 'Share of sends that failed, for this message and day, as Klaviyo states it; a fraction of 1.'],
         ['delivery_rate', 'numeric', 'Delivery rate of this message and day, as Klaviyo states it; a fraction of 1.'],
         ['unsubscribe_rate', 'numeric', 'Unsubscribe rate of this message and day, as Klaviyo states it; a fraction of 1.'],
         ['spam_complaint_rate', 'numeric', 'Spam complaint rate of this message and day, as Klaviyo states it; a fraction of 1.'],
@@ -155,8 +156,8 @@ DECLARE
         ['spam_complaint_rate', 'spam_complaints', 'delivered', 'Spam complaints per delivery', ', a fraction of 1']
     ];
     metric CONSTANT text[] := ARRAY[
-        ['conversion_metric_id', 'text', 'The conversion metric of the request, a part of the key. With several metrics, '
-            'each has its own rows: first_metrics has the metric of the metrics tables.']
+        ['conversion_metric_id', 'text', 'The conversion metric of the request, a part of the key. If several metrics are '
+            'set, each has its own rows; the view first_metrics has the metric of the metrics tables.']
     ];
     metric_of_sums CONSTANT text[] := ARRAY[
         ['conversion_metric_id', 'text', 'The conversion metric of the report request.']

@@ -1,8 +1,8 @@
 -- What was requested from Klaviyo, when, and what it returned: the account, the ledger of the sync windows, the
 -- censuses, and the views of the sync status.
 --
--- The windows of a report's first conversion metric are in the ledger under the report's name, those of each further
--- metric under the name, a colon and the metric's id, such as flow_report:WXyz12.
+-- In the ledger, the windows of a report's first conversion metric have the report's name. The windows of each further
+-- metric have the report's name, a colon and the metric's id, such as flow_report:WXyz12.
 
 CALL create_table('account', 'The Klaviyo account of this schema, and how its time is divided into sync windows. One row.', ARRAY[
     ['singleton', 'boolean DEFAULT true CHECK (singleton)', 'Keeps the table at one row.'],
@@ -10,29 +10,29 @@ CALL create_table('account', 'The Klaviyo account of this schema, and how its ti
     ['timezone', 'text NOT NULL', 'The account''s time zone, as Klaviyo states it: the days of reports are in this zone.'],
     ['currency', 'text', 'The account''s preferred currency, as Klaviyo states it.'],
     ['window_timezone', 'text NOT NULL', 'The time zone of the sync windows.'],
-    ['sync_window', 'text NOT NULL CHECK (sync_window IN (''daily'', ''hourly''))', 'Length of an entity''s sync window: daily or hourly. Windows of reports are days.'],
-    ['start_date', 'date NOT NULL', 'The day of the first sync window.'],
-    ['attribution_days', 'integer NOT NULL DEFAULT 5', 'For how many days after its end a day of a report may still change. A setting, because Klaviyo''s API does not return it.'],
+    ['sync_window', 'text NOT NULL CHECK (sync_window IN (''daily'', ''hourly''))', 'Length of an entity''s sync windows: daily or hourly. The windows of reports and metrics are days, weeks or months.'],
+    ['start_date', 'date NOT NULL', 'The first day that is synced.'],
+    ['attribution_days', 'integer NOT NULL DEFAULT 5', 'How many days after its end a day of a report may still change. It is a setting, because Klaviyo''s API does not return it.'],
     ['conversion_metric_id', 'text', 'The conversion metric of the latest report requests: the first one, if several are set.'],
     ['verified_at', 'timestamptz NOT NULL', 'When Klaviyo last confirmed which account the key belongs to.']
 ], 'PRIMARY KEY (singleton)');
 
-CALL create_table('sync_windows', 'The ledger: one row per asset and sync window. The row of a synced window was written in the same transaction as the last of its data. A window that was requested and had no rows has rows_fetched = 0.', ARRAY[
+CALL create_table('sync_windows', 'The ledger: one row per asset and sync window. The row of a synced window was written in the same transaction as the last rows of the window. If the window has no rows, rows_fetched is 0.', ARRAY[
     ['entity', 'text', 'The asset''s table, such as flows or flow_report. For a further conversion metric of a report: the table, a colon and the metric''s id.'],
     ['window_start', 'timestamptz', 'Start of the window, inclusive.'],
     ['window_end', 'timestamptz NOT NULL', 'End of the window, exclusive.'],
-    ['status', 'text NOT NULL CHECK (status IN (''synced'', ''failed''))', 'synced: the table has every object whose updated time was in the window when it was requested. failed: the window was never synced, and the last attempt failed.'],
-    ['asked_at', 'timestamptz', 'When the attempt that synced it sent its first request. A window that was requested before its end is requested again.'],
+    ['status', 'text NOT NULL CHECK (status IN (''synced'', ''failed''))', 'synced: the table has all rows of the window; for an entity, every object whose updated time was in the window when it was requested. failed: the last attempt failed and the window was never synced, or a check found that the table lacks rows of it.'],
+    ['asked_at', 'timestamptz', 'When the attempt that synced the window sent its first request; for metrics, the time of the report''s request. A window that was requested before its end is requested again.'],
     ['rows_fetched', 'bigint NOT NULL DEFAULT 0', 'Rows that the last successful attempt received for this window.'],
-    ['rows_inserted', 'bigint NOT NULL DEFAULT 0', 'Rows among these that were new.'],
-    ['rows_updated', 'bigint NOT NULL DEFAULT 0', 'Rows among these that differed from the table.'],
-    ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Rows among these that the table already had, in the same state or from a later observation.'],
+    ['rows_inserted', 'bigint NOT NULL DEFAULT 0', 'Received rows that were new.'],
+    ['rows_updated', 'bigint NOT NULL DEFAULT 0', 'Received rows that differed from the table.'],
+    ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Received rows that the table already had, in the same state or from a later observation.'],
     ['rows_deleted', 'bigint NOT NULL DEFAULT 0', 'Reports: rows that were deleted because the answer no longer had them. A day is replaced as a whole.'],
     ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo. A request that covers many windows is counted on the first of them, so that you can sum the column.'],
     ['attempts', 'integer NOT NULL DEFAULT 0', 'How often the window was requested, failed attempts included.'],
-    ['run_id', 'text', 'The Dagster run that synced it; for a window that was never synced, the run that failed last.'],
-    ['started_at', 'timestamptz', 'When that run began.'],
-    ['finished_at', 'timestamptz', 'When that run finished the window.'],
+    ['run_id', 'text', 'The Dagster run that synced the window; if it was never synced, the run that failed last.'],
+    ['started_at', 'timestamptz', 'When the run of run_id began to sync the asset.'],
+    ['finished_at', 'timestamptz', 'When the run of run_id finished the window.'],
     ['error', 'text', 'Why the last attempt failed; NULL if it succeeded.'],
     ['conversion_metric_id', 'text', 'Reports: the conversion metric of the request. Metrics tables: NULL.'],
     ['account_timezone', 'text', 'Reports: the account''s time zone at the time of the request.'],
@@ -41,8 +41,8 @@ CALL create_table('sync_windows', 'The ledger: one row per asset and sync window
 ], 'PRIMARY KEY (entity, window_start), CHECK (window_end > window_start), CHECK (status <> ''synced'' OR asked_at IS NOT NULL)');
 CREATE INDEX sync_windows_status_idx ON sync_windows (entity, status, window_start);
 
-CALL create_table('census_runs', 'Full listings of an entity or of the tags, one row each: what they found that the sync windows had missed.', ARRAY[
-    ['entity', 'text', 'flows, campaigns, forms, segments or tags.'],
+CALL create_table('census_runs', 'Full listings of an entity or of the tags, one row each, with the number of objects that the sync windows had missed.', ARRAY[
+    ['entity', 'text', 'The table of the listed objects, such as flows or tags.'],
     ['started_at', 'timestamptz', 'When the first request was sent.'],
     ['finished_at', 'timestamptz', 'When the census ended.'],
     ['status', 'text NOT NULL CHECK (status IN (''complete'', ''failed''))', 'complete: every object was listed, and every missing one was requested by id. failed: nothing was marked deleted.'],
@@ -52,18 +52,18 @@ CALL create_table('census_runs', 'Full listings of an entity or of the tags, one
     ['rows_unchanged', 'bigint NOT NULL DEFAULT 0', 'Objects that the table already had in the same state.'],
     ['rows_deleted', 'bigint NOT NULL DEFAULT 0', 'Objects that no longer exist in Klaviyo: it answered 404 for their id.'],
     ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo.'],
-    ['run_id', 'text', 'The Dagster run.'],
+    ['run_id', 'text', 'Id of the Dagster run.'],
     ['error', 'text', 'Why the census failed; NULL if it is complete.'],
     ['revision', 'text', 'Revision of the API at which a census of campaigns was read; NULL if all revisions list an entity in the same way.']
 ], 'PRIMARY KEY (entity, started_at)');
 
 CALL create_table('lookup_misses', 'Cached 404s: ids that did not exist in Klaviyo. They are not requested again for a day.', ARRAY[
-    ['entity', 'text', 'flows, campaigns, forms or segments.'],
+    ['entity', 'text', 'The entity''s table, such as flows.'],
     ['id', 'text', 'The id that was requested.'],
     ['missed_at', 'timestamptz NOT NULL', 'When Klaviyo answered 404.']
 ], 'PRIMARY KEY (entity, id)');
 
--- For some conversion metrics Klaviyo refuses some statistics of a report. The others are stored.
+-- For some conversion metrics, Klaviyo refuses some statistics of a report. The other statistics are stored.
 CALL create_table('conversion_refusals', 'Which statistics Klaviyo refuses for a conversion metric, by report. A refusal holds for 20 hours; then all statistics are requested again.', ARRAY[
     ['report', 'text', 'Klaviyo''s report, such as "flow series".'],
     ['metric_id', 'text', 'The conversion metric of the request.'],
@@ -71,8 +71,8 @@ CALL create_table('conversion_refusals', 'Which statistics Klaviyo refuses for a
     ['refused_at', 'timestamptz NOT NULL', 'When Klaviyo refused them.']
 ], 'PRIMARY KEY (report, metric_id)');
 
--- The open window is not expected yet. The first week and month may begin before the start date. The windows are the same
--- for all assets of a kind, so they are computed once for each kind.
+-- The open window is not expected yet. The first week and month may begin before the start date. Assets whose windows
+-- have the same length have the same windows, so the windows are computed once for each length.
 CREATE VIEW expected_windows AS
 SELECT
     asset.entity,
@@ -93,7 +93,7 @@ FROM (
                 now(),
                 interval '1 hour'
             ) AS edge
-        -- The table has one row. The limit tells the planner.
+        -- The table has one row. The limit makes this known to the planner.
         FROM (SELECT * FROM account LIMIT 1) AS account
         WHERE account.sync_window = 'hourly'
         UNION ALL
@@ -128,7 +128,8 @@ CALL comment_on_view('expected_windows', 'Every sync window that has ended, from
 ]);
 
 -- A window is done when it is synced and was requested at least 5 seconds after its end: Klaviyo refuses requests for
--- the last few seconds. No sync requests a failed window before the start date again, which may be set to a later day.
+-- the last few seconds. Failed windows before the start date are left out: once the start date was moved to a later
+-- day, no sync requests them again.
 CREATE VIEW window_states AS
 SELECT
     coalesce(ledger.entity, expected.entity) AS entity,
@@ -151,19 +152,19 @@ FULL JOIN sync_windows AS ledger
 WHERE ledger.status IS DISTINCT FROM 'failed' OR ledger.window_end > coalesce(
     (SELECT start_date::timestamp AT TIME ZONE window_timezone FROM account LIMIT 1), '-infinity'
 );
-CALL comment_on_view('window_states', 'Every window that is expected or in the ledger, without failed ones before the start date. It is synced, failed, missing, or open (synced before its end: it is requested again).', ARRAY[
+CALL comment_on_view('window_states', 'Every window that is expected or in the ledger, except failed windows before the start date. Each is synced, failed, missing, or open (synced before its end, so it is requested again).', ARRAY[
     ['entity', 'The asset''s table.'],
     ['window_start', 'Start of the window, inclusive.'],
     ['window_end', 'End of the window, exclusive.'],
     ['state', 'synced, failed, missing or open.'],
     ['has_ended', 'Whether the window has ended.'],
-    ['asked_at', 'When it was last requested.'],
-    ['finished_at', 'When the last attempt ended.'],
-    ['error', 'Why the last attempt failed.']
+    ['asked_at', 'When the attempt that synced the window sent its first request.'],
+    ['finished_at', 'When the attempt that synced the window ended; if it was never synced, when the last attempt failed.'],
+    ['error', 'Why the last attempt failed; NULL if it succeeded.']
 ]);
 
--- A requested day of a report has a row here, with or without values; a day that was never requested has none. Of
--- several conversion metrics, it is the first, which the metrics tables are computed from.
+-- A requested day of a report has a row here, with or without values; a day that was never requested has none. If
+-- several conversion metrics are set, the rows are those of the first, from which the metrics tables are computed.
 CREATE VIEW report_days AS
 SELECT
     ledger.entity,
@@ -178,10 +179,10 @@ CROSS JOIN account
 WHERE (ledger.entity LIKE '%\_report' OR ledger.entity LIKE '%\_report\_by\_%' OR ledger.entity = 'conversions_daily')
     AND ledger.entity NOT LIKE '%:%'
     AND ledger.status = 'synced';
-CALL comment_on_view('report_days', 'Every day for which a report was requested: the time of the last request, the number of rows, and whether they are final.', ARRAY[
+CALL comment_on_view('report_days', 'Every day for which a daily report was synced: the time of the last successful request, the number of rows, and whether they are final.', ARRAY[
     ['entity', 'The report''s table.'],
     ['date', 'Day, in the account''s time zone.'],
-    ['asked_at', 'When it was last requested.'],
+    ['asked_at', 'When the last successful request for the day was sent.'],
     ['rows_fetched', 'Rows of the report and the metric; 0 if the day was requested and had none.'],
     ['conversion_metric_id', 'The conversion metric of the request: the first one, if several are set.'],
     ['is_settled', 'Whether the attribution window of the day had closed when it was last requested.'],
@@ -210,7 +211,7 @@ begun AS MATERIALIZED (
     WHERE state IN ('synced', 'open')
     GROUP BY entity
 ),
--- The first window after the earliest synced one that is not done: synced_through does not go beyond it.
+-- Each asset's first window after the earliest synced one that is not done. synced_through does not go beyond it.
 broken AS MATERIALIZED (
     SELECT gap.entity, min(gap.window_start) AS at
     FROM states AS gap
@@ -257,9 +258,9 @@ CALL comment_on_view('sync_status', 'One row per asset: how far it is synced, wh
     ['status', 'synced, behind (ended windows are missing), failed (the last attempt at a window failed) or never synced.'],
     ['last_synced_at', 'When a window was last synced.'],
     ['synced_through', 'Everything from the earliest synced window up to this time is synced, without a gap.'],
-    ['windows_synced', 'Synced windows, including the open one.'],
-    ['windows_failed', 'Windows that were never synced and whose last attempt failed.'],
-    ['windows_missing', 'Windows that have ended and were never requested, or only before their end.'],
+    ['windows_synced', 'Synced windows, including windows that were requested before their end.'],
+    ['windows_failed', 'Windows with the status failed in sync_windows, except windows before the start date.'],
+    ['windows_missing', 'Windows that have ended and were never synced, or were last requested before their end. Failed windows are not counted.'],
     ['row_count', 'Rows in the table, without deleted objects.'],
     ['last_error', 'The newest error that no later success has cleared.']
 ]);
@@ -292,7 +293,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
         SELECT
             one.day::date AS day,
             CASE
-                -- Once the account's first day has ended, every asset has windows. A name without windows is not an asset.
+                -- Once the account's first day has ended, every asset has windows: a name without windows is no asset.
                 WHEN NOT EXISTS (SELECT FROM windows) AND EXISTS (SELECT FROM expected_windows) THEN 'unknown asset'
                 WHEN bool_or(windows.state = 'failed') THEN 'failed'
                 WHEN count(windows.state) = 0 OR bool_or(windows.state = 'missing') THEN 'missing'

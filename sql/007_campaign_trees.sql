@@ -1,15 +1,15 @@
--- Campaigns since revision 2026-10-15: a campaign has audiences and messages, a message has variations.
+-- Campaigns since revision 2026-10-15: a campaign has audiences and messages, and a message has variations.
 --
 -- Revision 2026-07-15 fills the same tables, except the columns that it does not have. `revision` is the revision at
 -- which a row was read.
 
--- All existing rows were read at that revision. The default is dropped again, so that no new row gets it.
+-- All existing rows were read at revision 2026-07-15. The default is dropped again, so that no new row gets it.
 CREATE PROCEDURE add_revision(name text) LANGUAGE plpgsql AS $$
 DECLARE
     relation text;
 BEGIN
     CALL add_derived_column(name, 'revision', 'text DEFAULT ''2026-07-15''',
-        'Revision of the API that this state was read at.');
+        'Revision of the API at which this state was read.');
     FOREACH relation IN ARRAY ARRAY[name, name || '_superseded'] LOOP
         IF to_regclass(quote_ident(relation)) IS NOT NULL THEN
             EXECUTE format('ALTER TABLE %I ALTER revision DROP DEFAULT', relation);
@@ -17,9 +17,9 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE add_revision IS 'Adds the column revision; existing rows get 2026-07-15.';
+COMMENT ON PROCEDURE add_revision IS 'Adds the column revision to a table and its earlier states. Existing rows get 2026-07-15.';
 
-CALL add_derived_column('campaigns', 'channels', 'text[]', 'Its channels, sorted: email, sms, mobile_push, whatsapp. Those of its variations; at revision 2026-07-15 those of its messages.');
+CALL add_derived_column('campaigns', 'channels', 'text[]', 'The channels of its variations, in alphabetical order: email, mobile_push, sms, whatsapp. At revision 2026-07-15, the channels of its messages.');
 CALL add_column('campaigns', 'builder', 'text', 'definition.builder', 'canvas or wizard, as Klaviyo states it; NULL at revision 2026-07-15.');
 CALL add_column('campaigns', 'description', 'text', 'definition.description', 'Description; NULL at revision 2026-07-15.');
 CALL add_column('campaigns', 'color', 'text', 'definition.color', 'Color in the calendar, hexadecimal without #; NULL at revision 2026-07-15.');
@@ -33,12 +33,12 @@ BEGIN
         ['created_at', 'timestamptz', 'When it was created, according to Klaviyo.'],
         ['updated_at', 'timestamptz', 'When it was last changed, according to Klaviyo.'],
         ['deleted_at', 'timestamptz', 'When it was first found missing from its parent, or its parent was found deleted; NULL while it exists.'],
-        ['revision', 'text', 'Revision of the API that this state was read at.']
+        ['revision', 'text', 'Revision of the API at which this state was read.']
     ]);
     CALL keep_part_history(name);
 END
 $$;
-COMMENT ON PROCEDURE create_part IS 'A table of objects that campaigns consist of, with their earlier states. The times, revision, raw and observed_at are added to the columns.';
+COMMENT ON PROCEDURE create_part IS 'Creates a table of the parts of campaigns, such as audiences, and the relations with their earlier states. Adds the times, revision, raw and observed_at to the columns.';
 
 CREATE PROCEDURE keep_part_history(name text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -46,22 +46,22 @@ BEGIN
     CALL create_as_of(name);
 END
 $$;
-COMMENT ON PROCEDURE keep_part_history IS 'The earlier states of a table of objects that campaigns consist of.';
+COMMENT ON PROCEDURE keep_part_history IS 'Creates the earlier states, the history and the as-of function of a table of the parts of campaigns.';
 
 CALL create_part('campaign_audiences', 'The latest state of every audience of every campaign, one row each. A deleted audience keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the audience; the campaign''s id if it was read only at revision 2026-07-15, which has no id for it.'],
-    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign that it belongs to.'],
+    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'Id of the campaign that it belongs to.'],
     ['name', 'text', 'Name.'],
-    ['included', 'text[]', 'Ids of the lists and segments that receive it.'],
+    ['included', 'text[]', 'Ids of the lists and segments that are included.'],
     ['excluded', 'text[]', 'Ids of the lists and segments that are left out.'],
     ['priority', 'integer', 'Its place among the audiences of the campaign.']
 ]);
 CREATE INDEX ON campaign_audiences (campaign_id);
 
 CALL add_column('campaign_messages', 'name', 'text', 'definition.label', 'Name of the message within the campaign.');
-CALL add_derived_column('campaign_messages', 'audience_id', 'text', 'The audience that it goes to; NULL at revision 2026-07-15.');
-CALL add_derived_column('campaign_messages', 'status', 'text', 'draft, scheduled, sending, sent or cancelled. At revision 2026-07-15: the campaign''s status, if it is one of these.');
-CALL add_derived_column('campaign_messages', 'send_time', 'timestamptz', 'When it is or was sent: the earliest time if it has several. At revision 2026-07-15 the campaign''s.');
+CALL add_derived_column('campaign_messages', 'audience_id', 'text', 'Id of the audience that it is sent to; NULL at revision 2026-07-15.');
+CALL add_derived_column('campaign_messages', 'status', 'text', 'draft, scheduled, sending, sent or cancelled. At revision 2026-07-15, the campaign''s status if it is one of these.');
+CALL add_derived_column('campaign_messages', 'send_time', 'timestamptz', 'When it is or was sent: the earliest time if it has several. At revision 2026-07-15, the campaign''s send time.');
 CALL add_derived_column('campaign_messages', 'send_strategy', 'text', 'How its send is timed, such as static, throttled or content_variation; NULL at revision 2026-07-15.');
 CALL add_derived_column('campaign_messages', 'ab_test', 'jsonb', 'winner_metric, winner_percentage and winner_wait_hours of an A/B test; NULL without one, and at revision 2026-07-15.');
 CALL add_revision('campaign_messages');
@@ -72,8 +72,8 @@ CREATE INDEX ON campaign_messages (send_time);
 
 CALL create_part('campaign_variations', 'The latest state of every variation of every campaign message: its content for one channel, or one side of an A/B test. A deleted variation keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the variation; the message''s id if it was read only at revision 2026-07-15, which has no id for it.'],
-    ['message_id', 'text NOT NULL REFERENCES campaign_messages (id) ON DELETE CASCADE', 'The message that it belongs to.'],
-    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'The campaign of the message.'],
+    ['message_id', 'text NOT NULL REFERENCES campaign_messages (id) ON DELETE CASCADE', 'Id of the message that it belongs to.'],
+    ['campaign_id', 'text NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE', 'Id of the campaign of the message.'],
     ['name', 'text', 'Name.'],
     ['channel', 'text', 'email, sms, mobile_push or whatsapp.'],
     ['subject', 'text', 'Subject line of an email.'],
@@ -124,7 +124,7 @@ LEFT JOIN LATERAL (
         WHERE one.campaign_id = report.campaign_id AND (one.deleted_at IS NULL OR campaign.deleted_at IS NOT NULL)
     ) AS message
 ) AS single ON named.id IS NULL;
-CALL comment_on_view('campaign_report_messages', 'The message of each row of campaign_report, whichever id the report has for it.', ARRAY[
+CALL comment_on_view('campaign_report_messages', 'The message of each row of campaign_report, whether the report has the message''s id or the campaign''s.', ARRAY[
     ['campaign_id', 'As in campaign_report.'],
     ['campaign_message_id', 'As in campaign_report: the message''s id, the campaign''s, or empty.'],
     ['send_channel', 'As in campaign_report.'],

@@ -1,4 +1,5 @@
--- Lists, metrics, templates and form versions. Metrics and form versions have no sync windows: only a full listing.
+-- Lists, metrics, templates and form versions. Metrics and form versions have no sync windows: only full listings read
+-- them.
 
 CALL create_entity('lists', 'list', ARRAY[
     ['name', 'text', 'Name; NULL if Klaviyo has none.'],
@@ -18,12 +19,12 @@ CALL create_entity('metrics', 'metric', ARRAY[
 
 CALL create_entity('form_versions', 'form version', ARRAY[
     ['name', 'text', 'Name of the variation.'],
-    ['form_id', 'text', 'The form.'],
+    ['form_id', 'text', 'Id of the form.'],
     ['form_type', 'text', 'banner, embed, flyout, full_page or popup.'],
     ['status', 'text', 'draft or live.'],
     ['ab_test', 'jsonb', 'The A/B test that the version is part of, with its variation_name; NULL without a test.']
 ], false);
 CREATE INDEX ON form_versions (form_id);
 
--- Off until KLAVIYO_ASSETS names them.
+-- Lists and templates are off until KLAVIYO_ASSETS names them.
 UPDATE assets SET is_on = false WHERE entity IN ('lists', 'templates');

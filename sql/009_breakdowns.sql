@@ -1,5 +1,5 @@
--- Reports with finer groupings: by variation, by list or segment, by version of a form. Their statistics are those of
--- the report without the finer groupings.
+-- Reports with finer groupings: by variation, by list or segment, by version of a form. They have the same statistics
+-- as the reports without the finer groupings.
 
 CREATE FUNCTION pg_temp.columns_of(report text, names text[]) RETURNS text[] LANGUAGE sql AS $$
     SELECT array_agg(ARRAY[attname::text, 'text', col_description(attrelid, attnum)] ORDER BY array_position(names, attname::text))
@@ -15,7 +15,7 @@ DECLARE
     ];
     audience CONSTANT text[] := ARRAY[
         ['group_id', 'text', 'The list or segment that the message was sent to, as the report names it; empty if the report names none.'],
-        ['group_name', 'text', 'Its name at the time of the request; empty if the report names none.']
+        ['group_name', 'text', 'Name of the list or segment at the time of the request; empty if the report names none.']
     ];
     campaign_key CONSTANT text[] := pg_temp.columns_of('campaign_report', ARRAY['campaign_id', 'campaign_message_id', 'send_channel']);
     metric CONSTANT text[] := pg_temp.columns_of('flow_report', ARRAY['conversion_metric_id']);
@@ -27,7 +27,7 @@ BEGIN
         pg_temp.columns_of('flow_report', ARRAY['flow_id', 'flow_message_id', 'send_channel']) || variation,
         'Day of the send, in the account''s time zone.', of_messages, metric);
     CALL create_report('campaign_report_by_variation',
-        'Klaviyo''s campaign values report by variation: one row per campaign, message, channel and variation, on the day that the send began. The winner of a test also has the messages that were sent after the test. Off unless KLAVIYO_ASSETS names it.',
+        'Klaviyo''s campaign values report by variation: one row per campaign, message, channel and variation, on the day that the send began. The row of a test''s winner includes the messages that were sent after the test. Off unless KLAVIYO_ASSETS names it.',
         campaign_key || variation, send_day, of_messages, metric);
     CALL create_report('campaign_report_by_audience',
         'Klaviyo''s campaign values report by list or segment: one row per campaign, message, channel and list or segment, on the day that the send began. A recipient may count in several of them, so their sum can exceed campaign_report. Off unless KLAVIYO_ASSETS names it.',

@@ -1,11 +1,11 @@
 -- Flow reports by calendar week and month, with Klaviyo's own uniques of each period.
 
--- The tables have the columns of the daily ones, with period_start in place of date.
+-- The tables have the columns of the daily tables, with period_start in place of date.
 DO $$
 DECLARE
     covered CONSTANT text[] := ARRAY[
-        ['covered_from', 'First day that the values stand for: later than period_start if the period began before the start date.'],
-        ['covered_to', 'Last day that the values stand for: earlier than the last day of the period if the period was still open when it was requested.']
+        ['covered_from', 'First day that the values cover: later than period_start if the period began before the start date.'],
+        ['covered_to', 'Last day that the values cover: earlier than the last day of the period if the period had not ended when it was requested.']
     ];
     word text;
     name text;
@@ -26,7 +26,7 @@ BEGIN
             LOOP
                 CALL comment_on_columns(name, ARRAY[[one.column_name, replace(replace(replace(replace(replace(
                     CASE one.column_name WHEN 'period_start' THEN
-                        format('First day of the %s, in the account''s time zone; values belong to the day of the send.', word)
+                        format('First day of the %s, in the account''s time zone. Values count on the day of the send.', word)
                     ELSE one.comment END,
                     ' by message and day.', format(' by message and %s, as Klaviyo counts them.', word)),
                     ' Sum of the messages'' daily uniques: do not add it up over days.',
@@ -42,7 +42,7 @@ BEGIN
                 EXECUTE format('ALTER TABLE %I ADD PRIMARY KEY (flow_id, flow_message_id, send_channel, period_start, conversion_metric_id)', name);
                 EXECUTE format('CREATE INDEX %I ON %I (period_start, flow_id)', name || '_period_start_idx', name);
                 CALL keep_history(name, format('Every state of every row of %s. A later answer with other values ends a state.', name));
-                -- If a period covers more days than before, its change is not a restatement.
+                -- A change of values is no restatement if the period now covers more days.
                 CALL create_restatements(name, 'flow_id, flow_message_id, send_channel, period_start, covered_from, covered_to, conversion_metric_id');
             ELSE
                 EXECUTE format('COMMENT ON TABLE %I IS %L', name, format(
@@ -56,7 +56,7 @@ BEGIN
 END
 $$;
 
--- The planner estimates a table that was never analyzed by its size on disk, at least ten pages: a thousand assets.
--- Multiplied with the windows, they seemed to be millions of rows, for which Postgres compiles a query before it runs it
--- (jit). Autovacuum never visits tables of so few rows.
+-- The planner assumes that a table that was never analyzed has at least ten pages: here, a thousand assets. Multiplied
+-- by the number of windows, these seemed to be millions of rows, and Postgres compiled the queries (jit) before it ran
+-- them. Autovacuum never analyzes tables with so few rows.
 ANALYZE assets;

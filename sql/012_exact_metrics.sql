@@ -1,4 +1,4 @@
--- Metrics of any range of days with Klaviyo's own uniques of the whole range: the answers to `metrics --exact`.
+-- Metrics of any range of days, with Klaviyo's own uniques of the whole range: the stored answers of `metrics --exact`.
 
 CALL create_table('exact_answers', 'Ranges of days for which metrics --exact requested Klaviyo''s values report of flows, campaigns or forms, one row each. A later answer replaces the earlier one.', ARRAY[
     ['first_day', 'date', 'First day of the range, in the account''s time zone.'],
@@ -6,7 +6,7 @@ CALL create_table('exact_answers', 'Ranges of days for which metrics --exact req
     ['asked_at', 'timestamptz NOT NULL', 'When the request was sent.'],
     ['conversion_metric_id', 'text', 'The conversion metric of the request; NULL for forms.'],
     ['refused_statistics', 'text[] NOT NULL DEFAULT ''{}''', 'Statistics that Klaviyo refused for the metric; they are NULL in the values.'],
-    ['entity', 'text CHECK (entity IN (''flows'', ''campaigns'', ''forms''))', 'flows, campaigns or forms: whose report was requested. The values are in flow_metrics_exact, campaign_metrics_exact and form_metrics_exact.']
+    ['entity', 'text CHECK (entity IN (''flows'', ''campaigns'', ''forms''))', 'Whose report was requested: flows, campaigns or forms. The values are in flow_metrics_exact, campaign_metrics_exact and form_metrics_exact.']
 ], 'PRIMARY KEY (entity, first_day, last_day), CHECK (last_day >= first_day)');
 
 CREATE VIEW valid_exact_answers AS
@@ -20,11 +20,11 @@ CROSS JOIN LATERAL (
 ) AS attribution
 WHERE (
         answer.asked_at > now() - interval '1 hour'
-        -- Refused statistics are requested again the next day, as a sync does.
+        -- Refused statistics are requested again the next day, as they are by a sync.
         OR answer.asked_at >= settled_at
             AND (answer.refused_statistics = '{}' OR answer.asked_at > now() - interval '20 hours')
     )
-    -- The report was since requested with another conversion metric.
+    -- An answer is no longer valid if the report was later requested with another conversion metric.
     AND NOT EXISTS (
         SELECT FROM sync_windows AS later
         WHERE later.entity = CASE answer.entity WHEN 'flows' THEN 'flow_report' ELSE 'campaign_report' END
@@ -48,18 +48,18 @@ DECLARE
         ['settled_at', 'When the attribution window of the last day closes: an answer requested later is final.']
     ];
 BEGIN
-    CALL comment_on_view('valid_exact_answers', 'The exact answers that are used without a new request: final ones, and those of the last hour. A final one with refused statistics is used for 20 hours.', described || ARRAY[
+    CALL comment_on_view('valid_exact_answers', 'The exact answers that are used without a new request: final answers, and answers of the last hour. A final answer with refused statistics is used for 20 hours.', described || ARRAY[
         ['entity', 'flows, campaigns or forms.'],
         ['conversion_metric_id', 'The conversion metric of the request; NULL for forms.']
     ]);
-    CALL comment_on_view('current_exact_answers', 'Those of valid_exact_answers that are of flows: flow_metrics_between uses them.', described || ARRAY[
+    CALL comment_on_view('current_exact_answers', 'The rows of valid_exact_answers for flows, which flow_metrics_between uses.', described || ARRAY[
         ['conversion_metric_id', 'The conversion metric of the request.']
     ]);
 END
 $$;
 
--- The tables have the sums of the daily metrics, and those of campaigns and forms have the rates too: those of flows are
--- computed by flow_metrics_between.
+-- Each table has the sums of its daily metrics table. The tables of campaigns and forms also have the rates; the rates
+-- of flows are computed by flow_metrics_between.
 DO $$
 DECLARE
     one text[];

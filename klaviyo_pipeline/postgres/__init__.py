@@ -1,6 +1,6 @@
-"""The warehouse: its connections, and the system tables of an account's schema.
+"""The warehouse: connections to Postgres, the schema of an account, and its system tables.
 
-- `engine`, `warehouse`: connections. `server`: the embedded server.
-- `schema`: the migrations, and the tables as the code sees them. `write`: the write path.
-- `ledger`, `census_runs`, `account_binding`, `shared_pacing`, `api_calls`: one system table each.
+- `engine` and `warehouse` open connections. `server` runs the embedded server.
+- `schema` has the migrations and the tables as the code sees them. `write` is the write path.
+- The other modules query the schema, most of them one system table, such as `ledger` and `shared_pacing`.
 """

@@ -14,7 +14,7 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 class AccountRefused(RuntimeError):
-    """The key belongs to another account, or the windows of the ledger have another time zone or length."""
+    """The key and the schema belong to different accounts, or the ledger's windows do not match the settings."""
 
 
 # The schemas of this database that belong to an account and that the role may read.
@@ -31,9 +31,10 @@ ORDER BY schemas.nspname
 
 
 def check_schema_owner(connection: sa.Connection, account: Account, account_id: str | None) -> str | None:
-    """The id of the Klaviyo account that the schema belongs to; None if it belongs to none yet. Changes nothing.
+    """Return the id of the Klaviyo account that the schema belongs to, or None if it is not bound to an account yet.
 
-    Raises `AccountRefused` as `bind_schema` does. Without an `account_id` it compares only the windows.
+    Nothing is changed. Raises `AccountRefused` as `bind_schema` does; without an `account_id`, only the windows are
+    compared.
     """
     row = connection.execute(sa.select(system_table(account.slug, "account"))).mappings().first()
     if row is None:
@@ -43,7 +44,7 @@ def check_schema_owner(connection: sa.Connection, account: Account, account_id: 
             f"schema {account.slug!r} belongs to Klaviyo account {row['account_id']}, but KLAVIYO_API_KEY "
             f"is a key of account {account_id}: set KLAVIYO_ACCOUNT to another name, or use the right key."
         )
-    _same_windows(connection, account, row)
+    _check_windows(connection, account, row)
     return str(row["account_id"])
 
 
@@ -58,12 +59,12 @@ def bind_schema(
 ) -> list[str]:
     """Bind the schema to this account, or refuse before anything is written.
 
-    Klaviyo returns `account_id`, `timezone` and `currency` for the key. Raises `AccountRefused` if the schema belongs
-    to another account, or if the windows of the ledger have another time zone or length. If the schema was not bound
-    before, returns the other schemas that belong to the same account.
+    `account_id`, `timezone` and `currency` are what Klaviyo returned for the key. If the schema was not bound before,
+    the other schemas that belong to the same account are returned; otherwise none. Raises `AccountRefused` if the
+    schema belongs to another account, or if the ledger's windows have another time zone or length than the settings.
     """
     is_new = check_schema_owner(connection, account, account_id) is None
-    _forget_cut_windows(connection, account)
+    _delete_partial_windows(connection, account)
     table = system_table(account.slug, "account")
     row_values = {
         "account_id": account_id,
@@ -94,7 +95,10 @@ def bind_schema(
 
 
 def record_assets(connection: sa.Connection, account: Account) -> None:
-    """Record which assets the account has, so that the views leave out the others. Raises `SettingsError`."""
+    """Record which assets are switched on, so that the views leave out the others.
+
+    Raises `SettingsError` if the setting of the assets is not valid.
+    """
     table = system_table(account.slug, "assets")
     is_on = table.c.entity.in_(sorted(switched_on(account.assets)))
     connection.execute(
@@ -103,7 +107,7 @@ def record_assets(connection: sa.Connection, account: Account) -> None:
 
 
 def stored_account_id(connection: sa.Connection, schema: str) -> str | None:
-    """The id of the Klaviyo account that the schema belongs to; None if it belongs to none yet."""
+    """Return the id of the Klaviyo account that the schema belongs to, or None if it is not bound to one yet."""
     account_id: str | None = connection.execute(sa.select(system_table(schema, "account").c.account_id)).scalar()
     return account_id
 
@@ -125,7 +129,10 @@ def remember_conversion_metric(connection: sa.Connection, schema: str, metric_id
 
 
 def reset_windows(connection: sa.Connection, account: Account) -> int:
-    """Delete all windows from the ledger, so that their zone and length may change; return how many. Data stays."""
+    """Delete all windows from the ledger, and store the time zone, window length and start date of the settings.
+
+    The rows of the data tables stay. Returns the number of deleted windows.
+    """
     windows = system_table(account.slug, "sync_windows")
     deleted = connection.execute(sa.delete(windows)).rowcount
     connection.execute(
@@ -136,10 +143,10 @@ def reset_windows(connection: sa.Connection, account: Account) -> int:
     return deleted
 
 
-def _forget_cut_windows(connection: sa.Connection, account: Account) -> None:
-    """Delete the windows that were requested from the start date on, if an earlier one is set now.
+def _delete_partial_windows(connection: sa.Connection, account: Account) -> None:
+    """If the settings have an earlier start date than the schema, delete the windows that contain the schema's.
 
-    Only windows of weeks and months can have begun before the start date: they are requested again, as a whole.
+    Such a window is a week or a month that was requested only from the start date on. It is requested again as a whole.
     """
     bound, windows = system_table(account.slug, "account"), system_table(account.slug, "sync_windows")
     query = sa.select(bound.c.start_date).where(bound.c.start_date > account.start_date)
@@ -149,16 +156,17 @@ def _forget_cut_windows(connection: sa.Connection, account: Account) -> None:
         connection.execute(sa.delete(windows).where(windows.c.window_start < start, windows.c.window_end > start))
 
 
-def _same_windows(connection: sa.Connection, account: Account, row: sa.RowMapping) -> None:
+def _check_windows(connection: sa.Connection, account: Account, row: sa.RowMapping) -> None:
+    """Raise `AccountRefused` if the ledger has windows of another time zone or length than the settings."""
     timezone, sync_window = str(row["window_timezone"]), str(row["sync_window"])
     if sync_window == account.sync_window and same_zone(timezone, account.timezone):
         return
     windows = system_table(account.slug, "sync_windows")
     if not connection.execute(sa.select(sa.exists().select_from(windows))).scalar_one():
         return
-    # If the settings have the account's own zone, they are not set back to the wrong one.
-    is_wrong = same_zone(row["timezone"], account.timezone) and not same_zone(row["timezone"], timezone)
-    back = "" if is_wrong else f"set KLAVIYO_TIMEZONE={timezone} and KLAVIYO_SYNC_WINDOW={sync_window}, or "
+    # If only the new time zone is the account's own, the message must not suggest going back to the old one.
+    was_wrong = same_zone(row["timezone"], account.timezone) and not same_zone(row["timezone"], timezone)
+    back = "" if was_wrong else f"set KLAVIYO_TIMEZONE={timezone} and KLAVIYO_SYNC_WINDOW={sync_window}, or "
     raise AccountRefused(
         f"schema {account.slug!r} was synced in {sync_window} windows of {timezone}, but the settings define "
         f"{account.sync_window} windows of {account.timezone}: {back}run `klaviyo-pipeline reset-windows` to reset the "

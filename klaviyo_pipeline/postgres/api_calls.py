@@ -27,7 +27,7 @@ class EndpointWait:
 
 
 def remember_calls(connection: sa.Connection, schema: str, run_id: str, counts: Mapping[str, EndpointCount]) -> None:
-    """Add these counts to those of the run: each asset of a run has its own session."""
+    """Add these counts to the run's stored counts: each asset of a run has its own session, with its own counts."""
     table, now = system_table(schema, "api_calls"), time.monotonic()
     for endpoint, count in sorted(counts.items()):
         insert = pg.insert(table).values(

@@ -1,4 +1,4 @@
-"""The table `census_runs`: full listings of an entity, and the stored objects that a listing lacked."""
+"""The table `census_runs`, and queries for the stored objects that a full listing of an entity did not contain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ERROR_LENGTH = 2_000
 class CensusRecord:
     """The censuses of one entity in one account's schema.
 
-    `revision` is the revision of the API at which it is read; None if all revisions list it in the same way.
+    `revision` is the revision of the API at which the entity is read; None if all revisions list it in the same way.
     """
 
     schema: str
@@ -29,7 +29,10 @@ class CensusRecord:
         return system_table(self.schema, "census_runs")
 
     def last_complete(self, connection: sa.Connection) -> datetime | None:
-        """When the last complete census started; None if there is none, or if it was read at another revision."""
+        """Return when the last complete census started.
+
+        Returns None if there is no complete census, or if the last one was read at another revision.
+        """
         runs = self._runs
         query = (
             sa.select(runs.c.started_at, runs.c.revision)
@@ -44,9 +47,10 @@ class CensusRecord:
         return moment
 
     def unseen(self, connection: sa.Connection, seen: set[str], began: datetime) -> tuple[list[str], int]:
-        """The ids of rows from before the census that it did not list, and the number of all rows from before it.
+        """Return the ids of the rows that the census did not list, and the number of rows that were compared.
 
-        Rows that were read at a later revision are left out: this revision may be unable to return them.
+        Rows are compared if they are not deleted and were observed before the census began. Rows that were read at a
+        later revision are left out, because this revision may be unable to return them.
         """
         rows = sa.table(
             self.entity,
@@ -68,9 +72,10 @@ class CensusRecord:
         return missing, total
 
     def earlier_messages(self, connection: sa.Connection, began: datetime) -> list[str]:
-        """The ids of existing messages that were last read at an earlier revision.
+        """Return the ids of the messages of existing campaigns that were last read at an earlier revision.
 
-        Such a message may be a variation of an A/B test at this revision. Its absence then proves no delete.
+        At this revision, such a message may be a variation of an A/B test. Its absence from the listing of messages
+        therefore does not prove that it was deleted.
         """
         names = ("id", "campaign_id", "deleted_at", "observed_at", "revision")
         messages = sa.table("campaign_messages", *(sa.column(name) for name in names), schema=self.schema)
@@ -99,7 +104,7 @@ class CensusRecord:
         requests: int,
         run_id: str,
     ) -> None:
-        """Record a census that listed every object and requested every missing one by id."""
+        """Record a census that listed every object and requested every missing object by id."""
         connection.execute(
             sa.insert(self._runs).values(
                 entity=self.entity,

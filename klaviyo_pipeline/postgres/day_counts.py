@@ -20,10 +20,11 @@ def days_that_differ(
     *,
     further_metric: str | None = None,
 ) -> list[date]:
-    """The first days of these periods of the table `name`, from `first` to `last`, in order. One statement, so one
-    snapshot.
+    """Return the first day of each period of the table `name` whose number of rows differs from the ledger's.
 
-    If a report has several conversion metrics, the rows of the first one are counted, or those of a further one.
+    The days are in order, from `first` to `last`, both included. One statement compares the table with the ledger, so
+    that both are of the same snapshot. `further_metric` selects the windows and rows of a further conversion metric;
+    without it, those of the first are compared.
     """
     ledger = Ledger(account.slug, name).table
     metric = [sa.column("conversion_metric_id", sa.Text)] if has_conversion_metric(name) else []

@@ -1,7 +1,8 @@
 """Connections to the warehouse.
 
-Users set a libpq URL (`postgresql://…`); the driver is always psycopg 3. The code relies only on the session state
-that a pooler in transaction mode keeps for each client (see `sessions`): no prepared statements, no session locks.
+Users set a libpq URL (`postgresql://…`); the driver is always psycopg 3. A pooler in transaction mode may run each
+transaction in another session. The code therefore uses no prepared statements and no session locks, and relies only on
+session settings that such a pooler keeps for each client (see `server/sessions.py`).
 """
 
 from __future__ import annotations
@@ -33,25 +34,27 @@ from klaviyo_pipeline.postgres.server.sessions import (
 )
 
 POOL_SIZE = 3
-"""The most sessions that a process opens for one URL: one writes, the others reserve request slots and read."""
+"""The most sessions that a process opens for one URL: one to write, the others to reserve request slots and to read."""
 
-PERMANENT = "Running again does not help before that is changed."
+PERMANENT = "Running again fails in the same way until the cause is fixed."
 
 RETRY_PAUSES = (0.5, 2.0, 5.0)
 """Seconds before the second, third and fourth attempt: enough time for a server to restart."""
 
-# SQLSTATEs after which the same transaction may succeed: shutting down, crashed, starting up, serialization failure,
-# deadlock; and the class of connection errors.
+# After these SQLSTATEs, the same transaction may succeed: the server was shut down, crashed or is starting up; the
+# transaction could not be serialized; or it was the victim of a deadlock.
 TRANSIENT_STATES = frozenset({"57P01", "57P02", "57P03", "40001", "40P01"})
 CONNECTION_CLASS = "08"
+"""The first two digits of the SQLSTATE of connection errors. They are transient too."""
+
 RESOURCES_CLASS = "53"
-"""Errors such as a full disk. Postgres's hint says what to do."""
+"""The first two digits of the SQLSTATE of errors such as a full disk. Postgres's hint says what to do about them."""
 
 Result = TypeVar("Result")
 
 
 class DatabaseUnreachable(RuntimeError):
-    """The warehouse cannot be reached or refuses the role; one line, without the password."""
+    """The warehouse cannot be reached or refuses the role. The message is one line, without the password."""
 
 
 NOT_MIGRATED = (
@@ -62,12 +65,18 @@ NOT_MIGRATED = (
 
 
 class RightsMissing(RuntimeError):
-    """The role lacks a right on a table or schema, or may not write at all; one line that names the command which
-    reports why, with the remedy."""
+    """The role lacks a right on a table or schema, or cannot write at all.
+
+    The message is one line. It names the command that reports the reason and the remedy.
+    """
 
 
 def json_text(value: object) -> bytes:
-    """JSON for jsonb columns; Decimals stay exact. orjson writes it, unless an integer has more than 64 bits."""
+    """Encode a value as JSON for a jsonb column.
+
+    orjson keeps Decimals exact, but refuses integers of more than 64 bits. A value with such an integer is encoded by
+    Python's `json`, with Decimals as floats.
+    """
     try:
         return orjson.dumps(value, default=_exact)
     except TypeError:
@@ -91,7 +100,7 @@ def warehouse_url(database_url: str | None) -> str:
 
 
 def create_engine(url: str) -> sa.Engine:
-    """An engine over psycopg 3 for a libpq URL. Connecting raises `UnfitDatabase` if the database is not UTF-8."""
+    """Return a psycopg 3 engine for a libpq URL. Connecting raises `UnfitDatabase` if the database is not UTF-8."""
     engine = sa.create_engine(
         sa.engine.make_url(url).set(drivername="postgresql+psycopg"),
         connect_args={
@@ -100,20 +109,21 @@ def create_engine(url: str) -> sa.Engine:
             "application_name": "klaviyo_pipeline",
             "client_encoding": ENCODING,
         },
-        # Each BEGIN sets it: the write path relies on it, and the database or the role may have another default.
+        # The write path relies on this level. Each BEGIN sets it, because the database or the role may have another
+        # default.
         isolation_level="READ COMMITTED",
         pool_size=POOL_SIZE,
         max_overflow=0,
         json_serializer=lambda value: json_text(value).decode(),
     )
-    # Runs before SQLAlchemy's own queries on a new session.
+    # `insert` puts the listener before SQLAlchemy's own, which query the new session.
     sa.event.listen(engine, "connect", _prepared, insert=True)
     ping_when_in_doubt(engine)
     return engine
 
 
 DEFAULT_ISOLATION = "default_isolation"
-"""The key in `Connection.info` of the session's default isolation level. Statements in autocommit use it."""
+"""The key in `Connection.info` of the session's default isolation level, which statements in autocommit have."""
 
 
 def _prepared(driver: psycopg.Connection[Any], record: sa.pool.ConnectionPoolEntry) -> None:
@@ -129,9 +139,9 @@ _shared_lock = threading.Lock()
 
 @contextmanager
 def shared_engine(url: str) -> Iterator[sa.Engine]:
-    """The process's engine for this URL: shared by all users at the same time, disposed of after the last.
+    """Yield the process's engine for this URL. Blocks that are open at the same time share it; the last disposes of it.
 
-    A run opens an engine in several nested places; with an engine each, it would hold too many sessions.
+    A run opens an engine in several nested places. With a separate engine in each, it would open too many sessions.
     """
     with _shared_lock:
         engine, users = _shared.get(url) or (create_engine(url), 0)
@@ -149,7 +159,7 @@ def shared_engine(url: str) -> Iterator[sa.Engine]:
 
 @contextmanager
 def clear_errors(url: str) -> Iterator[None]:
-    """Raise connection errors, missing tables and missing rights as errors of one clear line."""
+    """Translate errors about the connection, missing tables and missing rights into errors with a one-line message."""
     try:
         yield
     except (sa.exc.OperationalError, psycopg.OperationalError) as error:
@@ -177,7 +187,7 @@ def clear_errors(url: str) -> Iterator[None]:
 
 
 def database_now(connection: sa.Connection) -> datetime:
-    """The time in UTC by the database's clock. It goes on within a transaction."""
+    """The current time by the database's clock, in UTC. Unlike `now()`, it advances within a transaction."""
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     return now
 
@@ -203,7 +213,7 @@ def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -
 def in_statements(engine: sa.Engine, work: Callable[[sa.Connection], Result]) -> Result:
     """Like `in_transaction`, but each statement is its own transaction: this saves two round trips.
 
-    If the default isolation level of the session is not READ COMMITTED, it is one transaction after all.
+    If the session's default isolation level is not READ COMMITTED, all statements run in one transaction instead.
     """
     return _with_retries(lambda: _in_autocommit(engine), work)
 
@@ -225,7 +235,7 @@ def _with_retries(
         try:
             with begin() as connection:
                 return work(connection)
-        except (sa.exc.DBAPIError, psycopg.Error) as error:  # an error of a COPY is psycopg's own
+        except (sa.exc.DBAPIError, psycopg.Error) as error:  # COPY raises psycopg's own errors
             if not _is_transient(error):
                 raise
             time.sleep(pause)
@@ -245,7 +255,8 @@ def _is_transient(error: sa.exc.DBAPIError | psycopg.Error) -> bool:
 def reason(error: BaseException) -> str:
     """The message of an error's root cause, on one line, without the statement that failed.
 
-    A permanent error of Klaviyo's says that running again does not help.
+    An error about resources, such as a full disk, is followed by Postgres's hint, and a permanent error from Klaviyo by
+    the note that running again does not help.
     """
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, sa.exc.DBAPIError):

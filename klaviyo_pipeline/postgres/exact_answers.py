@@ -22,7 +22,7 @@ _CURRENT = ("first_day", "last_day", "asked_at", "conversion_metric_id", "refuse
 
 @dataclass(frozen=True)
 class ExactAnswer:
-    """Klaviyo's answer for one range of days. It is final if it was requested after `settled_at`. Times are aware."""
+    """Klaviyo's answer for one range of days. It is final if it was requested at `settled_at` or later."""
 
     asked_at: datetime
     settled_at: datetime
@@ -31,12 +31,15 @@ class ExactAnswer:
 
     @property
     def is_final(self) -> bool:
-        """Whether the attribution window of the last day had closed when it was requested."""
+        """Whether the attribution window of the last day had closed when the answer was requested."""
         return self.asked_at >= self.settled_at
 
 
 def current_answer(connection: sa.Connection, schema: str, entity: str, first: date, last: date) -> ExactAnswer | None:
-    """The stored answer for exactly these days, if it is final or less than an hour old."""
+    """Return the stored answer for exactly these days, if it may be used without a new request.
+
+    It may be used if it is final or less than an hour old; the view `valid_exact_answers` has all conditions.
+    """
     current = sa.table("valid_exact_answers", *(sa.column(name) for name in ("entity", *_CURRENT)), schema=schema)
     query = sa.select(current).where(
         current.c.entity == entity, current.c.first_day == first, current.c.last_day == last
@@ -58,7 +61,10 @@ def store_answer(
     refused: frozenset[str],
     rows: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Replace the answer for these days, both included, unless a later one is stored. A row is an id and counts."""
+    """Store the answer for these days, both included, unless a later answer for them is stored.
+
+    It replaces the earlier answer and its values. Each of `rows` has the id of an object and its counts.
+    """
     answers, metrics = system_table(schema, "exact_answers"), _values(schema, exact)
     key = dict(zip(("first_day", "last_day"), days, strict=True))
     insert = pg.insert(answers).values(
@@ -69,7 +75,7 @@ def store_answer(
         refused_statistics=sorted(refused),
     )
     replaced = {name: insert.excluded[name] for name in ("asked_at", "conversion_metric_id", "refused_statistics")}
-    # The row of the range is locked until the end of the transaction, so that two answers are not mixed.
+    # The upsert locks the row of the range until the transaction ends, so that the values of two answers do not mix.
     upsert = insert.on_conflict_do_update(
         index_elements=["entity", *key], set_=replaced, where=answers.c.asked_at < insert.excluded.asked_at
     )
@@ -94,7 +100,7 @@ def exact_metrics(
 ) -> list[dict[str, Any]]:
     """The stored values for exactly these days, one row for each object, highest revenue or most submits first.
 
-    Each has the latest name and status of its object.
+    Each row has the latest name and status of its object.
     """
     values, entity = (reflect(connection, schema, name).table for name in (exact.table, exact.metrics.entity))
     key = values.c[exact.metrics.key]

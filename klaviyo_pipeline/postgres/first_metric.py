@@ -1,7 +1,8 @@
-"""Which of several conversion metrics is a report's first one: that of the metrics tables.
+"""The first of a report's conversion metrics, from whose rows the metrics tables are computed.
 
-The ledger has the windows of the first metric under the report's name, and those of each further metric under a
-separate name. A switch of the first one only renames windows: nothing that Postgres has is requested again.
+The ledger has the windows of the first metric under the report's name, and the windows of each further metric under a
+name that contains the metric's id (see `of_metric`). To make another metric the first, windows are renamed: nothing
+that Postgres has stored is requested again.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 
 def make_first(connection: sa.Connection, schema: str, report: str, metric_id: str, *, if_known: bool = False) -> bool:
-    """Make this metric the report's first one, and return whether windows were renamed.
+    """Make this metric the first of the report, and return whether windows were renamed.
 
-    With `if_known`, only a metric with synced windows as a further one becomes the first.
+    With `if_known`, nothing happens unless the ledger has synced windows of this metric as a further one.
 
-    The windows of the previous first metric are kept as those of a further one. The metrics of all windows that change
-    count as missing, so that the next run computes them from the rows of this metric. Exact answers for another metric
-    are deleted.
+    The windows of the previous first metric are kept as windows of a further metric. For every renamed window, the
+    ledger's row of the metrics table is deleted, so that the next run computes the metrics from the rows of the new
+    first metric. Exact answers for other metrics are deleted.
     """
     ledger = system_table(schema, "sync_windows")
     others = sa.and_(ledger.c.entity == report, ledger.c.conversion_metric_id != metric_id)
@@ -46,7 +47,7 @@ def make_first(connection: sa.Connection, schema: str, report: str, metric_id: s
 def _rename(
     connection: sa.Connection, ledger: sa.TableClause, condition: sa.ColumnElement[bool], name: sa.ColumnElement[str]
 ) -> None:
-    """Give these windows another name in the ledger. If a window then has two rows, the later request stays."""
+    """Give these windows another name in the ledger. Of two rows for a window, the later request stays."""
     columns = [column.name for column in ledger.columns]
     moved = (
         sa.delete(ledger)

@@ -19,7 +19,8 @@ from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT, VALID_FROM, VAL
 from klaviyo_pipeline.postgres.unnested import unnested
 
 TOLERATED = timedelta(seconds=5)
-"""A server that takes over from another may be this much behind it. These times are soon in the past."""
+"""Times that are ahead by less are not counted: they will soon be in the past. After a failover, the clock of the new
+server may be this far behind that of the old one."""
 
 REQUEST_TIMES = {
     "sync_windows": "asked_at",
@@ -28,7 +29,7 @@ REQUEST_TIMES = {
     "conversion_refusals": "refused_at",
     "exact_answers": "asked_at",
 }
-"""The tables that record when Klaviyo was requested, each with its column for this time."""
+"""The tables that record requests to Klaviyo, each with the column of the request's time."""
 
 REMEDY = (
     "Check that the database's clock is correct now, run `klaviyo-pipeline reset-clock`, then `klaviyo-pipeline sync` "
@@ -39,14 +40,14 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def ahead_of_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
-    """How many rows of each table were observed or requested ahead of the clock; tables without any are left out."""
+    """How many rows of each table have a time ahead of the clock. Tables without such rows are left out."""
     tables = {**dict.fromkeys(_observed(connection, schema), OBSERVED_AT), **REQUEST_TIMES}
     counts = {name: _count(connection, schema, name, column) for name, column in tables.items()}
     return {name: rows for name, rows in counts.items() if rows}
 
 
 def rows_ahead(connection: sa.Connection, schema: str, name: str) -> int:
-    """How many rows of this table, and of its windows in the ledger, are ahead of the clock."""
+    """How many rows are ahead of the clock: those of this table, plus those of its windows in the ledger."""
     windows = sa.column("entity") == name
     return _count(connection, schema, name, OBSERVED_AT) + _count(
         connection, schema, "sync_windows", REQUEST_TIMES["sync_windows"], windows
@@ -60,10 +61,11 @@ def _count(connection: sa.Connection, schema: str, name: str, column: str, *whic
 
 
 def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
-    """Move future observation times to just before now, and delete requests in the future; how many rows, by table.
+    """Move future observation times to just before now, and delete the records of requests in the future.
 
-    A row that was observed ahead of the clock was in truth observed before now. The order stays: the times become the
-    last microseconds before now. Windows and censuses that were requested ahead of the clock are due again.
+    A row whose observation time is in the future was in fact observed before now. The corrected times are the last
+    microseconds before now, in the same order. Windows and censuses whose records are deleted are due again. Returns
+    the number of changed rows by table.
     """
     now = database_now(connection)
     columns = [
@@ -88,7 +90,10 @@ def reset_clock(connection: sa.Connection, schema: str) -> dict[str, int]:
 
 
 def _free_slots(connection: sa.Connection, schema: str, now: datetime) -> int:
-    """Delete the slots ahead of the clock: the next request would wait for them. Past slots stay and count."""
+    """Delete the request slots and blocks ahead of the clock, for which the next request would wait.
+
+    Past slots stay, because they count toward the rates. Returns the number of changed endpoints.
+    """
     pacing = system_table(schema, "api_pacing")
     slot = sa.func.unnest(pacing.c.slots).column_valued("slot")
     past = sa.func.array(sa.select(slot).where(slot <= now).order_by(slot).scalar_subquery(), type_=pg.ARRAY(_TIME))
@@ -97,13 +102,16 @@ def _free_slots(connection: sa.Connection, schema: str, now: datetime) -> int:
 
 
 def _observed(connection: sa.Connection, schema: str) -> list[str]:
-    """The declared tables whose rows have an observation time."""
+    """The declared tables that exist in the schema and have observation times."""
     existing = set(sa.inspect(connection).get_table_names(schema=schema))
     return [name for name, table in declared_tables().items() if OBSERVED_AT in table.columns and name in existing]
 
 
 def _times(connection: sa.Connection, schema: str) -> Iterator[tuple[str, str]]:
-    """Every column of observation times, by table. The start of a validity range comes before its end."""
+    """Yield each table and column with observation times.
+
+    `valid_from` comes before `valid_to`: if both are moved back in this order, `valid_to` stays the later one.
+    """
     existing = set(sa.inspect(connection).get_table_names(schema=schema))
     for name in _observed(connection, schema):
         own = [column for column in ("deleted_at",) if column in declared_tables()[name].columns]

@@ -18,7 +18,8 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.windows import Window
 
 PRESENT_MARGIN = timedelta(seconds=5)
-"""Klaviyo refuses requests for the last few seconds: a window is done when it was requested this long after its end."""
+"""A window is done if it was requested at least this long after its end: Klaviyo refuses requests for the last few
+seconds before now."""
 
 ERROR_LENGTH = 2_000
 
@@ -27,7 +28,7 @@ ERROR_LENGTH = 2_000
 class SyncedWindow:
     """A window whose rows are complete: when it was requested (UTC), and its counts of rows and requests.
 
-    `newest` is the latest `updated` time (UTC) of its objects; None without any.
+    `newest` is the latest `updated` time (UTC) of the window's objects; None if the window has no objects.
     """
 
     window: Window
@@ -40,7 +41,7 @@ class SyncedWindow:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counts of rows and requests, by the ledger's column."""
+        """The counts of rows and requests, by the name of the ledger's column."""
         return {
             "rows_fetched": self.rows_fetched,
             "rows_inserted": self.row_counts.inserted,
@@ -54,9 +55,9 @@ class SyncedWindow:
 
 @dataclass(frozen=True)
 class ReportContext:
-    """The conversion metric of a report request, and the account's settings at that time; None for entities.
+    """The conversion metric of a report request, and the account's time zone and currency at the time of the request.
 
-    `refused_statistics` are those that Klaviyo refuses for the metric.
+    For entities, all three are None. `refused_statistics` are the statistics that Klaviyo refuses for the metric.
     """
 
     conversion_metric_id: str | None = None
@@ -66,7 +67,7 @@ class ReportContext:
 
 
 def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
-    """When a window of any asset of this account was last synced; None before the first."""
+    """When a window of any asset of this account was last synced; None if none ever was."""
     ledger = system_table(schema, "sync_windows")
     moment: datetime | None = connection.execute(
         sa.select(sa.func.max(ledger.c.finished_at)).where(ledger.c.status == "synced")
@@ -75,7 +76,7 @@ def last_synced(connection: sa.Connection, schema: str) -> datetime | None:
 
 
 def synced_ranges(connection: sa.Connection, schema: str) -> dict[str, list[tuple[datetime, datetime]]]:
-    """The synced windows of each entity as ranges without a gap, in order: start and end in UTC."""
+    """The synced windows of each entity, joined into ranges without gaps: (start, end) in UTC, in order."""
     ledger = system_table(schema, "sync_windows")
     previous_end = sa.func.lag(ledger.c.window_end).over(partition_by=ledger.c.entity, order_by=ledger.c.window_start)
     marked = (
@@ -106,14 +107,16 @@ def synced_ranges(connection: sa.Connection, schema: str) -> dict[str, list[tupl
 
 
 def of_metric(report: str, metric_id: str) -> str:
-    """The name in the ledger of a report's windows for a further conversion metric. Those of the first have the
-    report's own name."""
+    """The ledger's name for the windows of a report with a further conversion metric.
+
+    The windows with the first conversion metric have the report's own name.
+    """
     return f"{report}:{metric_id}"
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger of one entity in one account's schema: an asset's table name, or what `of_metric` returns."""
+    """The ledger of one asset in one account's schema. `entity` is the asset's table, or the result of `of_metric`."""
 
     schema: str
     entity: str
@@ -130,9 +133,9 @@ class Ledger:
         run_id: str,
         report_context: ReportContext | None = None,
     ) -> None:
-        """Record the windows as synced, in the caller's transaction: that of the last batch of their rows.
+        """Record the windows as synced, in the transaction in which the caller writes the last batch of their rows.
 
-        If there are two attempts at the same window, the one that was requested later stays.
+        Of two attempts at the same window, the ledger keeps the one with the later request.
         """
         if not windows:
             return
@@ -178,7 +181,10 @@ class Ledger:
         started_at: datetime,
         error: str,
     ) -> None:
-        """Record a failed attempt at these windows. Those that were synced before stay synced, and get the error."""
+        """Record a failed attempt at these windows.
+
+        A window that is already synced stays synced: only its error and its number of attempts change.
+        """
         table = self.table
         kept = table.c.status == "synced"
         insert = pg.insert(table)
@@ -213,7 +219,10 @@ class Ledger:
     def record_lost(
         self, connection: sa.Connection, starts: Sequence[datetime], error: str, *, asked_before: datetime
     ) -> None:
-        """Record that the table lacks rows of these synced windows: they are failed, unless requested since."""
+        """Change these windows from synced to failed, because the table lacks rows of them.
+
+        A window that was requested after `asked_before` stays synced.
+        """
         table = self.table
         connection.execute(
             sa.update(table)
@@ -227,10 +236,10 @@ class Ledger:
         )
 
     def done(self, connection: sa.Connection, *, conversion_metric_id: str | None = None) -> dict[datetime, datetime]:
-        """Starts of the windows that need no further request, each with the time of its request.
+        """The windows that need no further request, by start, each with the time of its request.
 
-        With a conversion metric, only windows that were requested with it count, as the first metric or as a further
-        one.
+        With a conversion metric, only windows that were requested with this metric count, whether it was the first
+        metric or a further one.
         """
         table = self.table
         query = sa.select(table.c.window_start, table.c.asked_at).where(
@@ -244,7 +253,7 @@ class Ledger:
         return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}
 
     def conversion_metric(self, connection: sa.Connection) -> str | None:
-        """The conversion metric of the report's latest request; None before the first."""
+        """The conversion metric of the report's latest request; None if no window with a metric is synced."""
         table = self.table
         query = (
             sa.select(table.c.conversion_metric_id)
@@ -256,7 +265,7 @@ class Ledger:
         return metric_id
 
     def requested(self, connection: sa.Connection, windows: Sequence[Window]) -> dict[datetime, datetime]:
-        """Starts of the synced windows among these contiguous ones, each with the time of its request."""
+        """The synced windows among these contiguous windows, by start, each with the time of its request."""
         table = self.table
         query = sa.select(table.c.window_start, table.c.asked_at).where(
             table.c.entity == self.entity,
@@ -266,7 +275,7 @@ class Ledger:
         return {start.astimezone(UTC): requested.astimezone(UTC) for start, requested in connection.execute(query)}
 
     def committed_by(self, connection: sa.Connection, run_ids: Sequence[str]) -> set[datetime]:
-        """Starts of the synced windows that one of these runs synced."""
+        """The starts of the synced windows that were last synced by one of these runs."""
         table = self.table
         query = sa.select(table.c.window_start).where(
             table.c.entity == self.entity, table.c.run_id.in_(run_ids), table.c.status == "synced"
@@ -274,7 +283,7 @@ class Ledger:
         return {start.astimezone(UTC) for start in connection.execute(query).scalars()}
 
     def synced(self, connection: sa.Connection, windows: Sequence[Window]) -> list[SyncedWindow]:
-        """Those of these windows that are synced, with their counts. The windows must be in order of time."""
+        """The synced windows among `windows`, with their counts. `windows` must be in chronological order."""
         if not windows:
             return []
         table = self.table

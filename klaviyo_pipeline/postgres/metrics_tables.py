@@ -1,4 +1,7 @@
-"""The metrics tables: sums by object and period, computed in Postgres from a report, and read for any range of days."""
+"""The metrics tables: sums of a report by object and period, computed in Postgres.
+
+Flow metrics can also be read as sums over any range of days.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,9 @@ class Metrics:
     table: MetricsTable
 
     def compute(self, connection: sa.Connection, first: date, last: date) -> list[Row]:
-        """One row for each object and period of the report whose first day is from `first` to `last`, both included.
+        """Compute one row per object and period of the report, for the periods that begin from `first` to `last`.
 
-        The table itself generates the rates from the sums.
+        The rates are not among the columns: the table generates them from the sums.
         """
         metrics, report, entity = (
             reflect(connection, self.schema, name) for name in (self.table.name, self.table.report, self.table.entity)
@@ -68,13 +71,13 @@ class Metrics:
         return [dict(row) for row in connection.execute(query).mappings()]
 
     def _is_of_first_metric(self, report: sa.Table, period: sa.ColumnElement[date]) -> sa.ColumnElement[bool]:
-        """Whether a row of the report is of the conversion metric that the ledger has for its period."""
+        """Whether a row of the report has the conversion metric that the ledger has for its period."""
         if not has_conversion_metric(self.table.report):
             return sa.true()
         ledger, account = system_table(self.schema, "sync_windows"), system_table(self.schema, "account")
         day = sa.cast(sa.func.timezone(account.c.window_timezone, ledger.c.window_start), sa.Date)
         other = sa.exists().where(
-            # A failed window too: it keeps the metric of its rows.
+            # Windows of any status: a failed window keeps the metric of its rows.
             ledger.c.entity == self.table.report,
             day == period,
             ledger.c.conversion_metric_id != report.c.conversion_metric_id,
@@ -86,7 +89,7 @@ class Metrics:
         return reflect(connection, self.schema, self.table.name).written
 
     def refresh_names(self, connection: sa.Connection) -> int:
-        """Copy the latest name, status and so on of each object to its rows; return how many rows changed."""
+        """Copy the latest name, status and so on of each object to its metrics rows; return how many rows changed."""
         metrics = sa.table(
             self.table.name,
             *(sa.column(name) for name in (self.table.key, *self.table.named)),
@@ -102,9 +105,10 @@ class Metrics:
         ).rowcount
 
     def stale(self, connection: sa.Connection, first: datetime, last: datetime) -> set[datetime]:
-        """Starts of the report's synced windows that have no metrics, or metrics of an earlier report request.
+        """The starts of the report's synced windows whose metrics are missing or were computed from an earlier request.
 
-        A metrics window has the `asked_at` of its report's window, so that a failed attempt cannot make it look fresh.
+        A metrics window has the `asked_at` of the report window that it was computed from, so that the two times show
+        whether the report was requested again since.
         """
         ledger = system_table(self.schema, "sync_windows")
         report, metrics = ledger.alias("report"), ledger.alias("metrics")
@@ -133,10 +137,10 @@ class Metrics:
 def flow_metrics_between(
     connection: sa.Connection, schema: str, first: date, last: date, *, flow_id: str | None = None
 ) -> Iterator[Row]:
-    """One row for each flow over the days from `first` to `last`, highest revenue first.
+    """Yield one row for each flow over the days from `first` to `last`, both included, highest revenue first.
 
-    Counts are summed. `uniques` says whether the rates of unique counts are `exact`, or `weighted`: the daily rates
-    weighted by deliveries.
+    Counts are summed. If the column `uniques` is `exact`, the rates of unique counts are Klaviyo's own for these days.
+    If it is `weighted`, they are the daily rates weighted by deliveries (`click_to_open_rate`: by opens).
     """
     query = _in_schema(connection, schema, _BETWEEN)
     for row in connection.execute(query, {"first": first, "last": last, "flow_id": flow_id}).mappings():
@@ -144,7 +148,7 @@ def flow_metrics_between(
 
 
 def is_known_flow(connection: sa.Connection, schema: str, flow_id: str) -> bool:
-    """Whether Postgres has this flow, or its metrics of any day."""
+    """Whether `flows` or `flow_metrics` has a row of this flow."""
     known: bool = connection.execute(_in_schema(connection, schema, _KNOWN), {"flow_id": flow_id}).scalar_one()
     return known
 

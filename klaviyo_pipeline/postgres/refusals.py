@@ -13,18 +13,21 @@ from klaviyo_pipeline.postgres.engine import database_now
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 REFUSAL_HOLDS = timedelta(hours=20)
-"""For this long the refused statistics are not requested; a sync of the next day requests all of them again."""
+"""Refused statistics are not requested for this long. The next day's sync requests all statistics again."""
 
 METRIC_IS_PASSED_OVER = timedelta(days=30)
-"""For this long a metric is passed over if Klaviyo refuses every statistic for it.
+"""A metric is not chosen for this long after Klaviyo refused every statistic of a report for it.
 
-It lasts longer, because every stored day counts as missing once another metric is chosen.
+This is longer than `REFUSAL_HOLDS`, because every stored day counts as missing when another metric is chosen.
 """
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The statistics that Klaviyo refuses for this report (by Klaviyo's name) and metric; `refused_at` is UTC."""
+    """The statistics that Klaviyo refuses for a report and a conversion metric.
+
+    `report` is Klaviyo's name of the report. `refused_at` is in UTC.
+    """
 
     report: str
     metric_id: str
@@ -44,7 +47,7 @@ def refusals(connection: sa.Connection, schema: str) -> list[Refusal]:
 
 
 def refusals_of(connection: sa.Connection, schema: str, report: str) -> list[Refusal]:
-    """The refusals of this report that hold."""
+    """The refusals of this report that still hold."""
     now = database_now(connection)
     return [one for one in refusals(connection, schema) if one.report == report and one.holds(now)]
 
@@ -52,7 +55,7 @@ def refusals_of(connection: sa.Connection, schema: str, report: str) -> list[Ref
 def remember_refusal(
     connection: sa.Connection, schema: str, report: str, metric_id: str, statistics: Collection[str]
 ) -> None:
-    """Store that Klaviyo has just refused these statistics, and no others."""
+    """Store the statistics that Klaviyo has just refused, in place of any that were stored for the metric before."""
     insert = pg.insert(system_table(schema, "conversion_refusals")).values(
         report=report, metric_id=metric_id, statistics=sorted(statistics), refused_at=sa.func.clock_timestamp()
     )
@@ -63,7 +66,10 @@ def remember_refusal(
 def forget_refusals(
     connection: sa.Connection, schema: str, reports: Collection[str], metric_id: str | None = None
 ) -> None:
-    """Delete the refusals of these reports, for this metric or for all: all statistics are requested again."""
+    """Delete the refusals of these reports, so that all statistics are requested again.
+
+    Without a metric, the refusals for every metric are deleted.
+    """
     table = system_table(schema, "conversion_refusals")
     statement = sa.delete(table).where(table.c.report.in_(reports))
     connection.execute(statement if metric_id is None else statement.where(table.c.metric_id == metric_id))

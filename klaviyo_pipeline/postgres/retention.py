@@ -1,4 +1,4 @@
-"""Retention: deletes old records from an account's schema that no later sync reads."""
+"""Retention: deletes the old records of an account's system tables that no later sync reads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 def prune_system_tables(
     connection: sa.Connection, schema: str, before: datetime, *, dry_run: bool = False
 ) -> dict[str, int]:
-    """Delete records older than this moment; return how many of each table. With `dry_run`, only count them.
+    """Delete the records from before this moment, and return their number by table. With `dry_run`, only count them.
 
-    The ledger, the history and the newest censuses of each entity stay.
+    The ledger, the history, and the newest complete and failed census of each entity stay.
     """
     removed: dict[str, int] = {}
     for table, is_old in _old_records(schema, before):
@@ -30,7 +30,7 @@ def _old_records(schema: str, before: datetime) -> list[tuple[sa.TableClause, sa
     """The tables with old records, each with the condition that selects them."""
     runs = system_table(schema, "census_runs")
     newer = runs.alias("newer")
-    # The newest of each status stays: a sync reads from the complete one when the next census is due.
+    # The newest census of each status stays: the complete one determines when the next census is due.
     has_newer = (
         sa.exists()
         .select_from(newer)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class RowCounts:
-    """Rows inserted, updated and deleted."""
+    """The counts of one write, or the sum over several writes."""
 
     inserted: int = 0
     updated: int = 0

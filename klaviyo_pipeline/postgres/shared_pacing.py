@@ -1,8 +1,8 @@
-"""Request slots that all processes on one account share, kept in Postgres.
+"""Request slots in Postgres, which all processes of an account share.
 
-One row per endpoint; one statement appends the next free slot by the server's clock and returns how long to wait.
-The row lock makes it first come, first served; a process that dies wastes one slot. The time of the slot is also the
-observation time of the request that uses it: one clock for all runs and machines.
+The table has one row per endpoint. One statement appends the next free slot by the server's clock and returns how long
+to wait. Its row lock serves processes first come, first served; a process that dies wastes one slot. The time of a slot
+is also the observation time of the request that uses it, so that all runs and machines have one clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 _ENSURE = "INSERT INTO {table} (endpoint) VALUES (:endpoint) ON CONFLICT DO NOTHING"
 
 # The slot is the earliest moment that is not in the past, not before the end of a block, at least 1 µs after the last
-# slot, and as far from the n-th last slot as each rate demands. A wait beyond the longest reserves nothing.
+# slot, and as long after the n-th last slot as each rate of n requests demands. No slot is reserved if the wait
+# would be longer than `:longest`.
 # The commit does not wait for the disk: a crashed server loses less than the last second of slots.
 _RESERVE = """
 WITH free AS (
@@ -63,10 +64,10 @@ SERVER_CLOCK = "clock_timestamp()"
 
 
 class PostgresPacer:
-    """The pacing of one account: every process that uses its key shares the account's schema.
+    """The pacing of one account, for all processes that use the account's schema.
 
     `scale` multiplies the published rates; 0 switches them off, but a 429 still blocks. `clock` is the SQL expression
-    of the current time: tests replace it.
+    of the current time, which tests replace.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class PostgresPacer:
             "requests": [requests for requests, _ in windows],
             "seconds": [seconds for _, seconds in windows],
             "longest": self._longest,
-            # Also with the rates off: the count of the day is then complete when they are on again.
+            # Slots are kept even with the rates off, so that the day's count is complete when they are on again.
             "keep": max(requests for requests, _ in padded_windows(endpoint, self._scale or 1.0)),
         }
 
@@ -107,7 +108,7 @@ class PostgresPacer:
             return at, float(wait), float(blocked)
 
         at, wait, blocked = in_statements(self._engine, take)
-        # Only after the commit: before it, another thread would skip the insert and not see the row.
+        # Added only after the commit. Before it, another thread would skip the insert, but would not see the row.
         self._ensured.add(endpoint.name)
         if wait > self._longest.total_seconds():
             raise quota_spent(endpoint, at)
@@ -123,7 +124,7 @@ class PostgresPacer:
         in_statements(self._engine, hold)
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """The current time by the database's clock."""
 
         def read(connection: sa.Connection) -> datetime:
             moment: datetime = connection.execute(self._now).scalar_one()

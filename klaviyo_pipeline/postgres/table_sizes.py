@@ -16,6 +16,9 @@ ORDER BY c.relname
 
 
 def table_bytes(connection: sa.Connection, schema: str | None, names: Collection[str] | None = None) -> dict[str, int]:
-    """Bytes on disk of each table of a schema (None: the first on the search path), or of these tables only."""
+    """The bytes on disk of each table of a schema, or only of the tables in `names`.
+
+    If `schema` is None, it is the first schema on the search path.
+    """
     sizes = connection.execute(_SIZES, {"schema": schema})
     return {name: size for name, size in sizes if names is None or name in names}

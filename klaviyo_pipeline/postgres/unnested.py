@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 
 def unnested(name: str, /, **columns: tuple[sa.types.TypeEngine[Any], list[Any]]) -> sa.TableValuedAlias:
-    """Lists of the same length as a table: for each column, the type and the values."""
+    """Return a table made of lists of the same length. Each column is given as its type and its values."""
     arrays = [
         sa.bindparam(f"{name}_{column}", values, type_=pg.ARRAY(kind)) for column, (kind, values) in columns.items()
     ]

@@ -1,4 +1,4 @@
-"""The warehouse: the Postgres with the tables of accounts."""
+"""The warehouse: the Postgres databases with the tables of the accounts."""
 
 import os
 import threading
@@ -17,9 +17,10 @@ from klaviyo_pipeline.postgres.schema.migrations import check_version, migrate
 
 @dataclass(frozen=True, eq=False)
 class Warehouse:
-    """The databases of these accounts, by slug: the URL that an account has, else that of the variable it names.
+    """The databases of these accounts, by slug.
 
-    An account that is not among them uses `KLAVIYO_DATABASE_URL`. Without a URL, it is the embedded server.
+    An account's database URL is its own, or else the value of the variable that it names. Without a URL, the database
+    is the embedded server. A slug that is not among the accounts uses the URL in `KLAVIYO_DATABASE_URL`.
     """
 
     accounts: Mapping[str, Account] = field(default_factory=dict)
@@ -32,9 +33,9 @@ class Warehouse:
         return cls({account.slug: account for account in accounts})
 
     def url(self, slug: str) -> str:
-        """The libpq URL for this account; starts the embedded server if no URL is set.
+        """Return the libpq URL for this account; start the embedded server if no URL is set.
 
-        Raises `SettingsError` for an empty or invalid URL of the account's own.
+        Raises `SettingsError` if the account's own URL is empty or not valid.
         """
         account = self.accounts.get(slug, Account())
         if account.database_url is None:
@@ -48,10 +49,11 @@ class Warehouse:
 
     @contextmanager
     def engine(self, slug: str) -> Iterator[sa.Engine]:
-        """An engine for this account, shared within the process while it is in use.
+        """Yield an engine for this account, shared within the process while it is in use.
 
-        The first use in a process migrates the schema if the account says so (`Account.migrate`), or raises
-        `MigrationError` if this version of the package cannot work with the schema.
+        The first use checks the schema as `Account.migrate` says. If it is True, missing migrations are applied. If it
+        is False, `MigrationError` is raised unless the schema has exactly the migrations of this version. If it is
+        None, nothing is checked.
         """
         url = self.url(slug)
         with errors_in_terms_of(self.accounts.get(slug, Account())), clear_errors(url):

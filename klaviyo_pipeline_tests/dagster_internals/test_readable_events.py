@@ -31,7 +31,7 @@ def test_a_failed_step_and_its_run_begin_with_the_sentence_of_the_ledger(install
     [reason] = set(installed.rows("SELECT error FROM sync_windows"))
     assert reason.startswith("Klaviyo does not accept the API key")
     assert "Check KLAVIYO_API_KEY. (get_accounts, HTTP 401" in reason
-    assert reason.endswith("Running again does not help before that is changed.")
+    assert reason.endswith("Running again fails in the same way until the cause is fixed.")
     step = event(installed, result.run_id, dg.DagsterEventType.STEP_FAILURE)
     assert step.message == reason
     error = step.step_failure_data.error

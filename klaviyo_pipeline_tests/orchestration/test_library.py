@@ -163,7 +163,7 @@ def test_a_run_names_the_remedy_for_a_schema_that_is_older_or_newer_than_the_cod
         with psycopg.connect(url) as connection:
             connection.execute(f"INSERT INTO {SLUG}.schema_migrations VALUES (900, '900_later.sql', 'x')")
         newer = error_of(run(definitions, "crm/klaviyo_flows", instance))
-        assert "update this project if the database was migrated by a newer one" in newer
+        assert "update this project if a newer version of it migrated the database" in newer
         assert "\n" not in older + newer
 
 

@@ -1,7 +1,7 @@
 """Views over all accounts of a database, in a separate schema. Each is a UNION ALL of the accounts' tables.
 
-Each migration creates them again from the migrated schemas, so that they follow added and dropped accounts. With a
-filter on `account`, Postgres reads only the tables of that account.
+With several accounts, the commands `migrate`, `sync` and `dev` create them again from the migrated schemas, so that
+they follow added and dropped accounts. With a filter on `account`, Postgres reads only the tables of that account.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VIEWS: Mapping[str, LiteralString] = {
     "sync_status": "sync_status",
     "flow_metrics": "flow_metrics",
 }
-"""The table or view of each account, and the name of the view over all accounts."""
+"""For each table or view in an account's schema, the name of its view over all accounts."""
 
 ACCOUNT = "account"
 """The column with the account's slug."""
@@ -54,13 +54,13 @@ ORDER BY columns.attnum
 
 
 class CrossAccountViewsRefused(RuntimeError):
-    """The views cannot be created; one line that says why. The accounts' own tables are not touched."""
+    """The views cannot be created. The message is one line with the reason; the accounts' own tables are unchanged."""
 
 
 def refresh_cross_account_views(dsn: str) -> list[str]:
     """Create or replace the views over every migrated account of this database; return the accounts' slugs.
 
-    With fewer than two accounts, drop the views instead. Concurrent processes take turns. Raises
+    With fewer than two accounts, the views are dropped instead. Concurrent processes take turns. Raises
     `CrossAccountViewsRefused`, and psycopg's `OperationalError` when the server cannot be reached.
     """
     with connect(dsn) as connection:
@@ -70,7 +70,8 @@ def refresh_cross_account_views(dsn: str) -> list[str]:
         except (errors.InsufficientPrivilege, errors.DependentObjectsStillExist) as error:
             raise CrossAccountViewsRefused(
                 f"the views over all accounts in {CROSS_ACCOUNT_SCHEMA} were not updated: {error.diag.message_primary} "
-                f"(role {connection.info.user})."
+                f"(role {connection.info.user}). Run `klaviyo-pipeline migrate` as the owner of these views, or drop "
+                "the objects that depend on them."
             ) from None
 
 
@@ -98,14 +99,15 @@ def _replace(connection: psycopg.Connection[Any], view: str, query: sql.Composed
         connection.execute(sql.SQL("DROP VIEW {}").format(named))
         connection.execute(sql.SQL("CREATE VIEW {} AS {}").format(named, query))
     comment = sql.SQL("COMMENT ON VIEW {} IS {}")
-    text = f"{view} of every account; the column {ACCOUNT} has its slug. Every migration creates this view again."
+    text = f"{view} of every account; the column {ACCOUNT} has the slug. The command migrate creates this view again."
     connection.execute(comment.format(named, sql.Literal(text)))
 
 
 def _union(connection: psycopg.Connection[Any], schemas: Sequence[str], name: str) -> sql.Composed:
-    """One SELECT for each account, with the columns that all accounts have: one may be a migration behind.
+    """Return one SELECT for each account, with the columns that all accounts have.
 
-    A column that users added with different types to the accounts' tables is left out.
+    An account may lack a column because it is a migration behind. A column whose type differs between accounts, because
+    users added it, is left out.
     """
     by_schema = {schema: _columns(connection, schema, name) for schema in schemas}
     shared = [

@@ -1,7 +1,7 @@
 """The tables as the migrations create them: columns, types and comments, without a connection.
 
 Dagster's definitions show each table's columns without connecting to Postgres. `make docs` writes `declarations.json`
-from the catalog of a migrated database; a test compares both.
+from the catalog of a migrated database, and a test compares the file with the catalog.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE = Path(__file__).with_name("declarations.json")
 
 @dataclass(frozen=True)
 class Column:
-    """A column: `type` is Postgres's name; `sources` are the columns that a generated column is computed from."""
+    """A column. `type` is its Postgres type; `sources` are the columns that a generated column is computed from."""
 
     name: str
     type: str
@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its columns, by name and in order."""
+    """A table with its columns by name, in the table's order."""
 
     comment: str
     columns: Mapping[str, Column]
@@ -36,7 +36,7 @@ class Table:
 
 @cache
 def declared_tables() -> Mapping[str, Table]:
-    """Every table that the migrations create, by name; the tables of earlier states are left out."""
+    """Every table that the migrations create, by name, except the tables of earlier states."""
     tables = json.loads(FILE.read_text(encoding="utf-8"))
     return {
         name: Table(

@@ -1,8 +1,8 @@
-"""Bring a schema up to date with the numbered SQL files, forward only.
+"""Migrations: bring a schema up to date with the numbered SQL files, forward only.
 
 A file is `NNN_name.sql`, numbered from 001 without gaps. It names no schema: the search path is set to the schema
 to migrate. `<schema>.schema_migrations` records the applied files with their sha256. All locks end with their
-transaction, so that migrations work through a pooler in transaction mode.
+transaction, so that migrations also work through a pooler in transaction mode.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ WHERE present.relnamespace = %s::regnamespace
 GROUP BY present.relname, columns.attname
 HAVING count(*) = 1
 """
-"""Columns that only one of these two has: a table of objects, or its table of earlier states."""
+"""Columns that either a table of objects or its table of earlier states has, but not both."""
 
 
 class MigrationError(RuntimeError):
-    """The schema cannot be brought up to date; one line that names the file and the remedy."""
+    """The schema cannot be brought up to date. The message is one line with the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One file. The digest is that of its text with Unix line ends: git may check the file out with others."""
+    """One file. Its digest is computed with Unix line ends, because git may check the file out with other line ends."""
 
     version: int
     name: str
@@ -84,9 +84,9 @@ def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
     """Apply the files that `schema` lacks, each in its own transaction, and return their names.
 
     `dsn` is a libpq URL; the schema is created if absent. Concurrent processes take turns. Raises `MigrationError` for
-    a bad slug, a schema that other files created, an edited, missing or misnumbered file, and a file that fails (it is
-    rolled back; the files before it stay applied). Raises psycopg's `OperationalError` when the server cannot be
-    reached.
+    an invalid slug, missing rights, a schema that other files created, an edited, missing or misnumbered file, and a
+    file that fails (it is rolled back; the files before it stay applied). Raises psycopg's `OperationalError` when the
+    server cannot be reached.
     """
     _check_slug(schema)
     migrations = read_migrations(directory)
@@ -98,7 +98,7 @@ def migrate(dsn: str, schema: str, directory: Path) -> list[str]:
 
 
 def pending(dsn: str, schema: str, directory: Path) -> list[str]:
-    """Names of the files that `migrate` would apply, in order; changes nothing. Raises as `migrate` does."""
+    """The names of the files that `migrate` would apply, in order. Raises the same errors, and changes nothing."""
     _check_slug(schema)
     migrations = read_migrations(directory)
     with connect(dsn) as connection, _owners_named(connection, schema):
@@ -108,7 +108,7 @@ def pending(dsn: str, schema: str, directory: Path) -> list[str]:
 
 
 def check_version(dsn: str, schema: str, directory: Path) -> None:
-    """Raise `MigrationError` unless exactly these files were applied to `schema`; changes nothing."""
+    """Raise `MigrationError` unless exactly the files in `directory` were applied to `schema`. Changes nothing."""
     if missing := pending(dsn, schema, directory):
         raise MigrationError(
             f"Schema {schema} lacks {counted(len(missing), 'migration')} of this version ({missing[0]} is the first): "
@@ -129,7 +129,7 @@ def read_migrations(directory: Path) -> list[Migration]:
         if migration.version < expected:
             raise MigrationError(f"{path}: number {match[1]} is taken; give it the number {expected:03}.")
         if migration.version > expected:
-            raise MigrationError(f"{path}: number {expected:03} is missing before it; close the gap.")
+            raise MigrationError(f"{path}: number {expected:03} is missing; add that file, or renumber this one.")
         migrations.append(migration)
     if not migrations:
         raise MigrationError(f"{directory} contains no migrations; is it the project's sql folder?")
@@ -146,7 +146,10 @@ def _check_slug(schema: str) -> None:
 
 @contextmanager
 def _owners_named(connection: psycopg.Connection[Any], schema: str) -> Iterator[None]:
-    """If the role lacks a right, raise `MigrationError`; it names the owner if that is another role."""
+    """Raise `MigrationError` if the role lacks a right in this block.
+
+    If another role owns the schema or its tables, the message names this owner.
+    """
     try:
         yield
     except errors.InsufficientPrivilege as error:
@@ -171,7 +174,7 @@ def _apply_next(connection: psycopg.Connection[Any], schema: str, migrations: Se
             "SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pipeline migrations ' || %s, 0))",
             [schema],
         )
-        # Read under the lock: another process may have applied some in the meantime.
+        # Read under the lock, because another process may have applied files in the meantime.
         applied = _applied(connection, schema)
         _check_history(migrations, applied, schema)
         migration = next((m for m in migrations if m.version not in applied), None)
@@ -196,14 +199,14 @@ def _check_history(migrations: Sequence[Migration], applied: Mapping[int, Applie
         migration = known.get(version)
         if migration is not None and migration.name != record.name and migration.sha256 != record.sha256:
             raise MigrationError(
-                f"{record.name}: schema {schema} was created by another version of this project, where file "
-                f"{version:03} is not {migration.name}; sync into a new schema (set KLAVIYO_ACCOUNT to another name), "
-                f'or drop this one and its history first (DROP SCHEMA "{schema}" CASCADE).'
+                f"{record.name}: schema {schema} was created by another version of this project; in this version, "
+                f"file {version:03} is {migration.name}. Sync into a new schema (set KLAVIYO_ACCOUNT to another name), "
+                f'or drop this schema with its history first (DROP SCHEMA "{schema}" CASCADE).'
             )
         if migration is None:
             raise MigrationError(
                 f"{record.name}: this file was applied to schema {schema}, but it is missing here; "
-                "restore it, or update this project if the database was migrated by a newer one."
+                "restore it, or update this project if a newer version of it migrated the database."
             )
         if migration.sha256 != record.sha256:
             raise MigrationError(
@@ -231,7 +234,7 @@ def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
 def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration) -> None:
     try:
         before = _half_columns(connection, schema)
-        # Without parameters psycopg sends the text unchanged: several statements and per cent signs are fine.
+        # Without parameters, psycopg sends the text unchanged: it may have several statements and per cent signs.
         connection.execute(migration.text)
         if added := sorted(_half_columns(connection, schema) - before):
             raise MigrationError(
@@ -258,7 +261,7 @@ def _half_columns(connection: psycopg.Connection[Any], schema: str) -> set[str]:
 
 
 def _place(migration: Migration, error: psycopg.Error) -> str:
-    """The file's name, with the line if Postgres reports the position of the error (1-based, in characters)."""
+    """The file's name, with the line of the error if Postgres reports its position (in characters, from 1)."""
     position = error.diag.statement_position
     if position is None:
         return migration.name

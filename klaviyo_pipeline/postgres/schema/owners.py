@@ -1,4 +1,4 @@
-"""The owners of a schema and its tables, where the connected role is not the owner and lacks their rights."""
+"""Who owns a schema and its tables, and what to do if the connected role lacks rights on them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FROM (
 WHERE NOT pg_has_role(owner, 'USAGE')
 ORDER BY 1
 """
-"""The owners of the schema and of its relations whose rights the connected role does not have."""
+"""The owners of the schema and its relations, without those whose rights the connected role has."""
 
 
 def remedy(owners: Sequence[str], role: str) -> str:
-    """The remedy, for a message: how the role gets the rights of these owners."""
+    """The part of a message that says how the role gets the rights of these owners."""
     grants = "; ".join(f"GRANT {quoted(owner)} TO {quoted(role)}" for owner in owners)
     return f"connect as {owners[0]}, or have an administrator run {grants}"
 
 
 def schema_remedy(schema: str, role: str, database: str, *, exists: bool = False) -> str:
-    """The remedy, for a message: how the role gets a schema of its own, or the rights on it, if it `exists`."""
+    """The part of a message that says how the role gets the schema, or the rights on it if it `exists`."""
     if exists:
         everything = f"SCHEMA {quoted(schema)} TO {quoted(role)}"
         return f"have an administrator run GRANT ALL ON {everything}; GRANT ALL ON ALL TABLES IN {everything}"
@@ -36,5 +36,5 @@ def schema_remedy(schema: str, role: str, database: str, *, exists: bool = False
 
 
 def quoted(name: str) -> str:
-    """The name as an identifier of SQL."""
+    """The name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,7 +1,7 @@
 """A table as the writer needs it: its columns, its key and its table of earlier states.
 
-Nothing here is specific to an entity: any table with a primary key can be written. In a table of the migrations only
-the declared columns are read and written: a column that a user added is left alone.
+Nothing here is specific to an entity: any table with a primary key can be written. In a table that a migration
+created, only the declared columns are read and written. A column that a user added is left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OBSERVED_AT = "observed_at"
 VALID_FROM, VALID_TO = "valid_from", "valid_to"
 REVISION = "revision"
 SYSTEM_COLUMNS = frozenset({OBSERVED_AT, REVISION})
-"""Columns about when and how a row was written, not about its content: they never make a row count as changed."""
+"""Columns about when and how a row was read, not about its content. A new value in them is not a new state."""
 
 RECIPE = 'see "Add a column" in docs/extend.md'
 
@@ -49,7 +49,7 @@ class DestinationTable:
 
     @cached_property
     def content(self) -> tuple[str, ...]:
-        """The columns whose change makes a row differ."""
+        """The columns with the state of a row: another value in one of them is another state."""
         return tuple(name for name in self.written if name not in {*self.key, *SYSTEM_COLUMNS})
 
     @property
@@ -65,17 +65,18 @@ class DestinationTable:
 def reflect(
     connection: sa.Connection, schema: str, name: str, filled: Collection[str] = (), *, ours: bool = True
 ) -> DestinationTable:
-    """The table. The catalog is read once through each engine. Raises `NotMigrated` if it does not exist.
+    """Return the table as the catalog describes it. Raises `NotMigrated` if it does not exist.
 
-    `ours` says that the schema is an account's, where the migrations declare the tables.
+    `ours` means that the schema is an account's: the migrations declare its tables, and its catalog is read only once
+    for each engine.
 
-    `filled` are the columns that every frame for the table fills. Raises `NotMigrated` also if the table or its table
-    of earlier states lacks one of them, or if the migrations declare more: those would become NULL, and the history
-    would get a state that Klaviyo never had.
+    `filled` are the columns that every frame for the table fills. `NotMigrated` is also raised if the table or its
+    table of earlier states lacks one of them, or if a table with earlier states has a declared column that is not among
+    them. Such a column would become NULL, and the history would get a state that Klaviyo never had.
     """
     tables = _tables(connection, schema) if ours else _read(connection, schema)
     if name not in tables:
-        remedy = "create it, or name its primary_key in the asset's metadata to have the first write create it."
+        remedy = "create it, or name its primary_key in the asset's metadata, so that the first write creates it."
         if ours:
             remedy = "run `klaviyo-pipeline migrate` first."
         raise NotMigrated(f'table "{schema}"."{name}" does not exist; {remedy}')
@@ -92,7 +93,7 @@ def reflect(
 
 @dataclass(frozen=True)
 class _Reflected:
-    """A table in the catalog: its columns, and the names of those of the primary key, in order."""
+    """A table as the catalog describes it: its columns, and the names of its key columns, in order."""
 
     schema: str
     name: str
@@ -101,9 +102,9 @@ class _Reflected:
     made: dict[tuple[str, ...], sa.Table] = field(default_factory=dict)
 
     def table(self, names: Collection[str] | None) -> sa.Table:
-        """The table with these columns; with all if there are no names.
+        """Return the table with the columns in `names`, or with all columns if `names` is None.
 
-        It is the same object every time: SQLAlchemy compiles a statement again for another one.
+        The same names return the same object, because SQLAlchemy compiles statements again for a new table object.
         """
         columns = [one for one in self.columns if names is None or one["name"] in names]
         there = tuple(column["name"] for column in columns)
@@ -119,11 +120,11 @@ def _column(reflected: ReflectedColumn) -> sa.Column[Any]:
 
 
 _known: WeakKeyDictionary[sa.Engine, dict[str, dict[str, _Reflected]]] = WeakKeyDictionary()
-"""The tables of each schema that was read through an engine. While a run has an engine open, no table changes."""
+"""The tables of each schema that was read through an engine. Tables do not change while a run has an engine open."""
 
 
 def _tables(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
-    """All tables of an account's schema. The catalog is read once through each engine."""
+    """All tables of an account's schema. The catalog is read only once for each engine."""
     known = _known.setdefault(connection.engine, {})
     if schema not in known:
         known[schema] = _read(connection, schema)
@@ -131,8 +132,8 @@ def _tables(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
 
 
 def _read(connection: sa.Connection, schema: str) -> dict[str, _Reflected]:
-    """All tables of the schema, in a few queries. One by one, each table takes eight."""
-    # Otherwise Postgres may quote the names of types, which SQLAlchemy does not recognize.
+    """All tables of the schema, read in a few queries. One by one, each table would take eight."""
+    # If this setting is on, Postgres quotes the names of types, and SQLAlchemy does not recognize them.
     connection.exec_driver_sql("SET LOCAL quote_all_identifiers TO off")
     inspector = sa.inspect(connection)
     keys = inspector.get_multi_pk_constraint(schema)

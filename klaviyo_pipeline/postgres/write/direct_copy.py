@@ -20,22 +20,23 @@ if TYPE_CHECKING:
 def insert_if_all_new(
     connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame, span: ReplaceRange | None
 ) -> bool:
-    """Add the rows if the table has none of their keys, or no rows in the days of `span`; return whether it did.
+    """Add the rows if the table has none of their keys, and return whether they were added.
 
-    If a concurrent writer adds one of the rows first, or the table rejects one, nothing is written: the merge then
-    handles the first case and reports the second.
+    With `span`, the rows are added if the table has no rows at all in its days. If a concurrent writer adds one of the
+    rows first, or a row violates a constraint, nothing is added. The merge that follows handles the former, and raises
+    the error of the latter.
     """
     if _are_known(connection, target, frame, span):
         return False
     key = list(target.key)
-    # Every writer adds rows in order of the key: two writers of the same rows cannot deadlock.
+    # Every writer adds rows in order of the key, so that two writers of the same rows cannot deadlock.
     rows = frame.sort_values(key) if len(frame) else frame
     columns = [name for name in target.written if name in frame.columns]
     savepoint = connection.begin_nested()
     try:
         copy_rows(connection, target.table, rows, columns)
     except psycopg.IntegrityError:
-        # Any other error aborts the whole transaction: a rollback here would hide a lost connection.
+        # Other errors are not caught: rolling back to the savepoint would hide a lost connection.
         savepoint.rollback()
         return False
     savepoint.commit()
@@ -48,7 +49,7 @@ def _are_known(
     if span is not None:
         query = sa.select(sa.exists().where(span.covers(target.table)))
         return bool(connection.execute(query).scalar_one())
-    # If the rows are stored already, the first one usually is too. So it is checked alone first.
+    # If any row is stored already, the first one usually is: checking this row alone mostly saves checking all.
     return any(
         connection.execute(_any_of(target), {name: rows[name].tolist() for name in target.key}).scalar_one()
         for rows in (frame.iloc[:1], frame)
@@ -57,7 +58,7 @@ def _are_known(
 
 @lru_cache(maxsize=64)
 def _any_of(target: DestinationTable) -> sa.Select[tuple[bool]]:
-    """Whether the table has a row with one of these keys, given as an array for each of its columns."""
+    """The query that checks whether the table has one of the given keys. Each key column is passed as an array."""
     types = {name: target.table.c[name].type for name in target.key}
     arrays = [sa.bindparam(name, type_=pg.ARRAY(kind)) for name, kind in types.items()]
     given = (

@@ -5,8 +5,8 @@ plain DataFrame, which is merged by the table's primary key. Metadata of the ass
 
 - `schema` and `table` name the table, if the key does not.
 - `primary_key` (a column, or a list of them) lets the first write create the table, from the types of the frame.
-- `partition_expr` names the column whose values assign rows to windows, for reading a window back and, with
-  `replace_windows`, for replacing the rows of a window as a whole.
+- `partition_expr` names the column whose values assign rows to windows. A window is read back by this column, and with
+  `replace_windows`, its rows are replaced as a whole.
 """
 
 import os
@@ -44,7 +44,7 @@ INTERRUPTS = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError, Stopped)
 
 
 class Database(Protocol):
-    """Where the tables of a schema are."""
+    """Knows the database of each schema."""
 
     def engine(self, schema: str) -> AbstractContextManager[sa.Engine]:
         """An engine for this schema."""
@@ -54,25 +54,27 @@ class Database(Protocol):
 class TableIOManager(dg.IOManager):
     """Writes and reads the tables of a database.
 
-    A batch is one transaction: if it fails, it is rolled back. In the schema of an account, the ledger records every
-    window that is not yet synced as `failed`, with the error.
+    A batch is one transaction: if it fails, it is rolled back. In the schema of an account, the ledger then records
+    every window that is not synced yet as `failed`, with the error.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def handle_output(  # type: ignore[override]  # a generator: the events of a failing write are kept
+    def handle_output(  # type: ignore[override]  # a generator, so that Dagster keeps the events of a failing write
         self, context: dg.OutputContext, obj: Load | pd.DataFrame
     ) -> Iterator[DagsterEvent]:
-        """Write the load. If it fails, its synced windows are still reported as materialized: those that it committed,
-        and those that were synced before. Otherwise Dagster shows them as failed.
+        """Write the load.
+
+        If it fails, its synced windows are still reported as materialized, whether this run or an earlier one committed
+        them. Otherwise Dagster would show them as failed.
         """
         metadata = context.definition_metadata or {}
         schema, name = table_of(context.asset_key, metadata)
         if not isinstance(obj, Load | pd.DataFrame):
             raise UnfitFrame(
                 f"{context.asset_key.to_user_string()} returns {type(obj).__name__}, but its IO manager writes pandas "
-                "DataFrames."
+                "DataFrames: return one, or choose another IO manager."
             )
         with self._database.engine(schema) as engine:
             with engine.connect() as connection:
@@ -90,15 +92,15 @@ class TableIOManager(dg.IOManager):
                     writers.append(Writer(engine, target, of_load, one, context.run_id))
                     writers[-1].run()
             except INTERRUPTS:
-                # A cancelled run is not a failed attempt: the ledger keeps its committed windows, and no error.
-                for window in _shown(context, writers, ledger):
+                # A cancelled run is not a failed attempt: the ledger keeps the committed windows and records no error.
+                for window in _synced_windows(context, writers, ledger):
                     yield _materialization(context, window)
                 raise
             except BaseException as error:
                 _note_failure(context, writers[-1], error)
-                for window in _shown(context, writers, ledger):
+                for window in _synced_windows(context, writers, ledger):
                     yield _materialization(context, window)
-                # Dagster would wrap another error into one that says that writing failed. Most often fetching did.
+                # Dagster wraps any other error into a message that writing failed, although usually fetching did.
                 raise dg.Failure(reason(error)) from error
             context.add_output_metadata(_metadata(engine, target, writers))
 
@@ -116,8 +118,10 @@ class TableIOManager(dg.IOManager):
 
 
 class PostgresIOManager(dg.ConfigurableIOManagerFactory[TableIOManager]):
-    """The IO manager for your own assets. `database_url` is a `postgresql://` URL: give it as `dg.EnvVar`, because
-    the UI displays any other value. Without one, it is that of `KLAVIYO_DATABASE_URL`, else the embedded server.
+    """The IO manager for your own assets.
+
+    `database_url` is a `postgresql://` URL. Pass it as `dg.EnvVar`, because the UI displays any other value. Without
+    it, the database is that of `KLAVIYO_DATABASE_URL`, or else the embedded server.
     """
 
     database_url: str = ""
@@ -138,25 +142,25 @@ class _OneDatabase:
 
 
 class NoLedger(Ledger):
-    """In place of the ledger for a schema that is not an account's: records nothing."""
+    """Replaces the ledger in a schema that is not an account's. It records nothing."""
 
     def record_synced(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
+        """Record nothing."""
 
     def record_failed(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
+        """Record nothing."""
 
     def requested(self, *_: Any, **__: Any) -> dict[datetime, datetime]:
-        """No window was requested."""
+        """Return no windows."""
         return {}
 
     def synced(self, *_: Any, **__: Any) -> list[SyncedWindow]:
-        """No window was synced."""
+        """Return no windows."""
         return []
 
 
 def table_of(key: dg.AssetKey, metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """The schema and table of an asset: those in its metadata, else the last two parts of its key."""
+    """The schema and table of an asset, from its metadata, or else from the last two parts of its key."""
     schema, name = metadata.get(SCHEMA), metadata.get(TABLE, key.path[-1])
     if schema is None and len(key.path) < 2:
         raise ValueError(
@@ -175,7 +179,7 @@ def _target(
     *,
     ours: bool,
 ) -> tuple[DestinationTable, bool]:
-    """The table to write, and whether the first batch creates it."""
+    """The table to write, and whether the first batch must create it."""
     try:
         if isinstance(obj, Load):
             return reflect(connection, schema, name, obj.filled), False
@@ -190,7 +194,7 @@ def _target(
 
 
 def _creating(load: Load, target: DestinationTable) -> Load:
-    """The same load, which creates its table in the transaction of its batch."""
+    """The same load, whose only batch creates the table in its transaction."""
     [batch] = load.batches
     return replace(load, batches=[replace(batch, prepare=lambda connection: create(connection, target))])
 
@@ -200,7 +204,9 @@ def _in_partitions(
 ) -> sa.ColumnElement[bool]:
     name = metadata.get(PARTITION_EXPR)
     if name is None:
-        raise ValueError(f"asset {context.asset_key.to_user_string()} is partitioned but has no {PARTITION_EXPR}.")
+        raise ValueError(
+            f"asset {context.asset_key.to_user_string()} is partitioned but has no {PARTITION_EXPR} in its metadata."
+        )
     column = target.table.c[str(name)]
     definition = context.asset_partitions_def
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
@@ -215,7 +221,7 @@ def _in_partitions(
 
 
 def _frame(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
-    """Rows as a frame: times as UTC datetimes, booleans as nullable booleans, numerics as Decimals."""
+    """The query's rows as a frame: times as UTC datetimes, booleans as nullable booleans, numerics as Decimals."""
     result = connection.execute(query)
     frame = pd.DataFrame(result.all(), columns=pd.Index(list(result.keys())), dtype=object)
     for column in query.selected_columns:
@@ -235,8 +241,8 @@ def _note_failure(context: dg.OutputContext, writer: Writer, error: BaseExceptio
         context.log.warning(f"the failure could not be recorded in the ledger: {type(second).__name__}")
 
 
-def _shown(context: dg.OutputContext, writers: Sequence[Writer], ledger: Ledger) -> list[SyncedWindow]:
-    """The windows that the ledger has as synced under the asset's name: written by this run, or before it."""
+def _synced_windows(context: dg.OutputContext, writers: Sequence[Writer], ledger: Ledger) -> list[SyncedWindow]:
+    """The windows of the load that are synced under the asset's name in the ledger, by this run or before it."""
     written = [synced for writer in writers if writer.ledger == ledger for synced in writer.synced]
     others = {one.window for one in written}
     left = [window for window in writers[0].load.windows if window not in others]
@@ -263,13 +269,13 @@ def _metadata(engine: sa.Engine, target: DestinationTable, writers: Sequence[Wri
 
 
 def window_metadata(synced: SyncedWindow) -> dict[str, Any]:
-    """The metadata of a window, which the UI plots."""
+    """The metadata of a synced window, which the UI plots."""
     newest = {"newest_updated": dg.MetadataValue.timestamp(synced.newest)} if synced.newest else {}
     return {"dagster/partition_row_count": synced.rows_fetched, **synced.counts, **newest}
 
 
 def report_partitions(context: dg.AssetExecutionContext) -> Callable[[SyncedWindow], None]:
-    """Gives each window of a run its own metadata: otherwise all partitions of a range have the same."""
+    """Return a function that gives a window its own metadata. Otherwise all partitions of a run would have the same."""
     return lambda synced: context.add_asset_metadata(window_metadata(synced), partition_key=synced.window.key)
 
 

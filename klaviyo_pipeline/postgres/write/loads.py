@@ -1,4 +1,4 @@
-"""The output of an asset for the IO manager: frames, page by page, and the windows that they complete."""
+"""The output of an asset for the IO manager: batches of rows, and the windows that they complete."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from klaviyo_pipeline.windows import Window
 class CompletedWindow:
     """A window that is complete with this batch: the time of its first request (UTC), and its number of requests.
 
-    `newest` is the latest `updated` time (UTC) of its objects. `objects` is their number, if several rows of the load
-    may be states of one object.
+    `newest` is the latest `updated` time (UTC) of the window's objects. `objects` is their number, which the ledger
+    counts in place of the rows if several rows of the load may be states of one object.
     """
 
     window: Window
@@ -36,9 +36,9 @@ class Batch:
     """Rows to write in one transaction, together with the ledger rows of the windows that they complete.
 
     `frame` has columns of the asset's table and, for a load of several windows, `_window`: each row's index in the
-    load's windows. `replaces` names the days that the frame replaces as a whole. `report_context` is for the ledger.
-    `children` are the children of the frame's rows, written after them. `prepare` runs in the transaction before the
-    rows are written.
+    load's windows. `replaces` names the days that the frame replaces as a whole. `report_context` is stored in the
+    ledger. `children` are the children of the frame's rows, and are written after them. `prepare` runs in the
+    transaction before the rows are written.
     """
 
     frame: pd.DataFrame
@@ -51,14 +51,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Load:
-    """An asset's output: batches, produced while they are written, for these windows (none: not partitioned).
+    """An asset's output: batches that are produced while they are written, and their windows.
 
-    `filled` are the columns that every frame fills, if the table may have no others; `precedence` is passed to the
-    merge. `on_synced` is called with each window once its batch is committed, `on_written` at the end with the changes
-    and the number of rows read, `on_failed` with the error if the load fails.
+    `windows` is empty if the asset is not partitioned. `filled` are the columns that every frame fills, if the table
+    may have no others (see `reflect`). `precedence` is passed to the merge. `on_synced` is called with each window once
+    its batch is committed, `on_written` at the end with the changes and the number of rows read, and `on_failed` with
+    the error if the load fails.
 
-    `ledger` is the name of the windows in the ledger, if it is not the asset's. `then` are loads for the same table
-    that are written after this one, each with its own windows in the ledger.
+    `ledger` is the name of the windows in the ledger, if it differs from the asset's. `then` are further loads for the
+    same table, which are written after this one, each with its own windows in the ledger.
     """
 
     batches: Iterable[Batch]

@@ -1,14 +1,14 @@
-"""The merge: writes a frame's rows into their table, inside the caller's transaction, and only those that differ.
+"""The merge: writes those of a frame's rows that differ from the table, in the caller's transaction.
 
 If all rows are new, they are copied straight into the table. Otherwise they are copied into a staging table and merged
-set by set: new rows are added; rows that differ are locked, archived in the table of earlier states, and updated. Why
-it is built this way:
+in a few statements: new rows are added; rows that differ are locked, archived in the table of earlier states, and
+updated. The reasons for this procedure:
 
-- Unchanged rows are found before anything is locked: `ON CONFLICT DO UPDATE … WHERE` alone locks, and so writes, every
-  conflicting row, even if it then changes nothing.
+- Unchanged rows are found before anything is locked. `ON CONFLICT DO UPDATE … WHERE` alone would lock every conflicting
+  row, and a lock is a write, even if the row does not change.
 - All writers first add rows and then lock rows, both in order of the key, so that two writers cannot deadlock.
-- The statement that locks a row compares it again: it sees a row that a concurrent writer has committed in the
-  meantime. So an earlier observation never replaces a later one, and no state is lost.
+- The statement that locks a row compares it again, because a concurrent writer may have committed it in the meantime.
+  An earlier observation therefore never replaces a later one, and no state is lost.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from klaviyo_pipeline.postgres.write.statements import (
 )
 
 CountsByWindow = dict[int, RowCounts]
-"""The changes of a merge, by index of the sync window; rows without a window count under 0."""
+"""The changes of a merge, by index of the sync window. Rows without a window count under 0."""
 
 
 @dataclass(frozen=True)
 class ReplaceRange:
-    """Days of a report, both ends included, that a frame replaces as a whole; `column` is the table's date column.
+    """The range of days or times, from `first` to `last` inclusive, whose rows a frame replaces as a whole.
 
-    With a conversion metric, only the rows of that metric are replaced.
+    `column` is the table's column with the day or time. `window_of` has the index of each day's window. With a
+    conversion metric, only the rows of this metric are replaced.
     """
 
     column: str
@@ -54,7 +55,7 @@ class ReplaceRange:
     conversion_metric_id: str | None = None
 
     def covers(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        """Whether a row of the table is replaced, if the frame lacks it."""
+        """Whether a row of the table is in the range, so that it is deleted if the frame lacks it."""
         within = table.c[self.column].between(self.first, self.last)
         if self.conversion_metric_id is None:
             return within
@@ -69,12 +70,13 @@ def merge(
     precedence: Mapping[str, Sequence[str]] | None = None,
     replaces: ReplaceRange | None = None,
 ) -> CountsByWindow:
-    """Write `frame` into the table and return what changed. Runs in the caller's transaction.
+    """Write `frame` into the table in the caller's transaction, and return the changes.
 
-    `frame` has some of the table's columns, including the whole key, and may have a `_window` column. Of rows with the
-    same key, the latest observation wins, then the later row. `precedence` names columns that may have several true
-    values at once, with the values in order of preference: the most preferred one is stored. `replaces` deletes the
-    rows of these days that `frame` lacks; all rows of `frame` are of these days.
+    `frame` has some of the table's columns, including the whole key, and may have a `_window` column. Of several rows
+    with the same key, the one with the latest observation is written, and of equal observations the last row.
+    `precedence` names columns that may have several true values at once, with the values in order of preference: the
+    most preferred value is stored. With `replaces`, the rows of its days that `frame` lacks are deleted; all rows of
+    `frame` must be of these days.
     """
     preferences = tuple(
         (column, tuple(order)) for column, order in (precedence or {}).items() if column in frame.columns
@@ -114,7 +116,8 @@ def _latest(target: DestinationTable, frame: pd.DataFrame, precedence: ColumnPre
     missing = set(key) - set(frame.columns)
     if unknown or missing:
         raise ValueError(
-            f"the frame for {target.table.fullname} has unknown columns {sorted(unknown)} or lacks {sorted(missing)}"
+            f"the frame for {target.table.fullname} has unknown columns {sorted(unknown)} and lacks the key columns "
+            f"{sorted(missing)}"
         )
     if not frame.duplicated(key).any():
         return frame

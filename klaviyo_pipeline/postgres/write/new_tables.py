@@ -1,4 +1,4 @@
-"""A table for a frame, with the types of the frame's columns, for assets whose first write creates their table."""
+"""Creates the table of an asset at its first write, with column types that fit the frame."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BIGINTS = range(-(2**63), 2**63)
 
 
 class UnfitFrame(ValueError):
-    """A frame does not fit its table, or does not say which table it needs; one line. Nothing was written."""
+    """A frame does not fit its table, or no table can be created for it. Nothing was written."""
 
 
 def table_for(schema: str, name: str, frame: pd.DataFrame, key: Sequence[str]) -> DestinationTable:
-    """The table that `create` makes for this frame. Raises `UnfitFrame` if the type of a column is not clear."""
+    """The table that `create` creates for this frame. Raises `UnfitFrame` if the type of a column is not clear."""
     if absent := [column for column in key if column not in frame.columns]:
-        raise UnfitFrame(f'the frame for "{schema}"."{name}" lacks {", ".join(absent)} of its primary_key.')
+        raise UnfitFrame(f'the frame for "{schema}"."{name}" lacks the column {", ".join(absent)} of its primary_key.')
     columns = [
         sa.Column(str(column), _type(f'"{schema}"."{name}"', str(column), frame[column]), primary_key=column in key)
         for column in frame.columns
@@ -62,7 +62,7 @@ def _type(table: str, name: str, values: pd.Series[Any]) -> sa.types.TypeEngine[
 
 
 def _type_of_values(table: str, name: str, values: pd.Series[Any]) -> sa.types.TypeEngine[Any]:
-    """The type of Python's own values. A whole number that is too large for bigint makes the column numeric."""
+    """The Postgres type for a column of Python objects. An integer too large for bigint makes the column numeric."""
     present = [value for value in values.tolist() if isinstance(value, dict | list) or not pd.isna(value)]
     kinds = {_kind(value) for value in present}
     if kinds <= {"bigint", "numeric"} and kinds:
@@ -73,8 +73,8 @@ def _type_of_values(table: str, name: str, values: pd.Series[Any]) -> sa.types.T
         return kind
     found = ", ".join(sorted({type(value).__name__ for value in present})) or "no value"
     raise UnfitFrame(
-        f"the column {name} of the frame for {table} contains {found}, from which its type in Postgres is not clear: "
-        "give the column one type, or create the table yourself."
+        f"the column {name} of the frame for {table} contains {found}, so its type in Postgres is not clear: give the "
+        "column one type, or create the table yourself."
     )
 
 

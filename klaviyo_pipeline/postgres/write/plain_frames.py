@@ -1,4 +1,4 @@
-"""A plain DataFrame as a load: whether it fits its table, which rows belong to which window, what it replaces."""
+"""Turns a plain DataFrame into a load: checks it against its table, and assigns its rows to windows."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def load_of(
     frame: pd.DataFrame,
     observed_at: datetime,
 ) -> Load:
-    """The frame as a load of one batch, observed now unless it has its own observation times.
+    """Return the frame as a load of one batch. Rows without their own observation times get `observed_at`.
 
-    Raises `UnfitFrame` if it lacks a column of the table, has another one, or contains values that do not fit.
+    Raises `UnfitFrame` if the frame lacks a column of the table, has a column that the table lacks, or contains values
+    that do not fit.
     """
     check_frame(target, frame)
     if target.is_observed and OBSERVED_AT not in frame.columns:
@@ -56,14 +57,14 @@ def load_of(
 
 
 def check_frame(target: DestinationTable, frame: pd.DataFrame) -> None:
-    """Raise `UnfitFrame` unless the frame has each column of the table once, with or without time zones like the table.
+    """Raise `UnfitFrame` unless the frame has each column of the table once, with values that fit its type.
 
-    Columns that the database fills, by a default or an identity, may be absent.
+    Columns that the database fills by a default or an identity may be absent, and so may the observation time.
     """
     table = target.table
     names = [name for name in frame.columns if name != WINDOW]
     if odd := [name for name in names if not isinstance(name, str)]:
-        raise UnfitFrame(f"the frame for {table.fullname} has the column {odd[0]!r}: names of columns are text.")
+        raise UnfitFrame(f"the frame for {table.fullname} has the column {odd[0]!r}: column names must be text.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UnfitFrame(f"the frame for {table.fullname} has the column {twice} twice.")
@@ -98,7 +99,7 @@ def _check_values(table: sa.Table, name: str, values: pd.Series[Any]) -> None:
             aware, naive = True in zones, False in zones
         if kind.timezone and naive:
             raise UnfitFrame(
-                f"the column {name} for {table.fullname} has times without a zone, and Postgres would guess it: "
+                f"the column {name} for {table.fullname} has times without a zone, and Postgres would assume one: "
                 "use tz_localize."
             )
         if not kind.timezone and aware:
@@ -112,7 +113,7 @@ def _check_values(table: sa.Table, name: str, values: pd.Series[Any]) -> None:
 
 
 def windows_of(context: dg.OutputContext) -> list[Window]:
-    """The time windows of the output's partitions, in order; none if it has other partitions, or no partitions."""
+    """The windows of the output's partitions, in order; none if it is not partitioned by time windows."""
     if not context.has_asset_partitions:
         return []
     definition = context.asset_partitions_def
@@ -144,7 +145,7 @@ def _replaced(
     windows: Sequence[Window],
     observed_at: datetime,
 ) -> ReplaceRange:
-    """The rows of the table that the frame replaces. Raises `UnfitFrame` if a row of the frame is outside of them."""
+    """The range that the frame replaces. Raises `UnfitFrame` if a row of the frame is outside of it."""
     kind = target.table.c[column].type
     starts: dict[Any, int]
     first: Any

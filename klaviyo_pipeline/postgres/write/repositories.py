@@ -1,6 +1,6 @@
-"""Reading and changing entities by id, name, status, trigger type and date: one repository, four entities.
+"""The repository of an entity: reads its rows by id, name, status, trigger type and date, and changes them.
 
-Writes go through the same merge as every sync: history and the order of observations are kept here too.
+Writes use the same merge as a sync, so that they too keep the history and the order of observations.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ from klaviyo_pipeline.postgres.write.merge import merge
 Row = dict[str, Any]
 
 MISS_TTL = timedelta(days=1)
-"""How long a cached 404 holds."""
+"""An id that Klaviyo answered with 404 is not requested again for this long."""
 
 BATCH_ROWS = 1_000
 
 
 class UnknownFilter(ValueError):
-    """The entity has no such column to filter by."""
+    """The entity does not have the column to filter by."""
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """The rows to list: exact values of columns, and a half-open range [since, before) of `updated_at`."""
+    """The rows to list: exact values of columns, and a half-open range [since, before) of `updated_at`.
+
+    Deleted rows are listed only if `deleted` is true.
+    """
 
     name: str | None = None
     status: str | None = None
@@ -49,7 +52,7 @@ class Criteria:
 class EntityRepository:
     """The rows of one entity in one account's schema; `children` are the tables of its child rows.
 
-    `filled` are the columns that the saved frames fill: see `reflect`.
+    `filled` are the columns that the saved frames fill (see `reflect`).
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class EntityRepository:
             return reflect(connection, self._schema, self._entity, self._filled)
 
     def get(self, id: str) -> Row | None:
-        """The row with this id, deleted or not; None if the table has none."""
+        """The row with this id, deleted or not; None if the table lacks it."""
         table = self._target.table
         with self._engine.connect() as connection:
             row = connection.execute(sa.select(table).where(table.c.id == id)).mappings().first()
@@ -91,14 +94,14 @@ class EntityRepository:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def batches(self, criteria: Criteria, *, rows: int = BATCH_ROWS) -> Iterator[list[Row]]:
-        """All matching rows, in batches of this many."""
+        """Yield all matching rows in order of id, in batches of `rows`."""
         after = None
         while page := self.page(criteria, limit=rows, after=after):
             yield page
             after = page[-1]["id"]
 
     def count(self, criteria: Criteria, *, by: str | None = None) -> dict[Any, int]:
-        """How many rows match, by the values of a column; `{None: n}` without a column."""
+        """How many rows match, for each value of the column `by`; without a column, `{None: n}`."""
         table = self._target.table
         group = self._column(by) if by else sa.null()
         query = self._matching(sa.select(group, sa.func.count()).select_from(table), criteria)
@@ -108,7 +111,7 @@ class EntityRepository:
             return {value: rows for value, rows, *_ in connection.execute(query).all()}
 
     def absent(self, ids: Sequence[str]) -> list[str]:
-        """The ids that the table lacks and that have no cached 404 of the last day."""
+        """The ids that the table lacks, except those that Klaviyo answered with 404 within the last day."""
         table, misses = self._target.table, self._misses
         wanted = unnested("wanted", id=(sa.Text(), list(ids)))
         query = (
@@ -127,7 +130,7 @@ class EntityRepository:
             return list(connection.execute(query).scalars())
 
     def moments(self, column: str, ids: Sequence[str]) -> dict[str, datetime]:
-        """The times in this column of the rows of `ids`, by id; rows without one are left out."""
+        """The time in this column for each of these ids. Rows without a time are left out."""
         table = self._target.table
         wanted = unnested("wanted", id=(sa.Text(), list(ids)))
         query = sa.select(table.c.id, self._column(column)).where(
@@ -144,17 +147,17 @@ class EntityRepository:
         return sum(counts_by_window.values(), RowCounts())
 
     def delete(self, ids: Sequence[str], observed_at: datetime) -> int:
-        """Mark rows deleted, as observed at that moment. Rows that were observed later or are deleted already stay.
+        """Mark these rows as deleted at `observed_at`, with their child rows; return how many rows changed.
 
-        A delete is an observation too: the next census or lookup restores the objects that Klaviyo still has. Child
-        rows are deleted with their parents.
+        Rows that are already deleted, or that were observed later, do not change. A delete is an observation: the next
+        census or lookup restores the objects that Klaviyo still has.
         """
         table = self._target.table
         query = (
             sa.select(*(table.c[name] for name in self._target.written))
             .where(table.c.id.in_(list(ids)), table.c.deleted_at.is_(None))
             .order_by(table.c.id)  # in the order of the merge, so that two writers cannot deadlock
-            # The key does not change: a child that references the row need not wait.
+            # The key does not change, so that writers of child rows need not wait for this lock.
             .with_for_update(key_share=True)
         )
         with self._engine.begin() as connection:

@@ -16,17 +16,17 @@ WINDOW = "_window"
 
 STAGING = "klaviyo_staging"
 TEMPORARY = "pg_temp"
-"""Statements name this schema: nothing depends on the session's search path."""
+"""The schema of the staging table. Statements name it, so that they do not depend on the session's search path."""
 
 REPLACES = "_replaces"
-"""True for a staged row that will replace the row in the table."""
+"""A column of the staging table: true for a row that will replace the row with its key in the table."""
 
 ANALYZE_FROM_ROWS = 5_000
 """With fewer rows, the planner's default estimates are good enough, and ANALYZE costs more than it saves."""
 
 
 def rows_by_window(frame: pd.DataFrame) -> Counter[int]:
-    """How many rows the frame has for each window; rows without one count under 0."""
+    """How many rows the frame has for each window. Rows without a window count under 0."""
     if WINDOW not in frame.columns:
         return Counter({0: len(frame)} if len(frame) else {})
     return Counter(frame[WINDOW].tolist())
@@ -34,7 +34,7 @@ def rows_by_window(frame: pd.DataFrame) -> Counter[int]:
 
 @lru_cache(maxsize=64)
 def staging_table(target: DestinationTable, names: tuple[str, ...]) -> sa.Table:
-    """The temporary table for these columns: always the same object, so that its statements are compiled once."""
+    """The staging table for these columns: always the same object, so that statements on it are compiled once."""
     return sa.Table(
         STAGING,
         sa.MetaData(),
@@ -48,7 +48,7 @@ def staging_table(target: DestinationTable, names: tuple[str, ...]) -> sa.Table:
 
 
 def stage(connection: sa.Connection, target: DestinationTable, frame: pd.DataFrame) -> sa.Table:
-    """A temporary table with the frame's rows; its columns have the target's own types and scales."""
+    """Create the staging table and copy the frame's rows into it. Its columns have the types of the target's."""
     names = tuple(name for name in target.written if name in frame.columns)
     table = staging_table(target, names)
     table.create(connection)

@@ -1,8 +1,8 @@
-"""Rows for the only child of a parent, if a revision of the API has no ids for such children.
+"""Stand-ins: the rows of children that were read at a revision of the API that has no ids for them.
 
-A stand-in has its parent's id. When a later revision returns the child's own id, the row and its earlier states get
-that id: no row is deleted or added. When an earlier revision returns the child again, the existing row is updated. An
-id from a later revision is the child's own, even if it equals the parent's.
+A stand-in is the only child of its parent and has its parent's id. When a later revision returns the child's own id,
+the row and its earlier states get that id: no row is deleted or added. When the earlier revision returns the child
+again, the existing row is updated. An id from a later revision is the child's own, even if it equals the parent's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def settle_stand_ins(connection: sa.Connection, target: DestinationTable, children: Children) -> Children:
-    """Give stand-ins in the table the ids of the children, and children without an id the ids of the rows."""
+    """Match stand-ins with the children that have their own id, and return the children to write.
+
+    If `children` have their own ids, the stand-ins in the table get them. If not, a child gets the id of its parent's
+    child in the table. If the table has several children of the parent, the child is left out.
+    """
     if not len(children.frame):
         return children
     parents, ids = children.frame[children.table.parent_column], children.frame[children.table.id_column]
@@ -49,16 +53,16 @@ def settle_stand_ins(connection: sa.Connection, target: DestinationTable, childr
 
 
 def _rename(connection: sa.Connection, target: DestinationTable, children: Children, named: Mapping[str, str]) -> None:
-    """Give each parent's stand-in the id of the child, with its earlier states."""
+    """Give each parent's stand-in, and its earlier states, the id of the child."""
     table, id_column, parent_column = target.table, children.table.id_column, children.table.parent_column
     renamed = unnested("renamed", parent=(sa.Text(), list(named)), id=(sa.Text(), list(named.values())))
-    # In order of id, as every writer locks rows: otherwise two of them could wait for each other.
     is_other_revision = table.c[REVISION] != str(children.frame[REVISION].iloc[0])
     stand_ins = sa.and_(
         table.c[id_column].in_(sa.select(renamed.c.parent)),
         table.c[id_column] == table.c[parent_column],
         is_other_revision,
     )
+    # Every writer locks rows in order of id, so that two writers cannot deadlock.
     found = sa.select(table.c[id_column]).where(stand_ins).order_by(table.c[id_column]).with_for_update()
     if not connection.execute(found).scalars().all():
         return
@@ -87,7 +91,7 @@ def _is_stand_in(table: sa.Table, children: Children, parent: sa.ColumnElement[s
 def _known(
     connection: sa.Connection, target: DestinationTable, children: Children, parents: list[str]
 ) -> dict[str, list[str]]:
-    """The ids of the existing children that have their own id, by parent."""
+    """For each parent, the ids of the existing children that have an id of their own."""
     revision = str(children.frame[REVISION].iloc[0])
     table = target.table
     parent, id = table.c[children.table.parent_column], table.c[children.table.id_column]

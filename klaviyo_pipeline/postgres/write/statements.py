@@ -18,24 +18,27 @@ if TYPE_CHECKING:
     from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 
 RAW = "raw"
+"""The column with Klaviyo's whole object."""
+
 RELATIONSHIPS: sa.ColumnElement[str] = sa.literal_column("'relationships'::text")
-"""Klaviyo's whole object, and its field with related objects, which not every answer contains."""
+"""The field of an object with the ids of related objects. Not every answer contains it."""
 
 ColumnPrecedence = tuple[tuple[str, tuple[str, ...]], ...]
-"""`precedence` of `merge`, hashable."""
+"""The parameter `precedence` of `merge`, in a form that is hashable."""
 
 
 def has_changes(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> bool:
-    """Whether any staged row is new or differs. A repeated sync mostly stops here."""
+    """Whether any staged row is new or differs. If not, as in most repeated syncs, no row is added or updated."""
     return bool(connection.execute(_difference(target, staged, precedence)).scalar_one())
 
 
 def add_new(connection: sa.Connection, target: DestinationTable, staged: sa.Table) -> Counter[int]:
     """Add the rows whose key the table lacks; return how many, by window.
 
-    The statement waits for a row that a concurrent writer is adding; the next statement compares it.
+    If a concurrent writer is adding a row with the same key, the statement waits for its commit. The next statement
+    compares that row.
     """
     return Counter({row[0]: row[1] for row in connection.execute(_addition(target, staged))})
 
@@ -43,7 +46,7 @@ def add_new(connection: sa.Connection, target: DestinationTable, staged: sa.Tabl
 def lock_changed(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence
 ) -> Counter[int]:
-    """Lock the rows to update and mark the staged rows that replace them; return how many, by window."""
+    """Lock the rows to update, and mark the staged rows that will replace them; return how many, by window."""
     if not _content(target, staged):
         return Counter()
     windows = connection.execute(_marking(target, staged, precedence)).scalars()
@@ -68,7 +71,7 @@ def update_marked(
 def delete_missing(
     connection: sa.Connection, target: DestinationTable, staged: sa.Table, span: ReplaceRange
 ) -> Counter[int]:
-    """Delete the rows of these days that the answer lacks, and archive them; return how many, by window."""
+    """Archive and delete the rows of the days of `span` that are not staged; return how many, by window."""
     table = target.table
     gone = (
         sa.delete(table)
@@ -133,7 +136,7 @@ def _marking(target: DestinationTable, staged: sa.Table, precedence: ColumnPrece
         .join_from(staged, table, _same_key(target, table, staged))
         .where(_replaceable(target, staged, precedence))
         .order_by(*_in_order(target, staged))
-        # The key does not change: a child that references the row need not wait.
+        # The key does not change, so that writers of child rows need not wait for this lock.
         .with_for_update(key_share=True, of=table)
         .cte("locked")
         .prefix_with("MATERIALIZED")
@@ -164,15 +167,18 @@ def _supersession(target: DestinationTable, staged: sa.Table, precedence: Column
 def _replacement(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.Update:
     _, values = _resolved(target, staged, precedence)
     if target.is_observed:
-        # A row that only gains names of related objects, or is read at another revision, keeps its state and
-        # observation time.
+        # A row keeps its state and observation time if it only gains the ids of related objects, or is only read at
+        # another revision.
         is_other = _is_other_state(target, staged, values)
         values[OBSERVED_AT] = sa.case((is_other, values[OBSERVED_AT]), else_=target.table.c[OBSERVED_AT])
     return sa.update(target.table).values(values).where(_same_key(target, target.table, staged), staged.c[REPLACES])
 
 
 def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnPrecedence) -> sa.ColumnElement[bool]:
-    """Whether the stored row may be replaced, and the staged row is another state or adds related objects to it."""
+    """Whether the staged row may replace the stored one, and has something new.
+
+    It has another state, adds the ids of related objects, or was read at another revision.
+    """
     content = _content(target, staged)
     if not content:
         return sa.false()
@@ -181,7 +187,7 @@ def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnP
     stored = [target.table.c[name] for name in compared]
     return sa.and_(
         allowed,
-        _look_different([staged.c[name] for name in compared], stored),
+        _bytes_differ([staged.c[name] for name in compared], stored),
         sa.or_(
             _is_other_state(target, staged, values),
             _gains_relationships(target, staged, values),
@@ -193,7 +199,7 @@ def _replaceable(target: DestinationTable, staged: sa.Table, precedence: ColumnP
 def _is_other_state(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether these values are another state than the row's."""
+    """Whether these values are another state than the stored row's."""
     differs = _differs(target, staged, values)
     if not _has_revisions(target, staged):
         return differs
@@ -204,7 +210,7 @@ def _is_other_state(
 def _is_other_revision(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether these values were read at another revision of the API than the row."""
+    """Whether these values were read at another revision of the API than the stored row."""
     if not _has_revisions(target, staged):
         return sa.false()
     return values[REVISION].is_distinct_from(target.table.c[REVISION])
@@ -217,10 +223,10 @@ def _has_revisions(target: DestinationTable, staged: sa.Table) -> bool:
 def _differs_between_revisions(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether any column that both revisions fill with the same meaning differs.
+    """Whether `deleted_at` differs, or any column that both revisions fill with the same meaning.
 
-    An attribute that one revision leaves out is NULL. An empty text, or a value that only one revision has, counts as
-    NULL.
+    An attribute that one revision leaves out is NULL and is not compared. Empty texts, and values that only one
+    revision has, are not compared either.
     """
     otherwise_stated = OTHERWISE_STATED.get(target.table.name, frozenset())
     shared_words = SHARED_WORDS.get(target.table.name, {})
@@ -235,15 +241,15 @@ def _differs_between_revisions(
             differences.append(_comparable(new, words) != _comparable(old, words))
         else:
             differences.append(new != old)
-    # A comparison with NULL is neither true nor false. It counts as no difference.
+    # A comparison with NULL has no result, which counts as no difference.
     return sa.func.coalesce(sa.or_(*differences), sa.false())
 
 
 def _comparable(text: sa.ColumnElement[Any], words: Collection[str] | None) -> sa.ColumnElement[Any]:
-    """A text as it is compared between revisions. With `words`: only the part before a colon, NULL if it is not one of
-    them.
+    """A text as it is compared between revisions; NULL if it is empty.
 
-    Older revisions give the reason of "Cancelled" after a colon.
+    With `words`, it is the part before a colon, or NULL if this part is not among the words: older revisions write the
+    reason of "Cancelled" after a colon.
     """
     if words is None:
         return sa.func.nullif(text, "")
@@ -254,14 +260,14 @@ def _comparable(text: sa.ColumnElement[Any], words: Collection[str] | None) -> s
 def _differs(
     target: DestinationTable, staged: sa.Table, values: Mapping[str, sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether any value differs from the row's. Related objects count only if the answer names them."""
+    """Whether any value differs from the stored row's. Relationships count only if both objects contain them."""
     pairs: list[tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]] = [
         (values[name], target.table.c[name]) for name in _content(target, staged)
     ]
     if _has_objects(target, staged):
         place = _content(target, staged).index(RAW)
         new, old = pairs[place]
-        both = sa.and_(_names_others(new), _names_others(old))
+        both = sa.and_(_has_relationships(new), _has_relationships(old))
         pairs[place] = (
             sa.case((both, new), else_=new.op("-")(RELATIONSHIPS)),
             sa.case((both, old), else_=old.op("-")(RELATIONSHIPS)),
@@ -277,10 +283,10 @@ def _gains_relationships(
     if not _has_objects(target, staged):
         return sa.false()
     new, old = values[RAW], target.table.c[RAW]
-    return sa.and_(_names_others(new), sa.not_(_names_others(old)))
+    return sa.and_(_has_relationships(new), sa.not_(_has_relationships(old)))
 
 
-def _names_others(raw: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+def _has_relationships(raw: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     return raw.op("?", return_type=sa.Boolean())(RELATIONSHIPS)
 
 
@@ -293,9 +299,9 @@ def _resolved(
 ) -> tuple[sa.ColumnElement[bool], dict[str, sa.ColumnElement[Any]]]:
     """Whether the stored row may be replaced, and by which values.
 
-    Pages are not always written in the order of their observation: a preferred value is also taken from an earlier
-    observation, and changes nothing else. The new state then starts a microsecond after the row's current one, the
-    smallest difference that the history can record.
+    Pages are not always written in the order of their observation. If the staged row is an earlier observation with a
+    preferred value, only this value is taken. The new state then starts a microsecond after the stored one, which is
+    the smallest difference that the history can record.
     """
     old, new = target.table.c, staged.c
     later = old[OBSERVED_AT] < new[OBSERVED_AT] if target.is_observed else sa.true()
@@ -334,13 +340,16 @@ def _same_key(target: DestinationTable, left: sa.FromClause, right: sa.FromClaus
 
 
 def _in_order(target: DestinationTable, table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
-    """The key, with texts ordered by code point: one order for all writers, whatever the database's collation."""
+    """The key columns to order by. Texts are ordered by code point, so that all writers have the same order."""
     columns: Mapping[str, sa.ColumnElement[Any]] = {name: table.c[name] for name in target.key}
     return [sa.collate(one, "C") if isinstance(one.type, sa.Text) else one for one in columns.values()]
 
 
-def _look_different(
+def _bytes_differ(
     left: Sequence[sa.ColumnElement[Any]], right: Sequence[sa.ColumnElement[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Whether the stored bytes differ: a quick test. Equal values mostly have equal bytes; JSON compares slowly."""
+    """Whether the stored bytes differ. This quick test precedes the exact one, because JSON compares slowly.
+
+    Equal values mostly have equal bytes, and equal bytes are always equal values.
+    """
     return sa.func.record_image_ne(sa.func.row(*left), sa.func.row(*right), type_=sa.Boolean)

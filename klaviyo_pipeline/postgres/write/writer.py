@@ -1,4 +1,4 @@
-"""Writes a load batch by batch: one transaction each. A window's ledger row is written with its last rows."""
+"""Writes a load, one transaction per batch. A window's ledger row is written with the last rows of the window."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Writer:
         return round((datetime.now(UTC) - self._started_at).total_seconds(), 1)
 
     def run(self) -> None:
-        """Write every batch; report each window to the load once it is committed as synced."""
+        """Write every batch, and report each window to the load once it is committed as synced."""
         with _closed(self.load.batches) as batches:
             for batch in batches:
                 for synced in self.write(batch):
@@ -60,8 +60,8 @@ class Writer:
         self.load.on_written(self.total, self.rows_fetched)
 
     def write(self, batch: Batch) -> list[SyncedWindow]:
-        """Commit one batch with its ledger rows, or nothing of it if anything fails."""
-        # For a day that is replaced as a whole, the ledger counts the rows that the table then has.
+        """Commit one batch with its ledger rows. If anything fails, nothing of the batch is written."""
+        # For days that are replaced as a whole, the ledger has the number of rows in the table after the write.
         counted = batch.frame if batch.replaces is None else batch.frame.drop_duplicates(list(self.target.key))
         fetched = self._fetched | {
             index: self._fetched.get(index, 0) + rows for index, rows in rows_by_window(counted).items()
@@ -70,11 +70,12 @@ class Writer:
 
         def write(connection: sa.Connection) -> tuple[dict[int, RowCounts], list[SyncedWindow]]:
             if self.load.windows and not batch.completes:
-                # Nothing depends on these rows until the ledger row: its commit also makes all earlier ones durable.
+                # Nothing depends on these rows before the ledger row, whose commit also makes earlier commits durable.
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             self._take_turn(connection, batch)
             if batch.prepare is not None:
-                # It may rename windows of the ledger: those of another metric must not look like a later request.
+                # This runs before the ledger is read, because it may rename windows of another conversion metric, which
+                # must not count as later requests.
                 batch.prepare(connection)
             frame, span = self._still_newest(connection, batch)
             changed = merge(connection, self.target, frame, precedence=self.load.precedence, replaces=span)
@@ -124,11 +125,12 @@ class Writer:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(self.target.table.fullname))))
 
     def _still_newest(self, connection: sa.Connection, batch: Batch) -> tuple[pd.DataFrame, ReplaceRange | None]:
-        """Leave out the days of a report that another run has requested later and written already.
+        """Leave out the days of a report that another run has requested later and already written.
 
-        Replacing a day also deletes rows, so the check of single rows is not enough: the replacing writers of one table
-        take turns. Metrics have the `asked_at` of their report: if the ledger has a day by now that is incomplete here,
-        another run computed it from a newer report.
+        Replacing a day also deletes rows, so the merge's comparison of single rows is not enough. The writers that
+        replace days of one table therefore take turns, and each one reads the ledger here. Metrics have the `asked_at`
+        of their report. If the ledger now has a day that this batch does not complete, another run has computed the day
+        from a newer report.
         """
         span = batch.replaces
         if span is None or not span.window_of:
@@ -152,7 +154,7 @@ class Writer:
             return frame, kept
         raise ConcurrentReplacement(
             f"another run is replacing days of {self.target.table.fullname} between {span.first} and "
-            f"{span.last}; run this one again."
+            f"{span.last}; run this one again when that run has ended."
         )
 
 
@@ -162,7 +164,7 @@ class ConcurrentReplacement(RuntimeError):
 
 @contextmanager
 def _closed(batches: Iterable[Batch]) -> Iterator[Iterable[Batch]]:
-    """The batches, whose generator is closed at the end of the block: after a failed write it must not read ahead."""
+    """Yield the batches and close their generator when the block ends: after a failed write, it must not read ahead."""
     try:
         yield batches
     finally:

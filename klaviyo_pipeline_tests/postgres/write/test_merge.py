@@ -124,7 +124,9 @@ def test_a_column_that_the_table_lacks_is_refused_by_name(store: Store) -> None:
 
 
 def test_a_frame_without_the_key_is_refused(store: Store) -> None:
-    with pytest.raises(ValueError, match=r"lacks \['conversion_metric_id', 'date', 'flow_message_id', 'send_chan"):
+    with pytest.raises(
+        ValueError, match=r"lacks the key columns \['conversion_metric_id', 'date', 'flow_message_id', 'send_chan"
+    ):
         store.merge("flow_report", [{"flow_id": "a", "observed_at": minute(0)}])
 
 
