@@ -7,10 +7,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from klaviyo_pipeline.postgres.ledger import ERROR_LENGTH
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
-
-ERROR_LENGTH = 2_000
 
 
 @dataclass(frozen=True)

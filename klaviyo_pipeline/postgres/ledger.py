@@ -22,6 +22,7 @@ PRESENT_MARGIN = timedelta(seconds=5)
 seconds before now."""
 
 ERROR_LENGTH = 2_000
+"""How many characters of an error the ledger and the table of censuses store."""
 
 
 @dataclass(frozen=True)
