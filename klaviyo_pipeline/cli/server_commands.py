@@ -238,7 +238,8 @@ def _run_until_stopped(command: list[str], folder: Path) -> int:
         if process is not None:
             process.send_signal(signal.SIGINT)
 
-    # Set before the process starts. A background job of a shell ignores SIGINT, and a child process would inherit that.
+    # The handlers are set before the process starts. A background job of a shell ignores SIGINT, and a child process
+    # would inherit that.
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments

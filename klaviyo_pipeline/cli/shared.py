@@ -272,7 +272,7 @@ def _cell(value: Any, key: str) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """A size with its unit, such as `12 MB`. One unit is 1024 of the next smaller unit."""
+    """A size with its unit, such as `12 MB`. A kilobyte is 1024 bytes."""
     size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]

@@ -45,7 +45,7 @@ HALF_HOUR_CHANGES = "Australia/Lord_Howe"
 """The time zone whose clocks change by half an hour, which Dagster's hourly partitions do not support."""
 
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-"""The asset owners that Dagster accepts."""
+"""An asset owner that Dagster accepts: a team or an email address."""
 
 CROSS_ACCOUNT_SCHEMA = "klaviyo_overview"
 """The schema with the views over all accounts. No account can have this slug."""

@@ -8,7 +8,7 @@ import yaml
 
 
 class RepeatedKey(ValueError):
-    """A mapping contains this key twice, in these two lines (counted from 1)."""
+    """A mapping contains the same key twice. `lines` are the two lines of the key, counted from 1."""
 
     def __init__(self, key: str, lines: tuple[int, int]) -> None:
         super().__init__(f"a key is repeated in lines {lines[0]} and {lines[1]}")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 NAMED = 5
-"""How many of the affected objects a message lists."""
+"""The most names that a message lists."""
 
 
 def counted(number: int, what: str) -> str:

@@ -18,7 +18,7 @@ def prune_job(account: Account, tags: Mapping[str, str], resource_key: str) -> d
         description=f"Delete logs and operational records older than {counted(account.retention_days, 'day')}.",
     )
     def step(context: dg.OpExecutionContext) -> None:
-        # Imported in the run, because it needs the extra `ui`. The job itself is also loaded without this extra.
+        # `prune` is imported in the run, because it needs the extra `ui`. The job is also loaded without this extra.
         from klaviyo_pipeline.maintenance.prune import prune
 
         warehouse: Warehouse = getattr(context.resources, resource_key).warehouse

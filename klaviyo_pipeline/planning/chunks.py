@@ -80,7 +80,7 @@ class Chunk:
         return True
 
     def complete(self) -> list[CompletedWindow]:
-        """The chunk's windows as completed ones. The first window has all requests of the chunk."""
+        """Every window of the chunk, as complete. All requests of the chunk are counted for its first window."""
         assert self.asked_at is not None
         completed = [
             CompletedWindow(

@@ -41,9 +41,9 @@ def format_duration(seconds: float) -> str:
 
 
 def time_left(endpoint: Endpoint, requests: int, scale: float) -> str:
-    """The end of a progress line: the shortest time that the remaining requests take. Empty if there are none."""
+    """The end of a progress line: the shortest time that the remaining requests take. Empty below one second."""
     seconds = pace(endpoint, requests + 1, scale) if requests else 0.0
-    return f", {format_duration(seconds)} or more left at the published rates" if seconds else ""
+    return f", {format_duration(seconds)} or more left at the published rates" if seconds >= 1 else ""
 
 
 def _longest(requests: Mapping[str, int], scale: float) -> float:

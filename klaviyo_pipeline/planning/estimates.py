@@ -88,7 +88,7 @@ class Estimator:
         return self.windowed(asset, request, self._runs(asset, self._every(asset, request), request))
 
     def windowed(self, asset: str, request: SyncRequest, runs: Sequence[PlannedRun]) -> Estimate:
-        """The estimate of an asset with windows, which these runs sync."""
+        """The estimate of an asset with windows. `runs` are the runs that sync it."""
         every = self._every(asset, request)
         there = self._done(asset) & {window.start for window in every}
         requests, basis, endpoint = self._cost(asset, runs, there)

@@ -71,7 +71,7 @@ class SyncRequest:
             for name in ENTITIES
         ]
         conversions = [asset for asset in self.assets if asset == CONVERSIONS_DAILY]
-        # In the second stage, because the censuses store a new tag by its id only, and the listing adds its name.
+        # The tags are in the second stage: a census stores a new tag with its id only, and their listing adds the name.
         others = [asset for asset in self.assets if asset == TAGS.entity]
         others += [asset for asset in self.assets if asset in LISTED_IN_FULL and asset not in with_parent]
         return [[group for group in groups if group] for groups in (entities, [*reports, conversions, others])]

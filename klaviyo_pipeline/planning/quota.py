@@ -32,7 +32,7 @@ class Quota:
 
     @property
     def days(self) -> int:
-        """The number of days on which the requests are sent: 1 means today only, 0 means that there are none."""
+        """The number of days on which the requests are sent: 1 means today only, 0 means no requests."""
         return ceil((self.spent + self.wanted) / self.per_day) if self.wanted else 0
 
 

@@ -59,7 +59,7 @@ class Sync:
     def _record_refusal(self, request: SyncRequest, error: Exception) -> None:
         try:
             record_refusal(self.account, self.warehouse, request, error)
-        except Exception as second:  # A warning only, because the first error must be raised.
+        except Exception as second:  # This error is only reported, because the first one is raised.
             self.on_progress(f"warning: the failure was not recorded: {reason(second)}")
 
     def _sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:

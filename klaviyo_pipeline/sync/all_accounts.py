@@ -54,7 +54,7 @@ def sync_accounts(
         ]
         try:
             for future in as_completed(futures):
-                # Aligned in this thread only, so that the instance needs a single database session.
+                # The partitions are aligned in this thread only, so that the instance needs a single database session.
                 _align(instance, future.result(), on_progress)
         except BaseException:
             # Accounts that have not started are cancelled. `stop_sessions` ends the threads of the others.

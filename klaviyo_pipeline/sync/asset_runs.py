@@ -186,7 +186,7 @@ class AssetRuns:
         logger = _progress_logger(lambda line: self.on_progress(f"{asset}: {line}"))
         executed = job.with_logger_defs({"progress": logger}).execute_in_process(
             instance=self.instance,
-            # Selected here, not with a job for a subset of assets: the UI would not show the asset of such a run.
+            # The asset is selected here, because the UI shows no asset for a run of a job with a subset of the assets.
             asset_selection=[key],
             tags={**tags, ACCOUNT_TAG: self.account.slug, **tags_of_this_process()},
             run_config={**config, "loggers": {"progress": {}}},

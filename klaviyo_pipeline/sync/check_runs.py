@@ -56,7 +56,7 @@ def have_run(account: Account, instance: DagsterInstance) -> bool:
 def _jobs(account: Account, *, api: bool) -> Iterator[dg.JobDefinition]:
     job = checks_job(account, {ACCOUNT_TAG: account.slug}, dg.in_process_executor)
     warehouse = Warehouse.of([account])
-    # Definitions with only this job, because building all definitions of an account takes longer than its checks.
+    # These definitions have only one job, because building those of a whole account takes longer than its checks.
     yield dg.Definitions(jobs=[job], resources=account_resources(account, warehouse)).resolve_job_def(job.name)
     if api:
         yield project_defs([account], warehouse).resolve_job_def(f"{account.slug}_reconcile")

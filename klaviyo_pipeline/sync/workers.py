@@ -92,7 +92,7 @@ class Workers:
         """Pass the group to an idle worker, or to a new one."""
         channel = next((one for one in self._processes if one not in self._groups), None) or self._new_worker()
         self._groups[channel] = group
-        # Ignored, because `_receive` reports a worker that died while it was idle.
+        # The error is ignored here, because `_receive` reports a worker that died while it was idle.
         with suppress(BrokenPipeError, ConnectionResetError):
             channel.send(list(group))
 
