@@ -1,7 +1,7 @@
-"""Klaviyo accounts in Postgres, synced by Dagster: what you import to use the package in your own project.
+"""Syncs Klaviyo accounts into Postgres with Dagster. Your own project can import the names in `__all__`.
 
-These names are public: `docs/library.md` describes them, and everything else may change. Importing this package builds
-nothing and reads no environment. Each name is loaded when you first use it, because Dagster takes a second to import.
+`docs/library.md` describes these public names; everything else may change. Importing this package builds nothing and
+reads no environment variables. Each name is loaded at its first use, because importing Dagster takes a second.
 """
 
 from __future__ import annotations
@@ -34,5 +34,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    # `dg list components` looks for components among these.
+    # `dg list components` looks for components among the names that `dir` returns.
     return sorted({*globals(), *_MODULES})

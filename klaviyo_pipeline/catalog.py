@@ -1,6 +1,6 @@
-"""The list of everything that is synced, as data. Assets, checks, jobs, commands and docs are built from it.
+"""Everything that is synced, as data. The assets, checks, jobs, commands and documents are built from these lists.
 
-`docs/extend.md` shows how to add an entity: a declaration, a line here, and a migration.
+`docs/extend.md` shows how to add an entity: declare it, add a line to this module, and write a migration.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from klaviyo_pipeline.klaviyo.tags import TAGS
 Kind = TypeVar("Kind")
 
 Period = Literal["day", "week", "month"]
-"""The length of a window of a report or metrics table. Weeks begin on Monday."""
+"""The length of the windows of a report or metrics table. Weeks begin on Monday."""
 
 _PERIODS: Mapping[str, Period] = {"daily": "day", "weekly": "week", "monthly": "month"}
 
 
 @dataclass(frozen=True)
 class ReportAsset:
-    """A report asset as data: its table, Klaviyo's report, and the entity of its rows."""
+    """A report asset: the name of its table, Klaviyo's report, and the entity that its rows belong to."""
 
     name: str
     report: Report
@@ -59,7 +59,7 @@ class ReportAsset:
 
     @property
     def windows_per_request(self) -> int:
-        """The most windows in one request."""
+        """The highest number of windows that one request can cover."""
         if not isinstance(self.report, SeriesReport):
             return VALUES_CHUNK_DAYS - 2 * LONGEST_SEND.days
         return DAILY_CHUNK_DAYS if self.period == "day" else PERIODS_PER_REQUEST[self.report.interval]
@@ -67,9 +67,10 @@ class ReportAsset:
 
 @dataclass(frozen=True)
 class MetricsTable:
-    """A metrics table as data: the report it aggregates, the key of its rows, and the entity with more columns.
+    """A metrics table: its name, the report that it aggregates, and the entity that its rows belong to.
 
-    `named` maps each column that is copied from the entity's latest state to the entity's column.
+    `key` is the column with the object's id. `named` maps each column that is copied from the latest state of the
+    object to the column of the entity's table.
     """
 
     name: str
@@ -80,7 +81,7 @@ class MetricsTable:
 
 
 def census_name(listing: Listing) -> str:
-    """The name of the census asset: the entity's own name if the entity has no windows."""
+    """The name of an entity's census asset. If the entity has no windows, this is the name of the entity itself."""
     return f"{listing.entity}_census" if listing.has_windows else listing.entity
 
 
@@ -95,29 +96,29 @@ _LISTINGS = (
 
 
 ENTITIES: dict[str, Listing] = {listing.entity: listing for listing in _LISTINGS}
-"""The entities that are synced by window, by asset, in display order."""
+"""The entities with windows, by asset name, in display order."""
 
 
 LISTED_IN_FULL: dict[str, Listing] = {listing.entity: listing for listing in (METRIC_OBJECTS, FORM_VERSIONS)}
-"""The entities without windows, by asset: a full listing is the only way to read them."""
+"""The entities without windows, by asset name. They can only be listed in full."""
 
 
 OBJECTS: dict[str, Listing] = ENTITIES | LISTED_IN_FULL
-"""All entities, by asset. Each has a table, its history, and lookups by id."""
+"""All entities, by asset name. Each has a table, a history, and lookups by id."""
 
 
 CENSUSES: dict[str, Listing] = {census_name(listing): listing for listing in (*OBJECTS.values(), TAGS)}
-"""The assets without windows, by asset: each is a full listing. The listing of the tags is one of them."""
+"""The assets that are full listings, by name: the censuses, the entities without windows, and the tags."""
 
 
 ENTITY_CENSUSES: dict[str, Listing] = {
     name: listing for name, listing in CENSUSES.items() if listing.entity in ENTITIES
 }
-"""The censuses of the entities with windows, by asset."""
+"""The censuses of the entities with windows, by asset name."""
 
 
 EVERY_CENSUS = "census"
-"""The name for all entity censuses on the command line."""
+"""The word that stands for the censuses of all entities with windows on the command line."""
 
 
 FLOW_REPORT = ReportAsset("flow_report", FLOW_SERIES, FLOWS)
@@ -135,8 +136,10 @@ BREAKDOWNS = {
         ReportAsset("form_report_by_version", FORM_BY_VERSION, FORMS),
     )
 }
-"""The reports that divide the values of another report further, by variation, audience or form version. They have no
-metrics."""
+"""The reports that divide the values of another report by variation, audience or form version, by asset name.
+
+No metrics tables are computed from them.
+"""
 
 
 REPORTS = {
@@ -150,7 +153,7 @@ REPORTS = {
         FLOW_REPORT_MONTHLY,
     )
 } | BREAKDOWNS
-"""The reports, by asset."""
+"""All reports, by asset name."""
 
 
 FLOW_METRICS = MetricsTable(
@@ -190,13 +193,16 @@ METRICS = {
         FLOW_METRICS_MONTHLY,
     )
 }
-"""The metrics tables, by asset. Each is computed from a report."""
+"""The metrics tables, by asset name. Each is computed from a report."""
 
 
 @dataclass(frozen=True)
 class ExactMetrics:
-    """Metrics of any range of days, from Klaviyo's values report, as data: their table, the daily metrics that have the
-    same columns, and the report asset whose conversion metric they have."""
+    """Metrics of any range of days, from Klaviyo's values report.
+
+    `table` is their table, and `metrics` the table of daily metrics with the same columns. They are requested with the
+    conversion metric of the asset `report`, if it has one.
+    """
 
     table: str
     metrics: MetricsTable
@@ -215,11 +221,11 @@ EXACT_METRICS = {
 
 
 CONVERSIONS_DAILY = "conversions_daily"
-"""The conversions by the day of the order, from metric aggregates."""
+"""The asset with the conversions by the day of the order, from Klaviyo's metric aggregates."""
 
 
 def has_conversion_metric(asset: str) -> bool:
-    """Whether the rows of an asset are those of a conversion metric: some reports, and the conversions."""
+    """Whether an asset is requested with a conversion metric, as some reports and the conversions are."""
     return asset == CONVERSIONS_DAILY or (asset in REPORTS and REPORTS[asset].report.needs_conversion_metric)
 
 
@@ -228,18 +234,18 @@ FIGURES = (*REPORTS, *METRICS, CONVERSIONS_DAILY)
 
 
 def period_of(asset: str) -> Period:
-    """The length of the windows of an asset of `FIGURES`."""
+    """The length of the windows of an asset in `FIGURES`."""
     report = METRICS[asset].report if asset in METRICS else asset
     return REPORTS[report].period if report in REPORTS else "day"
 
 
 def period_column(asset: str) -> str:
-    """The column with the first day of a row's period, in the table of an asset of `FIGURES`."""
+    """The column with the first day of a row's window, in the table of an asset in `FIGURES`."""
     return "date" if period_of(asset) == "day" else "period_start"
 
 
 def figures_by(period: Period) -> tuple[str, ...]:
-    """The assets of `FIGURES` with windows of this length: they have the same partitions."""
+    """The assets in `FIGURES` with windows of this length. They have the same partitions."""
     return tuple(asset for asset in FIGURES if period_of(asset) == period)
 
 
@@ -248,25 +254,27 @@ ENDPOINTS: dict[str, Endpoint] = rates.ENDPOINTS | {
     for listing in OBJECTS.values()
     for endpoint in (listing.list_endpoint, listing.get_endpoint)
 }
-"""Every API operation that the client calls, by name."""
+"""Every endpoint of the API that the client calls, by name."""
 
 
 ASSETS = tuple(dict.fromkeys((*ENTITIES, *CENSUSES, *FIGURES)))
 """Every asset that is synced, in display order."""
 
 DEFAULT = "default"
-"""The name in `KLAVIYO_ASSETS` for all assets that are on by default."""
+"""The word in `KLAVIYO_ASSETS` that stands for all assets that are on by default."""
 
 OFF_BY_DEFAULT = frozenset({"lists", "lists_census", "templates", "templates_census", *BREAKDOWNS})
-"""The assets that are off unless `KLAVIYO_ASSETS` names them. Lists and templates need separate scopes, and the
-breakdowns take requests of the daily quota."""
+"""The assets that are off unless `KLAVIYO_ASSETS` names them.
+
+Lists and templates need additional scopes of the key. The breakdowns need requests of the reports' daily quota.
+"""
 
 
 @cache
 def switched_on(named: tuple[str, ...]) -> frozenset[str]:
-    """The assets that the names in `KLAVIYO_ASSETS` stand for. An entity's name includes its census.
+    """The assets that the names in `KLAVIYO_ASSETS` stand for. The name of an entity also stands for its census.
 
-    Raises `SettingsError` for an unknown name, for no name at all, and for metrics without their report.
+    Raises `SettingsError` if a name is unknown, if there is no name, or if metrics are named without their report.
     """
     if unknown := [name for name in named if name not in (DEFAULT, *ASSETS)]:
         raise SettingsError(
@@ -287,16 +295,16 @@ def switched_on(named: tuple[str, ...]) -> frozenset[str]:
 
 
 def with_metrics(report: str, account: Account) -> str:
-    """A report and the metrics that are computed from it, as arguments of `sync`."""
+    """The names of a report and of the account's metrics that are computed from it, as arguments of `sync`."""
     return " ".join((report, *(name for name, table in of_account(METRICS, account).items() if table.report == report)))
 
 
 def as_chosen(listing: Listing, account: Account) -> Listing:
-    """The listing with the attributes that the account stores: templates with their HTML only if that is chosen."""
+    """The listing with the attributes that the account stores. Templates have HTML only if the settings say so."""
     return replace(listing, attributes=()) if listing is TEMPLATES and account.template_html else listing
 
 
 def of_account(kinds: Mapping[str, Kind], account: Account) -> dict[str, Kind]:
-    """Those of `kinds`, such as `REPORTS`, that the account has. Raises `SettingsError` as `switched_on` does."""
+    """The entries of a catalog such as `REPORTS` that the account has. Raises `SettingsError` as `switched_on` does."""
     on = switched_on(account.assets)
     return {name: kind for name, kind in kinds.items() if name in on}

@@ -1,9 +1,9 @@
 """The sync windows: half-open periods [start, end), one for each Dagster partition.
 
-A daily window is a calendar day in the account's zone (23 to 25 hours long when the clocks change), an hourly window is
-an hour of it. A window of a weekly report begins on a Monday, that of a monthly report on the first of a month; the
-first one may begin before the account's start date. The open window, which ends in the future, is a partition too, so
-that you can sync it at any time.
+A daily window is a calendar day in the account's time zone, which has 23 to 25 hours when the clocks change. An hourly
+window is one hour. A window of a weekly report begins on a Monday, and a window of a monthly report on the first day of
+a month. The first of these windows may begin before the account's start date. The open window, which ends in the
+future, is a partition too, so that you can sync it at any time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Unit = Literal["hour"] | Period
 
 
 class EmptyRange(ValueError):
-    """A run has no windows."""
+    """The range of partitions of a run contains no window."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,20 +39,20 @@ class Window:
 
     @property
     def first_day(self) -> date:
-        """The account's first day of a window that is a day, a week or a month."""
+        """The first day, in the account's zone, of a window that is a day, a week or a month long."""
         return date.fromisoformat(self.key)
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The windows of one asset."""
+    """Divides an account's time into windows of one length."""
 
     account: Account
     unit: Unit
 
     @cached_property
     def definition(self) -> dg.TimeWindowPartitionsDefinition:
-        """The Dagster partitions of these windows; the last one is the open window."""
+        """The Dagster partitions of the windows. The last partition is the open window."""
         import dagster as dg
 
         first, zone = self.first_day(self.account.start_date).isoformat(), self.account.timezone
@@ -71,11 +71,11 @@ class WindowPlan:
         return day.replace(day=1) if self.unit == "month" else day
 
     def of_keys(self, keys: Iterable[str]) -> list[Window]:
-        """The windows of these partition keys, in order of time."""
+        """The windows with these partition keys, in order of time."""
         return sorted(self._window(key) for key in keys)
 
     def of_run(self, context: dg.AssetExecutionContext) -> list[Window]:
-        """The windows of a run, at least one. Raises `EmptyRange` if the range ends before it begins."""
+        """The windows of a run, in order of time. Raises `EmptyRange` if its range ends before it begins."""
         keys = context.partition_keys
         if not keys:
             tags = context.run.tags
@@ -84,7 +84,10 @@ class WindowPlan:
         return self.of_keys(keys)
 
     def between(self, first: date, last: date, now: datetime) -> list[Window]:
-        """Every window with a day from `first` to `last`, both inclusive, that has begun by `now`."""
+        """Every window in the days from `first` to `last`, both inclusive, that has begun by `now`.
+
+        A week or a month is included as a whole if it contains one of these days.
+        """
         import dagster as dg
 
         start = self.first_day(max(first, self.account.start_date))
@@ -93,10 +96,10 @@ class WindowPlan:
         return [window for window in self._consecutive(keys) if window.start <= now]
 
     def _consecutive(self, keys: Sequence[str]) -> list[Window]:
-        """The windows of these consecutive keys.
+        """The windows with these consecutive keys.
 
-        Dagster computes each window from its key, which takes seconds for five years of hours. This method computes
-        hours by addition instead, and checks the last one.
+        Dagster needs seconds to compute five years of hourly windows from their keys. This method computes the first
+        one from its key and the others by addition, and compares the last one with its key.
         """
         if self.unit != "hour" or not keys:
             return self.of_keys(keys)
@@ -113,25 +116,25 @@ class WindowPlan:
 
 
 def entity_windows(account: Account) -> WindowPlan:
-    """The windows of flows, campaigns, forms and segments, which have the account's window size."""
+    """The windows of the account's entities, which have the length in its settings: a day or an hour."""
     return WindowPlan(account, "day" if account.sync_window == "daily" else "hour")
 
 
 def report_windows(account: Account, period: Period = "day") -> WindowPlan:
-    """The windows of reports and metrics, whatever the account's window size is."""
+    """The windows of reports, metrics and conversions, which do not depend on the length in the settings."""
     return WindowPlan(account, period)
 
 
 def asset_windows(account: Account, asset: str) -> WindowPlan:
-    """The windows of this asset."""
+    """The windows of the asset with this name."""
     return entity_windows(account) if asset in ENTITIES else report_windows(account, period_of(asset))
 
 
 def contiguous_ranges(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int = 0) -> list[list[Window]]:
-    """Group `windows` (all, in order) into contiguous ranges that contain every wanted window.
+    """Group the wanted windows into contiguous ranges. `windows` are all windows, in order of time.
 
-    A gap of at most `join_gaps` unwanted windows becomes part of a range: one request that covers a small gap costs
-    less than two requests.
+    If at most `join_gaps` unwanted windows lie between two wanted ones, they become part of the range: one request for
+    a longer range costs less than two requests.
     """
     marked = set(wanted)
     ranges: list[list[Window]] = []
@@ -149,7 +152,7 @@ def contiguous_ranges(windows: Sequence[Window], wanted: Iterable[Window], join_
 
 
 def range_tags(windows: Sequence[Window]) -> dict[str, str]:
-    """The tags of a Dagster run for these contiguous windows."""
+    """The tags with which a Dagster run covers these contiguous windows."""
     return {
         "dagster/asset_partition_range_start": windows[0].key,
         "dagster/asset_partition_range_end": windows[-1].key,

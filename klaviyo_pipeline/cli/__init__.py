@@ -1,4 +1,4 @@
-"""The command line, `klaviyo-pipeline`. Every command has `--help`, and prints an error as one line."""
+"""The command `klaviyo-pipeline`. Every subcommand has a `--help` option and prints an error as one line."""
 
 from klaviyo_pipeline.cli.main import main
 

@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline accounts`."""
+"""The command `klaviyo-pipeline accounts`."""
 
 import os
 from datetime import datetime
@@ -28,9 +28,9 @@ COLUMNS = {
 def accounts(form: str) -> None:
     """List the configured accounts: those in accounts.yaml, or the one in the environment.
 
-    The output says whether the variable with the API key is set, and never contains the key. An invalid entry is
-    one error line, and the exit code is 1; the other accounts still work. Two entries for the same Klaviyo account
-    cause a warning.
+    The output says whether the variable with the API key is set, and never contains the key. For each invalid entry
+    of accounts.yaml, the command prints an error and exits with 1; the other accounts still work. Two entries for the
+    same Klaviyo account cause a warning.
 
     \b
     Examples:
@@ -56,7 +56,7 @@ COMMANDS = (accounts,)
 
 
 def _stored(settings: Settings) -> tuple[str | None, datetime | None]:
-    """The id of the Klaviyo account in the schema, and the time of its last sync."""
+    """The id of the Klaviyo account that the schema belongs to, and the time of its last sync; None if unknown."""
     slug = settings.account.slug
     with warehouse(settings) as engine, engine.connect() as connection:
         if not sa.inspect(connection).has_table("sync_windows", schema=slug):

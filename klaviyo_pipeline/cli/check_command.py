@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline check`."""
+"""The command `klaviyo-pipeline check`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +39,12 @@ SIGNS = {"passed": ("✔", "green"), "warning": ("!", "yellow"), "error": ("✘"
 @click.option("--api", is_flag=True, help="Also compare the data with Klaviyo's API. Uses requests and report quota.")
 @format_option
 def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
-    """Run every asset check, and print one line for each: the result and, if something is wrong, the remedy.
+    """Run the asset checks, and print one line for each: the result and, if something is wrong, the remedy.
 
-    By default the checks read Postgres only. With --api, additional checks compare the data with Klaviyo: they list
-    every entity in full, and use one request of the daily quota for each report. The results also appear in the
-    Dagster UI. The exit code is 1 if a check ends with an error (✘). A warning (!) does not change the exit code.
+    By default only the checks that read Postgres run. With --api, additional checks compare the data with Klaviyo. They
+    read every listing in full, and send at least one request of the daily quota for each report. The results also
+    appear in the Dagster UI. The exit code is 1 if a check ends with an error (✘). A warning (!) does not change the
+    exit code.
 
     \b
     Examples:
@@ -52,6 +53,7 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
     """
     quiet()
     with chosen_accounts(slugs) as chosen, shared_sessions(chosen), ExitStack() as opened:
+        # The instance is opened at its first use, when the first account has passed the checks of its schema.
         instance = cache(lambda: opened.enter_context(_instance()))
         by_account = chosen.each(lambda settings: _results(settings, instance, api=api))
         if form == "json":
@@ -71,7 +73,7 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
 
 @contextmanager
 def _instance() -> "Iterator[DagsterInstance]":
-    """Dagster's instance, for all accounts. It is opened when the first account has turned out to be in order."""
+    """The project's Dagster instance."""
     from dagster import DagsterInstance
 
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance
@@ -82,15 +84,16 @@ def _instance() -> "Iterator[DagsterInstance]":
 
 
 def check_results(settings: Settings) -> "list[Checked]":
-    """Run the checks that read Postgres only. Their results also appear in the UI."""
+    """Run the checks that read Postgres only, and return their results. The results also appear in the UI."""
     with _instance() as instance:
         return _results(settings, lambda: instance, api=False)
 
 
 def check_after_first_sync(settings: Settings, instance: "DagsterInstance") -> str | None:
-    """Run the checks that read Postgres only if they never ran, so that the UI has results; return a line about them.
+    """If the checks that read Postgres have never run, run them for the UI. Return a line about the results.
 
-    A check that could not run is a warning: the data is stored.
+    If a check cannot run, the line is a warning, because the sync itself succeeded. Returns None if the checks ran
+    before.
     """
     from klaviyo_pipeline.sync.check_runs import have_run
 
@@ -100,11 +103,11 @@ def check_after_first_sync(settings: Settings, instance: "DagsterInstance") -> s
         results = _results(settings, lambda: instance, api=False)
     except click.ClickException as error:
         return f"warning: the checks did not run: {error.message}"
-    return f"{checks_summary(results)} `klaviyo-pipeline check` shows what they found."
+    return f"{checks_summary(results)} `klaviyo-pipeline check` prints the results."
 
 
 def checks_summary(results: Sequence["Checked"]) -> str:
-    """The number of results of each kind, on one line: `Checks: 190 passed, 9 warnings, 1 error.`"""
+    """The number of checks by outcome, on one line: `Checks: 190 passed, 9 warnings, 1 error.`"""
     numbers = Counter(result.outcome for result in results)
     others = [counted(numbers[outcome], outcome) for outcome in ("warning", "error") if numbers[outcome]]
     passed = f"{numbers['passed']:,} passed"
@@ -128,7 +131,7 @@ COMMANDS = (check,)
 
 
 def checks_table(results: Sequence["Checked"]) -> Table:
-    """One line for each check, grouped by asset."""
+    """A table with one line for each check, in the order of `results`."""
     output = Table(box=None, show_header=False, pad_edge=False)
     for column in ("sign", "asset", "check", "found"):
         output.add_column(column, overflow="fold", no_wrap=column != "found")

@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline doctor`."""
+"""The command `klaviyo-pipeline doctor`."""
 
 import os
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ def doctor(slugs: tuple[str, ...], form: str) -> None:
     """Check everything that a sync needs, and print one line for each check, with a remedy if it fails.
 
     The checks cover the settings, the API key and its scopes, the API revision, the time zone, the conversion metric,
-    the database and its role, the migrations, Dagster's instance, and the clocks. They use no report quota, and write
-    nothing but this: runs whose process died are marked as failed, and partitions in Dagster that differ from the
-    ledger are corrected. The exit code is 1 if a check fails or is skipped. A warning (!) works today but needs
-    attention; it does not change the exit code.
+    the database and its role, the migrations, Dagster's instance, and the clocks. They use no report quota. They make
+    two corrections in Dagster: a run of `sync` whose process died on this machine is marked as failed, and partitions
+    that differ from the ledger are corrected. The exit code is 1 if a check fails or is skipped. A warning (!) means
+    that something works today but needs attention; it does not change the exit code.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ COMMANDS = (doctor,)
 
 
 def findings_table(findings: Sequence["Finding"]) -> Table:
-    """One line for each finding, with the remedy on the next line."""
+    """A table with one line for each finding, followed by a line with its remedy, if it has one."""
     output = Table(box=None, show_header=False, pad_edge=False)
     for column in ("sign", "check", "found"):
         output.add_column(column, overflow="fold", no_wrap=column != "found")

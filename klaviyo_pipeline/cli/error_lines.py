@@ -1,4 +1,7 @@
-"""Any error as one line. It imports every module that defines errors, so import it only after an error."""
+"""Formats any error as one line.
+
+This module imports every module that defines errors. To keep commands fast, import it only after an error.
+"""
 
 import psycopg
 import sqlalchemy as sa
@@ -33,7 +36,7 @@ EXPECTED = (
 
 
 def clear_line(error: BaseException) -> str:
-    """Any error as one line. For an unexpected error, it contains the type and says how to see the traceback."""
+    """The message of an error, on one line. For an unexpected error, the line names its type and `--debug`."""
     if isinstance(error, EXPECTED):
         text = reason(error) if isinstance(error, KlaviyoError) else str(error)
         return printable(" ".join(text.split()))

@@ -1,6 +1,6 @@
-"""The command group. Prints every error as one line.
+"""The command `klaviyo-pipeline`: its list of subcommands, and `main`, which prints every error as one line.
 
-A command's module is imported when the command is used: `--help` and `--version` import none of them.
+The module of a subcommand is imported when the subcommand is used. `--help` without a subcommand imports none of them.
 """
 
 import atexit
@@ -22,20 +22,20 @@ COMMANDS = {
     "demo": ("server_commands", "Sync 90 days of a simulated account into the embedded Postgres. Needs no settings."),
     "dev": ("server_commands", "Start the Dagster web UI and daemon."),
     "doctor": ("doctor_command", "Check the installation: settings, API key, database, Dagster."),
-    "get": ("query_commands", "Print one object by id as JSON, from Postgres or else from Klaviyo."),
-    "list": ("query_commands", "List flows, campaigns, forms or segments from Postgres."),
-    "metrics": ("query_commands", "Print the metrics of each flow between two days."),
+    "get": ("query_commands", "Print one object by id as JSON. If Postgres lacks it, request it from Klaviyo."),
+    "list": ("query_commands", "List the objects of one kind in Postgres, such as flows or campaigns."),
+    "metrics": ("query_commands", "Print the metrics of each flow for a range of days."),
     "migrate": ("setup_commands", "Create or upgrade the account's schema."),
-    "plan": ("plan_command", "Estimate what `sync` would do, without a request to Klaviyo."),
+    "plan": ("plan_command", "Estimate the requests and the time of a sync, without a request to Klaviyo."),
     "prune": ("prune_command", "Delete old run logs and operational records."),
     "report": ("report_command", "Write an HTML page with key metrics, charts and tables."),
-    "reset-clock": ("setup_commands", "Reset times that are ahead of the database's clock."),
+    "reset-clock": ("setup_commands", "Correct stored times that are ahead of the database's clock."),
     "reset-windows": ("setup_commands", "Reset sync windows after a change of time zone or window size."),
     "sandbox": ("server_commands", "Serve a simulated Klaviyo account over HTTP."),
-    "status": ("status_command", "Print the sync status of each asset: progress, gaps, failures, size."),
+    "status": ("status_command", "Print the sync status of each asset with windows: progress, gaps, failures, size."),
     "sync": ("sync_command", "Sync the account into Postgres."),
 }
-"""The module of each command, and the line for it in the list of commands."""
+"""For each command, the module that defines it and its description in the list of commands."""
 
 
 class CommandGroup(click.Group):
@@ -71,44 +71,47 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. The exit code is 0 (done), 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
+    """Run a command line and exit: with code 0 (done), 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
     code = 1
 
     def leave() -> None:
-        # Freeing each object of Dagster's modules takes a fifth of a second, which the user waits for.
+        # A normal exit frees every object of Dagster's modules, and keeps the user waiting for a fifth of a second.
         try:
             sys.stdout.flush()
             sys.stderr.flush()
         except OSError:
-            return  # Python reports it.
+            return  # Python flushes again at the end of the process and reports the error.
         os._exit(code)
 
     if arguments is None:
-        # The handler that was registered first runs last.
+        # Handlers run in reverse order: registered first, this one runs after all others.
         atexit.register(leave)
     code = _run(list(sys.argv[1:] if arguments is None else arguments))
     sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
-    """Run the command line. Returns the exit code."""
-    # Accepted anywhere on the command line, by every command.
+    """Run a command line and return the exit code."""
+    # `--debug` is accepted after the subcommand too, where click would not know it.
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # A character that the output's encoding lacks becomes a question mark.
+            # Prints a question mark for each character that the output's encoding lacks.
             stream.reconfigure(errors="replace")
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = cli.main(arguments, prog_name="klaviyo-pipeline", standalone_mode=False)
     except click.ClickException as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # click before 8.2 does not have it
+        if type(error).__name__ == "NoArgsIsHelpError":  # click before 8.2 lacks this class
             error.show()
             return 2
         return _failed(error.format_message(), error.exit_code)
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error, click.Abort) and error.__cause__ is None:
+            # click raises it with a cause for Ctrl-C, and without one if a confirmation is not answered with yes.
+            return _failed("Not confirmed. Nothing was changed.", 130)
         return _failed("Interrupted. Committed data is kept; run sync again to resume.", 130)
     except BrokenPipeError:
         return 1

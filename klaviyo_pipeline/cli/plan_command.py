@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline plan`."""
+"""The command `klaviyo-pipeline plan`."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,10 @@ QUOTA_COLUMNS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The windows, requests, time and quota of a sync that starts now. `seconds` is a lower bound."""
+    """What a sync that starts now needs: an estimate for each asset, the total time, and the quotas of reports.
+
+    `migrated` is whether the schema has its tables. `seconds` is a lower bound for the whole sync.
+    """
 
     migrated: bool
     estimates: Sequence["Estimate"]
@@ -72,10 +75,10 @@ def plan(
 ) -> None:
     """Print what `sync` would do now with the same arguments: windows, requests, time and report quota.
 
-    The command sends no request to Klaviyo and needs no API key. For reports the number of requests is exact. For
-    listings it is estimated from the rows in the tables; for an empty table it is the minimum, one page for each
-    listing. The time is the minimum at Klaviyo's published rate limits, scaled by KLAVIYO_RATE_SCALE. Response times
-    come on top.
+    The command sends no request to Klaviyo and needs no API key. The number of requests is exact for reports, and
+    estimated from the stored rows for listings. "at least" marks a minimum: for a listing of which Postgres may lack
+    objects, for conversions_daily, and for a report that Klaviyo may refuse in part. The time is the minimum at
+    Klaviyo's published rate limits, scaled by KLAVIYO_RATE_SCALE, without the time that Klaviyo takes to answer.
 
     \b
     Examples:
@@ -109,7 +112,10 @@ COMMANDS = (plan,)
 
 
 def make_plan(connection: sa.Connection, account: Account, request: SyncRequest) -> Plan:
-    """The plan from the current state of the warehouse. Raises `AccountRefused` where `sync` would raise it."""
+    """The plan for a request, from the current state of the warehouse.
+
+    Raises `AccountRefused` if the ledger's windows have another time zone or length than the settings.
+    """
     from klaviyo_pipeline.planning.durations import whole_sync
     from klaviyo_pipeline.planning.estimates import Estimator
 
@@ -127,7 +133,7 @@ def make_plan(connection: sa.Connection, account: Account, request: SyncRequest)
 
 
 def _metrics(connection: sa.Connection | None, account: Account) -> dict[str, Sequence[str]]:
-    """The conversion metrics of each report: the configured ones, else the one of its last sync."""
+    """The conversion metrics of each asset that has any: those of the settings, otherwise the one of its last sync."""
     from klaviyo_pipeline.catalog import FIGURES, has_conversion_metric
     from klaviyo_pipeline.postgres.ledger import Ledger
 
@@ -168,9 +174,9 @@ def _print(account: Account, request: SyncRequest, made: Plan) -> None:
     output = console()
     if not made.migrated:
         output.print(
-            f"Schema {account.slug} is not migrated yet, so every window counts as missing. `sync` migrates first."
+            f"Schema {account.slug} is not migrated yet, so every window counts as missing. `sync` migrates it first."
         )
-    output.print(f"{request.first} to {request.last}, days of {account.timezone}", markup=False)
+    output.print(f"Plan for {request.first} to {request.last}, time zone {account.timezone}", markup=False)
     output.print(table([_row(estimate) for estimate in made.estimates], COLUMNS))
     output.print()
     requests = sum(estimate.requests for estimate in made.estimates)

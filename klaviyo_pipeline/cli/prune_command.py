@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline prune`."""
+"""The command `klaviyo-pipeline prune`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +19,7 @@ from klaviyo_pipeline.cli.shared import (
     warehouse,
 )
 from klaviyo_pipeline.config.settings import Settings
+from klaviyo_pipeline.config.wording import counted
 
 if TYPE_CHECKING:
     from klaviyo_pipeline.dagster_internals.run_pruning import ProgressCallback
@@ -40,7 +41,10 @@ COLUMNS = {"what": "records", "count": "count"}
 @click.command()
 @accounts_option
 @click.option(
-    "--older-than", "days", type=click.IntRange(1, 36500), help="Days to keep. [default: KLAVIYO_RETENTION_DAYS]"
+    "--older-than",
+    "days",
+    type=click.IntRange(1, 36500),
+    help="Keep the records of this many days. [default: KLAVIYO_RETENTION_DAYS]",
 )
 @click.option("--dry-run", is_flag=True, help="Count the records that would be deleted, and delete nothing.")
 @format_option
@@ -48,8 +52,8 @@ def prune(slugs: tuple[str, ...], days: int | None, dry_run: bool, form: str) ->
     """Delete the logs of old runs, and old operational records such as request counts.
 
     Data, history, the ledger and the last materialization of every window are kept, so the UI and `status` show the
-    same windows as before. Unfinished runs are never changed. Dagster's storage is pruned for all accounts that share
-    it. Postgres reuses the freed space; only VACUUM FULL returns it to the operating system.
+    same windows as before. Unfinished runs are never changed. Dagster's storage is always pruned for all accounts that
+    share it. Postgres reuses the freed space; only VACUUM FULL returns it to the operating system.
 
     \b
     Examples:
@@ -71,8 +75,9 @@ def prune(slugs: tuple[str, ...], days: int | None, dry_run: bool, form: str) ->
         output.print(table([{**of, **row} for of, one in pruned for row in _rows(one)], columns))
         for _, one in pruned:
             if one.runs and one.runs.thinned:
-                runs = "1 old run is" if one.runs.thinned == 1 else f"{one.runs.thinned:,} old runs are"
-                output.print(f"{runs} kept without logs, because the UI needs them to show the windows.")
+                runs = counted(one.runs.thinned, "old run")
+                kept = "Would keep" if dry_run else "Kept"
+                output.print(f"{kept} {runs} without logs, because the UI shows the state of windows from them.")
 
 
 COMMANDS = (prune,)
@@ -81,7 +86,10 @@ COMMANDS = (prune,)
 def _prune(
     chosen: Chosen, progress: "ProgressCallback", *, days: int | None, dry_run: bool
 ) -> "Sequence[tuple[dict[str, str], Pruned]]":
-    """The deleted records of each account and of Dagster. With several accounts, Dagster's have a separate row."""
+    """Prune each account and Dagster's storage. Return pairs of the owner, as a column, and the numbers of records.
+
+    With several accounts, Dagster's storage is a separate pair. With one account, there is one pair without an owner.
+    """
     from dagster import DagsterInstance
 
     from klaviyo_pipeline.dagster_internals.storage import use_project_instance

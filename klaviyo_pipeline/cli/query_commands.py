@@ -1,4 +1,4 @@
-"""Commands that read the warehouse: `metrics`, `list` and `get`."""
+"""The commands that print rows of the warehouse: `metrics`, `list` and `get`."""
 
 import csv
 import sys
@@ -62,28 +62,31 @@ EXACT_COLUMNS = {
         "form_name": "name",
         "form_status": "status",
         "viewed_form": "views",
-        "viewed_form_uniques": "people who viewed",
+        "viewed_form_uniques": "people who viewed*",
         "submits": "submits",
         "closed_form": "closes",
         "submit_rate": "submit rate",
     },
 }
 
-RATES_NOTE = "* Average of the daily rates, weighted by deliveries. `metrics --exact` has rates from unique counts."
-EXACT_NOTE = "* From Klaviyo's own unique counts for these days, summed over the messages of each flow."
+RATES_NOTE = (
+    "* Average of the daily rates, weighted by deliveries. `metrics --exact` prints rates from Klaviyo's own unique "
+    "counts."
+)
+EXACT_NOTE = "* Computed from Klaviyo's own unique counts for these days, summed over the messages of each flow."
 
 SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""First characters of a formula in a spreadsheet, including the full-width forms of East Asian keyboards."""
+"""The first characters of a formula in a spreadsheet, including the full-width forms of East Asian keyboards."""
 
 
 @click.command()
 @account_option
 @click.option("--from", "first", type=DAY, required=True, help="First day, inclusive, in the account's time zone.")
 @click.option("--to", "last", type=DAY, required=True, help="Last day, inclusive.")
-@click.option("--flow", "flow_id", help="Id of a single flow.")
+@click.option("--flow", "flow_id", help="Print only the flow with this id.")
 @click.option("--exact", is_flag=True, help="Request Klaviyo's own values for exactly these days, at most 365.")
-@click.option("--campaigns", "entity", flag_value="campaigns", help="With --exact: of campaigns instead of flows.")
-@click.option("--forms", "entity", flag_value="forms", help="With --exact: of forms instead of flows.")
+@click.option("--campaigns", "entity", flag_value="campaigns", help="Print campaigns instead of flows. Needs --exact.")
+@click.option("--forms", "entity", flag_value="forms", help="Print forms instead of flows. Needs --exact.")
 @click.option(
     "--format",
     "form",
@@ -95,16 +98,17 @@ SPREADSHEET_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－"
 def metrics(
     slug: str | None, first: date, last: date, flow_id: str | None, exact: bool, entity: str | None, form: str
 ) -> None:
-    """Print the metrics of each flow between two days, highest revenue first.
+    """Print the metrics of each flow for a range of days, highest revenue first.
 
     Counts are summed. Rates that depend on unique counts are averages of the daily rates, weighted by deliveries,
-    because unique counts of several days cannot be added. The output names the days that are not synced or not
-    final; with JSON and CSV it does so on stderr. In CSV a name that a spreadsheet would run as a formula is prefixed
-    with '. In JSON names are unchanged.
+    because unique counts of several days cannot be added. The command names the days that are not synced or not
+    final, with JSON and CSV on stderr. A name that a spreadsheet would run as a formula begins with an apostrophe in
+    the CSV. The JSON contains every name unchanged.
 
-    With --exact, unique counts and rates are Klaviyo's own for these days. That takes one request of the daily quota,
-    and stderr shows what is used. The answer is stored: it is requested again only if it is older than an hour and
-    was not final. Campaigns and forms have separate quotas; campaigns count by the day of the send.
+    With --exact, the counts are Klaviyo's own for exactly these days, and the rates are computed from them. This takes
+    one request of a daily quota, and stderr shows how much of the quota is used. The answer is stored and used again
+    for an hour, or for longer if its values were final. Flows, campaigns and forms have separate quotas. All values of
+    a campaign count on the day of its send.
 
     \b
     Examples:
@@ -115,9 +119,10 @@ def metrics(
     """
     check_order(first, last)
     if entity is not None and not exact:
-        raise click.UsageError(f"--{entity} needs --exact; {EXACT_METRICS[entity].metrics.name} has the values by day.")
+        table_name = EXACT_METRICS[entity].metrics.name
+        raise click.UsageError(f"--{entity} needs --exact. The table {table_name} has the values by day.")
     if entity is not None and flow_id is not None:
-        raise click.UsageError(f"--flow is not possible with --{entity}.")
+        raise click.UsageError(f"--flow cannot be used with --{entity}.")
     entity = entity or FLOW_METRICS.entity
     with one_account(slug) as settings:
         check_not_future(settings.account, first)
@@ -133,7 +138,7 @@ def metrics(
         output = console()
         output.print(table(rows, EXACT_COLUMNS[entity]))
         if rows and entity != FLOW_METRICS.entity:
-            output.print(f"* From Klaviyo's own unique counts of the {entity} for these days.")
+            output.print(f"* Computed from Klaviyo's own unique counts of the {entity} for these days.")
         elif rows:
             output.print(EXACT_NOTE if rows[0]["uniques"] == "exact" else RATES_NOTE)
         else:
@@ -151,16 +156,16 @@ def metrics(
 @click.command("list")
 @account_option
 @click.argument("asset", type=click.Choice(list(OBJECTS)))
-@click.option("--name", help="Objects with exactly this name.")
-@click.option("--status", "state", help="Objects with exactly this status.")
-@click.option("--trigger-type", help="Flows with exactly this trigger type.")
-@click.option("--from", "first", type=DAY, help="Objects updated on this day (in KLAVIYO_TIMEZONE) or later.")
-@click.option("--to", "last", type=DAY, help="Objects updated on this day or earlier.")
-@click.option("--deleted", is_flag=True, help="Include deleted objects.")
+@click.option("--name", help="List only objects with exactly this name.")
+@click.option("--status", "state", help="List only objects with exactly this status.")
+@click.option("--trigger-type", help="List only flows with exactly this trigger type.")
+@click.option("--from", "first", type=DAY, help="List only objects updated on or after this day, in KLAVIYO_TIMEZONE.")
+@click.option("--to", "last", type=DAY, help="List only objects updated on or before this day.")
+@click.option("--deleted", is_flag=True, help="List deleted objects too.")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Maximum number of objects."
 )
-@click.option("--after", help="Start after this id. For the next page, pass the last id of this one.")
+@click.option("--after", help="List only objects after this id. For the next page, pass the last id of this page.")
 @format_option
 def list_(
     slug: str | None,
@@ -177,7 +182,7 @@ def list_(
 ) -> None:
     """List flows, campaigns, forms, segments, lists, templates, metrics or form versions from Postgres, sorted by id.
 
-    If objects may be missing because they are not synced yet, the output says so; with JSON it does so on stderr.
+    If objects may be missing because they are not synced yet, the command says so, with JSON on stderr.
 
     \b
     Examples:
@@ -217,7 +222,7 @@ def list_(
 @click.argument("asset", type=click.Choice(list(OBJECTS)))
 @click.argument("id")
 def get(slug: str | None, asset: str, id: str) -> None:
-    """Print one object by id as JSON. If Postgres does not have it, it is requested from Klaviyo and stored.
+    """Print one object by id as JSON. An object that Postgres lacks is requested from Klaviyo and stored.
 
     \b
     Example:
@@ -240,7 +245,7 @@ COMMANDS = (metrics, list_, get)
 
 
 def read_metrics(settings: Settings, first: date, last: date, flow_id: str | None = None) -> list[dict[str, Any]]:
-    """One row for each flow over these days, highest revenue first. Decimals are converted to int or float.
+    """The metrics of each flow for these days, one row each, highest revenue first. Decimals become int or float.
 
     Raises a usage error if Postgres has no flow with this id.
     """
@@ -256,40 +261,50 @@ def read_metrics(settings: Settings, first: date, last: date, flow_id: str | Non
 
 
 def _read_exact(settings: Settings, entity: str, first: date, last: date) -> list[dict[str, Any]]:
-    """One row for each object over these days, as Klaviyo counts them. Decimals are converted to int or float."""
+    """Klaviyo's stored values of each object for exactly these days, one row each. Decimals become int or float."""
     with warehouse(settings) as engine, engine.connect() as connection:
         found = exact_metrics(connection, settings.account.slug, EXACT_METRICS[entity], first, last)
         return [{key: number(value) for key, value in row.items()} for row in found]
 
 
 def _request_unless_stored(settings: Settings, entity: str, first: date, last: date) -> str:
-    """Request Klaviyo's values for exactly these days, unless the stored answer is current. Return what it cost."""
+    """Request Klaviyo's values for exactly these days, unless a current answer is stored. Return a line about the cost.
+
+    Raises a usage error for too many days.
+    """
     account, days = settings.account, (last - first).days + 1
     if days > VALUES_CHUNK_DAYS:
-        raise click.UsageError(f"--exact allows at most {VALUES_CHUNK_DAYS} days; {first} to {last} are {days:,}.")
+        raise click.UsageError(f"--exact allows at most {VALUES_CHUNK_DAYS} days; {first} to {last} are {days:,} days.")
     with warehouse(settings) as engine, engine.connect() as connection:
         answer = current_answer(connection, account.slug, entity, first, last)
     if answer is not None and _has_metric(answer, account):
-        return f"No request: Klaviyo's answer of {answer.asked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC is stored."
+        answered = f"{answer.asked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"Used Klaviyo's stored answer of {answered}. No request was sent."
     from klaviyo_pipeline.orchestration.assets.exact_metrics import request_exactly
     from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource
 
     with KlaviyoResource().session(account, Warehouse.of([account])) as session:
         quota = request_exactly(session, EXACT_METRICS[entity], first, last)
     return (
-        f"{counted(quota.wanted, 'request')} of the {quota.per_day} a day for {VALUES[entity].name} reports; "
-        f"{quota.spent} used in the last 24 hours."
+        f"Sent {counted(quota.wanted, 'request')} to the {VALUES[entity].name} report. Used in the last 24 hours: "
+        f"{quota.spent} of {quota.per_day} requests."
     )
 
 
 def _has_metric(answer: ExactAnswer, account: Account) -> bool:
-    """Whether the answer has the conversion metric of the setting, if it has one. Forms have none."""
+    """Whether the answer is for the account's first conversion metric.
+
+    Also True if the settings name no metric, and for forms, whose answers have none.
+    """
     metrics = (answer.conversion_metric_id, account.first_conversion_metric)
     return None in metrics or metrics[0] == metrics[1]
 
 
 def _metrics_notice(settings: Settings, entity: str, first: date, last: date) -> str | None:
-    """A notice about days that flow_metrics lacks, or that may still change. None if all days are final."""
+    """A notice about the printed values: which days are missing, or may still change. None if all are final.
+
+    If an exact answer is stored for these days, the notice is about that answer.
+    """
     account = settings.account
     period = Period(first, last)
     with warehouse(settings) as engine, engine.connect() as connection:
@@ -305,7 +320,7 @@ def _metrics_notice(settings: Settings, entity: str, first: date, last: date) ->
 
 
 def _answer_notice(answer: ExactAnswer, entity: str) -> str | None:
-    """A notice about an exact answer that may still change, or that lacks statistics."""
+    """A notice about an exact answer that may still change or that lacks statistics; None if neither applies."""
     notices = []
     if not answer.is_final:
         notices.append(f"These values may change until {answer.settled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.")
@@ -317,22 +332,22 @@ def _answer_notice(answer: ExactAnswer, entity: str) -> str | None:
 def _listing_notice(
     connection: sa.Connection, account: Account, entity: str, first: date | None, last: date | None
 ) -> str | None:
-    """A notice about objects updated on these days that Postgres may lack. None if it has them all.
+    """A notice that Postgres may lack objects that were updated on these days. None if it has all of them.
 
-    A census lists every object. Postgres has all objects that were updated before it, even in windows that are
-    not synced.
+    A census lists every object. Postgres therefore has every object that was updated before the last census, even in
+    windows that are not synced.
     """
     today = account.today(datetime.now(UTC))
     census = CensusRecord(account.slug, entity).last_complete(connection)
     if entity in LISTED_IN_FULL:
-        sync = f"{entity} were not listed yet. Run `klaviyo-pipeline sync {entity}`."
+        sync = f"{entity}: there was no full listing yet. Run `klaviyo-pipeline sync {entity}`."
         return None if census else in_terms_of(account, sync)
     listed_until = account.today(census) if census else account.start_date
     period = Period(max(first or listed_until, listed_until), min(last or today, today))
     notices = []
     if census is None and (first is None or first < account.start_date):
-        notices.append(f"no census yet, so {entity} last updated before {account.start_date} may be missing")
-    # On the day of the census, its rows are as recent as those of a window.
+        notices.append(f"there was no census yet, so {entity} last updated before {account.start_date} may be missing")
+    # If the census ran today, its rows are as recent as those of today's window.
     if period.days and not (census and period.first == today):
         covered = Reader(connection, account.slug).coverage_of_listing(entity, period)
         notices += [f"not synced for {named_days(covered.missing)}"] if covered.missing else []
@@ -366,7 +381,7 @@ def _write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _escaped(value: Any) -> Any:
-    """The value; a name that a spreadsheet would run as a formula gets a leading apostrophe, which makes it text."""
+    """A value of the CSV. If a spreadsheet would run it as a formula, a leading apostrophe makes it a text."""
     if not isinstance(value, str):
         return value
     output = printable(value) if sys.stdout.isatty() else value

@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline report`."""
+"""The command `klaviyo-pipeline report`."""
 
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from klaviyo_pipeline.reporting.queries import Reader
 
 
 class HtmlFile(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """A file to create or overwrite in an existing folder."""
+    """The path of a file to create or overwrite. Its folder must exist."""
 
     name = "FILE"
 
@@ -36,9 +36,10 @@ class HtmlFile(click.ParamType):  # type: ignore[type-arg]  # not generic before
 def report(slug: str | None, first: date | None, last: date | None, file: Path) -> None:
     """Write an HTML page with key metrics, charts, top flows, campaigns, forms and segments, and data freshness.
 
-    The command reads Postgres only. The page is a single file that needs no network. It states what is quiet now, and
-    which days are missing or may still change. Its rates are exact for a calendar week or month, for a day, and for
-    days that `metrics --exact` requested. Days are in KLAVIYO_TIMEZONE.
+    The command reads Postgres only. The page is a single file that needs no network. It names the flows and
+    forms whose activity stopped or fell, scheduled campaigns that were not sent, and days that are missing or may still
+    change. The rates of flows are exact for a single day, for a calendar week or month, and for a range of days that
+    `metrics --exact` requested. Days are in KLAVIYO_TIMEZONE.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def report(slug: str | None, first: date | None, last: date | None, file: Path) 
         with warehouse(settings) as engine, snapshot(engine) as connection:
             reader = Reader(connection, settings.account.slug)
             content = gather(reader, _period(reader, settings.account, first, last), settings.account.zone)
-    # matplotlib takes a second to import. Other commands do not need it.
+    # This module is imported here, because it imports matplotlib, which takes a second.
     from klaviyo_pipeline.reporting.page import render, write
 
     page = render(content)
@@ -60,7 +61,7 @@ def report(slug: str | None, first: date | None, last: date | None, file: Path) 
         write(page, file)
     except OSError as error:
         raise click.ClickException(f"{file} cannot be written: {error.strerror}.") from None
-    click.echo(f"{content.period}: {file} ({len(page.encode()) // 1000:,} kB)")
+    click.echo(f"Report for {content.period}: {file} ({len(page.encode()) // 1000:,} kB)")
     for notice in content.notices:
         click.echo(notice)
 

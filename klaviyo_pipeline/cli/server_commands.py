@@ -1,4 +1,4 @@
-"""Commands that start something: `demo`, `dev`, `sandbox` and `database`."""
+"""The commands that start a server: `demo`, `dev`, `sandbox` and `database`."""
 
 import contextlib
 import os
@@ -28,19 +28,19 @@ from klaviyo_pipeline.sandbox.sandbox_account import SANDBOX_KEY, SandboxAccount
 DEMO_DAYS = 90
 DEMO_SEED = 7
 DEMO_RATE_SCALE = 10
-"""The demo's sandbox allows ten times the published rates, so that the demo ends within a minute or two."""
+"""The demo's sandbox allows ten times the published rates, so that the demo takes only a minute or two."""
 TOP_FLOWS = 10
 QUIET_DEV = "ignore:Function `dev_command` is superseded:FutureWarning"
-"""`dagster dev` recommends its successor at every start, and this project does not install it."""
+"""Suppresses the advice of `dagster dev` to use its successor, which this project does not install."""
 
 
 @click.command()
 def demo() -> None:
     """Sync 90 days of a simulated account into the embedded Postgres, without a Klaviyo account.
 
-    The command starts a sandbox that behaves like Klaviyo's API on the loopback interface, syncs every asset with
-    Dagster into the schema `demo`, runs the checks, and prints the result. It ignores your settings. A second run finds
-    nothing new to write.
+    The command starts a sandbox, which behaves like Klaviyo's API, on the loopback interface. It syncs the default
+    assets with Dagster into the schema `demo`, runs the checks, and prints the results. Of your settings, it uses only
+    KLAVIYO_STATE_DIR. A second run writes only what has changed since the first.
 
     \b
     Examples:
@@ -57,8 +57,7 @@ def demo() -> None:
         failed = run_sync(settings, sync_request(settings.account, (), first, today))
         output.print()
         output.print(status_table(read_status(settings)))
-        # For the UI, which shows checks that never ran as not evaluated.
-        output.print(f"\n{checks_summary(check_results(settings))} The UI shows what they found.")
+        output.print(f"\n{checks_summary(check_results(settings))} The UI shows the result of each check.")
         top = read_metrics(settings, first, today)[:TOP_FLOWS]
         output.print(f"\n[bold]Top flows by revenue, {first} to {today}[/bold]")
         output.print(table(top, METRICS_COLUMNS))
@@ -72,25 +71,25 @@ def demo() -> None:
 
 NEXT_STEPS = """
 Next steps
-  {dev:<25} this account in the Dagster UI, with its sandbox running
+  {dev:<25} open this account in the Dagster UI, with its sandbox running
   psql "{url}"
-                            the tables, in schema demo (any Postgres client works)
+                            read the tables in schema demo (any Postgres client works)
   {env:<25} set KLAVIYO_API_KEY and KLAVIYO_TIMEZONE; set KLAVIYO_DATABASE_URL for your own Postgres
   {command} sync
-                            sync your own account; `{command} dev` opens its UI\
+                            sync your own account; `{command} dev` starts its UI\
 """
 IN_A_CHECKOUT = {"dev": "make dev ACCOUNT=demo", "env": "cp .env.example .env", "command": ".venv/bin/klaviyo-pipeline"}
-INSTALLED = {"dev": "klaviyo-pipeline dev --demo", "env": "a file .env", "command": "klaviyo-pipeline"}
+INSTALLED = {"dev": "klaviyo-pipeline dev --demo", "env": "create a file .env", "command": "klaviyo-pipeline"}
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the UI. The UI has no login.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the UI, which has no login.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535), help="Port of the UI.")
-@click.option("--demo", "of_demo", is_flag=True, help="Use the demo's account, and run its sandbox.")
+@click.option("--demo", "of_demo", is_flag=True, help="Open the account of the demo, and run its sandbox.")
 def dev(host: str, port: int, of_demo: bool) -> None:
     """Start the Dagster web UI and the daemon, which runs schedules and sensors. Ctrl-C stops both.
 
-    Every configured account's schema is migrated first.
+    Before that, the schema of every configured account is migrated.
 
     \b
     Examples:
@@ -125,7 +124,7 @@ def dev(host: str, port: int, of_demo: bool) -> None:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raises an error if the port is taken: Dagster's web server would exit, but a second daemon would keep running."""
+    """Raise an error if the port is in use. Otherwise Dagster's web server would exit, but its daemon would go on."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
@@ -140,15 +139,16 @@ def _check_free(host: str, port: int) -> None:
 @click.option(
     "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
 )
-@click.option("--seed", default=DEMO_SEED, show_default=True, help="Seed of the generated account.")
+@click.option("--seed", default=DEMO_SEED, show_default=True, help="Seed from which the account is generated.")
 @click.option("--timezone", default="America/New_York", show_default=True, help="The account's time zone.")
 @click.option(
     "--rate-scale", default=1.0, show_default=True, help="Factor on Klaviyo's published rate limits; 0 removes them."
 )
 def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -> None:
-    """Serve a simulated Klaviyo account over HTTP until Ctrl-C. It enforces the same rules as Klaviyo's API.
+    """Serve a simulated Klaviyo account over HTTP until you press Ctrl-C.
 
-    The command prints the settings that make the other commands use it. Put them into .env or the environment.
+    The server enforces the rules of Klaviyo's API. To use it in other commands, put the settings that this command
+    prints into .env or the environment.
 
     \b
     Examples:
@@ -195,14 +195,17 @@ COMMANDS = (demo, dev, sandbox, database)
 
 
 def sandbox_account(seed: int = DEMO_SEED, timezone: str = "America/New_York") -> SandboxAccount:
-    """The simulated account of this seed, with changes up to the end of this year. Deterministic for a given seed."""
+    """The simulated account of this seed, with changes from two years ago to the end of this year.
+
+    The same seed gives the same account until the year ends.
+    """
     year = datetime.now(UTC).year
     return generate_account(seed, timezone=timezone, start=date(year - 2, 1, 1), until=date(year, 12, 31))
 
 
 @contextlib.contextmanager
 def demo_environment() -> Iterator[None]:
-    """Run the demo's sandbox, and replace the user's settings in the environment with the demo's."""
+    """Run the demo's sandbox during the block. Replaces the `KLAVIYO_*` variables of this process with the demo's."""
     from klaviyo_pipeline.sandbox.server import SandboxServer
 
     account = sandbox_account()
@@ -223,9 +226,10 @@ def demo_environment() -> Iterator[None]:
 
 
 def _run_until_stopped(command: list[str], folder: Path) -> int:
-    """Run a command in this folder, forward SIGINT and SIGTERM to it, and wait for it to exit.
+    """Run a command in this folder and wait until it exits. SIGINT and SIGTERM are passed on to it as SIGINT.
 
-    In a checkout, `folder` is `DAGSTER_HOME`: in any other folder with a dagster.yaml, Dagster prints a warning.
+    In a checkout, `folder` must be `DAGSTER_HOME`: Dagster prints a warning if it starts in another folder with a
+    dagster.yaml. Returns 0 if the command succeeds or is stopped by SIGINT, otherwise 1.
     """
     os.environ.setdefault("PYTHONWARNINGS", QUIET_DEV)
     process: subprocess.Popen[bytes] | None = None
@@ -234,7 +238,8 @@ def _run_until_stopped(command: list[str], folder: Path) -> int:
         if process is not None:
             process.send_signal(signal.SIGINT)
 
-    # Set before the process starts: in a shell's background job SIGINT is ignored, and a child inherits that.
+    # The handlers are set before the process starts. A background job of a shell ignores SIGINT, and a child process
+    # would inherit that.
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments

@@ -1,4 +1,4 @@
-"""Commands that set up or repair the account's schema: `migrate`, `reset-windows` and `reset-clock`."""
+"""The commands that set up or repair the account's schema: `migrate`, `reset-windows` and `reset-clock`."""
 
 import click
 
@@ -26,7 +26,7 @@ from klaviyo_pipeline.postgres.schema.migrations import migrate as apply_migrati
 def migrate(slugs: tuple[str, ...]) -> None:
     """Create or upgrade the account's schema: apply the numbered files in sql/ that are not applied yet, in order.
 
-    `sync`, `demo` and `dev` do this automatically. With several accounts, the cross-account views are recreated too.
+    `sync`, `demo` and `dev` migrate automatically. With several accounts, the cross-account views are recreated too.
 
     \b
     Example:
@@ -55,8 +55,8 @@ def _migrate(settings: Settings) -> None:
 def reset_windows(slug: str | None) -> None:
     """Reset sync windows after a change of KLAVIYO_TIMEZONE or KLAVIYO_SYNC_WINDOW.
 
-    The ledger is emptied, and the schema is bound to the new settings. Every row in the data tables is kept. The next
-    sync requests every window again. Until then, no partition in Dagster is shown as materialized.
+    The command empties the ledger and binds the schema to the new settings. Every row in the data tables is kept. The
+    next sync requests every window again. Until then, Dagster shows no partition as materialized.
 
     \b
     Examples:
@@ -71,8 +71,8 @@ def reset_windows(slug: str | None) -> None:
         removed = clear_ledger(connection, settings.account)
     _align(settings)
     removed_line = (
-        f"Removed {counted(removed, 'window')} from the ledger. New windows are "
-        f"{settings.account.sync_window} in {settings.account.timezone}. Run `klaviyo-pipeline sync`."
+        f"Removed {counted(removed, 'window')} from the ledger. Windows are now "
+        f"{settings.account.sync_window}, in {settings.account.timezone}. Run `klaviyo-pipeline sync`."
     )
     click.echo(in_terms_of(settings.account, removed_line))
 
@@ -96,10 +96,11 @@ def _align(settings: Settings) -> None:
 @account_option
 @click.confirmation_option(prompt="Is the database's clock correct now?")
 def reset_clock(slug: str | None) -> None:
-    """Reset times that are ahead of the database's clock. Use it after the database's clock was ahead for a while.
+    """Correct stored times that are ahead of the database's clock. Run it after that clock was ahead for a while.
 
-    Rows with an observation time ahead of the clock get the current time, in the same order, so that later
-    observations replace them again. Windows and censuses that were requested ahead of the clock become due again.
+    Observation times in the future are moved to just before now, in the same order, so that later observations replace
+    the rows again. The records of requests in the future are deleted, so that their windows and censuses become due
+    again.
 
     \b
     Example:
@@ -112,10 +113,10 @@ def reset_clock(slug: str | None) -> None:
     ):
         changed = move_to_present(connection, settings.account.slug)
     if not changed:
-        click.echo("No time is ahead of the database's clock.")
+        click.echo("No stored time is ahead of the database's clock.")
         return
     rows = ", ".join(f"{rows:,} in {table}" for table, rows in changed.items())
-    reset = f"Reset times: {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`."
+    reset = f"Corrected rows: {rows}. Run `klaviyo-pipeline sync`, then `klaviyo-pipeline sync census`."
     click.echo(in_terms_of(settings.account, reset))
 
 

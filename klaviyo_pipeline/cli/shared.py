@@ -1,4 +1,4 @@
-"""Shared by the commands: settings, accounts, the warehouse, dates, tables, numbers."""
+"""What several commands use: options, the chosen accounts, the warehouse, and the output as tables or JSON."""
 
 import json
 import os
@@ -26,9 +26,10 @@ from klaviyo_pipeline.postgres.server.embedded import project_server
 from klaviyo_pipeline.reporting.text import printable
 
 WIDE = 200
+"""The width of the output, in characters, if it is a file or a pipe."""
 
 DAGSTER = "dagster"
-"""In the output of commands, the owner of everything that all accounts share. No account may have this name."""
+"""The owner of Dagster's tables and records in the output of commands. No account can have this slug."""
 
 Result = TypeVar("Result")
 
@@ -51,27 +52,30 @@ DAY = Day()
 
 
 def check_not_future(account: Account, first: date | None) -> None:
-    """Raises a usage error if the first day is in the future in the account's time zone."""
+    """Raise a usage error if `--from` is after today in the account's time zone."""
     today = account.today(datetime.now(UTC))
     if first is not None and first > today:
         raise click.UsageError(f"--from {first} is in the future; today is {today} in {account.timezone}.")
 
 
 def check_order(first: date | None, last: date | None) -> None:
-    """Raises a usage error if the first day is after the last."""
+    """Raise a usage error if `--from` is after `--to`."""
     if first is not None and last is not None and first > last:
         raise click.UsageError(f"--from {first} is after --to {last}.")
 
 
 def quiet() -> None:
-    """Suppress Dagster's warnings about beta and preview parameters."""
+    """Suppress Dagster's warnings about beta and preview parameters, and switch off its telemetry."""
     warnings.filterwarnings("ignore", category=Warning, message=".*is currently in (beta|preview).*")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
 
 
 @contextmanager
 def warehouse(settings: Settings, *, migrated: bool = False) -> Iterator[sa.Engine]:
-    """An engine for the warehouse. Starts the embedded server if no URL is set; migrates first if `migrated`."""
+    """An engine for the account's warehouse. The embedded server is started if no URL is set.
+
+    With `migrated`, the account's missing migrations are applied first.
+    """
     url = warehouse_url(settings.database_url)
     with clear_errors(url):
         if migrated:
@@ -82,19 +86,20 @@ def warehouse(settings: Settings, *, migrated: bool = False) -> Iterator[sa.Engi
 
 @dataclass
 class Chosen:
-    """The accounts of one command. They are processed in order, and a failing account does not stop the others."""
+    """The accounts that a command works on."""
 
     every: Sequence[Settings]
     failed: bool = False
+    """Whether an error was reported; the command then exits with code 1."""
 
     @property
     def several(self) -> bool:
         return len(self.every) > 1
 
     def each(self, work: Callable[[Settings], Result]) -> list[tuple[Settings, Result]]:
-        """The result of `work` for each account that succeeds.
+        """Call `work` for each account in order, and return the results of those that succeed.
 
-        With several accounts an error is printed, and the command exits with code 1 at the end.
+        With several accounts, an error is printed and the next account follows. With one account, it is raised.
         """
         if not self.several:
             return [(settings, work(settings)) for settings in self.every]
@@ -112,16 +117,17 @@ class Chosen:
         return done
 
     def report_error(self, line: str) -> None:
-        """Print an error and continue; the command exits with code 1 at the end."""
+        """Print an error, and let the command exit with code 1 after the other accounts."""
         click.echo(f"Error: {printable(line)}", err=True)
         self.failed = True
 
 
 @contextmanager
 def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
-    """The accounts with these slugs, or all accounts.
+    """The accounts with these slugs, or all configured accounts if there are no slugs.
 
-    Prints an error for each invalid entry of accounts.yaml. Exits with code 1 at the end if anything failed.
+    Prints an error for each invalid entry of accounts.yaml. After the block, the command exits with code 1 if an error
+    was reported.
     """
     found = load_accounts(chosen=slugs)
     chosen = Chosen(found.every)
@@ -138,7 +144,7 @@ def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
 
 @contextmanager
 def shared_sessions(chosen: Chosen) -> Iterator[None]:
-    """In this block, accounts in one database share the sessions that `warehouse` opens, and the compiled queries."""
+    """Within the block, accounts in the same database share one engine: its connections and its compiled queries."""
     with ExitStack() as opened:
         for url in {settings.database_url for settings in chosen.every} - {None}:
             opened.enter_context(shared_engine(str(url)))
@@ -148,9 +154,9 @@ def shared_sessions(chosen: Chosen) -> Iterator[None]:
 
 
 def refresh_views(settings: Iterable[Settings]) -> None:
-    """Recreate the cross-account views in the shared database. A failure is a warning, not an error.
+    """Recreate the cross-account views in the shared database. A failure is printed as a warning.
 
-    Does nothing if every account has its own database URL, because the role in it can read only that account.
+    Does nothing if every account has its own database URL: its role may be unable to read the other accounts.
     """
     variable = Account.database_url_variable
     shared = os.environ.get(variable, "").strip()
@@ -168,7 +174,7 @@ def refresh_views(settings: Iterable[Settings]) -> None:
 
 @contextmanager
 def one_account(slug: str | None) -> Iterator[Settings]:
-    """The account of a command that works on a single one. Raises a usage error if the choice is ambiguous."""
+    """The account with this slug, or the only one. Raises a usage error if there are several and no slug."""
     found = load_accounts(chosen=[slug] if slug else [])
     if len(found.every) > 1:
         known = ", ".join(settings.account.slug for settings in found.every)
@@ -182,10 +188,10 @@ accounts_option = click.option(
     "slugs",
     multiple=True,
     metavar="SLUG",
-    help="Account in accounts.yaml; repeat the option for several. [default: all accounts]",
+    help="Slug of an account in accounts.yaml; repeat the option for several. [default: all accounts]",
 )
 account_option = click.option(
-    "--account", "slug", metavar="SLUG", help="Account in accounts.yaml. Required if there are several."
+    "--account", "slug", metavar="SLUG", help="Slug of an account in accounts.yaml. Required if there are several."
 )
 format_option = click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output format."
@@ -193,13 +199,13 @@ format_option = click.option(
 
 
 def console(*, err: bool = False) -> Console:
-    """A console as wide as the terminal, or wide enough for a table if the output is a file or a pipe."""
+    """A console as wide as the terminal, or `WIDE` if the output is a file or a pipe."""
     output = Console(stderr=err, highlight=False)
     return output if output.is_terminal else Console(stderr=err, highlight=False, width=WIDE)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: str | None = None) -> Table:
-    """Rows as a table. `columns` maps each key to its heading."""
+    """A table of these rows. `columns` maps the key of each column to its heading."""
     output = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for key, heading in columns.items():
         numeric = any(isinstance(row.get(key), int | float | Decimal) for row in rows)
@@ -210,14 +216,14 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], title: 
 
 
 def json_text(value: Any) -> str:
-    """JSON with Decimals as numbers and times in ISO 8601.
+    """The value as indented JSON: a Decimal is a number, a date or time a string in ISO 8601.
 
     Control characters, and characters that the output's encoding lacks, are escaped as \\uXXXX.
     """
     try:
         text = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        # orjson writes no integer of more than 64 bits.
+        # orjson cannot write integers of more than 64 bits.
         text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
     if text.replace("\n", "").isprintable() and is_writable(text):
         return text
@@ -225,7 +231,7 @@ def json_text(value: Any) -> str:
 
 
 def is_writable(text: str) -> bool:
-    """Whether the output's encoding has all of these characters."""
+    """Whether the encoding of stdout has every character of this text."""
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -234,7 +240,7 @@ def is_writable(text: str) -> bool:
 
 
 def number(value: Any) -> Any:
-    """A Decimal as an int if it is whole, else as a float; any other value unchanged."""
+    """A Decimal as an int if it is a whole number, otherwise as a float. Any other value is returned unchanged."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value
@@ -261,12 +267,12 @@ def _cell(value: Any, key: str) -> str:
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    # rich reads brackets as markup.
+    # rich would read an opening bracket as markup.
     return printable(str(value)).replace("[", "\\[")
 
 
 def format_bytes(count: int) -> str:
-    """A size with its unit, in powers of 1024: `12 MB`."""
+    """A size with its unit, such as `12 MB`. A kilobyte is 1024 bytes."""
     size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]

@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline status`."""
+"""The command `klaviyo-pipeline status`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +42,7 @@ DISK_COLUMNS = {"of": "owner", "table": "table", "bytes": "on disk"}
 
 
 Read = Sequence[tuple[Settings, list[dict[str, Any]]]]
-"""The rows of each account."""
+"""The settings of each account, with the rows to print for it."""
 
 
 @click.command()
@@ -50,9 +50,9 @@ Read = Sequence[tuple[Settings, list[dict[str, Any]]]]
 @format_option
 @click.option("--disk", is_flag=True, help="Print the size on disk of every table instead, including Dagster's tables.")
 def status(slugs: tuple[str, ...], form: str, disk: bool) -> None:
-    """Print the sync status of each asset: how far it is synced, what is missing, what failed, and its size on disk.
+    """Print the sync status of each asset with windows: progress, missing and failed windows, and size on disk.
 
-    A size includes the table's indexes. In JSON it is in bytes.
+    Each size includes the table's indexes. In JSON, sizes are in bytes.
 
     \b
     Examples:
@@ -75,9 +75,9 @@ COMMANDS = (status,)
 
 
 def read_status(settings: Settings) -> list[dict[str, Any]]:
-    """The rows of the view `sync_status`, with the bytes on disk of each table and of its history table, if any.
+    """The rows of the view `sync_status`, each with the bytes on disk of the asset's table and of its earlier states.
 
-    An asset that was switched off after the last sync is left out.
+    Leaves out assets that are switched off in the settings, even if the schema still has them as switched on.
     """
     off = {*ASSETS} - switched_on(settings.account.assets)
     with warehouse(settings) as engine, engine.connect() as connection:
@@ -102,7 +102,7 @@ def _sizes(of: str, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def _disk_rows(found: Read) -> list[dict[str, Any]]:
-    """The tables of the accounts, then Dagster's tables, which the accounts share."""
+    """The tables of all accounts, followed by Dagster's tables, which all accounts share."""
     return [*(row for _, rows in found for row in rows), *_sizes(DAGSTER, dagster_bytes())]
 
 
@@ -116,12 +116,13 @@ def _disk_summary(rows: Sequence[Mapping[str, Any]], slugs: Sequence[str]) -> st
     dagsters = sum(row["bytes"] for row in rows if row["of"] == DAGSTER)
     ours = sum(row["bytes"] for row in rows) - dagsters
     where = f"schema {slugs[0]}" if len(slugs) == 1 else f"{len(slugs)} schemas"
-    own = f"{format_bytes(dagsters)} in Dagster's tables" if dagsters else "Dagster's tables cannot be read"
+    own = f"{format_bytes(dagsters)} in Dagster's tables"
+    own = own if dagsters else "Dagster's tables do not exist or cannot be read"
     return f"On disk: {format_bytes(ours)} in {where}, {own}."
 
 
 def status_table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """The status as a table. The column `last error` appears only if there is an error."""
+    """The rows as a table. The column `last error` is left out if no row has an error."""
     columns = {"account": "account"} if any("account" in row for row in rows) else {}
     columns |= {key: heading for key, heading in STATUS_COLUMNS.items() if key != "last_error"}
     if any(row["last_error"] for row in rows):

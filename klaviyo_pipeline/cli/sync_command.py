@@ -1,4 +1,4 @@
-"""`klaviyo-pipeline sync`."""
+"""The command `klaviyo-pipeline sync`."""
 
 import contextlib
 import signal
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
 LONG_WAIT_SHARE = 0.5
 LONG_WAIT_SECONDS = 5.0
-"""A sync reports its waiting time if it is at least this share of the total, and at least this long."""
+"""A sync prints how long it waited for rate limits, if that is at least this share of its time and this long."""
 
 NAMES = tuple(dict.fromkeys((*ENTITIES, EVERY_CENSUS, *ASSETS)))
+"""The names that the argument ASSET accepts."""
 
 RESULT_COLUMNS = {
     "asset": "asset",
@@ -57,7 +58,7 @@ RESULT_COLUMNS = {
 
 
 class AssetName(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """An asset to sync."""
+    """The name of an asset to sync, or `census` for several."""
 
     name = "ASSET"
 
@@ -72,8 +73,8 @@ class AssetName(click.ParamType):  # type: ignore[type-arg]  # not generic befor
 @accounts_option
 @click.option("--from", "first", type=DAY, help="First day, inclusive. [default: KLAVIYO_START_DATE]")
 @click.option("--to", "last", type=DAY, help="Last day, inclusive. A future day means now. [default: now]")
-@click.option("--force", is_flag=True, help="Request windows again that are already synced.")
-@click.option("--accept-deletes", is_flag=True, help="Let a census mark more objects as deleted than is plausible.")
+@click.option("--force", is_flag=True, help="Also request the windows that are already synced.")
+@click.option("--accept-deletes", is_flag=True, help="Let a census mark more than half of the objects as deleted.")
 def sync(
     assets: tuple[str, ...],
     slugs: tuple[str, ...],
@@ -84,17 +85,28 @@ def sync(
 ) -> None:
     """Sync the account into Postgres: the windows that are not synced yet, and the latest days, which may still change.
 
-    ASSET is one or more of: flows, campaigns, forms, segments, lists, templates; census (a full listing of each of
-    these) or one of them, such as flows_census; the full listings metrics, form_versions and tags; the reports
-    flow_report, campaign_report, form_report, segment_report; flow_report_by_variation, campaign_report_by_variation,
-    campaign_report_by_audience, form_report_by_version; the metrics computed from reports, such as flow_metrics;
-    flow_report and flow_metrics with _weekly or _monthly; conversions_daily. The default is all that KLAVIYO_ASSETS
-    switches on: lists, templates and the reports by variation, audience and version are off unless it names them. After
-    the first sync of all assets and days of a single account, the checks run too, so that the UI shows their results.
+    ASSET is one or more of the names below. Without a name, every asset that KLAVIYO_ASSETS switches on is synced: by
+    default, all assets except those marked with *. A census is a full listing of an entity.
+
+    \b
+      Entities       flows campaigns forms segments lists* templates*
+      Censuses       flows_census, and so on; census stands for all of them
+      Full listings  metrics form_versions tags
+      Reports        flow_report campaign_report form_report segment_report
+                     flow_report_weekly flow_report_monthly
+                     flow_report_by_variation* campaign_report_by_variation*
+                     campaign_report_by_audience* form_report_by_version*
+      Metrics        flow_metrics campaign_metrics form_metrics segment_metrics
+                     flow_metrics_weekly flow_metrics_monthly
+      Conversions    conversions_daily, by the day of the order
+
+    After the first sync of all assets and days of a single account, the checks run too, so that the UI shows their
+    results.
 
     Days are in KLAVIYO_TIMEZONE. Each asset is synced in Dagster runs that you can see in the UI. If an asset fails,
-    the others continue, and the exit code is 1. Several accounts in accounts.yaml are synced concurrently, and a
-    failing account does not delay the others. You can interrupt a sync at any time: the next one resumes it.
+    the other assets are still synced, and the exit code is 1. Several accounts in accounts.yaml are synced
+    concurrently, and a failing account does not delay the others. You can interrupt a sync at any time: the next sync
+    picks up where it stopped.
 
     \b
     Examples:
@@ -123,22 +135,17 @@ COMMANDS = (sync,)
 def check_days(account: Account, first: date | None, last: date | None, *, clipped: bool = False) -> tuple[date, date]:
     """The first and last day to sync, inclusive. Raises a usage error for days that cannot be synced.
 
-    With `clipped`, a `first` before the account's start date means the start date: accounts have different ones.
+    With `clipped`, a `first` before the start date becomes the start date: each account may have a different one.
     """
     today = account.today(datetime.now(UTC))
     if first is not None and clipped:
         first = max(first, account.start_date)
+    is_early = f"is before KLAVIYO_START_DATE={account.start_date}. Set an earlier start date or a later day."
     if first is not None and first < account.start_date:
-        message = (
-            f"--from {first} is before KLAVIYO_START_DATE={account.start_date}. Set an earlier start date to sync it."
-        )
-        raise click.UsageError(in_terms_of(account, message))
+        raise click.UsageError(in_terms_of(account, f"--from {first} {is_early}"))
     check_not_future(account, first)
     if last is not None and last < account.start_date:
-        message = (
-            f"--to {last} is before KLAVIYO_START_DATE={account.start_date}. Set an earlier start date to sync it."
-        )
-        raise click.UsageError(in_terms_of(account, message))
+        raise click.UsageError(in_terms_of(account, f"--to {last} {is_early}"))
     check_order(first, last)
     return first or account.start_date, min(last or today, today)
 
@@ -152,14 +159,15 @@ def sync_request(
     force: bool = False,
     accept_deletes: bool = False,
 ) -> SyncRequest:
-    """The request of a sync of these assets; without any, of all assets of the account."""
+    """The request for a sync of these assets, or of all assets of the account if `assets` is empty."""
     return SyncRequest(expanded(account, assets), first, last, force, accept_deletes, named=bool(assets))
 
 
 def run_sync(settings: Settings, request: SyncRequest, *, is_whole: bool = False) -> bool:
-    """Migrate, sync, and print the results. Returns whether an asset failed.
+    """Migrate the schema, sync, and print the results. Return whether an asset failed.
 
-    If the sync is the first of all assets and days, and none failed, the checks run too.
+    `is_whole` means that the request covers all assets and days. If no asset failed and the account's checks have never
+    run, a whole sync runs them too.
     """
     quiet()
     api_key(settings.account.api_key_variable)
@@ -193,7 +201,7 @@ def run_sync(settings: Settings, request: SyncRequest, *, is_whole: bool = False
 
 
 def _waiting_notice(settings: Settings, results: Sequence["AssetResult"]) -> str | None:
-    """A notice about the endpoint with the longest wait, if the sync spent most of its time waiting for rate limits."""
+    """A notice about the endpoint with the longest wait, if rate limits took at least half of the sync's time."""
     run_ids = [run_id for result in results for run_id in result.run_ids]
     if not run_ids:
         return None
@@ -206,9 +214,9 @@ def _waiting_notice(settings: Settings, results: Sequence["AssetResult"]) -> str
 
     throttled = f", {slowest.throttled} of them throttled" if slowest.throttled else ""
     return (
-        f"Klaviyo's rate limits determined the duration: the sync waited {waited:,.0f} s, of these "
-        f"{slowest.waited_seconds:,.0f} s for {slowest.endpoint} ({counted(slowest.requests, 'request')}{throttled}). "
-        "Table api_calls has the details."
+        f"Klaviyo's rate limits determined the duration: the sync waited {waited:,.0f} s in total, and "
+        f"{slowest.waited_seconds:,.0f} s of it for {slowest.endpoint} ({counted(slowest.requests, 'request')}"
+        f"{throttled}). The table api_calls shows the wait of each endpoint."
     )
 
 
@@ -248,8 +256,10 @@ def _report_progress(line: str) -> None:
 
 
 def expanded(account: Account, assets: tuple[str, ...]) -> tuple[str, ...]:
-    """The account's assets with these names, without duplicates. No name means all of them; `census` means the census
-    of each of its entities. Raises a usage error for an asset that the account does not have.
+    """The account's assets with these names, without duplicates, or all of its assets if there are no names.
+
+    `census` stands for the censuses of all entities that the account has. Raises a usage error for an asset that is
+    switched off.
     """
     on = switched_on(account.assets)
     censuses = [name for name in ENTITY_CENSUSES if name in on]
@@ -268,7 +278,7 @@ def _row(result: "AssetResult") -> dict[str, object]:
 
 @contextlib.contextmanager
 def _stopping_on_signals() -> Iterator[None]:
-    """Stop within seconds on SIGINT or SIGTERM. Committed batches are kept, open ones are rolled back."""
+    """Within the block, SIGINT and SIGTERM stop the sync within seconds. Committed batches are kept."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: FrameType | None) -> None:

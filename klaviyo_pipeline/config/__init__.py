@@ -1,6 +1,6 @@
-"""The configuration of an installation: environment variables, settings, and the entries of accounts.yaml.
+"""The configuration of an installation, from environment variables and accounts.yaml.
 
-- `variables`: the environment variables as data.
-- `settings`: reads and checks the variables.
-- `accounts`: reads and checks the settings of several accounts from accounts.yaml.
+- `variables` declares the environment variables.
+- `settings` reads and checks the settings of one account from the environment.
+- `accounts` reads and checks the settings of several accounts from accounts.yaml.
 """

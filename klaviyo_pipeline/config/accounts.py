@@ -1,7 +1,7 @@
-"""The accounts in `accounts.yaml`. Every entry is checked in the same way as the settings from the environment.
+"""Reads the accounts in `accounts.yaml` and checks each entry in the same way as the settings of the environment.
 
-This module reads the file and selects accounts from it. Without the file, the environment describes the only account.
-An invalid entry becomes an error message that names it; the other accounts still work.
+Without the file, the environment describes the only account. An invalid entry becomes an error message with its slug,
+and the other accounts still work.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FILE_VARIABLE = "KLAVIYO_ACCOUNTS_FILE"
 DEFAULT_FILE = PROJECT_ROOT / "accounts.yaml"
 CHOSEN_VARIABLE = "KLAVIYO_ACCOUNT"
 EVERY = "all"
-"""Selects every account of the file, in place of a slug."""
+"""The word that selects every account of the file, in place of a slug."""
 
 RETENTION_VARIABLE = "KLAVIYO_RETENTION_DAYS"
-"""Applies to all accounts and comes from the environment, like Dagster's storage."""
+"""The variable for the retention. It applies to all accounts, because they share Dagster's storage."""
 
 AS_VARIABLES = {
     "slug": CHOSEN_VARIABLE,
@@ -53,7 +53,7 @@ AS_VARIABLES = {
     "api_url": "KLAVIYO_API_URL",
     "revision": "KLAVIYO_REVISION",
 }
-"""The fields of an entry that correspond to an environment variable, with that variable."""
+"""The fields of an entry that replace an environment variable, each with this variable."""
 
 KEY_VARIABLE, DATABASE_VARIABLE = Account.api_key_variable, Account.database_url_variable
 KEY_FIELD, DATABASE_FIELD = "api_key_env", "database_url_env"
@@ -63,26 +63,26 @@ SECRET = re.compile(r"\s*pk_", re.IGNORECASE)
 """The beginning of a Klaviyo private key."""
 
 IN_CODE, IN_COMPONENT = "Account", "the component"
-"""`Account.described_in` of accounts that no file describes: the command line does not know them."""
+"""The values of `Account.described_in` for accounts in your own code, which the command line does not know."""
 
 _COMMAND = re.compile(
     r"`klaviyo-pipeline (check|get|list|metrics|migrate|plan|reset-clock|reset-windows|status|sync)"
     r"(?=[ `])(?! --account)"
 )
-"""A command in a message that works on one account, or on all of them if none is named."""
+"""A command in a message that accepts `--account`, unless the message already has this option."""
 
 _SYNC = re.compile(r"(?:([Rr])un )?`klaviyo-pipeline sync(?: ([^`]+))?`")
-"""A sync in a message. An account in code has it as a materialization."""
+"""A sync command in a message. For an account in code, the message names a materialization instead."""
 
 FROM_ENVIRONMENT = "with the account's settings in the environment (docs/library.md)"
 
 _RESET = re.compile(rf"`klaviyo-pipeline (?:reset-windows|reset-clock)`(?! {re.escape(FROM_ENVIRONMENT)})")
-"""A reset in a message. The command line knows an account in code only if the environment describes it."""
+"""A reset command in a message. For an account in code, it needs the account's settings in the environment."""
 
 
 @dataclass(frozen=True)
 class Accounts:
-    """All accounts. `errors` contains one message for each invalid entry.
+    """The settings of each account, and one message for each invalid entry.
 
     `file` is None if the environment describes the only account.
     """
@@ -92,9 +92,10 @@ class Accounts:
     file: Path | None = None
 
     def narrowed(self, slugs: Sequence[str]) -> Accounts:
-        """Only these accounts, each once, without the errors of others. `all` or no slug selects every account.
+        """The accounts with these slugs, in this order, without the messages about invalid entries.
 
-        Raises `SettingsError` for an unknown slug.
+        Returns all accounts and messages if there are no slugs, or if `all` is among them. Raises `SettingsError` for
+        an unknown slug.
         """
         if not slugs or EVERY in slugs:
             return self
@@ -116,10 +117,10 @@ class Accounts:
 def load_accounts(
     environ: Mapping[str, str] | None = None, *, chosen: Sequence[str] = (), now: datetime | None = None
 ) -> Accounts:
-    """The accounts of the file, or without a file the account of the environment. `chosen` selects accounts by slug.
+    """The accounts of the file, or the account of the environment if there is no file. `chosen` selects by slug.
 
-    With a file, KLAVIYO_ACCOUNT selects the accounts if `chosen` is empty. Raises `SettingsError` if the whole file or
-    the account of the environment is invalid, and for an unknown slug.
+    If there is a file and `chosen` is empty, the slugs in KLAVIYO_ACCOUNT select the accounts. Raises `SettingsError`
+    if the whole file or the account of the environment is invalid, and for an unknown slug.
     """
     if environ is None:
         load_dotenv_file()
@@ -136,7 +137,8 @@ def duplicates(
 ) -> list[str]:
     """A message for each Klaviyo account that several of these accounts refer to.
 
-    They share an API key, or they have the same id in `account_ids`: Klaviyo's account ids by slug, None if unknown.
+    Two accounts refer to the same one if they have the same key for the same API, or the same id in `account_ids`.
+    These are Klaviyo's account ids by slug; None means that the id is unknown.
     """
     by_id, by_key = defaultdict(list), defaultdict(list)
     for settings in every:
@@ -158,9 +160,10 @@ def _slugs(accounts: Sequence[Account]) -> str:
 
 
 def accounts_file(environ: Mapping[str, str]) -> Path | None:
-    """The file with the accounts, relative to the project's root; None without a file.
+    """The path of the file with the accounts; None if the environment describes the only account.
 
-    KLAVIYO_IGNORE_DOTENV=1 ignores the default file next to `.env`, in the same way as `.env` itself.
+    A relative path in KLAVIYO_ACCOUNTS_FILE starts at the project's root. KLAVIYO_IGNORE_DOTENV=1 ignores the default
+    file as well as `.env`.
     """
     named = environ.get(FILE_VARIABLE, "").strip()
     if named:
@@ -169,16 +172,14 @@ def accounts_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Accounts:
-    """The accounts of this file. `environ` contains the database URL and the other variables that entries name."""
+    """The accounts of this file. The database URLs and the retention, which it does not contain, are in `environ`."""
     reading = _File(file, environ, now)
     document = reading.document()
     entries = document["accounts"]
     reading.check_defaults(document.get("defaults") or {})
     twice = {slug for slug, times in Counter(_slug(entry) for entry in entries).items() if slug and times > 1}
-    found, errors = (
-        [],
-        [reading.line(f"account {slug}: several entries have this slug; none is used.") for slug in sorted(twice)],
-    )
+    repeated = "several entries have this slug, so none of them is used; give each its own slug."
+    found, errors = [], [reading.line(f"account {slug}: {repeated}") for slug in sorted(twice)]
     for number, entry in enumerate(entries, start=1):
         if _slug(entry) in twice:
             continue
@@ -192,11 +193,12 @@ def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Acco
 
 
 def in_terms_of(account: Account, text: str) -> str:
-    """`text` with the settings named as in the place that describes this account: file, environment, code, component.
+    """The message `text` with each setting under the name that it has where this account is described.
 
-    A key or a URL that is given as a `dg.EnvVar` has the name of its variable. Commands for an account of a file get
-    the option `--account`: without it, they would fail, or work on every account. For an account that only code knows,
-    a sync of assets is a materialization.
+    Messages are written with the names of environment variables. In accounts.yaml, in code and in a component, a
+    setting is a field instead; a key or URL that is a `dg.EnvVar` has the name of its variable. Commands for an account
+    of a file get the option `--account`: without it, they would fail or work on every account. For an account in code,
+    a sync command becomes a materialization.
     """
     if account.described_in is None:
         return text
@@ -217,7 +219,7 @@ def in_terms_of(account: Account, text: str) -> str:
 
 
 def _materialize(sync: re.Match[str]) -> str:
-    """The same as this sync in Dagster, which always requests the days again."""
+    """The words for a materialization in Dagster that does the same. It always requests its windows again."""
     verb = "Materialize" if sync[1] == "R" else "materialize"
     everything = {None: "all assets", "census": "all censuses"}
     if sync[2] in everything:
@@ -228,7 +230,7 @@ def _materialize(sync: re.Match[str]) -> str:
 
 @contextmanager
 def naming_fields() -> Iterator[None]:
-    """Settings have the names of fields, not of variables, in a `SettingsError` of this block."""
+    """Within the block, a `SettingsError` names the field of a setting instead of its environment variable."""
     try:
         yield
     except SettingsError as error:
@@ -243,7 +245,7 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
 
 @contextmanager
 def errors_in_terms_of(account: Account) -> Iterator[None]:
-    """Renames settings in the errors of this block: see `in_terms_of`."""
+    """Within the block, rewrite the message of every error with `in_terms_of`."""
     try:
         yield
     except Exception as error:
@@ -264,7 +266,7 @@ class _File:
         return SettingsError(self.line(text))
 
     def document(self) -> dict[str, Any]:
-        """The content of the file. Messages never quote its text, which may contain an API key by mistake."""
+        """The parsed file. A message about its syntax does not quote it: it may contain an API key by mistake."""
         try:
             document = read_yaml(self.path.read_text(encoding="utf-8-sig"))
         except OSError as error:
@@ -273,7 +275,7 @@ class _File:
                 "user of this process read the file."
             ) from None
         except UnicodeDecodeError:
-            raise self.refuse("is not UTF-8; save it as UTF-8.") from None
+            raise self.refuse("the file is not UTF-8; save it as UTF-8.") from None
         except RepeatedKey as error:
             key = "a field" if SECRET.match(error.key) else f"the field {error.key}"
             raise self.refuse(
@@ -283,9 +285,9 @@ class _File:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1})" if mark else ""
-            raise self.refuse(f"is not valid YAML{where}; see accounts.yaml.example.") from None
+            raise self.refuse(f"the file is not valid YAML{where}; see accounts.yaml.example.") from None
         if not isinstance(document, dict) or not isinstance(document.get("accounts"), list):
-            raise self.refuse("must contain a list `accounts:`; see accounts.yaml.example.")
+            raise self.refuse("the file must contain a list `accounts:`; see accounts.yaml.example.")
         if not document["accounts"]:
             raise self.refuse("the list `accounts:` is empty; add an account, or remove the file.")
         self._known("the file", document, ("accounts", "defaults"))
@@ -301,15 +303,15 @@ class _File:
     def settings(self, number: int, entry: object, defaults: Mapping[str, Any]) -> Settings:
         """The settings of one entry. Raises `SettingsError`, whose message names the entry and the field."""
         if not isinstance(entry, dict):
-            raise self.refuse(f"entry {number}: must contain fields, such as slug: my_shop.")
+            raise self.refuse(f"entry {number}: the entry must contain fields, such as slug: my_shop.")
         slug = _slug(entry)
         who = f"account {slug}" if slug else f"entry {number}"
         self._no_key(who, entry)
         self._known(who, entry, FIELDS)
         if entry.get("slug") is None:
-            raise self.refuse(f"{who}: the field slug is missing; it names the account's schema.")
+            raise self.refuse(f"{who}: the field slug is missing; set it to a name for the account's schema.")
         if slug == EVERY:
-            raise self.refuse(f"{who}: the slug {EVERY} is reserved for all accounts; choose another.")
+            raise self.refuse(f"{who}: the slug {EVERY} is reserved, because it selects all accounts; choose another.")
         fields = {**defaults, **entry}
         settings = self._read(who, fields)
         account = replace(
@@ -328,8 +330,8 @@ class _File:
     def _no_key(self, who: str, fields: Mapping[Any, Any]) -> None:
         if any(SECRET.match(text) for text in _texts(fields)):
             raise self.refuse(
-                f"{who}: contains what looks like an API key; put the key into an environment variable, and the name "
-                f"of that variable into {KEY_FIELD}."
+                f"{who}: a field looks like an API key; put the key into an environment variable, and the name of that "
+                f"variable into {KEY_FIELD}."
             )
 
     def _known(self, who: str, fields: Mapping[Any, Any], names: Sequence[str]) -> None:
@@ -340,7 +342,7 @@ class _File:
                 raise self.refuse(f"{who}: there is no field {name!r}; {hint}")
 
     def _read(self, who: str, fields: Mapping[str, Any]) -> Settings:
-        """The settings in these fields, which are read like environment variables."""
+        """The settings in these fields. Each field is read like the environment variable that it replaces."""
         values = {
             AS_VARIABLES[name]: self._text(who, name, value) for name, value in fields.items() if name in AS_VARIABLES
         }
@@ -367,19 +369,19 @@ class _File:
         if variable is None:
             return default
         if not isinstance(variable, str) or not VARIABLE.fullmatch(variable):
-            # The value may be the key or the URL itself, so the message does not quote it.
+            # The message does not quote the value, which may be the key or the URL itself.
             raise self.refuse(f"{who}: {name} must be the name of an environment variable, such as {default}.")
         return variable
 
 
 def _slug(entry: object) -> str:
-    """The slug of an entry; empty if it has none, or if it looks like a key and must not be in a message."""
+    """The slug of an entry, for messages; empty if it is missing or looks like an API key."""
     slug = entry.get("slug") if isinstance(entry, dict) else None
     return slug if isinstance(slug, str) and not SECRET.match(slug) else ""
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every string in a value, including field names."""
+    """Every string in a value and in the lists and mappings inside it, including field names."""
     if isinstance(value, dict):
         yield from _texts([*value.keys(), *value.values()])
     elif isinstance(value, list):

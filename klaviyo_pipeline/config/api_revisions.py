@@ -1,7 +1,7 @@
 """The revisions of Klaviyo's API that this release supports.
 
-A revision is stable for a year, deprecated for another, then retired. `klaviyo/listing_revisions.py` declares the
-differences between them.
+Klaviyo supports a revision for one year, serves it as deprecated for a second year, and then retires it.
+`klaviyo/listing_revisions.py` declares the differences between the revisions.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from datetime import date
 
 @dataclass(frozen=True)
 class ApiRevision:
-    """A revision, by its day: `2026-10-15`."""
+    """A revision. Its name is its date, such as `2026-10-15`."""
 
     name: str
 
     @property
     def deprecated_on(self) -> date:
-        """The day from which Klaviyo no longer fixes it."""
+        """The first day on which Klaviyo no longer fixes this revision."""
         return self._anniversary(1)
 
     @property
     def retires_on(self) -> date:
-        """The day from which Klaviyo no longer serves it."""
+        """The first day on which Klaviyo no longer serves this revision."""
         return self._anniversary(2)
 
     def _anniversary(self, years: int) -> date:

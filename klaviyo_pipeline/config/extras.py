@@ -1,4 +1,4 @@
-"""The optional packages: the extra of this package that installs each, and the error if it is missing."""
+"""The optional packages, the extras that install them, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PACKAGES = {
     "celery": ("celery", "dagster_celery"),
     "k8s": ("dagster_k8s",),
 }
-"""The packages of each extra, by the name under which they are imported."""
+"""The packages of each extra. A package has the name under which it is imported."""
 
 
 class MissingExtra(ImportError):
-    """A feature needs an extra of this package that is not installed; one line that names it."""
+    """A feature needs an extra of this package that is not installed. The message names the feature and the extra."""
 
 
 @contextmanager
 def naming_extra(feature: str) -> Iterator[None]:
-    """If an import of this block fails because a package of an extra is missing, raise `MissingExtra`."""
+    """Within the block, an import that fails because a package of an extra is missing raises `MissingExtra`."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -35,7 +35,7 @@ def naming_extra(feature: str) -> Iterator[None]:
 
 
 def require_extras(feature: str, *extras: str) -> None:
-    """Raise `MissingExtra` if a package of these extras is missing. Imports none of them."""
+    """Raise `MissingExtra` if a package of these extras is missing. The packages are not imported."""
     missing = [extra for extra in extras if any(find_spec(package) is None for package in PACKAGES[extra])]
     if missing:
         raise MissingExtra(_line(feature, missing))

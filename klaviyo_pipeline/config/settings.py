@@ -1,8 +1,8 @@
 """Reads and checks the `KLAVIYO_*` environment variables, which `variables.py` declares.
 
-This module opens no connections, does not import Dagster, and does not change the environment, except for the variables
-from `.env`. The settings contain the name of the variable with the API key but never its value: only a run that sends
-requests to Klaviyo reads it.
+This module opens no connections, does not import Dagster, and changes the environment only to add the variables from
+`.env`. The settings contain the name of the variable with the API key, never the key itself, which is read only to send
+requests to Klaviyo.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from klaviyo_pipeline.config.variables import VARIABLES
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INSTALLED = _PACKAGE / "installed"
-"""A wheel contains the migrations and Dagster's configuration here. In a checkout, they are at its top."""
+"""The folder of the migrations and of Dagster's configuration in a wheel. In a checkout, they are in its root."""
 
 IS_CHECKOUT = not _INSTALLED.is_dir()
 PROJECT_ROOT = _PACKAGE.parent if IS_CHECKOUT else Path.cwd()
-"""The folder with `.env` and accounts.yaml: the checkout, or the working folder of an installed package."""
+"""The folder with `.env` and accounts.yaml: the checkout, or the working folder if the package is installed."""
 
 FILES = PROJECT_ROOT if IS_CHECKOUT else _INSTALLED
 """The folder with `sql/`, dagster.yaml and workspace.yaml."""
@@ -42,13 +42,13 @@ SyncWindow = Literal["daily", "hourly"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]{0,47}")
 HALF_HOUR_CHANGES = "Australia/Lord_Howe"
-"""This zone's clocks change by half an hour, which Dagster's hourly partitions do not support."""
+"""The time zone whose clocks change by half an hour, which Dagster's hourly partitions do not support."""
 
 OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-"""The asset owners that Dagster accepts."""
+"""An asset owner that Dagster accepts: a team or an email address."""
 
 CROSS_ACCOUNT_SCHEMA = "klaviyo_overview"
-"""The schema with the views over all accounts. No account uses this name."""
+"""The schema with the views over all accounts. No account can have this slug."""
 
 RESERVED_SLUGS = frozenset({"public", "information_schema", "dagster", CROSS_ACCOUNT_SCHEMA})
 
@@ -61,17 +61,17 @@ class SettingsError(ValueError):
 class Account:
     """The settings of one Klaviyo account: its API, its sync windows and its schema.
 
-    `slug` is the Postgres schema and, without a `key_prefix`, the prefix of the asset keys. `start_date` is a day in
-    `timezone`, the zone of the sync windows. `api_key_variable` is the name of the environment variable with the
-    private key, and `database_url_variable` the name of the one with the database URL. `described_in` is the name of
-    the file with the account's settings; None means the environment. `assets` are the names in the setting:
-    `catalog.switched_on` says which assets they stand for. `conversion_metric_id` is one id, or several in a list or
-    with commas; the metrics tables are those of the first.
+    `slug` is the name of the Postgres schema and, without a `key_prefix`, the prefix of the asset keys. `start_date` is
+    a day in `timezone`, the zone of the sync windows. `api_key_variable` and `database_url_variable` are the names of
+    the environment variables with the private API key and the database URL. `described_in` is the name of the file with
+    the account's settings; None means the environment. `assets` are the names in the setting: `catalog.switched_on`
+    says which assets they stand for. `conversion_metric_id` is one id, or several in a list or separated by commas. The
+    metrics tables are computed for the first one.
 
-    In your own code location, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar`, which a
-    run reads: neither is ever displayed. `migrate` says what a run does about migrations: apply those that the schema
-    lacks (True), refuse to start without them (False), or rely on the commands (None). `group` is the asset group; the
-    slug by default. `asset_keys` are the keys of assets that differ from the prefix and the asset's name, by name.
+    In your own code location, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar` whose value
+    is read in a run. Neither is ever displayed. `migrate` says what a run does about migrations that the schema lacks:
+    apply them (True), refuse to start (False), or nothing, because the commands migrate (None). `group` is the asset
+    group, by default the slug. `asset_keys` maps the name of an asset to its key, if it is not the prefix and the name.
     """
 
     slug: str = "klaviyo"
@@ -100,17 +100,17 @@ class Account:
 
     def __post_init__(self) -> None:
         ids = conversion_metrics(self.conversion_metric_id)
-        # One id stays a text, and several are hashable.
+        # A single id is stored as a string. Several are stored as a tuple, so that the account stays hashable.
         object.__setattr__(self, "conversion_metric_id", ids if len(ids) > 1 else next(iter(ids), None))
 
     @property
     def conversion_metrics(self) -> tuple[str, ...]:
-        """The conversion metrics of the setting, the first one first; empty if it is found in the account."""
+        """The conversion metrics of the setting, in order; empty if the metric is to be found in the account."""
         return conversion_metrics(self.conversion_metric_id)
 
     @property
     def first_conversion_metric(self) -> str | None:
-        """The conversion metric of the metrics tables; None if it is found in the account."""
+        """The conversion metric of the metrics tables; None if it is to be found in the account."""
         return next(iter(self.conversion_metrics), None)
 
     def asset_key(self, name: str) -> list[str]:
@@ -118,7 +118,7 @@ class Account:
         return list(dict(self.asset_keys).get(name) or (*(self.key_prefix or (self.slug,)), name))
 
     def asset_name(self, path: Sequence[str]) -> str | None:
-        """The name of the account's asset with this key; None if the key is not one of the account's."""
+        """The name of the account's asset with this key; None if the account has no asset with this key."""
         return next((name for name in (path[-1], *dict(self.asset_keys)) if self.asset_key(name) == [*path]), None)
 
     @property
@@ -132,14 +132,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Settings:
-    """An account and its database. If `database_url` is None, the database is the embedded server."""
+    """An account and its database URL. If the URL is None, the account is stored on the embedded server."""
 
     account: Account
     database_url: str | None = None
 
 
 def conversion_metrics(setting: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The ids in the setting, each once: a text with commas, or a sequence."""
+    """The ids in the setting, without duplicates. The setting is a string with commas, or a sequence of ids."""
     named = setting.split(",") if isinstance(setting, str) else setting or ()
     return tuple(dict.fromkeys(one.strip() for one in named if one.strip()))
 
@@ -151,14 +151,14 @@ def state_dir() -> Path:
 
 
 def plain_value(setting: str | None) -> str | None:
-    """The value of a setting. Dagster's `EnvVar` is a name whose value is read only here."""
+    """The value of a setting. If the setting is Dagster's `EnvVar`, its environment variable is read only here."""
     read = getattr(setting, "get_value", None)
     value: str | None = read() if read else setting
     return value
 
 
 def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
-    """Read the project's `.env`. Variables that are already set take precedence.
+    """Add the variables of the project's `.env` to the environment. Variables that are already set keep their value.
 
     Raises `SettingsError` if the file cannot be read or is not UTF-8.
     """
@@ -172,7 +172,7 @@ def load_dotenv_file(path: Path = PROJECT_ROOT / ".env") -> None:
         ) from None
     except UnicodeDecodeError:
         text = "\0"
-    # UTF-16 without a byte order mark decodes as UTF-8, with a NUL next to each letter.
+    # UTF-16 without a byte order mark is valid UTF-8, with a NUL next to each letter.
     if "\0" in text:
         raise SettingsError(f"{path} is not UTF-8; save it as UTF-8.")
     load_dotenv(stream=StringIO(text), override=False)
@@ -217,7 +217,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
 
 @dataclass(frozen=True)
 class _Reader:
-    """Typed access to environment variables. An empty value counts as not set and gives the declared default."""
+    """Typed access to environment variables. If a variable is not set or empty, its declared default applies."""
 
     environ: Mapping[str, str]
 
@@ -229,7 +229,7 @@ class _Reader:
         if not SLUG.fullmatch(slug) or slug in RESERVED_SLUGS or slug.startswith("pg_"):
             raise SettingsError(
                 f"{name}={slug!r} cannot be used as a schema name; use up to 48 lower-case letters, digits and "
-                "underscores, starting with a letter (not public, dagster or pg_…)."
+                "underscores, starting with a letter. Names such as public, dagster and pg_… are reserved."
             )
         return slug
 
@@ -260,7 +260,7 @@ class _Reader:
         except ValueError:
             raise SettingsError(f"{name}={text!r} is not a valid date; write it as YYYY-MM-DD.") from None
         if day.year < 2000:
-            raise SettingsError(f"{name}={text} is too early: Klaviyo has no such data; use 2012-01-01 or later.")
+            raise SettingsError(f"{name}={text} is too early: Klaviyo has no data from then; use 2012-01-01 or later.")
         return day
 
     def zone(self, name: str) -> str:
@@ -338,14 +338,14 @@ def _names_several_hosts(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    # An "@" in the path means that an unescaped "/" in the password ended the host part.
+    # If the password contains an unescaped "/", urlsplit ends the host there, and the "@" is in the path.
     return "," in parts.netloc.rpartition("@")[2] and "@" not in parts.path
 
 
 def _names_a_database(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        # After an unescaped "/", a part of the password becomes the port, and parsers quote the port in their errors.
+        # If the password contains an unescaped "/", its beginning becomes the port, and the error would quote it.
         usable = parts.port != 0
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""Reads YAML and rejects repeated keys. PyYAML itself silently keeps only the last one."""
+"""Reads YAML and rejects repeated keys. PyYAML itself would silently keep only the last value of such a key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 
 
 class RepeatedKey(ValueError):
-    """A mapping contains this key twice, in these two lines (counted from 1)."""
+    """A mapping contains the same key twice. `lines` are the two lines of the key, counted from 1."""
 
     def __init__(self, key: str, lines: tuple[int, int]) -> None:
         super().__init__(f"a key is repeated in lines {lines[0]} and {lines[1]}")
@@ -17,13 +17,13 @@ class RepeatedKey(ValueError):
 
 
 def read_yaml(text: str) -> Any:
-    """The parsed document. Raises `RepeatedKey` or `yaml.YAMLError`."""
+    """The parsed document. Raises `RepeatedKey` for a repeated key, and `yaml.YAMLError` for invalid YAML."""
     document = yaml.compose(text, yaml.SafeLoader)
     nodes, seen = [document], set[int]()
     while nodes:
         node = nodes.pop()
         if id(node) in seen:
-            continue  # an alias, which may refer to one of its own parents
+            continue  # The node is the target of an alias, which may be inside the node itself.
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             _refuse_repeated(node)

@@ -1,6 +1,6 @@
-"""The environment variables as data: the meaning, the allowed values and the default of each.
+"""The environment variables as data, each with its meaning, its allowed values and its default.
 
-`settings.py` reads its defaults from here, and `docs/settings.md` is generated from here.
+`settings.py` takes the defaults from here, and `docs/settings.md` is generated from this module.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from klaviyo_pipeline.config.api_revisions import DEFAULT_REVISION
 class Variable:
     """One environment variable.
 
-    `default` is the value that applies if the variable is not set or empty. If there is no such value, `otherwise`
-    describes what happens instead.
+    `default` is the value that applies if the variable is not set or empty. If there is no default, `otherwise`
+    describes what applies instead.
     """
 
     name: str
@@ -34,10 +34,10 @@ VARIABLES = _by_name(
     (
         Variable(
             "KLAVIYO_API_KEY",
-            "Private API key. Read scopes are enough: accounts, campaigns, flows, forms, metrics, segments, tags; also "
-            "lists and templates, if KLAVIYO_ASSETS switches them on.",
+            "Private API key. It needs the read scopes accounts, campaigns, flows, forms, metrics, segments and tags. "
+            "If KLAVIYO_ASSETS switches on lists and templates, it needs their scopes too.",
             "a private key, `pk_…`",
-            otherwise="none: commands that send requests to Klaviyo fail without it; `demo` and `sandbox` need no key",
+            otherwise="none: commands that send requests to Klaviyo fail; `demo` and `sandbox` need no key",
         ),
         Variable(
             "KLAVIYO_TIMEZONE",
@@ -47,7 +47,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_START_DATE",
-            "First day to sync, in `KLAVIYO_TIMEZONE`. A census also syncs older objects.",
+            "First day to sync, in `KLAVIYO_TIMEZONE`. A census also reads objects that last changed before.",
             "`YYYY-MM-DD`, from 2000 to today",
             default="2025-01-01",
         ),
@@ -55,11 +55,11 @@ VARIABLES = _by_name(
             "KLAVIYO_DATABASE_URL",
             "The database for the data: Postgres 14 or newer.",
             "`postgresql://user:password@host:5432/database`, with special characters in the password %-escaped",
-            otherwise="the embedded server, which stores its data in `.klaviyo/` in the project",
+            otherwise="the embedded server, which stores its data in `KLAVIYO_STATE_DIR`",
         ),
         Variable(
             "KLAVIYO_DAGSTER_DATABASE_URL",
-            "The database for Dagster's runs and events; never an account's schema.",
+            "The database for Dagster's runs and events. They are never stored in an account's schema.",
             "as `KLAVIYO_DATABASE_URL`",
             otherwise="a database `<name>_dagster` on the same server, or a schema `dagster` in the same database",
         ),
@@ -71,7 +71,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_ACCOUNT",
-            "Schema of the tables, and prefix of the assets.",
+            "Schema of the tables, and prefix of the asset keys.",
             "up to 48 lower-case letters, digits and underscores, starting with a letter; not `public`, `dagster`, "
             "`information_schema`, `klaviyo_overview` or `pg_…`",
             default="klaviyo",
@@ -80,7 +80,7 @@ VARIABLES = _by_name(
             "KLAVIYO_ACCOUNTS_FILE",
             "The file with the settings of several accounts. `KLAVIYO_ACCOUNT` then selects accounts from the file.",
             "a path, relative to the project",
-            otherwise="`accounts.yaml` if it exists; otherwise the environment describes the only account",
+            otherwise="`accounts.yaml`; if it does not exist, the environment describes the only account",
         ),
         Variable(
             "KLAVIYO_SYNC_WINDOW",
@@ -90,47 +90,48 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_LOOKBACK_DAYS",
-            "Number of recent days that every sync and schedule requests again.",
+            "Number of trailing days that every sync and every schedule requests again.",
             "0 to 3650",
             default="7",
         ),
         Variable(
             "KLAVIYO_ATTRIBUTION_DAYS",
-            "Number of days for which a report day can still change: the account's attribution window, which the API "
-            "does not return.",
+            "Number of days in which the values of a day can still change: the account's attribution window. The API "
+            "does not return it.",
             "0 to 365",
             default="5",
         ),
         Variable(
             "KLAVIYO_RETENTION_DAYS",
-            "How many days of logs and of finished runs `prune` keeps.",
+            "How many days `prune` keeps the logs of finished runs, and operational records.",
             "1 to 36500",
             default="90",
         ),
         Variable(
             "KLAVIYO_CONVERSION_METRIC_ID",
-            "The metric that counts as a conversion in the reports of flows and campaigns. With several, each report "
-            "is requested once for each; the metrics tables, such as `flow_metrics`, are those of the first.",
-            "a metric's id, or several with commas",
+            "The metric that counts as a conversion in the reports of flows and campaigns. If you set several, each "
+            "report is requested once for each metric. The metrics tables, such as `flow_metrics`, are computed for "
+            "the first.",
+            "a metric's id, or several separated by commas",
             otherwise='the metric that the account maps to revenue, otherwise the one named "Placed Order"',
         ),
         Variable(
             "KLAVIYO_ASSETS",
-            "Which assets the account has. `default` stands for all that are on by default. An entity's name includes "
-            "its census.",
-            "asset names, such as `default, lists` or `flows, flow_report, flow_metrics`; `klaviyo-pipeline sync "
-            "--help` lists them",
+            "The assets that the account has. `default` stands for all assets that are on by default. The name of an "
+            "entity also switches on its census.",
+            "asset names separated by commas, such as `default, lists`; `klaviyo-pipeline sync --help` lists them",
             default="default",
         ),
         Variable(
             "KLAVIYO_TEMPLATE_HTML",
-            "Whether `raw` of templates contains their HTML and text. A change adds a state to every template.",
+            "Whether `raw` of templates contains their HTML and text. If you change this, every template gets a new "
+            "state when it is read next.",
             "`yes` or `no`",
             default="no",
         ),
         Variable(
             "KLAVIYO_RATE_SCALE",
-            "Multiplies the published rate limits for pacing; 0.5 leaves half of the quota to other tools.",
+            "Factor on Klaviyo's published rate limits, for pacing. `0.5` leaves half of them to other tools.",
             "0 or more; `0` switches pacing off, but a 429 is still obeyed",
             default="1",
         ),
@@ -142,7 +143,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_ALERT_WEBHOOK_URL",
-            'The webhook to which the sensors post their alerts as `{"text": …}`, the format of Slack and others.',
+            'The webhook to which the sensors post alerts as `{"text": …}`, the format of Slack and other tools.',
             "an http or https URL",
             otherwise="alerts appear only in the daemon's log",
         ),
@@ -154,10 +155,10 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_REVISION",
-            "Revision of the API. Klaviyo serves each for two years.",
+            "Revision of the API. Klaviyo serves each revision for two years.",
             "`2026-10-15` or `2026-07-15`",
             default=DEFAULT_REVISION,
         ),
     )
 )
-"""Every variable that people set, by name."""
+"""The environment variables, by name."""

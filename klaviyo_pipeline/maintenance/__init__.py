@@ -1,5 +1,6 @@
-"""Maintenance: deletes old logs and operational records. Data, history, the ledger and the UI's windows are kept.
+"""Maintenance of the system tables and of Dagster's storage. Data, history and the ledger are never deleted.
 
-- `prune`: deletes from one account's system tables, and from Dagster's finished runs. `prune_job`: the same as a job.
-- `disk_usage`: the size on disk of Dagster's tables.
+- `prune` deletes old operational records of an account and old logs of Dagster's runs. `prune_job` does so in a job.
+- `dead_runs` marks runs as failed whose process died.
+- `disk_usage` reads the size on disk of Dagster's tables.
 """

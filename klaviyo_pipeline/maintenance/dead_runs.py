@@ -1,4 +1,4 @@
-"""Runs of syncs: tags that name their process. Runs whose process died on this machine are marked as failed."""
+"""Marks a sync's runs as failed if their process died on this machine. Tags of a run name its process."""
 
 import getpass
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 SOURCE_TAG = "klaviyo/launched_by"
-"""Tag of a run of `sync`: the UI itself calls it launched manually."""
+"""The tag of a run that `sync` launched. Without it, the UI calls the run launched manually."""
 
 # The UI hides tags with this prefix.
 HOST_TAG, PROCESS_TAG, USER_TAG = ".dagster/klaviyo_host", ".dagster/klaviyo_process", ".dagster/klaviyo_user"
@@ -17,12 +17,16 @@ FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus
 UNFINISHED = [status for status in DagsterRunStatus if status not in FINISHED]
 
 ZOMBIE_STATES = ("Z", "X")
+"""The states in `/proc/<pid>/stat` of a process that has ended."""
 
 
 def free_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Mark runs of syncs that died on this machine as failed, and free their pool slots. Return their ids."""
+    """Mark each unfinished run of a sync as failed if its process died on this machine, and free its pool slots.
+
+    Returns the ids of these runs.
+    """
     dead = []
-    # All unfinished statuses: a run that was killed right after its creation is not STARTED yet.
+    # Not only STARTED runs: a process can be killed between the creation of a run and its start.
     open_runs = instance.get_run_records(RunsFilter(tags={HOST_TAG: socket.gethostname()}, statuses=UNFINISHED))
     for record in open_runs:
         run = record.dagster_run
@@ -35,7 +39,7 @@ def free_dead_runs(instance: DagsterInstance) -> list[str]:
 
 
 def tags_of_this_process() -> dict[str, str]:
-    """The tags of this process's runs: what launched them, the user, and the process, which a later sync looks for."""
+    """The tags of the runs of this process: the command that launched them, the machine, the process and the user."""
     return {
         SOURCE_TAG: "klaviyo-pipeline sync",
         HOST_TAG: socket.gethostname(),
@@ -48,13 +52,13 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return str(os.getuid())  # a container may run as a user without a name
+        return str(os.getuid())  # In a container, the user may have no name.
 
 
 def _process(pid: int) -> str:
-    """A process by its id and start time, because ids are reused. A process that has ended has no start time.
+    """The id and start time of a process, as `<id>:<start>`, because the system reuses ids.
 
-    The system lists an ended process as a zombie until its parent notices the end.
+    The start time is empty if the process has ended, also if the system still lists it as a zombie.
     """
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

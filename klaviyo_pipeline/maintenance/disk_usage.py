@@ -1,4 +1,4 @@
-"""The size on disk of Dagster's tables."""
+"""Reads the size on disk of Dagster's tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from klaviyo_pipeline.postgres.table_sizes import table_bytes
 
 
 def dagster_bytes() -> dict[str, int]:
-    """Bytes on disk of each of Dagster's tables. Empty before the first run, and if the storage cannot be reached."""
+    """The bytes on disk of each of Dagster's tables.
+
+    Empty if the tables do not exist yet or the storage cannot be reached.
+    """
     try:
         url = found_storage_url()
         if url is None:

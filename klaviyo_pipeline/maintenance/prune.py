@@ -16,9 +16,9 @@ from klaviyo_pipeline.postgres.retention import prune_system_tables
 
 @dataclass(frozen=True)
 class Pruned:
-    """The number of records older than `before` (UTC) that were, or would be, deleted.
+    """How many records older than `before` (UTC) were deleted or, in a dry run, would be deleted.
 
-    `runs` is None if Dagster's storage was not pruned.
+    `rows` counts those of an account's system tables, by table. `runs` is None if Dagster's storage was not pruned.
     """
 
     before: datetime
@@ -26,7 +26,7 @@ class Pruned:
     rows: dict[str, int]
 
     def counts(self) -> dict[str, int]:
-        """The number of deleted records by kind."""
+        """The number of records by kind: the fields of `PrunedRuns`, and the names of system tables."""
         return {**(vars(self.runs) if self.runs else {}), **self.rows}
 
 
@@ -41,14 +41,14 @@ def prune(
 ) -> Pruned:
     """Delete records older than `days` days by the database's clock. With `dry_run`, only count them.
 
-    Dagster's storage is pruned for all accounts in it, the system tables for this account.
+    The system tables are pruned for this account only, Dagster's storage for all accounts that share it.
     """
     pruned = prune_account(account, engine, days=days, dry_run=dry_run)
     return replace(pruned, runs=prune_runs(instance, pruned.before, on_progress, dry_run=dry_run))
 
 
 def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bool = False) -> Pruned:
-    """Prune the account's system tables only."""
+    """Delete old records from the account's system tables. Dagster's storage is not pruned."""
     with engine.begin() as connection:
         now = database_now(connection)
         before = now - timedelta(days=days)

@@ -1,4 +1,4 @@
-"""The prune job, for the UI and for a schedule."""
+"""The job that does what `klaviyo-pipeline prune` does, for the UI and a schedule."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,7 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
 def prune_job(account: Account, tags: Mapping[str, str], resource_key: str) -> dg.JobDefinition:
-    """The job `<slug>_prune`, which does the same as `klaviyo-pipeline prune`.
-
-    `resource_key` is the key of the resource with the account's warehouse.
-    """
+    """The job `<slug>_prune`. `resource_key` is the key of the resource that has the account's warehouse."""
 
     @dg.op(
         name=f"{account.slug}_prune_step",
@@ -21,7 +18,7 @@ def prune_job(account: Account, tags: Mapping[str, str], resource_key: str) -> d
         description=f"Delete logs and operational records older than {counted(account.retention_days, 'day')}.",
     )
     def step(context: dg.OpExecutionContext) -> None:
-        # Imported here, because it needs the extra ui, and this job is loaded without it.
+        # `prune` is imported in the run, because it needs the extra `ui`. The job is also loaded without this extra.
         from klaviyo_pipeline.maintenance.prune import prune
 
         warehouse: Warehouse = getattr(context.resources, resource_key).warehouse

@@ -1,9 +1,9 @@
-"""The requests of a sync and their cost: windows, requests, time and quota.
+"""Plans a sync and estimates its cost: windows, requests, time and quota.
 
-The numbers come from the ledger and the tables; Klaviyo is not called. They leave out lookups by id and the few
-requests of every sync that identify the account and its conversion metric.
+All numbers come from the ledger and the tables, without a request to Klaviyo. They leave out lookups by id, and the few
+requests with which every sync identifies the account and its conversion metric.
 
-- `planner`: the windows that the ledger lacks. `chunks`: the listing queries of a range of windows.
-- `estimates`: one estimate for each asset. `page_counts`: requests of listings.
-- `durations`: the time that requests take. `quota`: the daily quota of the reports.
+- `planner` finds the windows that a sync requests. `chunks` divides a range of windows into listing queries.
+- `estimates` estimates the cost of each asset. `page_counts` estimates the requests of listings.
+- `durations` computes how long requests take. `quota` compares them with the daily quota of a report.
 """

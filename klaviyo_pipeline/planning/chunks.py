@@ -1,7 +1,7 @@
-"""Chunks: a range of windows is divided before it is read.
+"""Divides a range of windows into chunks, which are read one after the other.
 
-When all listing queries of a chunk have ended, its windows are done, even if a later chunk fails. An endpoint without
-an upper bound always lists up to now: its range is one chunk.
+When all listing queries of a chunk have ended, its windows are done, even if a later chunk fails. If an endpoint takes
+no upper bound, it always lists up to now, so the whole range is one chunk.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from klaviyo_pipeline.postgres.write.loads import CompletedWindow
 from klaviyo_pipeline.windows import Window
 
 SHORTEST_CHUNK = timedelta(days=120)
+"""A range is divided only if the chunks are at least this long on average."""
 MAX_CHUNKS = 3
-"""A chunk costs up to one more page for each listing; most endpoints allow three requests a second."""
+"""The most chunks of a range. Each further chunk takes up to one more page for each listing."""
 
 
 @dataclass(eq=False)
 class Chunk:
-    """Contiguous windows while their listing is read.
+    """Contiguous windows, and what is known about them while they are read.
 
-    `first_index` is the load-wide index of the first window; `asked_at` is the time of the first request; `newest` is
-    the latest `updated` time by window.
+    `first_index` is the index of the chunk's first window among all windows of the load. `ended` is the number of
+    queries that have ended. `asked_at` is the time of the first request. `newest` is the latest `updated` time in each
+    window, by the window's index in the load.
     """
 
     windows: Sequence[Window]
@@ -46,15 +48,15 @@ class Chunk:
         self._starts = [window.start for window in self.windows]
 
     def note(self, page: Page) -> None:
-        """Count the page's requests."""
+        """Add a page's requests, and the time of its request if it is the earliest."""
         self.requests += page.requests
         self.asked_at = min(self.asked_at or page.observed_at, page.observed_at)
 
     def index_of(self, query: ListingQuery, record: Record) -> int | None:
-        """The load-wide index of the window that a record of this query falls in; its time is recorded in `newest`.
+        """The index, among all windows of the load, of the window to which a record of this query belongs.
 
-        None if the record falls in no window, or if another query of the chunk returns it. An object without a readable
-        time is kept, and counted in the last window.
+        None if the record belongs to none of the chunk's windows, or if another query of the chunk covers it. An object
+        without a readable time belongs to the last window.
         """
         updated = record.moved_at or record.updated_at
         if query.since is not None and not self._is_first(query, record):
@@ -70,7 +72,7 @@ class Chunk:
         return index
 
     def _is_first(self, query: ListingQuery, record: Record) -> bool:
-        """Whether this query covers the record, and no overlapping query has returned this state before."""
+        """Whether this query covers the record, and returns its state for the first time in this chunk."""
         state = query.variant, record.id, record.updated_at
         if not query.covers(record.updated_at) or state in self._in_splits:
             return False
@@ -78,7 +80,7 @@ class Chunk:
         return True
 
     def complete(self) -> list[CompletedWindow]:
-        """Every window of the chunk, as completed. All requests are counted on the first window."""
+        """Every window of the chunk, as complete. All requests of the chunk are counted for its first window."""
         assert self.asked_at is not None
         completed = [
             CompletedWindow(
@@ -96,12 +98,15 @@ class Chunk:
 
 
 def chunks_of(listing: Listing, windows: Sequence[Window], now: datetime, *, split: bool = True) -> Iterator[Chunk]:
-    """The chunks of these contiguous windows. `split` divides a long listing without an upper bound into queries."""
+    """The chunks of these contiguous windows.
+
+    With `split`, a long listing without an upper bound is split into several queries, to be read concurrently.
+    """
     start, end = windows[0].start, windows[-1].end
     count = 1
     if listing.time_operators[1] is not None:
         count = max(1, min(MAX_CHUNKS, (end - start) // SHORTEST_CHUNK))
-    # An object counts at its last update, so recent times contain more of them: later chunks are shorter.
+    # An object belongs to the window of its last update, so recent windows have more objects and get shorter chunks.
     borders = [round(len(windows) * (place / count) ** 0.5) for place in range(count + 1)]
     for first, last in itertools.pairwise(borders):
         part = windows[first:last]

@@ -1,4 +1,4 @@
-"""How long requests take at the published rates: a lower bound, as the time of the answers is added."""
+"""Computes how long requests take at the published rates. This is a lower bound, without Klaviyo's response times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REPORTS = frozenset(report.endpoint.name for report in API_REPORTS.values())
 
 
 def pace(endpoint: Endpoint, requests: int, scale: float) -> float:
-    """Seconds from the first to the last of this many requests, each sent as early as the pacing allows."""
+    """The seconds between the first and the last of these requests, if each is sent as soon as the pacing allows."""
     seconds, left = 0.0, max(0, requests - 1)
     for limit, length in sorted(padded_windows(endpoint, scale), key=lambda window: window[1], reverse=True):
         seconds += left // limit * length
@@ -22,13 +22,16 @@ def pace(endpoint: Endpoint, requests: int, scale: float) -> float:
 
 
 def whole_sync(requests: Mapping[str, int], scale: float) -> float:
-    """Seconds that these requests take in a sync, by endpoint: first all entities concurrently, then all reports."""
+    """The seconds that a sync with these requests takes. `requests` maps an endpoint's name to its number of requests.
+
+    A sync requests all entities concurrently, and then all reports concurrently.
+    """
     entities = _longest({name: count for name, count in requests.items() if name not in _REPORTS}, scale)
     return entities + _longest({name: count for name, count in requests.items() if name in _REPORTS}, scale)
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people, such as "5 min"."""
+    """The duration, rounded, with its unit: seconds, minutes, hours or days, such as "5 min"."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 60:
         return f"{round(seconds)} s"
@@ -38,9 +41,9 @@ def format_duration(seconds: float) -> str:
 
 
 def time_left(endpoint: Endpoint, requests: int, scale: float) -> str:
-    """Text for a progress line: the least time that this many further requests take. Empty if they take none."""
+    """The end of a progress line: the shortest time that the remaining requests take. Empty below one second."""
     seconds = pace(endpoint, requests + 1, scale) if requests else 0.0
-    return f", {format_duration(seconds)} or more left at the published rates" if seconds else ""
+    return f", {format_duration(seconds)} or more left at the published rates" if seconds >= 1 else ""
 
 
 def _longest(requests: Mapping[str, int], scale: float) -> float:

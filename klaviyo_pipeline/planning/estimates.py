@@ -1,4 +1,4 @@
-"""One estimate for each asset of a sync."""
+"""Estimates the windows, requests and time of each asset of a sync."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at le
 class Estimate:
     """The windows, requests and time that one asset needs.
 
-    `windows` are all windows of the requested days; `already_there` of them are done in the ledger. `to_request` will
-    be requested, in `ranges` runs: the missing windows, the trailing ones, and small gaps in between. A census has no
-    windows, and one run or none. `endpoint` is None if Klaviyo is not called. `basis` qualifies `requests`: `exact`;
-    `estimate`, by the number of stored rows; or `at least`, if the table may lack rows. `seconds` is the shortest time
-    that the published rates allow.
+    `windows` is the number of windows of the requested days, `already_there` the number of those that are done in the
+    ledger, and `to_request` the number of those that the sync requests: missing ones, trailing ones, and small gaps in
+    between. All three are None for a census. `ranges` is the number of runs. `endpoint` is None if Klaviyo is not
+    called. `basis` says how precise `requests` is: `exact`, an `estimate` from the number of stored rows, or `at
+    least`, if more requests may be necessary. `seconds` is the shortest time that the published rates allow.
     """
 
     asset: str
@@ -60,7 +60,7 @@ class Estimate:
 
     @property
     def requests_text(self) -> str:
-        """The number of requests, with its precision."""
+        """The number of requests with its precision, such as "about 120"."""
         return f"{SIGNS[self.basis]}{self.requests:,}"
 
 
@@ -68,8 +68,8 @@ class Estimate:
 class Estimator:
     """Estimates one account's sync at `now` (UTC, the database's clock).
 
-    `connection` is None if the schema is not migrated: everything counts as missing then. `conversion_metrics` are the
-    metrics that the reports will be requested with, by asset, if known.
+    `connection` is None if the schema is not migrated; every window then counts as missing. `conversion_metrics` maps
+    an asset to the conversion metrics with which it will be requested, as far as they are known.
     """
 
     account: Account
@@ -78,7 +78,7 @@ class Estimator:
     conversion_metrics: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def estimates(self, request: SyncRequest) -> list[Estimate]:
-        """One estimate for each asset of the request, in its order."""
+        """One estimate for each asset of the request, in the same order."""
         return [self._estimate(asset, request) for asset in request.assets]
 
     def _estimate(self, asset: str, request: SyncRequest) -> Estimate:
@@ -88,7 +88,7 @@ class Estimator:
         return self.windowed(asset, request, self._runs(asset, self._every(asset, request), request))
 
     def windowed(self, asset: str, request: SyncRequest, runs: Sequence[PlannedRun]) -> Estimate:
-        """The estimate of an asset with windows that is synced by these runs."""
+        """The estimate of an asset with windows. `runs` are the runs that sync it."""
         every = self._every(asset, request)
         there = self._done(asset) & {window.start for window in every}
         requests, basis, endpoint = self._cost(asset, runs, there)
@@ -105,7 +105,7 @@ class Estimator:
         )
 
     def census(self, asset: str, *, due: bool) -> Estimate:
-        """The estimate of a census, which runs only if it is due."""
+        """The estimate of a census. If it is not due, it takes no requests."""
         listing = CENSUSES[asset]
         requests = self._pages(listing).of_everything() if due else 0
         basis: Basis = "at least" if due and not self._all_listed_once(listing.entity) else "estimate"
@@ -120,16 +120,16 @@ class Estimator:
             spec = REPORTS[asset]
             requests = sum(reports_of(spec, run.windows) * _times(run, metric_ids) for run in runs)
             if requests and (refused := self._may_be_refused(spec)):
-                # The first request is for all statistics.
+                # If Klaviyo still refuses the statistics, each such metric takes at least one more request.
                 return requests + refused, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
         if asset == CONVERSIONS_DAILY:
             requests = sum(-(-len(run.windows) // DAYS_PER_REQUEST) * _times(run, metric_ids) for run in runs)
-            # One request for each 500 messages with conversions.
+            # A response has at most 500 rows, and the number of messages with conversions is not known.
             return requests, "at least" if requests else "exact", QUERY_METRIC_AGGREGATES.name
         ranges = [run.windows for run in runs]
         requests = sum(self._pages(ENTITIES[asset]).of_range(windows, self.now) for windows in ranges)
-        # The open window is never done; one day of changes rarely needs another page.
+        # The open window is not considered: it is never done, and one day of changes rarely needs another page.
         requested_before = all(
             window.start in there for windows in ranges for window in windows if window.end <= self.now
         )
@@ -141,7 +141,7 @@ class Estimator:
             nothing_to_sum_up = asset in METRICS and METRICS[asset].report not in request.assets
             return [PlannedRun(every)] if every and not nothing_to_sum_up else []
         if asset in METRICS and METRICS[asset].report in request.assets:
-            # The metrics recompute the days that the report will request with its first metric.
+            # The report's runs with its first conversion metric make the metrics of their windows stale.
             report = METRICS[asset].report
             first = self.conversion_metrics.get(report, ())[:1]
             planned = [*self._planned(asset, request), *self._planned(report, request)]
@@ -169,7 +169,10 @@ class Estimator:
         return set(done[0]).intersection(*done[1:])
 
     def _may_be_refused(self, spec: ReportAsset) -> int:
-        """For how many metrics a refusal of this report has expired, so that its statistics are requested again."""
+        """For how many of the report's conversion metrics a refusal has expired.
+
+        The sync requests the refused statistics of these metrics again.
+        """
         metric_ids = self.conversion_metrics.get(spec.name, ())
         if self.connection is None or not metric_ids:
             return 0
@@ -179,7 +182,7 @@ class Estimator:
         )
 
     def _all_listed_once(self, entity: str) -> bool:
-        """Whether a census has listed every object: the table then has all of them."""
+        """Whether a census of the entity is complete, so that the table has every object."""
         if self.connection is None:
             return False
         return CensusRecord(self.account.slug, entity).last_complete(self.connection) is not None
@@ -196,14 +199,14 @@ class Estimator:
 
 
 def _times(run: PlannedRun, metric_ids: Sequence[str]) -> int:
-    """How often a run requests its windows: once for each conversion metric."""
+    """How often a run requests its windows: once for each of its conversion metrics, or once if there are none."""
     return len(run.metric_ids) or len(metric_ids) or 1
 
 
 def reports_of(spec: ReportAsset, windows: Sequence[Window]) -> int:
-    """Requests for these contiguous windows of a report: none for days before its first day.
+    """How many requests a report takes for these contiguous windows. Days before its first day take none.
 
-    A report that does not fit on one page takes more; a page has thousands of groups.
+    A result that does not fit on one page takes more requests. A page has thousands of groups.
     """
     most = spec.windows_per_request
     spans = [windows[first : first + most] for first in range(0, len(windows), most)]

@@ -1,7 +1,7 @@
-"""How many requests listings take, estimated from the stored rows.
+"""Estimates how many requests a listing takes, from the number of stored rows.
 
-If Klaviyo refuses to include variations in the listing of messages, campaigns take one more request for each message
-that is read. No estimate contains these.
+If Klaviyo refuses to include variations in the listing of messages, a sync of campaigns sends one more request for each
+message. The estimates do not contain these requests.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from klaviyo_pipeline.windows import Window
 
 
 def pages_of(rows: int, listing: Listing) -> int:
-    """Requests for one query that returns this many objects; an empty one takes one too.
+    """How many requests a query takes that returns this many objects. A query without any object takes one request.
 
-    A full last page takes one more request. If objects cannot be sorted by id, each page border takes one more too.
+    After a full last page, one more request returns an empty page. If the objects cannot be sorted by id, the client
+    sends one more request between two pages.
     """
     borders = max(0, rows - 1) // listing.page_size
     return rows // listing.page_size + 1 + (0 if listing.sort in ("id", None) else borders)
@@ -33,16 +34,17 @@ def pages_of(rows: int, listing: Listing) -> int:
 
 @dataclass(frozen=True)
 class Pages:
-    """Counts the pages of one entity's listings; without a connection, each listing counts as empty."""
+    """Counts the pages of one entity's listings. Without a connection, every listing counts as empty."""
 
     connection: sa.Connection | None
     schema: str
     listing: Listing
 
     def of_everything(self) -> int:
-        """The requests of a census: the pages of the full listings, and the variations of the messages of each page.
+        """The requests of a census: the pages of all listings, and those for the variations of messages.
 
-        A listing with a parent takes at least one page for each of the parent's objects.
+        A listing with a parent, such as form versions, takes the pages of the parent and one page for each of its
+        objects.
         """
         if self.listing.parent is not None:
             parents = Pages(self.connection, self.schema, self.listing.parent)
@@ -57,7 +59,7 @@ class Pages:
         return full * ceil(self.listing.page_size * ratio / IDS_PER_REQUEST) + ceil(rest * ratio / IDS_PER_REQUEST)
 
     def of_range(self, windows: Sequence[Window], now: datetime) -> int:
-        """The pages of the listing queries that a run over these contiguous windows reads, chunk by chunk."""
+        """The pages that a run reads for these contiguous windows, over all of its chunks."""
         pages = 0
         for chunk in chunks_of(self.listing, windows, now):
             splits = [query for query in chunk.queries if query.since is not None]
@@ -72,11 +74,14 @@ class Pages:
 
     @property
     def _messages(self) -> Pages | None:
-        """The pages of the listing of the messages, if windows follow their times too."""
+        """The pages of the listing of messages; None unless a change of a message puts the object into a window."""
         return None if self.listing.messages is None else replace(self, listing=self.listing.messages)
 
     def _of_split(self, query: ListingQuery) -> int:
-        """The pages of a query that stops once enough objects beyond its end were seen, or at the last page."""
+        """The pages of one of several queries into which a listing is split.
+
+        Such a query ends after `CONFIRMATIONS` objects beyond its end, or with the last page of the listing.
+        """
         assert query.since is not None
         to_the_end = self._pages(query.since - OVERLAP, None)
         if query.until is None:
@@ -88,7 +93,7 @@ class Pages:
         return sum(pages_of(count, self.listing) for count in self._rows(start, end))
 
     def _rows(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
-        """How many rows each variant of the listing returns for that time."""
+        """How many stored rows each variant of the listing has whose update is in [start, end)."""
         if self.connection is None:
             return [0] * len(self.listing.variants)
         names = ("deleted_at", *(column.name for column in self.listing.columns))
@@ -100,8 +105,8 @@ class Pages:
         return self.connection.execute(sa.select(*counts).select_from(rows).where(*listed)).one()
 
     def _conditions(self, rows: sa.TableClause, variant: Variant) -> list[sa.ColumnElement[bool]]:
-        """This variant as conditions on stored rows. Those without a column are left out: the count is then higher."""
-        # A filter names an attribute without the object in which answers have it.
+        """The conditions of a variant, for stored rows. A condition on a field without a column is left out."""
+        # The last part of a column's path is the name that filters use.
         columns = {column.path.rpartition(".")[2]: column.name for column in self.listing.columns}
         conditions = [
             rows.c[columns[condition.field]] == condition.value

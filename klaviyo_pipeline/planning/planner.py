@@ -1,4 +1,4 @@
-"""The windows that a sync requests: those that the ledger lacks, and the trailing ones that may still change."""
+"""Finds the windows that a sync requests: those that the ledger lacks, and trailing ones, which may still change."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,18 +27,22 @@ from klaviyo_pipeline.postgres.metrics_tables import Metrics
 from klaviyo_pipeline.windows import Unit, Window, WindowPlan, asset_windows, contiguous_ranges, range_tags
 
 CENSUS_IS_FRESH = timedelta(hours=20)
+"""A census runs again if the start of the last complete one is longer ago than this."""
 METRICS_TAG = "klaviyo/conversion_metrics"
-"""Tag of a run that requests a report only with some of the account's conversion metrics: their ids, with commas."""
+"""The tag of a run that requests a report with only some of the account's conversion metrics.
+
+Its value is the ids of these metrics, separated by commas.
+"""
 
 JOINED_GAPS: Mapping[Unit, int] = {"hour": 168, "day": 7, "week": 8, "month": 6}
-"""A gap of up to this many windows between missing ones is requested again: one request instead of two."""
+"""How many done windows between missing ones are requested again, so that one request covers both sides."""
 
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """A requested sync: assets by name, the first and last day in the account's zone, and the options.
+    """What a sync is to do: the names of its assets, its first and last day in the account's zone, and its options.
 
-    `force` also requests windows that are done.
+    With `force`, windows that are done are requested too.
     """
 
     assets: Sequence[str]
@@ -47,13 +51,15 @@ class SyncRequest:
     force: bool = False
     accept_deletes: bool = False
     named: bool = False
-    """Whether the user named the assets; a named census always runs."""
+    """Whether the user named the assets. A census that was named always runs, even if the last one is fresh."""
 
     @cached_property
     def stages(self) -> list[list[list[str]]]:
-        """The assets in order: the stages run one after the other, the groups of a stage concurrently, the assets of a
-        group one after the other."""
-        # A group is a process: assets whose requests share a rate limit gain nothing from separate processes.
+        """The stages of the sync, which run one after the other. Each stage is a list of groups of assets.
+
+        The groups of a stage run concurrently, and the assets of a group one after the other.
+        """
+        # A group runs in one process. Assets whose requests share a rate limit gain nothing from separate processes.
         with_parent = {name: one.parent.entity for name, one in LISTED_IN_FULL.items() if one.parent is not None}
         entities = [
             [asset for asset in self.assets if asset in (name, census_name(one)) or with_parent.get(asset) == name]
@@ -65,7 +71,7 @@ class SyncRequest:
             for name in ENTITIES
         ]
         conversions = [asset for asset in self.assets if asset == CONVERSIONS_DAILY]
-        # After the censuses, which store new tags by id only: the listing of tags then adds their names.
+        # The tags are in the second stage: a census stores a new tag with its id only, and their listing adds the name.
         others = [asset for asset in self.assets if asset == TAGS.entity]
         others += [asset for asset in self.assets if asset in LISTED_IN_FULL and asset not in with_parent]
         return [[group for group in groups if group] for groups in (entities, [*reports, conversions, others])]
@@ -73,9 +79,9 @@ class SyncRequest:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """The contiguous windows of one run, and the conversion metrics that it requests them with.
+    """The contiguous windows of one run, and the conversion metrics with which it requests them.
 
-    No metrics stand for all metrics of the account, and for an asset without any.
+    `metric_ids` is empty if the run uses all metrics of the account, or if the asset has no conversion metric.
     """
 
     windows: Sequence[Window]
@@ -83,7 +89,7 @@ class PlannedRun:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags of the Dagster run."""
+        """The tags of the Dagster run: its range of windows and, if it uses only some metrics, their ids."""
         return range_tags(self.windows) | ({METRICS_TAG: ",".join(self.metric_ids)} if self.metric_ids else {})
 
 
@@ -97,7 +103,7 @@ class Planner:
     def runs(
         self, connection: sa.Connection, asset: str, request: SyncRequest, metric_ids: Sequence[str] = ()
     ) -> list[PlannedRun]:
-        """The runs of this partitioned asset. Metrics that need the same windows share a run."""
+        """The runs of an asset with windows. Conversion metrics that need the same windows share a run."""
         return _by_range(
             metric_ids,
             {one: self.windows(connection, asset, request, conversion_metric_id=one) for one in metric_ids or (None,)},
@@ -106,7 +112,7 @@ class Planner:
     def windows(
         self, connection: sa.Connection, asset: str, request: SyncRequest, *, conversion_metric_id: str | None = None
     ) -> list[list[Window]]:
-        """The contiguous ranges of windows that this partitioned asset requests, one run each."""
+        """The contiguous ranges of windows that a sync requests for an asset with windows and a conversion metric."""
         plan = self._plan(asset)
         every = plan.between(request.first, min(request.last, self.account.today(self.now)), self.now)
         if request.force:
@@ -118,7 +124,10 @@ class Planner:
         return contiguous_ranges(every, wanted, join_gaps=self._joined_gap(asset))
 
     def missing(self, connection: sa.Connection, asset: str) -> list[PlannedRun]:
-        """Runs for the ended windows that are not done: never requested, failed, or requested too early."""
+        """The runs for an asset's windows that have ended and are not done.
+
+        Such a window was never requested, has failed, or was requested before its end.
+        """
         every = self._ended(self._plan(asset).unit)
 
         def ranges(wanted: Sequence[Window]) -> list[list[Window]]:
@@ -129,16 +138,16 @@ class Planner:
         metric_ids = self.account.conversion_metrics if has_conversion_metric(asset) else ()
         found: dict[str | None, list[list[Window]]] = {}
         for place, metric_id in enumerate(metric_ids or (None,)):
-            # The first metric may have been found in the account, so it is not compared.
+            # Any window under the report's own name counts for the first metric, whatever metric it was requested with.
             further = metric_id if place else None
             done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=further)
             found[metric_id] = ranges([window for window in every if window.start not in done])
         return _by_range(metric_ids, found)
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
-        """Whether this census (or listing of tags) runs: it was named or forced, or the last complete one is too old.
+        """Whether this full listing runs: it was named or forced, or the last complete one is too old.
 
-        A census that was read at another revision does not count: one sync moves the account to this revision.
+        A census at another revision of the API does not count, so that the next sync reads every object at this one.
         """
         if request.force or request.named:
             return True
@@ -151,7 +160,7 @@ class Planner:
         return {}
 
     def _ended(self, unit: Unit) -> list[Window]:
-        """Every window of this length that has ended; computed once."""
+        """Every window of this length that has ended. The windows of each length are computed only once."""
         if unit not in self._ended_by_unit:
             plan, today = WindowPlan(self.account, unit), self.account.today(self.now)
             windows = plan.between(self.account.start_date, today, self.now)
@@ -175,7 +184,7 @@ class Planner:
         return [window for window in every if window.end > trailing or window.start not in done]
 
     def _stale_metrics(self, connection: sa.Connection, asset: str, every: Sequence[Window]) -> list[Window]:
-        """Windows whose metrics were not computed yet, or before the latest report."""
+        """The windows whose report is synced, but whose metrics are missing or older than the report."""
         if not every:
             return []
         stale = Metrics(self.account.slug, METRICS[asset]).stale(connection, every[0].start, every[-1].start)
@@ -183,7 +192,7 @@ class Planner:
 
 
 def _by_range(metric_ids: Sequence[str], ranges: Mapping[str | None, Sequence[Sequence[Window]]]) -> list[PlannedRun]:
-    """A run for each different range of windows, with the metrics that need it."""
+    """One run for each distinct range of windows, with all metrics that need this range."""
     by_range: dict[tuple[Window, ...], list[str]] = {}
     for metric_id, of_metric in ranges.items():
         for windows in of_metric:

@@ -1,4 +1,4 @@
-"""The daily quota that each of Klaviyo's reports has."""
+"""The daily quotas that Klaviyo has for reports, and how much of them is used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from klaviyo_pipeline.postgres.schema.system_tables import system_table
 
 @dataclass(frozen=True)
 class Quota:
-    """`wanted` requests, compared with the `per_day` quota that Klaviyo publishes for this endpoint.
+    """A number of requests to an endpoint, `wanted`, compared with the `per_day` quota that Klaviyo publishes for it.
 
-    `spent` counts the requests of the last 24 hours in this schema's pacing. The quota is the account's: requests of
-    other tools also use it, and are not counted here.
+    `spent` is the number of requests of the last 24 hours in this schema's pacing. Requests that other tools send to
+    the same account use the same quota, but are not counted here.
     """
 
     endpoint: str
@@ -27,22 +27,22 @@ class Quota:
 
     @property
     def share(self) -> float:
-        """The share of one day's quota; above 1, the requests take more than a day."""
+        """The wanted requests as a share of one day's quota. Above 1, they take more than a day."""
         return self.wanted / self.per_day
 
     @property
     def days(self) -> int:
-        """Days until the last report is requested: 1 means today, 0 means none is wanted."""
+        """The number of days on which the requests are sent: 1 means today only, 0 means no requests."""
         return ceil((self.spent + self.wanted) / self.per_day) if self.wanted else 0
 
 
 def daily_limit(endpoint: Endpoint) -> int | None:
-    """Requests that Klaviyo allows per day; None if it limits only shorter periods."""
+    """How many requests to an endpoint Klaviyo allows a day; None if its limits are only for shorter periods."""
     return next((rate.requests for rate in endpoint.rates if rate.seconds == DAY), None)
 
 
 def spent_today(connection: sa.Connection, schema: str, endpoint: Endpoint, now: datetime) -> int:
-    """Requests of the last 24 hours, from the slots of the pacing."""
+    """How many requests to an endpoint were sent in the last 24 hours, from the slots of the pacing."""
     pacing = system_table(schema, "api_pacing")
     slots = sa.select(sa.func.unnest(pacing.c.slots).label("at")).where(pacing.c.endpoint == endpoint.name)
     recent = slots.subquery()

@@ -1,11 +1,13 @@
-"""A sync: Dagster runs for what the plan contains, entities concurrently, then the reports, then the metrics.
+"""Syncs accounts without Dagster's daemon, in Dagster runs for the windows that the planner finds.
 
-Every run is recorded in Dagster's instance, with its logs and materializations, as if it had been launched in the
-UI. A failing asset does not stop the others.
+A sync runs the entities concurrently, and then the reports concurrently, each followed by its metrics. Every run is
+recorded in Dagster's instance, with its logs and materializations, as if you had launched it in the UI. If an asset
+fails, the other assets are still synced.
 
-- `account_sync`: one sync of one account. `all_accounts`: one sync of each of several accounts.
-- `workers`: groups of assets concurrently, each in its own process. `asset_runs`: the assets of one group.
-- `forkserver`, `forkserver_preload`: the server that these processes are forked from.
-- `instance_state`: Dagster's instance before and after a sync. `check_runs`: a run of every check.
-- `refused_syncs`: the records of a sync that cannot start.
+- `account_sync` syncs one account, and `all_accounts` several accounts concurrently.
+- `workers` runs groups of assets concurrently, each in its own process. `asset_runs` runs the assets of one group.
+- `forkserver` and `forkserver_preload` provide the server from which these processes are forked.
+- `instance_state` prepares Dagster's instance before a sync, and compares its partitions with the ledger afterwards.
+- `check_runs` runs the checks.
+- `refused_syncs` records why a sync could not start.
 """

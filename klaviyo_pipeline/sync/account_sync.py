@@ -1,4 +1,4 @@
-"""One sync of one account: runs its assets in stages, and the groups of a stage concurrently."""
+"""Syncs one account: stage by stage, with the groups of assets of a stage concurrently."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,23 +30,26 @@ class Sync:
     warehouse: Warehouse
     on_progress: ProgressCallback
     workers: int | None = None
-    """How many worker processes run at once. By default, each group of a stage has one."""
+    """The most worker processes at once; None allows one for each group of a stage."""
 
     def run(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
         """Sync the requested assets. Return one result for each asset, in the order of the request.
 
-        Raises errors that concern all assets: a wrong key, the key of another account, an unreachable database.
+        Raises an error that concerns all assets, such as a wrong key, the key of another account, or an unreachable
+        database. An error of a single asset is part of its result.
         """
         prepare_instance(instance, [self.account])
         results = self.sync(instance, request)
-        # Runs that failed, and those of metrics, did so already. Both are needed: an interrupted sync does not come
-        # here, and only here is everything found that changed outside of these runs, as by a restored database.
+        # A failed run, and a run of metrics, has already aligned its own partitions at its end, also in a sync that is
+        # interrupted. Only this comparison also finds changes from outside the runs, such as a restored database.
         align_with_ledger(instance, self.account, self.warehouse, self.on_progress)
         return results
 
     def sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
-        """Like `run`, if the instance is already prepared for the account, and its partitions are compared with the
-        ledger afterwards."""
+        """Sync the requested assets as `run` does, without preparing the instance and comparing its partitions.
+
+        The caller does both.
+        """
         try:
             return self._sync(instance, request)
         except REFUSALS as error:
@@ -56,7 +59,7 @@ class Sync:
     def _record_refusal(self, request: SyncRequest, error: Exception) -> None:
         try:
             record_refusal(self.account, self.warehouse, request, error)
-        except Exception as second:  # the first error is the one to report
+        except Exception as second:  # This error is only reported, because the first one is raised.
             self.on_progress(f"warning: the failure was not recorded: {reason(second)}")
 
     def _sync(self, instance: DagsterInstance, request: SyncRequest) -> list[AssetResult]:
@@ -75,8 +78,10 @@ class Sync:
         return [by_asset[asset] for asset in request.assets]
 
     def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, Sequence[str]]:
-        """The conversion metrics of each requested report. If none can be found, the report's own run fails with the
-        reason."""
+        """The conversion metrics of each requested asset that needs one. Makes the first of them the report's first.
+
+        Returns nothing if the account's metric cannot be found: the run of the report then fails with the reason.
+        """
         requested = [spec for name, spec in REPORTS.items() if name in request.assets]
         requested = [spec for spec in requested if spec.report.needs_conversion_metric and session.zone_is_right]
         if requested and request.force:
@@ -98,9 +103,9 @@ class Sync:
         return metrics
 
     def _make_first(self, session: Session, asset: str, metric_id: str) -> None:
-        """Make this metric the first one of the report, if the ledger knows it as a further one.
+        """Make this metric the report's first one, if the ledger has windows of it as a further metric.
 
-        One that it does not know becomes the first when its first answer is stored.
+        A metric that the ledger does not have becomes the first one when its first answer is stored.
         """
         refused = not self.account.conversion_metrics and refused_metrics(session, REPORTS.get(asset, FLOW_REPORT))
         with session.engine.begin() as connection:

@@ -1,6 +1,6 @@
-"""A concurrent sync of many accounts. If one account is slow or fails, the others are not affected.
+"""Syncs several accounts concurrently. An account that is slow or fails does not affect the other accounts.
 
-Each account has a thread, which plans and waits, and its share of the worker processes, which run the assets.
+Each account has a thread, which plans and waits, and a share of the worker processes, which run its assets.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from klaviyo_pipeline.sync.asset_runs import AssetResult, ProgressCallback
 from klaviyo_pipeline.sync.instance_state import align_with_ledger, prepare_instance
 
 WORKERS = 8
-"""The most worker processes, of some 80 MB each, and so the most accounts that are synced at once."""
+"""The most worker processes at once, and therefore the most accounts. A worker takes about 80 MB of memory."""
 
 
 @dataclass
 class SyncedAccount:
-    """The result of one account's sync. `error` is one line: why the sync could not start."""
+    """The result of one account's sync. `error` is one line that says why the sync could not start."""
 
     account: Account
     results: list[AssetResult] = field(default_factory=list)
@@ -36,8 +36,10 @@ class SyncedAccount:
 def sync_accounts(
     requested: Sequence[tuple[Account, SyncRequest]], on_progress: ProgressCallback
 ) -> list[SyncedAccount]:
-    """Migrate and sync each account. Return one result for each, in the given order. Progress lines begin with the
-    slug."""
+    """Migrate and sync each account. Return one result for each account, in the given order.
+
+    Every progress line begins with the slug of its account.
+    """
     if not requested:
         return []
     at_once = min(len(requested), WORKERS)
@@ -52,10 +54,10 @@ def sync_accounts(
         ]
         try:
             for future in as_completed(futures):
-                # Here and not in the threads, so that one session of the instance is enough.
+                # The partitions are aligned in this thread only, so that the instance needs a single database session.
                 _align(instance, future.result(), on_progress)
         except BaseException:
-            # Running threads end once they notice the stop event. Threads that have not started are cancelled.
+            # Accounts that have not started are cancelled. `stop_sessions` ends the threads of the others.
             pool.shutdown(wait=False, cancel_futures=True)
             stop_sessions()
             raise

@@ -1,4 +1,4 @@
-"""Syncs assets one after the other, each in separate runs."""
+"""Syncs the assets of a group one after the other, each in Dagster runs of its own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ProgressCallback = Callable[[str], None]
 
 @dataclass
 class AssetResult:
-    """The result of one asset's sync. `error` is one line. `skipped` says why nothing ran."""
+    """The result of one asset's sync. `error` is one line. `skipped` says why the asset had no run."""
 
     asset: str
     windows: int = 0
@@ -66,9 +66,9 @@ def asset_runs(
     conversion_metrics: Mapping[str, Sequence[str]],
     on_progress: ProgressCallback,
 ) -> Iterator[AssetRuns]:
-    """What the runs of one account share in this process: definitions and connections.
+    """Within the block, the runs of one account in this process share its definitions and connections.
 
-    `conversion_metrics` contains the ids of each report's conversion metrics, by asset.
+    `conversion_metrics` maps an asset to the ids of the conversion metrics with which it is requested.
     """
     warehouse = Warehouse.of([account])
     definitions = sync_defs(account, warehouse)
@@ -90,14 +90,17 @@ class AssetRuns:
     on_progress: ProgressCallback
 
     def sync_group(self, assets: Sequence[str]) -> list[AssetResult]:
-        """Sync these assets one after the other. Return one result for each."""
+        """Sync these assets one after the other. Return one result for each asset, in the same order."""
         results: list[AssetResult] = []
         for asset in assets:
             results.append(self.blocked_by_check(asset, results) or self.sync(asset))
         return results
 
     def blocked_by_check(self, asset: str, before: Sequence[AssetResult]) -> AssetResult | None:
-        """The result of a metrics asset that must not run, because a check of its report failed; None if it may run."""
+        """The result of a metrics asset that must not run, because a blocking check of its report failed.
+
+        `before` are the results of the group so far. Returns None if the asset may run.
+        """
         report = METRICS[asset].report if asset in METRICS else None
         if not any(result.asset == report and result.blocked for result in before):
             return None
@@ -106,7 +109,7 @@ class AssetRuns:
         return result
 
     def sync(self, asset: str) -> AssetResult:
-        """Run what the plan requires for this asset. An error is returned in the result."""
+        """Run the windows or the census that the planner finds for this asset. An error is part of the result."""
         result = AssetResult(asset)
         started = time.monotonic()
         try:
@@ -121,7 +124,7 @@ class AssetRuns:
             if result.run_ids:
                 _add_counts(self.engine, self.account.slug, result)
             elif not result.skipped:
-                result.skipped = "up to date" if asset not in CENSUSES else "the last census is fresh"
+                result.skipped = "up to date" if asset not in CENSUSES else "the last full listing is recent"
         except Exception as error:
             result.error = reason(error)
         result.seconds = time.monotonic() - started
@@ -129,12 +132,15 @@ class AssetRuns:
         return result
 
     def _runs(self, asset: str) -> Iterator[tuple[dict[str, str], dict[str, Any], int]]:
-        """Tags, run config and number of windows of each run that this asset needs. Reports each run's start."""
+        """The tags, the run config and the number of windows of each run that this asset needs.
+
+        Reports a progress line before each run.
+        """
         with self.engine.connect() as connection:
             now = database_now(connection)
             planner = Planner(self.account, now)
             estimator = Estimator(self.account, now, connection, self.conversion_metrics)
-            # Nothing is yielded in this block: the transaction would stay open during the run.
+            # Runs are yielded after this block, so that its transaction does not stay open during a run.
             runs: list[PlannedRun] = []
             if asset in CENSUSES:
                 estimate = estimator.census(asset, due=planner.census_is_due(connection, asset, self.request))
@@ -150,33 +156,37 @@ class AssetRuns:
             yield run.tags, {}, len(run.windows)
 
     def _missing_scope(self, asset: str) -> str | None:
-        """Why the key has no access to the tags. Only the tags are optional, and only if not requested by name."""
+        """Why the tags are skipped: the key has no access to them. None for other assets, and if it has access.
+
+        If the user named the assets, tags are not skipped: their run fails with the reason instead.
+        """
         if asset != TAGS.entity or self.request.named:
             return None
         with KlaviyoResource().session(self.account, Warehouse.of([self.account])) as session:
             try:
                 next(session.client.pages(TAGS, TAGS.queries(None, None, session.now())[0]))
             except MissingScope as error:
-                return f"the key lacks the scope {', '.join(error.scopes)}; create a key with it and the present scopes"
+                scopes = ", ".join(error.scopes)
+                return f"the key lacks the scope {scopes}; create a key with this scope and the present ones"
             except Forbidden as error:
                 return str(error)
         return None
 
     def _config(self, asset: str) -> dict[str, Any]:
-        """The run config of a census, which sets whether all deletes are accepted; empty for other assets."""
+        """The run config of a census, with the option `accept_deletes`; empty for other assets."""
         if asset not in CENSUSES:
             return {}
         config = {"accept_deletes": self.request.accept_deletes}
         return {"ops": {f"{self.account.slug}__{asset}": {"config": config}}}
 
     def _run(self, asset: str, tags: dict[str, str], config: dict[str, Any], result: AssetResult) -> None:
-        """One run of one asset in this process, recorded in the instance."""
+        """Execute one run of an asset in this process, record it in the instance, and add its outcome to `result`."""
         key = dg.AssetKey(self.account.asset_key(asset))
         job = self.definitions.resolve_implicit_global_asset_job_def()
         logger = _progress_logger(lambda line: self.on_progress(f"{asset}: {line}"))
         executed = job.with_logger_defs({"progress": logger}).execute_in_process(
             instance=self.instance,
-            # Selected here and not as a subset of the job: only then does the UI display the run's asset.
+            # The asset is selected here, because the UI shows no asset for a run of a job with a subset of the assets.
             asset_selection=[key],
             tags={**tags, ACCOUNT_TAG: self.account.slug, **tags_of_this_process()},
             run_config={**config, "loggers": {"progress": {}}},
@@ -184,7 +194,7 @@ class AssetRuns:
         )
         result.run_ids.append(executed.run_id)
         if _interrupted(executed):
-            # Dagster handles the signal and marks the run as failed. The next asset must not start.
+            # Dagster handled the signal and marked the run as failed, so raise again: the next asset must not start.
             raise KeyboardInterrupt
         if not executed.success:
             blocking = _failed_checks(executed)
@@ -193,18 +203,18 @@ class AssetRuns:
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    """Whether to print a line of the root logger. Dagster logs every retried connection there."""
+    """Whether to print a record of the root logger. Dagster logs every retried database connection there."""
     return not record.getMessage().startswith("Retrying failed database")
 
 
 def _progress_logger(on_progress: ProgressCallback) -> dg.LoggerDefinition:
-    """A run's logger that passes on the log lines of an asset and drops Dagster's own events."""
+    """A logger for runs that passes the log lines of an asset to `on_progress` and drops Dagster's own events."""
 
     class Progress(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             meta = getattr(record, "dagster_meta", {})
             line = str(meta.get("orig_message", record.getMessage()))
-            # Dagster logs a line for each check that is left out of a run. These are dropped.
+            # Dagster also logs a line for each check that the run does not include.
             is_noise = "did not yield or return expected outputs" in line or is_about_step_not_run(line)
             if not meta.get("dagster_event") and not is_noise:
                 on_progress(f"warning: {line}" if record.levelno == logging.WARNING else line)
@@ -239,10 +249,11 @@ def _failure(executed: dg.ExecuteInProcessResult) -> str:
 
 
 def _cost_text(estimate: Estimate) -> str:
-    """The number of requests of all runs of an asset, and the least time that they take at the published rates."""
+    """The number of requests that all runs of an asset take, and the shortest time at the published rates."""
     if not estimate.requests:
         return ""
     requests = f"{estimate.requests_text} request{'s' if estimate.requests > 1 else ''}"
+    requests += f" for {estimate.ranges} runs" if estimate.ranges > 1 else ""
     time = f", {format_duration(estimate.seconds)} or more at the published rates" if estimate.seconds >= 1 else ""
     return f": {requests}{time}"
 
@@ -264,7 +275,7 @@ def _summary_line(result: AssetResult) -> str:
 
 
 def _add_counts(engine: sa.Engine, schema: str, result: AssetResult) -> None:
-    """Add the counts that the runs recorded in the ledger, or in `census_runs`, to the result."""
+    """Set the counts of the result to those that its runs recorded in the ledger or in `census_runs`."""
     is_census = result.asset in CENSUSES
     names = ("rows_inserted", "rows_updated", "rows_unchanged", "rows_deleted", "requests")
     fetched = "rows_listed" if is_census else "rows_fetched"

@@ -1,4 +1,4 @@
-"""Runs all checks through Dagster, so that the UI has the results too."""
+"""Runs an account's checks through Dagster, so that the UI shows their results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class CheckBroken(RuntimeError):
 
 
 def run_checks(account: Account, instance: DagsterInstance, *, api: bool = False) -> list[Checked]:
-    """Run the checks that read Postgres and, with `api`, the API checks. Return results sorted by asset and check.
+    """Run the checks that read Postgres and, with `api`, the API checks. Return the results by asset and check.
 
     Raises `CheckBroken` if a check could not run.
     """
@@ -48,7 +48,7 @@ def run_checks(account: Account, instance: DagsterInstance, *, api: bool = False
 
 
 def have_run(account: Account, instance: DagsterInstance) -> bool:
-    """Whether a run of these checks is known."""
+    """Whether the instance has a run of the checks that read Postgres, of any status."""
     job = checks_job(account, {}, None)
     return bool(instance.get_runs(dg.RunsFilter(job_name=job.name), limit=1))
 
@@ -56,14 +56,14 @@ def have_run(account: Account, instance: DagsterInstance) -> bool:
 def _jobs(account: Account, *, api: bool) -> Iterator[dg.JobDefinition]:
     job = checks_job(account, {ACCOUNT_TAG: account.slug}, dg.in_process_executor)
     warehouse = Warehouse.of([account])
-    # Alone, because building all definitions of an account takes longer than its checks.
+    # These definitions have only one job, because building those of a whole account takes longer than its checks.
     yield dg.Definitions(jobs=[job], resources=account_resources(account, warehouse)).resolve_job_def(job.name)
     if api:
         yield project_defs([account], warehouse).resolve_job_def(f"{account.slug}_reconcile")
 
 
 def outcome_of(evaluation: dg.AssetCheckEvaluation) -> Outcome:
-    """The outcome of an evaluation."""
+    """The outcome of an evaluation: a failed check is a warning or an error, by its severity."""
     if evaluation.passed:
         return "passed"
     return "warning" if evaluation.severity == dg.AssetCheckSeverity.WARN else "error"
@@ -76,7 +76,7 @@ def _checked(evaluation: dg.AssetCheckEvaluation) -> Checked:
 
 
 def _raise_if_broken(run: dg.ExecuteInProcessResult) -> None:
-    """Raise `CheckBroken` if a step failed. A step also fails if a blocking check finds an error: that is ignored."""
+    """Raise `CheckBroken` if a step failed for any other reason than a blocking check that found an error."""
     for event in run.all_events:
         errors = step_errors(event) if event.is_step_failure else []
         if errors and errors[-1].class_name != "DagsterAssetCheckFailedError":

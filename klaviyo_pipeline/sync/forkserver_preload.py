@@ -1,10 +1,10 @@
-"""Imported once by the fork server, so that the workers need not import it."""
+"""Imports what workers need. The fork server imports this module once, so that no worker has to."""
 
 import signal
 
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
 
-# The sync stops its workers itself, and this server ends with the process that started it. So it ignores Ctrl-C.
+# Ctrl-C is ignored here: the sync stops its workers itself, and the server ends with the process that started it.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 with gc_frozen():

@@ -1,4 +1,4 @@
-"""Prepares Dagster's instance for a sync, and makes its partitions the same as the ledger after it."""
+"""Prepares Dagster's instance before a sync, and makes its partitions the same as the ledger after the sync."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -14,14 +14,17 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
 def prepare_instance(instance: DagsterInstance, accounts: Sequence[Account]) -> None:
-    """End the runs of earlier syncs that died on this machine, and create the accounts' pools."""
+    """Mark runs of earlier syncs as failed if their process died on this machine, and create the accounts' pools."""
     free_dead_runs(instance)
     for account in accounts:
         make_pool(instance, f"{account.slug}_api")
 
 
 def fill_new_instance(accounts: Sequence[Account], on_progress: Callable[[str], None]) -> None:
-    """Show what is synced in an instance without any run, whose storage is new: otherwise all partitions are grey."""
+    """In an instance without any run, show the synced windows as materialized.
+
+    Its storage is new: without this, no partition would be shown as materialized, although Postgres has the data.
+    """
     with DagsterInstance.get() as instance:
         if not instance.get_runs_count(RunsFilter()):
             for account in accounts:
@@ -33,7 +36,7 @@ def align_with_ledger(
 ) -> None:
     """Make the account's partitions in Dagster the same as the ledger, and report how many were corrected.
 
-    An error is a warning only: the data is stored, and the next sync tries again.
+    An error is only reported as a warning: the data is stored, and the next sync compares the partitions again.
     """
     try:
         with warehouse.engine(account.slug) as engine:
@@ -46,12 +49,12 @@ def align_with_ledger(
 
 
 def make_pool(instance: DagsterInstance, pool: str) -> None:
-    """Create the pool's slots before workers request them.
+    """Create a pool, if it does not exist, before workers need it.
 
-    Dagster creates them on demand. If several processes do so at once, the runs of all but the first fail.
+    Dagster would create it on demand. If several processes do so at once, all of their runs except the first fail.
     """
     storage = instance.event_log_storage
     if all(limit.name != pool for limit in storage.get_pool_limits()):
-        # Another sync may create the pool at the same time.
+        # The error means that another sync created the pool at the same time.
         with contextlib.suppress(sa.exc.DBAPIError):
             storage.initialize_concurrency_limit_to_default(pool)

@@ -1,6 +1,6 @@
-"""The records of a sync that cannot start: a failed run in Dagster, and the reason in the ledger.
+"""Records why a sync could not start: in a failed run of Dagster, and in the ledger.
 
-Without them `status`, the sensors and the alerts would know nothing of it.
+Without these records, `status`, the sensors and the alerts would not show the failure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 
 def record_refusal(account: Account, warehouse: Warehouse, request: SyncRequest, error: Exception) -> None:
-    """Record why this sync could not start. Changes nothing in a schema that belongs to another account."""
+    """Record why this sync could not start, in Dagster and in the ledger.
+
+    For an `AccountRefused` error, the schema is not changed, because it may belong to another account.
+    """
     with DagsterInstance.get() as instance:
         run_id = _failed_run(instance, account, error)
     if isinstance(error, AccountRefused):
@@ -42,7 +45,7 @@ def record_refusal(account: Account, warehouse: Warehouse, request: SyncRequest,
 
 
 def _failed_run(instance: DagsterInstance, account: Account, error: Exception) -> str:
-    """A run that fails with this error. Returns its id."""
+    """Execute a run that fails with this error, and return its id."""
 
     @dg.op(name=f"{account.slug}_open_session")
     def open_session() -> None:
@@ -61,4 +64,4 @@ def _failed_run(instance: DagsterInstance, account: Account, error: Exception) -
 
 
 REFUSALS = (KlaviyoError, AccountRefused)
-"""The errors that keep a whole sync from starting."""
+"""The errors that prevent a whole sync from starting."""

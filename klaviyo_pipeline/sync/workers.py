@@ -21,14 +21,15 @@ from klaviyo_pipeline.sync.forkserver import forking_context
 
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.5
-"""How often to check whether the sync was stopped, because a signal interrupts only the main thread."""
+"""How often a thread checks whether the sync was stopped. A signal interrupts only the main thread."""
 
 
 class Workers:
-    """The worker processes of one sync. Each takes one group of assets after the other, until the block ends.
+    """The worker processes of one sync. Until the block ends, each takes one group of assets after the other.
 
-    They are not threads, because Dagster configures the logging of the process when a run begins, which can deadlock
-    other runs. A sync whose stages have one group each needs none: its assets run in this process.
+    Groups run in processes, not in threads: when a run begins, Dagster configures the logging of its whole process,
+    which can deadlock other runs. If each stage of the sync has at most one group and `at_once` is None, no worker is
+    started, and the assets run in this process. `at_once` limits the number of workers.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Workers:
         self._none_needed = at_once is None and all(len(groups) <= 1 for groups in request.stages)
         self._processes: dict[Connection, BaseProcess] = {}
         self._groups: dict[Connection, Sequence[str]] = {}
-        """The group of each worker that is busy."""
+        """The group that each busy worker runs."""
         self._here = ExitStack()
         self._runs_here: AssetRuns | None = None
 
@@ -66,7 +67,7 @@ class Workers:
             process.kill()
 
     def run(self, groups: Sequence[Sequence[str]]) -> list[AssetResult]:
-        """Sync these groups of assets concurrently. Return one result for each asset."""
+        """Sync these groups of assets concurrently. Return one result for each asset, in no particular order."""
         if self._none_needed:
             return [result for group in groups for result in self._run_here(group)]
         waiting = list(reversed(groups))
@@ -91,7 +92,7 @@ class Workers:
         """Pass the group to an idle worker, or to a new one."""
         channel = next((one for one in self._processes if one not in self._groups), None) or self._new_worker()
         self._groups[channel] = group
-        # If the worker has died while it was idle, `_receive` notices.
+        # The error is ignored here, because `_receive` reports a worker that died while it was idle.
         with suppress(BrokenPipeError, ConnectionResetError):
             channel.send(list(group))
 
@@ -105,7 +106,10 @@ class Workers:
         return ours
 
     def _receive(self, ready: Connection) -> list[AssetResult]:
-        """Receive a message of a worker: a progress line, or the results of its group."""
+        """Receive a message from a worker. Return the results of its group, or nothing after a progress line.
+
+        If the worker has died, each asset of its group gets an error as its result.
+        """
         try:
             message = ready.recv()
         except (EOFError, ConnectionResetError):
@@ -128,7 +132,7 @@ def _work(
     identity: KlaviyoAccount,
     channel: Connection,
 ) -> None:
-    """A worker: syncs the groups that it receives. It sends progress lines, and the results of each group."""
+    """The main function of a worker: syncs the groups that it receives, and sends progress lines and results."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _interrupt)
@@ -148,14 +152,14 @@ def _work(
                     results = [AssetResult(asset, error=reason(error)) for asset in group]
                 channel.send(results)
     except EOFError:
-        return  # there are no more groups, or the parent was killed
+        return  # There are no more groups, or the parent process was killed.
     except (KeyboardInterrupt, BrokenPipeError):
-        # The worker was stopped, or the parent was killed. No traceback: nothing is wrong in the worker.
+        # The sync was stopped, or the parent process was killed. This is no error of the worker: print no traceback.
         sys.exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Ignore further signals: a second one would interrupt recording why the run ended.
+    # A second signal would interrupt the recording of why the run ended, so further signals are ignored.
     for other in (signal.SIGTERM, signal.SIGINT):
         signal.signal(other, signal.SIG_IGN)
     stop_sessions()

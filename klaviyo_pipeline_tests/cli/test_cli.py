@@ -177,7 +177,7 @@ def test_status_with_disk_lists_every_table_and_dagsters_tables(synced_shell: Sh
 def test_status_works_while_dagsters_storage_is_unreachable(reader: Here) -> None:
     outcome = reader.run("status", KLAVIYO_DAGSTER_DATABASE_URL=REFUSED)
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.splitlines()[-1].endswith("Dagster's tables cannot be read.")
+    assert outcome.out.splitlines()[-1].endswith("Dagster's tables do not exist or cannot be read.")
 
 
 def test_metrics_as_json_is_one_object_for_each_flow_with_values_as_numbers(synced_shell: Shell, reader: Here) -> None:
@@ -256,7 +256,7 @@ def test_a_list_names_the_days_whose_objects_may_be_missing(prepared_here: Here)
     whole, part = prepared_here.run("list", "flows", "--format", "json"), prepared_here.run("list", "flows", *days)
     assert json.loads(whole.out) == []
     assert whole.err.startswith(
-        "warning: flows: no census yet, so flows last updated before 2025-03-01 may be missing; not synced for "
+        "warning: flows: there was no census yet, so flows last updated before 2025-03-01 may be missing; not synced "
     )
     assert part.out.splitlines()[-1] == (
         "flows: not synced for 3 days (1 Mar 2025 to 3 Mar 2025). Run `klaviyo-pipeline sync flows flows_census`."
@@ -303,7 +303,7 @@ def test_report_writes_a_page_and_names_the_missing_days(reader: Here, tmp_path:
     page = tmp_path / "march.html"
     outcome = reader.run("report", "--from", "2025-03-01", "--to", "2025-03-20", "--out", str(page))
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.splitlines()[0].startswith(f"1 Mar 2025 to 20 Mar 2025: {page} (")
+    assert outcome.out.splitlines()[0].startswith(f"Report for 1 Mar 2025 to 20 Mar 2025: {page} (")
     assert "Flows, campaigns, forms, segments: not synced for 6 days (15 Mar 2025 to 20 Mar 2025)." in outcome.out
     displayed = page.read_text()
     [revenue] = reader.shell.rows(
@@ -316,7 +316,7 @@ def test_report_writes_a_page_and_names_the_missing_days(reader: Here, tmp_path:
 
 def test_report_covers_the_last_final_days_by_default(reader: Here, tmp_path: Path) -> None:
     outcome = reader.run("report", "--out", str(tmp_path / "r.html"))
-    assert outcome.out.startswith("13 Feb 2025 to 14 Mar 2025: ")
+    assert outcome.out.startswith("Report for 13 Feb 2025 to 14 Mar 2025: ")
 
 
 def test_report_of_a_missing_schema_names_the_command_to_run(here: Here, tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def test_exact_metrics_are_klaviyos_and_are_requested_once(pipeline: Pipeline, m
     before = reports(pipeline)
     weighted = json.loads(metrics(*DAYS)[1])
     code, out, err = metrics(*DAYS, "--exact")
-    assert (code, err) == (0, "1 request of the 225 a day for flow values reports; 1 used in the last 24 hours.\n")
+    used = "Used in the last 24 hours: 1 of 225 requests."
+    assert (code, err) == (0, f"Sent 1 request to the flow values report. {used}\n")
     exact = json.loads(out)
     assert exact[0].keys() == weighted[0].keys()
     assert {row["uniques"] for row in weighted} == {"weighted"}
@@ -88,7 +89,7 @@ def test_exact_metrics_are_klaviyos_and_are_requested_once(pipeline: Pipeline, m
 
     code, again, err = metrics(*DAYS, "--exact")
     assert (code, again) == (0, out)
-    assert err.startswith("No request: Klaviyo's answer of ")
+    assert err.startswith("Used Klaviyo's stored answer of ")
     # One for the command, one for this test.
     assert reports(pipeline) - before == 2
     assert json.loads(metrics(*DAYS)[1]) == exact
@@ -182,7 +183,8 @@ def test_campaigns_and_forms_have_exact_metrics_too(
     exact, report = EXACT_METRICS[entity], VALUES[entity]
     range_of_days = ("--from", str(days[0]), "--to", str(days[1]), "--exact", f"--{entity}")
     code, out, err = metrics(*range_of_days)
-    assert (code, err) == (0, f"1 request of the 225 a day for {report.name} reports; 1 used in the last 24 hours.\n")
+    used = "Used in the last 24 hours: 1 of 225 requests."
+    assert (code, err) == (0, f"Sent 1 request to the {report.name} report. {used}\n")
     assert metrics(*range_of_days)[:2] == (0, out)
     assert pipeline.server.count(report.endpoint.name) == 1
 
@@ -230,7 +232,7 @@ def test_an_exact_answer_of_another_metric_is_not_used(pipeline: Pipeline, metri
     ("arguments", "reason"),
     [
         (("--campaigns",), "--campaigns needs --exact"),
-        (("--exact", "--forms", "--flow", "F1"), "--flow is not possible with --forms"),
+        (("--exact", "--forms", "--flow", "F1"), "--flow cannot be used with --forms"),
     ],
 )
 def test_options_that_contradict_each_other_are_usage_errors(

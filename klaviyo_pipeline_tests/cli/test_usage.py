@@ -97,6 +97,13 @@ def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
     assert len(outcome.out.splitlines()) > 4
 
 
+@pytest.mark.parametrize("command", ["reset-windows", "reset-clock"])
+def test_a_command_that_is_not_confirmed_changes_nothing(command: str, fresh: Shell) -> None:
+    outcome = fresh.run(command, KLAVIYO_DATABASE_URL=REFUSED)
+    assert outcome.code == 130
+    assert outcome.err.endswith("Error: Not confirmed. Nothing was changed.\n")
+
+
 def test_json_has_numbers_of_any_size_and_times() -> None:
     moment = datetime(2026, 1, 2, 3, tzinfo=UTC)
     written = json_text([{"recipients": Decimal("1e24"), "rate": Decimal("0.25"), "raw": 2**70, "at": moment}])

@@ -146,7 +146,7 @@ def test_the_example_file_is_valid(load: Load) -> None:
         ("  - slug: all", "the slug all is reserved"),
         ("  - slug: no", "entry 2: YAML reads the value of slug as true or false"),
         ("  - timezone: UTC", "entry 2: the field slug is missing"),
-        ("  - text", "entry 2: must contain fields"),
+        ("  - text", "entry 2: the entry must contain fields"),
         ("  - slug: bad\n    database_url_env: 'postgresql://u:p@h/d'", "database_url_env must be the name of an env"),
         ("  - slug: bad\n    api_key_env: 12", "account bad: api_key_env must be the name of an environment variable"),
     ],
@@ -180,7 +180,8 @@ def test_a_key_in_the_file_is_rejected_and_never_quoted(entry: str, load: Load) 
 def test_entries_with_the_same_slug_are_not_used(load: Load) -> None:
     found = load(ENTRY + "  - slug: twin\n    timezone: UTC\n  - slug: twin\n")
     assert slugs(found) == ["good"]
-    assert found.errors == ("accounts.yaml: account twin: several entries have this slug; none is used.",)
+    [error] = found.errors
+    assert error.startswith("accounts.yaml: account twin: several entries have this slug, so none of them is used;")
 
 
 REPEATED = "is repeated in"
@@ -217,7 +218,7 @@ def test_an_invalid_file_is_a_one_line_error(text: str, reported: str, load: Loa
 def test_a_file_that_is_not_utf_8_is_a_one_line_error(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "shops.yaml"
     file.write_text(ENTRY + "    owners: café@example.com\n", encoding=encoding)
-    with pytest.raises(SettingsError, match=r"^shops\.yaml: is not UTF-8; save it as UTF-8\.$"):
+    with pytest.raises(SettingsError, match=r"^shops\.yaml: the file is not UTF-8; save it as UTF-8\.$"):
         load_accounts({"KLAVIYO_ACCOUNTS_FILE": str(file)}, now=NOW)
 
 

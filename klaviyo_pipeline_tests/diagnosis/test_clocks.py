@@ -35,7 +35,7 @@ def test_rows_observed_ahead_of_the_clock_fail_until_the_command_in_the_remedy_r
     with pytest.raises(SystemExit) as ended:
         main(["reset-clock", "--yes"])
     assert ended.value.code == 0
-    assert "Reset times: 1 in flows." in capsys.readouterr().out
+    assert "Corrected rows: 1 in flows." in capsys.readouterr().out
     assert diagnose()["observation times"].verdict == "ok"
 
 

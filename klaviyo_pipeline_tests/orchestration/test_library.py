@@ -217,7 +217,7 @@ def test_the_commands_that_repair_a_schema_work_for_an_account_in_code_that_the_
         assert run(hourly, f"{SLUG}/flows", instance, f"{DAY}-05:00").success
         connection.execute(f"UPDATE {SLUG}.sync_windows SET asked_at = now() + interval '1 day'")
         clock = CliRunner().invoke(cli, ["reset-clock", "--yes"])
-        assert clock.output.startswith("Reset times: 1 in sync_windows."), clock.output
+        assert clock.output.startswith("Corrected rows: 1 in sync_windows."), clock.output
 
 
 WRONG: dict[str, Any] = {

@@ -238,6 +238,7 @@ def test_a_sync_reports_its_cost_and_its_progress(pipeline: Pipeline, home: Dags
     [
         (0, 1.0, ""),
         (3, 0.0, ""),
+        (1, 10.0, ""),
         (3, 1.0, ", 1 min or more left at the published rates"),
         (6, 1.0, ", 3 min or more left at the published rates"),
     ],

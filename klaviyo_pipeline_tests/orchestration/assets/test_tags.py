@@ -261,5 +261,5 @@ def test_a_sync_without_the_scope_skips_the_tags_and_fails_if_they_were_named(na
         assert result.skipped is None
     else:
         assert result.error is None
-        assert result.skipped == "the key lacks the scope tags:read; create a key with it and the present scopes"
+        assert result.skipped == "the key lacks the scope tags:read; create a key with this scope and the present ones"
         assert result.run_ids == []
