@@ -260,7 +260,7 @@ class _Reader:
         except ValueError:
             raise SettingsError(f"{name}={text!r} is not a valid date; write it as YYYY-MM-DD.") from None
         if day.year < 2000:
-            raise SettingsError(f"{name}={text} is too early: Klaviyo has no data from then; use 2012-01-01 or later.")
+            raise SettingsError(f"{name}={text} is too early: Klaviyo has no data from then; use 2000-01-01 or later.")
         return day
 
     def zone(self, name: str) -> str:
