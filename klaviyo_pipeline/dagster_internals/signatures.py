@@ -14,7 +14,7 @@ _signatures: dict[CodeType, inspect.Signature] = {}
 
 
 def cache_signature(body: _F) -> _F:
-    """Attaches the cached signature and returns the function.
+    """Attach the cached signature to the function, and return the function.
 
     The annotations must be the same in every call of the factory: those of the first call are used for all.
     """
