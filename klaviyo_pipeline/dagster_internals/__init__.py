@@ -4,7 +4,7 @@
 `klaviyo_pipeline_tests/dagster_internals/test_private_names.py` has an assertion for each name.
 
 `event_log` also calls three private methods of Dagster's event log: `_event_to_row`, `_store_asset_event_tags` and
-`_store_asset_event`. Dagster 1.11 lacks the last two, so with it events are stored one by one.
+`_store_asset_event`. With Dagster 1.11, which lacks the last two, events are stored one by one.
 """
 
 from contextlib import suppress

@@ -4,8 +4,8 @@ Dagster's own event log stores planned materializations one by one, each in two 
 materializations, Dagster compiles a statement with a parameter for each column of each event. In a run over a year of
 windows, both took longer than the sync itself.
 
-Dagster's own event log on Postgres refuses to wipe single partitions. This one deletes their materializations, also
-planned ones. The partitions then look as if they had never been materialized.
+Dagster's own event log on Postgres refuses to wipe single partitions. This event log deletes their materializations,
+including planned ones. The partitions then look as if they had never been materialized.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Corrects the partitions in Dagster from the ledger: a partition is green exactly if its window is synced.
 
-Dagster computes the state of a partition from its own events. They differ from the ledger if a run fails at windows
-that were synced before, if a process dies between a commit and its event, if a database is restored, or if windows are
-reset. For a synced window that Dagster does not show as materialized, a materialization outside of any run is reported,
-with the counts of the ledger. For a window that is not synced but shown as materialized, the events are deleted.
+Dagster computes the state of a partition from its own events. The state differs from the ledger if a run fails at
+windows that were synced before, if a process dies between a commit and its event, if a database is restored, or if
+windows are reset. For a synced window that Dagster does not show as materialized, a materialization outside of any run
+is reported, with the counts of the ledger. For a window that is not synced but shown as materialized, the events are
+deleted.
 """
 
 from __future__ import annotations

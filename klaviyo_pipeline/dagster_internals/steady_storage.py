@@ -61,7 +61,7 @@ class SteadySessions:
 
 
 class SteadyRunStorage(SteadySessions, PostgresRunStorage):
-    """Dagster's runs. Dagster looks up its columns in each run; this class looks them up once."""
+    """Dagster's runs. This class looks up the columns of the table once. Dagster itself does so in each run."""
 
     @cached_property
     def _has_times(self) -> bool:

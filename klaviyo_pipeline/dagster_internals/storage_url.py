@@ -130,7 +130,7 @@ def _check_pooler(url: str, schema: str | None = None) -> None:
 
 @contextmanager
 def reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to the URL of this setting. Raises `SettingsError` at once, while Dagster would retry for long."""
+    """A connection to the URL of this setting. Raises `SettingsError` without the many retries of Dagster itself."""
     try:
         connection = connect(url)
     except psycopg.OperationalError as error:

@@ -82,7 +82,7 @@ def check_partitions(account: Account) -> list[Finding]:
 
 
 def _not_created_yet() -> Finding:
-    """The finding if no storage exists: whether the role may create it. On the embedded server it always may."""
+    """The finding if no storage exists: whether the role may create it. On the embedded server the role always may."""
     warehouse = os.environ.get(WAREHOUSE_URL, "").strip()
     if warehouse and not _may_create(warehouse):
         return failed(

@@ -229,7 +229,8 @@ def _migrations(lacking: Sequence[str]) -> Finding:
 
 
 def _ahead(connection: sa.Connection, clock: Clock) -> timedelta:
-    connection.execute(sa.text("SELECT 1"))  # begins the transaction, so that the measured call does not
+    # This statement begins the transaction, so that the time for it is not measured below.
+    connection.execute(sa.text("SELECT 1"))
     before = clock()
     theirs = database_now(connection)
     after = clock()

@@ -1,4 +1,4 @@
-"""The A/B tests of a period. Each variation is compared with the first one, with its lift and how certain it is."""
+"""The A/B tests of a period. Each variation is compared with the first one: its lift, and how certain the lift is."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def ab_tests(reader: Reader, period: Period) -> list[AbTest]:
 
 
 def z(first: Variation, other: Variation) -> float | None:
-    """The difference of the click rates, divided by its standard error if both variations were equally good.
+    """The difference of the click rates, divided by the standard error that it has if both variations are equally good.
 
     None if nobody or everybody clicked.
     """

@@ -67,7 +67,7 @@ class Content:
     made_at: datetime
     notices: Sequence[str]
     quiet: Sequence[str]
-    """One line for each flow, form or campaign that is quiet now. The period does not matter."""
+    """One line for each flow, form or campaign that is quiet when the report is made, whatever its period."""
     exact: bool
     """Whether the flows' unique counts are Klaviyo's for the whole period. Otherwise they are sums of daily counts."""
     key_metrics: Sequence[KeyMetric]

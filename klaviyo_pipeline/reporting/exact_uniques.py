@@ -50,7 +50,7 @@ def exact_periods(reader: Reader, period: Period) -> tuple[MetricsTable, list[tu
 
 
 def _calendar_table(period: Period) -> MetricsTable | None:
-    """The table with this period if it is one calendar week (Monday to Sunday) or one calendar month, else None."""
+    """The table that contains this period if it is one calendar week (Monday to Sunday) or month; None otherwise."""
     after = period.last + DAY
     if period.first.weekday() == 0 and after - period.first == WEEK:
         return FLOW_METRICS_WEEKLY

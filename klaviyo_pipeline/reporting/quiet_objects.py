@@ -77,7 +77,8 @@ def quiet_metrics(connection: sa.Connection, schema: str, zone: str, table: Metr
 def unsent_campaigns(connection: sa.Connection, schema: str, zone: str, now: datetime) -> list[QuietObject]:
     """Campaigns that a sync still found unsent a day or more after their send time.
 
-    They still wait, or Klaviyo cancelled them and gives a reason. Campaigns that a person cancelled are left out.
+    These campaigns still wait to be sent, or Klaviyo cancelled them and gives a reason. Campaigns that a person
+    cancelled are left out.
     """
     names = ("id", "name", "status", "send_time", "archived", "deleted_at")
     campaigns = sa.table("campaigns", *(sa.column(name) for name in names), schema=schema)
@@ -169,7 +170,7 @@ def _histories(connection: sa.Connection, schema: str, zone: str, table: Metrics
 
 
 def _synced_range(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> tuple[date, date] | None:
-    """The first and the last of the latest synced days, without a gap between them. An open day does not count."""
+    """The first and the last day of the latest range of synced days without a gap. An open day is not synced."""
     states = sa.table(
         "window_states", *(sa.column(name) for name in ("entity", "window_start", "state")), schema=schema
     )

@@ -6,9 +6,9 @@ Any other series has stopped if it is zero for more than a week and for more tha
 had faded before has not stopped: in its last four weeks it had less than one per day, or less than half of the four
 weeks before.
 
-No conversions: This computes the probability of no conversions among so many deliveries, with a negative binomial
-distribution. The conversion rate and its spread are those of the last eight weeks, or the rate of the last two weeks if
-it is lower. Conversions have ended if the probability is below `UNLIKELY`, and no earlier pause was as long.
+No conversions: A negative binomial distribution gives the probability of no conversions among so many deliveries. The
+conversion rate and its spread are those of the last eight weeks; if the rate of the last two weeks is lower, that rate
+is used. Conversions have ended if the probability is below `UNLIKELY`, and no earlier pause was as long.
 
 Fallen: Each day is compared with the median of the same weekday in the four weeks before. A rate has fallen if it is
 lower by more than `RELATIVE_FALL`, and by more than chance explains, on at least the last two days. Each of these falls
@@ -38,9 +38,9 @@ OFTEN = 0.75
 UNLIKELY = 1e-3
 
 LEAST_PEOPLE = 20
-"""A day's rate is not judged if it is a rate of fewer people."""
+"""A rate of fewer people is not judged, because chance changes it too much."""
 DEVIATIONS = 4.5
-"""A fall must exceed this many standard deviations of a rate of that number of people."""
+"""A fall must exceed this many standard deviations, which depend on the number of people."""
 RELATIVE_FALL = 0.5
 LONGEST_FALL = 14
 """In days. A rate that has been low for longer counts as the usual rate."""
@@ -71,7 +71,7 @@ def stopped_days(counts: Sequence[float]) -> int:
 
 
 def unconverted_days(converted: Sequence[float], exposure: Sequence[float]) -> int:
-    """The number of days without conversions at the end of the series; 0 if they can be chance.
+    """The number of days without conversions at the end of the series; 0 if chance can explain them.
 
     Conversions are expected in proportion to the exposure, such as deliveries. Days without exposure do not count.
     """
@@ -113,7 +113,7 @@ def fallen_days(rates: Sequence[float | None], people: Sequence[float]) -> int:
 
 
 def _deviation(rates: Sequence[float | None], at: int, people: float) -> tuple[float, float, float] | None:
-    """A day's difference from the median of its weekday, the standard deviation by chance, and that median."""
+    """A day's difference from the median of its weekday, the standard deviation of chance alone, and the median."""
     before = [rate for week in range(1, 5) if at - WEEK * week >= 0 and (rate := rates[at - WEEK * week]) is not None]
     rate = rates[at]
     if rate is None or len(before) < 3:

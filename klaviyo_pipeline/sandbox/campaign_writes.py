@@ -29,7 +29,7 @@ MESSAGE_STATUSES = {
     "Variations Sent": "sending",
     "Queued without Recipients": "sending",
 }
-"""A message's status, by its campaign's status. A status that begins with "Cancelled" means cancelled."""
+"""The status of a message, by the status of its campaign. Any status that begins with "Cancelled" means cancelled."""
 
 DETAIL_CHANNELS = {"email": "email", "sms": "sms", "mobile_push": "push", "push": "push", "whatsapp": "whatsapp"}
 """The name of a channel in variations, by this name and by its name in the older revision."""

@@ -45,7 +45,7 @@ def _change(account: SandboxAccount, entity: str, visible: SandboxObject, change
 
 
 def _move_parts(account: SandboxAccount, campaign: SandboxObject, since: datetime | None, moved: datetime) -> None:
-    """Let the states of the campaign's parts that began at `since`, like a state of the campaign, begin at `moved`."""
+    """In all parts of the campaign, move the start of a state from `since` to `moved`, as in the campaign itself."""
     for kind in PARTS:
         for part in account.objects[kind].values():
             owner = account.objects["campaign-messages"].get(part.parents.get("campaign-messages", ""), part)
@@ -75,7 +75,7 @@ def _ahead(attributes: Attributes, entity: Entity, account: SandboxAccount) -> A
 
 
 def _retimed(retime: Callable[[datetime, SandboxAccount], datetime]) -> Change:
-    """A change that replaces `updated` by the result of `retime`."""
+    """A change that replaces `updated` with the result of `retime`."""
 
     def change(attributes: Attributes, entity: Entity, account: SandboxAccount) -> Attributes:
         moment = read_time(attributes[entity.time_field])

@@ -15,8 +15,8 @@ from klaviyo_pipeline.sandbox.daily_counts import UNIT, CountGroup, Counts, frac
 from klaviyo_pipeline.sandbox.report_results import converted
 from klaviyo_pipeline.sandbox.sandbox_account import Metric, SandboxAccount
 
-# The share of a send's orders before the day of the send, up to its end, up to the end of the next day, and so on, in
-# thousandths.
+# The cumulative share of a send's orders, in thousandths: before the day of the send, at its end, and at the end of
+# each of the next four days.
 _LAG_SHARE = (0, 700, 850, 930, 970, 1000)
 
 _NOTHING = {"conversions": 0, "conversion_uniques": 0, "conversion_value": 0}
@@ -42,7 +42,7 @@ class OrganicOrders:
 
 @dataclass(frozen=True)
 class OrderGroup:
-    """The orders of one message, or of no message. `dimensions`, by Klaviyo's names, lacks those without a value."""
+    """The orders of one message, or orders without a message. `dimensions`, by Klaviyo's names, has no empty value."""
 
     dimensions: dict[str, str]
     source: CountGroup

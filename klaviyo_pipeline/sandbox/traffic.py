@@ -128,7 +128,7 @@ class SegmentTraffic:
         return {name: value * UNIT for name, value in members.items()}
 
     def _moves(self, day: date) -> tuple[int, int]:
-        """The numbers of joining and leaving members. Never do more leave than join, so no count is negative."""
+        """The numbers of joining and leaving members. The second never exceeds the first, so no count is negative."""
         joining, leaving = fractions(self.seed, self.id, day.isoformat(), count=2)
         joined = int(self.volume * _WEEK[day.weekday()] * joining)
         return joined, int(joined * leaving)

@@ -31,7 +31,7 @@ except ModuleNotFoundError as missing:
 
 A_DAY = 86_400
 ANSWER_SECONDS = 2.0
-"""How long to wait for a worker's reply. Its main process replies, even while its runs are busy."""
+"""How long to wait for a worker's reply. The main process of a worker replies even while runs are executed."""
 
 SETTINGS: Mapping[str, Any] = {
     # A worker takes only as many runs as it can execute now, so that other workers can take the rest.
