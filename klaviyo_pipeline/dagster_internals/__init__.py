@@ -1,10 +1,10 @@
 """The only package that may import Dagster's private names (`dagster._…`). A lint rule enforces this.
 
 `PRIVATE_NAMES` lists each name, why it is needed, and how you notice that a new release of Dagster broke it.
-`klaviyo_pipeline_tests/dagster_internals/test_private_names.py` has an assertion for each of them.
+`klaviyo_pipeline_tests/dagster_internals/test_private_names.py` has an assertion for each name.
 
 `event_log` also calls three private methods of Dagster's event log: `_event_to_row`, `_store_asset_event_tags` and
-`_store_asset_event`. Dagster 1.11 lacks the last two, and its events are stored one by one.
+`_store_asset_event`. With Dagster 1.11, which lacks the last two, events are stored one by one.
 """
 
 from contextlib import suppress
@@ -15,7 +15,7 @@ from typing import NamedTuple
 class PrivateName(NamedTuple):
     """A private name of Dagster: its module, the name, why it is needed, and the sign that it broke.
 
-    `earlier_module` is the module that older releases have it in, if it moved within the supported versions.
+    `earlier_module` is the module of the name in older supported releases, if the name has moved since.
     """
 
     module: str
@@ -26,12 +26,12 @@ class PrivateName(NamedTuple):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules from which it is imported, the newest first."""
+        """The modules that may contain the name. The module of the newest release comes first."""
         return (self.module, self.earlier_module) if self.earlier_module else (self.module,)
 
     @property
     def exists(self) -> bool:
-        """Whether the installed Dagster has it."""
+        """Whether the installed Dagster has the name."""
         for module in self.modules:
             with suppress(ModuleNotFoundError):
                 return hasattr(import_module(module), self.name)
@@ -39,17 +39,17 @@ class PrivateName(NamedTuple):
 
 
 _SCHEMA = "dagster._core.storage.event_log.schema"
-_STORAGE_CLASSES = "dagster.yaml names subclasses that determine their own location. Dagster creates them from config."
+_STORAGE_CLASSES = "dagster.yaml names classes of this project, which Dagster creates from its configuration."
 _NOT_LOADED = "No command starts: Dagster cannot load the instance from dagster.yaml."
 _WHAT_TO_PRUNE = "Pruning keeps the latest event of each window. No public call does that."
-_PRUNE_FAILS = "`klaviyo-pipeline prune` fails, or windows lose their status in the UI after it."
+_PRUNE_FAILS = "`klaviyo-pipeline prune` fails, or windows have no status in the UI after a pruning."
 _PARTITIONS_DIFFER = (
-    "After a failed run, the UI shows synced windows as failed, or `sync` reports that it cannot compare."
+    "After a failed run, the UI shows synced windows as failed, or `sync` warns that partitions were not compared."
 )
 _OUTSIDE_OF_RUNS = "Marks events that belong to no run."
-_READABLE = "A failed or cancelled step begins with a sentence of ours in the UI."
-_STACKS = "A failed or cancelled run begins with a stack in the UI."
-_HEALTH = "The Celery launcher reports to run monitoring whether a worker still has a run."
+_READABLE = "In the UI, the event of a failed or cancelled step begins with a plain sentence."
+_STACKS = "In the UI, the event of a failed or cancelled run begins with a stack trace."
+_HEALTH = "The Celery launcher tells run monitoring whether a worker still executes a run."
 
 PRIVATE_NAMES = (
     PrivateName("dagster._config.config_schema", "UserConfigSchema", "Annotates `config_type`.", "mypy fails."),
@@ -61,7 +61,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.storage.compute_log_manager",
         "CapturedLogContext",
-        "A sync from the command line does not capture output, because that takes four processes a run.",
+        "A sync from the command line does not capture output, because that takes four processes per run.",
         "A sync from the command line fails, or starts processes that capture its output.",
     ),
     PrivateName(
@@ -94,7 +94,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.definitions.asset_checks.asset_check_evaluation",
         "AssetCheckEvaluationTargetMaterializationData",
-        "`check` tells Dagster which materialization of its asset each check examined.",
+        "`check` tells Dagster which materialization each check examined.",
         "`check` fails.",
         earlier_module="dagster._core.definitions.asset_check_evaluation",
     ),
@@ -105,7 +105,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.definitions.repository_definition",
         "SINGLETON_REPOSITORY_NAME",
-        "The repository of many accounts has the same name as one that `dg.Definitions` makes.",
+        "The repository of many accounts has the name that `dg.Definitions` gives to its repository.",
         "Schedules and runs of an installation with several accounts no longer find their repository.",
     ),
     PrivateName(
@@ -129,7 +129,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.loader",
         "LoadingContextForTest",
-        "Holds the records of all assets that are compared with the ledger, so that one query reads them.",
+        "Caches the records of all assets that are compared with the ledger, so that one query reads them.",
         _PARTITIONS_DIFFER,
     ),
     PrivateName(
@@ -147,7 +147,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.definitions.reconstruct",
         "ReconstructableJob",
-        "Only such a job can run its steps in separate processes.",
+        "Only a reconstructable job can run its steps in separate processes.",
         "A run of several assets in code, without a code location, fails.",
     ),
     PrivateName("dagster._core.execution.plan.objects", "StepFailureData", _READABLE, _STACKS),
@@ -161,7 +161,7 @@ PRIVATE_NAMES = (
         "dagster._core.execution.stats",
         "StepEventStatus",
         "A run whose process died after its last step had succeeded is marked as succeeded.",
-        "Such a run is marked as failed, and Dagster refuses to retry it.",
+        "That run is marked as failed, and Dagster refuses to retry it.",
     ),
     PrivateName(
         "dagster._grpc.types", "ExecuteRunArgs", "A Celery task passes a run to `dagster api`.", "Celery tasks fail."

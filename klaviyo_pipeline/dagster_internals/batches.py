@@ -1,4 +1,4 @@
-"""Whether a project's instance has the event log of `event_log`, without its import, which needs the extra ui."""
+"""Finds out how an instance stores events, without importing `event_log`, which needs the extra `ui`."""
 
 from dagster import DagsterInstance
 

@@ -1,6 +1,6 @@
-"""Records the evaluations of many checks of one step together.
+"""Records the evaluations of many checks of a step in one batch.
 
-Dagster stores each evaluation in several statements, and looks up the asset's latest materialization for each.
+Dagster itself stores each evaluation in several statements, and looks up the asset's latest materialization each time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CheckEvent = DagsterEvent | dg.AssetCheckEvaluation
 
 
 def check_targets(instance: DagsterInstance, keys: Iterable[dg.AssetKey]) -> Mapping[dg.AssetKey, CheckTarget]:
-    """The latest materialization of each of these assets that has one: what a check of the asset examines."""
+    """The latest materialization of each asset, for the checks that examine it. Assets without one are left out."""
     targets = {}
     for record in instance.get_asset_records(list(keys)):
         latest = record.asset_entry.last_materialization_record
@@ -38,9 +38,10 @@ def check_targets(instance: DagsterInstance, keys: Iterable[dg.AssetKey]) -> Map
 
 
 def recorded(context: dg.OpExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation]) -> Iterator[CheckEvent]:
-    """The event of each evaluation, for the step to yield. They are stored together, before the first is yielded.
+    """The events that the step must yield for these evaluations. If possible, they are already stored, in one batch.
 
-    An error of a blocking check is yielded as it is: Dagster stores it, and fails the step at the end.
+    A failed blocking check of severity ERROR is yielded as an evaluation: Dagster stores it, and fails the step at the
+    end.
     """
     failing = [one for one in evaluations if one.blocking and not one.passed and one.severity == _ERROR]
     others = [one for one in evaluations if one not in failing]

@@ -1,11 +1,11 @@
 """An event log for Dagster that stores the events of many windows in one statement, and can wipe single partitions.
 
 Dagster's own event log stores planned materializations one by one, each in two transactions. For a batch of
-materializations, Dagster compiles a statement with a parameter for each column of each event. Over a year of windows,
-both took longer than the sync itself.
+materializations, Dagster compiles a statement with a parameter for each column of each event. In a run over a year of
+windows, both took longer than the sync itself.
 
-Dagster's own event log on Postgres refuses to wipe single partitions. This one deletes their materializations, also
-planned ones. The partitions then look as if they had never been materialized.
+Dagster's own event log on Postgres refuses to wipe single partitions. This event log deletes their materializations,
+including planned ones. The partitions then look as if they had never been materialized.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.ASSET_
 class BatchedEventLogStorage(SteadyEventLogStorage):
     """Stores a batch of planned or completed materializations in one statement, and updates each asset only once.
 
-    Failures are stored with the wording of `readable_events`. With a Dagster that cannot store a batch in one
-    transaction, before 1.12, events are stored one by one.
+    Failures are stored with the wording of `readable_events`. Dagster before 1.12 cannot store a batch in one
+    transaction. With these versions, events are stored one by one.
     """
 
     stores_batches = hasattr(SteadyEventLogStorage, "_store_asset_event_tags")
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event. Dagster also sends a notification for each one, but nothing listens to it any more."""
+        """Store an event. Unlike Dagster's own method, this sends no notification for events without an asset or check.
+
+        Nothing in Dagster listens to these notifications any more.
+        """
         event = readable(event)
         of_dagster = event.dagster_event
         if of_dagster and (of_dagster.asset_key is not None or of_dagster.event_type in CHECK_EVENTS):
@@ -49,7 +52,7 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             connection.execute(SqlEventLogStorageTable.insert(), self._event_to_row(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store a batch. A run plans its materializations and its checks in one, so a batch may be of several types."""
+        """Store a batch. It may have events of several types: a run plans materializations and checks together."""
         if not self.stores_batches:
             super().store_event_batch([readable(event) for event in events])
             return
@@ -60,7 +63,7 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             super().store_event_batch(events)
             return
         insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-        # In one transaction: if a batch fails, Dagster stores all of its events again, one by one.
+        # One transaction, because Dagster stores all events of a failed batch again, one by one.
         with self.index_transaction() as connection:
             for kind, of_type in by_type.items():
                 rows = [self._event_to_row(event) for event in of_type]
@@ -86,7 +89,7 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             ids = sa.select(events.id).where(wiped)
             connection.execute(sa.delete(AssetEventTagsTable).where(AssetEventTagsTable.c.event_id.in_(ids)))
             connection.execute(sa.delete(SqlEventLogStorageTable).where(wiped))
-            # Both are computed again from the events that are left.
+            # Dagster computes both values again from the remaining events.
             connection.execute(
                 sa.update(AssetKeyTable)
                 .where(AssetKeyTable.c.asset_key == key)
@@ -94,7 +97,7 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
             )
 
     def planned_assets(self, run_id: str) -> set[AssetKey]:
-        """The assets that a run was going to materialize."""
+        """The assets that the run planned to materialize."""
         events = SqlEventLogStorageTable.c
         query = (
             sa.select(events.asset_key)
@@ -110,10 +113,10 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
 
 
 def _execution(row: Mapping[str, Any], event: EventLogEntry, event_id: int) -> dict[str, Any]:
-    """The row in the table of check executions for a planned check, or for a result of one that was not planned.
+    """The row of an event in Dagster's table of check executions: a planned check, or the result of an unplanned one.
 
-    A check examines the whole table, whatever the windows of the run. Dagster plans it for each of them, in rows that
-    no result ever updates: thousands in a run of all assets.
+    A check examines the whole table, so its row has no partition. Dagster would store a planned check in one row for
+    each window of the run. No result would ever update these rows, and a run of all assets would have thousands.
     """
     of_dagster = event.get_dagster_event()
     if of_dagster.event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:

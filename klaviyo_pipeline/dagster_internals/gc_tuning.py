@@ -1,8 +1,8 @@
 """Pauses the garbage collector while modules are imported and definitions are built.
 
-Both create many small objects that live as long as the process, and next to no garbage. Without a pause, garbage
-collection takes a third of the time of importing Dagster and building definitions, and half a second when the process
-ends.
+Importing and building create many small objects that live as long as the process, and next to no garbage. Without a
+pause, garbage collection takes a third of the time of importing Dagster and building definitions, and half a second
+when the process ends.
 """
 
 import gc
@@ -25,9 +25,9 @@ def gc_paused() -> Iterator[None]:
 
 @contextmanager
 def gc_frozen() -> Iterator[None]:
-    """Like `gc_paused`, for objects that live as long as the process: they are never scanned again, not even at exit.
+    """Like `gc_paused`, for objects that live as long as the process. They are never scanned again, not even at exit.
 
-    Processes that are forked later share their memory pages.
+    Processes that are forked later share the memory of these objects.
     """
     outermost = gc.isenabled()
     with gc_paused():

@@ -1,7 +1,7 @@
 """A repository of many accounts that builds each account's definitions when Dagster first requests them.
 
 The code server requests all of them. A run requests only its job, so it builds only the definitions of its own account.
-With two hundred accounts that takes a fifth of a second instead of many, in the process of every run and every step.
+With two hundred accounts, this takes a fifth of a second instead of many seconds, in the process of every run and step.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ class AccountsRepository(dg.RepositoryData):
         return {key: check for part in self.parts for key, check in part.asset_checks_defs_by_key.items()}
 
     def _repository_with(self, name: str, has: str) -> dg.RepositoryDefinition:
-        """The repository with a definition of this name: that of the account whose slug begins the name, else the whole
-        one. `has` is the method of a repository that finds the name.
+        """The repository of an account if it has a definition of this name, else the repository of all accounts.
 
-        The slug alone does not decide, because one slug may begin with another: shop, shop_uk.
+        `has` is the repository's method that looks for the name. The account's slug at the beginning of the name is not
+        enough, because one slug may begin with another, such as `shop` and `shop_uk`.
         """
         for slug in self._accounts:
             if name.startswith(f"{slug}_") and getattr(self.part(slug), has)(name):

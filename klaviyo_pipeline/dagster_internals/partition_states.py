@@ -1,9 +1,10 @@
-"""Makes the partitions that Dagster shows the same as the windows of the ledger: green exactly when synced.
+"""Corrects the partitions in Dagster from the ledger: a partition is green exactly if its window is synced.
 
-Dagster computes the state of a partition from its own events. They may differ from the ledger: a run fails at windows
-that were synced before, a process dies between a commit and its event, a database is restored, windows are reset. If
-Dagster does not show a synced window as materialized, a materialization outside of any run is reported, with the counts
-of the ledger. A partition that Dagster shows as materialized, and that the ledger does not have, loses its events.
+Dagster computes the state of a partition from its own events. The state differs from the ledger if a run fails at
+windows that were synced before, if a process dies between a commit and its event, if a database is restored, or if
+windows are reset. For a synced window that Dagster does not show as materialized, a materialization outside of any run
+is reported, with the counts of the ledger. For a window that is not synced but shown as materialized, the events are
+deleted.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ FROM_LEDGER = "Reported from the ledger, which has this window as synced."
 
 EVENTS_AT_ONCE = 1000
 
-EVENTS_OF_A_LOOK = 25
-"""A sensor has a minute. Dagster's own storages take a window in 10 ms."""
+EVENTS_PER_TICK = 25
+"""How many windows of an asset a sensor's tick reports one by one, at 10 ms each. A tick must end within a minute."""
 
 Range = tuple[datetime, datetime]
 
@@ -78,10 +79,10 @@ def align_partitions(
     *,
     briefly: bool = False,
 ) -> Corrections:
-    """Make Dagster show the account's windows as the ledger has them. Windows of unfinished runs are left alone.
+    """Correct the account's partitions in Dagster from the ledger. Windows of unfinished runs are left alone.
 
-    `assets` are all of the account's assets with windows by default. With `briefly`, at most `EVENTS_OF_A_LOOK` windows
-    of an asset are reported if the storage takes them one by one.
+    By default, `assets` are all of the account's assets with windows. With `briefly`, at most `EVENTS_PER_TICK` windows
+    of an asset are reported, unless the instance stores many events in one statement.
 
     Raises `AccountRefused` if the ledger has windows of another time zone or length.
     """
@@ -91,14 +92,14 @@ def align_partitions(
     with engine.connect() as connection:
         check_schema_owner(connection, account, None)
     shown = _shown(instance, account, assets)
-    # Read after Dagster's state. Otherwise a window that a run commits in between would count as not synced.
+    # The ledger is read after Dagster's state. Otherwise a window that a run commits in between would lose its events.
     with engine.connect() as connection:
         synced = synced_ranges(connection, account.slug)
         now = database_now(connection)
     corrections = Corrections()
     for asset in assets:
         if shown[asset].finished != synced.get(asset, []) or shown[asset].unfinished:
-            most = EVENTS_OF_A_LOOK if briefly and not stores_batches(instance) else None
+            most = EVENTS_PER_TICK if briefly and not stores_batches(instance) else None
             corrections += _align(instance, account, engine, asset, shown[asset], synced.get(asset, []), now, most)
     return corrections
 
@@ -112,7 +113,7 @@ class _Shown:
 
 
 def _shown(instance: DagsterInstance, account: Account, assets: Sequence[str]) -> dict[str, _Shown]:
-    """What Dagster shows, by asset."""
+    """The ranges that Dagster shows, by asset."""
     # Dagster's name says "for test", but its loaders are those of the UI: they read the records of all assets at once.
     context = LoadingContextForTest(instance)
     AssetRecord.prepare(context, [_key(account, asset) for asset in assets])
@@ -153,7 +154,7 @@ def _align(
         try:
             instance.wipe_asset_partitions(key, excess)
         except NotImplementedError:
-            # Dagster's own storages wipe whole assets only.
+            # Dagster's own storages wipe whole assets only. All synced windows are then reported again.
             instance.wipe_assets([key])
             missing = [window for window in windows if window in in_ledger]
     if missing:
@@ -193,7 +194,7 @@ def _key(account: Account, asset: str) -> dg.AssetKey:
 
 
 def _ranges(subset: Any) -> list[Range]:
-    """The ranges of a subset of time windows, whose class has another module in each release of Dagster."""
+    """The ranges of a subset of time windows. Its class is in a different module in each release of Dagster."""
     return [(window.start.astimezone(UTC), window.end.astimezone(UTC)) for window in subset.included_time_windows]
 
 

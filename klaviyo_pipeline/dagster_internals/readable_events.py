@@ -1,10 +1,10 @@
-"""Events of Dagster's log that begin with what a person needs to know.
+"""Changes events of Dagster's log, so that they begin with what a person needs to know.
 
-- A failed step and a failed run begin with our own sentence. The traceback stays in the error, which the UI folds.
-- A cancelled step has one line instead of the stack of the interrupt.
-- A step that did not run because another one failed does not count as a separate error.
+- The event of a failed step or run begins with one sentence. The traceback stays in the error, which the UI folds.
+- The event of a cancelled step has one line instead of the stack trace of the interrupt.
+- A step that did not run because another step failed is not logged as an error.
 
-The alert and the terminal show the same line: see `orchestration.step_errors`.
+Alerts and the terminal show the same sentence: see `orchestration.step_errors`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dagster_shared.error import SerializableErrorInfo
 
 INTERRUPTS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
 
-CANCELLED = "The run was cancelled. Windows that were committed before stay synced, and the others are as they were."
+CANCELLED = "The run was cancelled. Windows that were committed before stay synced. All other windows are unchanged."
 
 DIED = (
-    "The process of the run ended before the run did. Windows that were committed before stay synced. A retry of the "
-    "run, the sensor of missing windows, or the next `sync` requests the others."
+    "The process of the run ended before the run was complete. Windows that were committed before stay synced. A retry "
+    "of the run, the sensor of missing windows, or the next `sync` requests the missing windows."
 )
 MARKED_AS_FAILED = "This run has been marked as failed from outside the execution context."
-"""What Dagster says if it only knows that the process is gone."""
+"""Dagster's message if it knows nothing but that the process has ended."""
 
 NOT_EXECUTED = ("Dependencies for step ", " Not executing.")
 
@@ -38,7 +38,7 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
     if event.event_type == DagsterEventType.RUN_FAILURE and event.message == MARKED_AS_FAILED:
         return entry._replace(dagster_event=event._replace(message=DIED))
     if event.event_specific_data is None and event.event_type != DagsterEventType.RUN_CANCELED:
-        return entry  # reported from outside of the run, with its own message
+        return entry  # reported by another process, with a message of its own
     kind = event.event_type
     if kind == DagsterEventType.STEP_FAILURE:
         return entry._replace(dagster_event=_failed_step(event))
@@ -50,7 +50,7 @@ def readable(entry: EventLogEntry) -> EventLogEntry:
 
 
 def is_about_step_not_run(message: str) -> bool:
-    """Whether the message is Dagster's about a step that it did not execute. Dagster logs it as a separate error."""
+    """Whether the message is Dagster's about a step that it did not execute. Dagster logs it as an error."""
     begins, ends = NOT_EXECUTED
     return message.startswith(begins) and message.endswith(ends)
 
@@ -70,7 +70,7 @@ def _root_cause(error: SerializableErrorInfo) -> SerializableErrorInfo:
 
 
 def _sentence(error: SerializableErrorInfo) -> str:
-    """What failed, on one line: the text of our own failure, else that of the root cause, without its class."""
+    """What failed, on one line: the text of a `Failure` or else of the root cause, without the name of the class."""
     text = (error if error.cls_name == Failure.__name__ else _root_cause(error)).message.strip()
     name, separator, rest = text.partition(": ")
     line = rest if separator and " " not in name else text
@@ -89,10 +89,11 @@ def _failed_step(event: DagsterEvent) -> DagsterEvent:
     sentence = _sentence(found.error)
     error = found.error
     if error.cls_name == Failure.__name__:
-        # Its own stack is Dagster's. That of the cause stays; a cause that says the same is not shown a second time.
+        # The stack of a `Failure` has only Dagster's code, so it is left out. If the cause has the same text, only its
+        # stack is shown.
         is_same = error.cause is cause and _sentence(cause) in sentence
         stack, rest = (cause.stack, None) if is_same else ([], error.cause)
-        # The UI writes what follows behind the message, without a line break of its own.
+        # The UI writes the stack directly after the message, so the message ends with a line break.
         error = SerializableErrorInfo(f"{sentence}\n", stack, error.cls_name, rest)
     failure = StepFailureData(error, found.user_failure_data, found.error_source)  # type: ignore[no-untyped-call]
     return event._replace(message=sentence, event_specific_data=failure)
@@ -104,6 +105,6 @@ def _failed_run(event: DagsterEvent) -> DagsterEvent:
     error = (first.step_failure_data.error if first is not None else None) or found.error
     if error is None:
         return event
-    # The error of a step is in the event of the step.
+    # The event of a failed step already contains its error.
     kept = found if first is None else JobFailureData(None, found.failure_reason, first)
     return event._replace(message=f"{_sentence(error)} {event.message or ''}".strip(), event_specific_data=kept)

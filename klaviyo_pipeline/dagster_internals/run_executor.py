@@ -1,8 +1,9 @@
-"""The executor of runs: one process for a run that reads one asset from Klaviyo, else a process for each step.
+"""The executor of runs, which uses one process for the whole run or one process for each step.
 
 Dagster's implicit job over all assets runs the assets that you materialize by hand, from one asset to the whole graph.
-One process starts ten times faster, and several read from Klaviyo at the same time: the entities side by side, then the
-reports, then the metrics. The processes are forked from a server that has loaded the definitions once.
+If at most one of them reads from Klaviyo, the run uses one process, which starts ten times faster. Otherwise several
+processes read from Klaviyo concurrently: first the entities, then the reports, then the metrics. These processes are
+forked from a server that has loaded the definitions once.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from klaviyo_pipeline.catalog import METRICS
 
 AT_ONCE = 6
-"""The most processes of one run: four daily reports, `conversions_daily`, and a check. Further ones would only wait for
-Klaviyo's rate limits."""
+"""The largest number of processes of one run: for four daily reports, `conversions_daily`, and a check. More processes
+would only wait for Klaviyo's rate limits."""
 
 PRELOADED = [
     "klaviyo_pipeline.dagster_internals.orphaned_steps",
@@ -26,7 +27,8 @@ PRELOADED = [
 
 IN_PROCESSES: dict[str, Any] = {
     "max_concurrent": AT_ONCE,
-    # Each step loads again what is not loaded before the fork. That takes a second of processor time.
+    # Each step would load these modules itself if they were not loaded before the fork. That takes a second of
+    # processor time.
     "start_method": {"forkserver": {"preload_modules": PRELOADED}},
 }
 """The configuration of Dagster's multiprocess executor."""
@@ -34,9 +36,9 @@ IN_PROCESSES: dict[str, Any] = {
 
 @dg.executor(name="by_number_of_assets")
 def executor_by_assets(init_context: dg.InitExecutorContext) -> dg.Executor:
-    """In this process if at most one asset reads from Klaviyo, else in a process for each step."""
+    """Executes a run in this process if at most one asset reads from Klaviyo, else each step in its own process."""
     layer = init_context.job.get_definition().asset_layer
-    # Another process can only load definitions of a code location, and only use a shared instance.
+    # Another process can only load definitions from a code location, and cannot use an instance in memory.
     in_processes = isinstance(init_context.job, ReconstructableJob) and not init_context.instance.is_ephemeral
     reading = [key for key in layer.executable_asset_keys if key.path[-1] not in METRICS]
     several = in_processes and len(reading) > 1

@@ -1,9 +1,9 @@
 """Deletes Dagster's records of old finished runs, except those that the UI needs.
 
-If a whole run is deleted, the windows that no later run materialized have no status in the UI. Nearly every run has
-such a window: the oldest trailing window of a daily run is never synced again. So the latest event of each asset and
-window is kept, and the record of its run too. The rest of an old run is deleted: its log, its steps, and superseded
-materializations.
+If a whole run were deleted, the windows that no later run materialized would have no status in the UI. Nearly every
+run has such a window: the oldest trailing window of a daily run is never synced again. Therefore the latest event of
+each asset and window is kept, and so is the record of its run. The rest of an old run is deleted: its log, its steps,
+and superseded materializations.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LATEST_EVENTS = (
     DagsterEventType.ASSET_FAILED_TO_MATERIALIZE,
     DagsterEventType.FRESHNESS_STATE_CHANGE,
 )
-"""Event types whose latest event of an asset and window determines its status in the UI."""
+"""Event types. The latest event of each type for an asset and window determines the status of the window in the UI."""
 
 PLANNED, MATERIALIZED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION
 
@@ -50,12 +50,12 @@ ProgressCallback = Callable[[str], None]
 
 
 class ForeignStorage(RuntimeError):
-    """Dagster's instance does not store its runs in Postgres, as this project does."""
+    """The runs of Dagster's instance are not stored in Postgres."""
 
 
 @dataclass
 class PrunedRuns:
-    """Numbers of deleted records of Dagster; in a dry run, of those that would be deleted."""
+    """How many records of Dagster were deleted or, in a dry run, would be deleted."""
 
     events: int = 0
     runs: int = 0
@@ -78,7 +78,7 @@ class RunStorage:
             raise ForeignStorage(f"Dagster's runs are stored in {kind}, not in Postgres, so they are not pruned.")
 
     def prune(self, before: datetime, on_progress: ProgressCallback, *, dry_run: bool = False) -> PrunedRuns:
-        """Delete records of runs that finished before this moment, except those to keep. With `dry_run`, only count."""
+        """Delete records of runs that finished before this moment, except what the UI needs. A dry run only counts."""
         pruned = PrunedRuns()
         old = self.instance.get_run_ids(filters=RunsFilter(statuses=FINISHED, updated_before=before.astimezone(UTC)))
         for done in range(0, len(old), RUNS_AT_ONCE):
@@ -121,7 +121,7 @@ class RunStorage:
         storage = self.instance.schedule_storage
         assert isinstance(storage, PostgresScheduleStorage)
         ticks = JobTickTable.c
-        # A schedule continues from its newest tick, however old, so that one is kept.
+        # A schedule continues from its newest tick, so that tick is kept, however old it is.
         newest = sa.select(sa.func.max(ticks.id)).group_by(sa.func.coalesce(ticks.selector_id, ticks.job_origin_id))
         old = sa.and_(
             ticks.timestamp < before.astimezone(UTC).replace(tzinfo=None),
@@ -139,7 +139,10 @@ def _removed(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement
 
 
 def _superseded(run_ids: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Events of these runs to delete: not the latest of a window, and not the run's own, deleted with its record."""
+    """The events of these runs to delete.
+
+    The latest event of each window is kept. Events about a run itself are deleted together with the run's record.
+    """
     events = SqlEventLogStorageTable.c
     kind = sa.func.coalesce(events.dagster_event_type, "")
     return sa.and_(
@@ -182,7 +185,7 @@ def _latest_events() -> sa.CompoundSelect[Any]:
 
 
 def _last_checks() -> sa.Select[Any]:
-    """Ids of the latest result of each check and status."""
+    """Ids of the latest result of each check with each status."""
     checks = AssetCheckExecutionsTable.c
     return sa.select(sa.func.max(checks.id)).group_by(
         checks.asset_key, checks.check_name, checks.partition, checks.execution_status

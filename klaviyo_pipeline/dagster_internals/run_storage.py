@@ -1,10 +1,10 @@
-"""Dagster's runs, with a readable tag, and with partitions that match the ledger at the end of a run.
+"""Dagster's runs, with a tag for their windows, and with partitions that match the ledger at the end of a run.
 
-A run over a range of windows has the range in one tag, whatever launched it.
+A run over a range of windows has the range in the tag `klaviyo/windows`, whatever launched the run.
 
 Dagster shows all planned windows of a failed run as failed, even if they were synced before or their step never began.
-So at the end of a run its partitions are made the same as the ledger's windows, in the process that reports the end:
-the run's own, the daemon if the run's process died, or the next sync.
+At the end of a run, its partitions are therefore corrected from the ledger. The process that reports the end does this:
+the run's own process or, if that died, the daemon or the next sync.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProjectRunStorage(SteadyRunStorage):
-    """Dagster's runs. See the module."""
+    """Stores Dagster's runs. The docstring of the module says what differs from Dagster's own storage."""
 
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
         return super().add_run(dagster_run.with_tags({**dagster_run.tags, **_readable(dagster_run.tags)}))
@@ -41,7 +41,7 @@ class ProjectRunStorage(SteadyRunStorage):
         if event.event_type not in ENDS or not self.has_instance:
             return
         try:
-            # The daemon frees the slots of a cancelled or killed run too, but only a minute later.
+            # The daemon also frees the pool slots of a cancelled or killed run, but only a minute later.
             self._instance.event_log_storage.free_concurrency_slots_for_run(run_id)
             _align(self._instance, run_id, succeeded=event.event_type == DagsterEventType.RUN_SUCCESS)
         except Exception as error:  # the run has ended; the next sync or sensor corrects its partitions
@@ -60,7 +60,7 @@ def _align(instance: DagsterInstance, run_id: str, *, succeeded: bool) -> None:
     assert isinstance(storage, BatchedEventLogStorage)
     planned: dict[str, set[str]] = {}
     for key in storage.planned_assets(run_id):
-        # In a successful run, only metrics have windows that are not synced: those without a report.
+        # After a successful run, only metrics may have windows that are not synced: windows without a report.
         if len(key.path) == 2 and (key.path[-1] in METRICS or not succeeded):
             planned.setdefault(key.path[0], set()).add(key.path[-1])
     if not planned:
@@ -77,7 +77,7 @@ def _align(instance: DagsterInstance, run_id: str, *, succeeded: bool) -> None:
 
 
 def _accounts() -> list[Settings]:
-    """The accounts of this installation; none in a project that configures its accounts in code."""
+    """The accounts of this installation. There are none in a project that configures its accounts in code."""
     try:
         return list(load_accounts().every)
     except SettingsError:

@@ -1,6 +1,6 @@
 """Caches the signature of functions that a factory makes from the same code.
 
-Dagster computes the signature of an asset's or check's function some seventeen times while it is defined. With two
+While an asset or a check is defined, Dagster computes the signature of its function about seventeen times. With two
 hundred accounts, that is a fifth of the time that their definitions take.
 """
 
@@ -14,7 +14,7 @@ _signatures: dict[CodeType, inspect.Signature] = {}
 
 
 def cache_signature(body: _F) -> _F:
-    """Attaches the cached signature and returns the function.
+    """Attach the cached signature to the function, and return the function.
 
     The annotations must be the same in every call of the factory: those of the first call are used for all.
     """

@@ -1,4 +1,4 @@
-"""An engine on Dagster's storage, with the session settings of this project. It does not import Dagster."""
+"""An engine for Dagster's storage, with the session settings of this project. This module does not import Dagster."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SETTINGS = {
     "default_transaction_isolation": "read committed",
     "extra_float_digits": "1",
 }
-"""`standard_conforming_strings` is not set: psycopg2 reads it when it connects, and quotes accordingly."""
+"""`standard_conforming_strings` is not set, because psycopg2 reads it when it connects, and quotes accordingly."""
 
 
 def steady_engine(url: str, **pool: Any) -> sa.Engine:
-    """An engine over psycopg2, in autocommit, for a SQLAlchemy URL. Connecting raises `UnfitDatabase`."""
+    """A psycopg2 engine in autocommit. If the database is not UTF-8, connecting raises `UnfitDatabase`."""
     engine = sa.create_engine(
         url, isolation_level="AUTOCOMMIT", connect_args={"client_encoding": ENCODING, "connect_timeout": 10}, **pool
     )

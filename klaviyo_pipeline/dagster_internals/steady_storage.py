@@ -1,7 +1,8 @@
 """Dagster's Postgres storages, with our session settings, and with sessions that may end while they are idle.
 
 The settings matter because Dagster stores the session's `CURRENT_TIMESTAMP` without a time zone, and reads floats as
-text. If Dagster keeps a session open, and the server, a proxy or a firewall ends it, the run fails.
+text. If the server, a proxy or a firewall ends an idle session, these storages open another one. Dagster's own storages
+would fail the run.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ with naming_extra("Dagster's storage in Postgres"):
 
 
 def kept_session(url: str) -> sa.Engine:
-    """The engine of one process: it keeps one session open between two uses, and opens more only while one is in use.
+    """An engine that keeps one session open between uses, and opens another one only while the first is in use.
 
-    By default Dagster opens a session for each event of a run, which takes a fifth of the processor time of a step.
+    By default, Dagster opens a session for each event of a run, which takes a fifth of a step's processor time.
     """
     engine = steady_engine(url, pool_size=1, max_overflow=-1)
     ping_when_in_doubt(engine)
@@ -32,7 +33,7 @@ def kept_session(url: str) -> sa.Engine:
 
 
 class SteadySessions:
-    """A mixin for Dagster's Postgres storages that replaces their engine. The storages of a process share one."""
+    """A mixin that replaces the engine of Dagster's Postgres storages. All storages of a process share one engine."""
 
     _engine: sa.Engine
     postgres_url: str
@@ -43,7 +44,7 @@ class SteadySessions:
         self._engine = engine
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
-        """Keep a session of its own, with a limit of time for each statement, as Dagster does."""
+        """Use a separate engine, with a timeout for each statement, as Dagster's own storages do in the web server."""
         self._engine = steady_engine(
             self.postgres_url, pool_size=1, pool_recycle=pool_recycle, max_overflow=max_overflow
         )
@@ -60,7 +61,7 @@ class SteadySessions:
 
 
 class SteadyRunStorage(SteadySessions, PostgresRunStorage):
-    """Dagster's runs. In each run, Dagster reads the table's columns from the catalog; this class reads them once."""
+    """Dagster's runs. This class looks up the columns of the table once. Dagster itself does so in each run."""
 
     @cached_property
     def _has_times(self) -> bool:
@@ -82,8 +83,10 @@ class SteadyScheduleStorage(SteadySessions, PostgresScheduleStorage):
 
 
 class SteadyEventLogStorage(SteadySessions, PostgresEventLogStorage):
-    """Dagster's event log. It reads once which tables and which columns of assets exist. Dagster reads the columns
-    several times for each asset."""
+    """Dagster's event log. It reads only once which tables exist, and which columns the table of assets has.
+
+    Dagster reads these columns several times for each asset.
+    """
 
     @cached_property
     def _existing(self) -> set[str]:

@@ -1,8 +1,8 @@
 """Dagster's own storage: runs and events in Postgres, files in `.klaviyo/dagster`.
 
 `dagster.yaml` names the three classes below without any configuration. They determine their location themselves,
-whatever the working directory. Dagster creates them in every process only from their names, so no URL and no password
-is displayed in the UI or passed from one process to another.
+whatever the working directory. Dagster needs only their names to create them in a process, so no URL and no password
+is displayed in the UI or passed to another process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ with naming_extra("Dagster's storage in Postgres"):
 EVENT_BATCH_SIZE = "1000"
 
 TABLES = ("runs", "instance_info", "event_logs", "jobs")
-"""Dagster creates its tables if it misses one of these."""
+"""If one of these tables is missing, Dagster's storages create all tables that they need."""
 
 
 _is_uncaptured: ContextVar[bool] = ContextVar("without_output_capture", default=False)
@@ -53,15 +53,16 @@ def home() -> Path:
 def use_project_instance() -> Path:
     """Set `DAGSTER_HOME` for this process and its children to a folder with the configuration of `home()`.
 
-    For the project's own configuration, that is `.klaviyo/dagster` with a link to it. The web server creates folders
-    for telemetry in `DAGSTER_HOME`, even if telemetry is off, and these should not be in the project's root.
+    For the project's own configuration, this folder is `.klaviyo/dagster`, which contains a link to `dagster.yaml`. The
+    web server creates folders for telemetry in `DAGSTER_HOME`, even if telemetry is off. They should not be in the
+    project's root.
     """
     load_dotenv_file()
     folder = home()
     if folder == FILES:
         folder = _linked_home()
     if not IS_CHECKOUT:
-        # The default depends on the working folder, and a child may have another one.
+        # The default depends on the working directory, and a child process may have a different one.
         os.environ[STATE_VARIABLE] = str(state_dir())
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE)
@@ -83,9 +84,9 @@ def _linked_home() -> Path:
 
 @contextmanager
 def without_output_capture() -> Iterator[None]:
-    """Runs of this block print to the terminal, and Dagster does not capture their output.
+    """Let runs in this block print to the terminal, without Dagster capturing their output.
 
-    Capturing takes four processes a run. The log lines of assets are in the run's log anyway.
+    Capturing takes four processes per run. The log lines of assets are in the run's log anyway.
     """
     before = _is_uncaptured.set(True)
     try:
@@ -102,7 +103,7 @@ class ProjectStorage(DagsterPostgresStorage):
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
         engine = kept_session(postgres_url)
-        # Each storage would look for its tables in a session of its own.
+        # Looked up once here, because each storage would look for its tables in a separate session.
         create = not set(TABLES) <= set(sa.inspect(engine).get_table_names())
         self._run_storage = ProjectRunStorage(engine, create_tables=create)
         self._event_log_storage = BatchedEventLogStorage(engine, create_tables=create)
@@ -134,7 +135,7 @@ class ProjectArtifacts(LocalArtifactStorage):
 
 
 class ProjectComputeLogs(LocalComputeLogManager):
-    """The output of steps, in `.klaviyo/dagster/storage`; none in a block of `without_output_capture`."""
+    """The output of steps, in `.klaviyo/dagster/storage`. In a block of `without_output_capture`, none is captured."""
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Generator[CapturedLogContext, None, None]:

@@ -1,7 +1,7 @@
-"""The URL of Dagster's storage. Finds or creates the database or schema, without importing Dagster.
+"""Determines the URL of Dagster's storage, and creates its database or schema. Does not import Dagster.
 
-Dagster's tables are never in the schema of an account. Dagster cannot use the warehouse's URL if it leads to a pooler
-in transaction mode. Then set `KLAVIYO_DAGSTER_DATABASE_URL` to the URL of the server itself.
+Dagster's tables are never in the schema of an account. If the warehouse's URL leads to a pooler in transaction mode,
+Dagster cannot use it. In that case, set `KLAVIYO_DAGSTER_DATABASE_URL` to the URL of the server itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ DATABASE_SUFFIX = "_dagster"
 NAME_BYTES = 63
 
 HAS_DATABASE: LiteralString = "SELECT 1 FROM pg_database WHERE datname = %s"
-# A schema of that name may belong to another Dagster. Ours is owned by our role, or by a role granted to it. For a
-# superuser every role counts as granted, so it must be the owner itself.
+# A schema of this name may belong to another Dagster. It is ours if its owner is our role, or a role granted to ours.
+# Every role counts as granted to a superuser, so a superuser must be the owner itself.
 HAS_OWN_SCHEMA: LiteralString = """
 SELECT 1
 FROM pg_namespace
@@ -64,7 +64,7 @@ IS_FIRST_SCHEMA: LiteralString = "SELECT 1 WHERE current_schema() = %s"
 def storage_url() -> str:
     """SQLAlchemy URL (psycopg2, with password) of Dagster's storage. Creates the database or schema if it is missing.
 
-    The first of these that applies:
+    It is the first of these that applies:
 
     - `KLAVIYO_DAGSTER_DATABASE_URL`;
     - a database `<warehouse>_dagster` on the warehouse's server, or a schema `dagster` in the warehouse if the role may
@@ -82,7 +82,10 @@ def storage_url() -> str:
 
 
 def found_storage_url() -> str | None:
-    """Like `storage_url()`, but creates nothing: None if the database or schema does not exist yet."""
+    """Like `storage_url()`, but creates and starts nothing.
+
+    None if the database or schema does not exist yet, or if the embedded server does not run.
+    """
     load_dotenv_file()
     if own := os.environ.get(OWN_URL, "").strip():
         return _psycopg2_url(own, OWN_URL)
@@ -94,7 +97,7 @@ def found_storage_url() -> str | None:
 
 
 def _beside_the_warehouse(warehouse: str) -> str:
-    _psycopg2_url(warehouse, WAREHOUSE_URL)  # raises for an invalid URL before it is used
+    _psycopg2_url(warehouse, WAREHOUSE_URL)  # raises an error if the URL is invalid
     with reached(warehouse, WAREHOUSE_URL) as connection:
         database = _database_beside(connection, warehouse)
     if database is None:
@@ -107,8 +110,8 @@ def _beside_the_warehouse(warehouse: str) -> str:
 def _check_pooler(url: str, schema: str | None = None) -> None:
     """Raise `SettingsError` if the URL leads to a pooler that does not reach Dagster's database or schema.
 
-    A pooler may be configured only for the warehouse's database, reject the parameter that sets the schema, or ignore
-    it. If it were ignored, Dagster's tables would be created among the warehouse's.
+    A pooler may be configured only for the warehouse's database. It may also reject or ignore the parameter that sets
+    the schema. If it ignores the parameter, Dagster would create its tables among the warehouse's.
     """
     url_with_schema = make_conninfo(url, options=f"-csearch_path={schema}") if schema else url
     try:
@@ -127,7 +130,7 @@ def _check_pooler(url: str, schema: str | None = None) -> None:
 
 @contextmanager
 def reached(url: str, variable: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection. Raises `SettingsError` with one line. Dagster itself would retry for a long time and log a lot."""
+    """A connection to the URL of this setting. Raises `SettingsError` without the many retries of Dagster itself."""
     try:
         connection = connect(url)
     except psycopg.OperationalError as error:
@@ -186,13 +189,13 @@ def _create_schema(connection: psycopg.Connection[Any]) -> None:
     try:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
     except (errors.DuplicateSchema, errors.UniqueViolation):
-        if not _exists(connection, HAS_OWN_SCHEMA, SCHEMA):  # else another process of ours has just created it
+        if not _exists(connection, HAS_OWN_SCHEMA, SCHEMA):  # otherwise another of our processes has just created it
             _refuse_foreign(connection)
     except errors.InsufficientPrivilege:
         _refuse_foreign(connection)
         raise SettingsError(
             f"The role {connection.info.user} may create neither a database nor a schema for Dagster. "
-            f"Set {OWN_URL} to a database in which it may create tables."
+            f"Set {OWN_URL} to a database in which the role may create tables."
         ) from None
 
 
@@ -208,7 +211,7 @@ def _check_database(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 def check_tables(connection: psycopg.Connection[Any]) -> None:
-    """Raise `SettingsError` if this role cannot write, or Dagster's tables exist and it lacks rights on them."""
+    """Raise `SettingsError` if the role cannot write at all, or lacks rights on Dagster's existing tables."""
     database, role = connection.info.dbname, connection.info.user
     if _exists(connection, IS_STANDBY):
         raise SettingsError(f"Dagster's database {database} is on a standby. Set {OWN_URL} to the primary.")
@@ -219,7 +222,7 @@ def check_tables(connection: psycopg.Connection[Any]) -> None:
             "another database."
         )
     if owner := _name(connection, OWNER_OF_CLOSED_TABLES):
-        raise _not_ours(connection, f"Dagster's table runs in database {database}", owner)
+        raise _not_ours(connection, f"Dagster's table `runs` in database {database}", owner)
 
 
 def _not_ours(connection: psycopg.Connection[Any], what: str, owner: str) -> SettingsError:
@@ -236,7 +239,7 @@ def _name(connection: psycopg.Connection[Any], query: LiteralString, *parameters
 
 
 def _psycopg2_url(dsn: str, variable: str, *, schema: str | None = None) -> str:
-    """The libpq URL `dsn` as a SQLAlchemy URL for psycopg2. If `schema` is given, it is the search path.
+    """The libpq URL `dsn` as a SQLAlchemy URL for psycopg2. `schema` becomes the search path of its sessions.
 
     The URL names the driver, because SQLAlchemy 2.1 uses psycopg 3 for a bare `postgresql://`, which dagster-postgres
     does not support.
@@ -249,7 +252,8 @@ def _psycopg2_url(dsn: str, variable: str, *, schema: str | None = None) -> str:
     if not re.fullmatch(r"[0-9,]*", parts.get("port", "")):
         # The URL may contain a password, so the message repeats neither the URL nor the parser's error.
         raise SettingsError(
-            f"{variable} must read postgresql://user:password@host:5432/database, with %-escapes in the password."
+            f"{variable} is not a valid URL. Write it as postgresql://user:password@host:5432/database, with "
+            "%-escapes in the password."
         )
     if schema is not None:
         parts["options"] = f"{parts.get('options', '')} -csearch_path={schema}".strip()

@@ -1,4 +1,4 @@
-"""Checks that send requests with the API key: its account, scopes, API revision, time zone and conversion metric."""
+"""Checks that need the API key: the account, the scopes, the API revision, the time zone and the conversion metric."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RETIREMENT_IS_NEAR_DAYS = 90
 UPGRADE = "upgrade klaviyo-pipeline to a version that uses a newer revision"
 
 FAIL_FAST = RetryPolicy(ceilings=(1.0,), longest_retry_after=10.0)
-"""A person waits for the result, so a failure is reported after one retry."""
+"""Each request is retried only once, because a person waits for the result."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class AccountReport:
 
 
 def not_requested(account: Account, because: str, *known: Finding) -> AccountReport:
-    """The known findings, in order, with every other check of this module as skipped."""
+    """One finding for each check of this module. A check without a known finding is skipped for this reason."""
     by_check = {finding.check: finding for finding in known}
     checks = (KEY, REVISION, *scope_checks(account), ZONE, METRIC)
     return AccountReport([by_check.get(check) or skipped(check, because) for check in checks])
@@ -49,9 +49,9 @@ def not_requested(account: Account, because: str, *known: Finding) -> AccountRep
 def check_account_access(
     account: Account, key: str, secrets: Secrets, now: datetime, refusals: Sequence[Refusal] = ()
 ) -> AccountReport:
-    """Check the account and the permissions of this key.
+    """Run the checks of this module, if Klaviyo accepts the key and the revision.
 
-    `now` is timezone-aware. `refusals` are the report statistics that Klaviyo refused at the last sync.
+    `now` is timezone-aware. `refusals` are the stored refusals of report statistics.
     """
     try:
         with _client(account, key) as client:
@@ -65,7 +65,7 @@ def check_account_access(
 
 @contextmanager
 def _client(account: Account, key: str) -> Iterator[KlaviyoClient]:
-    # Not the shared pacer, which writes to the warehouse.
+    # The shared pacer would write to the warehouse.
     pacer = LocalPacer(scale=account.rate_scale)
     with KlaviyoClient(
         api_key=key, base_url=account.api_url, revision=account.revision, pacer=pacer, retry=FAIL_FAST
@@ -82,7 +82,7 @@ class _AccessCheck:
     refusals: Sequence[Refusal]
 
     def report(self) -> AccountReport:
-        """Every finding. Raises `KlaviyoError` if Klaviyo rejects the key or the revision itself."""
+        """Every finding. Raises `KlaviyoError` if Klaviyo rejects the key or the revision."""
         identity: KlaviyoAccount | None = None
         refused: Forbidden | None = None
         try:
@@ -95,7 +95,7 @@ class _AccessCheck:
 
     def _key(self, identity: KlaviyoAccount | None) -> Finding:
         if identity is None:
-            return ok(KEY, "valid; its account cannot be read")
+            return ok(KEY, "valid, but Klaviyo does not show its account")
         organization = f" ({identity.organization})" if identity.organization else ""
         return ok(KEY, self.secrets.redact(f"valid for account {identity.id}{organization}"))
 
@@ -137,7 +137,7 @@ class _AccessCheck:
             return failed(
                 METRIC,
                 f"the account has no metric {', '.join(absent)}",
-                "correct the id in KLAVIYO_CONVERSION_METRIC_ID or take it out; without any id, the default is used",
+                "correct the id in KLAVIYO_CONVERSION_METRIC_ID or remove it; without any id, the default is used",
             )
         return self._metric_finding(metric, names.get(metric.id))
 
@@ -150,11 +150,13 @@ class _AccessCheck:
             return warning(METRIC, f"{found}; {'; '.join(refused)}", remedy)
         if metric.counts:
             return ok(METRIC, found)
-        return warning(METRIC, found, "set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric of a conversion")
+        return warning(
+            METRIC, found, "set KLAVIYO_CONVERSION_METRIC_ID to the id of the metric that counts as a conversion"
+        )
 
 
 def _other_revision(name: str, today: date) -> str:
-    """The remedy if Klaviyo does not answer at this revision: one that it still serves, or another version."""
+    """The remedy if this revision cannot be used: set a revision that Klaviyo still serves, or upgrade this package."""
     others = [one.name for one in API_REVISIONS.values() if one.name != name and today < one.retires_on]
     return f"set KLAVIYO_REVISION={others[-1]}, or {UPGRADE}" if others else UPGRADE
 

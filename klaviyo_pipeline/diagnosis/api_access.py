@@ -1,4 +1,4 @@
-"""Checks that Klaviyo's API responds at the configured URL. It needs no API key, so it works before you have one."""
+"""Checks that Klaviyo's API responds at the configured URL. The check needs no API key."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from klaviyo_pipeline.klaviyo.proxy_settings import UnusableProxy, proxy_errors,
 CHECK = "Klaviyo API"
 TIMEOUT = httpx.Timeout(10.0)
 HALF_A_SECOND = timedelta(milliseconds=500)
-"""A `Date` header is truncated to the second, so on average it is half a second in the past."""
+"""A `Date` header is truncated to the second, so on average it is half a second behind the server's clock."""
 
 Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
 class Reached:
-    """`responds` is whether further requests make sense. `ahead` is how far Klaviyo's clock is ahead of ours."""
+    """The result of a request without a key.
+
+    `responds` says whether further requests make sense. `ahead` is how far Klaviyo's clock is ahead of this machine's;
+    None if Klaviyo's time is not known.
+    """
 
     finding: Finding
     responds: bool = False
@@ -33,7 +37,7 @@ class Reached:
 
 
 def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
-    """Request the account without a key. Klaviyo's 401 shows that the API responds, and its `Date` header the time."""
+    """Request the account without a key. Klaviyo's 401 shows that the API responds. Its `Date` header has the time."""
     try:
         origin = Origin(account.api_url)
     except InsecureUrl as error:
@@ -51,12 +55,12 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
     except UnusableProxy as error:
         return Reached(failed(CHECK, str(error)))
     except httpx.HTTPError as error:
-        look = where_to_look(error, proxy_variable() if origin.encrypted else None)
+        to_check = where_to_look(error, proxy_variable() if origin.encrypted else None)
         return Reached(
             failed(
                 CHECK,
                 f"{account.api_url} cannot be reached: {secrets.one_line(error)}",
-                f"check {look} and, if it is set, KLAVIYO_API_URL",
+                f"check {to_check} and, if it is set, KLAVIYO_API_URL",
             )
         )
     after = clock()
@@ -64,7 +68,7 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
         return Reached(
             failed(
                 CHECK,
-                f"{account.api_url} responds with HTTP {response.status_code}, but not like Klaviyo's API",
+                f"{account.api_url} responds with HTTP {response.status_code}, but not as Klaviyo's API does",
                 "check KLAVIYO_API_URL; if it is correct, Klaviyo has an outage, or a proxy answers instead",
             )
         )

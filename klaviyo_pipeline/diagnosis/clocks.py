@@ -1,6 +1,7 @@
 """Compares three clocks: this machine's, the database's and Klaviyo's.
 
-The database's clock times the observations. Klaviyo rejects requests about times that are ahead of its own clock.
+Observation times are taken from the database's clock. Klaviyo rejects a filter with a time that is ahead of its
+own clock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ TOLERATED = timedelta(seconds=5)
 
 
 def compare(*, database: timedelta | None, klaviyo: timedelta | None) -> Finding:
-    """`database` and `klaviyo` are how far these clocks are ahead of this machine's; None if not known."""
+    """Compare the clocks. `database` and `klaviyo` are how far each is ahead of this machine's; None if not known."""
     ahead = {"this machine": timedelta()}
     ahead |= {name: by for name, by in (("the database", database), ("Klaviyo", klaviyo)) if by is not None}
     if len(ahead) == 1:

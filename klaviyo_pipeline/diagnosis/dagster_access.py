@@ -1,4 +1,4 @@
-"""Checks that Dagster's instance can be opened, reports where its storage is, and corrects its partitions."""
+"""Checks that Dagster's instance can be opened. Corrects its partitions if they differ from the ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
 CHECK, PARTITIONS = "Dagster instance", "Dagster partitions"
-PARTITIONS_REMEDY = "no data is affected; correct what the message names, and run `klaviyo-pipeline doctor` again"
+PARTITIONS_REMEDY = "no data is affected; fix the problem in the message, and run `klaviyo-pipeline doctor` again"
 
 _MAY_CREATE = sa.text("""
 SELECT rolcreatedb OR rolsuper OR has_database_privilege(current_database(), 'CREATE')
@@ -29,7 +29,11 @@ WHERE rolname = current_user
 
 
 def check_dagster() -> list[Finding]:
-    """Open the instance, unless opening would create its storage. Raises any error that prevents opening it."""
+    """Open the instance, and report the type and place of its run storage. Raises any error that prevents this.
+
+    The project's own instance is not opened if that would create its storage or tables, or if its URL leads to a
+    pooler in transaction mode.
+    """
     if home() != FILES:
         return [ok(CHECK, _opened(f"DAGSTER_HOME={home()}"))]
     url = found_storage_url()
@@ -42,7 +46,7 @@ def check_dagster() -> list[Finding]:
                 CHECK,
                 f"{where} is a pooler in transaction mode: session settings of the web server, such as its "
                 "statement_timeout, also affect the daemon and the runs",
-                f"set {OWN_URL} to the server itself",
+                f"set {OWN_URL} to the URL of the server itself",
             )
         ]
     if not _has_tables(url):
@@ -51,16 +55,17 @@ def check_dagster() -> list[Finding]:
 
 
 def own_configuration_remedy() -> str | None:
-    """The remedy if an instance of your own cannot be opened; None for the project's, whose errors say what to do."""
+    """The remedy if an instance with its own dagster.yaml cannot be opened. None for the project's own instance, whose
+    errors contain the remedy."""
     if home() == FILES:
         return None
     return f"correct {home()}/dagster.yaml, or unset DAGSTER_HOME to use the project's own configuration"
 
 
 def check_partitions(account: Account) -> list[Finding]:
-    """End runs whose process died, and make the account's partitions in Dagster the same as the ledger.
+    """Mark runs whose process died as failed, and correct the account's partitions in Dagster from the ledger.
 
-    No finding before the first run. Raises any error that prevents the comparison.
+    There is no finding if the project's own instance has no tables yet. Raises any error that prevents the comparison.
     """
     if home() == FILES:
         url = found_storage_url()
@@ -70,14 +75,14 @@ def check_partitions(account: Account) -> list[Finding]:
     with DagsterInstance.get() as instance, Warehouse.of([account]).engine(account.slug) as engine:
         dead = free_dead_runs(instance)
         corrections = align_partitions(instance, account, engine)
-    ended = f"; {counted(len(dead), 'run')} of dead processes ended" if dead else ""
+    ended = f"; {counted(len(dead), 'run')} of dead processes marked as failed" if dead else ""
     if corrections.total:
         return [ok(PARTITIONS, f"{corrections.text}{ended}")]
     return [ok(PARTITIONS, f"the same as the windows of the ledger{ended}")]
 
 
 def _not_created_yet() -> Finding:
-    """A finding about the right to create the storage. On the embedded server the role always has it."""
+    """The finding if no storage exists: whether the role may create it. On the embedded server the role always may."""
     warehouse = os.environ.get(WAREHOUSE_URL, "").strip()
     if warehouse and not _may_create(warehouse):
         return failed(
@@ -101,7 +106,6 @@ def _opened(where: str) -> str:
     use_project_instance()
     with DagsterInstance.get() as instance:
         kind = type(instance.run_storage).__name__
-
         return f"{kind} at {where}, {counted(instance.get_runs_count(), 'run')}"
 
 
@@ -115,7 +119,7 @@ def _has_tables(url: str) -> bool:
 
 
 def _sessions_are_shared(url: str) -> bool:
-    """Whether two open connections share one session of the server. A busy pooler may still use two sessions."""
+    """Whether two open connections share one server session. A busy pooler may use two, so False proves nothing."""
     engine = steady_engine(url)
     backend = sa.text("SELECT pg_backend_pid()")
     try:

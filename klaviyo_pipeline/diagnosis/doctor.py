@@ -1,4 +1,4 @@
-"""Runs every check of the installation, in the order of their dependencies."""
+"""Runs every check of the installation. A check comes after the checks that it depends on."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def system_clock() -> datetime:
 
 
 def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: Sequence[str] = ()) -> list[Finding]:
-    """One finding for each check. A wrong setting, server or database is a finding, never an exception.
+    """One finding for each check. A wrong setting, or an error of a server or a database, becomes a finding.
 
-    `environ` must be the environment of this process, because Dagster and the embedded server read that one. With
-    several accounts (all, or those in `chosen`), each has its own findings. Their checks start with the slug.
+    `environ` must be the environment of this process, because Dagster and the embedded server read it too. `chosen`
+    limits the checks to the accounts with these slugs; by default, all accounts are checked. With several accounts, the
+    name of each check starts with the slug.
     """
     try:
         accounts = load_accounts(environ, chosen=chosen, now=clock())
@@ -61,7 +62,7 @@ def examine(environ: Mapping[str, str], clock: Clock = system_clock, *, chosen: 
 def _examine(
     settings: Settings, environ: Mapping[str, str], secrets: Secrets, clock: Clock, *, with_dagster: bool
 ) -> tuple[str | None, list[Finding]]:
-    """The Klaviyo id of an account, and its findings. `with_dagster` adds those about the shared Dagster instance."""
+    """The Klaviyo id of an account, and its findings. `with_dagster` adds those about Dagster, which accounts share."""
     try:
         summary = _summary(settings.account)
     except SettingsError as error:
@@ -77,7 +78,7 @@ def _examine(
     elif warehouse.reached or environ.get(OWN_URL, "").strip():
         dagster = guarded(DAGSTER, secrets, check_dagster, own_configuration_remedy())
     else:
-        dagster = [skipped(DAGSTER, "its storage is on the server of the database, which cannot be reached")]
+        dagster = [skipped(DAGSTER, "its storage is on the same server as the database, which cannot be reached")]
     if warehouse.is_migrated and all(one.verdict == "ok" for one in dagster):
         dagster += guarded(PARTITIONS, secrets, lambda: check_partitions(settings.account), PARTITIONS_REMEDY)
     agreement = clocks.compare(database=warehouse.ahead, klaviyo=reached.ahead)

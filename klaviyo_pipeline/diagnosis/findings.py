@@ -1,4 +1,4 @@
-"""The result of a check. Also turns errors into one line without secrets."""
+"""The result of a check. This module also turns an error into one line without secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ SECRET_KEYS = ("KLAVIYO_API_KEY",)
 class Finding:
     """The result of one check: what was found and, if something is wrong, the remedy.
 
-    `warning` works today but needs attention. `skipped` could not be checked because of another finding.
+    `warning` means that something works today but needs attention. `skipped` means that the check could not run because
+    of another finding.
     """
 
     check: str
@@ -50,13 +51,13 @@ def skipped(check: str, because: str) -> Finding:
 
 @dataclass(frozen=True)
 class Secrets:
-    """The API keys and the passwords in URLs, which no finding may contain."""
+    """API keys, and passwords in database URLs. No finding may contain them."""
 
     values: frozenset[str] = field(repr=False)
 
     @classmethod
     def of(cls, environ: Mapping[str, str], accounts: Iterable[Account] = ()) -> Secrets:
-        """The secrets in this environment, including the variables that the accounts name."""
+        """The secrets in this environment, including those in variables that the accounts name."""
         accounts = list(accounts)
         urls = {*SECRET_URLS, *(account.database_url_variable for account in accounts)}
         passwords = [_password(environ.get(name, "")) for name in urls]
@@ -68,7 +69,7 @@ class Secrets:
         return cls(frozenset(found - {""}))
 
     def one_line(self, error: BaseException) -> str:
-        """The message of an error on one line, without secrets and control characters."""
+        """The message of an error on one line, without secrets and without control characters."""
         if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
             error = error.orig
         text = str(error)
@@ -86,11 +87,13 @@ class Secrets:
 def guarded(
     check: str, secrets: Secrets, examine: Callable[[], list[Finding]], remedy: str | None = None
 ) -> list[Finding]:
-    """The findings of `examine`. An exception becomes a failed finding, with this remedy."""
+    """The findings of `examine`. An exception becomes a failed finding with this remedy.
+
+    A `SettingsError` gets no remedy, because its message contains one.
+    """
     try:
         return examine()
     except SettingsError as error:
-        # Its text says which setting to change.
         return [failed(check, secrets.one_line(error))]
     except Exception as error:
         return [failed(check, secrets.one_line(error), remedy)]

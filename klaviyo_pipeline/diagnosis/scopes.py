@@ -1,6 +1,6 @@
 """Checks the scopes of the key, with one small request for each scope that the assets need.
 
-No report is requested, because the report quota is small. Reports need no scope beyond those of the entities. A key
+No report is requested, because the report quota is small. Reports need only the scopes of entities and metrics. A key
 without the scope for tags syncs everything but tags.
 """
 
@@ -25,11 +25,11 @@ from klaviyo_pipeline.klaviyo.tags import TAGS
 
 METRICS = rates.GET_MAPPED_METRIC
 LISTED = {**ENTITIES, TAGS.entity: TAGS}
-"""The listings that need a scope, by the asset that needs it."""
+"""The listings whose scopes are checked, by asset."""
 
 
 def scope_checks(account: Account) -> list[str]:
-    """The names of the checks; the check of the account is the first."""
+    """The names of the checks. The scope of the account is checked first, and the scope of metrics last."""
     listed = [listing.list_endpoint for listing in of_account(LISTED, account).values()]
     return [_check(endpoint) for endpoint in (rates.GET_ACCOUNTS, *listed, METRICS)]
 
@@ -37,7 +37,7 @@ def scope_checks(account: Account) -> list[str]:
 def scope_findings(
     client: KlaviyoClient, account: Account, account_refused: Forbidden | None, secrets: Secrets, now: datetime
 ) -> list[Finding]:
-    """One finding for each of `scope_checks`. The caller has already requested the account."""
+    """One finding for each of `scope_checks`. The caller has requested the account: `account_refused` is the error."""
     requested: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
     for newest in of_account(LISTED, account).values():
         listing = listing_at(account.revision, newest)
@@ -65,7 +65,7 @@ def _smallest(listing: Listing, now: datetime) -> ListingQuery:
 
 
 def _finding(endpoint: Endpoint, error: KlaviyoError | None, secrets: Secrets, scopes: Sequence[str]) -> Finding:
-    """`scopes` are all that the account's assets need: none can be added to a key, so a new key needs all of them."""
+    """The finding of one check. A scope cannot be added to a key, so the remedy is a new key with all `scopes`."""
     if error is None:
         return ok(_check(endpoint), "granted to the key")
     message = secrets.one_line(error)

@@ -1,4 +1,4 @@
-"""Checks the warehouse: connection, Postgres version, rights of the role, migrations, and the account of the schema."""
+"""Checks the warehouse: connection, Postgres version, rights of the role, migrations, account, observation times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, quoted, reme
 
 REACHED, VERSION, RIGHTS, MIGRATIONS, OWNER = "database", "Postgres version", "role", "migrations", "account in schema"
 OBSERVED = "observation times"
-COUNTED_TWICE = "sums over all accounts count it twice"
+COUNTED_TWICE = "sums over all accounts count this Klaviyo account twice"
 AFTER_REACHED = (VERSION, RIGHTS, MIGRATIONS, OWNER, OBSERVED)
 OLDEST_MAJOR = 14
 
@@ -59,7 +59,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class WarehouseReport:
-    """The findings, and how far the database's clock is ahead of ours; None if the database cannot be reached."""
+    """The findings. `ahead` is how far the database's clock is ahead of ours; None if the database cannot be used."""
 
     findings: list[Finding]
     ahead: timedelta | None = None
@@ -76,7 +76,7 @@ class WarehouseReport:
 
 
 def check_warehouse(settings: Settings, account_id: str | None, secrets: Secrets, clock: Clock) -> WarehouseReport:
-    """Check the warehouse in a read-only transaction. `account_id` is the account of the key; None if not known."""
+    """Check the warehouse in read-only transactions. `account_id` is the account of the key; None if not known."""
     try:
         url = warehouse_url(settings.database_url)
         with _read_only(url) as connection:
@@ -88,7 +88,7 @@ def check_warehouse(settings: Settings, account_id: str | None, secrets: Secrets
 
 
 def refusals_on_record(settings: Settings) -> list[Refusal]:
-    """The report statistics that Klaviyo refused at the last sync; empty if the warehouse cannot be read."""
+    """The stored refusals of report statistics by Klaviyo; empty if the warehouse cannot be read."""
     try:
         with _read_only(warehouse_url(settings.database_url)) as connection:
             return refusals(connection, settings.account.slug)
@@ -157,7 +157,7 @@ class _WarehouseCheck:
                 warning(
                     OWNER,
                     found,
-                    f"{COUNTED_TWICE}; keep the account whose schema has the longer history, and run "
+                    f"{COUNTED_TWICE}; keep the account in the schema with the longest history, and run "
                     "DROP SCHEMA … CASCADE for the other",
                 )
             ]
@@ -215,7 +215,7 @@ def _rights(
     if closed or (must_create and server.may_create_tables is False):
         missing = f"read and write {', '.join(closed)}" if closed else f"create tables in {schema}"
         return failed(RIGHTS, f"{role} may not {missing}", schema_remedy(schema, role, database, exists=True))
-    return ok(RIGHTS, f"{role} may create and write in {schema}")
+    return ok(RIGHTS, f"{role} has the necessary rights on schema {schema}")
 
 
 def _migrations(lacking: Sequence[str]) -> Finding:
@@ -224,12 +224,13 @@ def _migrations(lacking: Sequence[str]) -> Finding:
     return warning(
         MIGRATIONS,
         f"{len(lacking)} to apply: {', '.join(lacking)}",
-        "run `klaviyo-pipeline migrate`; `sync` also does it",
+        "run `klaviyo-pipeline migrate`; `sync` also applies them",
     )
 
 
 def _ahead(connection: sa.Connection, clock: Clock) -> timedelta:
-    connection.execute(sa.text("SELECT 1"))  # opens the connection before the clock is read
+    # This statement begins the transaction, so that the time for it is not measured below.
+    connection.execute(sa.text("SELECT 1"))
     before = clock()
     theirs = database_now(connection)
     after = clock()

@@ -1,4 +1,4 @@
-"""The A/B tests of a period: their variations side by side, with the lift and how sure one can be of it."""
+"""The A/B tests of a period. Each variation is compared with the first one: its lift, and how certain the lift is."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from klaviyo_pipeline.reporting.queries import NAME_LENGTH, Reader
 from klaviyo_pipeline.reporting.report_tables import Row, Table, display_name
 
 FAIRLY, VERY = 1.96, 2.58
-"""Chance alone exceeds these values of z in one of twenty and in one of a hundred tests."""
+"""By chance alone, the absolute value of z exceeds these values in 1 of 20 and in 1 of 100 tests."""
 LEAST_CLICKS = 10
-"""Rates of fewer clicks say nothing, whatever z is."""
+"""With fewer clicks, two variations are not compared, whatever z is."""
 TESTS_LISTED = 10
 
 LEAD = (
-    "Click rates, compared with the first variation of each test by a two-proportion test. After a test, Klaviyo sends "
-    "the winner to everybody else, which counts here too."
+    "Each click rate is compared with that of the first variation, by a two-proportion z-test. After a test, Klaviyo "
+    "sends the winning variation to all other recipients. These deliveries and clicks are included."
 )
 
 
 @dataclass(frozen=True)
 class Variation:
-    """A variation of a test, with people who clicked among the deliveries."""
+    """A variation of a test. `clicked` is the sum of its unique clicks."""
 
     name: str
     delivered: Decimal
@@ -41,7 +41,7 @@ class Variation:
 
 @dataclass(frozen=True)
 class AbTest:
-    """A campaign, or a message of a flow, of which several variations were delivered. The first is compared with."""
+    """A campaign or a flow message with several delivered variations. All are compared with the first one."""
 
     name: str
     variations: Sequence[Variation]
@@ -59,7 +59,10 @@ def ab_tests(reader: Reader, period: Period) -> list[AbTest]:
 
 
 def z(first: Variation, other: Variation) -> float | None:
-    """The difference of the click rates by its standard error, if both variations were equally good."""
+    """The difference of the click rates, divided by the standard error that it has if both variations are equally good.
+
+    None if nobody or everybody clicked.
+    """
     both = (first.clicked + other.clicked) / (first.delivered + other.delivered)
     variance = both * (1 - both) * (1 / first.delivered + 1 / other.delivered)
     return float((other.click_rate - first.click_rate) / variance.sqrt()) if variance > 0 else None

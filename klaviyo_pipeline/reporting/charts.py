@@ -36,9 +36,9 @@ CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
 SVG_INCHES = (4.0, 2.2)
 PNG_INCHES, PNG_DPI, PNG_COLOURS = (3.6, 2.1), 100, 64
 DAYS_NAMED = 5
-"""Number of day labels below a chart, including the first and the last day."""
+"""The largest number of day labels below a chart. The first and the last day always have one."""
 MARKED_DAYS = 62
-"""Up to this number of days a line has a marker for each day. Without one, a day between two gaps is invisible."""
+"""A line over at most this many days has a marker on each day, so that a day between two gaps is visible."""
 
 STYLE: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
@@ -77,7 +77,7 @@ def svg(panel: Panel, name: str) -> str:
 
 
 def png(panels: Sequence[Panel], digest: str = "") -> bytes:
-    """The panels in one picture, two in a row, each below its title. `digest` becomes a text in the file."""
+    """The panels in one PNG, two in a row, each below its title. The file contains `digest` as uncompressed text."""
     rows = math.ceil(len(panels) / 2)
     columns = min(2, len(panels))
     with mpl.rc_context(STYLE):
@@ -140,7 +140,7 @@ def _numbers(values: Sequence[Decimal | None]) -> NDArray[np.float64]:
 
 
 def _day_names(days: Sequence[date]) -> list[str]:
-    """The label of each day, with the year where the year changes."""
+    """The labels of these days. If they span several years, the first label of each year contains the year."""
     years = [None if days[0].year == days[-1].year else days[0].year - 1, *(day.year for day in days)]
     return [
         f"{day.day} {day:%b}" + (f"\n{day.year}" if before not in (None, day.year) else "")
@@ -158,7 +158,7 @@ def _tick(value: float, formatter: Formatter) -> str:
 
 
 def _for_page(drawing: str, label: str) -> str:
-    """The drawing as one element with a label for screen readers, without fixed sizes and unused ids."""
+    """The drawing as an `<svg>` element with a label for screen readers, without fixed sizes and unused ids."""
     root = ElementTree.fromstring(drawing)  # noqa: S314 - drawn here
     for metadata in root.findall(f"{SVG}metadata"):
         root.remove(metadata)

@@ -35,14 +35,15 @@ class KeyMetric:
     before: str
     change: str
     direction: str
-    """up, down or even: the sign of the change, not a judgement."""
+    """`up`, `down` or `even`, by the sign of the change; empty without a change."""
 
 
 def key_metrics(now: Sending, before: Sending | None, *, weighted: bool, same_uniques: bool = True) -> list[KeyMetric]:
-    """Every key metric. Without a previous period there is no comparison.
+    """Every key metric of the period, compared with the previous period if it is given.
 
-    `weighted` says that daily unique counts were added up. Rates of uniques are compared only with `same_uniques`: an
-    exact rate differs from a weighted one even if nobody behaved differently.
+    `weighted` means that daily unique counts were added up. `same_uniques` means that both periods are weighted, or
+    both are exact. Otherwise rates of unique people are not compared: an exact rate differs from a weighted one even if
+    nothing else changed.
     """
     return [
         _key_metric(column, now, before if same_uniques or not column.of_uniques else None, weighted=weighted)

@@ -40,7 +40,7 @@ RATES_OVER_TIME = (
 )
 
 DAYS = 30
-"""Default length of a report."""
+"""Default length of a report, in days."""
 TOP = 10
 CAMPAIGNS_LISTED = 20
 SPANS_NAMED = 6
@@ -67,9 +67,9 @@ class Content:
     made_at: datetime
     notices: Sequence[str]
     quiet: Sequence[str]
-    """Objects that are quiet now, whatever the period is: one line each."""
+    """One line for each flow, form or campaign that is quiet when the report is made, whatever its period."""
     exact: bool
-    """Whether the unique counts of flows are those of the whole period. Otherwise daily ones were added up."""
+    """Whether the flows' unique counts are Klaviyo's for the whole period. Otherwise they are sums of daily counts."""
     key_metrics: Sequence[KeyMetric]
     compared_with: str
     by_source: Table
@@ -80,13 +80,13 @@ class Content:
 
 
 def last_days(reader: Reader, zone: ZoneInfo, days: int = DAYS) -> Period:
-    """The last days with final metrics of flows or campaigns. If no day is final, the last complete days."""
+    """`days` days up to the latest day with final metrics of flows or campaigns; up to yesterday if no day is final."""
     settled = reader.last_settled_day(FLOWS.table.report, CAMPAIGNS.table.report)
     return Period.ending(settled or reader.now().astimezone(zone).date() - DAY, days)
 
 
 def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
-    """Read the content of a report. `zone` is the account's time zone; times on the page are in it."""
+    """Read the content of a report. Times on the page are in `zone`, the account's time zone."""
     flows, campaigns = reader.by_day(FLOWS, period), reader.by_day(CAMPAIGNS, period)
     covered = {name: reader.coverage(subject.table, period) for name, subject in SUBJECTS.items()}
     account, statuses = reader.account(), reader.statuses()
@@ -101,7 +101,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
     before, before_is_exact, compared_with = _before(reader, period, covered)
     same_uniques = before_is_exact == (exact is not None)
     if before is not None and not same_uniques:
-        compared_with += " Rates are not compared, because those of only one period are exact."
+        compared_with += " Rates are not compared, because only one of the two periods has exact rates."
     forms, segments = reader.by_day(FORMS, period), reader.by_day(SEGMENTS, period)
     orders, of_orders = order_dates(reader, period), reader.coverage_of_conversions(period)
     by_day = {
@@ -131,7 +131,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
             *(_by_both_dates(period, sources, by_day, one) for one in (orders,) if one),
             Section(
                 "Top flows",
-                "By revenue. Each message counts on the day it was sent.",
+                "Ordered by revenue. Opens, clicks and conversions count on the day on which their message was sent.",
                 ranking(FLOWS, ranked_flows, period, TOP, exact=exact is not None),
             ),
             *(_exact_periods(reader, period) if exact is None else ()),
@@ -139,13 +139,13 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
             *(Section("A/B tests", LEAD, tests_table(one, period)) for one in (ab_tests(reader, period),) if one),
             Section(
                 "Forms",
-                "Every view and every submit counts, including repeated ones by the same person.",
+                "All views and submits count, including repeated ones by the same person.",
                 ranking(FORMS, reader.by_object(FORMS, period), period, TOP),
                 [plot.panel(forms, period.days) for plot in FORMS.plots],
             ),
             Section(
                 "Segment growth",
-                "A person who joined two segments counts in both, so the segments have no total.",
+                "A person who joined two segments counts in both, so the table has no total.",
                 ranking(SEGMENTS, reader.by_object(SEGMENTS, period), period, TOP),
                 [plot.panel(segments, period.days) for plot in SEGMENTS.plots],
             ),
@@ -158,7 +158,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
 def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> tuple[Sending | None, bool, str]:
     """The sums of the previous period, whether their unique counts are exact, and a sentence about the comparison.
 
-    The sums are None if days are missing in one of the two periods.
+    The sums are None if days of flows or campaigns are missing in one of the two periods.
     """
     before = period.before
     lacking: list[str] = []
@@ -195,7 +195,7 @@ def _by_both_dates(
 
 
 def _exact_periods(reader: Reader, period: Period) -> Iterator[Section]:
-    """The flows' exact rates of the calendar weeks or months within a period whose own are weighted."""
+    """The flows' exact rates by calendar week or month, for a period that has no exact rates as a whole."""
     table, periods = exact_periods(reader, period)
     if periods:
         unit = period_of(table.name)
@@ -203,13 +203,13 @@ def _exact_periods(reader: Reader, period: Period) -> Iterator[Section]:
         headings = [unit.capitalize(), *(column.heading for column in SENDING_COLUMNS)]
         yield Section(
             f"Flows by {unit}",
-            f"Exact rates: Klaviyo's own unique counts of each message and {unit}.",
+            f"These rates are exact. They use Klaviyo's unique counts for each message and {unit}.",
             Table(f"All flows by complete {unit}, {period}", headings, rows),
         )
 
 
 def _notices(covered: Mapping[str, Coverage]) -> Iterator[str]:
-    """Notices about incomplete or preliminary metrics. A notice about several kinds of object appears once."""
+    """Notices about incomplete or preliminary metrics. A notice that applies to several entities appears once."""
     about: dict[str, list[str]] = {}
     for name, described in covered.items():
         for notice in coverage_notices(described):
@@ -219,13 +219,13 @@ def _notices(covered: Mapping[str, Coverage]) -> Iterator[str]:
 
 
 def coverage_notices(described: Coverage) -> Iterator[str]:
-    """Notices about days whose metrics are missing or may change; none if all days are complete and final."""
+    """Notices about days whose metrics are missing or may change. There are none if all days are complete and final."""
     if not described.synced and not described.open:
         yield "not synced for any of these days."
     elif described.missing:
         yield f"not synced for {named_days(described.missing)}."
     if described.open:
-        yield f"synced only in part for {named_days(described.open)}, requested before the end of the day."
+        yield f"incomplete for {named_days(described.open)}, because the request was sent before the end of the day."
     if described.unsettled:
         yield f"metrics may still change for {named_days(described.unsettled)}."
     if described.without_revenue:

@@ -1,7 +1,7 @@
-"""Flows with Klaviyo's own unique counts of a whole period, where they are stored.
+"""Reads Klaviyo's unique counts of flows for a whole period, if they are stored.
 
-They are stored for a single day, for a calendar week or month, and for days that were requested with `metrics --exact`.
-For any other period, only daily unique counts are known, and their sum counts some people twice.
+These counts are stored for a single day, for a calendar week or month, and for days that were requested with
+`metrics --exact`. For any other period, only daily unique counts are known, and their sum counts some people twice.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from klaviyo_pipeline.reporting.subjects import FLOWS
 WEEK = 7 * DAY
 _NAMES = ("flow_id", "flow_name", "flow_status")
 WEEKS_LISTED = timedelta(days=62)
-"""In a period up to this length the calendar weeks are listed, in a longer one the months."""
+"""The longest period for which calendar weeks are listed. For a longer one, calendar months are listed."""
 
 
 def exact_flows(reader: Reader, period: Period) -> list[Ranked[Sending]] | None:
-    """The flows with the unique counts of the whole period, by revenue; None if those are not stored."""
+    """The flows with the unique counts of the whole period, ordered by revenue; None if these counts are not stored."""
     found = _requested(reader, period)
     if not found and (table := _calendar_table(period)) is not None:
         found = _calendar(reader, table, period)
@@ -33,7 +33,7 @@ def exact_flows(reader: Reader, period: Period) -> list[Ranked[Sending]] | None:
 
 
 def exact_periods(reader: Reader, period: Period) -> tuple[MetricsTable, list[tuple[Period, Sending]]]:
-    """The complete calendar weeks (or months) within the period, with the sums over all flows, and their table."""
+    """The weekly or monthly table, and the complete weeks or months within the period with the sums over all flows."""
     table = FLOW_METRICS_WEEKLY if period.last - period.first < WEEKS_LISTED else FLOW_METRICS_MONTHLY
     columns = reader.table(table.name, "period_start", "covered_from", "covered_to", *Sending.columns())
     query = (
@@ -50,7 +50,7 @@ def exact_periods(reader: Reader, period: Period) -> tuple[MetricsTable, list[tu
 
 
 def _calendar_table(period: Period) -> MetricsTable | None:
-    """The metrics table with this period: it is one calendar week, from Monday to Sunday, or one calendar month."""
+    """The table that contains this period if it is one calendar week (Monday to Sunday) or month; None otherwise."""
     after = period.last + DAY
     if period.first.weekday() == 0 and after - period.first == WEEK:
         return FLOW_METRICS_WEEKLY
@@ -72,7 +72,7 @@ def _calendar(reader: Reader, table: MetricsTable, period: Period) -> list[Ranke
 
 
 def _requested(reader: Reader, period: Period) -> list[Ranked[Sending]]:
-    # Not `sa.func`, because it does not quote a schema whose name is a reserved word of SQL.
+    # `sa.func` would not quote a schema whose name is a reserved word of SQL.
     schema = reader.connection.dialect.identifier_preparer.quote_identifier(reader.schema)
     columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in (*_NAMES, *Sending.columns(), "uniques")]
     between = sa.text(f"SELECT * FROM {schema}.flow_metrics_between(:first, :last)").bindparams(**vars(period))  # noqa: S608 - the schema is quoted

@@ -10,7 +10,7 @@ Formatter = Callable[[Decimal | None], str]
 
 
 def count(value: Decimal | None) -> str:
-    """A whole number; Klaviyo's counts may carry a fraction."""
+    """The value, rounded to a whole number: a count from Klaviyo may have a fraction."""
     return NONE if value is None else f"{_whole(value):,}"
 
 
@@ -24,7 +24,7 @@ def money(value: Decimal | None) -> str:
 
 
 def round_money(value: Decimal | None) -> str:
-    """An amount; from 1,000 on it is rounded to a whole number, for key metrics."""
+    """An amount for the key metrics. From 1,000 on, it is rounded to a whole number."""
     return money(value) if value is not None and abs(value) < 1_000 else count(value)
 
 

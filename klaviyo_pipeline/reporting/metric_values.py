@@ -18,8 +18,8 @@ Sum = Decimal | None
 class MetricValues:
     """Sums by column name.
 
-    `LATEST` are levels such as a number of members: the value of the latest day is used instead of a sum. `WHOLE` are
-    values that Klaviyo may refuse: if one day or object lacks the value, the sum is None.
+    Columns in `LATEST` are levels, such as a number of members: the value of the latest day is used instead of a sum.
+    Columns in `WHOLE` are values that Klaviyo may refuse: if one day or object lacks the value, the sum is None.
     """
 
     LATEST: ClassVar[frozenset[str]] = frozenset()
@@ -111,7 +111,7 @@ Kind = TypeVar("Kind", bound=MetricValues)
 
 
 def added(kind: type[Kind], every: Iterable[Kind]) -> Kind:
-    """The sums over several objects or days. Levels are left out, because they cannot be added."""
+    """The sums over several objects or days. Columns in `LATEST` are None, because levels cannot be added."""
     # An entry without any value does not make a `WHOLE` sum unknown.
     listed = [one for one in every if any(getattr(one, name) is not None for name in kind.columns())]
     return kind(
@@ -124,12 +124,12 @@ def added(kind: type[Kind], every: Iterable[Kind]) -> Kind:
 
 
 def total(sums: Iterable[Sum], *, whole: bool = False) -> Sum:
-    """The sum of the known values. None if none is known; with `whole`, None if any is unknown."""
+    """The sum of the known values. None if no value is known, and with `whole`, also if one value is unknown."""
     listed = list(sums)
     known = [one for one in listed if one is not None]
     return sum(known, Decimal()) if known and not (whole and len(known) < len(listed)) else None
 
 
 def ratio(part: Sum, whole: Sum) -> Sum:
-    """Part divided by whole; None if either is unknown or the whole is 0."""
+    """`part` divided by `whole`; None if either is unknown or `whole` is 0."""
     return None if part is None or not whole else part / whole

@@ -18,7 +18,7 @@ TEMPLATE = "performance.html.j2"
 
 
 def render(content: Content) -> str:
-    """The page as HTML. All text from the account is escaped. The charts contain no such text and are not escaped."""
+    """The page as HTML. All text from the account is escaped. Charts contain no such text, and are not escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("klaviyo_pipeline.reporting", ""),
         autoescape=True,
@@ -30,7 +30,7 @@ def render(content: Content) -> str:
 
 
 def write(page: str, file: Path) -> None:
-    """Write the page atomically: a reader sees the old file or the new one, and a failure leaves the old one."""
+    """Write the page atomically: a reader sees the old file or the new one, and a failure keeps the old one."""
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_text(page, encoding="utf-8")

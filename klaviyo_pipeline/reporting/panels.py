@@ -13,13 +13,13 @@ from klaviyo_pipeline.reporting.period import Period
 
 Shape = Literal["bars", "lines"]
 BARS: Shape = "bars"
-"""A bar for each day; values above zero are stacked."""
+"""A bar for each day. The values of several series are stacked if they are above zero."""
 LINES: Shape = "lines"
 
 
 @dataclass(frozen=True)
 class Series:
-    """A metric by day, in the order of the panel's days; None on a day without a value."""
+    """The values of a metric, in the order of the panel's days; None on a day without a value."""
 
     label: str
     values: Sequence[Decimal | None]
@@ -27,7 +27,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart over days, with one to four series in the same unit."""
+    """A chart by day, with one to four series in the same unit."""
 
     title: str
     shape: Shape

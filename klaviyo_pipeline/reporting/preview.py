@@ -23,16 +23,16 @@ RATES_NOTE = "\\* Average of the daily rates, weighted by deliveries."
 
 
 def top_table(reader: Reader, subject: Subject[Kind], period: Period) -> str:
-    """The top objects of the period. The UI shows the first 1,000 characters, and the rest on a click."""
+    """The top objects of the period. Dagster's UI shows the first 1,000 characters, and the rest after a click."""
     table = markdown(ranking(subject, reader.by_object(subject, period), period, TOP))
     return f"{table}\n\n{RATES_NOTE}" if subject.sends_daily else table
 
 
 def chart(reader: Reader, subject: Subject[Kind], period: Period, previous: str | None = None) -> str | None:
-    """A chart of the period as a picture in the text; None if no day has metrics.
+    """A chart of the period as an image inside the Markdown; None if no day has metrics.
 
-    Returns the `previous` chart, which may display more days, if none of its values has changed. Each picture contains
-    a digest of its values.
+    Returns the `previous` chart if it ends with these days and none of its values has changed. It may begin earlier.
+    Each image contains a digest of its values.
     """
     if previous is not None and (shown := _period_of(previous)) and shown.days[-len(period.days) :] == period.days:
         panels = _panels(reader, subject, shown)
@@ -42,7 +42,7 @@ def chart(reader: Reader, subject: Subject[Kind], period: Period, previous: str 
     if not panels:
         return None
     with naming_extra("A chart"):
-        # Imported only if there is something to draw: it takes longer than all the rest of a run.
+        # Imported only if there is something to draw: the import takes longer than the rest of a run.
         from klaviyo_pipeline.reporting.charts import png
 
     picture = png(panels, _digest(panels).decode())
@@ -56,7 +56,7 @@ def _panels(reader: Reader, subject: Subject[Kind], period: Period) -> list[Pane
 
 
 def _period_of(text: str) -> Period | None:
-    """The period in the title of a chart; None in the title of an older one."""
+    """The period in the title of a chart. None for a chart of an earlier version, whose title has no period."""
     first, _, last = text.partition("](")[0].partition(FROM)[2].partition(TO)
     return Period(date.fromisoformat(first), date.fromisoformat(last)) if last else None
 

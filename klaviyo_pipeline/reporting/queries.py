@@ -19,7 +19,7 @@ from klaviyo_pipeline.reporting.subjects import Subject
 _COVERED = "SELECT date, state FROM {schema}.days_covered(:asset, :first, :last)"
 
 NAME_LENGTH = 1_000
-"""Maximum number of characters that are read of a name. A name can be a megabyte long."""
+"""How many characters of a name are read at most. A name in Klaviyo can be a megabyte long."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ class Ranked(Generic[Kind]):
 
 @dataclass(frozen=True)
 class Coverage:
-    """The days of a period that are missing, open (requested before they ended) or unsettled (not final yet).
+    """How complete a table is on the days of a period. `synced` counts the days that were requested after their end.
 
-    On the days in `without_revenue` Klaviyo refuses the revenue for the conversion metric.
+    `missing` days are not synced, or their sync failed. `open` days were requested before they ended. On `unsettled`
+    days, which are synced, metrics may still change. On the days in `without_revenue`, Klaviyo refuses the revenue for
+    the conversion metric.
     """
 
     missing: tuple[date, ...]
@@ -63,17 +65,20 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads one account's schema over one connection. Use a snapshot for consistent results."""
+    """Reads one account's schema over one connection. The results are consistent only in a snapshot transaction."""
 
     connection: sa.Connection
     schema: str
 
     def table(self, name: str, *columns: str) -> sa.TableClause:
-        """A table or view of the account, with these of its columns."""
+        """A table or view in the account's schema, with only these columns."""
         return sa.table(name, *(sa.column(column) for column in columns), schema=self.schema)
 
     def of_latest_metric(self, report: sa.TableClause) -> sa.ColumnElement[bool]:
-        """Whether a row is of the conversion metric with which its day was requested last. Others would count twice."""
+        """Whether a row belongs to the first conversion metric of the last request for its day.
+
+        A report may have rows of several conversion metrics. A sum over all of them would count deliveries twice.
+        """
         days = self.table("report_days", "entity", "date", "conversion_metric_id")
         same = days.c.conversion_metric_id.is_not_distinct_from(report.c.conversion_metric_id)
         return sa.exists().where(days.c.entity == report.name, days.c.date == report.c.date, same)
@@ -96,7 +101,7 @@ class Reader:
         return {row.pop("date"): kind(**row) for row in self._rows(query)}
 
     def by_object(self, subject: Subject[Kind], period: Period) -> list[Ranked[Kind]]:
-        """Every object with metrics in the period, highest rank first."""
+        """Every object with metrics in the period, ordered by the metric `subject.rank`, highest first."""
         kind, key, name, status = subject.kind, subject.table.key, subject.name_column, subject.status_column
         label_columns = [name, status] if status else [name]
         table = self.table(subject.table.name, key, "date", *label_columns, *kind.columns())
@@ -121,15 +126,15 @@ class Reader:
         return ranked(found, subject.rank)
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
-        """The coverage of these days. A day of metrics is as complete, and as final, as the report behind it."""
+        """The coverage of these days in a metrics table. A day is final when the day of its report is final."""
         return self._reported(table.name, table.report, period)
 
     def coverage_of_conversions(self, period: Period) -> Coverage:
-        """The coverage of these days for the conversions by the day of the order."""
+        """The coverage of these days in `conversions_daily`."""
         return self._reported(CONVERSIONS_DAILY, CONVERSIONS_DAILY, period)
 
     def coverage_of_listing(self, entity: str, period: Period) -> Coverage:
-        """The coverage of these days for an entity: whether the objects that were updated on them are synced."""
+        """The coverage of these days for an entity: whether the objects that were updated on each day are synced."""
         return self._coverage(entity, period, set(period.days))
 
     def last_settled_day(self, *reports: str) -> date | None:
@@ -162,7 +167,7 @@ class Reader:
         return replace(coverage, without_revenue=tuple(refused))
 
     def _coverage(self, asset: str, period: Period, settled: set[date]) -> Coverage:
-        # Not `sa.func`, because it does not quote a schema whose name is a reserved word of SQL.
+        # `sa.func` would not quote a schema whose name is a reserved word of SQL.
         schema = self.connection.dialect.identifier_preparer.quote_identifier(self.schema)
         query = sa.text(_COVERED.format(schema=schema))
         by_state: dict[str, list[date]] = defaultdict(list)
@@ -180,7 +185,7 @@ class Reader:
 
 
 def ranked(found: Iterable[Ranked[Kind]], metric: str) -> list[Ranked[Kind]]:
-    """These objects by a metric, highest first."""
+    """These objects, ordered by a metric, highest first. Objects without a value come last."""
     return sorted(found, key=lambda one: (_descending(getattr(one.values, metric)), one.id))
 
 

@@ -1,4 +1,4 @@
-"""Flows, forms and campaigns that went quiet, from Postgres alone."""
+"""Finds flows, forms and campaigns that went quiet. Reads only Postgres."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from klaviyo_pipeline.reporting.silence import fallen_days, stopped_days, unconv
 
 HISTORY = timedelta(days=150)
 LONGEST = 30
-"""After this many days, a break is no longer news."""
+"""After this many days, a problem is no longer reported."""
 UNSENT_AFTER = timedelta(hours=24)
 UNSENT = ("scheduled", "preparing", "queued", "cancelled:")
-"""The first words of the status of a campaign that waits to be sent, or that Klaviyo cancelled for a reason."""
+"""How the status of an unsent campaign begins: it waits to be sent, or Klaviyo cancelled it and gives a reason."""
 
 Problem = Literal["stopped", "no conversions", "fell", "not sent"]
 
@@ -30,7 +30,10 @@ _RATES = {FLOW_METRICS.name: {"open_rate": "opens_unique", "click_rate": "clicks
 
 @dataclass(frozen=True)
 class QuietObject:
-    """An object that went quiet: the last day on which it was well, and the values since then, in words."""
+    """An object that went quiet. `found` describes the values since the last good day.
+
+    The last good day of a campaign that was not sent is the day of its send time.
+    """
 
     problem: Problem
     entity: str
@@ -41,7 +44,7 @@ class QuietObject:
 
     @property
     def key(self) -> str:
-        """The same for the same break, whenever it is found."""
+        """An identifier of the problem. It is the same whenever the problem is found again."""
         return f"{self.problem} {self.entity} {self.id} {self.last_good_day}"
 
     def __str__(self) -> str:
@@ -55,7 +58,7 @@ class QuietObject:
 
 @dataclass(frozen=True)
 class _History:
-    """The daily values of one object up to the last day, zero on days without a row."""
+    """The daily values of one object, by column. They are zero on days without a row."""
 
     id: str
     name: str | None
@@ -64,7 +67,7 @@ class _History:
 
 
 def quiet_metrics(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> list[QuietObject]:
-    """The live objects of a metrics table that stopped, no longer convert, or whose rates fell, by id."""
+    """Live flows or forms that stopped, that no longer convert, or whose rates fell, ordered by id."""
     found: list[QuietObject] = []
     for history in _histories(connection, schema, zone, table):
         found += _judged(table, history)
@@ -72,9 +75,10 @@ def quiet_metrics(connection: sa.Connection, schema: str, zone: str, table: Metr
 
 
 def unsent_campaigns(connection: sa.Connection, schema: str, zone: str, now: datetime) -> list[QuietObject]:
-    """Campaigns that were not sent a day after their send time, and that were synced since.
+    """Campaigns that a sync still found unsent a day or more after their send time.
 
-    They are still waiting, or Klaviyo cancelled them and says why. One that a person cancelled does not count.
+    These campaigns still wait to be sent, or Klaviyo cancelled them and gives a reason. Campaigns that a person
+    cancelled are left out.
     """
     names = ("id", "name", "status", "send_time", "archived", "deleted_at")
     campaigns = sa.table("campaigns", *(sa.column(name) for name in names), schema=schema)
@@ -94,7 +98,7 @@ def unsent_campaigns(connection: sa.Connection, schema: str, zone: str, now: dat
     )
     return [
         QuietObject(
-            "not sent", "campaigns", row.id, row.name, row.day, f"scheduled for {row.day}, not sent: {row.status}"
+            "not sent", "campaigns", row.id, row.name, row.day, f"scheduled for {row.day}, but not sent: {row.status}"
         )
         for row in connection.execute(query)
     ]
@@ -133,9 +137,9 @@ def _judged(table: MetricsTable, history: _History) -> list[QuietObject]:
 
 
 def _histories(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> list[_History]:
-    """The live objects and their values on the days that were synced without a gap, up to the last ended day."""
-    last = _last_day(connection, schema, zone, table)
-    if last is None:
+    """The live objects, with their values on the days of `_synced_range`."""
+    synced = _synced_range(connection, schema, zone, table)
+    if synced is None:
         return []
     names = {_COUNTED[table.name], _CONVERTED[table.name], *_RATES[table.name].values()}
     metrics = sa.table(table.name, *(sa.column(name) for name in (table.key, "date", *sorted(names))), schema=schema)
@@ -147,10 +151,10 @@ def _histories(connection: sa.Connection, schema: str, zone: str, table: Metrics
     query = (
         sa.select(objects.c.id, objects.c.name, metrics.c.date, *(metrics.c[name] for name in sorted(names)))
         .join_from(objects, metrics, metrics.c[table.key] == objects.c.id)
-        .where(is_live, metrics.c.date.between(last[0], last[1]))
+        .where(is_live, metrics.c.date.between(synced[0], synced[1]))
         .order_by(objects.c.id, metrics.c.date)
     )
-    days = [last[0] + timedelta(days=number) for number in range((last[1] - last[0]).days + 1)]
+    days = [synced[0] + timedelta(days=number) for number in range((synced[1] - synced[0]).days + 1)]
     rows: dict[tuple[str, str | None], dict[date, Mapping[str, Decimal | None]]] = defaultdict(dict)
     for row in connection.execute(query):
         rows[row.id, row.name][row.date] = {name: getattr(row, name) for name in names}
@@ -165,8 +169,8 @@ def _histories(connection: sa.Connection, schema: str, zone: str, table: Metrics
     ]
 
 
-def _last_day(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> tuple[date, date] | None:
-    """The first and the last day of the synced days before the open one, without a gap between them."""
+def _synced_range(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> tuple[date, date] | None:
+    """The first and the last day of the latest range of synced days without a gap. An open day is not synced."""
     states = sa.table(
         "window_states", *(sa.column(name) for name in ("entity", "window_start", "state")), schema=schema
     )

@@ -20,7 +20,7 @@ UNNAMED = "(no name)"
 
 @dataclass(frozen=True)
 class Row:
-    """A row: the name of its object, a cell for each further heading, and a detail in small print."""
+    """A row: its name, a cell for each heading after the first, and a detail in small print."""
 
     name: str
     cells: Sequence[str]
@@ -39,9 +39,9 @@ class Table:
 def ranking(
     subject: Subject[Kind], ranked: Sequence[Ranked[Kind]], period: Period, limit: int, *, exact: bool = False
 ) -> Table:
-    """The first `limit` objects, and one row with the sums of the others.
+    """The first `limit` objects, and one row with the sums of all other objects.
 
-    `exact` says that the unique counts are those of the whole period. Otherwise daily ones were added up.
+    `exact` means that the unique counts are those of the whole period. Otherwise they are sums of daily counts.
     """
     weighted = subject.sends_daily and not exact
     about = subject.table.entity
@@ -64,12 +64,12 @@ def daily(panel: Panel) -> Table:
 
 
 def display_name(name: str | None) -> str:
-    """A name from the account on one line, shortened, without characters that hide or reorder text."""
+    """A name from the account, shortened to one line, without characters that hide or reorder text."""
     return shortened(name or "", NAME_LENGTH) or UNNAMED
 
 
 def markdown(table: Table) -> str:
-    """The table in GitHub's Markdown. Names are code, so that they contain no markup and no links."""
+    """The table in GitHub's Markdown. Names are formatted as code, so that markup and links in them have no effect."""
     lines = [f"**{table.caption}**", "", _line(table.headings), _line([":--", *("--:" for _ in table.headings[1:])])]
     return "\n".join([*lines, *(_line([_code(row.name), *row.cells]) for row in table.rows)])
 
@@ -85,5 +85,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    # In code inside a table cell, not every renderer supports an escape for these two characters.
+    # Not every renderer supports an escape for these two characters in code inside a table cell.
     return f"`{re.sub('`', 'ʼ', text).replace('|', '¦')}`"

@@ -18,9 +18,9 @@ from klaviyo_pipeline.reporting.report_tables import Row, Table
 from klaviyo_pipeline.reporting.subjects import by_day_of
 
 WHY = (
-    "By send date, an order counts on the day on which its message was sent; by order date, on the day of the order: "
-    "orders that followed earlier messages are therefore only in the second column, and orders that are still to come "
-    "will only be in the first."
+    "By send date, an order counts on the day on which its message was sent. By order date, it counts on the day of "
+    "the order. Orders of this period that followed earlier messages count only by order date. Orders after this "
+    "period that follow its messages count only by send date."
 )
 
 FLOWS, CAMPAIGNS, NOT_ATTRIBUTED = "Flows", "Campaigns", "Not attributed to a message"
@@ -29,7 +29,7 @@ ATTRIBUTED = (FLOWS, CAMPAIGNS)
 
 @dataclass(frozen=True)
 class OrderDates:
-    """Revenue by source and day of the order. A value is None if Klaviyo returned none."""
+    """Revenue by source and day of the order. A value is None if Klaviyo returned no value."""
 
     by_source: Mapping[str, Mapping[date, Sum]]
 
@@ -44,7 +44,7 @@ class OrderDates:
 
 
 def order_dates(reader: Reader, period: Period) -> OrderDates | None:
-    """The conversions of the period by the day of the order; None if there are none."""
+    """The revenue of the period by the day of the order; None if no conversion is stored for these days."""
     names = ("conversion_metric_id", "date", "flow_id", "message_id", "conversion_value")
     orders = reader.table(CONVERSIONS_DAILY, *names)
     source = sa.case((orders.c.flow_id != "", FLOWS), (orders.c.message_id != "", CAMPAIGNS), else_=NOT_ATTRIBUTED)
@@ -61,7 +61,7 @@ def order_dates(reader: Reader, period: Period) -> OrderDates | None:
 
 
 def both_dates(period: Period, by_send: Mapping[str, Sending], orders: OrderDates) -> Table:
-    """The revenue of the period by both dates, for each source of messages. The unattributed has no send date."""
+    """The revenue of the period by both dates, for each source. Revenue that is not attributed has no send date."""
     sources = {FLOWS: (FLOWS,), CAMPAIGNS: (CAMPAIGNS,), "Attributed": ATTRIBUTED}
     rows = [
         Row(

@@ -1,17 +1,20 @@
-"""When a daily series has gone quiet, or has left its usual range: plain statistics of the series alone.
+"""Decides whether a daily series has gone quiet, or has left its usual range. Uses only the series itself.
 
-Stopped: a series with at least `BUSY` on a usual day has stopped if it misses two due days in a row, and never missed
-as many in the last eight weeks. A weekday is due if it nearly always counted something. Any other series has stopped
-once it is silent for more than a week and for more than twice its longest pause, unless it had faded before: in its
-last four weeks it counted less than one a day, or less than half of the four weeks before.
+Stopped: A weekday is due if its count was nearly always above zero. A busy series (at least `BUSY` on a usual day) has
+stopped if it is zero on the last two or more due days, and on more of them than in any pause of the eight weeks before.
+Any other series has stopped if it is zero for more than a week and for more than twice its longest pause. A series that
+had faded before has not stopped: in its last four weeks it had less than one per day, or less than half of the four
+weeks before.
 
-No conversions: how likely are no conversions of so many deliveries, if their share and its spread are those of the last
-eight weeks (a negative binomial distribution)? That must be below `UNLIKELY`, and never have lasted as long before.
+No conversions: A negative binomial distribution gives the probability of no conversions among so many deliveries. The
+conversion rate and its spread are those of the last eight weeks; if the rate of the last two weeks is lower, that rate
+is used. Conversions have ended if the probability is below `UNLIKELY`, and no earlier pause was as long.
 
-Fallen: each day is compared with the median of the same weekday in the four weeks before. A rate has fallen if on two
-days in a row it is lower by `RELATIVE_FALL`, by more than chance explains, and by more than ever in eight weeks.
+Fallen: Each day is compared with the median of the same weekday in the four weeks before. A rate has fallen if it is
+lower by more than `RELATIVE_FALL`, and by more than chance explains, on at least the last two days. Each of these falls
+must also be larger than every fall of the eight weeks before.
 
-The constants were chosen on some generated histories and measured on others: docs/schedule.md has the results.
+The constants were chosen on generated histories, and measured on other ones. docs/schedule.md has the results.
 """
 
 from __future__ import annotations
@@ -25,30 +28,30 @@ WEEK = 7
 MONTH = 4 * WEEK
 RECENT = 2 * MONTH
 LEAST_DAYS = MONTH
-"""Shorter series are not judged: four weeks show a rhythm."""
+"""A shorter series is not judged, because its weekly rhythm is not known yet."""
 LEAST_ACTIVE = 4
 
 BUSY = 10
 """If a usual day has at least this count, a day with zero is not chance."""
 OFTEN = 0.75
-"""A weekday is due if the count was above zero on this share of its last eight occurrences."""
+"""A weekday is due if its count was above zero on at least this share of its last eight occurrences."""
 UNLIKELY = 1e-3
 
 LEAST_PEOPLE = 20
-"""A rate of fewer people is not judged."""
+"""A rate of fewer people is not judged, because chance changes it too much."""
 DEVIATIONS = 4.5
-"""A fall must exceed this many standard deviations of the chance in counting these people."""
+"""A fall must exceed this many standard deviations, which depend on the number of people."""
 RELATIVE_FALL = 0.5
 LONGEST_FALL = 14
-"""After two weeks a lower rate is the usual one."""
+"""In days. A rate that has been low for longer counts as the usual rate."""
 
-# The share of the last day's conversions that are known on the next: orders follow the message by hours or days.
+# The share of a day's conversions that is known on the next day. Orders follow the message by hours or days.
 _KNOWN_AT_ONCE = 0.5
 _IMMATURE_DAYS = 1
 
 
 def stopped_days(counts: Sequence[float]) -> int:
-    """For how many days nothing was counted at the end of the series; 0 if its own rhythm explains that.
+    """The number of days with a zero count at the end of the series; 0 if the series has not stopped.
 
     `counts` has one value for each day, oldest first.
     """
@@ -68,9 +71,9 @@ def stopped_days(counts: Sequence[float]) -> int:
 
 
 def unconverted_days(converted: Sequence[float], exposure: Sequence[float]) -> int:
-    """For how many days with exposure (such as deliveries) nothing converted; 0 if that can be chance.
+    """The number of days without conversions at the end of the series; 0 if chance can explain them.
 
-    Conversions are expected in proportion to the exposure. Days without exposure are left out and do not count.
+    Conversions are expected in proportion to the exposure, such as deliveries. Days without exposure do not count.
     """
     kept = [(count, on) for count, on in zip(converted, exposure, strict=True) if on > 0]
     counts, exposure = [count for count, _ in kept], [on for _, on in kept]
@@ -84,9 +87,9 @@ def unconverted_days(converted: Sequence[float], exposure: Sequence[float]) -> i
 
 
 def fallen_days(rates: Sequence[float | None], people: Sequence[float]) -> int:
-    """The number of days for which the rate has been far below its usual range. A single such day counts as 0.
+    """The number of days for which the rate has been far below its usual range; 0 if there is only one such day.
 
-    Days with few people are left out. Such a day is not judged.
+    Days with fewer than `LEAST_PEOPLE` people are not judged.
     """
     usable = [
         rate if rate is not None and count >= LEAST_PEOPLE else None for rate, count in zip(rates, people, strict=True)
@@ -101,7 +104,7 @@ def fallen_days(rates: Sequence[float | None], people: Sequence[float]) -> int:
             low.append((at, fall))
         else:
             past.append(fall)
-        # Most rates are not low on the last day: the rest need not be computed.
+        # Stops early if the last two days are not both low, which is the usual case.
         if len(past) == (RECENT if len(low) > 1 else 1):
             break
     if len(low) < 2 or low[0][0] != len(usable) - 1 or len(past) < LEAST_DAYS:
@@ -110,7 +113,7 @@ def fallen_days(rates: Sequence[float | None], people: Sequence[float]) -> int:
 
 
 def _deviation(rates: Sequence[float | None], at: int, people: float) -> tuple[float, float, float] | None:
-    """A day's difference from the same weekday's median, the noise of counting, and that median."""
+    """A day's difference from the median of its weekday, the standard deviation of chance alone, and the median."""
     before = [rate for week in range(1, 5) if at - WEEK * week >= 0 and (rate := rates[at - WEEK * week]) is not None]
     rate = rates[at]
     if rate is None or len(before) < 3:
@@ -131,7 +134,10 @@ def _by_exposure(
 
 
 def _log_probability_of_zeros(counts: Sequence[float], known: Sequence[float], expected: Sequence[float]) -> float:
-    """The logarithm of the probability that all of these days are zero."""
+    """The natural logarithm of the probability that all days of `expected` are zero.
+
+    `counts` and `known` are the observed and the expected counts of the days before.
+    """
     variance = sum((count - mean) ** 2 for count, mean in zip(counts, known, strict=True))
     dispersion = _ratio(variance, sum(known))
     mean = sum(expected)

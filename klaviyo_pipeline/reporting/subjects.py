@@ -22,7 +22,7 @@ class Column:
     metric: str
     formatter: Formatter
     of_uniques: bool = False
-    """A rate of unique people."""
+    """Whether the column is a rate of unique people."""
 
     def headed(self, *, weighted: bool) -> str:
         """The heading, with a star if daily unique counts were added up for the column."""
@@ -40,7 +40,7 @@ def by_day_of(by_day: Mapping[date, MetricValues], metric: str, days: Sequence[d
 
 @dataclass(frozen=True)
 class Plot:
-    """The declaration of a panel. `values` maps the name of each metric to its label in the legend."""
+    """The declaration of a chart. `values` maps the name of each metric to its label in the legend."""
 
     title: str
     shape: Shape
@@ -48,7 +48,7 @@ class Plot:
     formatter: Formatter
 
     def panel(self, by_day: Mapping[date, MetricValues], days: Sequence[date]) -> Panel:
-        """The panel for these days. A day without metrics is a gap."""
+        """The chart of these days. A day without metrics is a gap."""
         series = [Series(label, by_day_of(by_day, metric, days)) for metric, label in self.values.items()]
         return Panel(self.title, self.shape, days, series, self.formatter)
 
@@ -66,7 +66,7 @@ class Subject(Generic[Kind]):
     columns: tuple[Column, ...]
     plots: tuple[Plot, ...]
     sends_daily: bool = False
-    """Whether a message is sent on several days, so that the sum of its daily unique counts has people twice."""
+    """Whether a message is sent on several days, so that the sum of its daily unique counts counts people twice."""
 
     @property
     def name_column(self) -> str:

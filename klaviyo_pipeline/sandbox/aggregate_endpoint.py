@@ -24,7 +24,7 @@ Buckets = dict[datetime, dict[str, list[int]]]
 
 
 def query_metric_aggregates(call: Call) -> dict[str, Any]:
-    """The answer to one query. Raises `ApiError` for one that the API would reject."""
+    """The answer to one query. Raises `ApiError` for a query that the API would reject."""
     request = read_aggregate_request(call.body, call.content_type, call.account)
     dates = _dates(request)
     rows = _rows(call, request, dates)
@@ -75,12 +75,12 @@ def _next(begins: datetime, interval: str) -> datetime:
         return (begins.astimezone(UTC) + _HOUR).astimezone(begins.tzinfo)
     if interval == "month":
         return datetime.combine(months_before(begins.date(), -1), time(), begins.tzinfo)
-    # On the wall clock: a day may have 23 or 25 hours.
+    # Added on the wall clock, because a day may have 23 or 25 hours.
     return begins + timedelta(days=7 if interval == "week" else 1)
 
 
 def _rows(call: Call, request: AggregateRequest, dates: list[datetime]) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
-    """The dimensions and measurements of each row that has any event. Without `by` there is always one row."""
+    """The dimensions and measurements of each row with events. Without `by`, there is one row, even without events."""
     by_key: dict[tuple[str, ...], list[OrderGroup]] = defaultdict(list)
     for group in order_groups(call.account):
         by_key[tuple(group.dimensions.get(name, "") for name in request.by)].append(group)
@@ -117,7 +117,7 @@ def _sorted(
 
 
 def _count(call: Call, request: AggregateRequest, group: OrderGroup, buckets: Buckets) -> None:
-    """Add the group's orders to the buckets. Days are cut into hours only where the query needs it."""
+    """Add the group's orders to the buckets. Days are divided into hours only if the query needs it."""
     zone = ZoneInfo(call.account.timezone)
     today = call.now.astimezone(zone).date()
     start, end = request.start.astimezone(zone), request.end.astimezone(zone)
@@ -151,7 +151,7 @@ def _add(buckets: Buckets, begins: datetime, part: Any) -> None:
 def _page(
     call: Call, request: AggregateRequest, rows: list[tuple[tuple[str, ...], dict[str, Any]]]
 ) -> tuple[list[tuple[tuple[str, ...], dict[str, Any]]], str | None]:
-    """The rows of the requested page, and the next cursor. A cursor belongs to the rest of the body."""
+    """The rows of the requested page, and the next cursor. A cursor is valid only with an otherwise equal body."""
     body = json.loads(call.body)
     body["data"]["attributes"].pop("page_cursor", None)
     question = call.operation, json.dumps(body, sort_keys=True)

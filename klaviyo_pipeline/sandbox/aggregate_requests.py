@@ -62,7 +62,7 @@ _ATTRIBUTES = "/data/attributes"
 _FILTER = f"{_ATTRIBUTES}/filter"
 _OPTIONAL = {"by", "interval", "page_cursor", "page_size", "return_fields", "sort", "timezone"}
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?\Z", re.ASCII)
-# Zones that the description excepts.
+# Zones that the API's description excludes.
 _UNKNOWN_ZONES = {"Factory", "Europe/Kyiv", "Pacific/Kanton"}
 
 

@@ -2,7 +2,7 @@
 
 Every rejected request raises an `ApiError`, which `app` turns into a response. The codes `not_authenticated`,
 `authentication_failed`, `permission_denied`, `forbidden`, `not_found`, `invalid`, `throttled` and `error` are from
-recordings of the real API. The others are plausible guesses.
+recordings of the real API. All other codes are plausible guesses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 class ApiError(Exception):
     """A rejected request: `status` is the HTTP status, and `parameter` or `pointer` names the part of the request.
 
-    Without either, the source is `/data/`. If `has_source` is False, the error has no source, as for an unknown path.
+    If both are None, the source is `/data/`. If `has_source` is False, the error has no source, as for an unknown path.
     """
 
     status: int

@@ -47,10 +47,11 @@ def create_app(
     rate_scale: float = 1.0,
     timer: Callable[[], float] = time.monotonic,
 ) -> Starlette:
-    """An application that serves one account or several, which it selects by API key.
+    """An application that serves one or several accounts. The API key of a request selects the account.
 
     `clock` (aware UTC) becomes the accounts' clock. The windows of the rate limits last 1/`rate_scale` of their
-    published length, measured by `timer`; 0 switches them off. Tests use `app.state.log` and `app.state.faults`.
+    published length, measured by `timer`. A `rate_scale` of 0 switches the limits off. Tests use `app.state.log` and
+    `app.state.faults`.
     """
     accounts = [account] if isinstance(account, SandboxAccount) else list(account)
     if len({key for served in accounts for key in served.api_keys}) < sum(len(a.api_keys) for a in accounts):
@@ -221,7 +222,7 @@ class _Cut(Response):
 
 
 def _find(request: Request, revision: date | None = None) -> tuple[Endpoint, str]:
-    """The endpoint of the path, and the id in it; of any revision unless one is given. Raises `ApiError` 404 or 405."""
+    """The endpoint of the path, in this revision or in any, and the id in the path. Raises `ApiError` 404 or 405."""
     known = ENDPOINTS[revision] if revision else [one for served in reversed(SERVED) for one in ENDPOINTS[served]]
     there = [(endpoint, found) for endpoint in known if (found := endpoint.pattern.match(request.url.path))]
     if not there:

@@ -142,7 +142,7 @@ class Relation:
 class CampaignKind:
     """One kind of object in the tree of a campaign. Without `page_size` it has no listing.
 
-    Resources contain the `relations` that are not `unnamed`; the others only have a path.
+    Relations in `unnamed` have a path, but are not in resources.
     """
 
     name: str

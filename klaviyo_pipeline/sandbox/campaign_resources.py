@@ -16,7 +16,10 @@ _DEFINED = tuple(name for name in CAMPAIGN_BLANK if name not in _TIMES)
 
 
 def node_resource(call: Call, trees: CampaignTrees, node: Node, types: set[str]) -> Resource:
-    """One object. It names the related objects whose types are in the answer (`types`), or all of them."""
+    """One object as a resource. It has the ids of related objects if their types are in `types`, the included ones.
+
+    With the option `relationship_data="always"`, it has the ids of all related objects.
+    """
     kind = CAMPAIGN_KINDS[node.kind]
     related: dict[str, Related] = {}
     for name, relation in kind.relations.items():
@@ -28,7 +31,7 @@ def node_resource(call: Call, trees: CampaignTrees, node: Node, types: set[str])
 
 
 def attributes_of(node: Node) -> Mapping[str, Any]:
-    """The attributes as the revision shows them: a campaign's are in its `definition`, except the times."""
+    """The attributes as the revision shows them: a campaign's documented ones, except times, are in `definition`."""
     if node.kind != "campaigns":
         return node.attributes
     older = {*CAMPAIGN_BLANK, *OLDER_ATTRIBUTES}
@@ -39,7 +42,7 @@ def attributes_of(node: Node) -> Mapping[str, Any]:
 
 
 def linkage(trees: CampaignTrees, node: Node, relation: Relation) -> Related:
-    """The (type, id) of each object that is related to `node`; None for one that does not exist."""
+    """The (type, id) of each object that is related to `node`. For a relation to a single object, one pair or None."""
     if relation.type == "tag":
         return [("tag", tag) for tag in node.object.tags]
     if relation.kind is None:

@@ -39,7 +39,7 @@ CAMPAIGN_BLANK: dict[str, Any] = {
     "created_at": "2024-01-01T12:00:00.000000+00:00",
     "updated_at": "2024-01-01T12:00:00.000000+00:00",
 }
-"""A new campaign. It may also have undocumented attributes, and those of an older revision (`OLDER_ATTRIBUTES`)."""
+"""The attributes of a new campaign. It may also have `OLDER_ATTRIBUTES`, and undocumented ones."""
 
 OLDER_ATTRIBUTES = ("status", "scheduled_at", "send_options", "send_strategy", "tracking_options")
 
@@ -81,7 +81,7 @@ class CampaignTrees:
         self._now = now
 
     def find(self, kind: str, id: str | None) -> Node | None:
-        """The object with this id; None if there is none, or its owner is gone."""
+        """The object with this id; None if it or its owner does not exist."""
         found = self._account.objects[kind].get(id) if id is not None else None
         return self._node(kind, found) if found is not None else None
 
@@ -115,7 +115,7 @@ class CampaignTrees:
         return [(message, one) for message in messages for one in self.linked(message, "campaign-variations")]
 
     def channels(self, campaign: Node) -> list[str]:
-        """The channels of a campaign, in the words of `CHANNELS` and in their order; unknown words come last."""
+        """The channels of a campaign, by the names and in the order of `CHANNELS`. Unknown channels come last."""
         found = {one.details["channel"] for _, one in self.variations(campaign) if one.details.get("channel")}
         return sorted(found, key=lambda word: (CHANNELS.index(word) if word in CHANNELS else len(CHANNELS), word))
 
@@ -127,7 +127,7 @@ def send_moments(message: Node) -> list[tuple[datetime, str]]:
 
 
 def status_of(messages: Iterable[Node]) -> str | None:
-    """One status for a campaign, in the words of the older revision; None if no message has a known status."""
+    """The older revision's status of a campaign with these messages; None if no message has a known status."""
     words = {message.definition.get("status") for message in messages}
     if not words:
         return "Draft"

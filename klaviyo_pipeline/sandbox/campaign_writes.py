@@ -29,10 +29,10 @@ MESSAGE_STATUSES = {
     "Variations Sent": "sending",
     "Queued without Recipients": "sending",
 }
-"""A message's status, by its campaign's status. A status that begins with "Cancelled" means cancelled."""
+"""The status of a message, by the status of its campaign. Any status that begins with "Cancelled" means cancelled."""
 
 DETAIL_CHANNELS = {"email": "email", "sms": "sms", "mobile_push": "push", "push": "push", "whatsapp": "whatsapp"}
-"""A variation's word for a channel, by that word and by the older revision's word."""
+"""The name of a channel in variations, by this name and by its name in the older revision."""
 
 _PARENTS = {"campaign": "campaigns", "audience": "campaign-audiences", "message": "campaign-messages"}
 _STRATEGIES: dict[str | None, str] = {"throttled": "throttled", "smart_send_time": "send_time_optimization"}
@@ -107,7 +107,7 @@ def put_campaign(account: SandboxAccount, id: str, given: Mapping[str, Any]) -> 
 
 
 def put_part(account: SandboxAccount, kind: str, id: str, given: Mapping[str, Any]) -> SandboxObject:
-    """Create or change an audience, a message or a variation. A new one requires `campaign` or `message`."""
+    """Create or change an audience, a message or a variation. A new one requires its owner: `campaign` or `message`."""
     given = {name: _text(value) for name, value in given.items()}
     parents = {_PARENTS[name]: value for name, value in given.items() if name in _PARENTS}
     values = {name: value for name, value in given.items() if name not in _PARENTS}
@@ -132,7 +132,7 @@ def put_part(account: SandboxAccount, kind: str, id: str, given: Mapping[str, An
 
 
 def move_owners(account: SandboxAccount, kind: str, part: SandboxObject, moment: str) -> None:
-    """Change the times of a part's owners to `moment`, if the account's options require it."""
+    """Move the update times of a part's owners forward to `moment`, if the account's options require it."""
     owner_kind = OWNERS[kind]
     owner = account.objects[owner_kind].get(part.parents[owner_kind])
     if owner is None:
@@ -146,7 +146,7 @@ def move_owners(account: SandboxAccount, kind: str, part: SandboxObject, moment:
 
 
 def _set_time(moved: SandboxObject, name: str, moment: str) -> None:
-    """Times move forwards only."""
+    """Set a time, unless it would move back."""
     before, after = read_time(moved.attributes.get(name)), read_time(moment)
     if before is None or after is None or after > before:
         moved.states[-1].attributes = {**moved.attributes, name: moment}
@@ -222,7 +222,7 @@ class _Parts:
         self._put("campaign-audiences", audiences[0], {"campaigns": self._campaign.id}, {**_AUDIENCE, **chosen})
 
     def put_messages(self, messages: Sequence[Message] | None) -> None:
-        """The messages of the older revision; variations of the same test become one message."""
+        """Write messages as the older revision has them. Variations of the same test become one message."""
         campaign = self._campaign
         if messages is None:
             known = campaign.messages or [Message(f"{campaign.id}-message", campaign.channels[0], self._name())]
@@ -237,7 +237,7 @@ class _Parts:
         self._cover_channels(groups)
 
     def change_messages(self, values: Mapping[str, Any]) -> None:
-        """Set status and send time of every message."""
+        """Set the status and the send time of every message."""
         if not values:
             return
         for id in self._campaign.children.get("campaign-messages", []):
@@ -315,7 +315,7 @@ class _Parts:
 
 
 def _in_channels(messages: Sequence[Message], channels: Sequence[str]) -> list[Message]:
-    """If a message has a channel that is not the campaign's, give it an unused one of the campaign, or the first."""
+    """The messages. A message whose channel the campaign lacks gets an unused channel of the campaign, or its first."""
     missing = [word for word in channels if word not in {message.channel for message in messages}]
     return [
         message

@@ -1,4 +1,4 @@
-"""Cursors: each is a position after the last returned row, for one account and one query.
+"""Page cursors. A cursor is the position after the last returned row, for one account and one query.
 
 The cursors of listings have Klaviyo's format: base64 of `next::` and the fields and values of the last row.
 """
@@ -34,7 +34,7 @@ class Cursors:
         self._places: OrderedDict[tuple[str, Hashable, str], _Place] = OrderedDict()
 
     def issue(self, account: SandboxAccount, question: Hashable, after: object, text: str | None = None) -> str:
-        """A cursor for the query `question` after the position `after`. It encodes `text`; without one it is opaque."""
+        """A cursor of the query `question` at the position `after`. It encodes `text`; without a text it is opaque."""
         if text is None:
             named = repr((account.id, question, after))
             token = hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=24).digest()

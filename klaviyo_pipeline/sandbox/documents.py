@@ -73,8 +73,10 @@ Visible = SandboxObject | OlderCampaign
 
 
 def object_resource(call: Call, entity: Entity, visible: Visible, attributes: Mapping[str, Any]) -> Resource:
-    """A flow, campaign, form or segment. It contains the ids of the relationships that the request includes, and always
-    those of a form's versions."""
+    """An object of an entity as a resource.
+
+    It contains the ids of related objects that the request includes, and always the ids of a form's versions.
+    """
     related: dict[str, Related] = {
         name: _related(visible, attributes, name) if name in call.query.includes or name == "form-versions" else None
         for name in entity.relationships

@@ -45,7 +45,7 @@ def _change(account: SandboxAccount, entity: str, visible: SandboxObject, change
 
 
 def _move_parts(account: SandboxAccount, campaign: SandboxObject, since: datetime | None, moved: datetime) -> None:
-    """Give the parts' states that began with a state of the campaign the new start of that state."""
+    """In all parts of the campaign, move the start of a state from `since` to `moved`, as in the campaign itself."""
     for kind in PARTS:
         for part in account.objects[kind].values():
             owner = account.objects["campaign-messages"].get(part.parents.get("campaign-messages", ""), part)
@@ -75,7 +75,7 @@ def _ahead(attributes: Attributes, entity: Entity, account: SandboxAccount) -> A
 
 
 def _retimed(retime: Callable[[datetime, SandboxAccount], datetime]) -> Change:
-    """A change that passes `updated` through `retime`."""
+    """A change that replaces `updated` with the result of `retime`."""
 
     def change(attributes: Attributes, entity: Entity, account: SandboxAccount) -> Attributes:
         moment = read_time(attributes[entity.time_field])
@@ -100,7 +100,7 @@ def _other_offset(moment: datetime, account: SandboxAccount) -> datetime:
 
 
 def _spaced(attributes: Attributes, entity: Entity, account: SandboxAccount) -> Attributes:
-    """A space instead of the `T` in times, as in some fields of the real API."""
+    """Write times with a space instead of the `T`, as in some fields of the real API."""
     times = {entity.created_field, entity.time_field, "scheduled_at"} & attributes.keys()
     return {**attributes, **{name: _with_space(attributes[name]) for name in times}}
 
@@ -137,10 +137,10 @@ _CHANGES: dict[str, tuple[Change, ...]] = {
 
 
 def _equal_times_at(account: SandboxAccount, entity: Entity, border: int) -> None:
-    """Three objects with the same `updated`: two before and one after a page border of a listing sorted by it.
+    """Give three objects the same `updated`: two before and one after a page border of a listing sorted by it.
 
     The border applies to a full listing after the end of the timeline. In an account with too few objects, the three
-    are in the middle.
+    objects are in the middle of the listing.
     """
     rows = sorted(
         (moment, visible.id)

@@ -1,7 +1,7 @@
-"""Every operation that the sandbox answers, by revision and by its name in the API's description: path, scopes, rates,
-parameters.
+"""Every operation that the sandbox answers, by revision: its path, scopes, rates and parameters.
 
-Only the operations on campaigns and their parts differ between the revisions.
+The names of the operations are those in the API's description. Only the operations on campaigns and their parts differ
+between the revisions.
 """
 
 from __future__ import annotations

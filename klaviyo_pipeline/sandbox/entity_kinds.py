@@ -81,7 +81,7 @@ CAMPAIGN_STATUSES = (
 )
 TRIGGER_TYPES = ("Metric", "Added to List", "Unconfigured", "Date Based", "Price Drop", "Low Inventory")
 CHANNELS = ("email", "sms", "mobile_push")
-# Reports name the channels their own way.
+# The names of the channels in reports.
 REPORT_CHANNELS = {"email": "email", "sms": "sms", "mobile_push": "push-notification", "whatsapp": "whatsapp"}
 
 _NOON = "2024-01-01T12:00:00+00:00"

@@ -79,8 +79,10 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, match: Match, fault: Fault, times: int = 1, skip: int = 0) -> None:
-        """Apply `fault` to `times` requests that `match`, after the first `skip` of them: `skip=2` affects the third
-        page."""
+        """Apply `fault` to `times` requests that `match`, but not to the first `skip` of them.
+
+        With `skip=2`, for example, the third page of a listing is affected.
+        """
         with self._lock:
             self._waiting.append(_Waiting(match, fault, times, skip))
 
@@ -107,5 +109,5 @@ class Faults:
 
 
 def path_starts(path: str) -> Match:
-    """Matches every request to `path` or below it."""
+    """A match for every request whose path starts with `path`."""
     return lambda request: request.url.path.startswith(path)

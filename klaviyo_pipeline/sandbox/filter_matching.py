@@ -129,6 +129,8 @@ def passes(criterion: Criterion, id: str, value: Any, gt_includes_bound: bool) -
 
 
 def slips_through(id: str) -> bool:
-    """Whether `greater-than` returns the row `id` although it equals the bound: about half of all ids, always the same
-    ones."""
+    """Whether `greater-than` returns the object `id` although its time equals the bound.
+
+    This is so for about half of all ids, always the same ones.
+    """
     return hashlib.blake2b(id.encode(errors="surrogatepass"), digest_size=1).digest()[0] % 2 == 0

@@ -1,4 +1,4 @@
-"""The endpoints of a form's versions. A version lives and changes with its form."""
+"""The endpoints of a form's versions. A version exists and changes together with its form."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ids(call: Call) -> dict[str, Any]:
 
 
 def by_id(call: Call) -> dict[str, Any]:
-    """One version; its form's id only if the request includes the form."""
+    """One version by id. It contains the id of its form only if the request includes the form."""
     for form in call.account.objects["forms"].values():
         attributes = form.at(call.now)
         if call.id in form.versions and attributes is not None:

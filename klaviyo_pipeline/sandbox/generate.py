@@ -1,7 +1,7 @@
-"""Generates a realistic shop from a seed: the same account on every day.
+"""Generates a realistic shop. The same seed always generates the same account.
 
-Objects change their state on a fixed timeline, and the server returns the state at its clock's time, so a later clock
-sees more of the same account. Some objects are edge cases from real accounts, always the same ones.
+Objects change their state on a fixed timeline, and the server returns the state at its clock's time. A later clock
+therefore shows more of the same account. Some objects are edge cases from real accounts, always the same ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def generate_account(
 ) -> SandboxAccount:
     """An account whose objects were created and changed between `start` and `until` (dates in `timezone`).
 
-    Report data continues after `until`: there is always some up to today.
+    Report data continues after `until`, so that there is always data up to today.
     """
     if until <= start:
         raise ValueError("until must be later than start")

@@ -1,4 +1,4 @@
-"""The campaigns of the generated shop: most have one message in one channel, and some are of every other kind."""
+"""Creates the campaigns of the generated shop: most have one message in one channel, a few are of each other kind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ class _Message:
 
 @dataclass
 class CampaignMaker:
-    """Creates the campaign with this number. `times` are the times of its creation, its scheduling and its send."""
+    """Creates the campaign with this number.
+
+    `times` are the times of its creation, its scheduling and its send. `messages` has the (channel, name) of each
+    message. A campaign of a special kind uses only the first one.
+    """
 
     seed: int
     account: SandboxAccount
@@ -52,7 +56,7 @@ class CampaignMaker:
     list_ids: list[str]
 
     def make(self, name: str, tags: list[str]) -> SandboxObject:
-        """The campaign with all its parts and counts. `messages` are the (channel, name) of its ordinary messages."""
+        """The campaign with all its parts and counts."""
         created, scheduled, send = self.times
         planned = list(self._messages())
         last = max(message.last for message in planned)

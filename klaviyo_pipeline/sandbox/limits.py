@@ -46,7 +46,10 @@ class Quota:
             self.spent.popleft()
 
     def headers(self) -> dict[str, str]:
-        """The headers. `ratelimit-remaining` and `-reset` cover the burst rate only; reports add daily ones."""
+        """The response headers. `ratelimit-remaining` and `ratelimit-reset` are about the first rate of the endpoint.
+
+        Reports also have two headers about their daily rate.
+        """
         burst, daily = self.rates[0], self.rates[-1]
         windows = ", ".join(f"{rate.requests};w={rate.seconds}" for rate in self.rates)
         rate_headers = {

@@ -1,4 +1,4 @@
-"""The endpoints that list flows, campaigns, forms and segments, and that return one of them by id."""
+"""The endpoints that list the objects of an entity, such as flows, and that return one object by id."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _comes_jumbled(criteria: list[Criterion]) -> bool:
 
 
 def jumbled(page: Sequence[Item], id_of: Callable[[Item], str]) -> list[Item]:
-    """The page with some neighbors swapped, always the same: archived email campaigns are slightly out of order."""
+    """The page with some neighbors swapped, always the same ones, as the API lists archived email campaigns."""
     page = list(page)
     index = 0
     while index < len(page) - 1:

@@ -1,4 +1,4 @@
-"""The answers of revision 2026-07-15 about the messages of campaigns."""
+"""The answers of revision 2026-07-15 about the messages and tags of campaigns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from klaviyo_pipeline.sandbox.request_context import Call
 
 
 def get_message(call: Call) -> dict[str, Any]:
-    """A message by id. Raises `ApiError` 404 if this revision shows none."""
+    """A message by id. Raises `ApiError` 404 if this revision shows no such message."""
     for campaign in older_campaigns(call.account, call.now):
         for message in campaign.messages:
             if message.id == call.id:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 
 OLDER_CHANNELS = {"email": "email", "sms": "sms", "push": "mobile_push"}
-"""The older revision's word for a channel of a variation. It has none for WhatsApp."""
+"""The older revision's name of a variation's channel. It has no name for WhatsApp."""
 
 _NOON = "2024-01-01T12:00:00.000000+00:00"
 
@@ -126,7 +126,7 @@ def _attributes(campaign: Node, audiences: list[Node], messages: list[Node]) -> 
 
 
 def _status(word: str | None, messages: list[Node]) -> str:
-    """The older revision's status, which can be more precise, as long as the messages agree with it."""
+    """The stored status, which can be more precise, if the messages agree with it; otherwise the status from them."""
     derived = status_of(messages)
     agreed = {message_status(derived)} if derived else {message.definition.get("status") for message in messages}
     return word if word is not None and message_status(word) in agreed else derived or "Unknown"

@@ -1,7 +1,8 @@
 """Conversions by the day of the order: the counts behind metric aggregates.
 
-Reports count a conversion on the day of the send. The order follows within five days, so that over all time the orders
-of a message are its conversions. Groups of the kind `order` are further orders, such as those without a message.
+Reports count a conversion on the day of the send. The order follows on that day or one of the next four. Over all time,
+the orders of a message are therefore its conversions. Groups of the kind `order` contain further orders, such as those
+without a message.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from klaviyo_pipeline.sandbox.daily_counts import UNIT, CountGroup, Counts, frac
 from klaviyo_pipeline.sandbox.report_results import converted
 from klaviyo_pipeline.sandbox.sandbox_account import Metric, SandboxAccount
 
-# The share of the orders of a send up to the end of each day after it, in thousandths.
+# The cumulative share of a send's orders, in thousandths: before the day of the send, at its end, and at the end of
+# each of the next four days.
 _LAG_SHARE = (0, 700, 850, 930, 970, 1000)
 
 _NOTHING = {"conversions": 0, "conversion_uniques": 0, "conversion_value": 0}
@@ -22,7 +24,7 @@ _NOTHING = {"conversions": 0, "conversion_uniques": 0, "conversion_value": 0}
 
 @dataclass(frozen=True)
 class OrganicOrders:
-    """The orders that no message led to: about `volume` a day."""
+    """Orders that are not attributed to a message, about `volume` per day."""
 
     seed: int
     volume: float
@@ -40,14 +42,14 @@ class OrganicOrders:
 
 @dataclass(frozen=True)
 class OrderGroup:
-    """The orders of one message, or of none. `dimensions` are by Klaviyo's names; those without a value are absent."""
+    """The orders of one message, or orders without a message. `dimensions`, by Klaviyo's names, has no empty value."""
 
     dimensions: dict[str, str]
     source: CountGroup
     lags: bool
 
     def counts(self, day: date, metric: Metric) -> Counts:
-        """The orders of one local day, in 1/`UNIT`."""
+        """The orders of one local day, in units of 1/`UNIT`."""
         if not self.lags:
             return _NOTHING | {name: converted(self.source, day, metric).get(name, 0) for name in _NOTHING}
         total = dict(_NOTHING)
@@ -58,7 +60,7 @@ class OrderGroup:
         return total
 
     def hours(self, day: date, metric: Metric) -> Iterator[tuple[int, Counts]]:
-        """The orders of each hour of the day that has any."""
+        """The hours of the day with orders, and the orders of each."""
         counts = self.counts(day, metric)
         for hour in range(24) if any(counts.values()) else ():
             part = {name: part_of_day(value, hour, hour + 1) for name, value in counts.items()}

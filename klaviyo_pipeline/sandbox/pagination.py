@@ -1,5 +1,8 @@
-"""Pagination by position: a cursor points after the last returned row, so a row that changes between two requests can
-move to another page, as in a real account."""
+"""Pagination by position.
+
+A cursor points after the last returned row. A row that changes between two requests can therefore move to another page,
+as in a real account.
+"""
 
 from __future__ import annotations
 

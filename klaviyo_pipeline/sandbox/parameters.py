@@ -107,6 +107,6 @@ def _names(given: Mapping[str, str], parameter: str, allowed: tuple[str, ...], d
 
 
 def _is_inside(name: str, allowed: tuple[str, ...]) -> bool:
-    """Whether `name` is a dotted name in a field whose own names are not listed."""
+    """Whether `name` is a dotted name inside an allowed field, for which no dotted names are listed."""
     head = name.partition(".")[0]
     return head in allowed and not any(known.startswith(f"{head}.") for known in allowed)

@@ -1,4 +1,4 @@
-"""The report endpoints."""
+"""The endpoints of reports."""
 
 from __future__ import annotations
 
@@ -104,8 +104,11 @@ def _date_times(account: SandboxAccount, span: Span, interval: str) -> list[str]
 
 
 def _lines(account: SandboxAccount, kind: ReportKind, group: CountGroup) -> list[Dimensions]:
-    """The values by which a group can be grouped or filtered, once for each tag of its flow or campaign, and for each
-    list or segment that a campaign's message was sent to: a recipient counts in all of them."""
+    """The dimensions by which a group of counts can be grouped or filtered.
+
+    They are repeated for each tag of the flow or campaign, and for each list or segment that a campaign's message was
+    sent to, because a recipient counts in all of them.
+    """
     if not kind.needs_conversion_metric:
         return [group.groupings]
     entity = f"{kind.kind}s"

@@ -55,7 +55,7 @@ def read_report_request(
 
 
 def check_content_type(content_type: str) -> None:
-    """Raises `ApiError` 415 unless the body is JSON."""
+    """Raise `ApiError` 415 unless the content type is JSON."""
     if content_type.partition(";")[0].strip().lower() not in _CONTENT_TYPES:
         title = "Unsupported media type."
         detail = f"Unsupported media type '{content_type}' in request."

@@ -100,7 +100,7 @@ class Counter:
 
 
 def converted(member: CountGroup, day: date, metric: Metric | None) -> Counts:
-    """The counts of a day for this conversion metric. Counts that were set by hand are those of every metric."""
+    """The counts of a day for this conversion metric. Counts that were set by hand apply to every metric."""
     counts = member.counts(day)
     if metric is None or member.is_set(day) or not counts:
         return counts

@@ -84,8 +84,8 @@ class SandboxAccount:
       report that requests one of them is rejected as a whole.
     - `category_is_object`: the category of a metric's integration is an object (`{"id": 1, "category": "eCommerce"}`)
       or text.
-    - `report_offset`: `date_times` have the account's offset (`zone`), always `+00:00` (`utc`), or are the same
-      instants in UTC (`instant`).
+    - `report_offset`: `date_times` are wall-clock times with the account's offset (`zone`) or with `+00:00` (`utc`), or
+      they are instants in UTC (`instant`).
     - `report_message_ids`: the id of a message in campaign reports: the `message`'s own, or the `campaign`'s.
     - `ids_left_out`: ids that reports replace with null. Their groups are not merged.
     - `older_revision_lists`: how revision 2026-07-15 lists a campaign that it cannot express (several channels,
@@ -93,13 +93,14 @@ class SandboxAccount:
       not at all (`none`).
     - `parts_move_campaigns`: a change of an audience, a message or a variation moves the `updated_at` of its campaign.
     - `variations_move_messages`: a change of a variation moves the `updated` of its message.
-    - `messages_include_variations`: the listing of messages takes `include=campaign-variations`, or refuses it.
-    - `unfiltered_campaigns`: revision 2026-10-15 lists only `current` campaigns, or `all`, without a filter on
-      `archived`.
-    - `messages_of_archived`: the listing of messages has those of archived campaigns.
+    - `messages_include_variations`: the listing of messages accepts `include=campaign-variations`. Otherwise it
+      rejects this parameter.
+    - `unfiltered_campaigns`: which campaigns revision 2026-10-15 lists if no filter names `archived`: those that are
+      not archived (`current`), or `all`.
+    - `messages_of_archived`: the listing of messages contains the messages of archived campaigns.
     - `relationship_data`: the campaigns of revision 2026-10-15 and their parts name related objects only if these are
       `included`, or `always`.
-    - `agent_hints`: the answers of revision 2026-10-15 have a top-level `meta`.
+    - `agent_hints`: responses of revision 2026-10-15 have a top-level `meta`.
     - `retired_revisions`: revisions that are no longer served. A request with one of them is answered by the oldest
       revision that is served. If the request opts out of that, or `falls_forward` is False, the answer is 410 (gone).
     """
@@ -155,15 +156,15 @@ class SandboxAccount:
 
         A datetime is written in the entity's time format, a string is used unchanged. `channels` (campaigns), `tags`,
         `messages` and `versions` belong to the object, not to its attributes. In a new object, every other documented
-        attribute is null or empty. From then on the object has this state at every time of the clock.
+        attribute is null or empty. After the call, the object has the new state at every time of the clock.
 
         `campaigns` takes the attributes of revision 2026-07-15, and those of 2026-10-15 without their `definition`. A
         new campaign gets the equivalent tree: an audience, and a message with a variation in each of its `channels`
         (email unless given), or the given `messages`; `messages=[]` creates none. The parts can also be put separately:
         `put("campaign-audiences", id, campaign=…, included=[…])`, `put("campaign-messages", id, campaign=…, audience=…,
         status=…, send_time=…, ab_test=…)`, `put("campaign-variations", id, message=…, channel="whatsapp", subject=…,
-        older_message=…)`; `definition` replaces the whole definition. Their `updated` moves that of their owners if the
-        options require it. `...` as a value leaves the attribute out altogether.
+        older_message=…)`; `definition` replaces the whole definition. The `updated` of a part moves that of its owners
+        if the options require it. The value `...` removes an attribute.
         """
         if entity == "campaigns":
             with self.lock:
@@ -197,9 +198,10 @@ class SandboxAccount:
 
     def delete(self, entity: str, id: str, at: datetime | None = None) -> None:
         """Remove the object from listings; a lookup by id returns 404. The parts of a campaign and the variations of a
-        message are removed too. Its report data stays.
+        message are removed too. Report data of the object stays.
 
-        Deleting a part at `at` (default: the clock's time) also changes its owners.
+        If the options require it, deleting a part moves the update times of its owners to `at` (default: the clock's
+        time).
         """
         with self.lock:
             self._must_exist(entity, id)
@@ -208,7 +210,7 @@ class SandboxAccount:
                 move_owners(self, entity, gone, write_time(at or self.clock(), microseconds=True))
 
     def older_campaign(self, id: str) -> OlderCampaign | None:
-        """The campaign as revision 2026-07-15 shows it at present; None if that revision does not."""
+        """The campaign as revision 2026-07-15 shows it now; None if that revision does not show it."""
         with self.lock:
             return older_campaign(self, id, self.clock())
 
@@ -222,10 +224,10 @@ class SandboxAccount:
     ) -> None:
         """Set the counts of one group on one day of the account's zone, for every conversion metric.
 
-        These counts replace all others of the day. `report` is a kind (flow, campaign, form, segment, order) or a name
-        that begins with one (`flow_series`). Orders are grouped by `$attributed_flow`, `$attributed_message` and
-        `$attributed_channel`; they are added to the orders that follow from the conversions of flows and campaigns.
-        `statistics` must be counts: rates are always computed from them.
+        These counts replace all other counts of the group on this day. `report` is a kind (flow, campaign, form,
+        segment, order) or a name that begins with one (`flow_series`). Orders are grouped by `$attributed_flow`,
+        `$attributed_message` and `$attributed_channel`; they are added to the orders that follow from the conversions
+        of flows and campaigns. `statistics` must be counts: rates are always computed from them.
         """
         kind = next((kind for kind in KINDS if report.startswith(kind)), None)
         if kind is None:

@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a flow or a campaign. `channel` is the listing's word: email, sms or mobile_push.
+    """A message of a flow or a campaign. `channel` is email, sms or mobile_push, as in a listing.
 
-    A campaign's message, or the action of a flow's, is listed without its definition unless it is `visible`.
+    If it is not `visible`, the API omits the definition of the campaign's message, or of the flow's action.
     """
 
     id: str
@@ -31,10 +31,10 @@ class State:
 
 @dataclass
 class SandboxObject:
-    """A flow, campaign, form, segment or list, or a part of a campaign, with all its states, oldest first.
+    """An object of an entity, or a part of a campaign, with all its states, oldest first.
 
     `parents` and `children` are ids by kind: a campaign has audiences and messages, a message has variations.
-    `older_message`: revisions without variations show a variation as the message with this id.
+    The older revision shows a variation as a message, whose id is `older_message`.
     """
 
     id: str

@@ -71,13 +71,13 @@ EDGE_CASE_NAMES = (
 
 
 def made_id(seed: int, what: str, number: int, length: int = 6) -> str:
-    """An id that looks like Klaviyo's, always the same for the same thing."""
+    """An id that looks like Klaviyo's. The same arguments always give the same id."""
     digest = hashlib.blake2b(f"{seed}:{what}:{number}".encode(), digest_size=length).digest()
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)
 
 
 def made_hex(seed: int, what: str, number: int) -> str:
-    """An id of 32 hexadecimal digits, as audiences and variations have it."""
+    """An id of 32 hexadecimal digits, like the ids of audiences and variations."""
     return hashlib.blake2b(f"{seed}:{what}:{number}".encode(), digest_size=16).hexdigest()
 
 

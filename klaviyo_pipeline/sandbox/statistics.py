@@ -40,7 +40,7 @@ _SEGMENT_SUMS = ("members_added", "members_removed")
 
 UNIQUES: Final = frozenset(_SEND_UNIQUES + _FORM_UNIQUES)
 
-# The counts per group and day, by kind of report. `total_members` is a level, not a sum. Orders are in no report.
+# The counts per group and day, by kind of report. `total_members` is a level, not a sum. No report contains orders.
 COUNTS: Final[dict[str, tuple[str, ...]]] = {
     "flow": _SEND_SUMS + _SEND_UNIQUES,
     "campaign": _SEND_SUMS + _SEND_UNIQUES,

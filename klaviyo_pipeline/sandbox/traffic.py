@@ -108,7 +108,7 @@ class FormTraffic:
 
 @dataclass(frozen=True)
 class SegmentTraffic:
-    """The members of a segment: how many join and leave on each day, and how many there are at its end."""
+    """How many members join and leave a segment on each day, and how many there are at the end of the day."""
 
     seed: int
     id: str
@@ -128,7 +128,7 @@ class SegmentTraffic:
         return {name: value * UNIT for name, value in members.items()}
 
     def _moves(self, day: date) -> tuple[int, int]:
-        """The numbers of joining and leaving members. On every day fewer leave than join, so no count is negative."""
+        """The numbers of joining and leaving members. The second never exceeds the first, so no count is negative."""
         joining, leaving = fractions(self.seed, self.id, day.isoformat(), count=2)
         joined = int(self.volume * _WEEK[day.weekday()] * joining)
         return joined, int(joined * leaving)

@@ -95,5 +95,5 @@ def test_a_run_whose_process_died_says_so_and_what_happens_next(installed: Pipel
     run = installed.instance.create_run_for_job(installed.definitions.resolve_implicit_global_asset_job_def())
     installed.instance.report_run_failed(run)
     message = str(event(installed, run.run_id, dg.DagsterEventType.RUN_FAILURE).message)
-    assert message.startswith("The process of the run ended before the run did.")
-    assert "requests the others" in message
+    assert message.startswith("The process of the run ended before the run was complete.")
+    assert "requests the missing windows" in message

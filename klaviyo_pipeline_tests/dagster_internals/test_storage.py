@@ -107,7 +107,7 @@ def test_an_error_about_an_invalid_url_names_the_variable_but_not_the_password(
     variable: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, url)
-    with pytest.raises(SettingsError, match=f"^{variable} must read") as caught:
+    with pytest.raises(SettingsError, match=f"^{variable} is not a valid URL") as caught:
         storage_url.storage_url()
     assert "hush" not in str(caught.value)
     assert caught.value.__context__ is None

@@ -29,7 +29,8 @@ def test_a_pooler_in_transaction_mode_before_dagsters_storage_is_a_warning(
     with transaction_pooler(synced, server_folder, pool_size=1) as pooled:
         setting(KLAVIYO_DAGSTER_DATABASE_URL=pooled)
         finding = diagnose()["Dagster instance"]
-    assert (finding.verdict, finding.remedy) == ("warning", "set KLAVIYO_DAGSTER_DATABASE_URL to the server itself")
+    remedy = "set KLAVIYO_DAGSTER_DATABASE_URL to the URL of the server itself"
+    assert (finding.verdict, finding.remedy) == ("warning", remedy)
     assert "a pooler in transaction mode" in finding.found
     setting(KLAVIYO_DAGSTER_DATABASE_URL=synced)
     assert diagnose()["Dagster instance"].verdict == "ok"

@@ -110,7 +110,7 @@ def test_missing_failed_open_and_unsettled_days_are_named(books: Books) -> None:
     books.sync([day(13)], "flow_metrics", after=-timedelta(hours=2))
     assert list(books.content().notices) == [
         "Flows: not synced for 3 days (10 Mar 2025 to 12 Mar 2025).",
-        "Flows: synced only in part for 1 day (14 Mar 2025), requested before the end of the day.",
+        "Flows: incomplete for 1 day (14 Mar 2025), because the request was sent before the end of the day.",
         "Flows: metrics may still change for 1 day (13 Mar 2025).",
     ]
 

@@ -104,7 +104,7 @@ def test_a_campaign_that_was_not_sent_a_day_after_its_send_time_is_named(books: 
 
     assert unsent(23) == []
     assert unsent(25) == [
-        f"Sale (C1): scheduled for {day(3)}, not sent: Scheduled",
-        f"Sale (C4): scheduled for {day(3)}, not sent: Cancelled: No Recipients",
-        f"Sale (C6): scheduled for {day(3)}, not sent: Queued without Recipients",
+        f"Sale (C1): scheduled for {day(3)}, but not sent: Scheduled",
+        f"Sale (C4): scheduled for {day(3)}, but not sent: Cancelled: No Recipients",
+        f"Sale (C6): scheduled for {day(3)}, but not sent: Queued without Recipients",
     ]

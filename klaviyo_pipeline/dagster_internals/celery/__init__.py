@@ -1,1 +1,1 @@
-"""Runs on Celery workers of other machines. Only dagster.yaml refers to this package."""
+"""Executes runs on Celery workers on other machines. Only the files in `deploy/` refer to this package."""

@@ -1,6 +1,6 @@
 """The Celery app of workers: `celery -A klaviyo_pipeline.dagster_internals.celery.celery_app worker`.
 
-It has the broker and the settings of the run launcher in dagster.yaml, so that both sides agree.
+The app uses the broker and the settings of the run launcher in dagster.yaml, so that workers and launcher agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _app() -> Celery:
         launcher = instance.run_launcher
     if not isinstance(launcher, CeleryLauncher):
         raise SettingsError(
-            "dagster.yaml in DAGSTER_HOME does not launch runs on Celery. Use deploy/dagster/celery.yaml there."
+            "dagster.yaml in DAGSTER_HOME does not launch runs on Celery. Replace it with deploy/dagster/celery.yaml."
         )
     return launcher.celery
 
@@ -37,7 +37,7 @@ app = _app()
 def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
     """Execute a run in its own process, as Dagster's default launcher does.
 
-    A run of several assets starts processes itself. Celery's worker processes are daemons, which may not do that.
+    A run of several assets starts processes itself. Celery's worker processes are daemons, and may not do that.
     """
     packed = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
     # The run uses this machine's instance and Python, not the daemon's. A failed run does not fail the task.
@@ -48,7 +48,10 @@ def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
 
 
 def _report_process_death(run_id: str, code: int) -> None:
-    """Mark the run as failed if its process was killed, for example for lack of memory. Dagster can then retry it."""
+    """Mark a run whose process was killed, for example for lack of memory, as failed, so that Dagster can retry it.
+
+    If all its steps have succeeded, it is marked as succeeded.
+    """
     with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
         if run is not None and not (finalize_if_steps_succeeded(instance, run) or run.is_finished):

@@ -31,7 +31,7 @@ except ModuleNotFoundError as missing:
 
 A_DAY = 86_400
 ANSWER_SECONDS = 2.0
-"""How long to wait for a worker's reply. Its main process replies, even while its runs are busy."""
+"""How long to wait for a worker's reply. The main process of a worker replies even while runs are executed."""
 
 SETTINGS: Mapping[str, Any] = {
     # A worker takes only as many runs as it can execute now, so that other workers can take the rest.
@@ -117,7 +117,7 @@ class CeleryLauncher(CeleryRunLauncher):
         return self._worker_health(task_id, started.get("hostname"))
 
     def _worker_health(self, task_id: str, worker: str | None) -> CheckRunHealthResult:
-        """Ask the worker whether it has the task; if the worker is not known, ask all of them."""
+        """Ask the worker whether it has the task. If the worker is not known, ask all workers."""
         inspect = self.celery.control.inspect(destination=[worker] if worker else None, timeout=ANSWER_SECONDS)
         answers = inspect.query_task(task_id)
         if not answers:
@@ -125,7 +125,8 @@ class CeleryLauncher(CeleryRunLauncher):
         self._silent_since.pop(task_id, None)
         if any(task_id in tasks for tasks in answers.values()):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"The worker {worker or '(any)'} no longer has the run.")
+        found = f"The worker {worker} no longer has the run." if worker else "No worker has the run."
+        return CheckRunHealthResult(WorkerStatus.FAILED, found)
 
     def _silent(self, task_id: str, worker: str | None) -> CheckRunHealthResult:
         """A worker counts as dead only after some time without a reply: its connection may be interrupted briefly."""
@@ -133,6 +134,5 @@ class CeleryLauncher(CeleryRunLauncher):
         if time.monotonic() - since < self._patience:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         del self._silent_since[task_id]
-        return CheckRunHealthResult(
-            WorkerStatus.FAILED, f"The worker {worker or '(unknown)'} has not replied for {self._patience} s."
-        )
+        silent = f"The worker {worker} has" if worker else "The workers have"
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"{silent} not replied for {self._patience} s.")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def supervise(command: Sequence[str]) -> int:
-    """Run the command and return its exit code. A SIGTERM, with which Celery cancels a task, is forwarded to it."""
+    """Run the command and return its exit code. Forwards SIGTERM, with which Celery cancels a task, to the command."""
     process = subprocess.Popen(command)  # noqa: S603 - our own arguments
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
     try:
