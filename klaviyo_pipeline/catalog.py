@@ -117,6 +117,17 @@ ENTITY_CENSUSES: dict[str, Listing] = {
 """The censuses of the entities with windows, by asset name."""
 
 
+def object_columns() -> dict[str, set[str]]:
+    """The columns that a sync fills in each table of objects, by the table's name."""
+    columns = {listing.entity: {column.name for column in listing.columns} for listing in CENSUSES.values()}
+    kinds = [kind for listing in CENSUSES.values() for kind in listing.children]
+    while kinds:
+        kind = kinds.pop()
+        columns.setdefault(kind.table, set()).update(column.name for column in kind.columns)
+        kinds += kind.children
+    return columns
+
+
 EVERY_CENSUS = "census"
 """The word that stands for the censuses of all entities with windows on the command line."""
 

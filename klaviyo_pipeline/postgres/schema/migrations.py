@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import errors, sql
 
+from klaviyo_pipeline.catalog import object_columns
 from klaviyo_pipeline.config.settings import SLUG
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.postgres.schema.owners import FOREIGN_OWNERS, remedy, schema_remedy
@@ -53,6 +54,15 @@ GROUP BY present.relname, columns.attname
 HAVING count(*) = 1
 """
 """Columns that either a table of objects or its table of earlier states has, but not both."""
+
+_OBJECT_COLUMNS: LiteralString = r"""
+SELECT tables.relname, columns.attname
+FROM pg_class AS tables
+JOIN pg_attribute AS raw ON raw.attrelid = tables.oid AND raw.attname = 'raw'
+JOIN pg_attribute AS columns ON columns.attrelid = tables.oid AND columns.attnum > 0 AND NOT columns.attisdropped
+WHERE tables.relnamespace = %s::regnamespace AND tables.relkind = 'r' AND tables.relname NOT LIKE '%%\_superseded'
+"""
+"""The columns of the tables of objects."""
 
 
 class MigrationError(RuntimeError):
@@ -233,7 +243,7 @@ def _exists(connection: psycopg.Connection[Any], table: sql.Identifier) -> bool:
 
 def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration) -> None:
     try:
-        before = _half_columns(connection, schema)
+        before, columns_before = _half_columns(connection, schema), _object_columns(connection, schema)
         # Without parameters, psycopg sends the text unchanged: it may have several statements and per cent signs.
         connection.execute(migration.text)
         if added := sorted(_half_columns(connection, schema) - before):
@@ -241,6 +251,11 @@ def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration)
                 f"{migration.name}: the file adds {', '.join(added)} only to the table or only to its earlier states; "
                 f'call add_column instead, see "Add a column" in docs/extend.md (schema {schema}; the file was rolled '
                 "back)."
+            )
+        if added := _undeclared(columns_before, _object_columns(connection, schema)):
+            raise MigrationError(
+                f"{migration.name}: the file adds {', '.join(added)}, which no declaration fills; declare it too, see "
+                f'"Add a column" in docs/extend.md (schema {schema}; the file was rolled back).'
             )
         connection.execute(
             "INSERT INTO schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
@@ -258,6 +273,24 @@ def _run(connection: psycopg.Connection[Any], schema: str, migration: Migration)
 def _half_columns(connection: psycopg.Connection[Any], schema: str) -> set[str]:
     quoted = sql.Identifier(schema).as_string(connection)
     return {column for (column,) in connection.execute(_HALF_COLUMNS, [quoted])}
+
+
+def _object_columns(connection: psycopg.Connection[Any], schema: str) -> set[tuple[str, str]]:
+    quoted = sql.Identifier(schema).as_string(connection)
+    return set(connection.execute(_OBJECT_COLUMNS, [quoted]).fetchall())
+
+
+def _undeclared(before: Set[tuple[str, str]], after: Set[tuple[str, str]]) -> list[str]:
+    """The columns that were added to existing tables of objects, and that no declaration fills.
+
+    A sync would leave such a column NULL, and would add false states to the history once it is declared.
+    """
+    tables, filled = {table for table, _ in before}, object_columns()
+    return sorted(
+        f"{column} of {table}"
+        for table, column in after - before
+        if table in tables and column not in filled.get(table, ())
+    )
 
 
 def _place(migration: Migration, error: psycopg.Error) -> str:

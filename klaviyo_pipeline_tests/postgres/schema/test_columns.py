@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.klaviyo.records import ID, RAW, Column, Shape, read_record
+from klaviyo_pipeline.postgres.schema import migrations
 from klaviyo_pipeline.postgres.schema.declarations import declared_tables
 from klaviyo_pipeline.postgres.schema.migrations import MigrationError, migrate
 from klaviyo_pipeline.postgres.schema.tables import NotMigrated, reflect
@@ -138,8 +139,35 @@ def test_a_file_that_adds_half_a_column_is_refused_and_rolled_back(
     with pytest.raises(MigrationError, match=r'_new\.sql: the file adds new of flows .* "Add a column"'):
         migrate(store.dsn, SLUG, folder)
     assert connection.execute("SELECT FROM pg_attribute WHERE attname = 'new'").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "CALL add_column('flows', 'new', 'text', 'new', 'New.');",
+        "ALTER TABLE flows ADD new text; ALTER TABLE flows_superseded ADD new text;",
+        "CALL add_derived_column('campaign_messages', 'new', 'text', 'New.');",
+    ],
+)
+def test_a_file_that_adds_a_column_which_no_declaration_fills_is_refused_and_rolled_back(
+    store: Store, connection: psycopg.Connection[Any], statements: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(SQL_DIR, tmp_path / "sql"))
+    file = folder / f"{len(list(folder.glob('*.sql'))) + 1:03}_new.sql"
+    file.write_text(statements)
+    with pytest.raises(MigrationError, match=r'_new\.sql: the file adds new of \w+, which no .* "Add a column"'):
+        migrate(store.dsn, SLUG, folder)
+    assert connection.execute("SELECT FROM pg_attribute WHERE attname = 'new'").fetchall() == []
+
+
+def test_a_file_that_adds_a_declared_column_is_applied(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(SQL_DIR, tmp_path / "sql"))
+    file = folder / f"{len(list(folder.glob('*.sql'))) + 1:03}_new.sql"
     file.write_text("CALL add_column('flows', 'new', 'text', 'new', 'New.');")
-    migrate(store.dsn, SLUG, folder)
+    monkeypatch.setattr(migrations, "object_columns", lambda: {"flows": {"new"}})
+    assert migrate(store.dsn, SLUG, folder) == [file.name]
 
 
 def test_a_table_is_made_once_for_each_engine_so_that_its_statements_are_compiled_once(store: Store) -> None:
