@@ -43,7 +43,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
         yield Measurement("Celery workers", f"{reported}: accounts an hour", 3600 * accounts / seconds, "accounts")
         yield Measurement(
             "Celery workers",
-            f"{reported}: relative to the limit of the rates",
+            f"{reported}: relative to 360 accounts an hour for each worker",
             least * accounts / workers / seconds,
             "share",
         )

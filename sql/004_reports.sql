@@ -129,31 +129,31 @@ DECLARE
     ];
     -- Rates that Klaviyo computes for a single row: stored, never summed.
     stated CONSTANT text[] := ARRAY[
-        ['open_rate', 'numeric', 'Open rate of this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['click_rate', 'numeric', 'Click rate of this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['click_to_open_rate', 'numeric', 'Clicks per open of this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['conversion_rate', 'numeric', 'Conversion rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['open_rate', 'numeric', 'Open rate of this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['click_rate', 'numeric', 'Click rate of this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['click_to_open_rate', 'numeric', 'Clicks per open of this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['conversion_rate', 'numeric', 'Conversion rate of this message and day, as Klaviyo states it; 0.25 is 25%.'],
         ['revenue_per_recipient', 'numeric', 'Revenue per delivery of this message and day, as Klaviyo states it.'],
         ['average_order_value', 'numeric', 'Revenue per conversion of this message and day, as Klaviyo states it.'],
-        ['bounce_rate', 'numeric', 'Bounce rate of this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['bounced_or_failed_rate', 'numeric', 'Share of sends that bounced or failed, for this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['failed_rate', 'numeric', 'Share of sends that failed, for this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['delivery_rate', 'numeric', 'Delivery rate of this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['unsubscribe_rate', 'numeric', 'Unsubscribe rate of this message and day, as Klaviyo states it; a fraction of 1.'],
-        ['spam_complaint_rate', 'numeric', 'Spam complaint rate of this message and day, as Klaviyo states it; a fraction of 1.'],
+        ['bounce_rate', 'numeric', 'Bounce rate of this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['bounced_or_failed_rate', 'numeric', 'Share of sends that bounced or failed, for this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['failed_rate', 'numeric', 'Share of sends that failed, for this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['delivery_rate', 'numeric', 'Delivery rate of this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['unsubscribe_rate', 'numeric', 'Unsubscribe rate of this message and day, as Klaviyo states it; 0.25 is 25%.'],
+        ['spam_complaint_rate', 'numeric', 'Spam complaint rate of this message and day, as Klaviyo states it; 0.25 is 25%.'],
         ['text_message_roi', 'numeric', 'Return on the money spent on text messages, as Klaviyo states it.']
     ];
     rates CONSTANT text[] := ARRAY[
-        ['open_rate', 'opens_unique', 'delivered', 'Opens per delivery', ', a fraction of 1'],
-        ['click_rate', 'clicks_unique', 'delivered', 'Clicks per delivery', ', a fraction of 1'],
-        ['click_to_open_rate', 'clicks_unique', 'opens_unique', 'Clicks per open', ', a fraction of 1'],
-        ['conversion_rate', 'conversion_uniques', 'delivered', 'Conversions per delivery', ', a fraction of 1'],
+        ['open_rate', 'opens_unique', 'delivered', 'Opens per delivery', ', as a fraction (0.25 is 25%)'],
+        ['click_rate', 'clicks_unique', 'delivered', 'Clicks per delivery', ', as a fraction (0.25 is 25%)'],
+        ['click_to_open_rate', 'clicks_unique', 'opens_unique', 'Clicks per open', ', as a fraction (0.25 is 25%)'],
+        ['conversion_rate', 'conversion_uniques', 'delivered', 'Conversions per delivery', ', as a fraction (0.25 is 25%)'],
         ['revenue_per_recipient', 'conversion_value', 'delivered', 'Revenue per delivery', ', in the account''s currency'],
         ['average_order_value', 'conversion_value', 'conversions', 'Revenue per conversion', ', in the account''s currency'],
-        ['bounce_rate', 'bounced', 'recipients', 'Bounces per recipient', ', a fraction of 1'],
-        ['delivery_rate', 'delivered', 'recipients', 'Deliveries per recipient', ', a fraction of 1'],
-        ['unsubscribe_rate', 'unsubscribe_uniques', 'delivered', 'Unsubscribes per delivery', ', a fraction of 1'],
-        ['spam_complaint_rate', 'spam_complaints', 'delivered', 'Spam complaints per delivery', ', a fraction of 1']
+        ['bounce_rate', 'bounced', 'recipients', 'Bounces per recipient', ', as a fraction (0.25 is 25%)'],
+        ['delivery_rate', 'delivered', 'recipients', 'Deliveries per recipient', ', as a fraction (0.25 is 25%)'],
+        ['unsubscribe_rate', 'unsubscribe_uniques', 'delivered', 'Unsubscribes per delivery', ', as a fraction (0.25 is 25%)'],
+        ['spam_complaint_rate', 'spam_complaints', 'delivered', 'Spam complaints per delivery', ', as a fraction (0.25 is 25%)']
     ];
     metric CONSTANT text[] := ARRAY[
         ['conversion_metric_id', 'text', 'The conversion metric of the request, a part of the key. If several metrics are '
@@ -224,7 +224,7 @@ BEGIN
     CALL create_report('form_report', 'Klaviyo''s form series report: one row per form and day.', ARRAY[
         ['form_id', 'text', 'Id of the form; empty if the report names none.']
     ], 'Day, in the account''s time zone.', counts || ARRAY[
-        ['submit_rate', 'numeric', 'Submits per view, as Klaviyo states it; a fraction of 1.']
+        ['submit_rate', 'numeric', 'Submits per view, as Klaviyo states it; 0.25 is 25%.']
     ]);
     CALL create_metrics('form_metrics', 'One row per form and day: Klaviyo''s counts, and rates from them.', ARRAY[
         ['form_id', 'text', 'Id of the form.'],
@@ -232,8 +232,8 @@ BEGIN
         ['form_name', 'text', 'The form''s latest name.'],
         ['form_status', 'text', 'The form''s latest status.']
     ], counts, ARRAY[
-        ['submit_rate', 'submits', 'viewed_form', 'Submits per view', ', a fraction of 1'],
-        ['close_rate', 'closed_form', 'viewed_form', 'Closes per view', ', a fraction of 1']
+        ['submit_rate', 'submits', 'viewed_form', 'Submits per view', ', as a fraction (0.25 is 25%)'],
+        ['close_rate', 'closed_form', 'viewed_form', 'Closes per view', ', as a fraction (0.25 is 25%)']
     ]);
 END
 $$;
@@ -256,7 +256,7 @@ BEGIN
         ['segment_name', 'text', 'The segment''s latest name.'],
         ['is_active', 'boolean', 'Whether the segment is active now.']
     ], counts, ARRAY[
-        ['growth_rate', 'net_members_changed', '(total_members - net_members_changed)', 'Net change per member at the start of the day', ', a fraction of 1']
+        ['growth_rate', 'net_members_changed', '(total_members - net_members_changed)', 'Net change per member at the start of the day', ', as a fraction (0.25 is 25%)']
     ]);
 END
 $$;

@@ -103,7 +103,7 @@ def check_after_first_sync(settings: Settings, instance: "DagsterInstance") -> s
         results = _results(settings, lambda: instance, api=False)
     except click.ClickException as error:
         return f"warning: the checks did not run: {error.message}"
-    return f"{checks_summary(results)} `klaviyo-pipeline check` prints the results."
+    return f"{checks_summary(results)} `klaviyo-pipeline check` repeats them and prints each result."
 
 
 def checks_summary(results: Sequence["Checked"]) -> str:

@@ -294,7 +294,7 @@ def _request_unless_stored(settings: Settings, entity: str, first: date, last: d
 def _has_metric(answer: ExactAnswer, account: Account) -> bool:
     """Whether the answer is for the account's first conversion metric.
 
-    Also True if the settings name no metric, and for forms, whose answers have none.
+    Also True if the settings name no metric, and for answers about forms, which have no conversion metric.
     """
     metrics = (answer.conversion_metric_id, account.first_conversion_metric)
     return None in metrics or metrics[0] == metrics[1]

@@ -142,7 +142,7 @@ def _check_free(host: str, port: int) -> None:
 @click.option("--seed", default=DEMO_SEED, show_default=True, help="Seed from which the account is generated.")
 @click.option("--timezone", default="America/New_York", show_default=True, help="The account's time zone.")
 @click.option(
-    "--rate-scale", default=1.0, show_default=True, help="Factor on Klaviyo's published rate limits; 0 removes them."
+    "--rate-scale", default=1.0, show_default=True, help="Multiplies Klaviyo's published rate limits; 0 removes them."
 )
 def sandbox(host: str, port: int, seed: int, timezone: str, rate_scale: float) -> None:
     """Serve a simulated Klaviyo account over HTTP until you press Ctrl-C.

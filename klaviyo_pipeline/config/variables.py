@@ -131,7 +131,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_RATE_SCALE",
-            "Factor on Klaviyo's published rate limits, for pacing. `0.5` leaves half of them to other tools.",
+            "Multiplies the published rate limits that requests keep. `0.5` leaves half of them to other tools.",
             "0 or more; `0` switches pacing off, but a 429 is still obeyed",
             default="1",
         ),

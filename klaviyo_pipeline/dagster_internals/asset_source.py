@@ -9,7 +9,8 @@ from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunctio
 def source_of(asset: dg.AssetsDefinition) -> dg.LocalFileCodeReference:
     """File and line of the asset's function.
 
-    Dagster's own function parses the file for each asset. With many accounts, that takes most of the loading time.
+    Dagster has a function for this, which parses the file again for each asset. With many accounts, that takes most of
+    the time in which the code location starts.
     """
     decorated = asset.op.compute_fn
     assert isinstance(decorated, DecoratedOpFunction)

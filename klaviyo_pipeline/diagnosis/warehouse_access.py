@@ -76,7 +76,10 @@ class WarehouseReport:
 
 
 def check_warehouse(settings: Settings, account_id: str | None, secrets: Secrets, clock: Clock) -> WarehouseReport:
-    """Check the warehouse in read-only transactions. `account_id` is the account of the key; None if not known."""
+    """Check the warehouse in read-only transactions.
+
+    `account_id` is the id of the Klaviyo account that the API key belongs to; None if it is not known.
+    """
     try:
         url = warehouse_url(settings.database_url)
         with _read_only(url) as connection:

@@ -36,7 +36,7 @@ class ListingQuery:
         return (*params, *self.include)
 
     def with_bounds(self, *bounds: Condition, sort: str) -> "ListingQuery":
-        """The same query with another order and these bounds. A bound replaces one with the same field and operator."""
+        """The same query with this order and these bounds. A bound replaces one with the same field and operator."""
         replaced = {(one.field, one.operator) for one in bounds}
         kept = tuple(one for one in self.conditions if (one.field, one.operator) not in replaced)
         return replace(self, conditions=(*kept, *bounds), sort=sort)

@@ -49,7 +49,11 @@ def refused_words(report: Report, metric_id: str | None, statistics: frozenset[s
 
 @dataclass
 class _Search(Generic[Given]):
-    """Requests more and more statistics. `answer` is the last accepted one; it has all `accepted` statistics."""
+    """Finds the statistics that Klaviyo accepts.
+
+    It leaves out statistics until a request is accepted, then adds the others in halves. `answer` is that of the last
+    accepted request; it has all `accepted` statistics.
+    """
 
     report: Report
     ask: Ask[Given]

@@ -87,7 +87,8 @@ def job_specs(account: Account, *, single_account: bool = True) -> list[JobSpec]
     hourly windows, entities and reports have different partitions, so there is no job over all assets.
 
     With several accounts (`single_account` is false), jobs of a single asset are left out, except the job of the tags,
-    which has a schedule. Such jobs would take most of the loading time, and a run of a larger job can select one asset.
+    which has a schedule. Jobs of single assets take most of the time in which the definitions are loaded. They are not
+    necessary, because a run of a larger job can select one asset.
     """
     slug, on = account.slug, switched_on(account.assets)
     single = (*ENTITIES, *LISTED_IN_FULL, TAGS.entity, *FIGURES) if single_account else (TAGS.entity,)

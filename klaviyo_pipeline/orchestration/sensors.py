@@ -120,7 +120,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             now = database_now(connection)
             planner = Planner(account, now - GRACE)
             busy = _assets_in_runs(context.instance, account)
-            # The hour is part of the run key, so a range that stays missing is requested at most once an hour.
+            # The hour is part of the run key, so a range that stays missing is requested at most once per clock hour.
             hour = f"{now.astimezone(UTC):%Y-%m-%d %H}"
             requested = _requested_within(context.cursor, hour)
             ranges = {
@@ -131,7 +131,7 @@ def _missing_windows(account: Account, jobs: Sequence[AccountJob]) -> dg.SensorD
             }
         due = [key for key in ranges if key not in requested][:RUNS_AT_ONCE]
         if not due:
-            yield dg.SkipReason("no missing windows: all are synced, running, or were requested within the last hour")
+            yield dg.SkipReason("no missing windows: all are synced, running, or were requested in this clock hour")
         for key in due:
             asset, run = ranges[key]
             job = by_asset[asset].name

@@ -59,7 +59,7 @@ class Pages:
         return full * ceil(self.listing.page_size * ratio / IDS_PER_REQUEST) + ceil(rest * ratio / IDS_PER_REQUEST)
 
     def of_range(self, windows: Sequence[Window], now: datetime) -> int:
-        """The pages that a run reads for these contiguous windows, over all of its chunks."""
+        """The number of pages that a run over these contiguous windows reads, summed over the run's chunks."""
         pages = 0
         for chunk in chunks_of(self.listing, windows, now):
             splits = [query for query in chunk.queries if query.since is not None]

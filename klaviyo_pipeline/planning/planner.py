@@ -145,7 +145,7 @@ class Planner:
         return _by_range(metric_ids, found)
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
-        """Whether this full listing runs: it was named or forced, or the last complete one is too old.
+        """Whether this full listing runs: the request names or forces it, or there is no complete one that is fresh.
 
         A census at another revision of the API does not count, so that the next sync reads every object at this one.
         """

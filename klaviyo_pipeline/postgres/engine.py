@@ -39,7 +39,7 @@ POOL_SIZE = 3
 PERMANENT = "Running again fails in the same way until the cause is fixed."
 
 RETRY_PAUSES = (0.5, 2.0, 5.0)
-"""Seconds before the second, third and fourth attempt: enough time for a server to restart."""
+"""The pauses before attempts 2, 3 and 4, in seconds. In this time, a server can restart."""
 
 # After these SQLSTATEs, the same transaction may succeed: the server was shut down, crashed or is starting up; the
 # transaction could not be serialized; or it was the victim of a deadlock.

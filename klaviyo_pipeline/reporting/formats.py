@@ -29,7 +29,7 @@ def round_money(value: Decimal | None) -> str:
 
 
 def rate(value: Decimal | None) -> str:
-    """A fraction of 1 as a percentage."""
+    """A fraction as a percentage: 0.25 is 25%."""
     return NONE if value is None else f"{value:.2%}"
 
 

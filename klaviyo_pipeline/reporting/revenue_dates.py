@@ -29,7 +29,7 @@ ATTRIBUTED = (FLOWS, CAMPAIGNS)
 
 @dataclass(frozen=True)
 class OrderDates:
-    """Revenue by source and day of the order. A value is None if Klaviyo returned no value."""
+    """Revenue by source and day of the order. A value is None if any of its conversions has no value."""
 
     by_source: Mapping[str, Mapping[date, Sum]]
 

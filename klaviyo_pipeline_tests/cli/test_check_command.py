@@ -145,7 +145,7 @@ def test_the_first_whole_sync_runs_the_checks_so_that_the_ui_has_results(
         assert lines("flows") == lines("--from", FIRST.isoformat()) == []
         [line] = lines()
         assert "passed" in line
-        assert line.endswith("`klaviyo-pipeline check` prints the results.")
+        assert line.endswith("`klaviyo-pipeline check` repeats them and prints each result.")
         assert lines() == []
         [run] = instance.get_runs()
         assert run.job_name == f"{SLUG}_checks"

@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import pytest
 
+from klaviyo_pipeline import catalog
 from klaviyo_pipeline.cli.main import COMMANDS
 from klaviyo_pipeline.cli.shared import json_text
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
@@ -95,6 +96,12 @@ def test_every_command_has_help(command: tuple[str, ...], here: Here) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith(" ".join(["Usage: klaviyo-pipeline", *command]))
     assert len(outcome.out.splitlines()) > 4
+
+
+def test_the_help_of_sync_names_every_asset_and_marks_those_that_are_off(here: Here) -> None:
+    words = here.run("sync", "--help").out.replace(",", " ").split()
+    names = [name for name in catalog.ASSETS if not name.endswith("_census")]
+    assert [name for name in names if f"{name}{'*' * (name in catalog.OFF_BY_DEFAULT)}" not in words] == []
 
 
 @pytest.mark.parametrize("command", ["reset-windows", "reset-clock"])

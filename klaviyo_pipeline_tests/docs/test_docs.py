@@ -11,6 +11,7 @@ import pytest
 
 from klaviyo_pipeline.cli.main import cli
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
+from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 
 TESTS = PROJECT_ROOT / "klaviyo_pipeline_tests"
 RUN = {PROJECT_ROOT / "docs" / "extend.md"}
@@ -55,6 +56,19 @@ def anchors(document: Path) -> set[str]:
     """The headings of a document, as anchors for links."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_documents_name_the_retry_budget_of_the_code() -> None:
+    policy = RetryPolicy()
+    assert (policy.attempts, sum(policy.ceilings), policy.longest_loss / 60) == (5, 20, 30)
+    named = {
+        "reliability.md": ("5 attempts, with up to 20 s of backoff in total", "A run loses thirty minutes to failed"),
+        "fidelity.md": ("sent up to five times, with up to 20 s",),
+        "troubleshoot.md": ("5xx or 408 five times", "to five attempts of a request", "lost half an hour to failed"),
+    }
+    for name, sentences in named.items():
+        text = (PROJECT_ROOT / "docs" / name).read_text()
+        assert [sentence for sentence in sentences if sentence not in text] == []
 
 
 @pytest.mark.parametrize("line", sorted({line for one in DOCUMENTS if one not in RUN for line in commands_of(one)}))

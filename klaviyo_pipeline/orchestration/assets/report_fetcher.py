@@ -157,7 +157,7 @@ class ReportFetcher:
         self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._reported))})
 
     def _pages(self, report: Report, request: dict[str, object], left_out: frozenset[str]) -> ReportResult:
-        """The result of all pages."""
+        """Requests every page and combines them. The statistics in `left_out` are None in the result."""
         asked_at: datetime | None = None
         days: frozenset[date] | None = None
         pages = list[list[Row]]()
