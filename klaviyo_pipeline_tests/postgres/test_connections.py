@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 COMMAND = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 CONCURRENTLY = ("flow_report", "campaign_report", "form_report", "segment_report", "tags")
-"""The most assets that one account's sync works on at once, each in its own process."""
+"""Assets that a sync of one account works on at the same time, each in its own process."""
 
 
 @pytest.fixture
