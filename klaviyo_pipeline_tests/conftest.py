@@ -37,16 +37,18 @@ MOST_BYTES = 4 * 1024**3
 
 
 LONGEST = (
-    "test_dagster_ui.py",
     "test_celery.py",
-    "test_all_accounts.py",
+    "test_dagster_ui.py",
     "test_graphql.py",
-    "test_conversion_metrics.py",
-    "test_account_sync.py",
+    "test_all_accounts.py",
+    "test_torture_database.py",
     "test_cli.py",
-    "test_secrets.py",
-    "test_cost.py",
+    "test_torture_kills.py",
+    "test_conversion_metrics.py",
+    "test_schedule_document.py",
+    "test_torture_matrix.py",
     "test_extend.py",
+    "test_pooler.py",
 )
 """The files that take longest, which begin first: the last file to end determines how long all tests take."""
 
