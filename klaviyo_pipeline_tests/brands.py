@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -78,9 +78,11 @@ def brand(number: int) -> SandboxAccount:
     return shop
 
 
-def brands_in(database: str, folder: Path, rate_scale: float = 0) -> Iterator[Brands]:
-    """Serve the accounts, and describe them in `folder`. `rate_scale` is a factor on the published rates; 0: none."""
-    shops = {f"brand_{number}": brand(number) for number in range(10)}
+def brands_in(
+    database: str, folder: Path, rate_scale: float = 0, numbers: Iterable[int] = range(10)
+) -> Iterator[Brands]:
+    """Serve these accounts, and describe them in `folder`. `rate_scale` is a factor on the published rates; 0: none."""
+    shops = {f"brand_{number}": brand(number) for number in numbers}
     keys = {f"KEY_OF_{slug.upper()}": key_of(shop) for slug, shop in shops.items()}
     shops[REVOKED].api_keys = {"pk_another": set()}
     with SandboxServer(list(shops.values()), rate_scale=rate_scale) as server:

@@ -14,7 +14,6 @@ from dagster._core.instance import InstanceRef
 
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.dagster_internals.gc_tuning import gc_frozen
-from klaviyo_pipeline.dagster_internals.storage import EVENT_BATCH_SIZE
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 from klaviyo_pipeline.postgres.schema.migrations import migrate
 from klaviyo_pipeline.postgres.server.embedded import EmbeddedPostgres
@@ -24,6 +23,7 @@ from klaviyo_pipeline_tests.support import (
     START,
     Pipeline,
     dagster_home,
+    hide_settings,
     put,
     recorded_pipeline,
     throw_away_database,
@@ -37,16 +37,18 @@ MOST_BYTES = 4 * 1024**3
 
 
 LONGEST = (
-    "test_dagster_ui.py",
     "test_celery.py",
-    "test_all_accounts.py",
+    "test_dagster_ui.py",
     "test_graphql.py",
-    "test_conversion_metrics.py",
-    "test_account_sync.py",
+    "test_all_accounts.py",
+    "test_torture_database.py",
     "test_cli.py",
-    "test_secrets.py",
-    "test_cost.py",
+    "test_torture_kills.py",
+    "test_conversion_metrics.py",
+    "test_schedule_document.py",
+    "test_torture_matrix.py",
     "test_extend.py",
+    "test_pooler.py",
 )
 """The files that take longest, which begin first: the last file to end determines how long all tests take."""
 
@@ -71,13 +73,7 @@ def shared_statements() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hides the developer's `KLAVIYO_*` variables, Dagster instance and `.env` from the tests."""
-    for name in list(os.environ):
-        if name.startswith("KLAVIYO_") or name == "DAGSTER_HOME":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
-    # As in a user's processes: the events of many windows are stored in one statement.
-    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE)
+    hide_settings(monkeypatch)
 
 
 def _memory() -> Path | None:

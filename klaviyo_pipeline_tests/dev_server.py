@@ -44,6 +44,8 @@ query Backfill($id: String!) {
 }
 """
 PATIENCE = 120.0
+POLL_SECONDS = 1.0
+"""Each answer takes the server a noticeable part of its processor."""
 
 
 @contextmanager
@@ -100,7 +102,7 @@ def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
         run = ask(client, {"query": RUN, "variables": {"id": run_id}})["runOrError"]
         if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
             return dict(run)
-        time.sleep(0.3)
+        time.sleep(POLL_SECONDS)
     raise AssertionError(f"run {run_id} does not end: {run}")
 
 
@@ -138,5 +140,5 @@ def finished(client: httpx.Client, backfill_id: str, patience: float = PATIENCE)
         backfill = ask(client, {"query": BACKFILL, "variables": {"id": backfill_id}})["partitionBackfillOrError"]
         if backfill["status"] in ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"):
             return dict(backfill)
-        time.sleep(0.3)
+        time.sleep(POLL_SECONDS)
     raise AssertionError(f"backfill {backfill_id} does not end: {backfill}")

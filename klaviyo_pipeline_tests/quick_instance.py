@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -94,8 +95,9 @@ class QuickRuns(runs.InMemoryRunStorage):
         self._memory.connection.close()
 
 
-def quick_instance() -> dg.DagsterInstance:
+def quick_instance(settings: dict[str, Any] | None = None) -> dg.DagsterInstance:
+    """With these settings of `dagster.yaml`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(event_log, "InMemoryEventLogStorage", QuickEvents)
         patch.setattr(runs, "InMemoryRunStorage", QuickRuns)
-        return dg.DagsterInstance.ephemeral()
+        return dg.DagsterInstance.ephemeral(settings=settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from dagster._core.instance import InstanceRef
 from psycopg import sql
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT, SQL_DIR, Account
+from klaviyo_pipeline.dagster_internals.storage import EVENT_BATCH_SIZE
 from klaviyo_pipeline.orchestration.build import project_defs
 from klaviyo_pipeline.orchestration.step_errors import step_errors
 from klaviyo_pipeline.planning.planner import SyncRequest
@@ -247,6 +249,19 @@ def run_sync(
     """The results of a sync, in the instance of `DAGSTER_HOME`."""
     with dg.DagsterInstance.get() as instance:
         return Sync(account, Warehouse(), on_progress).run(instance, request)
+
+
+def hide_settings(patch: pytest.MonkeyPatch) -> None:
+    """Hide the developer's `KLAVIYO_*` variables, Dagster instance and `.env`.
+
+    Every test does so. A fixture of a module that runs syncs in this process is set up earlier, and has to do it too.
+    """
+    for name in list(os.environ):
+        if name.startswith("KLAVIYO_") or name == "DAGSTER_HOME":
+            patch.delenv(name)
+    patch.setenv("KLAVIYO_IGNORE_DOTENV", "1")
+    # As in a user's processes: the events of many windows are stored in one statement.
+    patch.setenv("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE)
 
 
 @contextmanager

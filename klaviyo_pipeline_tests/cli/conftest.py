@@ -1,4 +1,4 @@
-"""Accounts in the environment of commands; and the synced account of the check tests, for the command `check`."""
+"""Accounts in the environment of commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.cli.shell import DAYS, Here, Outcome, Shell, shell_for
-from klaviyo_pipeline_tests.orchestration.checks.conftest import stored, synced  # noqa: F401 - fixtures
 from klaviyo_pipeline_tests.support import empty_shop, put, throw_away_database, utc
 
 

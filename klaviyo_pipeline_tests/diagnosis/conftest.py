@@ -44,25 +44,25 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Set:
 
 
 @pytest.fixture
-def installation(
-    shop: SandboxAccount,
-    server: SandboxServer,
-    database: str,
-    setting: Set,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def settings(
+    shop: SandboxAccount, server: SandboxServer, setting: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A correct installation before the first sync."""
+    """The settings of a correct installation, except the database."""
     setting(
         KLAVIYO_ACCOUNT="shop",
         KLAVIYO_API_URL=server.url,
         KLAVIYO_API_KEY=key_of(shop),
-        KLAVIYO_DATABASE_URL=database,
         KLAVIYO_TIMEZONE=shop.timezone,
         KLAVIYO_RATE_SCALE="0",
     )
     monkeypatch.setenv("KLAVIYO_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
+
+
+@pytest.fixture
+def installation(settings: None, database: str, setting: Set) -> None:
+    """A correct installation before the first sync."""
+    setting(KLAVIYO_DATABASE_URL=database)
 
 
 @pytest.fixture(scope="session")

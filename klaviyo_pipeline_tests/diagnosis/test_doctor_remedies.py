@@ -22,6 +22,7 @@ from klaviyo_pipeline.sandbox.sandbox_account import READ_SCOPES, SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
 from klaviyo_pipeline_tests.conftest import THROW_AWAY
 from klaviyo_pipeline_tests.diagnosis.installation import Set, diagnose
+from klaviyo_pipeline_tests.support import throw_away_database
 
 pytestmark = pytest.mark.slow
 
@@ -266,12 +267,23 @@ BY_HAND: tuple[tuple[str, Callable[[Place, re.Match[str]], object]], ...] = (
 
 
 @pytest.fixture
-def place(synced: str, shop: SandboxAccount, server: SandboxServer, setting: Set, tmp_path: Path) -> Iterator[Place]:
+def place(
+    settings: None,
+    postgres_server: str,
+    bound_template: str,
+    shop: SandboxAccount,
+    server: SandboxServer,
+    setting: Set,
+    tmp_path: Path,
+) -> Iterator[Place]:
     role = f"guest_{secrets.token_hex(6)}"
-    # Dagster's storage is in the same database, so that the test leaves none behind.
-    setting(KLAVIYO_DAGSTER_DATABASE_URL=synced, DAGSTER_HOME="")
-    with psycopg.connect(synced, autocommit=True) as admin:
-        made = Place(setting, shop, server, admin, synced, tmp_path, role)
+    with (
+        throw_away_database(postgres_server, bound_template) as url,
+        psycopg.connect(url, autocommit=True) as admin,
+    ):
+        # Dagster's storage is in the same database, so that the test leaves none behind.
+        setting(KLAVIYO_DATABASE_URL=url, KLAVIYO_DAGSTER_DATABASE_URL=url, DAGSTER_HOME="")
+        made = Place(setting, shop, server, admin, url, tmp_path, role)
         made.sql("CREATE ROLE $role LOGIN PASSWORD 'hush-hush'", FLOW)
         yield made
         for server in made.servers:

@@ -7,6 +7,7 @@ import pytest
 
 from klaviyo_pipeline.klaviyo.calls import RequestRecord
 from klaviyo_pipeline.klaviyo.client import KlaviyoClient
+from klaviyo_pipeline.klaviyo.errors import KlaviyoError
 from klaviyo_pipeline.klaviyo.retry import RetryPolicy
 
 from .fakes import NotedStop, StillPacer
@@ -45,3 +46,11 @@ def bench(server: ScriptedServer) -> Iterator[Bench]:
     )
     with client:
         yield Bench(server, client, pacer, stop, records)
+
+
+def failing(bench: Bench, kind: type[KlaviyoError]) -> KlaviyoError:
+    """The error of a request for the account, which is of exactly this kind. `KlaviyoError` stands for any."""
+    with pytest.raises(kind) as raised:
+        bench.client.account()
+    assert type(raised.value) is kind or kind is KlaviyoError
+    return raised.value

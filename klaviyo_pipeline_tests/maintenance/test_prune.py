@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorType, TickData, TickStatus
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
@@ -16,7 +20,17 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.maintenance.prune import Pruned, prune
 from klaviyo_pipeline.postgres.engine import create_engine
-from klaviyo_pipeline_tests.support import SLUG, Pipeline, key_of, put, utc
+from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
+from klaviyo_pipeline_tests.support import (
+    SLUG,
+    Pipeline,
+    hide_settings,
+    key_of,
+    put,
+    recorded_pipeline,
+    throw_away_database,
+    utc,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +38,15 @@ FLOWS = dg.AssetKey([SLUG, "flows"])
 CENSUS = dg.AssetKey([SLUG, "flows_census"])
 OWN = ("runs", "run_tags", "event_logs", "asset_event_tags", "asset_check_executions", "job_ticks")
 DATA = ("flows", "flows_superseded", "sync_windows", "account")
+
+
+@dataclass(frozen=True)
+class Old:
+    """A database to copy, the captured output of its runs, and their account."""
+
+    database: str
+    storage: Path
+    shop: SandboxAccount
 
 
 def pruned(pipeline: Pipeline, days: int = 90, *, dry_run: bool = False) -> Pruned:
@@ -80,8 +103,7 @@ def output(pipeline: Pipeline, *, cached: bool) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def lived_in(recorded: Pipeline) -> Pipeline:
+def live(recorded: Pipeline) -> None:
     """Overlapping runs, a failed run, two censuses with their checks, and ticks, all 100 days old."""
     for day in range(1, 9):
         put(recorded.shop, "flows", f"f{day}", utc(f"2025-02-{day:02}T12:00:00"))
@@ -98,7 +120,32 @@ def lived_in(recorded: Pipeline) -> Pipeline:
         recorded.instance.create_tick(TickData(*schedule, now, selector_id="one", run_ids=[]))
     recorded.execute("INSERT INTO lookup_misses VALUES ('flows', 'gone', now())")
     age(recorded, 100)
-    return recorded
+
+
+@pytest.fixture(scope="module")
+def old(postgres_server: str, recorded_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Old]:
+    folder = tmp_path_factory.mktemp("old")
+    with throw_away_database(postgres_server, recorded_template) as url:
+        with pytest.MonkeyPatch.context() as patch:
+            hide_settings(patch)
+            with recorded_pipeline(url, folder, patch) as pipeline:
+                live(pipeline)
+        with psycopg.connect(postgres_server, autocommit=True) as connection:
+            # Dagster leaves its sessions open, and a database with sessions cannot be copied.
+            sessions = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(sessions, [urlsplit(url).path[1:]])
+        yield Old(url, folder / "storage", pipeline.shop)
+
+
+@pytest.fixture
+def lived_in(postgres_server: str, old: Old, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    """The account of `live`, in a database and a folder that only this test uses."""
+    shutil.copytree(old.storage, tmp_path / "storage")
+    with (
+        throw_away_database(postgres_server, old.database) as url,
+        recorded_pipeline(url, tmp_path, monkeypatch, old.shop) as pipeline,
+    ):
+        yield pipeline
 
 
 def test_the_ui_shows_every_window_unchanged_after_pruning(lived_in: Pipeline) -> None:

@@ -41,11 +41,17 @@ Planned = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(autouse=True)
-def settings(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
-    """A warehouse, an account and no key."""
-    monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account and no key."""
     monkeypatch.setenv("KLAVIYO_ACCOUNT", SLUG)
     monkeypatch.setenv("KLAVIYO_START_DATE", START.isoformat())
+
+
+@pytest.fixture
+def warehouse(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty database, in which the schema is not migrated yet."""
+    monkeypatch.setenv("KLAVIYO_DATABASE_URL", database)
+    return database
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str
 
 
 def test_before_the_first_migration_everything_is_missing_and_nothing_is_created(
-    planned: Planned, database: str
+    planned: Planned, warehouse: str
 ) -> None:
     plan = planned(*between("2025-02-01", "2025-12-31"))
     assert plan["migrated"] is False
@@ -98,11 +104,13 @@ def test_before_the_first_migration_everything_is_missing_and_nothing_is_created
     assert (report["requests"], report["basis"], report["endpoint"]) == (6, "exact", "query_flow_series")
     metrics = plan["assets"]["flow_metrics"]
     assert (metrics["to_request"], metrics["requests"], metrics["endpoint"]) == (334, 0, None)
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(warehouse) as connection:
         assert connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [SLUG]).fetchall() == []
 
 
-def test_the_plan_of_an_empty_schema_says_that_it_is_not_migrated(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_of_an_empty_schema_says_that_it_is_not_migrated(
+    warehouse: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["plan", "flows", *between(*MARCH)])
     assert ended.value.code == 0
@@ -183,7 +191,7 @@ def test_the_requests_of_a_report_are_known_exactly(report: str, pipeline: Pipel
 
 
 def test_days_before_the_first_day_of_the_segment_report_need_no_request(
-    planned: Planned, monkeypatch: pytest.MonkeyPatch
+    planned: Planned, warehouse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLAVIYO_START_DATE", "2022-01-01")
     plan = planned("segment_report", *between("2022-01-01", "2022-12-31"))
@@ -342,7 +350,7 @@ def test_a_duration_is_formatted_in_a_fitting_unit(seconds: float, text: str) ->
     ],
 )
 def test_wrong_usage_is_refused_in_the_same_way_as_by_a_sync(
-    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], message: str, warehouse: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, line = fails(capsys, *arguments)
     assert code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -21,10 +22,17 @@ def store_template(postgres_server: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def store(postgres_server: str, store_template: str) -> Iterator[Store]:
-    """A copy of the migrated database that only this test uses."""
-    with throw_away_database(postgres_server, store_template) as url:
+@contextmanager
+def store_on(server: str, template: str) -> Iterator[Store]:
+    """A copy of the migrated database."""
+    with throw_away_database(server, template) as url:
         engine = create_engine(url)
         yield Store(url, engine)
         engine.dispose()
+
+
+@pytest.fixture
+def store(postgres_server: str, store_template: str) -> Iterator[Store]:
+    """A copy of the migrated database that only this test uses."""
+    with store_on(postgres_server, store_template) as store:
+        yield store

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from klaviyo_pipeline.cli.main import main
 from klaviyo_pipeline.sandbox.generate import generate_account
 from klaviyo_pipeline.sandbox.sandbox_account import SandboxAccount
 from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.cli.shell import run_here
 from klaviyo_pipeline_tests.pooler import MISSING, PROGRAM, transaction_pooler
 from klaviyo_pipeline_tests.support import empty_shop, environment, throw_away_database, truth, utc
 
@@ -49,9 +49,6 @@ class Shop:
             stderr=subprocess.PIPE,
             text=True,
         )
-
-    def run(self, *arguments: str) -> tuple[int | None, str, str]:
-        return ended(self.start(*arguments))
 
     def rows(self, query: str) -> list[Any]:
         """The rows of a query, directly from the server."""
@@ -116,11 +113,15 @@ def test_two_whole_syncs_share_one_session_and_each_table_equals_its_account(syn
         assert reported == summed > 0
 
 
-def test_the_next_sync_through_the_pooler_requests_the_missing_windows(synced: SyncedWindow) -> None:
+def test_the_next_sync_through_the_pooler_requests_the_missing_windows(
+    synced: SyncedWindow, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     shop = synced[0][0]
-    code, out, err = shop.run("sync", "flows", "--from", "2025-03-05", "--to", "2025-03-14")
-    assert (code, err) == (0, "")
-    assert shop.rows("SELECT count(*) FROM sync_windows WHERE entity = 'flows' AND status = 'synced'") == [(10,)], out
+    days = ("--from", "2025-03-05", "--to", "2025-03-14")
+    done = run_here(("sync", "flows", *days), shop.variables, monkeypatch, capfd)
+    assert (done.code, done.err) == (0, "")
+    found = shop.rows("SELECT count(*) FROM sync_windows WHERE entity = 'flows' AND status = 'synced'")
+    assert found == [(10,)], done.out
 
 
 @pytest.mark.parametrize(
@@ -140,10 +141,6 @@ def test_a_command_has_the_same_output_with_and_without_the_pooler(
     shop = synced[0][0]
     outputs = []
     for url in (shop.variables["KLAVIYO_DATABASE_URL"], shop.database):
-        for name, value in (shop.variables | {"KLAVIYO_DATABASE_URL": url}).items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as exit:
-            main(command)
-        out, err = capfd.readouterr()
-        outputs.append((exit.value.code, out.replace(str(urlsplit(url).port), "PORT"), err))
+        done = run_here(command, shop.variables | {"KLAVIYO_DATABASE_URL": url}, monkeypatch, capfd)
+        outputs.append((done.code, done.out.replace(str(urlsplit(url).port), "PORT"), done.err))
     assert outputs[0] == outputs[1]

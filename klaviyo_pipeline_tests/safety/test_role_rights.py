@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,11 +13,11 @@ from psycopg import errors, sql
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.sandbox.server import SandboxServer
+from klaviyo_pipeline_tests.cli.shell import run_here
 from klaviyo_pipeline_tests.support import empty_shop, environment, put, utc
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = str(Path(sys.executable).with_name("klaviyo-pipeline"))
 SCRIPT = (PROJECT_ROOT / "deploy" / "roles.sql").read_bytes()
 
 
@@ -63,7 +60,12 @@ def set_passwords(database: str, slug: str) -> None:
 
 
 def test_the_writer_syncs_without_further_rights_and_the_reader_reads_and_writes_nothing(
-    database: str, admin: str, slug: str, tmp_path: Path
+    database: str,
+    admin: str,
+    slug: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     for _ in range(2):
         run_script(admin, slug)
@@ -74,10 +76,8 @@ def test_the_writer_syncs_without_further_rights_and_the_reader_reads_and_writes
         variables = environment(shop, server.url, as_role(database, f"{slug}_writer"), tmp_path)
         variables |= {"KLAVIYO_ACCOUNT": slug, "KLAVIYO_DAGSTER_DATABASE_URL": ""}
         for command in (["migrate"], ["sync", "flows", "--from", "2025-03-09", "--to", "2025-03-10"], ["status"]):
-            done = subprocess.run(
-                [PROGRAM, *command], env={**os.environ, **variables}, capture_output=True, text=True, timeout=200
-            )
-            assert done.returncode == 0, done.stderr
+            done = run_here(command, variables, monkeypatch, capfd)
+            assert done.code == 0, done.err
     with psycopg.connect(database) as connection:
         rights = "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls FROM pg_roles"
         for role in ("writer", "reader"):

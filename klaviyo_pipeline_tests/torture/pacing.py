@@ -8,26 +8,16 @@ late. All processes whose slot has passed send at that time, and compete for the
 from __future__ import annotations
 
 import multiprocessing
-import random
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from klaviyo_pipeline.config.settings import SQL_DIR
-from klaviyo_pipeline.klaviyo.pacing import LATE_WAKING
 from klaviyo_pipeline.klaviyo.rates import DAY, ENDPOINTS, MINUTE, Endpoint, Rate
-from klaviyo_pipeline.postgres.engine import create_engine
 from klaviyo_pipeline.postgres.schema.migrations import migrate
-from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
-from klaviyo_pipeline_tests.support import SLUG, utc
-
-BEGAN = utc("2026-07-01T12:00:00")
-CLOCK = f'(SELECT moment FROM "{SLUG}".simulated_clock)'
-NEVER = 1e9
-PATIENCE_SECONDS = 120.0
+from klaviyo_pipeline_tests.support import SLUG
+from klaviyo_pipeline_tests.torture.racer import BEGAN, Shared, run
 
 TIERS = {
     "get_flows": 10 * MINUTE,
@@ -85,10 +75,12 @@ def race(database: str, endpoint: str, processes: int, seconds: float, seed: int
         connection.execute(sql.SQL("TRUNCATE {}, {}").format(table, sql.Identifier(SLUG, "api_pacing")))
         connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), [BEGAN])
     context = multiprocessing.get_context("spawn")
-    shared = _Shared(context.Barrier(processes), context.Array("d", processes), context.Value("d", 0.0))
+    shared = Shared(context.Barrier(processes), context.Array("d", processes), context.Value("d", 0.0))
     answers = context.SimpleQueue()
     racers = [
-        context.Process(target=_run, args=(database, endpoint, number, seconds, seed, shared, answers), daemon=True)
+        context.Process(
+            target=run, args=(database, SLUG, endpoint, number, seconds, seed, shared, answers), daemon=True
+        )
         for number in range(processes)
     ]
     for racer in racers:
@@ -97,43 +89,6 @@ def race(database: str, endpoint: str, processes: int, seconds: float, seed: int
     for racer in racers:
         racer.join()
     return Race(ENDPOINTS[endpoint], sent)
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """The messages between the processes. Times are in seconds since the start."""
-
-    barrier: Any
-    wakes: Any
-    now: Any
-
-
-def _run(database: str, endpoint: str, number: int, seconds: float, seed: int, shared: _Shared, answers: Any) -> None:
-    engine, chance = create_engine(database), random.Random(seed * 1_000 + number)
-    pacer = PostgresPacer(engine, SLUG, longest_wait=NEVER, clock=CLOCK)
-    sent: list[float] = []
-    waiting = False
-    while shared.now.value < seconds:
-        if not waiting:
-            shared.wakes[number] = _since(pacer.reserve(ENDPOINTS[endpoint]).at)
-            waiting = True
-        if shared.barrier.wait(PATIENCE_SECONDS) == 0:
-            moment = max(shared.now.value, min(shared.wakes)) + chance.uniform(0.0, LATE_WAKING)
-            with engine.begin() as connection:
-                connection.exec_driver_sql(
-                    f'UPDATE "{SLUG}".simulated_clock SET moment = %s', (BEGAN + timedelta(seconds=moment),)
-                )
-            shared.now.value = moment
-        shared.barrier.wait(PATIENCE_SECONDS)
-        if shared.wakes[number] <= shared.now.value:
-            sent.append(shared.now.value)
-            waiting = False
-    answers.put(sent)
-    engine.dispose()
-
-
-def _since(moment: datetime) -> float:
-    return (moment - BEGAN).total_seconds()
 
 
 def excesses(found: Race) -> list[str]:

@@ -10,15 +10,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from klaviyo_pipeline import catalog
-from klaviyo_pipeline.klaviyo.reports import LONGEST_SEND
-from klaviyo_pipeline.klaviyo.retry import RetryPolicy
-from klaviyo_pipeline.orchestration.assets import entity_assets
-from klaviyo_pipeline.planning import chunks
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
 from klaviyo_pipeline.postgres.write import child_rows, io_manager, repositories
 from klaviyo_pipeline.sandbox.sandbox_account import Message, SandboxAccount
 from klaviyo_pipeline_tests.support import empty_shop, put, utc
+from klaviyo_pipeline_tests.torture.small_steps import SMALL_STEPS
 
 FIRST, LAST = date(2025, 3, 3), date(2025, 3, 8)
 DAYS = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
@@ -87,19 +83,10 @@ def cached_reflection() -> Callable[..., DestinationTable]:
 def small_steps() -> Iterator[pytest.MonkeyPatch]:
     """Use small batches and pages, and no pauses between attempts."""
     with pytest.MonkeyPatch.context() as patch:
-        take_small_steps(patch)
+        for step in SMALL_STEPS:
+            patch.setattr(*step)
         # The tables do not change, so thousands of runs need not look them up again.
         known = cached_reflection()
         for module in (io_manager, child_rows, repositories):
             patch.setattr(module, "reflect", known)
         yield patch
-
-
-def take_small_steps(patch: pytest.MonkeyPatch | None = None) -> None:
-    """`small_steps`, for the lifetime of the patch or of this process."""
-    patch = patch or pytest.MonkeyPatch()
-    patch.setattr(RetryPolicy, "backoff", lambda self, attempt: 0.0)
-    patch.setattr(entity_assets, "BATCH_ROWS", 6)
-    patch.setattr(chunks, "SHORTEST_CHUNK", timedelta(days=3))
-    patch.setattr(catalog, "DAILY_CHUNK_DAYS", 2)
-    patch.setattr(catalog, "VALUES_CHUNK_DAYS", 2 * LONGEST_SEND.days + 2)

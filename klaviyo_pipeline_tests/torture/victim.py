@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from klaviyo_pipeline.cli.main import main
-from klaviyo_pipeline_tests.torture.shop import take_small_steps
+from klaviyo_pipeline_tests.torture.small_steps import SMALL_STEPS
 
 EVENTS, KILL_AT = "TORTURE_EVENTS", "TORTURE_KILL_AT"
 
@@ -45,7 +45,8 @@ def _count_events() -> None:
 
 
 if EVENTS in os.environ:
-    take_small_steps()
+    for step in SMALL_STEPS:
+        setattr(*step)
     _count_events()
 
 if __name__ == "__main__":

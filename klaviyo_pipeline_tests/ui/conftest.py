@@ -22,6 +22,14 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def closed_pages(browser: Browser) -> Iterator[None]:
+    """Closes the pages of a test after it: an open page of the UI goes on sending queries and drawing."""
+    yield
+    for context in browser.contexts:
+        context.close()
+
+
 @pytest.fixture(scope="module")
 def dagster_ui(
     browser: Browser, postgres_server: str, recorded_template: str, tmp_path_factory: pytest.TempPathFactory

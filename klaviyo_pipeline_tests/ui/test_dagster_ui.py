@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, expect
 
 from klaviyo_pipeline.catalog import METRICS
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
-from klaviyo_pipeline_tests.dev_server import ask
-from klaviyo_pipeline_tests.ui.browser import PATIENCE_MS, new_page
+from klaviyo_pipeline_tests.dev_server import ask, finished
+from klaviyo_pipeline_tests.ui.browser import new_page
 from klaviyo_pipeline_tests.ui.site import PROGRAM, Site
 from klaviyo_pipeline_tests.ui.tour import GRAPH, SHOW, backfill, open_chart, open_check, open_graph, open_partition
 
@@ -70,9 +70,10 @@ def test_the_asset_graph_contains_every_asset(dagster_ui: Site, browser: Browser
 def test_the_backfill_is_one_run_whose_last_day_has_a_table_and_a_chart(
     dagster_ui: Site, launched: Launched, browser: Browser, shots: Path
 ) -> None:
+    finished(dagster_ui.client, launched.id)
     page = new_page(browser, (1440, 1200))
     page.goto(dagster_ui.url(f"runs/b/{launched.id}?tab=runs"))
-    expect(page.get_by_text("Success").first).to_be_visible(timeout=2 * PATIENCE_MS)
+    expect(page.get_by_text("Success").first).to_be_visible()
     page.screenshot(path=shots / "backfill.png")
     runs = ask(dagster_ui.client, {"query": RUNS, "variables": {"backfill": launched.id}})["runsOrError"]["results"]
     assert [run["status"] for run in runs] == ["SUCCESS"], dagster_ui.log.read_text(errors="replace")[-4000:]

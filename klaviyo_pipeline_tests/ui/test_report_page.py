@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from klaviyo_pipeline.reporting.page import write
+from klaviyo_pipeline_tests.postgres.conftest import store_on, store_template  # noqa: F401 - a fixture
 from klaviyo_pipeline_tests.reporting.books import WEEK, Books
-from klaviyo_pipeline_tests.reporting.conftest import books, store, store_template  # noqa: F401 - fixtures
 from klaviyo_pipeline_tests.ui.browser import DESKTOP, PHONE, new_page
 
 pytestmark = pytest.mark.slow
@@ -17,12 +17,16 @@ pytestmark = pytest.mark.slow
 WIDTHS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 
 
-@pytest.fixture
-def file(books: Books, tmp_path: Path) -> Path:  # noqa: F811
-    books.fill()
-    books.book("flow_metrics", "F" * 40, WEEK.first, "unbroken" * 30, recipients=10**12, conversion_value=10**11)
-    file = tmp_path / "report.html"
-    write(books.page(), file)
+@pytest.fixture(scope="module")
+def file(postgres_server: str, store_template: str, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """A page with extreme names and values."""
+    with store_on(postgres_server, store_template) as store:
+        books = Books(store)
+        books.open()
+        books.fill()
+        books.book("flow_metrics", "F" * 40, WEEK.first, "unbroken" * 30, recipients=10**12, conversion_value=10**11)
+        file = tmp_path_factory.mktemp("report") / "report.html"
+        write(books.page(), file)
     return file
 
 

@@ -88,7 +88,8 @@ class Cluster:
         while time.monotonic() < deadline:
             if it := found():
                 return it
-            time.sleep(0.1)
+            # Reading every run takes longer than most pauses.
+            time.sleep(0.5)
         raise AssertionError(f"{otherwise}: {self._reported()}\n{self.log.read_text(errors='replace')[-6000:]}")
 
     def _all_ended(self) -> list[dg.DagsterRun] | None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import pytest
 import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, CATCHING_UP, SCHEDULED
+from klaviyo_pipeline_tests.quick_instance import quick_instance
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +25,13 @@ PAGE = 3
 
 
 @pytest.fixture(params=["dagster.yaml", "deploy/dagster/celery.yaml"])
-def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(request: pytest.FixtureRequest) -> Iterator[dg.DagsterInstance]:
     """An instance with the queue of this configuration."""
     configured = yaml.safe_load((PROJECT_ROOT / request.param).read_text())
-    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"concurrency": configured["concurrency"]}) as found:
+    with quick_instance({"concurrency": configured["concurrency"]}) as found:
+        # An instance in memory has no queue.
+        found._run_coordinator = QueuedRunCoordinator()
+        found._run_coordinator.register_instance(found)
         yield found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from psycopg import sql
 from klaviyo_pipeline.config.settings import SQL_DIR
 from klaviyo_pipeline.postgres.schema.cross_account_views import CrossAccountViewsRefused, refresh_cross_account_views
 from klaviyo_pipeline.postgres.schema.migrations import migrate
+from klaviyo_pipeline_tests.support import throw_away_database
 
 # Reserved words of SQL: a missing quote fails.
 SLUGS = ("order", "select", "shop")
@@ -29,17 +31,25 @@ def views(database: str) -> set[str]:
     return {name for (name,) in found}
 
 
+@pytest.fixture(scope="module")
+def template(postgres_server: str) -> Iterator[str]:
+    """URL of a database to copy, with three migrated accounts, each with its own flow on its own day."""
+    with throw_away_database(postgres_server) as url:
+        for number, slug in enumerate(SLUGS):
+            migrate(url, slug, SQL_DIR)
+            rows(
+                url,
+                f'INSERT INTO "{slug}".flow_metrics (flow_id, date, messages, recipients, observed_at) '
+                f"VALUES ('f', '2025-03-01', 1, {number}, now())",
+            )
+        yield url
+
+
 @pytest.fixture
-def accounts(database: str) -> str:
-    """A database with three migrated accounts, each with its own flow on its own day."""
-    for number, slug in enumerate(SLUGS):
-        migrate(database, slug, SQL_DIR)
-        rows(
-            database,
-            f'INSERT INTO "{slug}".flow_metrics (flow_id, date, messages, recipients, observed_at) '
-            f"VALUES ('f', '2025-03-01', 1, {number}, now())",
-        )
-    return database
+def accounts(postgres_server: str, template: str) -> Iterator[str]:
+    """A copy of the database that only this test uses."""
+    with throw_away_database(postgres_server, template) as url:
+        yield url
 
 
 def test_every_account_is_in_each_view_under_its_slug(accounts: str) -> None:
