@@ -28,9 +28,9 @@ COLUMNS = {
 def accounts(form: str) -> None:
     """List the configured accounts: those in accounts.yaml, or the one in the environment.
 
-    The output says whether the variable with the API key is set, and never contains the key. For each invalid entry
-    of accounts.yaml, the command prints an error and exits with 1; the other accounts still work. Two entries for the
-    same Klaviyo account cause a warning.
+    The output says whether the variable with the API key is set, and never contains the key. If an entry of
+    accounts.yaml is invalid, the command prints an error for it, still lists the other accounts, and exits with 1. Two
+    entries for the same Klaviyo account cause a warning.
 
     \b
     Examples:

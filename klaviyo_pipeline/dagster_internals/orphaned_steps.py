@@ -16,7 +16,7 @@ POLL_SECONDS = 0.02
 
 
 def _watch() -> None:
-    # The name of the parent is set a moment after the fork.
+    # multiprocessing sets the parent of a new process a moment after the fork.
     while (parent := parent_process()) is None:
         time.sleep(POLL_SECONDS)
     wait([parent.sentinel])

@@ -78,7 +78,7 @@ def _examine(
     elif warehouse.reached or environ.get(OWN_URL, "").strip():
         dagster = guarded(DAGSTER, secrets, check_dagster, own_configuration_remedy())
     else:
-        dagster = [skipped(DAGSTER, "its storage is on the same server as the database, which cannot be reached")]
+        dagster = [skipped(DAGSTER, "the database cannot be reached, and Dagster's storage is on the same server")]
     if warehouse.is_migrated and all(one.verdict == "ok" for one in dagster):
         dagster += guarded(PARTITIONS, secrets, lambda: check_partitions(settings.account), PARTITIONS_REMEDY)
     agreement = clocks.compare(database=warehouse.ahead, klaviyo=reached.ahead)

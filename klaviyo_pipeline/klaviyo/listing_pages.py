@@ -97,9 +97,8 @@ class _Seen:
 
 
 Completion = Callable[[Sequence[object], Answer], Inclusion]
-"""Requests the resources that the objects of an answer need but the answer lacks.
-
-Takes the objects and the answer. Returns these resources together with those that the answer includes.
+"""Takes the objects of an answer, and the answer. Requests the resources that the objects need and the answer lacks, and
+returns them together with the resources that the answer includes.
 """
 
 

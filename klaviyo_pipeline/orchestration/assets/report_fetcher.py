@@ -2,8 +2,8 @@
 
 A series report lists its days in `date_times`. A requested day that is not in this list may still have values, so all
 missing days are requested once more. Klaviyo may leave them out again, for example if the account did not exist yet.
-The values report is then requested for these days. If it has no values for a day either, the day counts as a day
-without values. Any other day stays missing.
+The values report is then requested for each range of these days, for a few ranges at most. If it has no values for a
+range, the days of the range count as days without values. The days of all other ranges stay missing.
 """
 
 from __future__ import annotations

@@ -248,8 +248,8 @@ def _differs_between_revisions(
 def _comparable(text: sa.ColumnElement[Any], words: Collection[str] | None) -> sa.ColumnElement[Any]:
     """A text as it is compared between revisions; NULL if it is empty.
 
-    With `words`, it is the part before a colon, or NULL if this part is not among the words: older revisions write the
-    reason of "Cancelled" after a colon.
+    `words` are the values that all revisions have. If they are given, only the part before a colon is compared, because
+    older revisions write the reason of "Cancelled" after a colon. A part that is not among the words becomes NULL.
     """
     if words is None:
         return sa.func.nullif(text, "")
