@@ -97,8 +97,9 @@ class _Seen:
 
 
 Completion = Callable[[Sequence[object], Answer], Inclusion]
-"""Takes the objects of an answer, and the answer. Requests the resources that the objects need and the answer lacks, and
-returns them together with the resources that the answer includes.
+"""Takes the objects of an answer, and the answer. Requests the resources that the objects need and the answer lacks.
+
+Returns them together with the resources that the answer includes.
 """
 
 

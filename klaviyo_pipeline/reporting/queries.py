@@ -126,7 +126,7 @@ class Reader:
         return ranked(found, subject.rank)
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
-        """The coverage of these days in a metrics table. A day is final when the day of its report is final."""
+        """The coverage of these days in a metrics table. A day is final when it is final in the report's table."""
         return self._reported(table.name, table.report, period)
 
     def coverage_of_conversions(self, period: Period) -> Coverage:
