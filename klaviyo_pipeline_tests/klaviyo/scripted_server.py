@@ -77,7 +77,9 @@ class ScriptedServer:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 server.requested.append(Requested(self.command, self.path, headers, body))
-                scripted = server.script.popleft() if server.script else Scripted(599, b"no answer is left in the script")
+                scripted = (
+                    server.script.popleft() if server.script else Scripted(599, b"the script has no more answers")
+                )
                 self._give(scripted)
 
             do_GET = do_POST = answer

@@ -1,8 +1,9 @@
 """Stand-ins: the rows of children that were read at a revision of the API that has no ids for them.
 
 A stand-in is the only child of its parent and has its parent's id. When a later revision returns the child's own id,
-the row and its earlier states get that id: no row is deleted or added. If the earlier revision is used again,
-its child updates that row, unless the parent has several children in the table. An id from a later revision is the child's own, even if it equals the parent's.
+the row and its earlier states get that id: no row is deleted or added. If the earlier revision is used again, its child
+updates that row, unless the parent has several children in the table. An id from a later revision is the child's own,
+even if it equals the parent's.
 """
 
 from __future__ import annotations
