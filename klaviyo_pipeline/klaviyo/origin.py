@@ -34,9 +34,9 @@ class Origin:
         return self.base_url + path
 
     def follow(self, link: object, came_from: str) -> str:
-        """The link of an answer from `came_from` as an absolute address.
+        """`link` as an absolute address. It may be relative to `came_from`, the address of the page that contains it.
 
-        Raises `MalformedAnswer` if it leads to another origin or is not a valid URL.
+        Raises `MalformedAnswer` if the link leads to another origin or is not a valid URL.
         """
         if not isinstance(link, str) or not link:
             raise MalformedAnswer(f"The link to the next page is not a valid URL: {link!r}.")
