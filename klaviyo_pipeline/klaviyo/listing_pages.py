@@ -163,7 +163,7 @@ class ListingReader:
             raise self._indistinct()
 
     def _same_second(self, query: ListingQuery, page: Page, seen: _Seen, pinned: frozenset[str]) -> Iterator[Page]:
-        """The objects that share the second of the page's last object, in every time field in `pinned`.
+        """The objects with the time of the page's last object, in whole seconds, in every time field in `pinned`.
 
         `pinned` are the time fields that `query` is sorted by or already limits to one second.
         """

@@ -60,7 +60,7 @@ def _parsed(base_url: str) -> httpx.URL:
 
 
 def _key(url: httpx.URL) -> tuple[str, str, int]:
-    # The links of a local server may name the machine differently from the base URL: `localhost` or `127.0.0.1`.
+    # The links of a local server may contain `127.0.0.1` where the base URL has `localhost`, or the other way round.
     host = "localhost" if _is_loopback(url.host) else url.host
     return url.scheme, host, url.port or (443 if url.scheme == "https" else 80)
 

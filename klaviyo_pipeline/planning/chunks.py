@@ -22,7 +22,7 @@ from klaviyo_pipeline.windows import Window
 SHORTEST_CHUNK = timedelta(days=120)
 """A range is divided only if the chunks are at least this long on average."""
 MAX_CHUNKS = 3
-"""The most chunks of a range. Each further chunk takes up to one more page for each listing."""
+"""The most chunks of a range. Each further chunk takes up to one more page for each of its listing queries."""
 
 
 @dataclass(eq=False)

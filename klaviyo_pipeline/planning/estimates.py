@@ -121,7 +121,7 @@ class Estimator:
             spec = REPORTS[asset]
             requests = sum(reports_of(spec, run.windows) * _times(run, metric_ids) for run in runs)
             if requests and (refused := self._may_be_refused(spec)):
-                # If Klaviyo refuses the statistics of one of these metrics again, it takes at least one more request.
+                # Each metric whose refusal has expired takes at least one more request if Klaviyo refuses again.
                 return requests + refused, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
         if asset == CONVERSIONS_DAILY:

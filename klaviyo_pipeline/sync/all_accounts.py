@@ -26,7 +26,7 @@ WORKERS = 8
 
 @dataclass
 class SyncedAccount:
-    """The result of one account's sync. `error` is one line that says why the sync could not start."""
+    """The result of one account's sync. `error` is one line that says why the sync did not start or ended early."""
 
     account: Account
     results: list[AssetResult] = field(default_factory=list)
