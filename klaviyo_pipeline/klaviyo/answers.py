@@ -34,7 +34,7 @@ from klaviyo_pipeline.klaviyo.proxy_settings import where_to_look
 from klaviyo_pipeline.klaviyo.rates import Endpoint
 from klaviyo_pipeline.klaviyo.retry import requested_wait
 
-# A longer integer is kept as text. Python itself raises an error for slightly longer ones.
+# An integer with more digits is kept as text. For more than 4,300 digits, Python itself would raise an error.
 MOST_DIGITS = 4_000
 
 # The most errors of one response that a message contains.
@@ -81,7 +81,7 @@ def read_document(response: httpx.Response, data_kind: type, *, exact: bool) -> 
 
     With `exact`, numbers with a fraction or an exponent become Decimal. Raises `UnreadableError` for any other body.
     """
-    # A resource in a list is nested one level deeper. With the higher limit, its text is cut at the same level.
+    # A resource in a list is nested one level deeper than a single one, so the limit for its text is one level higher.
     text = cut_at(_text(response), MOST_LEVELS + (2 if data_kind is list else 1))
     fast = None if exact else _fast_parsed(text)
     body = _parsed(text, exact=exact) if fast is None else fast
@@ -149,7 +149,10 @@ def _text(response: httpx.Response) -> str:
 
 
 def _fast_parsed(text: str) -> object | None:
-    """The result of the fast parser; None if it might round a number, or rejects the text, such as lone surrogates."""
+    """The result of the fast parser; None if it might round a number, or if it rejects the text.
+
+    It rejects lone surrogates, for example.
+    """
     if _UNUSUAL_NUMBER.search(text) is not None:
         return None
     try:

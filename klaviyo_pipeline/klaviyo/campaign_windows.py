@@ -2,7 +2,7 @@
 
 Klaviyo does not document whether a change of a message moves the campaign's `updated_at`. So three things are read for
 a window: the messages that changed in it, with their variations; the campaigns that changed in it; and, by id, the
-other campaigns of these messages.
+campaigns that did not change in it, but have one of these messages.
 """
 
 from __future__ import annotations
@@ -113,10 +113,10 @@ class CampaignWindowReader:
                 yield self._placed(self.get(id), start, end)
 
     def _placed(self, page: Page, start: datetime, end: datetime) -> Page:
-        """The page with `moved_at` set in the records of campaigns that changed at another time.
+        """The page with `moved_at` set in the records of campaigns that did not change in [start, end) themselves.
 
-        The page leaves out records that another listing returned unchanged, and campaigns that neither changed in
-        [start, end) nor have a message that did.
+        The page leaves out records that an earlier page returned in the same state, and campaigns that neither changed
+        in [start, end) nor have a message that did.
         """
         records = []
         for record in page.records:

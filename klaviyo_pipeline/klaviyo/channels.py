@@ -13,7 +13,7 @@ LISTED_CHANNELS = CHANNELS[:3]
 """The channels for which revision 2026-07-15 can list campaigns."""
 
 OTHER_WORDS = {"push": "mobile_push", "push-notification": "mobile_push", "mobile-push": "mobile_push"}
-"""Klaviyo's other names of channels, each with the channel."""
+"""Klaviyo's other names of channels, each with the channel's name in `CHANNELS`."""
 
 
 def channel_named(name: object) -> str | None:

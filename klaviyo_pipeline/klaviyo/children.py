@@ -1,8 +1,8 @@
 """Child objects: objects that belong to a parent and are part of the same answer, such as campaign messages.
 
 If a request includes a relationship, the answer contains the related objects in `included`, without another request.
-Children are only those that a relationship connects to the parent; other objects in `included` are ignored. A malformed
-child never fails a page.
+Of the objects in `included`, only those that a relationship connects to the parent are its children. A malformed child
+never fails a page.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Found:
 
 
 Finder = Callable[[Resource, Included], Found | None]
-"""Finds the children of a resource among the included ones. Returns None if the answer does not contain their ids."""
+"""Finds the children of a resource in it or in the included resources; None if the answer lacks their ids."""
 
 
 @dataclass(frozen=True)

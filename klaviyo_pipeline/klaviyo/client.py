@@ -205,7 +205,7 @@ class KlaviyoClient:
     ) -> Iterator[AggregatePage]:
         """The pages of metric aggregates for the account's days from `first` to `last`, both included.
 
-        The rows also contain the days next to this range: see `aggregates.body`, also for `now` and `grouped`. Raises
+        The rows also contain the days next to this range. For `now` and `grouped`, see `aggregates.body`. Raises
         `PaginationLoop` if a cursor repeats, and `CursorExpired` if a cursor has expired.
         """
         body, seen = aggregates.body(metric_id, first, last, zone, now, grouped=grouped), set[str]()

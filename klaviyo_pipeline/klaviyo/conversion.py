@@ -35,8 +35,9 @@ def find_conversion_metric(
     several metrics are named "Placed Order", those of an e-commerce integration come first, and of these the one with
     the lowest id, so that the choice is always the same.
 
-    If there is no such metric, the first of all metrics in the same order is returned, with `counts` False: the request
-    of a report requires a metric. Raises `NoConversionMetric` if the account has no metric outside `passed_over`.
+    If no metric is named "Placed Order" either, the first of all metrics in the same order is returned, with `counts`
+    False: the request of a report requires a metric. Raises `NoConversionMetric` if the account has no metric outside
+    `passed_over`.
     """
     if override:
         return ConversionMetric(override, None, "set by KLAVIYO_CONVERSION_METRIC_ID")

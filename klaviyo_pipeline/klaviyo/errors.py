@@ -1,7 +1,7 @@
 """The exceptions of this package, and a table of what each error response means.
 
-The text of every error is one line. It says what happened and what to do, and contains Klaviyo's id of the request,
-which Klaviyo's support needs. No error contains the API key.
+The text of every error is one line. It says what happened and what to do. After a response, it also contains
+Klaviyo's id of the request, which Klaviyo's support needs. No error contains the API key.
 """
 
 import re
@@ -177,7 +177,7 @@ class MalformedAnswer(KlaviyoError):
 
 
 class Unavailable(KlaviyoError):
-    """A temporary failure that lasted through all attempts, or too many of them in one run.
+    """A temporary failure that lasted through all attempts of a request, or too many temporary failures in one run.
 
     Temporary failures are: no connection, a connection that breaks, 408, 5xx, and a block by Klaviyo's edge network.
     """
@@ -188,9 +188,9 @@ class Throttled(KlaviyoError):
 
 
 class QuotaSpent(KlaviyoError):
-    """The limits of an endpoint allow no request for longer than a run should wait.
+    """An endpoint's limits allow the next request too late for a run to wait for it.
 
-    `returns_at` (UTC) is the time when they allow the next request.
+    `returns_at` (UTC) is the time when the limits allow the next request.
     """
 
     def __init__(self, message: str, *, returns_at: datetime, **facts: Unpack[Facts]) -> None:

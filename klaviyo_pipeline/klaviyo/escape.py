@@ -1,8 +1,8 @@
 """A reversible escape for characters that `jsonb` and `text` cannot store: NUL and lone surrogates.
 
 `U+0000` becomes `␛u0000` and a lone `U+D83D` becomes `␛uD83D`, where ␛ is the visible character U+241B. Text that
-already looks like an escape must stay distinct: every ␛ is doubled in a sequence of ␛ that is directly followed by `u`
-and four upper-case hex digits, or by a character that is escaped. No two texts have the same escape.
+already looks like an escape must stay distinct. So if a sequence of ␛ is directly followed by `u` and four upper-case
+hex digits, or by a character that is escaped, every ␛ in it is doubled. No two texts have the same escape.
 
 To restore the text, count the ␛ before each `uXXXX`. If the number is even, half of them remain, and `uXXXX` is plain
 text. If it is odd, the last ␛ and `uXXXX` stand for one character, and half of the other ␛ remain.
@@ -35,8 +35,8 @@ def unescape(text: str) -> str:
 def escape_json(value: object) -> tuple[object, int]:
     """`value` (decoded JSON) with its strings and keys escaped, and how many parts of it could not be stored unchanged.
 
-    These parts are NULs, lone surrogates, and JSON that is nested too deep. Returns the same object if there is nothing
-    to escape.
+    These parts are NULs, lone surrogates, and JSON that is nested too deep. If there is nothing to escape, `value`
+    itself is returned.
     """
     if isinstance(value, str):
         return _counted(value)

@@ -74,7 +74,7 @@ class _Seen:
     """The objects that were read so far. `ids` are their ids.
 
     `recent` are the records of the last page (and of the requests for its last second), which the next page may repeat.
-    `seconds` are the queries for the objects of a single second that were already sent.
+    `seconds` are the queries that were already sent for the objects of a single second.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -110,7 +110,7 @@ def as_included(data: Sequence[object], answer: Answer) -> Inclusion:
 
 @dataclass(frozen=True)
 class ListingReader:
-    """Reads queries of one listing, whose address is `url`. `complete` requests what an answer does not include.
+    """Reads queries of one listing, whose address is `url`. `complete` requests related resources that an answer lacks.
 
     `_ahead` are the queries that are read ahead, with their pages.
     """
@@ -129,10 +129,10 @@ class ListingReader:
         """The pages of the query, up to its last page or its end (`until`).
 
         If the listing is sorted by time and a cursor does not contain the id of its page's last object, the objects
-        that share the second of that object are requested separately.
+        with the same time as that object (in whole seconds) are requested separately.
 
         If the last page is full, its link may be missing. The listing is then queried again for the objects after that
-        page: in reverse order if it is sorted by id, and from the second of the last object on if it is sorted by time.
+        page: in reverse order if it is sorted by id, and from the time of the last object on if it is sorted by time.
         Raises `IndistinctObjects` if objects may still be missing.
         """
         return self._read(query, _Seen())
@@ -163,7 +163,7 @@ class ListingReader:
             raise self._indistinct()
 
     def _same_second(self, query: ListingQuery, page: Page, seen: _Seen, pinned: frozenset[str]) -> Iterator[Page]:
-        """The objects that share the second of the page's last object, in every time field in `pinned`.
+        """The objects with the time of the page's last object, in whole seconds, in every time field in `pinned`.
 
         `pinned` are the time fields that `query` is sorted by or already limits to one second.
         """
@@ -187,7 +187,7 @@ class ListingReader:
             own, were_promised = own | ids, each.next is not None
 
     def _from_second_of(self, query: ListingQuery, last: Record, now: datetime, seen: _Seen) -> Iterator[Page]:
-        """One page of objects from the second of `last` on, for an endpoint without an upper bound.
+        """One page of objects from the time of `last` on (in whole seconds), for an endpoint without an upper bound.
 
         Further pages are not read, because they would repeat the rest of the listing.
         """
@@ -208,8 +208,8 @@ class ListingReader:
                 return
         if page is None or len(page.records) < query.page_size:
             return
-        # The listing in reverse order may also have ended too early. The listing by time can go on without links, from
-        # the second of a page's last object.
+        # The listing in reverse order may also have ended too early. A listing sorted by time can go on without links,
+        # from the time of a page's last object.
         if self.listing.created_field is None:
             raise self._indistinct()
         yield from self._read(replace(query, sort=self.listing.created_field), _Seen())

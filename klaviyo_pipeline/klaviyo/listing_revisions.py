@@ -53,7 +53,7 @@ these columns alone does not count as a change."""
 SHARED_WORDS: Mapping[str, Mapping[str, frozenset[str]]] = {"campaigns": {"status": frozenset(CAMPAIGN_STATUSES)}}
 """Columns, by table, in which some values exist in one revision only, each with the values that all revisions have.
 
-If two states are of different revisions, only these values are compared.
+If two states are of different revisions, such a column is compared only if both of its values are among these.
 """
 
 

@@ -26,8 +26,9 @@ OVERLAP = timedelta(seconds=2)
 NOW_MARGIN = timedelta(seconds=60)
 
 # If an endpoint has no upper bound, the listing of a long window is split into queries that are read concurrently. Each
-# query costs about one extra page, because it stops only after rows beyond its end. Klaviyo may list a row among rows
-# that are up to a day later, where the query for its time has already stopped. So the next query begins a day earlier.
+# query costs about one extra page, because it stops only after rows beyond its end. Klaviyo may list a row too late,
+# among rows that are up to a day later, and the query may stop before it. So the next query begins a day before the end
+# of this one.
 SHORTEST_SPLIT = timedelta(days=45)
 MOST_SPLITS = 8
 SPLIT_OVERLAP = timedelta(days=1)
@@ -43,11 +44,11 @@ def _no_request_value(document: Mapping[str, object]) -> str | None:
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the queries that together list all objects of an entity.
+    """A group of an entity's objects that is listed by queries of its own. Together, the variants have all objects.
 
     Every query of the variant has the `conditions`. `stamp` is a value that follows from them: it applies to every row,
-    but the rows do not contain it. Klaviyo leaves out the objects that meet `leaves_out`, unless the filter names its
-    field.
+    but the rows do not contain it. Klaviyo leaves out the objects that meet a condition in `leaves_out`, unless
+    the filter names the field of that condition.
     """
 
     name: str
@@ -128,7 +129,7 @@ class Listing:
         return replace(self, path=self.path.replace("{id}", quote(id, safe="")), variants=variants, parent=None)
 
     def queries(self, start: datetime | None, end: datetime | None, now: datetime) -> list[ListingQuery]:
-        """The queries that together return every object whose time is in [start, end), or every object without bounds.
+        """The queries that together return every object whose time is in [start, end); without bounds, every object.
 
         Bounds are aware datetimes. The answers contain more, which the caller drops: an overlap at both ends;
         everything up to now if the endpoint has no upper bound or `end` is too close to now; and older rows if `start`
@@ -181,16 +182,16 @@ class Listing:
         ]
 
     def from_second_of(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
-        """`query` from the record's second on, by the time that it is sorted by; None if the record has no such time.
+        """`query` for objects from the record's time on, in whole seconds; None if the record lacks the time.
 
-        `query` must be sorted by a time.
+        `query` must be sorted by a time: this is the time that is compared.
         """
         if not (query.sort and (moment := self._time(record, query.sort))):
             return None
         return query.with_bounds(self._lower(query.sort, moment, now), sort=query.sort)
 
     def same_second_as(self, query: ListingQuery, record: Record, now: datetime) -> ListingQuery | None:
-        """A query for the objects of `query` that share the record's second, sorted by their other time field.
+        """A query for the objects of `query` with the record's time, in whole seconds, sorted by the other time field.
 
         `query` must be sorted by a time. Returns None if the record lacks that time, or if the endpoint has no upper
         bound. If the upper bound would be too close to now, the query has none.

@@ -1,4 +1,4 @@
-"""Metrics: the types of events in an account. One of them counts as a conversion.
+"""Metrics: the types of events in an account. A report counts the events of one metric as conversions.
 
 Code identifies a metric by its id. Names can change, and several metrics can have the same name: each shop may have its
 own "Placed Order".

@@ -36,7 +36,7 @@ SHORTEST_TIME = len("2026-10-15T00:00")
 """The length of the shortest text that counts as a time. A shorter text that can be parsed is a day or a number."""
 
 CONTENT = ("channel", "subject", "preview_text", "from_email", "from_label")
-"""Columns of a message that are copied from its variation; NULL unless it has exactly one."""
+"""Columns of a message that are copied from its variation; NULL unless the message has exactly one variation."""
 
 
 def campaign_status(statuses: Iterable[object]) -> str:
@@ -106,7 +106,7 @@ def _derive_message(message: Record) -> None:
 
 
 def derive_variation(variation: Record) -> None:
-    """Fills the channel, with its name in `campaigns.channels`."""
+    """Fills the column `channel`, with the name that `campaigns.channels` has for it."""
     variation.values["channel"] = channel_named(attribute(variation, "definition.details.channel"))
 
 
@@ -132,7 +132,7 @@ def _messages(campaign: Resource, included: Included) -> Found | None:
         for message in related_ids(audience, "campaign-messages") or ()
     }
     has_links = by_message or any(related_ids(message, AUDIENCE) is not None for message, _ in found.resources)
-    # If the answer does not connect messages and audiences, a single audience is that of all messages.
+    # If the answer does not connect messages with audiences and includes only one audience, all messages have it.
     only = next(iter(audiences)) if len(audiences) == 1 and not has_links else None
 
     def audience_of(message: Resource) -> str | None:

@@ -20,7 +20,7 @@ _STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|{_BRACKET.pattern}", re.DOT
 def cut_at(json_text: str, levels: int) -> str:
     """`json_text`, with a string in place of each array or object that is nested below this many levels.
 
-    The string is `DEEP`, followed by the text of the array or object. Returns the same object if nothing is so deep.
+    The string is `DEEP`, followed by the text of the array or object. Returns `json_text` itself if nothing is so deep.
     """
     return _cut(json_text, levels) if _depth(json_text) > levels else json_text
 

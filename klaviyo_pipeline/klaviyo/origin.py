@@ -34,9 +34,9 @@ class Origin:
         return self.base_url + path
 
     def follow(self, link: object, came_from: str) -> str:
-        """The link of an answer from `came_from` as an absolute address.
+        """`link` as an absolute address. It may be relative to `came_from`, the address of the page that contains it.
 
-        Raises `MalformedAnswer` if it leads to another origin or is not a valid URL.
+        Raises `MalformedAnswer` if the link leads to another origin or is not a valid URL.
         """
         if not isinstance(link, str) or not link:
             raise MalformedAnswer(f"The link to the next page is not a valid URL: {link!r}.")
@@ -60,7 +60,7 @@ def _parsed(base_url: str) -> httpx.URL:
 
 
 def _key(url: httpx.URL) -> tuple[str, str, int]:
-    # The links of a local server may name the machine differently from the base URL: `localhost` or `127.0.0.1`.
+    # The links of a local server may contain `127.0.0.1` where the base URL has `localhost`, or the other way round.
     host = "localhost" if _is_loopback(url.host) else url.host
     return url.scheme, host, url.port or (443 if url.scheme == "https" else 80)
 

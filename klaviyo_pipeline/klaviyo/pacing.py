@@ -1,8 +1,9 @@
 """Decides when a request may be sent: the client reserves a slot before each attempt and waits for it.
 
-Klaviyo limits each endpoint per second, per minute and, for reports, per day. Its `ratelimit-remaining` header covers
-the second only, so a pacer counts the requests itself. All processes of one account share its limits. `LocalPacer` is
-for a single process; the pacer for several processes keeps its slots in Postgres and uses the same `padded_windows`.
+Klaviyo limits each endpoint per second, per minute and, for reports, per day. Its `ratelimit-remaining` header is only
+about the limit per second, so a pacer counts the requests itself. All processes of one account share its limits.
+`LocalPacer` is for a single process; the pacer for several processes keeps its slots in Postgres and uses the same
+`padded_windows`.
 """
 
 import threading
@@ -51,7 +52,7 @@ class Pacer(Protocol):
         ...
 
     def block(self, endpoint: Endpoint, seconds: float) -> None:
-        """Blocks the endpoint for this many seconds: a response requests a pause, or the daily quota is used up."""
+        """Blocks the endpoint for this many seconds, because a response requests a pause or the quota is used up."""
         ...
 
     def now(self) -> datetime:
@@ -60,7 +61,7 @@ class Pacer(Protocol):
 
 
 def padded_windows(endpoint: Endpoint, scale: float) -> list[tuple[int, float]]:
-    """The endpoint's rates as (requests, seconds): any period of so many seconds has at most so many slots.
+    """The endpoint's rates as (requests, seconds): a period of `seconds` has at most `requests` slots.
 
     The seconds are padded: see `SECOND_PADDING`. `scale` multiplies the rates (2 is twice as fast); 0 switches them
     off.

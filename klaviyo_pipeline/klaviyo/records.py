@@ -33,10 +33,10 @@ class Column:
     """A column of a record.
 
     `path` is the name of the attribute in Klaviyo's answer. A dot leads into an object: `definition.name`. Other values
-    of `path` are `ID`, `REQUEST_VALUE` (a value that follows from the request, and that the resource does not contain),
-    `RAW` (the resource itself), `REVISION` (the revision of the shape), `DERIVED` (filled by the shape's `derive`) and
-    `ABSENT` (always None, because the revision lacks the attribute). `kind` is the type of the value; a `label` is a
-    text, or an object that contains the text as `category` or `name`.
+    of `path` are `ID`, `REQUEST_VALUE` (a value that the resource does not contain: it follows from the request or from
+    the parent), `RAW` (the resource itself), `REVISION` (the revision of the shape), `DERIVED` (filled by the shape's
+    `derive`) and `ABSENT` (always None, because the revision lacks the attribute). `kind` is the type of the value; a
+    `label` is a text, or an object that contains the text as `category` or `name`.
     """
 
     name: str
@@ -49,9 +49,10 @@ class Record:
     """The state of one object at one observation.
 
     `values` contains every column of the shape: text, a list of texts, int, bool, aware UTC datetime, decoded JSON, or
-    None. `problems` describes attributes that are missing or invalid. `escapes` is the count of `escape_json`.
-    `children` are the child objects by table, without the kinds that the answer does not contain. `moved_at` is the
-    time that assigns the object to a window, if that is not the object's own time.
+    None. `problems` describes attributes that are missing or invalid. `escapes` is the number of parts that could not
+    be stored unchanged (see `escape_json`). `children` are the child objects by table, without the kinds that the
+    answer does not contain. `moved_at` is the time that assigns the object to a window, if that is not the object's own
+    time.
     """
 
     id: str
@@ -71,7 +72,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Children:
-    """The children of one object, of one kind: the ids that the object names, and the records of the included ones."""
+    """An object's children of one kind: the ids that the object names, and the records of the included children."""
 
     ids: tuple[str, ...]
     records: tuple[Record, ...]

@@ -3,8 +3,8 @@
 If a metric "does not support querying for values data", Klaviyo rejects the whole report (400). It accepts the same
 metric if the request contains fewer statistics. The error does not name the rejected statistics, so this module
 searches for them. It first leaves out the statistics about the value of conversions. If Klaviyo still rejects the
-report, it leaves out all statistics about conversions, or all statistics but one, and adds the others back in halves.
-Statistics about the value are not added back.
+report, the module leaves out all statistics about conversions, and then all statistics but one. Once a request is
+accepted, it adds the others back in halves, except the statistics about the value.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -93,7 +93,7 @@ class _Search(Generic[Given]):
         return True
 
     def _add_halves(self, names: Sequence[str]) -> None:
-        """Adds those of these statistics that Klaviyo accepts, after it has rejected all of them together."""
+        """Adds the statistics in `names` that Klaviyo accepts, after it has rejected all of them together."""
         middle = len(names) // 2
         if middle == 0:
             return

@@ -18,13 +18,14 @@ from klaviyo_pipeline.klaviyo.report_types import GROUPS, OTHER_STATISTICS, Repo
 class ReportRows:
     """The content of an answer.
 
-    A row is a dict with the report's keys (text), `date` (only in a series: the account's calendar day, which begins
-    the period), every declared statistic (Decimal or None), and `OTHER_STATISTICS`: the undeclared statistics by name,
-    as JSON. If such a statistic has one value for each day, the row contains the value of its day, else all of it.
+    A row is a dict with the report's keys (text), `date` (only in a series: the first day of the row's period, in the
+    account's time zone), every declared statistic (Decimal or None), and `OTHER_STATISTICS`: the undeclared statistics
+    by name, as JSON. If an undeclared statistic has one value for each day, the row contains the value of its own day.
+    Otherwise, it contains all values of the statistic.
 
     `unknown` counts, for each undeclared statistic, the results that have it. `missing` counts, for each declared
-    statistic, the results that lack it; it is None in their rows. `days` are the days of a series, even of days without
-    results; it is empty for a values report.
+    statistic, the results that lack it; their rows have None for it. `days` are the days of a series, even if the
+    answer has no results; it is empty for a values report.
     """
 
     rows: list[dict[str, object]]
@@ -37,10 +38,10 @@ def read_rows(report: Report, document: Mapping[str, object], zone: ZoneInfo | N
     """The content of an answer: one row for each result and day of a series, or for each result of a values report.
 
     The day is the calendar date as Klaviyo writes it, with one exception: if `zone`, the account's time zone, is given
-    and the written time is the instant at which a day of that zone begins, it is that day.
+    and one of its days begins at the written time, that day is used.
 
     An answer without results is valid. Raises `MalformedAnswer` if a value might be stored for a wrong day (a series
-    that is longer or shorter than the days, or a repeated or invalid day), and for a value that is not a number.
+    without exactly one value for each day, or a repeated or invalid day), and for a value that is not a number.
     """
     attributes = _attributes(report, document)
     days = _days(report, attributes, zone) if isinstance(report, SeriesReport) else None

@@ -10,10 +10,10 @@ from klaviyo_pipeline.klaviyo.rates import Endpoint
 _VALUE = frozenset({"conversion_value", "revenue_per_recipient", "average_order_value", "text_message_roi"})
 
 OTHER_STATISTICS = "other_statistics"
-"""The column of a row with the statistics that the report does not declare; None if there are none."""
+"""The name of the column for statistics that the report does not declare. It is None in a row that has none."""
 
 GROUPS = "groups"
-"""The column of a row with the number of groups that the row sums up: 1 unless several groups have the same key."""
+"""The name of the column with the number of groups that a row adds up: 1 unless several groups have the same key."""
 
 
 @dataclass(frozen=True)

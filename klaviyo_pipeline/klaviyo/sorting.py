@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 CONFIRMATIONS = 3
-"""How many of the last times must be at or after the query's end."""
+"""A query stops early only if the times of this many rows, the last ones read, are at or after its end."""
 
 
 class SortMonitor:

@@ -63,8 +63,8 @@ class VariationReader:
 
     def is_refusal(self, error: BadRequest, include: Sequence[str]) -> bool:
         """Whether Klaviyo refuses to include variations. If so, later requests leave out this include."""
-        # Klaviyo's errors do not always point to the parameter, so an error that only names the include counts as a
-        # refusal. If it has another cause, the request without the include fails too.
+        # Klaviyo's errors do not always point to the parameter, so an error whose text names the include also counts as
+        # a refusal. If the error has another cause, the request without the include fails too.
         refused = VARIATIONS in include and ("include" in (error.pointer or "") or VARIATIONS in (error.detail or ""))
         self.is_include_refused |= refused
         return refused
@@ -72,7 +72,7 @@ class VariationReader:
     def complete(self, campaigns: Sequence[object], answer: Answer, known: Mapping[str, MessageTree]) -> Inclusion:
         """The resources that `answer` includes for these campaigns, with the variations of their messages.
 
-        `known` are messages that were read before. If they have their variations, these are not requested again. A
+        `known` are messages that were read before. The variations that they already have are not requested again. A
         message for which Klaviyo answers 404 is included as `NOT_FOUND`.
         """
         done = inclusion_of(answer)

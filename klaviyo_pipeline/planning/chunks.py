@@ -22,16 +22,16 @@ from klaviyo_pipeline.windows import Window
 SHORTEST_CHUNK = timedelta(days=120)
 """A range is divided only if the chunks are at least this long on average."""
 MAX_CHUNKS = 3
-"""The most chunks of a range. Each further chunk takes up to one more page for each listing."""
+"""The most chunks of a range. Each further chunk takes up to one more page for each of its listing queries."""
 
 
 @dataclass(eq=False)
 class Chunk:
     """Contiguous windows, and what is known about them while they are read.
 
-    `first_index` is the index of the chunk's first window among all windows of the load. `ended` is the number of
+    `first_index` is the index of the chunk's first window among all windows of the range. `ended` is the number of
     queries that have ended. `asked_at` is the time of the first request. `newest` is the latest `updated` time in each
-    window, by the window's index in the load.
+    window, by the window's index in the range.
     """
 
     windows: Sequence[Window]
@@ -53,10 +53,10 @@ class Chunk:
         self.asked_at = min(self.asked_at or page.observed_at, page.observed_at)
 
     def index_of(self, query: ListingQuery, record: Record) -> int | None:
-        """The index, among all windows of the load, of the window to which a record of this query belongs.
+        """The index, among all windows of the range, of the window to which a record of this query belongs.
 
-        None if the record belongs to none of the chunk's windows, or if another query of the chunk covers it. An object
-        without a readable time belongs to the last window.
+        None if the record belongs to none of the chunk's windows, or if another query of the chunk covers it or has
+        returned it in the same state. An object without a readable time belongs to the last window.
         """
         updated = record.moved_at or record.updated_at
         if query.since is not None and not self._is_first(query, record):
@@ -72,7 +72,7 @@ class Chunk:
         return index
 
     def _is_first(self, query: ListingQuery, record: Record) -> bool:
-        """Whether this query covers the record, and returns its state for the first time in this chunk."""
+        """Whether this query covers the record, and no query of this chunk returned it in the same state before."""
         state = query.variant, record.id, record.updated_at
         if not query.covers(record.updated_at) or state in self._in_splits:
             return False

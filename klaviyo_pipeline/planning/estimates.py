@@ -41,11 +41,12 @@ SIGNS: dict[Basis, str] = {"exact": "", "estimate": "about ", "at least": "at le
 class Estimate:
     """The windows, requests and time that one asset needs.
 
-    `windows` is the number of windows of the requested days, `already_there` the number of those that are done in the
-    ledger, and `to_request` the number of those that the sync requests: missing ones, trailing ones, and small gaps in
-    between. All three are None for a census. `ranges` is the number of runs. `endpoint` is None if Klaviyo is not
-    called. `basis` says how precise `requests` is: `exact`, an `estimate` from the number of stored rows, or `at
-    least`, if more requests may be necessary. `seconds` is the shortest time that the published rates allow.
+    `windows` is the number of windows of the requested days. `already_there` is the number of these windows that are
+    done in the ledger. `to_request` is the number of windows that the sync requests: missing windows, trailing windows,
+    and the done windows in small gaps between them. All three are None for a census. `ranges` is the number of runs.
+    `endpoint` is None if Klaviyo is not called. `basis` says how precise `requests` is: `exact`, an `estimate` from the
+    number of stored rows, or `at least`, if more requests may be necessary. `seconds` is the shortest time that the
+    published rates allow.
     """
 
     asset: str
@@ -120,7 +121,7 @@ class Estimator:
             spec = REPORTS[asset]
             requests = sum(reports_of(spec, run.windows) * _times(run, metric_ids) for run in runs)
             if requests and (refused := self._may_be_refused(spec)):
-                # If Klaviyo still refuses the statistics, each such metric takes at least one more request.
+                # Each metric whose refusal has expired takes at least one more request if Klaviyo refuses again.
                 return requests + refused, "at least", spec.report.endpoint.name
             return requests, "exact", spec.report.endpoint.name
         if asset == CONVERSIONS_DAILY:
@@ -141,7 +142,7 @@ class Estimator:
             nothing_to_sum_up = asset in METRICS and METRICS[asset].report not in request.assets
             return [PlannedRun(every)] if every and not nothing_to_sum_up else []
         if asset in METRICS and METRICS[asset].report in request.assets:
-            # The report's runs with its first conversion metric make the metrics of their windows stale.
+            # A run of the report with the first conversion metric makes the metrics of the run's windows stale.
             report = METRICS[asset].report
             first = self.conversion_metrics.get(report, ())[:1]
             planned = [*self._planned(asset, request), *self._planned(report, request)]

@@ -25,8 +25,8 @@ from klaviyo_pipeline.windows import Window
 def pages_of(rows: int, listing: Listing) -> int:
     """How many requests a query takes that returns this many objects. A query without any object takes one request.
 
-    After a full last page, one more request returns an empty page. If the objects cannot be sorted by id, the client
-    sends one more request between two pages.
+    After a full last page, one more request shows that no object follows. If the listing is sorted by time, one more
+    request is counted for every page except the last.
     """
     borders = max(0, rows - 1) // listing.page_size
     return rows // listing.page_size + 1 + (0 if listing.sort in ("id", None) else borders)
@@ -41,10 +41,10 @@ class Pages:
     listing: Listing
 
     def of_everything(self) -> int:
-        """The requests of a census: the pages of all listings, and those for the variations of messages.
+        """The number of requests of a census: the pages of all variants, and the requests for variations of messages.
 
-        A listing with a parent, such as form versions, takes the pages of the parent and one page for each of its
-        objects.
+        A listing with a parent, such as form versions, takes the pages of the parent's listing and one page for each
+        object in it.
         """
         if self.listing.parent is not None:
             parents = Pages(self.connection, self.schema, self.listing.parent)
@@ -74,7 +74,7 @@ class Pages:
 
     @property
     def _messages(self) -> Pages | None:
-        """The pages of the listing of messages; None unless a change of a message puts the object into a window."""
+        """The `Pages` of the listing of messages; None if the listing has no `messages`."""
         return None if self.listing.messages is None else replace(self, listing=self.listing.messages)
 
     def _of_split(self, query: ListingQuery) -> int:
@@ -93,7 +93,7 @@ class Pages:
         return sum(pages_of(count, self.listing) for count in self._rows(start, end))
 
     def _rows(self, start: datetime | None, end: datetime | None) -> Sequence[int]:
-        """How many stored rows each variant of the listing has whose update is in [start, end)."""
+        """For each variant of the listing, the number of stored rows whose last update is in [start, end)."""
         if self.connection is None:
             return [0] * len(self.listing.variants)
         names = ("deleted_at", *(column.name for column in self.listing.columns))

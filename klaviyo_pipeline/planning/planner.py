@@ -35,7 +35,7 @@ Its value is the ids of these metrics, separated by commas.
 """
 
 JOINED_GAPS: Mapping[Unit, int] = {"hour": 168, "day": 7, "week": 8, "month": 6}
-"""How many done windows between missing ones are requested again, so that one request covers both sides."""
+"""Up to this many done windows between missing windows are requested again, so that all of them form one range."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SyncRequest:
             for name in ENTITIES
         ]
         conversions = [asset for asset in self.assets if asset == CONVERSIONS_DAILY]
-        # The tags are in the second stage: a census stores a new tag with its id only, and their listing adds the name.
+        # `tags` is in the second stage: a census stores only the id of a new tag, and `tags` adds the name.
         others = [asset for asset in self.assets if asset == TAGS.entity]
         others += [asset for asset in self.assets if asset in LISTED_IN_FULL and asset not in with_parent]
         return [[group for group in groups if group] for groups in (entities, [*reports, conversions, others])]
@@ -138,16 +138,16 @@ class Planner:
         metric_ids = self.account.conversion_metrics if has_conversion_metric(asset) else ()
         found: dict[str | None, list[list[Window]]] = {}
         for place, metric_id in enumerate(metric_ids or (None,)):
-            # Any window under the report's own name counts for the first metric, whatever metric it was requested with.
+            # For the first metric, every ledger row under the report's own name counts, whatever its metric was.
             further = metric_id if place else None
             done = Ledger(self.account.slug, asset).done(connection, conversion_metric_id=further)
             found[metric_id] = ranges([window for window in every if window.start not in done])
         return _by_range(metric_ids, found)
 
     def census_is_due(self, connection: sa.Connection, asset: str, request: SyncRequest) -> bool:
-        """Whether this full listing runs: the request names or forces it, or there is no complete one that is fresh.
+        """Whether this census runs: the request names or forces it, or no complete census is fresh.
 
-        A census at another revision of the API does not count, so that the next sync reads every object at this one.
+        A census at another revision of the API does not count, so the first sync at a new revision reads every object.
         """
         if request.force or request.named:
             return True

@@ -40,8 +40,8 @@ class Sync:
         """
         prepare_instance(instance, [self.account])
         results = self.sync(instance, request)
-        # A failed run, and a run of metrics, has already aligned its own partitions at its end, also in a sync that is
-        # interrupted. Only this comparison also finds changes from outside the runs, such as a restored database.
+        # A failed run, or a run of metrics, aligns its own partitions when it ends, even if the sync is interrupted.
+        # This comparison also finds changes that no run made, such as a restored database.
         align_with_ledger(instance, self.account, self.warehouse, self.on_progress)
         return results
 
@@ -78,9 +78,10 @@ class Sync:
         return [by_asset[asset] for asset in request.assets]
 
     def _conversion_metrics(self, session: Session, request: SyncRequest) -> dict[str, Sequence[str]]:
-        """The conversion metrics of each requested asset that needs one. Makes the first of them the report's first.
+        """The conversion metrics of each requested asset that needs them.
 
-        Returns nothing if the account's metric cannot be found: the run of the report then fails with the reason.
+        Also makes the first of an asset's metrics its first one in the ledger. Returns nothing if the account's metric
+        cannot be found: the run of the report then fails with the reason.
         """
         requested = [spec for name, spec in REPORTS.items() if name in request.assets]
         requested = [spec for spec in requested if spec.report.needs_conversion_metric and session.zone_is_right]
@@ -105,7 +106,7 @@ class Sync:
     def _make_first(self, session: Session, asset: str, metric_id: str) -> None:
         """Make this metric the report's first one, if the ledger has windows of it as a further metric.
 
-        A metric that the ledger does not have becomes the first one when its first answer is stored.
+        A metric without windows in the ledger becomes the first one when its first answer is stored.
         """
         refused = not self.account.conversion_metrics and refused_metrics(session, REPORTS.get(asset, FLOW_REPORT))
         with session.engine.begin() as connection:

@@ -26,7 +26,7 @@ WORKERS = 8
 
 @dataclass
 class SyncedAccount:
-    """The result of one account's sync. `error` is one line that says why the sync could not start."""
+    """The result of one account's sync. `error` is one line that says why the sync did not start or ended early."""
 
     account: Account
     results: list[AssetResult] = field(default_factory=list)
@@ -57,7 +57,7 @@ def sync_accounts(
                 # The partitions are aligned in this thread only, so that the instance needs a single database session.
                 _align(instance, future.result(), on_progress)
         except BaseException:
-            # Accounts that have not started are cancelled. `stop_sessions` ends the threads of the others.
+            # Accounts that have not started are cancelled. `stop_sessions` ends the threads of the started ones.
             pool.shutdown(wait=False, cancel_futures=True)
             stop_sessions()
             raise

@@ -156,7 +156,7 @@ class AssetRuns:
             yield run.tags, {}, len(run.windows)
 
     def _missing_scope(self, asset: str) -> str | None:
-        """Why the tags are skipped: the key has no access to them. None for other assets, and if it has access.
+        """Why the tags are skipped: the key has no access to them. None for other assets, and if the key has access.
 
         If the user named the assets, tags are not skipped: their run fails with the reason instead.
         """
@@ -186,7 +186,7 @@ class AssetRuns:
         logger = _progress_logger(lambda line: self.on_progress(f"{asset}: {line}"))
         executed = job.with_logger_defs({"progress": logger}).execute_in_process(
             instance=self.instance,
-            # The asset is selected here, because the UI shows no asset for a run of a job with a subset of the assets.
+            # The asset is selected for the run. If the job had only this asset, the UI would show no asset for the run.
             asset_selection=[key],
             tags={**tags, ACCOUNT_TAG: self.account.slug, **tags_of_this_process()},
             run_config={**config, "loggers": {"progress": {}}},
