@@ -3,7 +3,8 @@
 -- Revision 2026-07-15 fills the same tables, except the columns that it does not have. `revision` is the revision at
 -- which a row was read.
 
--- All existing rows were read at revision 2026-07-15. The default is dropped again, so that no new row gets it.
+-- All existing rows were read at revision 2026-07-15, and get it as the default of the new column. Then the default is
+-- dropped, so that no new row gets it.
 CREATE PROCEDURE add_revision(name text) LANGUAGE plpgsql AS $$
 DECLARE
     relation text;
