@@ -71,7 +71,7 @@ class Metrics:
         return [dict(row) for row in connection.execute(query).mappings()]
 
     def _is_of_first_metric(self, report: sa.Table, period: sa.ColumnElement[date]) -> sa.ColumnElement[bool]:
-        """Whether a row of the report has the conversion metric that the ledger has for its period."""
+        """Whether the ledger has no other conversion metric for the period of a report's row than that of the row."""
         if not has_conversion_metric(self.table.report):
             return sa.true()
         ledger, account = system_table(self.schema, "sync_windows"), system_table(self.schema, "account")
