@@ -69,8 +69,8 @@ class ReportAsset:
 class MetricsTable:
     """A metrics table: its name, the report that it aggregates, and the entity that its rows belong to.
 
-    `key` is the column with the object's id. `named` maps each column that is copied from the latest state of the
-    object to the column of the entity's table.
+    `key` is the column with the object's id. `named` has the columns that repeat the latest state of the object, each
+    with the column of the entity's table from which it is copied.
     """
 
     name: str
@@ -211,8 +211,8 @@ METRICS = {
 class ExactMetrics:
     """Metrics of any range of days, from Klaviyo's values report.
 
-    `table` is their table, and `metrics` the table of daily metrics with the same columns. They are requested with the
-    conversion metric of the asset `report`, if it has one.
+    `table` is their table, and `metrics` is the table of daily metrics with the same statistics. The values are
+    requested with the conversion metric of the asset `report`, if it has one.
     """
 
     table: str
@@ -277,7 +277,7 @@ DEFAULT = "default"
 OFF_BY_DEFAULT = frozenset({"lists", "lists_census", "templates", "templates_census", *BREAKDOWNS})
 """The assets that are off unless `KLAVIYO_ASSETS` names them.
 
-Lists and templates need additional scopes of the key. The breakdowns need requests of the reports' daily quota.
+Lists and templates need additional scopes of the key. The breakdowns use up requests of the reports' daily quota.
 """
 
 

@@ -98,8 +98,9 @@ class WindowPlan:
     def _consecutive(self, keys: Sequence[str]) -> list[Window]:
         """The windows with these consecutive keys.
 
-        Dagster needs seconds to compute five years of hourly windows from their keys. This method computes the first
-        one from its key and the others by addition, and compares the last one with its key.
+        Dagster needs seconds to compute five years of hourly windows from their keys. This method computes only the
+        first hourly window from its key, and the later ones by addition. If the last one does not match its key, all
+        are computed from their keys.
         """
         if self.unit != "hour" or not keys:
             return self.of_keys(keys)
@@ -133,8 +134,8 @@ def asset_windows(account: Account, asset: str) -> WindowPlan:
 def contiguous_ranges(windows: Sequence[Window], wanted: Iterable[Window], join_gaps: int = 0) -> list[list[Window]]:
     """Group the wanted windows into contiguous ranges. `windows` are all windows, in order of time.
 
-    If at most `join_gaps` unwanted windows lie between two wanted ones, they become part of the range: one request for
-    a longer range costs less than two requests.
+    If at most `join_gaps` unwanted windows lie between two wanted ones, the range includes them: one request for a
+    longer range costs less than two requests.
     """
     marked = set(wanted)
     ranges: list[list[Window]] = []

@@ -1,5 +1,5 @@
--- Procedures that the other files call: each creates a table or view, with its comments and related objects, from one
--- list of columns.
+-- Procedures that the other files call. Most of them create a table or view, with its comments and related objects,
+-- from one list of columns.
 --
 -- A list of columns is an array of [name, definition, comment]. Nothing here names a schema: the migration runner sets
 -- the search path to the account's schema. Set it as well before you call a procedure by hand.
@@ -112,7 +112,7 @@ BEGIN
     ], 'PRIMARY KEY (id)');
 END
 $$;
-COMMENT ON PROCEDURE create_objects IS 'Creates a table of Klaviyo''s objects with these columns, which include id, followed by raw and observed_at.';
+COMMENT ON PROCEDURE create_objects IS 'Creates a table of Klaviyo''s objects with these columns, which must include id, and adds raw and observed_at.';
 
 -- Names have hash indexes: a name may be too long for an entry of a btree index.
 CREATE PROCEDURE create_entity(name text, noun text, columns text[], windowed boolean DEFAULT true) LANGUAGE plpgsql AS $$

@@ -15,7 +15,7 @@ CALL create_entity('campaigns', 'campaign', ARRAY[
     ['name', 'text', 'Name.'],
     ['status', 'text', 'Derived from the statuses of its messages: Sending if one is sending, or if one is sent and another is scheduled; otherwise the first of Scheduled, Sent, Draft and Cancelled that a message has. A campaign without messages is Draft. At revision 2026-07-15, the status as Klaviyo states it.'],
     ['archived', 'boolean', 'Whether the campaign is archived.'],
-    ['channel', 'text', 'The only one of channels, or the first of email, sms, mobile_push, whatsapp.'],
+    ['channel', 'text', 'The campaign''s channel: email, sms, mobile_push or whatsapp; the first of these if it has several.'],
     ['scheduled_at', 'timestamptz', 'When the campaign was scheduled; NULL since revision 2026-10-15.'],
     ['send_time', 'timestamptz', 'When it is or was sent: the earliest send time of its messages.']
 ]);

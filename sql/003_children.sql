@@ -34,7 +34,7 @@ CREATE INDEX ON flow_actions (action_type);
 
 CALL create_objects('flow_messages', 'The latest state of every message that a flow''s actions send, including the variations of experiments, one row each. A deleted message keeps its row. Messages are read from the definitions of the actions, so an action without a definition has no messages here.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the message: the flow_message_id of flow_report.'],
-    ['action_id', 'text NOT NULL REFERENCES flow_actions (id) ON DELETE CASCADE', 'Id of the action that sends it; for a variation, of the action of the experiment.'],
+    ['action_id', 'text NOT NULL REFERENCES flow_actions (id) ON DELETE CASCADE', 'Id of the action that sends it. For a variation, this is the experiment''s action.'],
     ['flow_id', 'text NOT NULL REFERENCES flows (id) ON DELETE CASCADE', 'Id of the flow of the action.'],
     ['channel', 'text', 'email, sms, mobile_push, whatsapp, webhook or internal_alert, from the type of the action that sends it.'],
     ['name', 'text', 'Name of the message.'],

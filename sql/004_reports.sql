@@ -1,5 +1,5 @@
--- Reports: Klaviyo's statistics by day, the earlier values that later answers replaced, and the metrics computed from
--- them. Days are in the account's time zone. A day is replaced as a whole.
+-- Reports: Klaviyo's statistics by day, and the metrics that are computed from them. Statistics that a later answer
+-- replaced are kept as earlier states. Days are in the account's time zone. A day is replaced as a whole.
 
 CREATE FUNCTION statistics_of(name text) RETURNS text[] LANGUAGE sql STABLE BEGIN ATOMIC
     SELECT array_agg(ARRAY[attname::text, 'numeric', col_description(attrelid, attnum)] ORDER BY attnum)
@@ -10,7 +10,7 @@ END;
 COMMENT ON FUNCTION statistics_of IS 'The statistics of a report, or the sums of a table of metrics, as a list of columns.';
 
 -- `key` are the key columns before the date. `metric` is the column of the conversion metric, if the report has one. It
--- is the last column of the key, because the table has rows of each metric.
+-- is part of the key, as its last column, because the table may have rows of several metrics.
 CREATE PROCEDURE create_report(
     name text, comment text, key text[], day_comment text, statistics text[], metric text[] DEFAULT '{}'
 ) LANGUAGE plpgsql AS $$

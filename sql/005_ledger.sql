@@ -12,7 +12,7 @@ CALL create_table('account', 'The Klaviyo account of this schema, and how its ti
     ['window_timezone', 'text NOT NULL', 'The time zone of the sync windows.'],
     ['sync_window', 'text NOT NULL CHECK (sync_window IN (''daily'', ''hourly''))', 'Length of an entity''s sync windows: daily or hourly. The windows of reports and metrics are days, weeks or months.'],
     ['start_date', 'date NOT NULL', 'The first day that is synced.'],
-    ['attribution_days', 'integer NOT NULL DEFAULT 5', 'How many days after its end a day of a report may still change. It is a setting, because Klaviyo''s API does not return it.'],
+    ['attribution_days', 'integer NOT NULL DEFAULT 5', 'For how many days after a day has ended Klaviyo may still change the values of that day. It is a setting, because Klaviyo''s API does not return it.'],
     ['conversion_metric_id', 'text', 'The conversion metric of the latest report requests: the first one, if several are set.'],
     ['verified_at', 'timestamptz NOT NULL', 'When Klaviyo last confirmed which account the key belongs to.']
 ], 'PRIMARY KEY (singleton)');
@@ -45,7 +45,7 @@ CALL create_table('census_runs', 'Full listings of an entity or of the tags, one
     ['entity', 'text', 'The table of the listed objects, such as flows or tags.'],
     ['started_at', 'timestamptz', 'When the first request was sent.'],
     ['finished_at', 'timestamptz', 'When the census ended.'],
-    ['status', 'text NOT NULL CHECK (status IN (''complete'', ''failed''))', 'complete: every object was listed, and every missing one was requested by id. failed: nothing was marked deleted.'],
+    ['status', 'text NOT NULL CHECK (status IN (''complete'', ''failed''))', 'complete: the listings were read to the end, and every stored object that they lacked was requested by id. failed: nothing was marked deleted.'],
     ['rows_listed', 'bigint NOT NULL DEFAULT 0', 'Objects in the listings.'],
     ['rows_inserted', 'bigint NOT NULL DEFAULT 0', 'Objects that the table lacked.'],
     ['rows_updated', 'bigint NOT NULL DEFAULT 0', 'Objects that differed from the table: archived or restored objects, and missed changes.'],
@@ -54,7 +54,7 @@ CALL create_table('census_runs', 'Full listings of an entity or of the tags, one
     ['requests', 'integer NOT NULL DEFAULT 0', 'Requests to Klaviyo.'],
     ['run_id', 'text', 'Id of the Dagster run.'],
     ['error', 'text', 'Why the census failed; NULL if it is complete.'],
-    ['revision', 'text', 'Revision of the API at which a census of campaigns was read; NULL if all revisions list an entity in the same way.']
+    ['revision', 'text', 'Revision of the API at which a census of campaigns was read; NULL for an entity that all revisions list in the same way.']
 ], 'PRIMARY KEY (entity, started_at)');
 
 CALL create_table('lookup_misses', 'Cached 404s: ids that did not exist in Klaviyo. They are not requested again for a day.', ARRAY[
@@ -97,7 +97,7 @@ FROM (
         FROM (SELECT * FROM account LIMIT 1) AS account
         WHERE account.sync_window = 'hourly'
         UNION ALL
-        -- The first of two midnights, if the clocks go back over midnight.
+        -- A day begins at the first of two midnights, if the clocks go back over midnight.
         SELECT
             length.unit,
             account.sync_window,
@@ -194,7 +194,7 @@ SELECT DISTINCT ON (entity) entity, conversion_metric_id
 FROM sync_windows
 WHERE status = 'synced' AND conversion_metric_id IS NOT NULL AND entity NOT LIKE '%:%'
 ORDER BY entity, window_start DESC;
-CALL comment_on_view('first_metrics', 'The conversion metric of each report that its metrics table is computed from: the first one, if several are set. Join it where you sum rows of a report, so that you count one metric.', ARRAY[
+CALL comment_on_view('first_metrics', 'For each report, its conversion metric: the first one, if several are set. Metrics tables are computed from the rows of this metric. Join the view where you sum rows of a report, so that you count only one metric.', ARRAY[
     ['entity', 'The report''s table.'],
     ['conversion_metric_id', 'The metric''s id.']
 ]);
@@ -211,7 +211,8 @@ begun AS MATERIALIZED (
     WHERE state IN ('synced', 'open')
     GROUP BY entity
 ),
--- Each asset's first window after the earliest synced one that is not done. synced_through does not go beyond it.
+-- For each asset, the first window that is not done, from its earliest synced or open window on. synced_through does
+-- not go beyond this window.
 broken AS MATERIALIZED (
     SELECT gap.entity, min(gap.window_start) AS at
     FROM states AS gap
@@ -293,7 +294,7 @@ LANGUAGE sql STABLE BEGIN ATOMIC
         SELECT
             one.day::date AS day,
             CASE
-                -- Once the account's first day has ended, every asset has windows: a name without windows is no asset.
+                -- Once windows are expected, a name without windows counts as unknown.
                 WHEN NOT EXISTS (SELECT FROM windows) AND EXISTS (SELECT FROM expected_windows) THEN 'unknown asset'
                 WHEN bool_or(windows.state = 'failed') THEN 'failed'
                 WHEN count(windows.state) = 0 OR bool_or(windows.state = 'missing') THEN 'missing'

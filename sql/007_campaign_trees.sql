@@ -3,7 +3,8 @@
 -- Revision 2026-07-15 fills the same tables, except the columns that it does not have. `revision` is the revision at
 -- which a row was read.
 
--- All existing rows were read at revision 2026-07-15. The default is dropped again, so that no new row gets it.
+-- All existing rows were read at revision 2026-07-15, and get it as the default of the new column. Then the default is
+-- dropped, so that no new row gets it.
 CREATE PROCEDURE add_revision(name text) LANGUAGE plpgsql AS $$
 DECLARE
     relation text;
@@ -46,7 +47,7 @@ BEGIN
     CALL create_as_of(name);
 END
 $$;
-COMMENT ON PROCEDURE keep_part_history IS 'Creates the earlier states, the history and the as-of function of a table of the parts of campaigns.';
+COMMENT ON PROCEDURE keep_part_history IS 'Creates the table of earlier states, the history view and the as-of function for a table of the parts of campaigns.';
 
 CALL create_part('campaign_audiences', 'The latest state of every audience of every campaign, one row each. A deleted audience keeps its row.', ARRAY[
     ['id', 'text', 'Klaviyo''s id of the audience; the campaign''s id if it was read only at revision 2026-07-15, which has no id for it.'],

@@ -30,7 +30,7 @@ BEGIN
         'Klaviyo''s campaign values report by variation: one row per campaign, message, channel and variation, on the day that the send began. The row of a test''s winner includes the messages that were sent after the test. Off unless KLAVIYO_ASSETS names it.',
         campaign_key || variation, send_day, of_messages, metric);
     CALL create_report('campaign_report_by_audience',
-        'Klaviyo''s campaign values report by list or segment: one row per campaign, message, channel and list or segment, on the day that the send began. A recipient may count in several of them, so their sum can exceed campaign_report. Off unless KLAVIYO_ASSETS names it.',
+        'Klaviyo''s campaign values report by list or segment: one row per campaign, message, channel and list or segment, on the day that the send began. A recipient may be in several lists and segments, so the sum of these rows can exceed campaign_report. Off unless KLAVIYO_ASSETS names it.',
         campaign_key || audience, send_day, of_messages, metric);
     CALL create_report('form_report_by_version',
         'Klaviyo''s form series report by version: one row per form, version and day. Off unless KLAVIYO_ASSETS names it.',

@@ -1,6 +1,6 @@
 -- Conversions by the day of the order. Reports count a conversion on the day of the send.
 
-CALL create_table('conversions_daily', 'Conversions by the day of the order, and by the flow, campaign, message and channel that Klaviyo attributes them to: one row each.', ARRAY[
+CALL create_table('conversions_daily', 'Conversions by the day of the order, and by the flow, campaign, message and channel that Klaviyo attributes them to: one row for each combination.', ARRAY[
     ['conversion_metric_id', 'text', 'The conversion metric whose events are counted.'],
     ['date', 'date', 'Day of the order, in the account''s time zone.'],
     ['flow_id', 'text', 'Id of the attributed flow; empty if there is none.'],

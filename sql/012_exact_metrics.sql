@@ -45,7 +45,7 @@ DECLARE
         ['last_day', 'Last day of the range, inclusive.'],
         ['asked_at', 'When the request was sent.'],
         ['refused_statistics', 'Statistics that Klaviyo refused for the metric.'],
-        ['settled_at', 'When the attribution window of the last day closes: an answer requested later is final.']
+        ['settled_at', 'When the attribution window of the last day closes: an answer that was requested then or later is final.']
     ];
 BEGIN
     CALL comment_on_view('valid_exact_answers', 'The exact answers that are used without a new request: final answers, and answers of the last hour. A final answer with refused statistics is used for 20 hours.', described || ARRAY[
@@ -58,8 +58,8 @@ BEGIN
 END
 $$;
 
--- Each table has the sums of its daily metrics table. The tables of campaigns and forms also have the rates; the rates
--- of flows are computed by flow_metrics_between.
+-- Each table has the same sums as the table of daily metrics. The tables of campaigns and forms also have the rates.
+-- The rates of flows are computed by flow_metrics_between.
 DO $$
 DECLARE
     one text[];
@@ -148,4 +148,4 @@ BEGIN
         returned, returned_uniques, weighted, exact, selected, selected_uniques);
 END
 $$;
-COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. Revenue, and the values computed from it, are NULL if the revenue of any day is NULL. If uniques is weighted, a rate of uniques is the average of the daily rates, weighted by deliveries (click_to_open_rate: by opens), and the uniques are NULL. If it is exact, they are Klaviyo''s own for these days, summed over the flow''s messages: the range is a single day, or was requested with metrics --exact (see current_exact_answers). days counts the days with values, or all days of a requested range.';
+COMMENT ON FUNCTION flow_metrics_between IS 'One row for each flow over the days from first_day to last_day, both included. Counts are summed. Revenue, and the values computed from it, are NULL if the revenue of any day is NULL. The column uniques is exact if the range is a single day or was requested with metrics --exact (see current_exact_answers): the unique counts are then Klaviyo''s own for these days, summed over the flow''s messages. Otherwise uniques is weighted: the unique counts are NULL, and a rate of unique counts is the average of the daily rates, weighted by deliveries (click_to_open_rate: by opens). days counts the days with values; for a range that was requested with metrics --exact, it counts all days.';

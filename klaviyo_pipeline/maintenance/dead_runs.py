@@ -58,7 +58,8 @@ def _user() -> str:
 def _process(pid: int) -> str:
     """The id and start time of a process, as `<id>:<start>`, because the system reuses ids.
 
-    The start time is empty if the process has ended, also if the system still lists it as a zombie.
+    The start time is empty if the process has ended, even if the system still lists it as a zombie, and on systems
+    without `/proc`.
     """
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -59,7 +59,7 @@ def bind_schema(
 ) -> list[str]:
     """Bind the schema to this account, or refuse before anything is written.
 
-    `account_id`, `timezone` and `currency` are what Klaviyo returned for the key. If the schema was not bound before,
+    `account_id`, `timezone` and `currency` are from Klaviyo's answer for the key. If the schema was not bound before,
     the other schemas that belong to the same account are returned; otherwise none. Raises `AccountRefused` if the
     schema belongs to another account, or if the ledger's windows have another time zone or length than the settings.
     """
@@ -95,7 +95,7 @@ def bind_schema(
 
 
 def record_assets(connection: sa.Connection, account: Account) -> None:
-    """Record which assets are switched on, so that the views leave out the others.
+    """Record which assets are switched on, so that the views leave out the assets that are off.
 
     Raises `SettingsError` if the setting of the assets is not valid.
     """
@@ -144,9 +144,10 @@ def reset_windows(connection: sa.Connection, account: Account) -> int:
 
 
 def _delete_partial_windows(connection: sa.Connection, account: Account) -> None:
-    """If the settings have an earlier start date than the schema, delete the windows that contain the schema's.
+    """If the start date was moved to an earlier day, delete the windows that were requested only in part.
 
-    Such a window is a week or a month that was requested only from the start date on. It is requested again as a whole.
+    A week or a month that began before the schema's start date was requested only from that date on. Without its row in
+    the ledger, it is requested again as a whole.
     """
     bound, windows = system_table(account.slug, "account"), system_table(account.slug, "sync_windows")
     query = sa.select(bound.c.start_date).where(bound.c.start_date > account.start_date)
@@ -164,7 +165,8 @@ def _check_windows(connection: sa.Connection, account: Account, row: sa.RowMappi
     windows = system_table(account.slug, "sync_windows")
     if not connection.execute(sa.select(sa.exists().select_from(windows))).scalar_one():
         return
-    # If only the new time zone is the account's own, the message must not suggest going back to the old one.
+    # If the ledger's time zone is not the account's own, and that of the settings is, the message must not suggest the
+    # ledger's.
     was_wrong = same_zone(row["timezone"], account.timezone) and not same_zone(row["timezone"], timezone)
     back = "" if was_wrong else f"set KLAVIYO_TIMEZONE={timezone} and KLAVIYO_SYNC_WINDOW={sync_window}, or "
     raise AccountRefused(

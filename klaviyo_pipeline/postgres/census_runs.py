@@ -71,10 +71,10 @@ class CensusRecord:
         return missing, total
 
     def earlier_messages(self, connection: sa.Connection, began: datetime) -> list[str]:
-        """Return the ids of the messages of existing campaigns that were last read at an earlier revision.
+        """Return the ids of messages that were last read at an earlier revision and whose campaigns still exist.
 
-        At this revision, such a message may be a variation of an A/B test. Its absence from the listing of messages
-        therefore does not prove that it was deleted.
+        At the revision of the census, such a message may be a variation of an A/B test. Its absence from the listing of
+        messages therefore does not prove that it was deleted.
         """
         names = ("id", "campaign_id", "deleted_at", "observed_at", "revision")
         messages = sa.table("campaign_messages", *(sa.column(name) for name in names), schema=self.schema)
@@ -103,7 +103,10 @@ class CensusRecord:
         requests: int,
         run_id: str,
     ) -> None:
-        """Record a census that listed every object and requested every missing object by id."""
+        """Record a complete census.
+
+        Its listings were read to the end, and every stored object that they lacked was requested by id.
+        """
         connection.execute(
             sa.insert(self._runs).values(
                 entity=self.entity,

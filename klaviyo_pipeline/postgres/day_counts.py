@@ -1,4 +1,4 @@
-"""Periods of a report or of its metrics whose number of rows differs from the ledger's."""
+"""Finds periods for which a report or metrics table and the ledger have different numbers of rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def days_that_differ(
     *,
     further_metric: str | None = None,
 ) -> list[date]:
-    """Return the first day of each period of the table `name` whose number of rows differs from the ledger's.
+    """Return the first day of each period for which the table `name` and the ledger have different numbers of rows.
 
     The days are in order, from `first` to `last`, both included. One statement compares the table with the ledger, so
     that both are of the same snapshot. `further_metric` selects the windows and rows of a further conversion metric;

@@ -41,8 +41,8 @@ PERMANENT = "Running again fails in the same way until the cause is fixed."
 RETRY_PAUSES = (0.5, 2.0, 5.0)
 """The pauses before attempts 2, 3 and 4, in seconds. In this time, a server can restart."""
 
-# After these SQLSTATEs, the same transaction may succeed: the server was shut down, crashed or is starting up; the
-# transaction could not be serialized; or it was the victim of a deadlock.
+# After these SQLSTATEs, a second attempt at the transaction may succeed: the server was shut down, crashed or is
+# starting up; the transaction could not be serialized; or it was the victim of a deadlock.
 TRANSIENT_STATES = frozenset({"57P01", "57P02", "57P03", "40001", "40P01"})
 CONNECTION_CLASS = "08"
 """The first two digits of the SQLSTATE of connection errors. They are transient too."""
@@ -116,14 +116,14 @@ def create_engine(url: str) -> sa.Engine:
         max_overflow=0,
         json_serializer=lambda value: json_text(value).decode(),
     )
-    # `insert` puts the listener before SQLAlchemy's own, which query the new session.
+    # `insert` puts the listener before SQLAlchemy's own listeners, which query the new session.
     sa.event.listen(engine, "connect", _prepared, insert=True)
     ping_when_in_doubt(engine)
     return engine
 
 
 DEFAULT_ISOLATION = "default_isolation"
-"""The key in `Connection.info` of the session's default isolation level, which statements in autocommit have."""
+"""The key in `Connection.info` of the session's default isolation level, which applies to statements in autocommit."""
 
 
 def _prepared(driver: psycopg.Connection[Any], record: sa.pool.ConnectionPoolEntry) -> None:

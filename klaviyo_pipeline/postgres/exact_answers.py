@@ -87,7 +87,7 @@ def store_answer(
 
 
 def forget_answers(connection: sa.Connection, schema: str, exact: ExactMetrics, metric_id: str) -> None:
-    """Delete the answers that were requested with another conversion metric."""
+    """Delete the answers that were requested with a conversion metric other than `metric_id`."""
     answers, metrics = system_table(schema, "exact_answers"), _values(schema, exact)
     other = sa.and_(answers.c.entity == exact.metrics.entity, answers.c.conversion_metric_id != metric_id)
     same = sa.and_(*(answers.c[name] == metrics.c[name] for name in ("first_day", "last_day")))

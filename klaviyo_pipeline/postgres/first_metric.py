@@ -47,7 +47,10 @@ def make_first(connection: sa.Connection, schema: str, report: str, metric_id: s
 def _rename(
     connection: sa.Connection, ledger: sa.TableClause, condition: sa.ColumnElement[bool], name: sa.ColumnElement[str]
 ) -> None:
-    """Give these windows another name in the ledger. Of two rows for a window, the later request stays."""
+    """Give these windows another name in the ledger.
+
+    If a window already has a row with that name, the row of the later request stays.
+    """
     columns = [column.name for column in ledger.columns]
     moved = (
         sa.delete(ledger)

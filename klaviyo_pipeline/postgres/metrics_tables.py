@@ -40,7 +40,7 @@ class Metrics:
     def compute(self, connection: sa.Connection, first: date, last: date) -> list[Row]:
         """Compute one row per object and period of the report, for the periods that begin from `first` to `last`.
 
-        The rates are not among the columns: the table generates them from the sums.
+        Both days are included. The rates are not among the columns: the table generates them from the sums.
         """
         metrics, report, entity = (
             reflect(connection, self.schema, name) for name in (self.table.name, self.table.report, self.table.entity)
@@ -71,7 +71,7 @@ class Metrics:
         return [dict(row) for row in connection.execute(query).mappings()]
 
     def _is_of_first_metric(self, report: sa.Table, period: sa.ColumnElement[date]) -> sa.ColumnElement[bool]:
-        """Whether a row of the report has the conversion metric that the ledger has for its period."""
+        """Whether the ledger has no other conversion metric for the period of a report's row than that of the row."""
         if not has_conversion_metric(self.table.report):
             return sa.true()
         ledger, account = system_table(self.schema, "sync_windows"), system_table(self.schema, "account")
@@ -107,8 +107,8 @@ class Metrics:
     def stale(self, connection: sa.Connection, first: datetime, last: datetime) -> set[datetime]:
         """The starts of the report's synced windows whose metrics are missing or were computed from an earlier request.
 
-        A metrics window has the `asked_at` of the report window that it was computed from, so that the two times show
-        whether the report was requested again since.
+        A metrics window has the `asked_at` of the report window that it was computed from. If the report window now has
+        a later `asked_at`, it was requested again.
         """
         ledger = system_table(self.schema, "sync_windows")
         report, metrics = ledger.alias("report"), ledger.alias("metrics")
@@ -139,8 +139,9 @@ def flow_metrics_between(
 ) -> Iterator[Row]:
     """Yield one row for each flow over the days from `first` to `last`, both included, highest revenue first.
 
-    Counts are summed. If the column `uniques` is `exact`, the rates of unique counts are Klaviyo's own for these days.
-    If it is `weighted`, they are the daily rates weighted by deliveries (`click_to_open_rate`: by opens).
+    Counts are summed. If the column `uniques` is `exact`, the unique counts are Klaviyo's own for these days, and the
+    rates are computed from them. If it is `weighted`, the unique counts are None, and the rates of unique counts are
+    averages of the daily rates, weighted by deliveries (`click_to_open_rate`: by opens).
     """
     query = _in_schema(connection, schema, _BETWEEN)
     for row in connection.execute(query, {"first": first, "last": last, "flow_id": flow_id}).mappings():

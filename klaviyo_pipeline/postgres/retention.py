@@ -14,7 +14,7 @@ def prune_system_tables(
 ) -> dict[str, int]:
     """Delete the records from before this moment, and return their number by table. With `dry_run`, only count them.
 
-    The ledger, the history, and the newest complete and failed census of each entity stay.
+    The ledger and the history stay, and so do each entity's newest complete census and its newest failed one.
     """
     removed: dict[str, int] = {}
     for table, is_old in _old_records(schema, before):

@@ -108,7 +108,7 @@ class PostgresPacer:
             return at, float(wait), float(blocked)
 
         at, wait, blocked = in_statements(self._engine, take)
-        # Added only after the commit. Before it, another thread would skip the insert, but would not see the row.
+        # Added only after the commit: otherwise another thread could skip the insert while it cannot see the row yet.
         self._ensured.add(endpoint.name)
         if wait > self._longest.total_seconds():
             raise quota_spent(endpoint, at)

@@ -28,7 +28,7 @@ ACCOUNT = "account"
 MIN_ACCOUNTS = 2
 """With fewer accounts there are no views: the account's own tables are enough."""
 
-# The migrated schemas with all tables and views of VIEWS that the role may read.
+# The migrated schemas in which the role may read every table and view of VIEWS.
 _SCHEMAS: LiteralString = """
 SELECT schemas.nspname
 FROM pg_namespace AS schemas
@@ -95,7 +95,7 @@ def _replace(connection: psycopg.Connection[Any], view: str, query: sql.Composed
         with connection.transaction():
             connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS {}").format(named, query))
     except errors.InvalidTableDefinition:
-        # A column was removed, or added before the last one. If a user's view depends on this one, the DROP fails.
+        # A column was removed, or was not added at the end. If a user's view depends on this one, the DROP fails.
         connection.execute(sql.SQL("DROP VIEW {}").format(named))
         connection.execute(sql.SQL("CREATE VIEW {} AS {}").format(named, query))
     comment = sql.SQL("COMMENT ON VIEW {} IS {}")

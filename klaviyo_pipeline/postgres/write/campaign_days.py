@@ -63,8 +63,8 @@ class CampaignDays:
         """Move every row that is not stored on its send day; return the ids of the campaigns of these rows.
 
         A row that no longer has a send day moves to the table of undated rows. An undated row that now has a send day
-        moves to the report. The rows of the previous day are archived in the table of earlier states, and the metrics
-        of the changed days are recomputed. The caller holds the lock of the report's writers.
+        moves to the report. A row that leaves a day is archived with that day in the table of earlier states, and the
+        metrics of the changed days are recomputed. The caller holds the lock of the report's writers.
         """
         report, undated = (reflect(connection, self.schema, name) for name in (self.report, self.undated))
         misplaced = self._take(connection, report, self._send_day(report.table).is_distinct_from(report.table.c.date))
@@ -85,11 +85,11 @@ class CampaignDays:
         return sorted({row["campaign_id"] for row in (*misplaced, *now_dated)})
 
     def keep_undated(self, connection: sa.Connection, rows: Sequence[Row], span: ReplaceRange) -> None:
-        """Store the rows without a day of an answer for the days of `span`; delete stored rows that it lacks.
+        """Store the undated rows of an answer for the days of `span`; delete stored rows that the answer lacks.
 
         A stored row may be from an answer for other days. It is replaced only if the new answer covers all of these
-        days, or has at least as many recipients: otherwise statistics of the other days would be lost. It is deleted
-        only if the new answer covers its days and is later.
+        days, or if the new row has at least as many recipients: otherwise statistics of the other days would be lost.
+        It is deleted only if the new answer covers its days and is later.
         """
         target = reflect(connection, self.schema, self.undated)
         of_metric = target.table.c.conversion_metric_id == span.conversion_metric_id

@@ -122,7 +122,7 @@ class ChildWriter:
 def _absent(
     connection: sa.Connection, target: DestinationTable, table: ChildTable, observed: Mapping[str, ObservedChildren]
 ) -> pd.DataFrame:
-    """The rows that their parents did not list, with the time of that observation as `deleted_at`."""
+    """The rows that their parents did not list, with the time when the parent was observed as `deleted_at`."""
     columns = target.table.c
     parents = unnested(
         "parents",

@@ -37,7 +37,7 @@ long. `numeric` is left out, because psycopg encodes a Decimal digit by digit, w
 """
 
 PLAIN_TYPES = frozenset({type(None), str, bool, int, Decimal, date, datetime, dict, list})
-"""Python types that psycopg takes unchanged. Of these, only a Decimal can be a missing value (NaN)."""
+"""Python types that psycopg takes unchanged. Apart from None, only a Decimal can be a missing value (NaN)."""
 
 JSONB_VERSION = b"\x01"
 

@@ -22,9 +22,9 @@ def insert_if_all_new(
 ) -> bool:
     """Add the rows if the table has none of their keys, and return whether they were added.
 
-    With `span`, the rows are added if the table has no rows at all in its days. If a concurrent writer adds one of the
-    rows first, or a row violates a constraint, nothing is added. The merge that follows handles the former, and raises
-    the error of the latter.
+    With `span`, the rows are added if the table has no rows at all in the days of `span`. If a concurrent writer adds
+    one of the rows first, or a row violates a constraint, nothing is added. The merge that follows handles the former,
+    and raises the error of the latter.
     """
     if _are_known(connection, target, frame, span):
         return False

@@ -100,7 +100,7 @@ class TableIOManager(dg.IOManager):
                 _note_failure(context, writers[-1], error)
                 for window in _synced_windows(context, writers, ledger):
                     yield _materialization(context, window)
-                # Dagster wraps any other error into a message that writing failed, although usually fetching did.
+                # Dagster would wrap the error itself into a message that writing failed, although usually fetching did.
                 raise dg.Failure(reason(error)) from error
             context.add_output_metadata(_metadata(engine, target, writers))
 

@@ -7,7 +7,7 @@ updated. The reasons for this procedure:
 - Unchanged rows are found before anything is locked. `ON CONFLICT DO UPDATE … WHERE` alone would lock every conflicting
   row, and a lock is a write, even if the row does not change.
 - All writers first add rows and then lock rows, both in order of the key, so that two writers cannot deadlock.
-- The statement that locks a row compares it again, because a concurrent writer may have committed it in the meantime.
+- The statement that locks a row compares it again, because a concurrent writer may have changed it in the meantime.
   An earlier observation therefore never replaces a later one, and no state is lost.
 """
 

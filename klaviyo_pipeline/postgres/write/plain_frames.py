@@ -29,7 +29,7 @@ def load_of(
     frame: pd.DataFrame,
     observed_at: datetime,
 ) -> Load:
-    """Return the frame as a load of one batch. Rows without their own observation times get `observed_at`.
+    """Return the frame as a load of one batch. If it has no observation times, its rows get `observed_at`.
 
     Raises `UnfitFrame` if the frame lacks a column of the table, has a column that the table lacks, or contains values
     that do not fit.

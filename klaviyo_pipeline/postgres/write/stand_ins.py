@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 def settle_stand_ins(connection: sa.Connection, target: DestinationTable, children: Children) -> Children:
     """Match stand-ins with the children that have their own id, and return the children to write.
 
-    If `children` have their own ids, the stand-ins in the table get them. If not, a child gets the id of its parent's
-    child in the table. If the table has several children of the parent, the child is left out.
+    If `children` have their own ids, the stand-ins in the table get them. If `children` are stand-ins, the table may
+    already have children of the same parent with their own ids: a stand-in gets the id of the only one, and is left out
+    if there are several.
     """
     if not len(children.frame):
         return children

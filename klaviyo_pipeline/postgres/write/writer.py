@@ -74,8 +74,8 @@ class Writer:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             self._take_turn(connection, batch)
             if batch.prepare is not None:
-                # This runs before the ledger is read, because it may rename windows of another conversion metric, which
-                # must not count as later requests.
+                # `prepare` may rename windows of another conversion metric in the ledger. It runs before the ledger is
+                # read, because those windows must not count as later requests for the windows of this batch.
                 batch.prepare(connection)
             frame, span = self._still_newest(connection, batch)
             changed = merge(connection, self.target, frame, precedence=self.load.precedence, replaces=span)
