@@ -294,8 +294,10 @@ LANGUAGE sql STABLE BEGIN ATOMIC
         SELECT
             one.day::date AS day,
             CASE
-                -- Once windows are expected, a name without windows counts as unknown.
-                WHEN NOT EXISTS (SELECT FROM windows) AND EXISTS (SELECT FROM expected_windows) THEN 'unknown asset'
+                -- An asset may have no windows yet, for example a monthly one in the account's first month. A report's
+                -- further conversion metrics have windows, but are not in the table of assets.
+                WHEN NOT EXISTS (SELECT FROM windows)
+                    AND NOT EXISTS (SELECT FROM assets WHERE entity = days_covered.asset AND is_on) THEN 'unknown asset'
                 WHEN bool_or(windows.state = 'failed') THEN 'failed'
                 WHEN count(windows.state) = 0 OR bool_or(windows.state = 'missing') THEN 'missing'
                 -- Some hours of the day may have ended, and others not.

@@ -74,5 +74,14 @@ def test_an_unknown_asset_is_not_reported_as_never_synced(bound: Store) -> None:
     assert covered(bound, "flow_metric", 0, 0) == [(0, "unknown asset", False)]
 
 
+def test_a_monthly_asset_in_the_first_month_of_the_account_is_missing_and_not_unknown(store: Store) -> None:
+    yesterday = store.value("SELECT current_date - 1")
+    with store.engine.begin() as connection:
+        account = replace(SHOP, start_date=yesterday)
+        bind_schema(connection, account, account_id="A", timezone="UTC", currency=None, verified_at=NOON)
+    states = "SELECT DISTINCT state FROM days_covered('flow_report_monthly', current_date, current_date)"
+    assert store.rows(states) == [("missing",)]
+
+
 def test_before_the_first_sync_nothing_is_covered(store: Store) -> None:
     assert covered(store, "flows", 0, 1) == [(0, "missing", False), (1, "missing", False)]

@@ -188,7 +188,7 @@ def _target(
         key = metadata.get(PRIMARY_KEY)
         if isinstance(obj, Load) or key is None:
             raise
-        if PRIMARY_KEY in metadata and obj.columns.empty:
+        if obj.columns.empty:
             raise UnfitFrame(f'the first frame for "{schema}"."{name}" has no columns.') from None
         return table_for(schema, name, obj, [key] if isinstance(key, str) else list(key)), True
 
