@@ -124,7 +124,7 @@ def build_defs(
 
 
 def _same_key(spec: dg.AssetSpec, translate: Translate) -> dg.AssetSpec:
-    """The translated spec with the key of `spec`, which is translated already: a key must not be translated twice."""
+    """The translated spec with the key of `spec`, which is already translated: a key must not be translated twice."""
     return translate(spec).replace_attributes(key=spec.key)
 
 
@@ -193,7 +193,7 @@ def _definitions(
 
 
 def accounts_repository(accounts: Sequence[Account]) -> AccountsRepository:
-    """The definitions of `project_defs` as a repository, which builds an account's when Dagster first requests them."""
+    """The definitions of `project_defs` as a repository. Those of an account are built when Dagster requests them."""
     warehouse = Warehouse.of(accounts)
     part_of = cache(partial(_part, single_account=len(accounts) == 1))
 

@@ -175,7 +175,10 @@ class KlaviyoAccountComponent(dg.Component, dg.Model, dg.Resolvable):
     checks: Annotated[bool, _switch("checks", "Whether to add the account's asset checks.")] = True
     migrate: Annotated[
         bool,
-        _switch("migrate", "Whether a run applies missing migrations. The database role then needs the privileges."),
+        _switch(
+            "migrate",
+            "Whether a run applies missing migrations. The role then needs the rights to create the schema and tables.",
+        ),
     ] = False
     translation: Annotated[
         Callable[[dg.AssetSpec], dg.AssetSpec] | None,

@@ -1,7 +1,8 @@
 """The schedules of an account.
 
-Once a day, or once an hour for hourly windows, one run syncs the recent windows again. Other schedules sync the open
-window, list every object, run checks, and delete old logs. All are off until you switch them on in the UI.
+The recent windows of reports are synced again once a day; those of entities once a day or, if they are hourly, once an
+hour. Other schedules sync the open window, list every object, run checks, and delete old logs. All schedules are off
+until you switch them on in the UI.
 """
 
 from collections.abc import Mapping, Sequence

@@ -80,7 +80,7 @@ def _slugs_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, accounts: Se
     if ACCOUNT_TAG in run.tags:
         return [account.slug for account in accounts if account.slug == run.tags[ACCOUNT_TAG]]
     keys = [*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())]
-    # Runs of whole jobs, and of subsets that code selects, have no selection. Their planned assets are in the log.
+    # A run of a whole job has no selection, nor has a run of assets that code selects. The log has the planned assets.
     planned = () if keys else instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     keys += [
         entry.dagster_event.asset_key for entry in planned if entry.dagster_event and entry.dagster_event.asset_key
@@ -159,7 +159,7 @@ def _job_of(account: Account, asset: str, jobs: Sequence[AccountJob]) -> Account
 
 
 def _requested_within(cursor: str | None, hour: str) -> list[str]:
-    """The run keys in the cursor, if they are of this hour. Skipping them keeps failing ranges from blocking others."""
+    """The cursor's run keys, if they are of this hour. These are skipped, so that failing ranges block no new ones."""
     cursor_hour, *keys = (cursor or "").split("\n")
     return keys if cursor_hour == hour else []
 

@@ -16,7 +16,8 @@ BEFORE_CHECKS = {"dagster/priority": "1"}
 
 Body = Callable[[dg.AssetExecutionContext, AccountAccess], Any]
 
-# All assets share one signature: Dagster reads it about seventeen times for each, which takes long with many accounts.
+# Dagster reads the signature of each asset about seventeen times. All assets share this one, because computing it takes
+# long with many accounts.
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext)
 _SIGNATURE = inspect.Signature([_CONTEXT])
 
@@ -44,8 +45,8 @@ def account_asset(
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """Makes an asset from a function, which gets the run's context and the account's `AccountAccess`.
 
-    `table` is the name of the asset's table in the account's schema. By default it is the asset's name; an empty text
-    means that the asset has no table. `options` are those of `dg.asset`.
+    `table` is the name of the asset's table in the account's schema. By default it is the asset's name; an empty
+    string means that the asset has no table. `options` are those of `dg.asset`.
     """
     table = name if table is None else table
     stored = {SCHEMA: account.slug, TABLE: table, "dagster/table_name": f"{account.slug}.{table}"} if table else {}

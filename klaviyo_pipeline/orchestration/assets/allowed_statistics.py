@@ -14,7 +14,7 @@ def fetch_allowed(
 ) -> tuple[Given, frozenset[str]]:
     """The result of `fetch`, and the statistics that Klaviyo refuses for the metric.
 
-    Statistics that were refused in the last hours (see `REFUSAL_HOLDS`), and the `unwanted` ones, are not requested.
+    Statistics that were refused less than `REFUSAL_HOLDS` ago, and the `unwanted` ones, are not requested.
     Raises `ConversionMetricIneligible` if Klaviyo refuses all statistics.
     """
     schema, every = session.account.slug, frozenset(report.statistics)

@@ -22,7 +22,7 @@ from klaviyo_pipeline.postgres.schema.tables import OBSERVED_AT
 from klaviyo_pipeline.postgres.write.io_manager import TABLE
 
 LAYERS = ("census", "report", "metrics")
-"""Words in an asset's name that become its tag `klaviyo/layer`. Without any of them, the layer is `objects`."""
+"""Words in an asset name that become its tag `klaviyo/layer`. If a name has none of them, the layer is `objects`."""
 
 REFERENCE = "https://developers.klaviyo.com/en/reference/{endpoint}"
 
@@ -47,11 +47,11 @@ def latest_objects(account: Account, listing: Listing) -> list[dg.AssetDep]:
     """The dependency on the entity of this listing; none if the account does not sync the entity.
 
     The dependent asset uses the latest state of all objects. Its windows still depend on the entity's windows of the
-    same days, so that a backfill of both assets covers the same days of both.
+    same days, so that one backfill can select the same days of both assets.
     """
     if listing.entity not in switched_on(account.assets):
         return []
-    # A week or month may begin before the entity's first window, and end after its last one.
+    # A week or month may begin before the entity's first window, and end after the entity's last window.
     same_days = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
     return [dg.AssetDep(account.asset_key(listing.entity), partition_mapping=same_days)]
 
@@ -136,7 +136,7 @@ def _endpoint(name: str) -> str | None:
 
 
 def _listing(name: str) -> Listing | None:
-    """The listing of the asset's entity; None if it has none."""
+    """The listing of the asset's entity; None if the asset has no entity."""
     if name in REPORTS:
         return REPORTS[name].listing
     entity = METRICS[name].entity if name in METRICS else name.removesuffix("_census")

@@ -1,8 +1,8 @@
 """The census: a full listing of every object of an entity, including archived ones.
 
-It finds what no window can: objects older than the first window, archive flips, objects without `updated`, deletes, and
-tags. An object that is archived while the census reads may be in none of its listings. Therefore a row that is missing
-from the listings is marked deleted only if a lookup by id returns 404.
+It finds what no window contains: deletes, tags, objects that were archived or unarchived, objects older than the first
+window, and objects without `updated`. An object that is archived while the census reads may be in none of the listings.
+Therefore a row that is missing from the listings is marked deleted only if a lookup by id returns 404.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ class ImplausibleShrinkage(RuntimeError):
 
 class CensusConfig(dg.Config):
     """A census fails if more than `shrinkage_share` of the known objects and more than `shrinkage_objects` are missing
-    from the listings. With `accept_deletes` it marks them deleted instead.
+    from the listings. With `accept_deletes`, it looks them up instead, and marks those deleted that return 404.
     """
 
     shrinkage_share: float = 0.5
@@ -112,7 +112,7 @@ def _recorded_load(
     filled: Sequence[str],
     precedence: Mapping[str, Sequence[str]],
 ) -> Load:
-    """The load of these batches. When it ends, it records whether the census succeeded, and its `findings`."""
+    """The load of these batches. When it ends, it records the `findings` of the census, or the error if it fails."""
 
     def on_written(row_counts: RowCounts, rows: int) -> None:
         assert findings.began is not None

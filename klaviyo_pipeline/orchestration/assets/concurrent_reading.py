@@ -22,7 +22,7 @@ CONCURRENT_LISTINGS = 8
 QUEUED_PAGES = 8
 
 STOP_SECONDS = 3.0
-"""If the reading ends early, threads with an open request are awaited for this long. Their pages are dropped."""
+"""If the reading ends early, open requests have this long to finish. Their pages are dropped."""
 
 
 @dataclass(frozen=True)

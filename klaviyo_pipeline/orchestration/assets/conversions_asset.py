@@ -160,7 +160,7 @@ def _sum(one: dict[str, Any], other: Row) -> dict[str, Any]:
 
 
 def campaigns_of_messages(connection: sa.Connection, schema: str) -> dict[str, str]:
-    """The campaign id by message id. Klaviyo may use a campaign's id in place of a message's, so it is a key too."""
+    """The campaign id by message id. Klaviyo may return a campaign id as a message id, so campaign ids are keys too."""
 
     def pairs(table: str, message: str, campaign: str) -> sa.Select[Any]:
         names = dict.fromkeys((message, campaign))

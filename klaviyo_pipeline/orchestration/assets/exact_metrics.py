@@ -24,7 +24,7 @@ from klaviyo_pipeline.postgres.exact_answers import store_answer
 
 
 class _Unlogged:
-    """Discards the notices of a request outside of a run. Refused statistics are stored with the answer."""
+    """Discards the notices of a request outside of a run. The stored answer names the refused statistics."""
 
     log = logging.Logger(__name__)
     log.addHandler(logging.NullHandler())

@@ -52,7 +52,7 @@ class FullListing:
                 yield item.page
 
     def _of_parents(self, parent: Listing) -> Iterator[Page]:
-        """The pages of the listings of all parents. A parent that was deleted after it was listed has no pages."""
+        """For each parent, the pages of its children. A parent that was deleted after it was listed has no pages."""
         client, now = self.session.client, self.session.now()
         parents, requests = list[str](), 0
         for query in parent.queries(None, None, now):

@@ -1,8 +1,8 @@
 """The conversion metrics that a run requests, and the load of each metric.
 
 `KLAVIYO_CONVERSION_METRIC_ID` may name several metrics. The metrics tables use the first metric, whose windows are in
-the ledger under the report's name. The other ones are called further metrics. If the setting names no metric, the
-first one is found in the account.
+the ledger under the report's name. The other ones are called further metrics. If the setting names no metric, a metric
+of the account is chosen as the first one.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def load_by_metric(
 def requested_metrics(
     context: dg.AssetExecutionContext, account: Account, *, has_metric: bool = True
 ) -> list[str | None]:
-    """The conversion metrics that this run requests: those in its tag, or all of the account without a tag.
+    """The conversion metrics that this run requests: those in its tag or, without the tag, all of the account.
 
     None stands for the first metric. For an asset without conversion metrics, None is the only item.
     """

@@ -87,13 +87,13 @@ def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:
 
 
 class ReportLostRows(RuntimeError):
-    """The report's table lacks rows that the ledger counted, so metrics computed from it would be wrong."""
+    """The report's table has more or fewer rows than the ledger counted, so metrics computed from it would be wrong."""
 
 
 def _check_report(
     engine: sa.Engine, account: Account, table: MetricsTable, chunk: Sequence[Window], windows: Sequence[Window]
 ) -> None:
-    """Raise `ReportLostRows` if the report lacks rows of the chunk. The error names all such days in `windows`."""
+    """Raise `ReportLostRows` if a day of the chunk differs from the ledger. The message covers all of `windows`."""
     with engine.connect() as connection:
         days = days_that_differ(connection, account, table.report, chunk[0].first_day, chunk[-1].first_day)
         if days:
@@ -145,7 +145,7 @@ def _compute(
     chunk: Sequence[Window],
     first_index: int,
 ) -> Iterator[Batch]:
-    """A batch for each contiguous range of windows with a synced report. Metrics of other windows stay unchanged."""
+    """A batch for each contiguous range of windows with a synced report. Windows without one keep their metrics."""
     days = {window.first_day: first_index + place for place, window in enumerate(chunk)}
     with engine.connect() as connection:
         computed_at = database_now(connection)

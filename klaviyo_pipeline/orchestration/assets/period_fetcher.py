@@ -3,7 +3,7 @@
 One request covers 52 weeks or eleven months. The first period may have begun before the account's start date, and the
 last one may still be open. The values of a period are those of the days from `covered_from` to `covered_to`. Klaviyo
 does not document on which day its weeks begin. If the response has other periods than calendar weeks or months, the
-values report is requested for each period instead.
+values report is requested for each calendar period instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The factory of the report assets: Klaviyo's own values by day, week or month.
 
 One request covers up to 59 days of a daily series report, 52 weeks or eleven months of a weekly or monthly series
-report, or a year of a values report. All days in the response are replaced in one transaction for each range without a
+report, or a year of a values report. One transaction replaces each range of days that the response covers without a
 gap. Rows whose counts are all zero are not stored, because whether Klaviyo returns them depends on the requested days.
 A level of zero, such as a segment without members, is stored. The ledger records which days were requested.
 

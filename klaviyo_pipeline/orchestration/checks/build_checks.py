@@ -1,6 +1,6 @@
 """Builds Dagster's asset checks of one account.
 
-All checks of an asset that read only Postgres form one step, which runs after the asset in every run that Dagster
+For each asset, the checks that read only Postgres form one step. It runs after the asset in every run that Dagster
 launches. `klaviyo-pipeline sync` runs only the blocking checks. `checks_job` runs the checks of all assets in a single
 step. Each check that calls Klaviyo's API is a separate step, and a separate job runs these steps. In a run that
 materializes assets, such a check yields no result, so that a backfill never spends report quota on checks.
@@ -173,7 +173,7 @@ def check_context(engine: sa.Engine, account: Account, *assets: str) -> Iterator
 
 def _database_step(account: Account, asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(account.asset_key(asset))
-    # No variable is called `check` here: Dagster before 1.12 would take such a local variable for its own module.
+    # Not `check`: Dagster before 1.12 would take a local variable of this function for its own module of that name.
     specs = [
         dg.AssetCheckSpec(one.name, asset=key, description=one.description, blocking=one.blocking) for one in checks
     ]

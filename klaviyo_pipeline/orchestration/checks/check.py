@@ -28,7 +28,7 @@ class CheckOutcome:
     """The outcome of a check. `found` says what the check found and, if something is wrong, what to do.
 
     `metadata` contains plain values, such as counts and names of objects. `lost` are the starts of synced windows whose
-    rows the table lacks. The caller records these windows as failed, so that the next sync requests them.
+    rows do not match the ledger. The caller records these windows as failed, so that the next sync requests them.
     """
 
     outcome: Outcome

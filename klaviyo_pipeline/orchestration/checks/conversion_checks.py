@@ -22,7 +22,8 @@ from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 NAME = "groups_match_total"
 DESCRIPTION = (
     "On each of the last settled days (at most 30), the number and the value of all conversions, including those "
-    "without a message, add up to Klaviyo's total. Calls Klaviyo's API once; the request has no daily quota."
+    "without a message, add up to Klaviyo's total. A day is settled if it was requested after its attribution window "
+    "closed. Calls Klaviyo's API once; the request has no daily quota."
 )
 
 SUMS = ("conversions", "conversion_value")
@@ -31,7 +32,7 @@ SUMS = ("conversions", "conversion_value")
 CONVERSION_CHECKS = (
     Check(
         "timezone_matches_account",
-        "Sync windows use the account's own time zone, now and when each day was requested.",
+        "Sync windows use the account's own time zone, and every day was requested while the account had this zone.",
         timezone_matches_account,
     ),
     Check(

@@ -48,8 +48,8 @@ def census_checks(listing: Listing) -> tuple[Check, ...]:
     return (
         Check(
             "census_is_fresh",
-            "The last complete census is less than two days old. Only a census detects archive flips, deletes, and "
-            "objects without an `updated` time.",
+            "The last complete census is less than two days old. Only a census detects deletes, objects that were "
+            "archived or unarchived, and objects without an `updated` time.",
             lambda ctx: census_is_fresh(ctx, listing),
         ),
     )
@@ -66,7 +66,8 @@ def columns_match_raw(ctx: CheckContext, listing: Listing) -> CheckOutcome:
         return passed("columns match raw in every row")
     return error(
         f"columns differ from raw in {counted(len(ids), 'row')} of {ctx.asset}: {some(ids)}. Run "
-        f"`klaviyo-pipeline sync {census_name(listing)}`. If they still differ, something else writes to the table.",
+        f"`klaviyo-pipeline sync {census_name(listing)}`. If the columns still differ, something other than the "
+        "pipeline writes to the table.",
         rows=len(ids),
     )
 

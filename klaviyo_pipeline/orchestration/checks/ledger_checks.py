@@ -153,19 +153,19 @@ def _odd_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
 
 def _failed_windows(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
     ledger = system_table(ctx.account.slug, "sync_windows")
-    # No sync requests windows before the start date, which may have been moved to a later day. A failed window there
-    # counts only if it had rows.
-    is_wanted, had_rows = ledger.c.window_end > _start(ctx), ledger.c.asked_at.is_not(None)
+    # No sync requests windows before the start date, which may have been moved to a later day. A failed window before
+    # the start date counts only if it was synced earlier.
+    is_wanted, was_synced = ledger.c.window_end > _start(ctx), ledger.c.asked_at.is_not(None)
     query = (
         sa.select(ledger.c.entity, ledger.c.window_start, ledger.c.error)
-        .where(ledger.c.entity.in_(ctx.assets), ledger.c.status == "failed", sa.or_(is_wanted, had_rows))
+        .where(ledger.c.entity.in_(ctx.assets), ledger.c.status == "failed", sa.or_(is_wanted, was_synced))
         .order_by(ledger.c.window_start)
     )
     return _by_asset(ctx.rows(query))
 
 
 def _strays(ctx: CheckContext) -> Mapping[str, Sequence[Any]]:
-    """The ended windows of the ledger that are not expected, from the first expected window on, by asset."""
+    """The ended windows of the ledger that `expected_windows` lacks, from its first window on, by asset."""
     ledger = system_table(ctx.account.slug, "sync_windows")
     view = ctx.view("expected_windows", ["entity", "window_start", "window_end"])
     expected = sa.select(view).where(view.c.entity.in_(ctx.assets)).cte()

@@ -95,7 +95,7 @@ def listed_objects_exist(ctx: CheckContext, session: Session, listing: Listing) 
 
 
 def _is_set_back(stored: datetime | None, updated: datetime | None) -> bool:
-    """Whether Klaviyo returns an earlier `updated` time than before, which does not show when the object changed."""
+    """Whether Klaviyo returns an earlier `updated` time than the stored one. The next census updates such an object."""
     return stored is not None and updated is not None and updated < stored
 
 

@@ -119,7 +119,7 @@ def metrics_match_report(ctx: CheckContext, table: MetricsTable) -> CheckOutcome
     if not rows:
         return passed(f"all sums match {table.report}")
     found: list[date] = [row.date for row in rows]
-    # The report is synced again too: if it is wrong, metrics that are computed from it would hide the error.
+    # The remedy syncs the report too: metrics that are computed from a wrong report would match it and hide the error.
     return error(
         f"{ctx.asset} has {counted(len(rows), 'row')} not equal to the sums of {table.report}: "
         f"{some(f'{row.id} on {row.date}' for row in rows)}. "

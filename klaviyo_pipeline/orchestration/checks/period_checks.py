@@ -23,8 +23,9 @@ def period_checks(spec: ReportAsset) -> tuple[Check, ...]:
     return (
         Check(
             "periods_match_days",
-            f"For each settled {spec.period}, counts equal the sums of {FLOW_REPORT.name}. Unique counts are at least "
-            "the largest daily value and at most the sum of the daily values.",
+            f"For each {spec.period} that was requested after its attribution window closed, counts equal the sums of "
+            f"{FLOW_REPORT.name}. Unique counts are at least the largest daily value and at most the sum of the daily "
+            "values.",
             partial(periods_match_days, spec=spec),
         ),
     )

@@ -12,9 +12,11 @@ from klaviyo_pipeline.reporting.quiet_objects import Problem, QuietObject, quiet
 QUIET_CHECKS = (
     Check(
         "live_objects_keep_going",
-        "No live object has stopped for longer than its own rhythm explains. A busy object has stopped if it missed "
-        "two due days in a row; any other object, if it was silent for more than a week and twice its longest pause. "
-        "An object is reported while it stays quiet, for at most 30 days.",
+        "No live object has stopped for longer than its own rhythm explains. An object with at least 10 deliveries or "
+        "views on a usual day has stopped if it was silent on its last two or more usual weekdays, and on more of them "
+        "than in any pause of the eight weeks before. A smaller object has stopped if it was silent for more than a "
+        "week and for more than twice its longest pause. An object is reported while it stays quiet, for at most 30 "
+        "days.",
         lambda ctx: _outcome(ctx, "stopped"),
     ),
     Check(
@@ -25,9 +27,9 @@ QUIET_CHECKS = (
     ),
     Check(
         "rates_stay_in_range",
-        "No open or click rate has fallen to less than half of its usual value on two days in a row. The usual value "
-        "is that of the same weekday in the four weeks before. Only a larger fall than any in the eight weeks before "
-        "counts. A fallen rate is reported for at most two weeks.",
+        "No open or click rate was below half of its usual value on each of the last two days. The usual value is the "
+        "median of the same weekday in the four weeks before. A fall counts only if it is larger than every fall in "
+        "the eight weeks before. A fallen rate is reported for at most two weeks.",
         lambda ctx: _outcome(ctx, "fell"),
     ),
 )

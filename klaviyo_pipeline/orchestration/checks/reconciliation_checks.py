@@ -29,13 +29,14 @@ from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays, undated_
 NAME = "daily_sums_match_total"
 DESCRIPTION = (
     "Over the last settled days (at most 30), the sums of the additive statistics equal Klaviyo's values report over "
-    "the same days. Calls Klaviyo's API: each page costs one request of that report's daily quota."
+    "the same days. A day is settled if it was requested after its attribution window closed. Calls Klaviyo's API: "
+    "each page costs one request of that report's daily quota."
 )
 
 LONGEST_SPAN = 30
 
 NOISE = Decimal("0.005")
-"""Klaviyo returns floats with rounding noise, and adds them up in another order."""
+"""Klaviyo returns floats with rounding noise, and may add them up in a different order than Postgres."""
 
 Key = tuple[str, ...]
 Values = Mapping[str, Decimal]
@@ -69,7 +70,7 @@ def daily_sums_match_total(ctx: CheckContext, session: Session, spec: ReportAsse
     if not isinstance(spec.report, SeriesReport):
         sent = _days_of_sends(ctx, spec, totals)
         dayless = {key: values for key, values in totals.items() if sent[key] is None and any(values.values())}
-        # The request covers more days than the span, so campaigns that were sent on other days are left out.
+        # The request covers more days than the span, so campaigns that were sent outside of the span are left out.
         totals = {
             key: values
             for key, values in totals.items()

@@ -49,9 +49,9 @@ _OF_FORMS = {
 }
 
 _OF_EMAILS = {"opens_unique": "delivered", "clicks_unique": "delivered"}
-"""Pairs for email only. People can open or click an email only if it was delivered, and all three are counted by the
-day of the send. A click on a text message counts even if its delivery was never confirmed, and one push notification
-can be opened on several devices."""
+"""Pairs for email only. People can open or click an email only if it was delivered. Opens, clicks and deliveries are
+counted by the day of the send. A click on a text message counts even if its delivery was never confirmed, and one push
+notification can be opened on several devices."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
     checks = [
         Check(
             "timezone_matches_account",
-            "Sync windows use the account's own time zone, now and when each day was requested. Otherwise, values are "
-            "stored under the wrong day.",
+            "Sync windows use the account's own time zone, and every day was requested while the account had this time "
+            "zone. Otherwise, values are stored under the wrong day.",
             timezone_matches_account,
             blocking=True,
         ),
@@ -137,7 +137,7 @@ def report_checks(spec: ReportAsset) -> tuple[Check, ...]:
             Check(
                 "no_statistic_is_refused",
                 "Klaviyo returned every statistic for every day. For some conversion metrics it returns counts, but no "
-                "values.",
+                "conversion values.",
                 lambda ctx: no_statistic_is_refused(ctx, spec.report),
             ),
             Check(

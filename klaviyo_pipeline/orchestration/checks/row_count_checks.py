@@ -41,7 +41,7 @@ def entity_count_check() -> Check:
     """The check of an entity's table."""
     return Check(
         NAME,
-        "For each synced window that contained objects, the history has states with an `updated` time in it.",
+        "For each synced window that contained objects, the history has states with an `updated` time in that window.",
         entity_rows_match_ledger,
     )
 
@@ -63,8 +63,7 @@ def report_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
 def metrics_rows_match_ledger(ctx: CheckContext, table: MetricsTable) -> CheckOutcome:
     """Compare the rows of a metrics table with the ledger.
 
-    If the report has lost rows too, the message says to sync the report first. Otherwise the metrics would be computed
-    without these rows.
+    If the report's rows do not match either, the remedy syncs the report too, because metrics are computed from it.
     """
     days = days_that_differ(ctx.connection, ctx.account, ctx.asset)
     lost = set(days) & set(days_that_differ(ctx.connection, ctx.account, table.report))
@@ -87,8 +86,8 @@ def _compared(ctx: CheckContext, days: list[date], assets: str) -> CheckOutcome:
 def entity_rows_match_ledger(ctx: CheckContext) -> CheckOutcome:
     """Compare the ledger with the history of an entity, which keeps the earlier states of changed objects.
 
-    The ledger counts objects without a readable `updated` time in some window, but the history cannot assign them to
-    it. A window is therefore examined only if it contained more objects than the history has states without a time.
+    An object without a readable `updated` time was counted in some window, but the history does not show in which one.
+    A window is therefore examined only if it contained more objects than the history has states without a time.
     """
     ledger = Ledger(ctx.account.slug, ctx.asset).table
     history = ctx.view(f"{ctx.asset}_history", ["updated_at"])

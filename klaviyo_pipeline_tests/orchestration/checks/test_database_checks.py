@@ -177,7 +177,7 @@ def test_a_failed_window_is_an_error_that_gives_its_reason(stored: Stored) -> No
     assert "no answer" in result.found
 
 
-def test_a_start_date_after_the_failed_windows_ends_the_error_unless_they_had_rows(stored: Stored) -> None:
+def test_a_start_date_after_the_failed_windows_ends_the_error_unless_they_were_synced(stored: Stored) -> None:
     failed = "UPDATE sync_windows SET status = 'failed', error = 'no answer', asked_at = {} WHERE window_start = '{}'"
     stored.run(failed.format("NULL", "2025-03-05"))
     stored.account = replace(stored.account, start_date=date(2025, 3, 6))
