@@ -84,7 +84,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_SYNC_WINDOW",
-            "Length of the sync windows of entities. Reports are always synced by day.",
+            "Length of the sync windows of entities. Reports and metrics have windows of a day, a week or a month.",
             "`daily` or `hourly`",
             default="daily",
         ),

@@ -218,7 +218,8 @@ def _has_known_assets(account: Account) -> bool:
 def installation_defs() -> dg.Definitions | dg.RepositoryDefinition:
     """The code location of the accounts of this installation.
 
-    An invalid entry of accounts.yaml is logged and left out. With several accounts, the definitions of an account are
+    An invalid entry of accounts.yaml is logged and left out. If all entries name unknown assets, none is left out, and
+    the code location reports the error. With several accounts, the definitions of an account are
     built when Dagster first requests them.
     """
     found = load_accounts()

@@ -14,6 +14,9 @@ from klaviyo_pipeline.windows import WindowPlan
 BEFORE_CHECKS = {"dagster/priority": "1"}
 """Tags of an asset's step: in a run of several assets, assets start before checks."""
 
+NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
+"""Neither the asset nor its dependencies are being materialized. All accounts share this one condition."""
+
 Body = Callable[[dg.AssetExecutionContext, AccountAccess], Any]
 
 # Dagster reads the signature of each asset about seventeen times. All assets share this one, because computing it takes

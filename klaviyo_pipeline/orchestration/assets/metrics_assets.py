@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from klaviyo_pipeline.catalog import REPORTS, MetricsTable, period_column, period_of
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.config.wording import counted
-from klaviyo_pipeline.orchestration.assets.account_asset import windowed_asset
+from klaviyo_pipeline.orchestration.assets.account_asset import NOTHING_IN_PROGRESS, windowed_asset
 from klaviyo_pipeline.orchestration.assets.asset_metadata import latest_objects
 from klaviyo_pipeline.orchestration.assets.frames import table_frame
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
@@ -29,8 +29,6 @@ from klaviyo_pipeline.reporting.subjects import SUBJECTS
 from klaviyo_pipeline.windows import Window, contiguous_ranges, report_windows
 
 DAYS_PER_BATCH = 31
-NOTHING_IN_PROGRESS = ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
-"""Neither the asset nor its dependencies are being materialized. All accounts share this one condition."""
 
 
 def metrics_asset(account: Account, table: MetricsTable) -> dg.AssetsDefinition:

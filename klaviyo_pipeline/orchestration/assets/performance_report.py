@@ -7,7 +7,7 @@ import dagster as dg
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, METRICS, switched_on
 from klaviyo_pipeline.config.extras import naming_extra
 from klaviyo_pipeline.config.settings import Account, state_dir
-from klaviyo_pipeline.orchestration.assets.account_asset import account_asset
+from klaviyo_pipeline.orchestration.assets.account_asset import NOTHING_IN_PROGRESS, account_asset
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.postgres.engine import snapshot
 from klaviyo_pipeline.reporting.content import DAYS, gather, last_days
@@ -37,11 +37,7 @@ def performance_report_asset(account: Account) -> dg.AssetsDefinition:
             if name in switched_on(account.assets)
         ],
         # Has no effect until you switch on the automation sensor.
-        automation_condition=(
-            dg.AutomationCondition.any_deps_updated()
-            & ~dg.AutomationCondition.in_progress()
-            & ~dg.AutomationCondition.any_deps_in_progress()
-        ),
+        automation_condition=dg.AutomationCondition.any_deps_updated() & NOTHING_IN_PROGRESS,
         description=(
             "One HTML page about the last days with final values: objects that went quiet, key metrics, charts, "
             "revenue by send date and by order date, top flows, campaigns by send day, A/B tests, forms, segments, and "
