@@ -49,14 +49,14 @@ def accounts(form: str) -> None:
             console().print(table(output, COLUMNS))
         account_ids = {slug: account_id for slug, (account_id, _) in stored.items()}
         for line in duplicates(chosen.every, os.environ, account_ids):
-            click.echo(f"warning: {line}; sums over all accounts count it twice.", err=True)
+            click.echo(f"warning: {line}; sums over all accounts count this Klaviyo account twice.", err=True)
 
 
 COMMANDS = (accounts,)
 
 
 def _stored(settings: Settings) -> tuple[str | None, datetime | None]:
-    """The id of the Klaviyo account that the schema belongs to, and the time of its last sync; None if unknown."""
+    """The id of the Klaviyo account that the schema belongs to, and the time of the last sync; each None if unknown."""
     slug = settings.account.slug
     with warehouse(settings) as engine, engine.connect() as connection:
         if not sa.inspect(connection).has_table("sync_windows", schema=slug):

@@ -42,9 +42,9 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
     """Run the asset checks, and print one line for each: the result and, if something is wrong, the remedy.
 
     By default only the checks that read Postgres run. With --api, additional checks compare the data with Klaviyo. They
-    read every listing in full, and send at least one request of the daily quota for each report. The results also
-    appear in the Dagster UI. The exit code is 1 if a check ends with an error (✘). A warning (!) does not change the
-    exit code.
+    read the full listing of each entity, and use at least one request of a daily quota for each daily report. All
+    results also appear in the Dagster UI. The exit code is 1 if a check ends with an error (✘). A warning (!) does not
+    change the exit code.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def check(slugs: tuple[str, ...], api: bool, form: str) -> None:
     """
     quiet()
     with chosen_accounts(slugs) as chosen, shared_sessions(chosen), ExitStack() as opened:
-        # The instance is opened at its first use, when the first account has passed the checks of its schema.
+        # The instance is opened at its first use, after `check_schema_owner` has accepted an account.
         instance = cache(lambda: opened.enter_context(_instance()))
         by_account = chosen.each(lambda settings: _results(settings, instance, api=api))
         if form == "json":

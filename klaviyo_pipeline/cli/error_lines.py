@@ -36,7 +36,11 @@ EXPECTED = (
 
 
 def clear_line(error: BaseException) -> str:
-    """The message of an error, on one line. For an unexpected error, the line names its type and `--debug`."""
+    """The message of an error, on one line.
+
+    If the error is not in `EXPECTED`, the line begins with `Postgres:` for an error of the database driver, and names
+    the type of any other error and `--debug`.
+    """
     if isinstance(error, EXPECTED):
         text = reason(error) if isinstance(error, KlaviyoError) else str(error)
         return printable(" ".join(text.split()))

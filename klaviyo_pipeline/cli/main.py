@@ -1,6 +1,7 @@
 """The command `klaviyo-pipeline`: its list of subcommands, and `main`, which prints every error as one line.
 
-The module of a subcommand is imported when the subcommand is used. `--help` without a subcommand imports none of them.
+The module of a subcommand is imported when the subcommand is used. `--help` without a subcommand imports none of these
+modules.
 """
 
 import atexit
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os._exit(code)
 
     if arguments is None:
-        # Handlers run in reverse order: registered first, this one runs after all others.
+        # Handlers run in reverse order, so the handler that is registered first runs last.
         atexit.register(leave)
     code = _run(list(sys.argv[1:] if arguments is None else arguments))
     sys.exit(code)
@@ -110,7 +111,7 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error, click.Abort) and error.__cause__ is None:
-            # click raises it with a cause for Ctrl-C, and without one if a confirmation is not answered with yes.
+            # click raises Abort with a cause for Ctrl-C, and without a cause if a prompt is not answered with yes.
             return _failed("Not confirmed. Nothing was changed.", 130)
         return _failed("Interrupted. Committed data is kept; run sync again to resume.", 130)
     except BrokenPipeError:

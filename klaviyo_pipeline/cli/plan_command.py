@@ -75,10 +75,11 @@ def plan(
 ) -> None:
     """Print what `sync` would do now with the same arguments: windows, requests, time and report quota.
 
-    The command sends no request to Klaviyo and needs no API key. The number of requests is exact for reports, and
-    estimated from the stored rows for listings. "at least" marks a minimum: for a listing of which Postgres may lack
-    objects, for conversions_daily, and for a report that Klaviyo may refuse in part. The time is the minimum at
-    Klaviyo's published rate limits, scaled by KLAVIYO_RATE_SCALE, without the time that Klaviyo takes to answer.
+    The command sends no request to Klaviyo and needs no API key. For listings, the number of requests is estimated from
+    the stored rows. For reports, the number is exact. "at least" marks a number that is only a minimum: Postgres may
+    lack objects of the listing, Klaviyo may refuse a part of the report, or the asset is conversions_daily. The time is
+    the minimum at Klaviyo's published rate limits, scaled by KLAVIYO_RATE_SCALE, without the time that Klaviyo takes to
+    answer.
 
     \b
     Examples:

@@ -77,7 +77,7 @@ def prune(slugs: tuple[str, ...], days: int | None, dry_run: bool, form: str) ->
             if one.runs and one.runs.thinned:
                 runs = counted(one.runs.thinned, "old run")
                 kept = "Would keep" if dry_run else "Kept"
-                output.print(f"{kept} {runs} without logs, because the UI shows the state of windows from them.")
+                output.print(f"{kept} {runs} without logs, because the UI reads the state of windows from these runs.")
 
 
 COMMANDS = (prune,)
@@ -86,9 +86,9 @@ COMMANDS = (prune,)
 def _prune(
     chosen: Chosen, progress: "ProgressCallback", *, days: int | None, dry_run: bool
 ) -> "Sequence[tuple[dict[str, str], Pruned]]":
-    """Prune each account and Dagster's storage. Return pairs of the owner, as a column, and the numbers of records.
+    """Prune each account and Dagster's storage. Return pairs of the owner, as `{"of": …}`, and the numbers of records.
 
-    With several accounts, Dagster's storage is a separate pair. With one account, there is one pair without an owner.
+    With several accounts, Dagster's storage is a separate pair. With one account, the only pair has the owner `{}`.
     """
     from dagster import DagsterInstance
 

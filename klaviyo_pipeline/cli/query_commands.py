@@ -101,9 +101,9 @@ def metrics(
     """Print the metrics of each flow for a range of days, highest revenue first.
 
     Counts are summed. Rates that depend on unique counts are averages of the daily rates, weighted by deliveries,
-    because unique counts of several days cannot be added. The command names the days that are not synced or not
-    final, with JSON and CSV on stderr. A name that a spreadsheet would run as a formula begins with an apostrophe in
-    the CSV. The JSON contains every name unchanged.
+    because unique counts of several days cannot be added. A notice names the days that are not synced or not final. For
+    JSON and CSV, the notice goes to stderr. A name that a spreadsheet would run as a formula begins with an apostrophe
+    in the CSV. The JSON contains every name unchanged.
 
     With --exact, the counts are Klaviyo's own for exactly these days, and the rates are computed from them. This takes
     one request of a daily quota, and stderr shows how much of the quota is used. The answer is stored and used again
@@ -182,7 +182,8 @@ def list_(
 ) -> None:
     """List flows, campaigns, forms, segments, lists, templates, metrics or form versions from Postgres, sorted by id.
 
-    If objects may be missing because they are not synced yet, the command says so, with JSON on stderr.
+    If objects may be missing because they are not synced yet, the command prints a notice. For JSON, the notice goes to
+    stderr.
 
     \b
     Examples:
@@ -348,7 +349,7 @@ def _listing_notice(
     if census is None and (first is None or first < account.start_date):
         notices.append(f"there was no census yet, so {entity} last updated before {account.start_date} may be missing")
     # If the census ran today, its rows are as recent as those of today's window.
-    if period.days and not (census and period.first == today):
+    if period.days and not (census and listed_until == today):
         covered = Reader(connection, account.slug).coverage_of_listing(entity, period)
         notices += [f"not synced for {named_days(covered.missing)}"] if covered.missing else []
     if not notices:
@@ -381,7 +382,7 @@ def _write_csv(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _escaped(value: Any) -> Any:
-    """A value of the CSV. If a spreadsheet would run it as a formula, a leading apostrophe makes it a text."""
+    """A value of the CSV. If a spreadsheet would run it as a formula, a leading apostrophe makes it plain text."""
     if not isinstance(value, str):
         return value
     output = printable(value) if sys.stdout.isatty() else value

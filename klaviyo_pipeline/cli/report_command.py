@@ -53,7 +53,7 @@ def report(slug: str | None, first: date | None, last: date | None, file: Path) 
         with warehouse(settings) as engine, snapshot(engine) as connection:
             reader = Reader(connection, settings.account.slug)
             content = gather(reader, _period(reader, settings.account, first, last), settings.account.zone)
-    # This module is imported here, because it imports matplotlib, which takes a second.
+    # The import is here because `reporting.page` imports matplotlib, which takes a second.
     from klaviyo_pipeline.reporting.page import render, write
 
     page = render(content)

@@ -89,7 +89,7 @@ INSTALLED = {"dev": "klaviyo-pipeline dev --demo", "env": "create a file .env", 
 def dev(host: str, port: int, of_demo: bool) -> None:
     """Start the Dagster web UI and the daemon, which runs schedules and sensors. Ctrl-C stops both.
 
-    Before that, the schema of every configured account is migrated.
+    Before it starts them, the command migrates the schema of every configured account.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def dev(host: str, port: int, of_demo: bool) -> None:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raise an error if the port is in use. Otherwise Dagster's web server would exit, but its daemon would go on."""
+    """Raise an error if the port is in use: Dagster's web server would exit, but its daemon would keep running."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
@@ -205,7 +205,10 @@ def sandbox_account(seed: int = DEMO_SEED, timezone: str = "America/New_York") -
 
 @contextlib.contextmanager
 def demo_environment() -> Iterator[None]:
-    """Run the demo's sandbox during the block. Replaces the `KLAVIYO_*` variables of this process with the demo's."""
+    """Run the demo's sandbox during the block.
+
+    Replaces the `KLAVIYO_*` variables of this process, except KLAVIYO_STATE_DIR, with those of the demo.
+    """
     from klaviyo_pipeline.sandbox.server import SandboxServer
 
     account = sandbox_account()
@@ -238,8 +241,8 @@ def _run_until_stopped(command: list[str], folder: Path) -> int:
         if process is not None:
             process.send_signal(signal.SIGINT)
 
-    # The handlers are set before the process starts. A background job of a shell ignores SIGINT, and a child process
-    # would inherit that.
+    # A background job of a shell ignores SIGINT, and a child process would inherit this. The handlers are therefore set
+    # before the process starts.
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         process = subprocess.Popen(command, cwd=folder)  # noqa: S603 - our own arguments

@@ -96,11 +96,11 @@ def _align(settings: Settings) -> None:
 @account_option
 @click.confirmation_option(prompt="Is the database's clock correct now?")
 def reset_clock(slug: str | None) -> None:
-    """Correct stored times that are ahead of the database's clock. Run it after that clock was ahead for a while.
+    """Correct stored times that are ahead of the database's clock. First correct the clock itself.
 
     Observation times in the future are moved to just before now, in the same order, so that later observations replace
-    the rows again. The records of requests in the future are deleted, so that their windows and censuses become due
-    again.
+    the rows again. Records of requests, such as the rows of the ledger, are deleted if their time is in the future.
+    Their windows and censuses are then due again.
 
     \b
     Example:

@@ -124,7 +124,7 @@ class Chosen:
 
 @contextmanager
 def chosen_accounts(slugs: Sequence[str]) -> Iterator[Chosen]:
-    """The accounts with these slugs, or all configured accounts if there are no slugs.
+    """The accounts with these slugs. Without slugs, those that KLAVIYO_ACCOUNT selects, or all configured accounts.
 
     Prints an error for each invalid entry of accounts.yaml. After the block, the command exits with code 1 if an error
     was reported.
@@ -156,7 +156,8 @@ def shared_sessions(chosen: Chosen) -> Iterator[None]:
 def refresh_views(settings: Iterable[Settings]) -> None:
     """Recreate the cross-account views in the shared database. A failure is printed as a warning.
 
-    Does nothing if every account has its own database URL: its role may be unable to read the other accounts.
+    Does nothing if KLAVIYO_DATABASE_URL is not set and every account has its own database URL: the role of one account
+    may be unable to read the other accounts.
     """
     variable = Account.database_url_variable
     shared = os.environ.get(variable, "").strip()
@@ -188,7 +189,8 @@ accounts_option = click.option(
     "slugs",
     multiple=True,
     metavar="SLUG",
-    help="Slug of an account in accounts.yaml; repeat the option for several. [default: all accounts]",
+    help="Slug of an account in accounts.yaml; repeat the option for several. [default: those in KLAVIYO_ACCOUNT, or "
+    "all accounts]",
 )
 account_option = click.option(
     "--account", "slug", metavar="SLUG", help="Slug of an account in accounts.yaml. Required if there are several."

@@ -77,7 +77,7 @@ COMMANDS = (status,)
 def read_status(settings: Settings) -> list[dict[str, Any]]:
     """The rows of the view `sync_status`, each with the bytes on disk of the asset's table and of its earlier states.
 
-    Leaves out assets that are switched off in the settings, even if the schema still has them as switched on.
+    Leaves out assets that are switched off in the settings, even if the schema still records them as switched on.
     """
     off = {*ASSETS} - switched_on(settings.account.assets)
     with warehouse(settings) as engine, engine.connect() as connection:

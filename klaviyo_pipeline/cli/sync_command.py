@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LONG_WAIT_SHARE = 0.5
 LONG_WAIT_SECONDS = 5.0
-"""A sync prints how long it waited for rate limits, if that is at least this share of its time and this long."""
+"""A sync prints how long it waited for rate limits, if the wait was at least this share of its time and this long."""
 
 NAMES = tuple(dict.fromkeys((*ENTITIES, EVERY_CENSUS, *ASSETS)))
 """The names that the argument ASSET accepts."""
@@ -58,7 +58,7 @@ RESULT_COLUMNS = {
 
 
 class AssetName(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """The name of an asset to sync, or `census` for several."""
+    """The name of an asset to sync, or `census` for the censuses of all entities."""
 
     name = "ASSET"
 
@@ -214,8 +214,8 @@ def _waiting_notice(settings: Settings, results: Sequence["AssetResult"]) -> str
 
     throttled = f", {slowest.throttled} of them throttled" if slowest.throttled else ""
     return (
-        f"Klaviyo's rate limits determined the duration: the sync waited {waited:,.0f} s in total, and "
-        f"{slowest.waited_seconds:,.0f} s of it for {slowest.endpoint} ({counted(slowest.requests, 'request')}"
+        f"Klaviyo's rate limits determined the duration: the sync waited {waited:,.0f} s in total, "
+        f"including {slowest.waited_seconds:,.0f} s for {slowest.endpoint} ({counted(slowest.requests, 'request')}"
         f"{throttled}). The table api_calls shows the wait of each endpoint."
     )
 

@@ -69,7 +69,7 @@ _COMMAND = re.compile(
     r"`klaviyo-pipeline (check|get|list|metrics|migrate|plan|reset-clock|reset-windows|status|sync)"
     r"(?=[ `])(?! --account)"
 )
-"""A command in a message that accepts `--account`, unless the message already has this option."""
+"""In a message, a command that accepts the option `--account` and is written without it."""
 
 _SYNC = re.compile(r"(?:([Rr])un )?`klaviyo-pipeline sync(?: ([^`]+))?`")
 """A sync command in a message. For an account in code, the message names a materialization instead."""
@@ -138,7 +138,7 @@ def duplicates(
     """A message for each Klaviyo account that several of these accounts refer to.
 
     Two accounts refer to the same one if they have the same key for the same API, or the same id in `account_ids`.
-    These are Klaviyo's account ids by slug; None means that the id is unknown.
+    `account_ids` maps each slug to Klaviyo's account id, or to None if the id is unknown.
     """
     by_id, by_key = defaultdict(list), defaultdict(list)
     for settings in every:
@@ -172,7 +172,7 @@ def accounts_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Accounts:
-    """The accounts of this file. The database URLs and the retention, which it does not contain, are in `environ`."""
+    """The accounts of this file. Database URLs and the retention are not in the file: they are read from `environ`."""
     reading = _File(file, environ, now)
     document = reading.document()
     entries = document["accounts"]
@@ -193,12 +193,12 @@ def read_accounts(file: Path, environ: Mapping[str, str], now: datetime) -> Acco
 
 
 def in_terms_of(account: Account, text: str) -> str:
-    """The message `text` with each setting under the name that it has where this account is described.
+    """Adapt a message to an account that is described in accounts.yaml, in code or in a component.
 
-    Messages are written with the names of environment variables. In accounts.yaml, in code and in a component, a
-    setting is a field instead; a key or URL that is a `dg.EnvVar` has the name of its variable. Commands for an account
-    of a file get the option `--account`: without it, they would fail or work on every account. For an account in code,
-    a sync command becomes a materialization.
+    The name of a setting becomes the name of its field. For an API key or a database URL in a variable of the account's
+    own, it becomes the name of this variable. For an account in accounts.yaml, a command gets the option `--account`:
+    without it, the command would fail or work on every account. For an account in code or in a component, a sync
+    command becomes a materialization.
     """
     if account.described_in is None:
         return text
@@ -219,7 +219,7 @@ def in_terms_of(account: Account, text: str) -> str:
 
 
 def _materialize(sync: re.Match[str]) -> str:
-    """The words for a materialization in Dagster that does the same. It always requests its windows again."""
+    """The words that replace a sync command. `--force` is dropped: a materialization always requests its windows."""
     verb = "Materialize" if sync[1] == "R" else "materialize"
     everything = {None: "all assets", "census": "all censuses"}
     if sync[2] in everything:
@@ -266,7 +266,7 @@ class _File:
         return SettingsError(self.line(text))
 
     def document(self) -> dict[str, Any]:
-        """The parsed file. A message about its syntax does not quote it: it may contain an API key by mistake."""
+        """The parsed file. Messages about its syntax never quote an API key that it contains by mistake."""
         try:
             document = read_yaml(self.path.read_text(encoding="utf-8-sig"))
         except OSError as error:
@@ -301,7 +301,7 @@ class _File:
         self._read("defaults", defaults)
 
     def settings(self, number: int, entry: object, defaults: Mapping[str, Any]) -> Settings:
-        """The settings of one entry. Raises `SettingsError`, whose message names the entry and the field."""
+        """The settings of one entry. If a field is invalid, the `SettingsError` names the entry and the field."""
         if not isinstance(entry, dict):
             raise self.refuse(f"entry {number}: the entry must contain fields, such as slug: my_shop.")
         slug = _slug(entry)

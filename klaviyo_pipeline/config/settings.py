@@ -1,8 +1,7 @@
 """Reads and checks the `KLAVIYO_*` environment variables, which `variables.py` declares.
 
 This module opens no connections, does not import Dagster, and changes the environment only to add the variables from
-`.env`. The settings contain the name of the variable with the API key, never the key itself, which is read only to send
-requests to Klaviyo.
+`.env`. The settings that it reads contain the name of the variable with the API key, never the key itself.
 """
 
 from __future__ import annotations
@@ -63,15 +62,16 @@ class Account:
 
     `slug` is the name of the Postgres schema and, without a `key_prefix`, the prefix of the asset keys. `start_date` is
     a day in `timezone`, the zone of the sync windows. `api_key_variable` and `database_url_variable` are the names of
-    the environment variables with the private API key and the database URL. `described_in` is the name of the file with
-    the account's settings; None means the environment. `assets` are the names in the setting: `catalog.switched_on`
-    says which assets they stand for. `conversion_metric_id` is one id, or several in a list or separated by commas. The
-    metrics tables are computed for the first one.
+    the environment variables with the private API key and the database URL. `described_in` is where the settings
+    are: a file name, `Account` or `the component`; None means the environment. `assets` are the names in the setting:
+    `catalog.switched_on` says which assets they stand for. `conversion_metric_id` is one id, or several in a list or
+    separated by commas. The metrics tables are computed for the first one.
 
     In your own code location, `api_key` and `database_url` can be the values themselves, or a `dg.EnvVar` whose value
     is read in a run. Neither is ever displayed. `migrate` says what a run does about migrations that the schema lacks:
     apply them (True), refuse to start (False), or nothing, because the commands migrate (None). `group` is the asset
-    group, by default the slug. `asset_keys` maps the name of an asset to its key, if it is not the prefix and the name.
+    group, by default the slug. `asset_keys` maps the name of an asset to its key, if the key is not the prefix and the
+    name.
     """
 
     slug: str = "klaviyo"
@@ -105,12 +105,12 @@ class Account:
 
     @property
     def conversion_metrics(self) -> tuple[str, ...]:
-        """The conversion metrics of the setting, in order; empty if the metric is to be found in the account."""
+        """The conversion metrics of the setting, in order; empty if the sync chooses the metric."""
         return conversion_metrics(self.conversion_metric_id)
 
     @property
     def first_conversion_metric(self) -> str | None:
-        """The conversion metric of the metrics tables; None if it is to be found in the account."""
+        """The conversion metric of the metrics tables; None if the sync chooses it."""
         return next(iter(self.conversion_metrics), None)
 
     def asset_key(self, name: str) -> list[str]:
@@ -217,7 +217,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, now: datetime | N
 
 @dataclass(frozen=True)
 class _Reader:
-    """Typed access to environment variables. If a variable is not set or empty, its declared default applies."""
+    """Typed access to environment variables. If a variable is unset or empty, its declared default applies."""
 
     environ: Mapping[str, str]
 
@@ -345,7 +345,7 @@ def _names_several_hosts(url: str) -> bool:
 def _names_a_database(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        # If the password contains an unescaped "/", its beginning becomes the port, and the error would quote it.
+        # If the password contains an unescaped "/", its beginning becomes the port, and `port` raises an error.
         usable = parts.port != 0
     except ValueError:
         return False

@@ -15,8 +15,8 @@ from klaviyo_pipeline.config.api_revisions import DEFAULT_REVISION
 class Variable:
     """One environment variable.
 
-    `default` is the value that applies if the variable is not set or empty. If there is no default, `otherwise`
-    describes what applies instead.
+    `default` is the value that applies if the variable is unset or empty. If there is no default, `otherwise` describes
+    what applies instead.
     """
 
     name: str
@@ -47,7 +47,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_START_DATE",
-            "First day to sync, in `KLAVIYO_TIMEZONE`. A census also reads objects that last changed before.",
+            "First day to sync, in `KLAVIYO_TIMEZONE`. A census also reads objects that last changed before this day.",
             "`YYYY-MM-DD`, from 2000 to today",
             default="2025-01-01",
         ),
@@ -84,7 +84,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_SYNC_WINDOW",
-            "Length of the sync windows of entities. Reports and metrics have windows of a day, a week or a month.",
+            "Length of the sync windows of entities. The windows of reports are days, weeks or months.",
             "`daily` or `hourly`",
             default="daily",
         ),
@@ -97,7 +97,7 @@ VARIABLES = _by_name(
         Variable(
             "KLAVIYO_ATTRIBUTION_DAYS",
             "Number of days in which the values of a day can still change: the account's attribution window. The API "
-            "does not return it.",
+            "does not return this number.",
             "0 to 365",
             default="5",
         ),
@@ -131,7 +131,7 @@ VARIABLES = _by_name(
         ),
         Variable(
             "KLAVIYO_RATE_SCALE",
-            "Multiplies the published rate limits that requests keep. `0.5` leaves half of them to other tools.",
+            "Multiplies Klaviyo's published rate limits. `0.5` leaves half of each limit to other tools.",
             "0 or more; `0` switches pacing off, but a 429 is still obeyed",
             default="1",
         ),

@@ -12,7 +12,7 @@ def counted(number: int, what: str) -> str:
 
 
 def some(names: Iterable[object], total: int | None = None) -> str:
-    """The first few names, and how many more there are, such as "A, B and 3 more". `total` counts all of them."""
+    """The first few names and the number of the others: "A, B and 3 more". `total` is the number of all names."""
     every = [str(name) for name in names]
     more = (len(every) if total is None else total) - len(every[:NAMED])
     return ", ".join(every[:NAMED]) + (f" and {more:,} more" if more > 0 else "")

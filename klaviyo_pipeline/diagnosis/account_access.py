@@ -40,7 +40,7 @@ class AccountReport:
 
 
 def not_requested(account: Account, because: str, *known: Finding) -> AccountReport:
-    """One finding for each check of this module. A check without a known finding is skipped for this reason."""
+    """One finding for each check of this module. Checks without a finding in `known` are skipped for `because`."""
     by_check = {finding.check: finding for finding in known}
     checks = (KEY, REVISION, *scope_checks(account), ZONE, METRIC)
     return AccountReport([by_check.get(check) or skipped(check, because) for check in checks])
@@ -49,7 +49,7 @@ def not_requested(account: Account, because: str, *known: Finding) -> AccountRep
 def check_account_access(
     account: Account, key: str, secrets: Secrets, now: datetime, refusals: Sequence[Refusal] = ()
 ) -> AccountReport:
-    """Run the checks of this module, if Klaviyo accepts the key and the revision.
+    """Run the checks of this module. If Klaviyo rejects the key or the revision, the other checks are skipped.
 
     `now` is timezone-aware. `refusals` are the stored refusals of report statistics.
     """

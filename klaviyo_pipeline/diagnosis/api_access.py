@@ -60,7 +60,7 @@ def reach(account: Account, secrets: Secrets, clock: Clock) -> Reached:
             failed(
                 CHECK,
                 f"{account.api_url} cannot be reached: {secrets.one_line(error)}",
-                f"check {to_check} and, if it is set, KLAVIYO_API_URL",
+                f"check {to_check}, and KLAVIYO_API_URL if it is set",
             )
         )
     after = clock()

@@ -63,7 +63,7 @@ def own_configuration_remedy() -> str | None:
 
 
 def check_partitions(account: Account) -> list[Finding]:
-    """Mark runs whose process died as failed, and correct the account's partitions in Dagster from the ledger.
+    """Mark as failed the runs whose process died, and correct the account's partitions in Dagster from the ledger.
 
     There is no finding if the project's own instance has no tables yet. Raises any error that prevents the comparison.
     """

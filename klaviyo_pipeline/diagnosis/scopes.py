@@ -37,7 +37,10 @@ def scope_checks(account: Account) -> list[str]:
 def scope_findings(
     client: KlaviyoClient, account: Account, account_refused: Forbidden | None, secrets: Secrets, now: datetime
 ) -> list[Finding]:
-    """One finding for each of `scope_checks`. The caller has requested the account: `account_refused` is the error."""
+    """One finding for each of `scope_checks`.
+
+    The caller has already requested the account. `account_refused` is the error of this request, if Klaviyo refused it.
+    """
     requested: list[tuple[Endpoint, KlaviyoError | None]] = [(rates.GET_ACCOUNTS, account_refused)]
     for newest in of_account(LISTED, account).values():
         listing = listing_at(account.revision, newest)

@@ -63,7 +63,7 @@ def test_one_klaviyo_account_with_two_slugs_is_a_warning(
     assert (code, err) == (
         1,
         f"{WRONG}warning: one and two have the same API key (KEY_ONE, KLAVIYO_API_KEY_TWO); "
-        "sums over all accounts count it twice.\n",
+        "sums over all accounts count this Klaviyo account twice.\n",
     )
     monkeypatch.setenv("KLAVIYO_API_KEY_TWO", "pk_another")
     assert command("accounts")[2] == WRONG
@@ -77,7 +77,8 @@ def test_one_klaviyo_account_with_two_slugs_is_a_warning(
                 ).format(sql.Identifier(slug))
             )
     assert command("accounts")[2] == (
-        f"{WRONG}warning: one and two are the same Klaviyo account, SHOP01; sums over all accounts count it twice.\n"
+        f"{WRONG}warning: one and two are the same Klaviyo account, SHOP01; "
+        "sums over all accounts count this Klaviyo account twice.\n"
     )
 
 
