@@ -182,11 +182,10 @@ def _print(account: Account, request: SyncRequest, made: Plan) -> None:
     output.print()
     requests = sum(estimate.requests for estimate in made.estimates)
     least = "at least " if any(estimate.basis == "at least" for estimate in made.estimates) else ""
-    pacing = "" if account.rate_scale else " (pacing is off)"
-
-    output.print(
-        f"{least}{counted(requests, 'request')}, {format_duration(made.seconds)} or more at the published rates{pacing}"
-    )
+    scale = account.rate_scale
+    rates = f"the published rates{'' if scale == 1 else f' times {scale:g}'}"
+    limit = f", {format_duration(made.seconds)} or more at {rates}" if scale else "; pacing is off"
+    output.print(f"{least}{counted(requests, 'request')}{limit}")
     if made.quotas:
         output.print(table([_quota_row(quota) for quota in made.quotas], QUOTA_COLUMNS))
 

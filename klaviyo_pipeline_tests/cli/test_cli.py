@@ -7,11 +7,12 @@ import io
 import json
 import signal
 import time
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
 
+from klaviyo_pipeline.cli import query_commands
 from klaviyo_pipeline.sandbox.faults import Fault, path_starts
 from klaviyo_pipeline_tests.cli.shell import DAYS, ENTITIES, REFUSED, Here, Outcome, Shell
 from klaviyo_pipeline_tests.support import SLUG, key_of, truth, utc
@@ -261,6 +262,33 @@ def test_a_list_names_the_days_whose_objects_may_be_missing(prepared_here: Here)
     assert part.out.splitlines()[-1] == (
         "flows: not synced for 3 days (1 Mar 2025 to 3 Mar 2025). Run `klaviyo-pipeline sync flows flows_census`."
     )
+
+
+@pytest.mark.parametrize(
+    ("listed", "warning"),
+    [
+        (
+            "2025-03-11 12:00Z",
+            ["flows: not synced for 1 day (12 Mar 2025). Run `klaviyo-pipeline sync flows flows_census`."],
+        ),
+        ("2025-03-12 10:00Z", []),
+    ],
+)
+def test_a_list_of_today_is_as_recent_as_a_census_of_today(
+    listed: str, warning: list[str], prepared_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Noon:
+            return cls(2025, 3, 12, 12, tzinfo=tz)
+
+    monkeypatch.setattr(query_commands, "datetime", Noon)
+    prepared_here.shell.rows(
+        "INSERT INTO census_runs (entity, started_at, finished_at, status) "
+        f"VALUES ('flows', '{listed}', '{listed}', 'complete') RETURNING 1"
+    )
+    outcome = prepared_here.run("list", "flows", "--from", "2025-03-12", "--to", "2025-03-12")
+    assert [line for line in outcome.out.splitlines() if line.startswith("flows: ")] == warning
 
 
 def test_a_list_after_a_census_has_no_warning(synced_shell: Shell, reader: Here) -> None:

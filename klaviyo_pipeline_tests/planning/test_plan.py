@@ -377,13 +377,21 @@ def test_windows_that_a_sync_would_refuse_are_not_planned(
     assert "reset-windows" in line
 
 
+@pytest.mark.parametrize(
+    ("scale", "time"),
+    [
+        ("1", "10 requests, 2 min or more at the published rates\n"),
+        ("0.5", "10 requests, 4 min or more at the published rates times 0.5\n"),
+        ("0", "10 requests; pacing is off\n"),
+    ],
+)
 def test_the_text_of_a_plan_has_requests_time_and_quota(
-    pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    scale: str, time: str, pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KLAVIYO_RATE_SCALE", "1")
+    monkeypatch.setenv("KLAVIYO_RATE_SCALE", scale)
     with pytest.raises(SystemExit):
         main(["plan", "flows", "flow_report", *between("2025-02-01", "2025-12-31")])
     output = capsys.readouterr().out
-    assert "at least 10 requests, 2 min or more at the published rates" in output
+    assert f"at least {time}" in output
     assert "6 of 225 (2.7%)" in output
     assert "not migrated" not in output
