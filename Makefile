@@ -26,11 +26,12 @@ dev: $(VENV)/.installed ## start the Dagster UI and daemon on 127.0.0.1:3000 (AC
 	@$(BIN)/klaviyo-pipeline dev $(if $(filter demo,$(ACCOUNT)),--demo)
 
 # Three processes, each with its own Postgres: most tests spend half of their time waiting for a server or a worker.
+# The compiled modules are kept, also where the environment says otherwise: each of some hundred processes imports them.
 test: $(VENV)/.installed-dev ## run all tests, on a temporary Postgres
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed-dev ## run the tests without whole syncs, processes and services, while you work
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
 
 test-dagster: $(VENV)/.installed-dev ## run the examples from a wheel with another Dagster (VERSION=1.11.0, or newest)
 	@DAGSTER_VERSION=$(VERSION) $(BIN)/python -m pytest klaviyo_pipeline_tests/examples
