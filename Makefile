@@ -27,12 +27,12 @@ dev: $(VENV)/.installed ## start the Dagster UI and daemon on 127.0.0.1:3000 (AC
 	@$(BIN)/klaviyo-pipeline dev $(if $(filter demo,$(ACCOUNT)),--demo)
 
 # The tests run in three processes, each with its own Postgres, because most tests wait for a server or a worker half of
-# the time.
+# the time. Compiled modules are kept even if the environment forbids it, because hundreds of processes import them.
 test: $(VENV)/.installed-dev ## run all tests, on a temporary Postgres
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed-dev ## run the tests that do not have the marker slow, while you work
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
 
 test-dagster: $(VENV)/.installed-dev ## test the examples with a wheel and another Dagster (VERSION=1.11.0, or newest)
 	@DAGSTER_VERSION=$(VERSION) $(BIN)/python -m pytest klaviyo_pipeline_tests/examples
