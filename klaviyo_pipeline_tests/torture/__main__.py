@@ -70,7 +70,7 @@ def _cell(counts: Counter[str]) -> str:
 
 
 def kills(server: str, seed: int) -> Iterator[Section]:
-    """A hundred kills of real syncs, and two concurrent syncs of each kind."""
+    """A hundred kills of real syncs, and two concurrent syncs of each group of assets."""
     defects, rounds, began = list[str](), 0, time.monotonic()
     with (
         throw_away_database(server) as database,
