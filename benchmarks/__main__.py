@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all by default"
     )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether they run, not how fast")
+    parser.add_argument("--quick", action="store_true", help="use tiny sizes, to test only that the benchmarks run")
     parser.add_argument("--write", action="store_true", help="write each benchmark's table into its page of docs/")
     given = parser.parse_args()
     # On SIGTERM a benchmark also stops its servers.

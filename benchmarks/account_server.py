@@ -1,4 +1,4 @@
-"""Serves a simulated account from a separate process. Every response has the latency of the internet.
+"""Serves a simulated account from a separate process. Every response can be delayed, as on the internet.
 
 Responses are cached, so that a repeated request costs almost no CPU time. The benchmarks therefore measure the waiting,
 not the simulation.
@@ -54,7 +54,7 @@ SMALL = Size(8, 12, 4, 25)
 
 
 MEANWHILE = "/since-the-first-request"
-"""An additional path of the server. It returns `Meanwhile`, and makes the next request the first one again."""
+"""An additional path of the server. It returns `Meanwhile`, and resets both values to zero."""
 
 
 class Meanwhile(NamedTuple):
@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def _serve_at_the_rates(account: SandboxAccount, rate_scale: float) -> None:
-    """Serve with a fast clock, on which rate limits have no effect. A line on standard input slows it to real time."""
+    """Serve with a fast clock, on which rate limits have no effect. A line on standard input slows the clock."""
     vars(sandbox_app)["ENDPOINTS"] = {
         revision: tuple(_making_each_answer_once(endpoint) for endpoint in endpoints)
         for revision, endpoints in ENDPOINTS.items()

@@ -1,4 +1,4 @@
-"""The cost of windows: compares the same rows in a year of windows and in one, for a run and for the writer only."""
+"""The cost of windows: the same rows in a year of windows and in one window, for a run and for the writer alone."""
 
 from __future__ import annotations
 

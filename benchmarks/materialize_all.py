@@ -1,8 +1,9 @@
 """Compares *Materialize all* in the UI with `sync --force`, for the same assets and days of one account.
 
-Klaviyo answers at once, but reports take six seconds, as reports over two months do. Both find nothing new. Dagster's
-daemon looks for new backfills every thirty seconds. The click comes in the middle between two looks, so that its wait
-is the mean one. The wait until the runs are created is measured by itself.
+Klaviyo answers at once, except that a report takes six seconds, like a real report over two months. Neither the UI's
+runs nor the sync find new data. Dagster's daemon looks for new backfills every thirty seconds. The button is clicked in
+the middle of this interval, so that the wait is average. The time until the daemon has created the runs is also a
+separate result.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DAYS = 212
 SHOP = {"flows": 10, "campaigns": 100, "forms": 10, "segments": 40}
 REPORT_SECONDS = 6.0
 DAEMON_INTERVAL = 30.0
-"""Seconds between two of the daemon's looks. The first is when it starts."""
+"""The daemon looks for backfills when it starts, and then at this interval, in seconds."""
 LONGEST = 1_800.0
 """Seconds after which the backfill counts as stuck."""
 
@@ -72,7 +73,7 @@ def _synced(variables: Mapping[str, str], assets: list[str], first: date, last: 
 
 
 def _materialized(client: httpx.Client, assets: list[str], first: date, last: date) -> tuple[float, float]:
-    """Seconds until the runs of a backfill exist, and until they have ended. It is launched as the button does."""
+    """Launch a backfill as the button does. Returns the seconds until its runs exist, and until they have ended."""
     days = [(first + timedelta(days=day)).isoformat() for day in range((last - first).days + 1)]
     began = time.time()
     launched = ask(client, as_the_ui_launches("klaviyo", assets, days))["launchPartitionBackfill"]

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.processor_time COMMAND…` prints both on the last line of standard output. It adopts the processes
 that outlive their parent, such as a fork server, because the system adds a process's time only to the parent that waits
-for it. Only Linux can do that: elsewhere the time of such processes is missing.
+for it. Only Linux can adopt processes: elsewhere, their time is missing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Cost(NamedTuple):
 
 
 def cost_of(command: Sequence[str], environment: Mapping[str, str], postmaster: int | None = None) -> Cost:
-    """The cost of a command of this environment's `bin`, with that of the Postgres server of this process id."""
+    """The cost of a command of this environment's `bin`, including that of the Postgres server `postmaster`."""
     program, *arguments = command
     before = _server_seconds(postmaster)
     measured = subprocess.run(
@@ -55,7 +55,7 @@ def _server_seconds(postmaster: int | None) -> float:
             fields = (process / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        # user, system; of the postmaster also that of the processes that it waited for
+        # User and system time. Those of the postmaster also include ended processes that it has waited for.
         if process.name == str(postmaster):
             ticks += sum(map(int, fields[11:15]))
         elif fields[1] == str(postmaster):

@@ -1,7 +1,7 @@
 """The cost of a day without news from Klaviyo, for one account and for sixteen, relative to `import dagster`.
 
-Klaviyo answers at once. Most servers have `jit = on`, and a new table has no statistics before autovacuum visits it: so
-has the server here.
+Klaviyo answers at once. The server is like most in two respects: `jit` is on, and a new table has no statistics,
+because autovacuum has not visited it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMPORT = ("python", "-c", "import dagster")
 
 
 def run(url: str, *, quick: bool) -> Iterator[Measurement]:
-    """Wall time and processor time of each command, those of Postgres included, of those of importing Dagster."""
+    """Wall time and processor time of each command, including Postgres, relative to those of importing Dagster."""
     with psycopg.connect(url) as connection:
         [data] = connection.execute("SHOW data_directory").fetchall()[0]
     postmaster = int((Path(data) / "postmaster.pid").read_text().split()[0])
@@ -57,7 +57,7 @@ def run(url: str, *, quick: bool) -> Iterator[Measurement]:
         yield from measured(f"check, {found}", 30, PROGRAM, "check")
         for kind in ("entities", "reports"):
             scheduled = _scheduled(f"shop_0_{kind}", Path(folder))
-            cost_of(scheduled, environment)  # Reads what the syncs above did not.
+            cost_of(scheduled, environment)  # Not measured: reads what no command above has read.
             yield from measured(f"scheduled run of {kind}, one account, nothing new", None, *scheduled)
 
 

@@ -1,9 +1,10 @@
 """Compares a full sync at the published rate limits with the minimum time that these limits allow, on a scaled clock.
 
 The pacing and the account's rate limits are `SCALE` times faster than published. The measured time is that from a
-stage's first request to its last, without Dagster's start and the last rows. The stages are those of a sync: the
-entities and their censuses concurrently, then the reports. A sync without limits fills the account's cache first,
-because the account is a single process that would otherwise be slower than Klaviyo's rate limits.
+stage's first request to its last one: without the start of Dagster, and without writing the last rows. The stages are
+those of a sync: the entities and their censuses concurrently, then the reports. A sync without limits fills the
+account's cache first, because the account is a single process that would otherwise be slower than Klaviyo's rate
+limits.
 """
 
 from __future__ import annotations

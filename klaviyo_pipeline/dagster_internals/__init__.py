@@ -61,7 +61,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.storage.compute_log_manager",
         "CapturedLogContext",
-        "A sync from the command line does not capture output, because that takes four processes per run.",
+        "A sync from the command line does not capture output, because capturing takes four processes per run.",
         "A sync from the command line fails, or starts processes that capture its output.",
     ),
     PrivateName(
@@ -111,7 +111,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.definitions.unresolved_asset_job_definition",
         "UnresolvedAssetJobDefinition",
-        "Annotates jobs: `dg.define_asset_job` returns it.",
+        "Annotates jobs: `dg.define_asset_job` returns this type.",
         "mypy fails.",
     ),
     PrivateName(
@@ -123,7 +123,7 @@ PRIVATE_NAMES = (
     PrivateName(
         "dagster._core.storage.partition_status_cache",
         "get_and_update_asset_status_cache_value",
-        "Reads the states of all partitions as the UI does. The public call takes seconds for years of hours.",
+        "Reads the states of all partitions as the UI does. The public call takes seconds for years of hourly windows.",
         _PARTITIONS_DIFFER,
     ),
     PrivateName(

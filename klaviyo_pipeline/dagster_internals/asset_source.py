@@ -10,7 +10,7 @@ def source_of(asset: dg.AssetsDefinition) -> dg.LocalFileCodeReference:
     """File and line of the asset's function.
 
     Dagster has a function for this, which parses the file again for each asset. With many accounts, that takes most of
-    the time in which the code location starts.
+    the time that the code location needs to start.
     """
     decorated = asset.op.compute_fn
     assert isinstance(decorated, DecoratedOpFunction)

@@ -26,7 +26,7 @@ CheckEvent = DagsterEvent | dg.AssetCheckEvaluation
 
 
 def check_targets(instance: DagsterInstance, keys: Iterable[dg.AssetKey]) -> Mapping[dg.AssetKey, CheckTarget]:
-    """The latest materialization of each asset, for the checks that examine it. Assets without one are left out."""
+    """The latest materialization of each asset, for its checks. Assets that were never materialized are left out."""
     targets = {}
     for record in instance.get_asset_records(list(keys)):
         latest = record.asset_entry.last_materialization_record
@@ -38,10 +38,10 @@ def check_targets(instance: DagsterInstance, keys: Iterable[dg.AssetKey]) -> Map
 
 
 def recorded(context: dg.OpExecutionContext, evaluations: Sequence[dg.AssetCheckEvaluation]) -> Iterator[CheckEvent]:
-    """The events that the step must yield for these evaluations. If possible, they are already stored, in one batch.
+    """The events that the step must yield for these evaluations. If possible, they have been stored in one batch.
 
-    A failed blocking check of severity ERROR is yielded as an evaluation: Dagster stores it, and fails the step at the
-    end.
+    The exception is a failed blocking check of severity ERROR. It is yielded as an evaluation, so that Dagster stores
+    it, and fails the step at the end.
     """
     failing = [one for one in evaluations if one.blocking and not one.passed and one.severity == _ERROR]
     others = [one for one in evaluations if one not in failing]

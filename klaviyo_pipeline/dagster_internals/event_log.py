@@ -1,7 +1,7 @@
 """An event log for Dagster that stores the events of many windows in one statement, and can wipe single partitions.
 
 Dagster's own event log stores planned materializations one by one, each in two transactions. For a batch of
-materializations, Dagster compiles a statement with a parameter for each column of each event. In a run over a year of
+completed ones, it compiles a statement with a parameter for each column of each event. In a run over a year of
 windows, both took longer than the sync itself.
 
 Dagster's own event log on Postgres refuses to wipe single partitions. This event log deletes their materializations,
@@ -113,7 +113,7 @@ class BatchedEventLogStorage(SteadyEventLogStorage):
 
 
 def _execution(row: Mapping[str, Any], event: EventLogEntry, event_id: int) -> dict[str, Any]:
-    """The row of an event in Dagster's table of check executions: a planned check, or the result of an unplanned one.
+    """A row in Dagster's table of check executions: for a planned check, or for the result of an unplanned check.
 
     A check examines the whole table, so its row has no partition. Dagster would store a planned check in one row for
     each window of the run. No result would ever update these rows, and a run of all assets would have thousands.

@@ -1,7 +1,7 @@
 """Ends the processes of a run's steps when the process of the run is killed. The run's fork server imports this module.
 
-Dagster itself does not end them. Such a step would go on while a retry of the run sends the same requests again. The
-process of the step would never end, because it waits until another process reads its events.
+Dagster itself does not end them. Such a step would still send requests while a retry of the run sends the same ones.
+Even after its last request, its process would not end: it waits until the process of the run reads its events.
 """
 
 from __future__ import annotations

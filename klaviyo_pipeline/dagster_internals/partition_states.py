@@ -43,7 +43,7 @@ FROM_LEDGER = "Reported from the ledger, which has this window as synced."
 EVENTS_AT_ONCE = 1000
 
 EVENTS_PER_TICK = 25
-"""How many windows of an asset a sensor's tick reports one by one, at 10 ms each. A tick must end within a minute."""
+"""The most windows of an asset that a sensor's tick reports singly, at 10 ms each. A tick must end within a minute."""
 
 Range = tuple[datetime, datetime]
 
@@ -84,7 +84,7 @@ def align_partitions(
     By default, `assets` are all of the account's assets with windows. With `briefly`, at most `EVENTS_PER_TICK` windows
     of an asset are reported, unless the instance stores many events in one statement.
 
-    Raises `AccountRefused` if the ledger has windows of another time zone or length.
+    Raises `AccountRefused` if the windows in the ledger have another time zone or length than the account's settings.
     """
     if assets is None:
         on = switched_on(account.assets)
@@ -194,7 +194,7 @@ def _key(account: Account, asset: str) -> dg.AssetKey:
 
 
 def _ranges(subset: Any) -> list[Range]:
-    """The ranges of a subset of time windows. Its class is in a different module in each release of Dagster."""
+    """The ranges of a subset of time windows. The subset's class is in a different module in each Dagster release."""
     return [(window.start.astimezone(UTC), window.end.astimezone(UTC)) for window in subset.included_time_windows]
 
 

@@ -89,8 +89,8 @@ def _failed_step(event: DagsterEvent) -> DagsterEvent:
     sentence = _sentence(found.error)
     error = found.error
     if error.cls_name == Failure.__name__:
-        # The stack of a `Failure` has only Dagster's code, so it is left out. If the cause has the same text, only its
-        # stack is shown.
+        # The stack of a `Failure` has only Dagster's code, so it is left out. If the cause has the same text, only the
+        # stack of the cause is shown.
         is_same = error.cause is cause and _sentence(cause) in sentence
         stack, rest = (cause.stack, None) if is_same else ([], error.cause)
         # The UI writes the stack directly after the message, so the message ends with a line break.

@@ -1,7 +1,7 @@
 """Deletes Dagster's records of old finished runs, except those that the UI needs.
 
 If a whole run were deleted, the windows that no later run materialized would have no status in the UI. Nearly every
-run has such a window: the oldest trailing window of a daily run is never synced again. Therefore the latest event of
+run has such a window: the oldest window of a daily run's lookback is never synced again. Therefore the latest event of
 each asset and window is kept, and so is the record of its run. The rest of an old run is deleted: its log, its steps,
 and superseded materializations.
 """
@@ -185,7 +185,7 @@ def _latest_events() -> sa.CompoundSelect[Any]:
 
 
 def _last_checks() -> sa.Select[Any]:
-    """Ids of the latest result of each check with each status."""
+    """For each check and each status, the id of the latest result."""
     checks = AssetCheckExecutionsTable.c
     return sa.select(sa.func.max(checks.id)).group_by(
         checks.asset_key, checks.check_name, checks.partition, checks.execution_status

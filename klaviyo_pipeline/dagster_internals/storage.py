@@ -1,4 +1,4 @@
-"""Dagster's own storage: runs and events in Postgres, files in `.klaviyo/dagster`.
+"""The storage of this project's Dagster instance: runs and events in Postgres, files in `.klaviyo/dagster`.
 
 `dagster.yaml` names the three classes below without any configuration. They determine their location themselves,
 whatever the working directory. Dagster needs only their names to create them in a process, so no URL and no password
@@ -99,7 +99,7 @@ class ProjectStorage(DagsterPostgresStorage):
     """Runs, events and schedules in Postgres, at `storage_url()`."""
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
-        # Dagster's own constructor is skipped: it would open the three storages that these replace.
+        # The parent's constructor is skipped: it would open Dagster's own three storages, which are replaced below.
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
         engine = kept_session(postgres_url)

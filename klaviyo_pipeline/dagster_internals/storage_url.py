@@ -71,7 +71,7 @@ def storage_url() -> str:
       not create databases;
     - the database `dagster` of the embedded server, which is started.
 
-    Raises `SettingsError` or `EmbeddedPostgresError` with one line.
+    Raises `SettingsError` or `EmbeddedPostgresError` with a message of one line.
     """
     load_dotenv_file()
     if own := os.environ.get(OWN_URL, "").strip():

@@ -17,12 +17,12 @@ from klaviyo_pipeline.reporting.report_tables import Row, Table, display_name
 FAIRLY, VERY = 1.96, 2.58
 """By chance alone, the absolute value of z exceeds these values in 1 of 20 and in 1 of 100 tests."""
 LEAST_CLICKS = 10
-"""With fewer clicks, two variations are not compared, whatever z is."""
+"""If one of two variations has fewer clicks, the result is "too few clicks", whatever z is."""
 TESTS_LISTED = 10
 
 LEAD = (
     "Each click rate is compared with that of the first variation, by a two-proportion z-test. After a test, Klaviyo "
-    "sends the winning variation to all other recipients. These deliveries and clicks are included."
+    "sends the winning variation to all other recipients. The table includes the deliveries and clicks of that send."
 )
 
 
@@ -59,7 +59,7 @@ def ab_tests(reader: Reader, period: Period) -> list[AbTest]:
 
 
 def z(first: Variation, other: Variation) -> float | None:
-    """The difference of the click rates, divided by the standard error that it has if both variations are equally good.
+    """The difference of the click rates, divided by its standard error under the assumption of equal click rates.
 
     None if nobody or everybody clicked.
     """

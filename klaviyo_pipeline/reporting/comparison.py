@@ -35,11 +35,11 @@ class KeyMetric:
     before: str
     change: str
     direction: str
-    """`up`, `down` or `even`, by the sign of the change; empty without a change."""
+    """`up`, `down` or `even`, by the sign of the change; empty if `change` is empty."""
 
 
 def key_metrics(now: Sending, before: Sending | None, *, weighted: bool, same_uniques: bool = True) -> list[KeyMetric]:
-    """Every key metric of the period, compared with the previous period if it is given.
+    """Every key metric of the period, compared with the previous period if `before` is given.
 
     `weighted` means that daily unique counts were added up. `same_uniques` means that both periods are weighted, or
     both are exact. Otherwise rates of unique people are not compared: an exact rate differs from a weighted one even if

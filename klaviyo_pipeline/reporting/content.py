@@ -49,7 +49,7 @@ ERROR_LENGTH = 300
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page about one kind of object."""
+    """A section of the page: some text, a table, and perhaps charts."""
 
     title: str
     lead: str
@@ -67,7 +67,7 @@ class Content:
     made_at: datetime
     notices: Sequence[str]
     quiet: Sequence[str]
-    """One line for each flow, form or campaign that is quiet when the report is made, whatever its period."""
+    """Lines about flows, forms and campaigns that are quiet when the report is made, whatever the report's period."""
     exact: bool
     """Whether the flows' unique counts are Klaviyo's for the whole period. Otherwise they are sums of daily counts."""
     key_metrics: Sequence[KeyMetric]
@@ -80,7 +80,7 @@ class Content:
 
 
 def last_days(reader: Reader, zone: ZoneInfo, days: int = DAYS) -> Period:
-    """`days` days up to the latest day with final metrics of flows or campaigns; up to yesterday if no day is final."""
+    """The `days` days up to the latest day with final metrics of flows or campaigns; up to yesterday without one."""
     settled = reader.last_settled_day(FLOWS.table.report, CAMPAIGNS.table.report)
     return Period.ending(settled or reader.now().astimezone(zone).date() - DAY, days)
 
@@ -90,7 +90,7 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
     flows, campaigns = reader.by_day(FLOWS, period), reader.by_day(CAMPAIGNS, period)
     covered = {name: reader.coverage(subject.table, period) for name, subject in SUBJECTS.items()}
     account, statuses = reader.account(), reader.statuses()
-    # Days of metrics that the account has switched off are not reported as missing.
+    # If the account has switched off a metrics table, its days are not reported as missing.
     on = {row["entity"] for row in statuses}
     exact = exact_flows(reader, period)
     ranked_flows = reader.by_object(FLOWS, period) if exact is None else exact
@@ -158,7 +158,8 @@ def gather(reader: Reader, period: Period, zone: ZoneInfo) -> Content:
 def _before(reader: Reader, period: Period, covered: Mapping[str, Coverage]) -> tuple[Sending | None, bool, str]:
     """The sums of the previous period, whether their unique counts are exact, and a sentence about the comparison.
 
-    The sums are None if days of flows or campaigns are missing in one of the two periods.
+    The sums are None if days of flows or campaigns are missing in one of the two periods. A table with no synced day in
+    either period does not count as missing.
     """
     before = period.before
     lacking: list[str] = []

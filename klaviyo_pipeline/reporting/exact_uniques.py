@@ -1,6 +1,6 @@
 """Reads Klaviyo's unique counts of flows for a whole period, if they are stored.
 
-These counts are stored for a single day, for a calendar week or month, and for days that were requested with
+These counts are stored for a single day, for a calendar week or month, and for a period that was requested with
 `metrics --exact`. For any other period, only daily unique counts are known, and their sum counts some people twice.
 """
 
@@ -33,7 +33,7 @@ def exact_flows(reader: Reader, period: Period) -> list[Ranked[Sending]] | None:
 
 
 def exact_periods(reader: Reader, period: Period) -> tuple[MetricsTable, list[tuple[Period, Sending]]]:
-    """The weekly or monthly table, and the complete weeks or months within the period with the sums over all flows."""
+    """The weekly or monthly table, and each complete week or month within the period with the sums of all flows."""
     table = FLOW_METRICS_WEEKLY if period.last - period.first < WEEKS_LISTED else FLOW_METRICS_MONTHLY
     columns = reader.table(table.name, "period_start", "covered_from", "covered_to", *Sending.columns())
     query = (

@@ -31,8 +31,8 @@ def top_table(reader: Reader, subject: Subject[Kind], period: Period) -> str:
 def chart(reader: Reader, subject: Subject[Kind], period: Period, previous: str | None = None) -> str | None:
     """A chart of the period as an image inside the Markdown; None if no day has metrics.
 
-    Returns the `previous` chart if it ends with these days and none of its values has changed. It may begin earlier.
-    Each image contains a digest of its values.
+    Returns the `previous` chart if its last days are those of the period and none of its values has changed. Each image
+    contains a digest of its values.
     """
     if previous is not None and (shown := _period_of(previous)) and shown.days[-len(period.days) :] == period.days:
         panels = _panels(reader, subject, shown)

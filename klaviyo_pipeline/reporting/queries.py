@@ -19,7 +19,7 @@ from klaviyo_pipeline.reporting.subjects import Subject
 _COVERED = "SELECT date, state FROM {schema}.days_covered(:asset, :first, :last)"
 
 NAME_LENGTH = 1_000
-"""How many characters of a name are read at most. A name in Klaviyo can be a megabyte long."""
+"""The largest number of characters of a name that is read. A name in Klaviyo can be a megabyte long."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Reader:
         return ranked(found, subject.rank)
 
     def coverage(self, table: MetricsTable, period: Period) -> Coverage:
-        """The coverage of these days in a metrics table. A day is final when it is final in the report's table."""
+        """The coverage of these days in a metrics table. A day is final if the report of that day is final."""
         return self._reported(table.name, table.report, period)
 
     def coverage_of_conversions(self, period: Period) -> Coverage:

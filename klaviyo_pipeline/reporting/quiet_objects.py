@@ -19,7 +19,7 @@ LONGEST = 30
 """After this many days, a problem is no longer reported."""
 UNSENT_AFTER = timedelta(hours=24)
 UNSENT = ("scheduled", "preparing", "queued", "cancelled:")
-"""How the status of an unsent campaign begins: it waits to be sent, or Klaviyo cancelled it and gives a reason."""
+"""How the status of an unsent campaign begins. `cancelled:` means that Klaviyo cancelled it, and a reason follows."""
 
 Problem = Literal["stopped", "no conversions", "fell", "not sent"]
 
@@ -170,7 +170,7 @@ def _histories(connection: sa.Connection, schema: str, zone: str, table: Metrics
 
 
 def _synced_range(connection: sa.Connection, schema: str, zone: str, table: MetricsTable) -> tuple[date, date] | None:
-    """The first and the last day of the latest range of synced days without a gap. An open day is not synced."""
+    """The first and the last of the latest synced days without a gap, at most `HISTORY`. An open day is not synced."""
     states = sa.table(
         "window_states", *(sa.column(name) for name in ("entity", "window_start", "state")), schema=schema
     )

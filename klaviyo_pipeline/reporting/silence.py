@@ -1,20 +1,21 @@
 """Decides whether a daily series has gone quiet, or has left its usual range. Uses only the series itself.
 
 Stopped: A weekday is due if its count was nearly always above zero. A busy series (at least `BUSY` on a usual day) has
-stopped if it is zero on the last two or more due days, and on more of them than in any pause of the eight weeks before.
-Any other series has stopped if it is zero for more than a week and for more than twice its longest pause. A series that
-had faded before has not stopped: in its last four weeks it had less than one per day, or less than half of the four
-weeks before.
+stopped if it is zero on at least the last two due days, and on more due days than in any pause of the eight weeks
+before. Any other series has stopped if it is zero for more than a week and for more than twice its longest pause,
+unless it had faded: in the four weeks before the zeros, it had less than one per day, or less than half as much as in
+the four weeks before that.
 
-No conversions: A negative binomial distribution gives the probability of no conversions among so many deliveries. The
-conversion rate and its spread are those of the last eight weeks; if the rate of the last two weeks is lower, that rate
-is used. Conversions have ended if the probability is below `UNLIKELY`, and no earlier pause was as long.
+No conversions: A negative binomial distribution gives the probability that none of the deliveries or form views since
+the last conversion leads to another one. The conversion rate and its spread are those of the eight weeks up to the last
+conversion; if the rate of the last two of these weeks is lower, that rate is used. Conversions have ended if the
+probability is below `UNLIKELY`, and no earlier pause was as long.
 
 Fallen: Each day is compared with the median of the same weekday in the four weeks before. A rate has fallen if it is
 lower by more than `RELATIVE_FALL`, and by more than chance explains, on at least the last two days. Each of these falls
 must also be larger than every fall of the eight weeks before.
 
-The constants were chosen on generated histories, and measured on other ones. docs/schedule.md has the results.
+The constants were chosen on generated histories, and tested on further ones. docs/schedule.md has the results.
 """
 
 from __future__ import annotations

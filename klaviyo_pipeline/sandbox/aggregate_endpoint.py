@@ -151,7 +151,7 @@ def _add(buckets: Buckets, begins: datetime, part: Any) -> None:
 def _page(
     call: Call, request: AggregateRequest, rows: list[tuple[tuple[str, ...], dict[str, Any]]]
 ) -> tuple[list[tuple[tuple[str, ...], dict[str, Any]]], str | None]:
-    """The rows of the requested page, and the next cursor. A cursor is valid only with an otherwise equal body."""
+    """The rows of the requested page, and the next cursor. A cursor requires that the rest of the body is the same."""
     body = json.loads(call.body)
     body["data"]["attributes"].pop("page_cursor", None)
     question = call.operation, json.dumps(body, sort_keys=True)

@@ -85,8 +85,8 @@ class AggregateRequest:
 def read_aggregate_request(body: bytes, content_type: str, account: SandboxAccount) -> AggregateRequest:
     """The validated query.
 
-    Raises `ApiError`: 415 for another content type, 404 for an unknown metric, and 400 with a pointer for everything
-    that the description does not allow.
+    Raises `ApiError`: 415 if the content type is not JSON, 404 for an unknown metric, and 400 with a pointer for
+    everything that the description does not allow.
     """
     check_content_type(content_type)
     attributes = _attributes(body)

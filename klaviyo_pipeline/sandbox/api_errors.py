@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """A rejected request: `status` is the HTTP status, and `parameter` or `pointer` names the part of the request.
+    """A rejected request: `status` is the HTTP status, and `parameter` or `pointer` names the invalid part.
 
     If both are None, the source is `/data/`. If `has_source` is False, the error has no source, as for an unknown path.
     """

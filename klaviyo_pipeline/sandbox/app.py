@@ -222,7 +222,7 @@ class _Cut(Response):
 
 
 def _find(request: Request, revision: date | None = None) -> tuple[Endpoint, str]:
-    """The endpoint of the path, in this revision or in any, and the id in the path. Raises `ApiError` 404 or 405."""
+    """The endpoint, of this revision (None: of any), and the id in the path. Raises `ApiError` 404 or 405."""
     known = ENDPOINTS[revision] if revision else [one for served in reversed(SERVED) for one in ENDPOINTS[served]]
     there = [(endpoint, found) for endpoint in known if (found := endpoint.pattern.match(request.url.path))]
     if not there:

@@ -16,7 +16,7 @@ _DEFINED = tuple(name for name in CAMPAIGN_BLANK if name not in _TIMES)
 
 
 def node_resource(call: Call, trees: CampaignTrees, node: Node, types: set[str]) -> Resource:
-    """One object as a resource. It has the ids of related objects if their types are in `types`, the included ones.
+    """One object as a resource, with the ids of the related objects whose types are in `types`.
 
     With the option `relationship_data="always"`, it has the ids of all related objects.
     """

@@ -121,13 +121,13 @@ class CampaignTrees:
 
 
 def send_moments(message: Node) -> list[tuple[datetime, str]]:
-    """The send times of a message and its variations, earliest first, each as an instant and as the object's text."""
+    """The send times of a message and its variations, earliest first, each as an instant and as text."""
     texts = [message.options.get("send_time"), *(message.options.get("send_times") or {}).values()]
     return sorted((moment, text) for text in texts if (moment := read_time(text)) is not None)
 
 
 def status_of(messages: Iterable[Node]) -> str | None:
-    """The older revision's status of a campaign with these messages; None if no message has a known status."""
+    """The older revision's status of a campaign with these messages; None if they exist but have no known status."""
     words = {message.definition.get("status") for message in messages}
     if not words:
         return "Draft"

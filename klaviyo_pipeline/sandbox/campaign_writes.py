@@ -269,7 +269,7 @@ class _Parts:
         variation.older_message = written.id
 
     def _cover_channels(self, groups: list[list[Message]]) -> None:
-        """Add a variation to the first message for each channel that no message has."""
+        """For each channel that no message has, add a variation to the first message."""
         if not groups:
             return
         first = groups[0][0]
@@ -315,7 +315,7 @@ class _Parts:
 
 
 def _in_channels(messages: Sequence[Message], channels: Sequence[str]) -> list[Message]:
-    """The messages. A message whose channel the campaign lacks gets an unused channel of the campaign, or its first."""
+    """The messages. A message whose channel is not in `channels` gets one of them: an unused one, else the first."""
     missing = [word for word in channels if word not in {message.channel for message in messages}]
     return [
         message

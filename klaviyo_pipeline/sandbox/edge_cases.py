@@ -137,7 +137,7 @@ _CHANGES: dict[str, tuple[Change, ...]] = {
 
 
 def _equal_times_at(account: SandboxAccount, entity: Entity, border: int) -> None:
-    """Give three objects the same `updated`: two before and one after a page border of a listing sorted by it.
+    """Give three objects the same `updated`: two before and one after a page border if sorted by `updated`.
 
     The border applies to a full listing after the end of the timeline. In an account with too few objects, the three
     objects are in the middle of the listing.

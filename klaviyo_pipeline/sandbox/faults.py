@@ -19,11 +19,11 @@ Match = Callable[[Request], bool]
 class Fault:
     """A change to a response, or its replacement.
 
-    - `status` and `body` (bytes, text, JSON, or a function from the request to JSON) replace the response. Without
-      `status` it is 200; without `body` it is a JSON:API error.
-    - `headers` are added to the original or replaced response; they can include 'content-type'.
-    - `cut_connection` drops the connection: halfway through the body of a replaced response, otherwise before the first
-      byte.
+    - `status` and `body` (bytes, text, JSON, or a function from the request to JSON) replace the response. With only
+      one of them, the status is 200, or the body is a JSON:API error.
+    - `headers` are added to the response or its replacement; they can include 'content-type'.
+    - `cut_connection` drops the connection: halfway through the body of a replacement, or before the first byte of the
+      original response.
     - `delay` is a wait before all this, in seconds.
     """
 
@@ -71,7 +71,7 @@ class _Waiting:
 
 
 class Faults:
-    """Faults that wait for matching requests. The first match is used. `taken` counts the used faults."""
+    """Faults that wait for requests. A request takes the first fault that matches it. `taken` counts these requests."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -79,7 +79,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, match: Match, fault: Fault, times: int = 1, skip: int = 0) -> None:
-        """Apply `fault` to `times` requests that `match`, but not to the first `skip` of them.
+        """Skip the first `skip` requests that `match`, and apply `fault` to the next `times`.
 
         With `skip=2`, for example, the third page of a listing is affected.
         """

@@ -178,7 +178,7 @@ class _Maker:
             made.states.append(State(moment, _visible(attributes, declared.microseconds)))
 
     def _archive_later(self, made: SandboxObject, entity: str, luck: random.Random) -> None:
-        """Archive the object days or weeks after its last change. About half of the flows get a new `updated`."""
+        """Archive the object days or weeks after its last change. About half of these flows get a new `updated`."""
         since = made.states[-1].since
         assert since is not None
         moment = since + timedelta(days=luck.uniform(5, 60))

@@ -1,4 +1,4 @@
-"""Creates the campaigns of the generated shop: most have one message in one channel, a few are of each other kind."""
+"""Creates the campaigns of the generated shop. Most have one message in one channel; a few are special (see `_is`)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CampaignMaker:
     """Creates the campaign with this number.
 
     `times` are the times of its creation, its scheduling and its send. `messages` has the (channel, name) of each
-    message. A campaign of a special kind uses only the first one.
+    message. A special campaign (see `_is`) uses only the first one.
     """
 
     seed: int

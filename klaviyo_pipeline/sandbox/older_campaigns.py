@@ -126,7 +126,7 @@ def _attributes(campaign: Node, audiences: list[Node], messages: list[Node]) -> 
 
 
 def _status(word: str | None, messages: list[Node]) -> str:
-    """The stored status, which can be more precise, if the messages agree with it; otherwise the status from them."""
+    """The stored status, which can be more precise, if the messages agree with it; else the messages' status."""
     derived = status_of(messages)
     agreed = {message_status(derived)} if derived else {message.definition.get("status") for message in messages}
     return word if word is not None and message_status(word) in agreed else derived or "Unknown"

@@ -37,8 +37,8 @@ def read_report_request(
 ) -> ReportRequest:
     """The validated request.
 
-    Raises `ApiError`: 415 for another content type, and 400 with a pointer for everything that the description does not
-    allow.
+    Raises `ApiError`: 415 if the content type is not JSON, and 400 with a pointer for everything that the description
+    does not allow.
     """
     check_content_type(content_type)
     attributes = _attributes(body, report)

@@ -12,7 +12,7 @@ OLDER, NEWEST = date(2026, 7, 15), date(2026, 10, 15)
 SERVED = (OLDER, NEWEST)
 
 OPT_OUT = "X-Klaviyo-Revision-Fall-Forward-Opt-Out"
-"""The request header that refuses answers of a later revision, with the value `1`."""
+"""With the value `1`, this request header refuses answers of a later revision."""
 
 _REVISION = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 

@@ -69,8 +69,9 @@ class SandboxAccount:
 
     - `gt_includes_bound`: `greater-than` also returns about half of the rows that equal its bound.
     - `cursor_lifetime`: how long a cursor is valid; about three days in the real API.
-    - `cursors_without_id`: entities whose cursors contain times in whole seconds and no id, like those of forms. The
-      next page omits objects with the same times as the last one, or repeats them with `repeats_ties`.
+    - `cursors_without_id`: entities whose cursors contain times in whole seconds and no id. In the real API, forms have
+      such cursors. The next page omits objects with the same times as the last one; with `repeats_ties`, it repeats
+      them.
     - `full_pages_lack_links`: a full page of a listing has no `links`, even if more pages exist.
     - `largest_page`: the maximum number of objects on a page of a listing; None means the requested page size.
     - `report_page_size`: the number of groups on a page of a flow or campaign report.
@@ -155,10 +156,11 @@ class SandboxAccount:
         """Create or change an object. Only the given attributes are set; `updated` changes only if it is given.
 
         A datetime is written in the entity's time format, a string is used unchanged. `channels` (campaigns), `tags`,
-        `messages` and `versions` belong to the object, not to its attributes. In a new object, every other documented
-        attribute is null or empty. After the call, the object has the new state at every time of the clock.
+        `messages` and `versions` belong to the object, not to its attributes. In a new object, every documented
+        attribute that is not given has a default. After the call, the object has the new state at every time of the
+        clock.
 
-        `campaigns` takes the attributes of revision 2026-07-15, and those of 2026-10-15 without their `definition`. A
+        `campaigns` takes the attributes of revision 2026-07-15, and those of 2026-10-15 outside of a `definition`. A
         new campaign gets the equivalent tree: an audience, and a message with a variation in each of its `channels`
         (email unless given), or the given `messages`; `messages=[]` creates none. The parts can also be put separately:
         `put("campaign-audiences", id, campaign=…, included=[…])`, `put("campaign-messages", id, campaign=…, audience=…,
@@ -224,7 +226,7 @@ class SandboxAccount:
     ) -> None:
         """Set the counts of one group on one day of the account's zone, for every conversion metric.
 
-        These counts replace all other counts of the group on this day. `report` is a kind (flow, campaign, form,
+        All counts that the group had on this day are replaced. `report` is a kind (flow, campaign, form,
         segment, order) or a name that begins with one (`flow_series`). Orders are grouped by `$attributed_flow`,
         `$attributed_message` and `$attributed_channel`; they are added to the orders that follow from the conversions
         of flows and campaigns. `statistics` must be counts: rates are always computed from them.

@@ -92,7 +92,7 @@ class SandboxServer:
         return self.log.entries()
 
     def count(self, endpoint: str | None = None) -> int:
-        """The number of requests to the operation `endpoint` (`get_flows`), or of all requests without a name."""
+        """The number of requests to the operation `endpoint`, such as `get_flows`; without it, of all requests."""
         return sum(1 for entry in self.requests if endpoint in (None, entry.endpoint))
 
     def __enter__(self) -> SandboxServer:

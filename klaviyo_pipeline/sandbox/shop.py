@@ -82,7 +82,7 @@ def made_hex(seed: int, what: str, number: int) -> str:
 
 
 def metrics() -> dict[str, Metric]:
-    """The shop's metrics by id. "Placed Order" occurs twice; "Opened Email" cannot be a conversion metric."""
+    """The shop's metrics by id. "Placed Order" occurs twice. Those of Klaviyo itself cannot be conversion metrics."""
     declared = (
         Metric("RPlacd", "Placed Order", "Shopify", "eCommerce", _OPENED, carries_value=True),
         Metric("SPlacd", "Placed Order", "API", "API", _OPENED, carries_value=True),

@@ -70,7 +70,7 @@ def _cell(counts: Counter[str]) -> str:
 
 
 def kills(server: str, seed: int) -> Iterator[Section]:
-    """A hundred kills of real syncs, and two concurrent syncs of each kind."""
+    """A hundred kills of real syncs, and two concurrent syncs of each group of assets."""
     defects, rounds, began = list[str](), 0, time.monotonic()
     with (
         throw_away_database(server) as database,
@@ -89,8 +89,8 @@ def kills(server: str, seed: int) -> Iterator[Section]:
 def _kills_text(slaughter: Slaughter, rounds: int, defects: Sequence[str], began: float) -> str:
     reported = ", ".join(f"{number} {how}" for how, number in slaughter.kills.items())
     return (
-        f"{sum(slaughter.kills.values())} kills ({reported}), then {rounds} syncs without a kill; "
-        f"{len(ASSETS)} times two concurrent syncs: {len(defects)} defects. {measured(began)}"
+        f"{sum(slaughter.kills.values())} kills ({reported}) in {rounds} rounds, each of which ends with a sync "
+        f"without a kill; {len(ASSETS)} pairs of concurrent syncs: {len(defects)} defects. {measured(began)}"
     )
 
 
@@ -141,8 +141,8 @@ def database(server: str, seed: int) -> Iterator[Section]:
     places = sorted({place for _, place in counts})
     rows = [[one.name, *(_cell(counts[one.name, place]) for place in places)] for one in DATABASE_TROUBLES]
     reported = (
-        f"{len(CASES)} cases; all connections cut, and the server restarted, once during a run of each of "
-        f"{len(TARGETS)} targets: {len(defects)} defects. {measured(began)}"
+        f"{len(CASES)} cases of a fault in a table. For each of {len(TARGETS)} targets, also a run during which all "
+        f"connections are cut, and one during which the server restarts. {len(defects)} defects. {measured(began)}"
     )
     yield Section(f"{reported}\n\n{table(['fault in', *places], rows)}", defects)
 
@@ -159,9 +159,9 @@ def workers(server: str, seed: int) -> Iterator[Section]:
         progress(f"{sum(one.kills for one in mornings)} kills, {sum(len(one.defects) for one in mornings)} defects")
     defects = [defect for one in mornings for defect in one.defects]
     reported = (
-        f"{sum(one.kills for one in mornings)} kills in {MORNINGS} mornings of {sum(one.runs for one in mornings)} "
-        f"runs: {sum(one.begun_again for one in mornings)} runs started again by Dagster, "
-        f"{sum(one.requested_again for one in mornings)} launched again after every attempt had died: "
+        f"{sum(one.kills for one in mornings)} kills in {MORNINGS} mornings with {sum(one.runs for one in mornings)} "
+        f"runs in all. Dagster retried {sum(one.begun_again for one in mornings)} runs. "
+        f"{sum(one.requested_again for one in mornings)} were launched again, because every attempt had died. "
         f"{len(defects)} defects. {measured(began)}"
     )
     yield Section(reported, defects)

@@ -1,4 +1,4 @@
-"""Database faults in the middle of a write: in the rows, in their history, in the ledger, and between batches.
+"""Database faults during a run: while rows, their child rows, the ledger or a census are written, or between pages.
 
 A trigger causes the fault at the third row of the table. Terminated connections and statement timeouts are real. Faults
 that cannot be produced, such as a full disk, are raised with the error code of Postgres.
@@ -179,13 +179,13 @@ def at_page(matrix: Matrix, target: Target, happens: Callable[[], Any]) -> Undis
 
 
 def cut_connections(matrix: Matrix, target: Target) -> None:
-    """Terminate every connection between two pages."""
+    """Between two pages, terminate every connection of the pipeline."""
     case = Case(TROUBLES[0], target, "every session", lasting=False)
     matrix.same(case, at_page(matrix, target, lambda: matrix.pipeline.execute(CUT)))
 
 
 def restart_server(matrix: Matrix, target: Target, server: EmbeddedPostgres) -> None:
-    """Restart the server between two pages."""
+    """Between two pages, restart the server."""
 
     def restart() -> None:
         server.stop()
@@ -200,7 +200,7 @@ def restart_server(matrix: Matrix, target: Target, server: EmbeddedPostgres) -> 
 
 @contextmanager
 def quick_retries() -> Iterator[None]:
-    """Make the pauses between attempts at a transaction short. A restart of the server is not accelerated."""
+    """Make the pauses between attempts at a transaction short. The test of a restart keeps the real pauses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "RETRY_PAUSES", (0.01, 0.02, 0.03))
         yield

@@ -53,7 +53,7 @@ class Defect(AssertionError):
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """An undisturbed sync: the content of the tables, its number of events and its seconds."""
+    """An undisturbed sync: the content of the tables, the number of events, and the duration."""
 
     state: State
     rows: list[tuple[str, str, str]]
@@ -87,7 +87,7 @@ class Slaughter:
         return self._undisturbed[assets]
 
     def round(self, assets: Sequence[str], kills: int) -> None:
-        """Kill a sync this number of times, each resuming the previous one. Then run one to completion."""
+        """Start and kill a sync this number of times. Then run a sync to completion: each resumes the previous one."""
         expected = self.undisturbed(assets)
         self.start_over()
         for number in range(kills):

@@ -1,4 +1,4 @@
-"""Every fault on every listing and report, at the first, middle and last page, once and permanently.
+"""Each fault on each listing and report, at the first, middle or last page, for one request or for all from there.
 
 A cell of the matrix is a run of the asset with the fault, then a run without it. The cell ends *right* if the first run
 succeeds and its tables equal those of an undisturbed run. It ends *healed* if the first run fails with a reason, no
@@ -94,7 +94,7 @@ def sample(one_in: int) -> list[Cell]:
 
 @dataclass
 class _Strike:
-    """Selects the requests to a target that fail: a number of them, starting at the `skip`th."""
+    """Selects the requests to a target that fail: `times` requests, after the first `skip`."""
 
     target: Target
     skip: int
@@ -164,7 +164,7 @@ class Matrix:
         return "healed"
 
     def undisturbed(self, target: Target) -> Undisturbed:
-        """A run of this target, requested once."""
+        """An undisturbed run of this target. It runs once, and its result is kept."""
         if target not in self._undisturbed:
             self.start_over(target)
             with self.pipeline.requested() as requested:
@@ -190,7 +190,7 @@ class Matrix:
         return document
 
     def start_over(self, target: Target) -> None:
-        """Empty the tables. For a census, add an object that no longer exists in Klaviyo; for a report, its objects."""
+        """Empty the tables that `fills` does not fill. For a census, add an object that does not exist in Klaviyo."""
         if target.fills != self._filled:
             self.tables.clear("census_runs", "api_pacing", *self.tables.names)
             if target.fills is not None:

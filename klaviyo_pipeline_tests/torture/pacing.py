@@ -99,7 +99,7 @@ def excesses(found: Race) -> list[str]:
         if found.most(rate) > rate.requests
     ]
     if found.reached < 0.95:
-        reported.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate are reached")
+        reported.append(f"{found.endpoint.name}: only {found.reached:.1%} of the rate is reached")
     # The order in which waiting processes get the row's lock is not defined, but none may starve.
     if found.fairness < 0.5:
         reported.append(f"{found.endpoint.name}: unfair, {[len(one) for one in found.sent]}")

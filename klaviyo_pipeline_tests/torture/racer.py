@@ -1,4 +1,4 @@
-"""One of the processes that `pacing` starts. Each imports this module, so it imports little, and Dagster not at all."""
+"""A process that `pacing` starts. Each of them imports this module, so the module imports little, and not Dagster."""
 
 from __future__ import annotations
 

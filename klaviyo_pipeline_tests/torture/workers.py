@@ -16,7 +16,7 @@ from klaviyo_pipeline_tests.brands import FIRST, LAST, REVOKED, Brands, brands_i
 from klaviyo_pipeline_tests.dagster_internals.celery.cluster import Cluster, cluster
 
 SECONDS_BETWEEN = (1.0, 12.0)
-"""A range from before a run starts to after it ends. With three concurrent others, a run takes about five seconds."""
+"""The range of seconds between two kills. If four runs are concurrent, each of them takes about five seconds."""
 ASSETS = ("flows", "forms")
 
 
@@ -60,7 +60,7 @@ def _launch(running: Cluster, slug: str, asset: str) -> None:
 
 
 def _kill(running: Cluster, chance: random.Random, morning: Morning, kills: int) -> None:
-    """Kill one worker after the other, and start a replacement, until the work is done."""
+    """Kill one worker after the other, and start a replacement for each: at most `kills`, or until all runs end."""
     while morning.kills < kills:
         time.sleep(chance.uniform(*SECONDS_BETWEEN))
         if not any(run.status.value in ("QUEUED", "STARTING", "STARTED") for run in running.instance.get_runs()):
@@ -71,7 +71,7 @@ def _kill(running: Cluster, chance: random.Random, morning: Morning, kills: int)
 
 
 def _given_up(runs: list[dg.DagsterRun]) -> list[tuple[str, str]]:
-    """Account and asset of the runs that should succeed, if all attempts and replacements failed."""
+    """Account and asset of each run that should succeed, but failed in every attempt and replacement."""
     done = {_what(run) for run in runs if run.status is dg.DagsterRunStatus.SUCCESS}
     return sorted({_what(run) for run in runs if _what(run)[0] != REVOKED} - done)
 

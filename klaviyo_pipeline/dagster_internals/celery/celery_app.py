@@ -37,7 +37,8 @@ app = _app()
 def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
     """Execute a run in its own process, as Dagster's default launcher does.
 
-    A run of several assets starts processes itself. Celery's worker processes are daemons, and may not do that.
+    A run of several assets starts processes itself. Celery's worker processes may not do that, because they are
+    daemonic.
     """
     packed = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
     # The run uses this machine's instance and Python, not the daemon's. A failed run does not fail the task.
@@ -50,7 +51,7 @@ def execute_job(execute_job_args_packed: dict[str, Any]) -> None:
 def _report_process_death(run_id: str, code: int) -> None:
     """Mark a run whose process was killed, for example for lack of memory, as failed, so that Dagster can retry it.
 
-    If all its steps have succeeded, it is marked as succeeded.
+    If all its steps have succeeded, the run is marked as succeeded instead.
     """
     with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)

@@ -63,7 +63,7 @@ def _check_broker_url(address: str | None) -> None:
 
 
 class CeleryLauncher(CeleryRunLauncher):
-    """The launcher of `dagster_celery` that also detects dead workers, and cancels runs as the UI expects."""
+    """Like the launcher of `dagster_celery`, but it also detects dead workers, and cancels runs as the UI expects."""
 
     def __init__(self, silence_seconds: int, config_source: dict[str, Any] | None = None, **options: Any) -> None:
         for place in ("broker", "backend"):
