@@ -16,7 +16,7 @@ from klaviyo_pipeline.config.settings import SQL_DIR, Settings
 from klaviyo_pipeline.config.wording import counted
 from klaviyo_pipeline.postgres.account_binding import record_assets
 from klaviyo_pipeline.postgres.account_binding import reset_windows as clear_ledger
-from klaviyo_pipeline.postgres.engine import clear_errors, warehouse_url
+from klaviyo_pipeline.postgres.engine import clear_errors, in_transaction, warehouse_url
 from klaviyo_pipeline.postgres.future_times import reset_clock as move_to_present
 from klaviyo_pipeline.postgres.schema.migrations import migrate as apply_migrations
 
@@ -42,8 +42,8 @@ def _migrate(settings: Settings) -> None:
     url = warehouse_url(settings.database_url)
     with clear_errors(url):
         applied = apply_migrations(url, settings.account.slug, SQL_DIR)
-    with warehouse(settings) as engine, engine.begin() as connection:
-        record_assets(connection, settings.account)
+    with warehouse(settings) as engine:
+        in_transaction(engine, lambda connection: record_assets(connection, settings.account))
     for name in applied:
         click.echo(f"applied {name}")
     click.echo(f"schema {settings.account.slug} is up to date")
@@ -63,12 +63,8 @@ def reset_windows(slug: str | None) -> None:
       klaviyo-pipeline reset-windows
       klaviyo-pipeline reset-windows --yes
     """
-    with (
-        one_account(slug) as settings,
-        warehouse(settings, migrated=True) as engine,
-        engine.begin() as connection,
-    ):
-        removed = clear_ledger(connection, settings.account)
+    with one_account(slug) as settings, warehouse(settings, migrated=True) as engine:
+        removed = in_transaction(engine, lambda connection: clear_ledger(connection, settings.account))
     _align(settings)
     removed_line = (
         f"Removed {counted(removed, 'window')} from the ledger. Windows are now "
@@ -106,12 +102,8 @@ def reset_clock(slug: str | None) -> None:
     Example:
       klaviyo-pipeline reset-clock
     """
-    with (
-        one_account(slug) as settings,
-        warehouse(settings, migrated=True) as engine,
-        engine.begin() as connection,
-    ):
-        changed = move_to_present(connection, settings.account.slug)
+    with one_account(slug) as settings, warehouse(settings, migrated=True) as engine:
+        changed = in_transaction(engine, lambda connection: move_to_present(connection, settings.account.slug))
     if not changed:
         click.echo("No stored time is ahead of the database's clock.")
         return

@@ -10,7 +10,7 @@ from dagster import DagsterInstance
 
 from klaviyo_pipeline.config.settings import Account
 from klaviyo_pipeline.dagster_internals.run_pruning import ForeignStorage, ProgressCallback, PrunedRuns, RunStorage
-from klaviyo_pipeline.postgres.engine import database_now
+from klaviyo_pipeline.postgres.engine import database_now, in_transaction
 from klaviyo_pipeline.postgres.retention import prune_system_tables
 
 
@@ -49,10 +49,12 @@ def prune(
 
 def prune_account(account: Account, engine: sa.Engine, *, days: int, dry_run: bool = False) -> Pruned:
     """Delete old records from the account's system tables. Dagster's storage is not pruned."""
-    with engine.begin() as connection:
-        now = database_now(connection)
-        before = now - timedelta(days=days)
+
+    def delete(connection: sa.Connection) -> Pruned:
+        before = database_now(connection) - timedelta(days=days)
         return Pruned(before, None, prune_system_tables(connection, account.slug, before, dry_run=dry_run))
+
+    return in_transaction(engine, delete)
 
 
 def prune_runs(

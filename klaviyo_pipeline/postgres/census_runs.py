@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 
 from klaviyo_pipeline.postgres.ledger import ERROR_LENGTH
 from klaviyo_pipeline.postgres.row_counts import RowCounts
@@ -107,32 +108,25 @@ class CensusRecord:
 
         Its listings were read to the end, and every stored object that they lacked was requested by id.
         """
-        connection.execute(
-            sa.insert(self._runs).values(
-                entity=self.entity,
-                started_at=began,
-                finished_at=sa.func.clock_timestamp(),
-                status="complete",
-                rows_listed=listed,
-                rows_inserted=row_counts.inserted,
-                rows_updated=row_counts.updated,
-                rows_unchanged=max(0, listed - row_counts.inserted - row_counts.updated),
-                rows_deleted=deleted,
-                requests=requests,
-                run_id=run_id,
-                revision=self.revision,
-            )
+        self._record(
+            connection,
+            started_at=began,
+            status="complete",
+            rows_listed=listed,
+            rows_inserted=row_counts.inserted,
+            rows_updated=row_counts.updated,
+            rows_unchanged=max(0, listed - row_counts.inserted - row_counts.updated),
+            rows_deleted=deleted,
+            requests=requests,
+            run_id=run_id,
+            revision=self.revision,
         )
 
     def failed(self, connection: sa.Connection, *, began: datetime, run_id: str, error: str) -> None:
         """Record why a census failed."""
-        connection.execute(
-            sa.insert(self._runs).values(
-                entity=self.entity,
-                started_at=began,
-                finished_at=sa.func.clock_timestamp(),
-                status="failed",
-                run_id=run_id,
-                error=error[:ERROR_LENGTH],
-            )
-        )
+        self._record(connection, started_at=began, status="failed", run_id=run_id, error=error[:ERROR_LENGTH])
+
+    def _record(self, connection: sa.Connection, **values: object) -> None:
+        insert = pg.insert(self._runs).values(entity=self.entity, finished_at=sa.func.clock_timestamp(), **values)
+        # A transaction is repeated if its commit was not confirmed. The row may then be there already.
+        connection.execute(insert.on_conflict_do_nothing())

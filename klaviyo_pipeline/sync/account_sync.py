@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.catalog import CONVERSIONS_DAILY, FLOW_REPORT, REPORTS, has_conversion_metric
@@ -12,7 +13,7 @@ from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric, re
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import KlaviyoResource, Session
 from klaviyo_pipeline.planning.planner import SyncRequest
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
-from klaviyo_pipeline.postgres.engine import reason
+from klaviyo_pipeline.postgres.engine import in_transaction, reason
 from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.refusals import forget_refusals
 from klaviyo_pipeline.postgres.warehouse import Warehouse
@@ -86,8 +87,8 @@ class Sync:
         requested = [spec for name, spec in REPORTS.items() if name in request.assets]
         requested = [spec for spec in requested if spec.report.needs_conversion_metric and session.zone_is_right]
         if requested and request.force:
-            with session.engine.begin() as connection:
-                forget_refusals(connection, self.account.slug, [spec.report.name for spec in requested])
+            reports = [spec.report.name for spec in requested]
+            in_transaction(session.engine, lambda connection: forget_refusals(connection, self.account.slug, reports))
         if self.account.conversion_metrics and session.zone_is_right:
             named = [asset for asset in request.assets if has_conversion_metric(asset)]
             for asset in named:
@@ -109,6 +110,9 @@ class Sync:
         A metric without windows in the ledger becomes the first one when its first answer is stored.
         """
         refused = not self.account.conversion_metrics and refused_metrics(session, REPORTS.get(asset, FLOW_REPORT))
-        with session.engine.begin() as connection:
+
+        def make(connection: sa.Connection) -> None:
             if make_first(connection, self.account.slug, asset, metric_id, if_known=True) and not refused:
                 remember_conversion_metric(connection, self.account.slug, metric_id)
+
+        in_transaction(session.engine, make)

@@ -6,6 +6,7 @@ Without these records, `status`, the sensors and the alerts would not show the f
 from __future__ import annotations
 
 import dagster as dg
+import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from klaviyo_pipeline.catalog import CENSUSES
@@ -16,7 +17,7 @@ from klaviyo_pipeline.orchestration.jobs import ACCOUNT_TAG, SILENT
 from klaviyo_pipeline.planning.planner import Planner, SyncRequest
 from klaviyo_pipeline.postgres.account_binding import AccountRefused
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
-from klaviyo_pipeline.postgres.engine import database_now, reason
+from klaviyo_pipeline.postgres.engine import database_now, in_transaction, reason
 from klaviyo_pipeline.postgres.ledger import Ledger
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
@@ -30,7 +31,8 @@ def record_refusal(account: Account, warehouse: Warehouse, request: SyncRequest,
         run_id = _failed_run(instance, account, error)
     if isinstance(error, AccountRefused):
         return
-    with warehouse.engine(account.slug) as engine, engine.begin() as connection:
+
+    def record(connection: sa.Connection) -> None:
         now = database_now(connection)
         planner = Planner(account, now)
         for asset in request.assets:
@@ -40,8 +42,11 @@ def record_refusal(account: Account, warehouse: Warehouse, request: SyncRequest,
                     connection, windows, run_id=run_id, started_at=now, error=reason(error)
                 )
             elif planner.census_is_due(connection, asset, request):
-                record = CensusRecord(account.slug, CENSUSES[asset].entity)
-                record.failed(connection, began=now, run_id=run_id, error=reason(error))
+                census = CensusRecord(account.slug, CENSUSES[asset].entity)
+                census.failed(connection, began=now, run_id=run_id, error=reason(error))
+
+    with warehouse.engine(account.slug) as engine:
+        in_transaction(engine, record)
 
 
 def _failed_run(instance: DagsterInstance, account: Account, error: Exception) -> str:

@@ -6,9 +6,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from klaviyo_pipeline.config.settings import PROJECT_ROOT
 from klaviyo_pipeline.postgres import engine as engines
+from klaviyo_pipeline.postgres.census_runs import CensusRecord
 from klaviyo_pipeline.postgres.engine import create_engine, in_transaction, shared_engine
+from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.server import sessions
+from klaviyo_pipeline_tests.postgres.store import NOON, SLUG, Store
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +58,22 @@ def test_an_error_of_a_copy_is_raised_at_once(database: str) -> None:
         in_transaction(engine, work)
     assert len(attempts) == 1
     engine.dispose()
+
+
+def test_every_write_is_a_transaction_that_is_retried() -> None:
+    modules = (PROJECT_ROOT / "klaviyo_pipeline").rglob("*.py")
+    direct = [one.name for one in modules if "engine.begin()" in one.read_text() and "sandbox" not in one.parts]
+    assert direct == []
+
+
+def test_a_census_is_recorded_once_although_its_commit_was_not_confirmed(store: Store) -> None:
+    record = CensusRecord(SLUG, "flows")
+    for _ in range(2):
+        with store.engine.begin() as connection:
+            record.complete(
+                connection, began=NOON, listed=7, row_counts=RowCounts(), deleted=0, requests=1, run_id="run"
+            )
+    assert store.rows("SELECT rows_listed, status FROM census_runs") == [(7, "complete")]
 
 
 def test_users_of_a_url_at_the_same_time_share_its_sessions(database: str) -> None:

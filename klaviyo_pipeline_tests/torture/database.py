@@ -28,8 +28,11 @@ THIRD_ROW = 3
 TRIGGER = """
 CREATE SEQUENCE trouble;
 CREATE FUNCTION make_trouble() RETURNS trigger LANGUAGE plpgsql AS $trouble$
+DECLARE
+    -- A variable, because BETWEEN evaluates its first operand twice.
+    number CONSTANT bigint := nextval('{schema}.trouble');
 BEGIN
-    IF nextval('{schema}.trouble') BETWEEN {first} AND {last} THEN
+    IF number BETWEEN {first} AND {last} THEN
         {act}
     END IF;
     RETURN NEW;
@@ -110,6 +113,8 @@ def outcome(matrix: Matrix, case: Case) -> Literal["right", "healed"]:
     with _trouble(matrix, case), _timeout(matrix, case.trouble):
         first = matrix.run(case.target.asset)
     if first.success:
+        if case.lasting or not case.trouble.passes:
+            raise Defect(f"{case}: the fault had no effect")
         matrix.same(case, expected)
         return "right"
     reported = reason(first)
@@ -139,22 +144,27 @@ def _trouble(matrix: Matrix, case: Case) -> Iterator[None]:
     )
     try:
         yield
+        [(rows,)] = matrix.pipeline.connection.execute("SELECT last_value FROM trouble").fetchall()
+        assert rows >= first, f"{case}: the table was written {rows} times"
     finally:
         matrix.pipeline.execute(END_OF_TRIGGER)
 
 
 @contextmanager
 def _timeout(matrix: Matrix, trouble: Trouble) -> Iterator[None]:
-    """Set the statement timeout of new sessions in this database to one second."""
+    """Set the statement timeout of this database's sessions to one second."""
     if trouble.name != "statement timeout":
         yield
         return
     database = sql.Identifier(matrix.pipeline.connection.info.dbname)
     matrix.pipeline.connection.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = '1s'").format(database))
+    # Only new sessions have the setting.
+    matrix.pipeline.execute(CUT)
     try:
         yield
     finally:
         matrix.pipeline.connection.execute(sql.SQL("ALTER DATABASE {} RESET statement_timeout").format(database))
+        matrix.pipeline.execute(CUT)
 
 
 def at_page(matrix: Matrix, target: Target, happens: Callable[[], Any]) -> Undisturbed:

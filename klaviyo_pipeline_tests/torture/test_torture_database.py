@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def test_a_database_fault_during_a_write_leaves_the_ledger_right_and_the_next_run_heals_it(database: str) -> None:
     defects = []
     with matrix_on(database) as matrix, quick_retries():
-        for case in CASES[::7]:
+        for case in CASES[::11]:
             try:
                 outcome(matrix, case)
             except Defect as defect:

@@ -6,6 +6,7 @@ from klaviyo_pipeline.klaviyo.errors import ConversionMetricIneligible
 from klaviyo_pipeline.klaviyo.refused_statistics import Ask, Given, most_statistics
 from klaviyo_pipeline.klaviyo.report_types import Report
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
+from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.refusals import forget_refusals, refusals_of, remember_refusal
 
 
@@ -32,11 +33,12 @@ def fetch_allowed(
     if refused != left_out:
         _remember(session, report, metric_id, refused - unwanted)
     elif not known:
-        with session.engine.begin() as connection:
-            forget_refusals(connection, schema, [report.name], metric_id)
+        in_transaction(session.engine, lambda connection: forget_refusals(connection, schema, [report.name], metric_id))
     return result, refused - unwanted
 
 
 def _remember(session: Session, report: Report, metric_id: str, statistics: frozenset[str]) -> None:
-    with session.engine.begin() as connection:
-        remember_refusal(connection, session.account.slug, report.name, metric_id, statistics)
+    in_transaction(
+        session.engine,
+        lambda connection: remember_refusal(connection, session.account.slug, report.name, metric_id, statistics),
+    )

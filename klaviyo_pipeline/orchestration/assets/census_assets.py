@@ -8,7 +8,7 @@ Therefore a row that is missing from the listings is marked deleted only if a lo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import dagster as dg
@@ -26,6 +26,7 @@ from klaviyo_pipeline.orchestration.assets.lookup import repository
 from klaviyo_pipeline.orchestration.resources.account_resources import AccountAccess
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.postgres.census_runs import CensusRecord
+from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 from klaviyo_pipeline.postgres.write.loads import Batch, Load
@@ -116,17 +117,18 @@ def _recorded_load(
 
     def on_written(row_counts: RowCounts, rows: int) -> None:
         assert findings.began is not None
-        with warehouse.engine(record.schema) as engine, engine.begin() as connection:
-            record.complete(
-                connection,
-                began=findings.began,
-                # An object may be in several listings. It counts once.
-                listed=len(findings.seen | findings.looked_up),
-                row_counts=row_counts,
-                deleted=findings.deleted,
-                requests=findings.requests,
-                run_id=context.run.run_id,
-            )
+        complete = partial(
+            record.complete,
+            began=findings.began,
+            # An object may be in several listings. It counts once.
+            listed=len(findings.seen | findings.looked_up),
+            row_counts=row_counts,
+            deleted=findings.deleted,
+            requests=findings.requests,
+            run_id=context.run.run_id,
+        )
+        with warehouse.engine(record.schema) as engine:
+            in_transaction(engine, complete)
         context.add_asset_metadata(
             {
                 "objects_listed": len(findings.seen),
@@ -139,8 +141,9 @@ def _recorded_load(
     def on_failed(reason: str) -> None:
         if findings.began is None:
             return
-        with warehouse.engine(record.schema) as engine, engine.begin() as connection:
-            record.failed(connection, began=findings.began, run_id=context.run.run_id, error=reason)
+        failed = partial(record.failed, began=findings.began, run_id=context.run.run_id, error=reason)
+        with warehouse.engine(record.schema) as engine:
+            in_transaction(engine, failed)
 
     return Load(batches=batches, filled=filled, precedence=precedence, on_written=on_written, on_failed=on_failed)
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+import sqlalchemy as sa
+
 from klaviyo_pipeline.catalog import ExactMetrics
 from klaviyo_pipeline.config.settings import SettingsError
 from klaviyo_pipeline.klaviyo.report_rows import sum_known
@@ -20,6 +22,7 @@ from klaviyo_pipeline.orchestration.assets.metric_loads import chosen_metric
 from klaviyo_pipeline.orchestration.assets.report_fetcher import ReportFetcher, Row
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.quota import Quota, daily_limit, spent_today
+from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.exact_answers import store_answer
 
 
@@ -48,7 +51,8 @@ def request_exactly(session: Session, exact: ExactMetrics, first: date, last: da
     rows = _by_object(result.rows, key, (*report.by_use.sums, *report.by_use.uniques))
     Lookup(session, exact.report.listing).fill(sorted({row[key] for row in rows if row[key]}))
     schema, endpoint = session.account.slug, report.endpoint
-    with session.engine.begin() as connection:
+
+    def store(connection: sa.Connection) -> int:
         store_answer(
             connection,
             schema,
@@ -59,7 +63,9 @@ def request_exactly(session: Session, exact: ExactMetrics, first: date, last: da
             refused=result.refused,
             rows=rows,
         )
-        spent = spent_today(connection, schema, endpoint, session.now())
+        return spent_today(connection, schema, endpoint, session.now())
+
+    spent = in_transaction(session.engine, store)
     return Quota(endpoint.name, daily_limit(endpoint) or 0, spent, session.count.sent_to(endpoint.name))
 
 

@@ -50,6 +50,7 @@ from klaviyo_pipeline.orchestration.resources.account_resources import AccountAc
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
 from klaviyo_pipeline.planning.durations import time_left
 from klaviyo_pipeline.postgres.account_binding import remember_conversion_metric
+from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.first_metric import make_first
 from klaviyo_pipeline.postgres.ledger import ReportContext
 from klaviyo_pipeline.postgres.write.campaign_days import CampaignDays
@@ -111,8 +112,9 @@ def _read(
         context.log.info(f"conversion metric {metric.id}: {metric.how}")
         context.add_asset_metadata({"conversion_metric": f"{metric.id} ({metric.how})"})
         if override or not refused_metrics(session, spec):
-            with session.engine.begin() as connection:
-                remember_conversion_metric(connection, session.account.slug, metric.id)
+            in_transaction(
+                session.engine, partial(remember_conversion_metric, schema=session.account.slug, metric_id=metric.id)
+            )
         try:
             # Klaviyo refuses a metric at the first request, before anything is written.
             yield from _Reading(context, session, spec, windows, metric).batches()

@@ -50,7 +50,7 @@ from klaviyo_pipeline.orchestration.checks.row_count_checks import (
 )
 from klaviyo_pipeline.orchestration.resources.account_resources import access_key, access_to
 from klaviyo_pipeline.orchestration.resources.klaviyo_resource import Session
-from klaviyo_pipeline.postgres.engine import snapshot
+from klaviyo_pipeline.postgres.engine import in_transaction, snapshot
 from klaviyo_pipeline.postgres.ledger import Ledger
 
 
@@ -203,8 +203,10 @@ def record_lost_windows(
     instance: dg.DagsterInstance, engine: sa.Engine, ctx: CheckContext, found: CheckOutcome
 ) -> None:
     """Record the outcome's `lost` windows as failed in the ledger, and correct their partitions in Dagster."""
-    with engine.begin() as connection:
-        Ledger(ctx.account.slug, ctx.asset).record_lost(connection, found.lost, found.found, asked_before=ctx.now)
+    ledger = Ledger(ctx.account.slug, ctx.asset)
+    in_transaction(
+        engine, lambda connection: ledger.record_lost(connection, found.lost, found.found, asked_before=ctx.now)
+    )
     align_partitions(instance, ctx.account, engine, [ctx.asset])
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import dagster as dg
 import sqlalchemy as sa
@@ -29,7 +30,7 @@ from klaviyo_pipeline.klaviyo.pacing import LocalPacer
 from klaviyo_pipeline.orchestration.resources.account_settings import checked
 from klaviyo_pipeline.postgres.account_binding import bind_schema
 from klaviyo_pipeline.postgres.api_calls import remember_calls
-from klaviyo_pipeline.postgres.engine import reason
+from klaviyo_pipeline.postgres.engine import in_transaction, reason
 from klaviyo_pipeline.postgres.shared_pacing import PostgresPacer
 from klaviyo_pipeline.postgres.warehouse import Warehouse
 
@@ -145,15 +146,15 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
                     identity = _identity(client, account.api_url, key)
                     # Before the transaction: a thread that holds one connection while waiting for another can deadlock.
                     verified_at = pacer.now()
-                    with engine.begin() as connection:
-                        others = bind_schema(
-                            connection,
-                            account,
-                            account_id=identity.id,
-                            timezone=identity.timezone,
-                            currency=identity.currency,
-                            verified_at=verified_at,
-                        )
+                    bind = partial(
+                        bind_schema,
+                        account=account,
+                        account_id=identity.id,
+                        timezone=identity.timezone,
+                        currency=identity.currency,
+                        verified_at=verified_at,
+                    )
+                    others = in_transaction(engine, bind)
                     session = Session(account, identity, client, engine, pacer, count, stop, others)
                     if others and run_id is not None:
                         dg.get_dagster_logger().warning(session.duplicate_notice)
@@ -167,8 +168,7 @@ class KlaviyoResource(dg.ConfigurableResource[None]):
 def _record_calls(engine: sa.Engine, schema: str, run_id: str, count: RequestCount) -> None:
     """Record how many requests a run sent. An error is only logged: syncs do not depend on these numbers."""
     try:
-        with engine.begin() as connection:
-            remember_calls(connection, schema, run_id, count.by_endpoint)
+        in_transaction(engine, lambda connection: remember_calls(connection, schema, run_id, count.by_endpoint))
     except sa.exc.SQLAlchemyError as error:
         logger.warning("the number of API requests of run %s was not recorded: %s", run_id, reason(error))
 

@@ -15,6 +15,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from klaviyo_pipeline.postgres.engine import in_transaction
 from klaviyo_pipeline.postgres.row_counts import RowCounts
 from klaviyo_pipeline.postgres.schema.system_tables import system_table
 from klaviyo_pipeline.postgres.schema.tables import DestinationTable, reflect
@@ -141,10 +142,13 @@ class EntityRepository:
 
     def save(self, frame: pd.DataFrame, children: Sequence[Children] = ()) -> RowCounts:
         """Create or update rows and their child rows, from one observation."""
-        with self._engine.begin() as connection:
+
+        def write(connection: sa.Connection) -> RowCounts:
             counts_by_window = merge(connection, self._target, frame, precedence=self._precedence)
             self._children.write(connection, children)
-        return sum(counts_by_window.values(), RowCounts())
+            return sum(counts_by_window.values(), RowCounts())
+
+        return in_transaction(self._engine, write)
 
     def delete(self, ids: Sequence[str], observed_at: datetime) -> int:
         """Mark these rows as deleted at `observed_at`, with their child rows; return how many rows changed.
@@ -160,24 +164,25 @@ class EntityRepository:
             # The key does not change, so that writers of child rows need not wait for this lock.
             .with_for_update(key_share=True)
         )
-        with self._engine.begin() as connection:
+
+        def mark(connection: sa.Connection) -> int:
             rows = [dict(row) for row in connection.execute(query).mappings()]
             if not rows:
                 return 0
             frame = pd.DataFrame(rows, dtype=object).assign(deleted_at=observed_at, observed_at=observed_at)
             counts_by_window = merge(connection, self._target, frame)
             self._children.forget(connection, self._child_tables, {row["id"]: observed_at for row in rows})
-        return sum(counts_by_window.values(), RowCounts()).updated
+            return sum(counts_by_window.values(), RowCounts()).updated
+
+        return in_transaction(self._engine, mark)
 
     def remember_miss(self, id: str, missed_at: datetime) -> None:
         """Cache that Klaviyo answered 404 for this id."""
         insert = pg.insert(self._misses).values(entity=self._entity, id=id, missed_at=missed_at)
-        with self._engine.begin() as connection:
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["entity", "id"], set_={"missed_at": insert.excluded.missed_at}
-                )
-            )
+        upsert = insert.on_conflict_do_update(
+            index_elements=["entity", "id"], set_={"missed_at": insert.excluded.missed_at}
+        )
+        in_transaction(self._engine, lambda connection: connection.execute(upsert))
 
     @property
     def _misses(self) -> sa.TableClause:
