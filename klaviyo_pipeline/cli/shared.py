@@ -29,7 +29,10 @@ WIDE = 200
 """The width of the output, in characters, if it is a file or a pipe."""
 
 DAGSTER = "dagster"
-"""The owner of Dagster's tables and records in the output of commands. No account can have this slug."""
+"""What the output of commands shows for Dagster's own tables and records, in place of the slug of an account.
+
+No account can have this slug.
+"""
 
 Result = TypeVar("Result")
 

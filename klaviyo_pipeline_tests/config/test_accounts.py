@@ -262,7 +262,7 @@ def test_an_account_can_have_its_own_database_url(load: Load) -> None:
         ("Run `klaviyo-pipeline sync flows --from 2026-01-01 --force`.", "Materialize flows from 2026-01-01."),
         (
             "found it, run `klaviyo-pipeline sync flows_census --accept-deletes`.",
-            "found it, materialize flows_census with accept_deletes in its configuration.",
+            "found it, materialize flows_census with `accept_deletes: true` in its run configuration.",
         ),
         ("then `klaviyo-pipeline sync`: rows are kept", "then materialize all assets: rows are kept"),
         ("and `klaviyo-pipeline sync census`", "and materialize all censuses"),
