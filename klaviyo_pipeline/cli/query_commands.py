@@ -254,7 +254,7 @@ def read_metrics(settings: Settings, first: date, last: date, flow_id: str | Non
         if flow_id is not None and not is_known_flow(connection, settings.account.slug, flow_id):
             message = (
                 f"--flow {flow_id!r}: Postgres has no flow with this id; `klaviyo-pipeline get flows ID` requests it "
-                "from Klaviyo."
+                "from Klaviyo and stores it."
             )
             raise click.UsageError(in_terms_of(settings.account, message))
         found = flow_metrics_between(connection, settings.account.slug, first, last, flow_id=flow_id)
@@ -269,7 +269,7 @@ def _read_exact(settings: Settings, entity: str, first: date, last: date) -> lis
 
 
 def _request_unless_stored(settings: Settings, entity: str, first: date, last: date) -> str:
-    """Request Klaviyo's values for exactly these days, unless a current answer is stored. Return a line about the cost.
+    """Request Klaviyo's values for exactly these days, unless a stored answer is still valid. Return a line about the cost.
 
     Raises a usage error for too many days.
     """

@@ -224,7 +224,8 @@ def _materialize(sync: re.Match[str]) -> str:
     everything = {None: "all assets", "census": "all censuses"}
     if sync[2] in everything:
         return f"{verb} {everything[sync[2]]}"
-    what = sync[2].removesuffix(" --force").replace("--accept-deletes", "with `accept_deletes: true` in its run configuration")
+    configured = "with `accept_deletes: true` in its run configuration"
+    what = sync[2].removesuffix(" --force").replace("--accept-deletes", configured)
     return f"{verb} {what.replace('--', '')}"
 
 

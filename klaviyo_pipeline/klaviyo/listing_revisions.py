@@ -40,7 +40,7 @@ LISTINGS: Mapping[str, Mapping[str, Listing]] = {
     "2026-07-15": {"campaigns": FLAT_CAMPAIGNS},
     "2026-10-15": {"campaigns": CAMPAIGNS},
 }
-"""For each revision, its versions of the listings that differ between revisions, by entity."""
+"""The listings that are not the same at every revision, by revision and entity."""
 
 OTHERWISE_STATED: Mapping[str, frozenset[str]] = {
     "campaigns": frozenset({"channels"}),

@@ -54,7 +54,7 @@ def sync_accounts(
         ]
         try:
             for future in as_completed(futures):
-                # Only this thread aligns Dagster's partitions with the ledger, so that the instance needs a single session.
+                # Only this thread aligns partitions with the ledger, so that the instance needs a single session.
                 _align(instance, future.result(), on_progress)
         except BaseException:
             # Accounts that have not started are cancelled. `stop_sessions` ends the threads of the started ones.

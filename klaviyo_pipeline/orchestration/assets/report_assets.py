@@ -261,7 +261,7 @@ class _Reading:
     def _since_creation(self, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Drop rows of zeros on days before their object was created.
 
-        Whether a response contains such rows depends on the requested days.
+        Klaviyo includes these rows or not, depending on which days are requested.
         """
         if not self.spec.report.by_use.levels:
             return rows

@@ -87,9 +87,10 @@ class CampaignDays:
     def keep_undated(self, connection: sa.Connection, rows: Sequence[Row], span: ReplaceRange) -> None:
         """Store the undated rows of an answer for the days of `span`; delete stored rows that the answer lacks.
 
-        A stored row may be from an answer for other days. It is replaced only if the new answer covers all of these
-        days, or if the new row has at least as many recipients: otherwise statistics of the other days would be lost.
-        It is deleted only if the new answer covers its days and is later.
+        A stored row may come from an earlier answer, for other days than `span`. It is replaced only if `span` covers
+        all days of the earlier answer, or if the new row has at least as many recipients. Otherwise statistics of the
+        days that `span` lacks would be lost. A stored row that the new answer lacks is deleted only if `span` covers
+        all of its days and the new answer is later.
         """
         target = reflect(connection, self.schema, self.undated)
         of_metric = target.table.c.conversion_metric_id == span.conversion_metric_id

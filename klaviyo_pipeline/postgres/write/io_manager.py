@@ -194,7 +194,7 @@ def _target(
 
 
 def _creating(load: Load, target: DestinationTable) -> Load:
-    """The same load, whose only batch creates the table in its transaction."""
+    """A copy of the load that first creates the table, in the transaction of its only batch."""
     [batch] = load.batches
     return replace(load, batches=[replace(batch, prepare=lambda connection: create(connection, target))])
 
