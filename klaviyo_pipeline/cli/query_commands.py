@@ -269,9 +269,9 @@ def _read_exact(settings: Settings, entity: str, first: date, last: date) -> lis
 
 
 def _request_unless_stored(settings: Settings, entity: str, first: date, last: date) -> str:
-    """Request Klaviyo's values for exactly these days, unless a stored answer is still valid. Return a line about the cost.
+    """Request Klaviyo's values for exactly these days, unless a stored answer is still valid.
 
-    Raises a usage error for too many days.
+    Returns a line about the cost. Raises a usage error for too many days.
     """
     account, days = settings.account, (last - first).days + 1
     if days > VALUES_CHUNK_DAYS:

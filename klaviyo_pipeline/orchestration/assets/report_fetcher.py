@@ -150,8 +150,8 @@ class ReportFetcher:
         self._reported.add(words)
         warning = (
             f"{words}. These statistics are stored as NULL, the others as returned. Set KLAVIYO_CONVERSION_METRIC_ID "
-            "to a metric for which Klaviyo returns them. If you keep the metric, a sync requests these statistics again "
-            "after 20 hours, or at once with --force."
+            "to a metric for which Klaviyo returns them. If you keep the metric, a sync requests these statistics "
+            "again after 20 hours, or at once with --force."
         )
         self.context.log.warning(in_terms_of(self.session.account, warning))
         self.context.add_asset_metadata({"refused_statistics": "; ".join(sorted(self._reported))})
