@@ -4,9 +4,10 @@ One query covers up to 90 days, and all of its days are replaced in one transact
 message of each conversion, but not the campaign, which is looked up in Postgres.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -35,7 +36,7 @@ from klaviyo_pipeline.postgres.ledger import ReportContext
 from klaviyo_pipeline.postgres.write.loads import Batch, CompletedWindow, Load
 from klaviyo_pipeline.postgres.write.merge import ReplaceRange
 from klaviyo_pipeline.postgres.write.staging import WINDOW
-from klaviyo_pipeline.windows import Window, report_windows
+from klaviyo_pipeline.windows import Window, contiguous_ranges, report_windows
 
 KEYS = ("conversion_metric_id", "flow_id", "campaign_id", "message_id", "send_channel", "date")
 COLUMNS = (*KEYS, *MEASUREMENTS, "observed_at", WINDOW)
@@ -88,22 +89,36 @@ class _Reading:
     is_further: bool
 
     def batches(self) -> Iterator[Batch]:
-        """The batches of all windows. Each batch contains the response to one query."""
-        for first in range(0, len(self.windows), DAYS_PER_REQUEST):
-            yield self._batch(self.windows[first : first + DAYS_PER_REQUEST], first)
+        """The batches of all windows: one batch for each range of days in a response.
 
-    def _batch(self, chunk: Sequence[Window], first: int) -> Batch:
-        days = {window.first_day: first + place for place, window in enumerate(chunk)}
-        sent = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name)
-        asked_at = self.session.now()
-        found: Sequence[Row] = from_first_page(lambda: self._pages(min(days), max(days))) if self.metric.counts else ()
-        requests = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name) - sent
+        Raises `DaysLeftOut` at the end if responses lack days that have ended.
+        """
+        left_out = list[date]()
+        for first in range(0, len(self.windows), DAYS_PER_REQUEST):
+            chunk = self.windows[first : first + DAYS_PER_REQUEST]
+            sent = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name)
+            asked_at = self.session.now()
+            found, left_out_here = from_first_page(partial(self._pages, chunk)) if self.metric.counts else ((), set())
+            requests = self.session.count.sent_to(QUERY_METRIC_AGGREGATES.name) - sent
+            rows = self._with_campaigns(found)
+            for covered in contiguous_ranges(chunk, [one for one in chunk if one.first_day not in left_out_here]):
+                yield self._batch(covered, rows, asked_at, requests)
+                requests = 0
+            left_out += sorted(left_out_here)
+            self.context.log.info(f"{chunk[0].key} to {chunk[-1].key}: {counted(len(rows), 'row')}")
+        if left_out:
+            raise DaysLeftOut(
+                f"Klaviyo's metric aggregates lack {some(left_out)}. These days stay missing; the other days are stored."
+                " Sync again later."
+            )
+
+    def _batch(self, covered: Sequence[Window], rows: Sequence[Row], asked_at: datetime, requests: int) -> Batch:
+        days = {window.first_day: self.windows.index(window) for window in covered}
         common = {"conversion_metric_id": self.metric.id, "observed_at": asked_at}
-        rows = [{**row, **common, WINDOW: days[row["date"]]} for row in self._with_campaigns(found)]
-        self.context.log.info(f"{chunk[0].key} to {chunk[-1].key}: {counted(len(rows), 'row')}")
+        of_these = [{**row, **common, WINDOW: days[row["date"]]} for row in rows if row["date"] in days]
         return Batch(
-            table_frame(rows, COLUMNS),
-            [CompletedWindow(window, asked_at, 0 if place else requests) for place, window in enumerate(chunk)],
+            table_frame(of_these, COLUMNS),
+            [CompletedWindow(window, asked_at, 0 if place else requests) for place, window in enumerate(covered)],
             ReplaceRange("date", min(days), max(days), asked_at, days, self.metric.id),
             ReportContext(self.metric.id, self.session.identity.timezone, self.session.identity.currency),
             prepare=None if self.is_further else self._make_first,
@@ -112,23 +127,19 @@ class _Reading:
     def _make_first(self, connection: sa.Connection) -> None:
         make_first(connection, self.session.account.slug, CONVERSIONS_DAILY, self.metric.id)
 
-    def _pages(self, first: date, last: date) -> list[Row]:
-        """The rows of these days from all pages. If a later page repeats a group, its values replace the earlier ones.
+    def _pages(self, chunk: Sequence[Window]) -> tuple[Sequence[Row], Set[date]]:
+        """The rows of these days from all pages, and the days that have ended and that a page lacks.
 
-        Raises `DaysLeftOut` if a page lacks a day that has ended.
+        If a later page repeats a group, its values replace the earlier ones.
         """
         account, now = self.session.account, self.session.now()
+        wanted, today = {window.first_day for window in chunk}, account.today(now)
         rows: dict[tuple[Any, date], Row] = {}
-        for page in self.session.client.aggregates(self.metric.id, first, last, account.zone, now):
-            today = account.today(now)
-            wanted = {date.fromordinal(day) for day in range(first.toordinal(), last.toordinal() + 1)}
-            if missing := frozenset(day for day in wanted - page.days if day < today):
-                raise DaysLeftOut(
-                    f"Klaviyo's metric aggregates lack {some(sorted(missing))}, so {first} to {last} were not synced. "
-                    "Sync again later."
-                )
+        left_out = set[date]()
+        for page in self.session.client.aggregates(self.metric.id, min(wanted), max(wanted), account.zone, now):
+            left_out |= {day for day in wanted - page.days if day < today}
             rows |= {(row["group"], row["date"]): row for row in page.rows if row["date"] in wanted}
-        return list(rows.values())
+        return list(rows.values()), left_out
 
     def _with_campaigns(self, rows: Sequence[Row]) -> list[Row]:
         """Add the campaign of each message that belongs to no flow, and sum rows that then have the same key."""

@@ -191,7 +191,7 @@ def test_the_check_finds_an_order_that_is_missing(shop: SandboxAccount, pipeline
     assert "conversions on 2025-03-10: 5.0 in Postgres, 7.0 in Klaviyo" in found.found
 
 
-def test_the_days_of_an_answer_that_lacks_some_stay_missing(
+def test_only_the_days_that_an_answer_lacks_stay_missing(
     shop: SandboxAccount, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = KlaviyoClient.aggregates
@@ -201,8 +201,10 @@ def test_the_days_of_an_answer_that_lacks_some_stay_missing(
             yield type(page)(page.rows, page.observed_at, page.days - {date(2025, 3, 10)})
 
     monkeypatch.setattr(KlaviyoClient, "aggregates", cut)
-    assert f"lack {DAY}" in pipeline.fail(ASSET, "2025-03-09", "2025-03-11")
-    assert {status for _, status in pipeline.ledger(ASSET)} == {"failed"}
+    order(shop, FLOW, 2, 20, "2025-03-11")
+    assert f"lack {DAY}." in pipeline.fail(ASSET, "2025-03-09", "2025-03-11")
+    assert pipeline.ledger(ASSET) == [("2025-03-09", "synced"), (DAY, "failed"), ("2025-03-11", "synced")]
+    assert [str(day) for day in pipeline.rows("SELECT date FROM conversions_daily")] == ["2025-03-11"]
 
 
 def test_a_group_that_a_later_page_repeats_is_counted_once(
