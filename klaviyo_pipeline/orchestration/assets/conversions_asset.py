@@ -108,7 +108,7 @@ class _Reading:
             self.context.log.info(f"{chunk[0].key} to {chunk[-1].key}: {counted(len(rows), 'row')}")
         if left_out:
             raise DaysLeftOut(
-                f"Klaviyo's metric aggregates lack {some(left_out)}. These days stay missing; the other days are stored."
+                f"Klaviyo's metric aggregates lack {some(left_out)}. These days stay missing, the others are stored."
                 " Sync again later."
             )
 
