@@ -1,7 +1,7 @@
 """The asset of the conversions by the day of the order, from Klaviyo's metric aggregates.
 
-One query covers up to 90 days, and all of its days are replaced in one transaction. The response names the flow and the
-message of each conversion, but not the campaign, which is looked up in Postgres.
+One query covers up to 90 days. Each range of days that the response contains is replaced in one transaction. The
+response names the flow and the message of each conversion, but not the campaign, which is looked up in Postgres.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
